@@ -1,0 +1,1 @@
+//! End-to-end tests of the session crates on a real Redis.

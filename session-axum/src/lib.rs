@@ -1,0 +1,1 @@
+//! Server-side sessions for Axum and any tower HTTP service.

@@ -1,0 +1,1 @@
+//! Server-side HTTP sessions: IDs, records, the store trait and the commit protocol.

@@ -1,0 +1,1 @@
+//! Session store in process memory, on moka.
