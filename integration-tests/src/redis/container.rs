@@ -1,0 +1,177 @@
+use std::path::Path;
+use std::{env, thread};
+
+use testcontainers::bollard::Docker;
+use testcontainers::bollard::query_parameters::KillContainerOptions;
+use testcontainers::core::IntoContainerPort;
+use testcontainers::runners::AsyncRunner;
+use testcontainers::{ContainerAsync, GenericImage, ImageExt};
+use tokio::runtime::{Builder, Handle};
+
+use super::image::Image;
+use super::instance::Address;
+
+/// A server in a container, on a port of the host that we chose: one that Docker chooses would be
+/// another after each start.
+#[derive(Debug)]
+pub(super) struct Container {
+    container: Option<ContainerAsync<GenericImage>>,
+    address: Address,
+}
+
+impl Container {
+    pub(super) async fn start(image: &Image, port: u16, args: &[String]) -> Result<Self, String> {
+        let container = GenericImage::new(image.name, image.tag)
+            .with_cmd(
+                ["--protected-mode", "no"]
+                    .into_iter()
+                    .chain(args.iter().map(String::as_str)),
+            )
+            .with_mapped_port(port, REDIS_PORT.tcp())
+            .with_host_config_modifier(|config| {
+                // No password: nobody but this machine may reach it.
+                if is_reached_by_loopback() {
+                    let bindings = config
+                        .port_bindings
+                        .iter_mut()
+                        .flat_map(|ports| ports.values_mut());
+                    for binding in bindings.flatten().flatten() {
+                        binding.host_ip = Some("127.0.0.1".to_owned());
+                    }
+                }
+            })
+            .start()
+            .await
+            .map_err(|error| format!("the container was not started: {error}"))?;
+        let host = container
+            .get_host()
+            .await
+            .map_err(|error| format!("no host name: {error}"))?;
+        // Not `localhost`, which is tried as ::1 first.
+        let host = match host.to_string() {
+            name if name == "localhost" => "127.0.0.1".to_owned(),
+            name => name,
+        };
+        Ok(Self {
+            container: Some(container),
+            address: Address { host, port },
+        })
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(super) async fn pause(&self) {
+        self.container()
+            .pause()
+            .await
+            .expect("the container runs and can be paused");
+    }
+
+    pub(super) async fn unpause(&self) {
+        self.container()
+            .unpause()
+            .await
+            .expect("the container is paused");
+    }
+
+    pub(super) async fn kill(&self) {
+        let engine = engine()
+            .await
+            .expect("the Docker engine that runs the container");
+        engine
+            .kill_container(self.container().id(), None::<KillContainerOptions>)
+            .await
+            .expect("the container runs and can be killed");
+        while self.is_running().await {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub(super) async fn stop(&self) {
+        self.container()
+            .stop()
+            .await
+            .expect("the container runs and can be stopped");
+    }
+
+    pub(super) async fn start_again(&self) {
+        self.container()
+            .start()
+            .await
+            .expect("the container can be started again");
+    }
+
+    pub(super) async fn is_running(&self) -> bool {
+        self.container().is_running().await.unwrap_or(false)
+    }
+
+    pub(super) async fn log(&self) -> String {
+        let log = self.container().stdout_to_vec().await.unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    fn container(&self) -> &ContainerAsync<GenericImage> {
+        self.container.as_ref().expect("there until the drop")
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let container = self.container.take();
+        // testcontainers removes it and waits for that, but needs a runtime, and a blocking one would
+        // panic inside `block_on`; a server kept in a static or dropped after its runtime has none.
+        if Handle::try_current().is_ok() {
+            return drop(container);
+        }
+        let remover = thread::spawn(move || {
+            if let Ok(runtime) = Builder::new_current_thread().enable_all().build() {
+                runtime.block_on(async { drop(container) });
+            }
+        });
+        let _ = remover.join();
+    }
+}
+
+/// Connects to the Docker engine, or says why there is none.
+pub(super) async fn engine() -> Result<Docker, String> {
+    let engine = match socket() {
+        Some(path) => {
+            Docker::connect_with_unix(&path, 120, testcontainers::bollard::API_DEFAULT_VERSION)
+        }
+        None => Docker::connect_with_defaults(),
+    };
+    let engine = engine.map_err(|error| format!("Docker cannot be reached: {error}"))?;
+    engine
+        .ping()
+        .await
+        .map_err(|error| format!("Docker does not answer: {error}"))?;
+    Ok(engine)
+}
+
+/// The engine's socket, at the places where testcontainers looks for it.
+fn socket() -> Option<String> {
+    if env::var_os("DOCKER_HOST").is_some() {
+        return None;
+    }
+    let folder = |name| env::var(name).ok();
+    [
+        Some("/var/run/docker.sock".to_owned()),
+        folder("XDG_RUNTIME_DIR").map(|run| format!("{run}/.docker/run/docker.sock")),
+        folder("HOME").map(|home| format!("{home}/.docker/run/docker.sock")),
+        folder("HOME").map(|home| format!("{home}/.docker/desktop/docker.sock")),
+    ]
+    .into_iter()
+    .flatten()
+    .find(|path| Path::new(path).exists())
+}
+
+/// Whether the engine's published ports are at our own 127.0.0.1: not with a remote engine, and not when
+/// the tests run in a container themselves.
+fn is_reached_by_loopback() -> bool {
+    let remote = env::var("DOCKER_HOST").is_ok_and(|host| !host.starts_with("unix:"));
+    !remote && !Path::new("/.dockerenv").exists()
+}
+
+const REDIS_PORT: u16 = 6379;

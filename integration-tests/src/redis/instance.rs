@@ -1,0 +1,169 @@
+use std::env;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::sync::OnceCell;
+
+use super::container::{self, Container};
+use super::image::{self, Image};
+use super::process::{self, Process};
+
+/// Where servers come from; found out once per test program.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    Docker(Image),
+    Program(PathBuf),
+}
+
+impl Source {
+    pub(super) async fn find() -> &'static Source {
+        static SOURCE: OnceCell<Source> = OnceCell::const_new();
+        SOURCE
+            .get_or_init(|| async {
+                match Self::choose().await {
+                    Ok(source) => source,
+                    Err(reason) => panic!("these tests need a real Redis: {reason}"),
+                }
+            })
+            .await
+    }
+
+    async fn choose() -> Result<Source, String> {
+        let choice = env::var(CHOICE).unwrap_or_default();
+        let docker = async {
+            let engine = container::engine().await?;
+            image::find_or_make(&engine).await.map(Source::Docker)
+        };
+        let program = || {
+            process::find_program()
+                .map(Source::Program)
+                .ok_or_else(|| "there is no redis-server on the PATH".to_owned())
+        };
+        match choice.as_str() {
+            "docker" => docker
+                .await
+                .map_err(|why| format!("{why} ({CHOICE}=docker)")),
+            "process" => program().map_err(|why| format!("{why} ({CHOICE}=process)")),
+            "" => match docker.await {
+                Ok(source) => Ok(source),
+                Err(no_docker) => program().map_err(|no_program| {
+                    format!("start Docker, or install redis-server.\n{no_docker}\n{no_program}")
+                }),
+            },
+            other => Err(format!(
+                "{CHOICE} is `{other}`: say `docker`, `process` or nothing"
+            )),
+        }
+    }
+}
+
+/// One server, in a container or as a process.
+#[derive(Debug)]
+pub(super) enum Instance {
+    Container(Box<Container>),
+    Process(Process),
+}
+
+impl Instance {
+    pub(super) async fn start(source: &Source, args: &[String]) -> Result<Self, String> {
+        let port = free_port();
+        match source {
+            Source::Docker(image) => {
+                let container = Container::start(image, port, args).await?;
+                Ok(Self::Container(Box::new(container)))
+            }
+            Source::Program(program) => Process::start(program, port, args).map(Self::Process),
+        }
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        match self {
+            Self::Container(container) => container.address(),
+            Self::Process(process) => process.address(),
+        }
+    }
+
+    pub(super) async fn pause(&self) {
+        match self {
+            Self::Container(container) => container.pause().await,
+            Self::Process(process) => process.signal("STOP"),
+        }
+    }
+
+    pub(super) async fn unpause(&self) {
+        match self {
+            Self::Container(container) => container.unpause().await,
+            Self::Process(process) => process.signal("CONT"),
+        }
+    }
+
+    pub(super) async fn kill(&self) {
+        match self {
+            Self::Container(container) => container.kill().await,
+            Self::Process(process) => process.end("KILL").await,
+        }
+    }
+
+    pub(super) async fn stop(&self) {
+        match self {
+            Self::Container(container) => container.stop().await,
+            Self::Process(process) => process.end("TERM").await,
+        }
+    }
+
+    pub(super) async fn start_again(&self) {
+        match self {
+            Self::Container(container) => container.start_again().await,
+            Self::Process(process) => process.start_again(),
+        }
+    }
+
+    pub(super) async fn is_running(&self) -> bool {
+        match self {
+            Self::Container(container) => container.is_running().await,
+            Self::Process(process) => process.is_running(),
+        }
+    }
+
+    /// Whether `pid`, as the server tells it, can be this one: containers number theirs from 1.
+    pub(super) fn is_process(&self, pid: u32) -> bool {
+        match self {
+            Self::Container(_) => true,
+            Self::Process(process) => process.id() == pid,
+        }
+    }
+
+    pub(super) async fn log(&self) -> String {
+        match self {
+            Self::Container(container) => container.log().await,
+            Self::Process(process) => process.log(),
+        }
+    }
+}
+
+/// Where a server is reached.
+#[derive(Debug)]
+pub(super) struct Address {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+/// Finds a port that nobody listens on, out of the range that outgoing connections take theirs from
+/// (32768 and up on Linux): so it is still free after the server was stopped for a while.
+fn free_port() -> u16 {
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Test programs that run at the same time begin at different places.
+    let begin = std::process::id().wrapping_mul(97);
+    for _ in 0..COUNT {
+        let step = begin.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(FIRST + step).expect("32,000 fits 16 bits");
+        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port between {FIRST} and {}", FIRST + COUNT);
+}
+
+const CHOICE: &str = "INTEGRATION_TESTS_REDIS";

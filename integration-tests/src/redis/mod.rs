@@ -1,0 +1,11 @@
+//! A real Redis for each test: where it comes from, its faults, what it was asked.
+
+mod command_counts;
+mod container;
+mod image;
+mod instance;
+mod process;
+mod server;
+
+pub use command_counts::{CommandCounts, CommandMark};
+pub use server::{RedisServer, RedisServerBuilder};

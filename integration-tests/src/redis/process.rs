@@ -1,0 +1,144 @@
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use super::instance::Address;
+
+/// A `redis-server` of this machine, in a folder of its own.
+#[derive(Debug)]
+pub(super) struct Process {
+    program: PathBuf,
+    args: Vec<String>,
+    address: Address,
+    child: Mutex<Child>,
+    folder: TempDir,
+}
+
+impl Process {
+    pub(super) fn start(program: &Path, port: u16, args: &[String]) -> Result<Self, String> {
+        let folder =
+            TempDir::with_prefix("redis-").map_err(|e| format!("no temporary folder: {e}"))?;
+        let child = spawn(program, port, args, folder.path())?;
+        Ok(Self {
+            program: program.to_owned(),
+            args: args.to_vec(),
+            address: Address {
+                host: "127.0.0.1".to_owned(),
+                port,
+            },
+            child: Mutex::new(child),
+            folder,
+        })
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.child().id()
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.child().try_wait(), Ok(None))
+    }
+
+    pub(super) fn start_again(&self) {
+        assert!(
+            !self.is_running(),
+            "the Redis at port {} still runs",
+            self.address.port
+        );
+        let child = spawn(
+            &self.program,
+            self.address.port,
+            &self.args,
+            self.folder.path(),
+        );
+        *self.child() = child.unwrap_or_else(|failure| panic!("{failure}"));
+    }
+
+    pub(super) fn signal(&self, name: &str) {
+        assert!(
+            self.is_running(),
+            "the Redis at port {} does not run",
+            self.address.port
+        );
+        // The shell knows `kill` on every machine, and the standard library only its SIGKILL.
+        let sent = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", name, &self.id().to_string()])
+            .status();
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "SIG{name} was not sent to Redis"
+        );
+    }
+
+    pub(super) async fn end(&self, signal: &str) {
+        self.signal(signal);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.is_running() {
+            assert!(
+                Instant::now() < deadline,
+                "Redis still runs 10 s after SIG{signal}"
+            );
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(super) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default()
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child
+            .lock()
+            .expect("no one panics while holding the child")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let child = self
+            .child
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        // SIGKILL ends a paused process too; the folder goes after it.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+pub(super) fn find_program() -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?)
+        .map(|folder| folder.join("redis-server"))
+        .find(|program| program.is_file())
+}
+
+fn spawn(program: &Path, port: u16, args: &[String], folder: &Path) -> Result<Child, String> {
+    Command::new(program)
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--logfile",
+            LOG,
+            "--dir",
+        ])
+        .arg(folder)
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("{} was not started: {error}", program.display()))
+}
+
+const LOG: &str = "redis.log";

@@ -1,0 +1,252 @@
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, RedisError};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::command_counts::{CommandCounts, CommandMark, Monitor};
+use super::instance::{Instance, Source};
+
+/// A running Redis that belongs to one test: empty at the start, removed on drop.
+///
+/// Nothing is kept over [`stop`](Self::stop) or [`kill`](Self::kill) unless the server was started with
+/// `--appendonly yes`; the URL stays the same.
+///
+/// Its methods panic, with a message that says what failed, rather than answer an error: a test has no
+/// other use for one.
+#[derive(Debug)]
+pub struct RedisServer {
+    instance: Instance,
+    url: String,
+    monitor: Mutex<Option<Monitor>>,
+}
+
+impl RedisServer {
+    /// Starts an empty server without persistence and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// If there is neither a Docker engine nor a `redis-server`, or the server does not answer.
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// Starts a server with arguments of its own.
+    pub fn builder() -> RedisServerBuilder {
+        RedisServerBuilder {
+            args: ["--save", "", "--appendonly", "no"]
+                .map(String::from)
+                .into(),
+        }
+    }
+
+    /// Returns the URL, `redis://host:port`, the same for the whole life of this value.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Returns the host name or address under which the server is reached.
+    pub fn host(&self) -> &str {
+        &self.instance.address().host
+    }
+
+    /// Returns the port on [`host`](Self::host).
+    pub fn port(&self) -> u16 {
+        self.instance.address().port
+    }
+
+    /// Opens a connection for a test that looks at keys; what it sends is counted as any client's.
+    ///
+    /// A command on it waits at most 5 seconds.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not accept it.
+    pub async fn connection(&self) -> MultiplexedConnection {
+        connect(&self.url)
+            .await
+            .expect("the Redis of this test accepts a connection")
+    }
+
+    /// Freezes the server: connections stay open and nothing is answered.
+    ///
+    /// # Panics
+    ///
+    /// If the server is not running.
+    pub async fn pause(&self) {
+        self.instance.pause().await;
+    }
+
+    /// Ends a [`pause`](Self::pause); what clients sent meanwhile is executed.
+    ///
+    /// # Panics
+    ///
+    /// If the server is not paused.
+    pub async fn unpause(&self) {
+        self.instance.unpause().await;
+        self.answers().await;
+    }
+
+    /// Ends the server at once (`SIGKILL`) and waits until it is gone.
+    ///
+    /// # Panics
+    ///
+    /// If the server is not running.
+    pub async fn kill(&self) {
+        self.instance.kill().await;
+    }
+
+    /// Ends the server in order (`SIGTERM`) and waits until it is gone.
+    ///
+    /// # Panics
+    ///
+    /// If the server is not running.
+    pub async fn stop(&self) {
+        self.instance.stop().await;
+    }
+
+    /// Starts the server again after [`stop`](Self::stop) or [`kill`](Self::kill), and waits until it
+    /// answers at the same URL.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub async fn start_again(&self) {
+        self.instance.start_again().await;
+        self.answers().await;
+    }
+
+    /// Marks the point from which [`commands_since`](Self::commands_since) counts.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
+    pub async fn mark_commands(&self) -> CommandMark {
+        let mut monitor = self.monitor.lock().await;
+        if let Some(open) = monitor.as_mut()
+            && let Ok(mark) = open.mark().await
+        {
+            return mark;
+        }
+        // The first mark, or the first one after the server went away.
+        let open = monitor.insert(Monitor::open(&self.url).await);
+        open.mark()
+            .await
+            .expect("the Redis of this test tells its command statistics")
+    }
+
+    /// Counts the commands that clients sent since `mark`, and not those that scripts called.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer, or was ended since `mark` was made: its statistics began anew.
+    pub async fn commands_since(&self, mark: &CommandMark) -> CommandCounts {
+        self.mark_commands().await.since(mark)
+    }
+
+    async fn answers(&self) {
+        if let Err(error) = wait_until_ready(&self.instance, &self.url).await {
+            panic!(
+                "the Redis at {} does not answer: {error}\n{}",
+                self.url,
+                self.instance.log().await
+            );
+        }
+    }
+}
+
+/// Settings of a [`RedisServer`] before its start.
+#[derive(Clone, Debug)]
+pub struct RedisServerBuilder {
+    args: Vec<String>,
+}
+
+impl RedisServerBuilder {
+    /// Adds a setting as on the command line of `redis-server`, such as `.arg("--appendonly", "yes")`.
+    ///
+    /// The later one counts. Port, address and folder belong to the harness.
+    #[must_use]
+    pub fn arg(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.args.extend([name.to_owned(), value.into()]);
+        self
+    }
+
+    /// Starts the server and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// If there is neither a Docker engine nor a `redis-server`, or the server does not answer.
+    pub async fn start(self) -> RedisServer {
+        let source = Source::find().await;
+        let mut failures = Vec::new();
+        // Another program can take the free port between its choice and its use.
+        for _ in 0..3 {
+            let instance = match Instance::start(source, &self.args).await {
+                Ok(instance) => instance,
+                Err(failure) => {
+                    failures.push(failure);
+                    continue;
+                }
+            };
+            let url = format!(
+                "redis://{}:{}",
+                instance.address().host,
+                instance.address().port
+            );
+            match wait_until_ready(&instance, &url).await {
+                Ok(()) => {
+                    return RedisServer {
+                        instance,
+                        url,
+                        monitor: Mutex::new(None),
+                    };
+                }
+                Err(failure) => failures.push(format!("{failure}\n{}", instance.log().await)),
+            }
+        }
+        panic!(
+            "Redis was not started from {source:?} with {:?}:\n{}",
+            self.args,
+            failures.join("\n")
+        );
+    }
+}
+
+async fn wait_until_ready(instance: &Instance, url: &str) -> Result<(), String> {
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        let failure = match timeout(Duration::from_secs(2), server_pid(url)).await {
+            Ok(Ok(pid)) if instance.is_process(pid) => return Ok(()),
+            Ok(Ok(pid)) => format!("process {pid}, of someone else, answers on the port"),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer".to_owned(),
+        };
+        if Instant::now() > deadline || !instance.is_running().await {
+            return Err(failure);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Asks who answers: proves that the server is ready and that it is the one we started.
+async fn server_pid(url: &str) -> Result<u32, RedisError> {
+    let mut connection = connect(url).await?;
+    let _: String = redis::cmd("PING").query_async(&mut connection).await?;
+    let info: redis::InfoDict = redis::cmd("INFO")
+        .arg("server")
+        .query_async(&mut connection)
+        .await?;
+    Ok(info.get("process_id").unwrap_or_default())
+}
+
+pub(super) async fn connect(url: &str) -> Result<MultiplexedConnection, RedisError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(Duration::from_secs(5)))
+        .set_response_timeout(Some(Duration::from_secs(5)));
+    Client::open(url)?
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+}
+
+const READY_WITHIN: Duration = Duration::from_secs(30);

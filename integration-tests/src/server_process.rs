@@ -1,0 +1,142 @@
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// A program under test as a process of its own, killed on drop.
+///
+/// The program prints a line with `listening on http://ADDRESS` to its standard output once it accepts
+/// connections; [`start`](Self::start) waits for it.
+#[derive(Debug)]
+pub struct ServerProcess {
+    child: Child,
+    addr: SocketAddr,
+    output: Output,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl ServerProcess {
+    /// Runs `program`, such as `env!("CARGO_BIN_EXE_server")`, with `env` added to the environment.
+    ///
+    /// # Panics
+    ///
+    /// If the program cannot be run, ends, or does not say within 30 seconds that it is listening; the
+    /// message shows what it printed.
+    pub async fn start<K, V>(
+        program: impl AsRef<Path>,
+        env: impl IntoIterator<Item = (K, V)>,
+    ) -> Self
+    where
+        K: AsRef<OsStr>,
+        V: AsRef<OsStr>,
+    {
+        let program = program.as_ref();
+        let mut child = Command::new(program)
+            .envs(env)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} cannot be run: {error}", program.display()));
+        let stdout = child.stdout.take().expect("piped above");
+        let stderr = child.stderr.take().expect("piped above");
+        let output = Output::default();
+        let (sender, listening) = oneshot::channel();
+        let readers = vec![
+            collect(stdout, &output, Some(sender)),
+            collect(stderr, &output, None),
+        ];
+        // Complete already, so that a panic below kills the program too.
+        let mut server = Self {
+            child,
+            addr: SocketAddr::from(([0; 4], 0)),
+            output,
+            readers,
+        };
+        match timeout(Duration::from_secs(30), listening).await {
+            Ok(Ok(addr)) => server.addr = addr,
+            Ok(Err(_)) => panic!("{} ended:\n{}", program.display(), server.output()),
+            Err(_) => panic!(
+                "{} is not listening:\n{}",
+                program.display(),
+                server.output()
+            ),
+        }
+        server
+    }
+
+    /// Returns the address that the program said it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Returns all lines that the program printed so far, to standard output and standard error, in
+    /// about the order in which they came; all there are after [`kill`](Self::kill).
+    pub fn output(&self) -> String {
+        self.output
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Ends the program at once and waits until it is gone; nothing happens if it is already.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Collects lines until the end, and reports the address in the first one that tells it.
+fn collect(
+    source: impl Read + Send + 'static,
+    output: &Output,
+    mut listening: Option<oneshot::Sender<SocketAddr>>,
+) -> JoinHandle<()> {
+    let output = Arc::clone(output);
+    thread::spawn(move || {
+        let mut source = BufReader::new(source);
+        let mut line = Vec::new();
+        while source
+            .read_until(b'\n', &mut line)
+            .is_ok_and(|length| length > 0)
+        {
+            let text = String::from_utf8_lossy(&line);
+            output
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push_str(&text);
+            if let Some(addr) = address_in(&text)
+                && let Some(listening) = listening.take()
+            {
+                let _ = listening.send(addr);
+            }
+            line.clear();
+        }
+    })
+}
+
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let (_, address) = line.split_once("listening on http://")?;
+    let address = address
+        .split(|c: char| c == '/' || c.is_whitespace())
+        .next()?;
+    address.to_socket_addrs().ok()?.next()
+}
+
+type Output = Arc<Mutex<String>>;
