@@ -1,1 +1,38 @@
-//! Server-side HTTP sessions: IDs, records, the store trait and the commit protocol.
+#![doc = include_str!("../README.md")]
+
+mod change;
+mod clock;
+mod codec;
+mod commit;
+pub mod envelope;
+mod error;
+mod id;
+mod key;
+mod lifetime;
+mod limits;
+mod owner;
+mod record;
+mod seal;
+mod session;
+mod session_key;
+mod sessions;
+mod store;
+mod values;
+
+#[cfg(feature = "json")]
+pub use codec::Json;
+pub use {
+    clock::{Clock, ManualClock, SystemClock, Timestamp},
+    codec::{Codec, Format, MessagePack, Raw},
+    error::{BoxError, ConfigError, SessionError, StoreError, StoreErrorKind},
+    id::{IdGenerator, OsRandom, SessionId, UuidV4},
+    key::Key,
+    lifetime::{CookieLifetime, Lifetime},
+    limits::Limits,
+    owner::Owner,
+    record::{Entry, Nonce, Record, Revision, Tombstone},
+    session::{CookieChange, Session},
+    session_key::SessionKey,
+    sessions::Sessions,
+    store::{Committed, Created, SessionStore, Touched},
+};

@@ -1,0 +1,137 @@
+use std::{
+    fmt,
+    ops::Add,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// An instant, in whole milliseconds since the Unix epoch.
+///
+/// At most [`Timestamp::MAX`], 48 bits, which lasts until the year 10889. Sums saturate.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The last instant.
+    pub const MAX: Self = Self((1 << 48) - 1);
+
+    /// Makes an instant; one past [`Timestamp::MAX`] is cut to it.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        if millis < Self::MAX.0 {
+            Self(millis)
+        } else {
+            Self::MAX
+        }
+    }
+
+    /// The milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// The time that has passed since `earlier`, zero if it lies in the future.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Timestamp {
+    type Output = Self;
+
+    /// Adds a span, rounded up to whole milliseconds.
+    fn add(self, span: Duration) -> Self {
+        Self::from_millis(self.0.saturating_add(millis_rounded_up(span)))
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    fn from(at: Timestamp) -> Self {
+        UNIX_EPOCH + Duration::from_millis(at.0)
+    }
+}
+
+/// Whole milliseconds, rounded up, so that a span which is not zero never becomes zero.
+pub(crate) fn millis_rounded_up(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+/// Tells the time to the protocol. Deadlines are reckoned by it and by nothing else.
+///
+/// Servers that share a store should keep their clocks together (by NTP): a clock that is ahead ends
+/// sessions early by as much.
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// The present instant.
+    fn now(&self) -> Timestamp;
+}
+
+/// The system's clock. The default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(Timestamp(0), |since| Timestamp(0) + since)
+    }
+}
+
+/// A clock that moves when a test says so.
+#[derive(Debug)]
+pub struct ManualClock(AtomicU64);
+
+impl ManualClock {
+    /// Makes a clock that stands at `now`.
+    #[must_use]
+    pub const fn new(now: Timestamp) -> Self {
+        Self(AtomicU64::new(now.0))
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, span: Duration) {
+        self.set(self.now() + span);
+    }
+
+    /// Sets the clock, back in time as well.
+    pub fn set(&self, now: Timestamp) {
+        self.0.store(now.0, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_round_up() {
+        let at = Timestamp::from_millis(10);
+        assert_eq!(at + Duration::ZERO, at);
+        assert_eq!(at + Duration::from_nanos(1), Timestamp::from_millis(11));
+        assert_eq!(at + Duration::from_millis(500), Timestamp::from_millis(510));
+    }
+
+    #[test]
+    fn sums_saturate() {
+        assert_eq!(Timestamp::MAX + Duration::MAX, Timestamp::MAX);
+        assert_eq!(Timestamp::from_millis(u64::MAX), Timestamp::MAX);
+        assert_eq!(
+            Timestamp::from_millis(1).since(Timestamp::MAX),
+            Duration::ZERO
+        );
+    }
+}

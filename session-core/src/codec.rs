@@ -1,0 +1,164 @@
+use std::fmt;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::error::BoxError;
+
+/// Turns values of one type into bytes and back.
+///
+/// [`MessagePack`] is the default; [`Json`] keeps values readable in the store; [`Raw`] stores bytes as
+/// they are. Implement this for a format outside serde.
+///
+/// # Examples
+///
+/// A codec for Protobuf messages:
+///
+/// ```
+/// use session_core::{BoxError, Codec, Format, Key};
+///
+/// struct Protobuf;
+///
+/// impl<T: prost::Message + Default> Codec<T> for Protobuf {
+///     const FORMAT: Format = Format::application(0);
+///
+///     fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), BoxError> {
+///         Ok(value.encode(out)?)
+///     }
+///
+///     fn decode(bytes: &[u8]) -> Result<T, BoxError> {
+///         Ok(T::decode(bytes)?)
+///     }
+/// }
+///
+/// #[derive(Clone, PartialEq, prost::Message)]
+/// struct Basket {
+///     #[prost(string, repeated, tag = "1")]
+///     items: Vec<String>,
+/// }
+///
+/// const BASKET: Key<Basket, Protobuf> = Key::new("basket");
+/// # let _ = BASKET;
+/// ```
+pub trait Codec<T> {
+    /// Names the format in the record, so that bytes of one format are never read as another.
+    const FORMAT: Format;
+
+    /// Appends the encoded value to `out`.
+    ///
+    /// # Errors
+    ///
+    /// Returns whatever the format says, if the value has no form in it.
+    fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), BoxError>;
+
+    /// Decodes a value.
+    ///
+    /// # Errors
+    ///
+    /// Returns whatever the format says, if the bytes are not a value of this type.
+    fn decode(bytes: &[u8]) -> Result<T, BoxError>;
+}
+
+/// The name of a value's format: one byte in front of it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Format(u8);
+
+impl Format {
+    /// MessagePack.
+    pub const MESSAGE_PACK: Self = Self(0);
+    /// JSON.
+    pub const JSON: Self = Self(1);
+    /// Bytes as the application gave them.
+    pub const RAW: Self = Self(2);
+
+    /// Names a format of the application's, by a number of its choice from 0 to 127.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the number is larger, when the program is compiled if it is used in a constant.
+    #[must_use]
+    pub const fn application(number: u8) -> Self {
+        assert!(number < 128, "an application's format is numbered 0 to 127");
+        Self(128 + number)
+    }
+
+    pub(crate) const fn byte(self) -> u8 {
+        self.0
+    }
+
+    pub(crate) const fn from_byte(byte: u8) -> Self {
+        Self(byte)
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::MESSAGE_PACK => f.write_str("MessagePack"),
+            Self::JSON => f.write_str("JSON"),
+            Self::RAW => f.write_str("raw bytes"),
+            Self(byte @ 128..) => write!(f, "application format {}", byte - 128),
+            Self(byte) => write!(f, "unknown format {byte}"),
+        }
+    }
+}
+
+/// Encodes by serde as MessagePack. The default.
+///
+/// Structures are written as maps with their fields' names, so that a field can be added or moved
+/// without making older values unreadable (give a new field `#[serde(default)]`).
+#[derive(Clone, Copy, Debug)]
+pub enum MessagePack {}
+
+impl<T: Serialize + DeserializeOwned> Codec<T> for MessagePack {
+    const FORMAT: Format = Format::MESSAGE_PACK;
+
+    fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), BoxError> {
+        value.serialize(&mut rmp_serde::Serializer::new(out).with_struct_map())?;
+        Ok(())
+    }
+
+    fn decode(bytes: &[u8]) -> Result<T, BoxError> {
+        let mut rest = bytes;
+        let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest))?;
+        if rest.is_empty() {
+            Ok(value)
+        } else {
+            Err("bytes are left over".into())
+        }
+    }
+}
+
+/// Encodes by serde as JSON, for values that people read in the store. Needs the feature `json`.
+#[cfg(feature = "json")]
+#[derive(Clone, Copy, Debug)]
+pub enum Json {}
+
+#[cfg(feature = "json")]
+impl<T: Serialize + DeserializeOwned> Codec<T> for Json {
+    const FORMAT: Format = Format::JSON;
+
+    fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), BoxError> {
+        Ok(serde_json::to_writer(out, value)?)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<T, BoxError> {
+        Ok(serde_json::from_slice(bytes)?)
+    }
+}
+
+/// Stores bytes as they are.
+#[derive(Clone, Copy, Debug)]
+pub enum Raw {}
+
+impl Codec<Vec<u8>> for Raw {
+    const FORMAT: Format = Format::RAW;
+
+    fn encode(value: &Vec<u8>, out: &mut Vec<u8>) -> Result<(), BoxError> {
+        out.extend_from_slice(value);
+        Ok(())
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Vec<u8>, BoxError> {
+        Ok(bytes.to_vec())
+    }
+}

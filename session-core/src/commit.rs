@@ -1,0 +1,599 @@
+//! The protocol's second half: how what a request recorded becomes what is stored.
+
+use std::{ops::Deref, sync::Arc};
+
+use crate::{
+    Committed, CookieChange, Created, Entry, Record, Session, SessionError, SessionId, SessionKey,
+    Sessions, StoreError, StoreErrorKind, Timestamp, Tombstone,
+    change::{Change, replay},
+    record::Grace,
+    seal::SealedId,
+    session::State,
+    sessions::{Home, MAX_MOVES, Presented},
+};
+
+impl Session {
+    /// Stores what was recorded so far, for a handler that must know before it goes on, or whose
+    /// response's head leaves early (a stream, a web socket).
+    ///
+    /// Nothing recorded, nothing done. A conflict with another request is solved by replaying this
+    /// one's changes on the newer session (I1).
+    ///
+    /// # Errors
+    ///
+    /// - [`SessionError::Store`] if the store failed. Where it certainly did nothing, the changes stay
+    ///   recorded, and the next commit tries again. Where it did not say, the commit was repeated once;
+    ///   if that did not tell either, further commits fail with [`SessionError::Unconfirmed`].
+    /// - [`SessionError::Ended`] if the session was ended meanwhile (I2).
+    /// - [`SessionError::Contended`] if other requests were faster each of 128 times.
+    /// - Those of an [`update`](Self::update) that was replayed.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the changes are stored or not, all or none of them. A further commit
+    /// fails with [`SessionError::Unconfirmed`], so that none is applied twice.
+    pub async fn commit(&self) -> Result<(), SessionError> {
+        let _committing = self.committing().lock().await;
+        self.end_doomed().await?;
+        self.write().await
+    }
+
+    /// Commits what is left, notes that the session was used, and says what the response has to do to
+    /// the client's cookie. Changes after this are refused.
+    ///
+    /// For integrations, before the response's head leaves.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`commit`](Self::commit). The response must then report failure, and leave the cookie
+    /// alone (I6, I7).
+    pub async fn finish(&self) -> Result<CookieChange, SessionError> {
+        self.state().closed = true;
+        let _committing = self.committing().lock().await;
+        self.end_doomed().await?;
+        self.write().await?;
+        let home = self.state().home.clone();
+        if let Some(home) = home {
+            self.keep_alive(home).await;
+        }
+        Ok(self.state().cookie(self.sessions.now()))
+    }
+
+    /// Does what [`finish`](Self::finish) does if that needs no I/O, the usual case of a request that
+    /// only read.
+    #[must_use]
+    pub fn finish_without_io(&self) -> Option<CookieChange> {
+        let now = self.sessions.now();
+        let mut state = self.state();
+        let idle = state.log.is_empty()
+            && state.doomed.is_empty()
+            && !state.unconfirmed
+            && !state.home.as_ref().is_some_and(|home| {
+                touch_is_due(&home.record, now) || renewal_is_due(&home.record, now)
+            });
+        idle.then(|| {
+            state.closed = true;
+            state.cookie(now)
+        })
+    }
+
+    /// Ends the sessions that the request wants ended, before anything new is stored.
+    async fn end_doomed(&self) -> Result<(), SessionError> {
+        loop {
+            let key = {
+                let state = self.state();
+                if state.unconfirmed {
+                    return Err(SessionError::Unconfirmed);
+                }
+                match state.doomed.first() {
+                    Some(home) => home.key,
+                    None => return Ok(()),
+                }
+            };
+            self.attempt(|| self.sessions.end(key)).await?;
+            self.state().doomed.retain(|home| home.key != key);
+            tracing::debug!(target: "session", %key, "session destroyed");
+        }
+    }
+
+    /// Stores what the log says.
+    async fn write(&self) -> Result<(), SessionError> {
+        let (work, endings) = {
+            let state = self.state();
+            let Some(work) = state.work(&self.sessions)? else {
+                return Ok(());
+            };
+            (work, state.endings)
+        };
+        let written = work.log.clone();
+        let told_before = work
+            .home
+            .as_ref()
+            .map(|home| (home.key, home.record.lifetime));
+        let home = self.attempt(|| self.sessions.store_changes(work)).await?;
+
+        // A clone of the session may have recorded, given up or ended things meanwhile.
+        let mut state = self.state();
+        if state.endings != endings {
+            state.doomed.push(home);
+            return Ok(());
+        }
+        if let (Some(first), Some(logged)) = (written.first(), state.log.first())
+            && Arc::ptr_eq(first, logged)
+        {
+            state.log.drain(..written.len());
+        }
+        state.draft = None;
+        if !state.log.is_empty() {
+            let mut draft = Record::clone(&home.record);
+            replay(&state.log, &mut draft, &self.sessions.limits)?;
+            state.draft = Some(Arc::new(draft));
+        }
+        state.tell |= told_before != Some((home.key, home.record.lifetime));
+        state.home = Some(home);
+        Ok(())
+    }
+
+    /// Runs a step that changes the store, and remembers if its outcome stays unknown: because the
+    /// store did not say, or because the future was dropped.
+    async fn attempt<T, F>(&self, step: impl FnOnce() -> F) -> Result<T, SessionError>
+    where
+        F: Future<Output = Result<T, SessionError>>,
+    {
+        self.state().unconfirmed = true;
+        let result = step().await;
+        self.state().unconfirmed = matches!(
+            &result,
+            Err(SessionError::Store(error)) if error.is_outcome_unknown()
+        );
+        result
+    }
+
+    /// Moves the idle deadline or replaces an old ID, if it is time. Nobody recorded this, so its
+    /// failure fails no request: the next one tries again.
+    async fn keep_alive(&self, home: Home) {
+        let now = self.sessions.now();
+        let key = home.key;
+        if renewal_is_due(&home.record, now) {
+            let renewal = State::renewal(home, now, &self.sessions);
+            match self.sessions.store_changes(renewal).await {
+                Ok(home) => {
+                    let mut state = self.state();
+                    state.tell |= home.key != key;
+                    state.home = Some(home);
+                }
+                Err(error) => tracing::debug!(
+                    target: "session", %key, %error, "session not renewed this time"
+                ),
+            }
+        } else if touch_is_due(&home.record, now)
+            && let Err(error) = (*self.sessions.store).touch(&key, now).await
+        {
+            tracing::debug!(target: "session", %key, %error, "session not touched this time");
+        }
+    }
+}
+
+impl State {
+    /// What a commit has to do, if anything.
+    fn work(&self, sessions: &Sessions) -> Result<Option<Work>, SessionError> {
+        let Some(draft) = self.draft.as_ref().filter(|_| !self.log.is_empty()) else {
+            return Ok(None);
+        };
+        let rotation = Rotation::of(&self.log);
+        if self.home.is_none()
+            && self.presented == Presented::Superseded
+            && rotation != Some(Rotation::Login)
+        {
+            // The browser sent this before it learned its new ID. A session of its own would replace
+            // the one that somebody just signed in to.
+            return Err(SessionError::Ended);
+        }
+        Ok(Some(Work {
+            home: self.home.clone(),
+            draft: Record::clone(draft),
+            log: self.log.clone(),
+            rotation,
+            stamp: Stamp::now(sessions),
+        }))
+    }
+
+    fn renewal(home: Home, now: Timestamp, sessions: &Sessions) -> Work {
+        let mut draft = Record::clone(&home.record);
+        draft.issued_at = now;
+        Work {
+            home: Some(home),
+            draft,
+            log: vec![Arc::new(Change::Renew { at: now })],
+            rotation: Some(Rotation::Renewal),
+            stamp: Stamp::now(sessions),
+        }
+    }
+}
+
+/// One commit: where the session is, what it shall be, and how to make that of a newer one.
+struct Work {
+    home: Option<Home>,
+    draft: Record,
+    log: Vec<Arc<Change>>,
+    rotation: Option<Rotation>,
+    stamp: Stamp,
+}
+
+/// What every record of one commit carries, whatever it is made of.
+#[derive(Clone, Copy)]
+struct Stamp {
+    nonce: crate::Nonce,
+    now: Timestamp,
+}
+
+impl Stamp {
+    fn now(sessions: &Sessions) -> Self {
+        Self {
+            nonce: sessions.next_nonce(),
+            now: sessions.now(),
+        }
+    }
+
+    /// Makes a draft the record that follows `base`.
+    fn onto(self, base: Option<&Record>, mut draft: Record) -> Arc<Record> {
+        draft.revision = base.map(|base| base.revision).unwrap_or_default().next();
+        draft.nonce = self.nonce;
+        draft.last_seen_at = draft.last_seen_at.max(self.now);
+        Arc::new(draft)
+    }
+}
+
+/// Why a session moves to a fresh ID.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Rotation {
+    Login,
+    Renewal,
+}
+
+impl Rotation {
+    fn of(log: &[impl Deref<Target = Change>]) -> Option<Self> {
+        let mut rotation = None;
+        for change in log {
+            match **change {
+                Change::Authenticate { .. } => return Some(Self::Login),
+                Change::Renew { .. } => rotation = Some(Self::Renewal),
+                _ => {}
+            }
+        }
+        rotation
+    }
+}
+
+impl Sessions {
+    async fn store_changes(&self, work: Work) -> Result<Home, SessionError> {
+        match (work.home, work.rotation) {
+            (None, _) => {
+                let record = work.stamp.onto(None, work.draft);
+                let home = self.create(&record, work.stamp).await?;
+                tracing::debug!(target: "session", key = %home.key, "session created");
+                Ok(home)
+            }
+            (Some(home), None) => self.update(home, work.draft, &work.log, work.stamp).await,
+            (Some(home), Some(rotation)) => {
+                self.rotate(home, work.draft, &work.log, rotation, work.stamp)
+                    .await
+            }
+        }
+    }
+
+    /// Stores a session under a fresh ID.
+    async fn create(&self, record: &Arc<Record>, stamp: Stamp) -> Result<Home, SessionError> {
+        for _ in 0..MAX_COLLISIONS {
+            let id = self.ids.generate();
+            let key = id.key();
+            if self.create_at(&key, record, stamp).await? == Created::Created {
+                return Ok(Home {
+                    key,
+                    id: Some(id),
+                    record: Arc::clone(record),
+                });
+            }
+            tracing::warn!(target: "session", %key, "the ID generator made an ID that is in use");
+        }
+        Err(StoreError::new(StoreErrorKind::Misconfigured)
+            .with_source("the ID generator repeats itself")
+            .into())
+    }
+
+    /// Creates, and asks again once if the answer was lost (I6).
+    async fn create_at(
+        &self,
+        key: &SessionKey,
+        record: &Arc<Record>,
+        stamp: Stamp,
+    ) -> Result<Created, StoreError> {
+        let entry = Entry::Live(Arc::clone(record));
+        match (*self.store).create(key, entry.clone(), stamp.now).await {
+            Err(lost) if lost.is_outcome_unknown() => {
+                match (*self.store).create(key, entry, stamp.now).await {
+                    Ok(Created::Created) => Ok(Created::Created),
+                    Ok(Created::Exists) => match self.load(key).await {
+                        Ok(Some(stored)) if stored.nonce() == stamp.nonce => Ok(Created::Created),
+                        Ok(Some(_)) => Ok(Created::Exists),
+                        Ok(None) | Err(_) => Err(lost),
+                    },
+                    Err(_) => Err(lost),
+                }
+            }
+            answer => answer,
+        }
+    }
+
+    /// Stores changes where the session is.
+    async fn update(
+        &self,
+        mut home: Home,
+        draft: Record,
+        log: &[Arc<Change>],
+        stamp: Stamp,
+    ) -> Result<Home, SessionError> {
+        let mut record = stamp.onto(Some(&home.record), draft);
+        let mut turn = None;
+        for _ in 0..MAX_CONFLICTS {
+            match self
+                .commit_at(&home, Entry::Live(Arc::clone(&record)), stamp)
+                .await?
+            {
+                Committed::Committed => return Ok(Home { record, ..home }),
+                Committed::Gone => return Err(SessionError::Ended),
+                Committed::Conflict(Entry::Live(newer)) => home.record = newer,
+                Committed::Conflict(Entry::Moved(tombstone)) => {
+                    home = self.successor(&home, &tombstone).await?;
+                }
+            }
+            if turn.is_none() {
+                turn = Some(self.turn(&home.key).await);
+            }
+            record = self.replayed(&home, log, stamp)?;
+        }
+        Err(SessionError::Contended)
+    }
+
+    /// Moves the session to a fresh ID: the new record first, then the tombstone in place of the old
+    /// one, each on its own key, so that a crash in between logs nobody out (I4).
+    async fn rotate(
+        &self,
+        mut home: Home,
+        draft: Record,
+        log: &[Arc<Change>],
+        rotation: Rotation,
+        stamp: Stamp,
+    ) -> Result<Home, SessionError> {
+        let mut record = stamp.onto(Some(&home.record), draft);
+        for _ in 0..MAX_MOVES {
+            let new = self.create(&record, stamp).await?;
+            match self.replace(&mut home, new, log, rotation, stamp).await? {
+                Replaced::Done(new) => {
+                    tracing::debug!(
+                        target: "session", former = %home.key, key = %new.key, "session moved"
+                    );
+                    return Ok(new);
+                }
+                Replaced::MovedTo(successor) => home = successor,
+            }
+            match rotation {
+                Rotation::Login => record = self.replayed(&home, log, stamp)?,
+                // Another request has just renewed the session: what is left is to store the rest.
+                Rotation::Renewal => {
+                    let rest: Vec<_> = log
+                        .iter()
+                        .filter(|change| !matches!(***change, Change::Renew { .. }))
+                        .cloned()
+                        .collect();
+                    if rest.is_empty() {
+                        return Ok(home);
+                    }
+                    let mut draft = Record::clone(&home.record);
+                    replay(&rest, &mut draft, &self.limits)?;
+                    return self.update(home, draft, &rest, stamp).await;
+                }
+            }
+        }
+        Err(SessionError::Contended)
+    }
+
+    /// Puts the tombstone in place of the old record, carrying over to the new one what others commit
+    /// to the old one before that.
+    async fn replace(
+        &self,
+        home: &mut Home,
+        mut new: Home,
+        log: &[Arc<Change>],
+        rotation: Rotation,
+        stamp: Stamp,
+    ) -> Result<Replaced, SessionError> {
+        let mut turn = None;
+        for _ in 0..MAX_CONFLICTS {
+            let tombstone = self.tombstone(home, &new, rotation, stamp);
+            match self
+                .commit_at(home, Entry::Moved(Arc::new(tombstone)), stamp)
+                .await
+            {
+                Ok(Committed::Committed) => return Ok(Replaced::Done(new)),
+                Ok(Committed::Conflict(Entry::Live(newer))) => home.record = newer,
+                Ok(Committed::Conflict(Entry::Moved(tombstone))) => {
+                    self.abandon(&new).await;
+                    return Ok(Replaced::MovedTo(self.successor(home, &tombstone).await?));
+                }
+                Ok(Committed::Gone) => {
+                    // A new ID must not bring back what was ended (I2).
+                    self.end(new.key).await?;
+                    return Err(SessionError::Ended);
+                }
+                Err(error) => {
+                    // If the tombstone may be in place, the new record is the session.
+                    if !error.is_outcome_unknown() {
+                        self.abandon(&new).await;
+                    }
+                    return Err(error.into());
+                }
+            }
+            if turn.is_none() {
+                turn = Some(self.turn(&home.key).await);
+            }
+            let mut merged = Record::clone(&home.record);
+            replay(log, &mut merged, &self.limits)?;
+            let merged = stamp.onto(Some(&new.record), merged);
+            match self
+                .commit_at(&new, Entry::Live(Arc::clone(&merged)), stamp)
+                .await?
+            {
+                Committed::Committed => new.record = merged,
+                // Nobody knows the new ID yet: it can only have been evicted or have expired.
+                Committed::Conflict(_) | Committed::Gone => return Err(SessionError::Ended),
+            }
+        }
+        self.abandon(&new).await;
+        Err(SessionError::Contended)
+    }
+
+    fn tombstone(&self, home: &Home, new: &Home, rotation: Rotation, stamp: Stamp) -> Tombstone {
+        let grace = match (rotation, &home.id, &new.id) {
+            (Rotation::Renewal, Some(former), Some(new)) => Some(Grace {
+                until: stamp.now + self.renewal_grace,
+                sealed_id: SealedId::seal(new, former),
+            }),
+            _ => None,
+        };
+        Tombstone {
+            revision: home.record.revision.next(),
+            nonce: stamp.nonce,
+            successor: new.key,
+            expires_at: stamp.now + Self::ROTATION_WINDOW,
+            grace,
+        }
+    }
+
+    /// Removes a new record that came to nothing, if it can: nobody knows its ID, and it would end by
+    /// itself.
+    async fn abandon(&self, new: &Home) {
+        if let Err(error) = (*self.store).delete(&new.key, self.now()).await {
+            tracing::debug!(target: "session", key = %new.key, %error, "abandoned session left");
+        }
+    }
+
+    /// Loads the session that a tombstone leads to, for a request that had loaded it before it moved.
+    async fn successor(&self, home: &Home, tombstone: &Tombstone) -> Result<Home, SessionError> {
+        let mut id = follow_id(home.id.as_ref(), tombstone);
+        let mut key = tombstone.successor;
+        for _ in 0..MAX_MOVES {
+            match self.load(&key).await? {
+                Some(Entry::Live(record)) => return Ok(Home { key, id, record }),
+                Some(Entry::Moved(next)) => {
+                    id = follow_id(id.as_ref(), &next);
+                    key = next.successor;
+                }
+                None => break,
+            }
+        }
+        Err(SessionError::Ended)
+    }
+
+    fn replayed(
+        &self,
+        home: &Home,
+        log: &[Arc<Change>],
+        stamp: Stamp,
+    ) -> Result<Arc<Record>, SessionError> {
+        let mut draft = Record::clone(&home.record);
+        replay(log, &mut draft, &self.limits)?;
+        Ok(stamp.onto(Some(&home.record), draft))
+    }
+
+    /// Commits, and asks again once if the answer was lost. The nonce tells whether the first time
+    /// counted, so that nothing is applied twice (I6).
+    async fn commit_at(
+        &self,
+        home: &Home,
+        entry: Entry,
+        stamp: Stamp,
+    ) -> Result<Committed, StoreError> {
+        let expected = home.record.revision;
+        let ours = |stored: &Entry| stored.nonce() == stamp.nonce;
+        match (*self.store)
+            .commit(&home.key, expected, entry.clone(), stamp.now)
+            .await
+        {
+            Ok(Committed::Conflict(stored)) if ours(&stored) => Ok(Committed::Committed),
+            Err(lost) if lost.is_outcome_unknown() => {
+                match (*self.store)
+                    .commit(&home.key, expected, entry, stamp.now)
+                    .await
+                {
+                    Ok(Committed::Conflict(stored)) if ours(&stored) => Ok(Committed::Committed),
+                    // Somebody committed since, on top of our commit or instead of it.
+                    Ok(Committed::Conflict(_)) | Err(_) => Err(lost),
+                    answer => answer,
+                }
+            }
+            answer => answer,
+        }
+    }
+
+    /// Ends a session, and the one it moved to.
+    async fn end(&self, mut key: SessionKey) -> Result<(), SessionError> {
+        for _ in 0..MAX_MOVES {
+            match self.delete_at(&key).await? {
+                Some(Entry::Moved(tombstone)) => key = tombstone.successor,
+                Some(Entry::Live(_)) | None => return Ok(()),
+            }
+        }
+        Err(SessionError::Contended)
+    }
+
+    /// Deletes, and asks again once if the answer was lost.
+    async fn delete_at(&self, key: &SessionKey) -> Result<Option<Entry>, StoreError> {
+        match (*self.store).delete(key, self.now()).await {
+            Err(lost) if lost.is_outcome_unknown() => {
+                match (*self.store).delete(key, self.now()).await {
+                    Ok(Some(entry)) => Ok(Some(entry)),
+                    // Gone, but what the lost answer told may have been where the session moved to.
+                    Ok(None) | Err(_) => Err(lost),
+                }
+            }
+            answer => answer,
+        }
+    }
+}
+
+/// What became of an attempt to put a tombstone in place.
+enum Replaced {
+    /// It is there.
+    Done(Home),
+    /// Another request's is there; this is where the session is.
+    MovedTo(Home),
+}
+
+/// The ID behind a tombstone, where the former one tells it.
+fn follow_id(former: Option<&SessionId>, tombstone: &Tombstone) -> Option<SessionId> {
+    tombstone
+        .grace
+        .as_ref()?
+        .sealed_id
+        .unseal(former?, tombstone.successor)
+}
+
+fn touch_is_due(record: &Record, now: Timestamp) -> bool {
+    let stale = now.since(record.last_seen_at);
+    !stale.is_zero() && stale >= record.lifetime.touch_interval()
+}
+
+fn renewal_is_due(record: &Record, now: Timestamp) -> bool {
+    let age = now.since(record.issued_at);
+    record
+        .lifetime
+        .renew_after()
+        .is_some_and(|renew_after| age >= renew_after)
+}
+
+/// How often one commit tries again after others were faster.
+const MAX_CONFLICTS: usize = 128;
+
+/// How many IDs in use the generator may offer in a row.
+const MAX_COLLISIONS: usize = 3;

@@ -1,0 +1,209 @@
+use std::{error::Error, fmt};
+
+/// An error of any type.
+pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
+
+/// A setting that cannot be used. Its text quotes the setting.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl ConfigError {
+    /// Makes an error whose text says what is wrong with which value.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+/// A fault of the store: what it could not do, and why.
+///
+/// A session that is missing or expired is no fault, and has an answer of its own in each verb of
+/// [`SessionStore`](crate::SessionStore).
+#[derive(Debug)]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    source: Option<BoxError>,
+}
+
+impl StoreError {
+    /// Makes an error of a kind.
+    #[must_use]
+    pub const fn new(kind: StoreErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+
+    /// Keeps what caused the error. Its text must hold neither an ID nor a value.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What the error means.
+    #[must_use]
+    pub const fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+
+    /// Tells whether the same call may succeed a little later.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self.kind {
+            StoreErrorKind::Unavailable | StoreErrorKind::Timeout | StoreErrorKind::Full => true,
+            StoreErrorKind::Corrupt | StoreErrorKind::TooLarge | StoreErrorKind::Misconfigured => {
+                false
+            }
+        }
+    }
+
+    /// Tells whether the operation may have been carried out although it was not confirmed.
+    #[must_use]
+    pub const fn is_outcome_unknown(&self) -> bool {
+        matches!(self.kind, StoreErrorKind::Timeout)
+    }
+
+    /// The cause in words, for an event.
+    pub(crate) fn source_text(&self) -> String {
+        self.source
+            .as_ref()
+            .map_or_else(|| self.to_string(), ToString::to_string)
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            StoreErrorKind::Unavailable => "the session store is unavailable",
+            StoreErrorKind::Timeout => "the session store did not answer in time",
+            StoreErrorKind::Full => "the session store is full",
+            StoreErrorKind::Corrupt => "the stored session is unreadable",
+            StoreErrorKind::TooLarge => "the session is too large for the store",
+            StoreErrorKind::Misconfigured => "the session store is not set up as it must be",
+        })
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// What a [`StoreError`] means to the caller.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// The store cannot be reached or refuses to work; nothing was carried out.
+    Unavailable,
+    /// No answer came, or the connection was lost before it; whether the operation was carried out
+    /// is unknown.
+    Timeout,
+    /// The store has no room left; nothing was carried out.
+    Full,
+    /// The bytes under the key are no record, or one of a format that this version does not know.
+    Corrupt,
+    /// The record is larger than the store takes.
+    TooLarge,
+    /// The store refuses this client: a wrong password, a missing right, a wrong kind of server.
+    Misconfigured,
+}
+
+/// What can go wrong when a request uses its session.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+
+    /// The session was ended (by a logout, a revocation or its deadline) while this request was under
+    /// way. What the request recorded is not stored.
+    #[error("the session was ended while the request was under way")]
+    Ended,
+
+    /// Other requests changed the session again and again before this one could. What the request
+    /// recorded is not stored; trying again may succeed.
+    #[error("too many requests change the session at once")]
+    Contended,
+
+    /// An earlier commit of this request was interrupted or not confirmed, so that committing again
+    /// could apply a change twice. [`Session::discard`](crate::Session::discard) gives the changes up.
+    #[error("an earlier commit of the request was not confirmed")]
+    Unconfirmed,
+
+    /// The response was on its way already when the change was asked for.
+    #[error("the session was changed after the response had begun")]
+    Closed,
+
+    /// A value, its name, the owner or the session exceeds one of the [`Limits`](crate::Limits).
+    #[error("{what} exceeds the limit of {limit}")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// The most that is allowed.
+        limit: usize,
+    },
+
+    /// The value that is stored is not of the type, or not in the format, of the key that reads it.
+    #[error("the value {name:?} cannot be decoded")]
+    Decode {
+        /// The value's name.
+        name: String,
+        /// What the codec says.
+        source: BoxError,
+    },
+
+    /// The value has no form in its format.
+    #[error("the value {name:?} cannot be encoded")]
+    Encode {
+        /// The value's name.
+        name: String,
+        /// What the codec says.
+        source: BoxError,
+    },
+}
+
+impl SessionError {
+    /// Tells whether the same request may succeed a little later.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_retryable(),
+            Self::Contended | Self::Unconfirmed => true,
+            Self::Ended
+            | Self::Closed
+            | Self::TooLarge { .. }
+            | Self::Decode { .. }
+            | Self::Encode { .. } => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_name_no_internals() {
+        let store = StoreError::new(StoreErrorKind::Unavailable).with_source("redis://secret@host");
+        insta::assert_snapshot!(store, @"the session store is unavailable");
+        insta::assert_snapshot!(SessionError::from(store), @"the session store is unavailable");
+        insta::assert_snapshot!(
+            SessionError::TooLarge { what: "the value", limit: 7 },
+            @"the value exceeds the limit of 7"
+        );
+        insta::assert_snapshot!(
+            SessionError::Decode { name: "cart".into(), source: "private".into() },
+            @r#"the value "cart" cannot be decoded"#
+        );
+    }
+
+    #[test]
+    fn errors_are_send_and_sync() {
+        fn check<T: Send + Sync + 'static>() {}
+        check::<SessionError>();
+        check::<StoreError>();
+        check::<ConfigError>();
+    }
+}

@@ -1,0 +1,57 @@
+/// How large a session may get. What exceeds a limit is refused when it is set, with
+/// [`SessionError::TooLarge`](crate::SessionError::TooLarge).
+///
+/// | limit | default |
+/// | --- | --- |
+/// | values in a session | 1,024 |
+/// | bytes of a value's name | 128, fixed |
+/// | bytes of an encoded value | 64 KiB |
+/// | bytes of all names and values together | 256 KiB |
+/// | bytes of an owner | 256, fixed |
+///
+/// A limit of zero allows nothing of its kind.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    pub(crate) values: usize,
+    pub(crate) value_bytes: usize,
+    pub(crate) session_bytes: usize,
+}
+
+impl Limits {
+    /// The longest name of a value, in bytes.
+    pub const NAME_BYTES: usize = 128;
+
+    /// The longest owner, in bytes.
+    pub const OWNER_BYTES: usize = 256;
+
+    /// Sets how many values a session may hold. The default is 1,024.
+    #[must_use]
+    pub const fn with_values(mut self, values: usize) -> Self {
+        self.values = values;
+        self
+    }
+
+    /// Sets how large one encoded value may be, in bytes. The default is 64 KiB.
+    #[must_use]
+    pub const fn with_value_bytes(mut self, bytes: usize) -> Self {
+        self.value_bytes = bytes;
+        self
+    }
+
+    /// Sets how large all names and values together may be, in bytes. The default is 256 KiB.
+    #[must_use]
+    pub const fn with_session_bytes(mut self, bytes: usize) -> Self {
+        self.session_bytes = bytes;
+        self
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            values: 1_024,
+            value_bytes: 64 * 1024,
+            session_bytes: 256 * 1024,
+        }
+    }
+}

@@ -1,0 +1,500 @@
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    Codec, CookieLifetime, Key, Lifetime, Limits, Owner, Record, SessionError, SessionId,
+    SessionKey, Sessions, Timestamp,
+    change::{Apply, Change},
+    sessions::{Home, Presented},
+    values::{self, Values},
+};
+
+/// The session of one request: a snapshot to read, and a log of what the request changes.
+///
+/// Nothing here touches the store but [`commit`](Self::commit) and [`finish`](Self::finish). What is
+/// changed is seen at once by this request, and takes effect for others together, in the order of the
+/// calls, at the commit.
+///
+/// Clones are the same session.
+#[derive(Clone)]
+pub struct Session {
+    pub(crate) sessions: Arc<Sessions>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    committing: async_lock::Mutex<()>,
+}
+
+/// What a request knows of its session, and wants of it.
+pub(crate) struct State {
+    /// Where the session is stored; nowhere yet, if nothing was ever written.
+    pub(crate) home: Option<Home>,
+    /// The session with all changes of the log done to it.
+    pub(crate) draft: Option<Arc<Record>>,
+    pub(crate) log: Vec<Arc<Change>>,
+    /// Sessions that this request ended.
+    pub(crate) doomed: Vec<Home>,
+    /// How often the request ended its session, so that a commit under way notices.
+    pub(crate) endings: u32,
+    pub(crate) presented: Presented,
+    /// The client has to be told the ID.
+    pub(crate) tell: bool,
+    /// A commit began whose outcome is not known (yet).
+    pub(crate) unconfirmed: bool,
+    pub(crate) closed: bool,
+}
+
+impl Session {
+    pub(crate) fn at_home(sessions: &Arc<Sessions>, home: Home, tell: bool) -> Self {
+        Self::new(sessions, Some(home), Presented::Nothing, tell)
+    }
+
+    pub(crate) fn fresh(sessions: &Arc<Sessions>, presented: Presented) -> Self {
+        Self::new(sessions, None, presented, false)
+    }
+
+    fn new(sessions: &Arc<Sessions>, home: Option<Home>, presented: Presented, tell: bool) -> Self {
+        let presented = if home.is_some() {
+            Presented::Dead
+        } else {
+            presented
+        };
+        let state = State {
+            home,
+            draft: None,
+            log: Vec::new(),
+            doomed: Vec::new(),
+            endings: 0,
+            presented,
+            tell,
+            unconfirmed: false,
+            closed: false,
+        };
+        Self {
+            sessions: Arc::clone(sessions),
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                committing: async_lock::Mutex::new(()),
+            }),
+        }
+    }
+
+    /// Reads a value, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::Decode`] if what is stored is not of the key's type and format. Other
+    /// values are readable all the same.
+    pub fn get<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Result<Option<T>, SessionError> {
+        let value = self.state().value(key.name()).cloned();
+        value
+            .map(|value| values::decode::<T, C>(key.name(), &value))
+            .transpose()
+    }
+
+    /// Tells whether there is a value of this name, of whatever type.
+    #[must_use]
+    pub fn contains<T, C>(&self, key: Key<'_, T, C>) -> bool {
+        self.state().value(key.name()).is_some()
+    }
+
+    /// The names of all values, in their order.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let state = self.state();
+        state.view().map_or_else(Vec::new, |record| {
+            record
+                .values
+                .iter()
+                .map(|(name, _)| name.to_owned())
+                .collect()
+        })
+    }
+
+    /// Writes a value. Of two requests that set the same one, the later commit wins; to count or to
+    /// collect, use [`update`](Self::update).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::Encode`] if the value has no form in the key's format,
+    /// [`SessionError::TooLarge`] if it exceeds one of the [`Limits`], and [`SessionError::Closed`]
+    /// after the response has begun. Nothing is changed then.
+    pub fn set<T, C: Codec<T>>(&self, key: Key<'_, T, C>, value: &T) -> Result<(), SessionError> {
+        let name = key.name();
+        let value = values::encode::<T, C>(name, value, &self.sessions.limits)?;
+        let mut state = self.open_state()?;
+        if state.is_stored_as(name, &value) {
+            return Ok(());
+        }
+        self.record(
+            &mut state,
+            Change::Set {
+                name: name.into(),
+                value,
+            },
+        )
+    }
+
+    /// Changes a value in place, starting from its default if there is none, and returns how it is now.
+    ///
+    /// The closure is called again on the newer value if another request committed in between, so that
+    /// N increments at the same time add N (I1). What was returned here is not what counts then.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get`](Self::get) and [`set`](Self::set). A closure that is called again at the commit
+    /// can make the same errors arise there.
+    pub fn update<T, C>(
+        &self,
+        key: Key<'_, T, C>,
+        change: impl Fn(&mut T) + Send + Sync + 'static,
+    ) -> Result<T, SessionError>
+    where
+        T: Default + 'static,
+        C: Codec<T> + 'static,
+    {
+        let name: Box<str> = key.name().into();
+        let limits = self.sessions.limits;
+        let step = {
+            let name = name.clone();
+            move |present: Option<&Bytes>| {
+                let mut value = match present {
+                    Some(value) => values::decode::<T, C>(&name, value)?,
+                    None => T::default(),
+                };
+                change(&mut value);
+                let encoded = values::encode::<T, C>(&name, &value, &limits)?;
+                Ok::<_, SessionError>((value, encoded))
+            }
+        };
+        // The application's code runs without the lock, so that it may use the session.
+        let mut before = self.open_state()?.value(&name).cloned();
+        loop {
+            let (value, encoded) = step(before.as_ref())?;
+            let mut state = self.open_state()?;
+            let present = state.value(&name);
+            if present != before.as_ref() {
+                before = present.cloned();
+                continue;
+            }
+            if state.is_stored_as(&name, &encoded) {
+                return Ok(value);
+            }
+            let apply: Box<Apply> = Box::new(move |present| Ok(step(present)?.1));
+            self.record_as(&mut state, Change::Update { name, apply }, Some(encoded))?;
+            return Ok(value);
+        }
+    }
+
+    /// Removes a value.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::Closed`] after the response has begun.
+    pub fn remove<T, C>(&self, key: Key<'_, T, C>) -> Result<(), SessionError> {
+        let mut state = self.open_state()?;
+        if state.value(key.name()).is_none() {
+            return Ok(());
+        }
+        self.record(
+            &mut state,
+            Change::Remove {
+                name: key.name().into(),
+            },
+        )
+    }
+
+    /// Removes a value and returns what it was: for a message that is shown once.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get`](Self::get) and [`remove`](Self::remove). A value that cannot be decoded stays.
+    pub fn take<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Result<Option<T>, SessionError> {
+        let value = self.get(key)?;
+        self.remove(key)?;
+        Ok(value)
+    }
+
+    /// Removes all values. The session, its ID and its owner stay; to end it, use
+    /// [`destroy`](Self::destroy).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::Closed`] after the response has begun.
+    pub fn clear(&self) -> Result<(), SessionError> {
+        let mut state = self.open_state()?;
+        if state.view().is_none_or(|record| record.values.is_empty()) {
+            return Ok(());
+        }
+        self.record(&mut state, Change::Clear)
+    }
+
+    /// Says who the session belongs to from now on, after a login or a change of privileges.
+    ///
+    /// At the commit the session gets a new ID, and the old one opens nothing from then on (OWASP ASVS
+    /// 5.0, 7.2.4). The values stay; where they must not (another user signs in), call
+    /// [`destroy`](Self::destroy) first. The absolute lifetime begins anew.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::TooLarge`] if the owner is longer than [`Limits::OWNER_BYTES`], and
+    /// [`SessionError::Closed`] after the response has begun.
+    pub fn authenticate(&self, owner: impl Into<Owner>) -> Result<(), SessionError> {
+        let owner = owner.into();
+        if owner.as_bytes().len() > Limits::OWNER_BYTES {
+            return Err(values::too_large("the owner", Limits::OWNER_BYTES));
+        }
+        let at = self.sessions.now();
+        let mut state = self.open_state()?;
+        self.record(&mut state, Change::Authenticate { owner, at })
+    }
+
+    /// Gives the session a new ID at the commit. The old one still opens it for the
+    /// [grace time](Sessions::with_renewal_grace), for requests that were sent together with this one
+    /// and for the case that its response is lost.
+    ///
+    /// After a login use [`authenticate`](Self::authenticate). Nothing happens to a session that was
+    /// never stored.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::Closed`] after the response has begun.
+    pub fn renew(&self) -> Result<(), SessionError> {
+        let at = self.sessions.now();
+        let mut state = self.open_state()?;
+        if state.home.is_none() {
+            return Ok(());
+        }
+        self.record(&mut state, Change::Renew { at })
+    }
+
+    /// Sets how long this session lives, from its begin on: "remember me", or the shorter time that an
+    /// identity provider allows. It is kept in the session.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::Closed`] after the response has begun.
+    pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), SessionError> {
+        let mut state = self.open_state()?;
+        if state.log.is_empty()
+            && state
+                .home
+                .as_ref()
+                .is_some_and(|home| home.record.lifetime == lifetime)
+        {
+            return Ok(());
+        }
+        self.record(&mut state, Change::SetLifetime(lifetime))
+    }
+
+    /// Ends the session at the commit: it is removed from the store, for every request that starts
+    /// later and every one under way (I2), and the cookie is removed.
+    ///
+    /// What is written after this belongs to a new session with an ID of its own, like a farewell on
+    /// the next page.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::Closed`] after the response has begun.
+    pub fn destroy(&self) -> Result<(), SessionError> {
+        let mut state = self.open_state()?;
+        let home = state.home.take();
+        state.doomed.extend(home);
+        state.endings += 1;
+        state.forget_changes();
+        state.tell = false;
+        Ok(())
+    }
+
+    /// Gives up all that was recorded since the last commit.
+    pub fn discard(&self) {
+        let mut state = self.state();
+        let ended = state.doomed.drain(..).next();
+        if ended.is_some() {
+            state.home = ended;
+        }
+        state.forget_changes();
+        state.unconfirmed = false;
+    }
+
+    /// The key under which the session is stored, safe to log. None if it is not stored yet.
+    ///
+    /// [`authenticate`](Self::authenticate) and [`renew`](Self::renew) change it at the commit.
+    #[must_use]
+    pub fn key(&self) -> Option<SessionKey> {
+        self.state().home.as_ref().map(|home| home.key)
+    }
+
+    /// Whose session it is, if somebody signed in.
+    #[must_use]
+    pub fn owner(&self) -> Option<Owner> {
+        self.state().view()?.owner.clone()
+    }
+
+    /// When the owner last signed in.
+    #[must_use]
+    pub fn authenticated_at(&self) -> Option<Timestamp> {
+        self.state().view()?.authenticated_at
+    }
+
+    /// When the session began: when it was first written to, or when its owner signed in.
+    #[must_use]
+    pub fn created_at(&self) -> Option<Timestamp> {
+        Some(self.state().view()?.created_at)
+    }
+
+    /// When the session ends if no further request comes.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        Some(self.state().view()?.expires_at())
+    }
+
+    /// How long the session lives.
+    #[must_use]
+    pub fn lifetime(&self) -> Lifetime {
+        self.state()
+            .view()
+            .map_or(self.sessions.lifetime, |record| record.lifetime)
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        // No code of the application runs under the lock, and no step of ours leaves it half done.
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn committing(&self) -> &async_lock::Mutex<()> {
+        &self.shared.committing
+    }
+
+    fn open_state(&self) -> Result<MutexGuard<'_, State>, SessionError> {
+        let state = self.state();
+        if state.closed {
+            Err(SessionError::Closed)
+        } else {
+            Ok(state)
+        }
+    }
+
+    /// Does a change to the draft and logs it, or neither.
+    fn record(&self, state: &mut State, change: Change) -> Result<(), SessionError> {
+        let value = match &change {
+            Change::Set { value, .. } => Some(value.clone()),
+            _ => None,
+        };
+        self.record_as(state, change, value)
+    }
+
+    /// Does a change whose value, if it is about one, is known: an update is not computed twice.
+    fn record_as(
+        &self,
+        state: &mut State,
+        change: Change,
+        value: Option<Bytes>,
+    ) -> Result<(), SessionError> {
+        if let (Some(name), Some(value)) = (change.name(), &value) {
+            let empty = Values::default();
+            let present = state.view().map_or(&empty, |record| &record.values);
+            present.check_set(name, value, &self.sessions.limits)?;
+        }
+        let draft = state.draft.get_or_insert_with(|| match &state.home {
+            Some(home) => Arc::clone(&home.record),
+            None => Arc::new(Record::new(self.sessions.now(), self.sessions.lifetime)),
+        });
+        let draft = Arc::make_mut(draft);
+        match (change.name(), value) {
+            (Some(name), Some(value)) => draft.values.set(name, value),
+            _ => change.apply(draft)?,
+        }
+        state.log.push(Arc::new(change));
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("Session")
+            .field("key", &state.home.as_ref().map(|home| home.key))
+            .field("changes", &state.log)
+            .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// The session as this request sees it.
+    pub(crate) fn view(&self) -> Option<&Record> {
+        self.draft
+            .as_deref()
+            .or_else(|| self.home.as_ref().map(|home| &*home.record))
+    }
+
+    fn value(&self, name: &str) -> Option<&Bytes> {
+        self.view()?.values.get(name)
+    }
+
+    /// Tells whether writing this value would change nothing: it is stored so, and no change of this
+    /// request concerns it. The write then counts as done when the session was loaded.
+    fn is_stored_as(&self, name: &str, value: &Bytes) -> bool {
+        self.home
+            .as_ref()
+            .is_some_and(|home| home.record.values.get(name) == Some(value))
+            && !self.log.iter().any(|change| change.concerns(name))
+    }
+
+    fn forget_changes(&mut self) {
+        self.draft = None;
+        self.log.clear();
+    }
+
+    /// What the client's cookie has to become.
+    pub(crate) fn cookie(&self, now: Timestamp) -> CookieChange {
+        match (&self.home, self.presented) {
+            (
+                Some(Home {
+                    id: Some(id),
+                    record,
+                    ..
+                }),
+                _,
+            ) if self.tell => {
+                let max_age = match record.lifetime.cookie() {
+                    CookieLifetime::Browser => None,
+                    CookieLifetime::Persistent => Some(record.absolute_deadline().since(now)),
+                };
+                CookieChange::Set {
+                    id: id.clone(),
+                    max_age,
+                }
+            }
+            (None, Presented::Dead) => CookieChange::Remove,
+            _ => CookieChange::Keep,
+        }
+    }
+}
+
+/// What a response has to do to the client's cookie.
+#[derive(Clone, Debug)]
+#[must_use]
+pub enum CookieChange {
+    /// Nothing.
+    Keep,
+    /// Set it to this ID.
+    Set {
+        /// The ID to tell the client.
+        id: SessionId,
+        /// How long the client shall keep the cookie; until it is closed, if nothing is said.
+        max_age: Option<Duration>,
+    },
+    /// Remove it.
+    Remove,
+}

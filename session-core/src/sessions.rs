@@ -1,0 +1,322 @@
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    Clock, ConfigError, Entry, IdGenerator, Lifetime, Limits, Nonce, OsRandom, Record, Session,
+    SessionError, SessionId, SessionKey, SessionStore, StoreError, StoreErrorKind, SystemClock,
+    Timestamp, Tombstone,
+};
+
+/// The sessions of an application: a store and the rules by which its sessions live.
+///
+/// An HTTP framework's integration opens a [`Session`] here for each request that asks for one, and
+/// [finishes](Session::finish) it before the response's head leaves.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+/// use session_core::{Key, Lifetime, Sessions, SessionError, SessionStore};
+///
+/// const NAME: Key<String> = Key::new("name");
+///
+/// async fn handle(store: impl SessionStore) -> Result<(), SessionError> {
+///     let sessions = Arc::new(Sessions::new(store).with_lifetime(Lifetime::aal3()));
+///     let session = sessions.open(["what the cookie says".as_bytes()]).await?;
+///     session.set(NAME, &"Ada".to_owned())?;
+///     let cookie = session.finish().await?;
+///     # drop(cookie);
+///     Ok(())
+/// }
+/// ```
+pub struct Sessions {
+    pub(crate) store: Arc<dyn SessionStore>,
+    pub(crate) ids: Arc<dyn IdGenerator>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) lifetime: Lifetime,
+    pub(crate) limits: Limits,
+    pub(crate) renewal_grace: Duration,
+    nonces: Nonces,
+    turns: Box<[async_lock::Mutex<()>]>,
+    corrupt_records: AtomicU64,
+}
+
+impl Sessions {
+    /// The number of cookies of the session's name that one request can have tried. A browser may hold
+    /// several, set for different paths or by a sibling domain (RFC 6265bis, 5.8.3).
+    pub const MAX_COOKIES: usize = 4;
+
+    /// How long a session's former key is remembered after it moved to another one, for the requests
+    /// that loaded the session before and commit after.
+    pub const ROTATION_WINDOW: Duration = Duration::from_secs(300);
+
+    /// Makes sessions that live in this store, by the default rules.
+    #[must_use]
+    pub fn new(store: impl SessionStore) -> Self {
+        Self {
+            store: Arc::new(store),
+            ids: Arc::new(OsRandom),
+            clock: Arc::new(SystemClock),
+            lifetime: Lifetime::default(),
+            limits: Limits::default(),
+            renewal_grace: Duration::from_secs(30),
+            nonces: Nonces::new(),
+            turns: (0..TURNS).map(|_| async_lock::Mutex::new(())).collect(),
+            corrupt_records: AtomicU64::new(0),
+        }
+    }
+
+    /// Sets how long a session lives that does not say otherwise itself. The default is
+    /// [`Lifetime::aal2`].
+    #[must_use]
+    pub fn with_lifetime(mut self, lifetime: Lifetime) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// Sets how large a session may get.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets how long a renewed session's former ID still opens it. The default is 30 seconds; zero
+    /// ends it at once, and may lose requests that were sent together with the one that renewed.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] if the span is longer than [`ROTATION_WINDOW`](Self::ROTATION_WINDOW).
+    pub fn with_renewal_grace(mut self, grace: Duration) -> Result<Self, ConfigError> {
+        if grace > Self::ROTATION_WINDOW {
+            return Err(ConfigError::new(format!(
+                "a renewal grace of {grace:?} is longer than {:?}",
+                Self::ROTATION_WINDOW
+            )));
+        }
+        self.renewal_grace = grace;
+        Ok(self)
+    }
+
+    /// Sets what makes the IDs. The default is [`OsRandom`].
+    #[must_use]
+    pub fn with_id_generator(mut self, ids: impl IdGenerator) -> Self {
+        self.ids = Arc::new(ids);
+        self
+    }
+
+    /// Sets the clock, for tests. The default is [`SystemClock`].
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// How long a session lives that does not say otherwise itself.
+    #[must_use]
+    pub fn lifetime(&self) -> Lifetime {
+        self.lifetime
+    }
+
+    /// How many loads met a record that could not be read, each answered with a fresh session.
+    ///
+    /// Worth an alert: some after a deployment that was taken back are expected, steady growth is not.
+    #[must_use]
+    pub fn corrupt_records(&self) -> u64 {
+        self.corrupt_records.load(Ordering::Relaxed)
+    }
+
+    /// Opens the session of a request, given what its cookies of the session's name say.
+    ///
+    /// The first of at most [`MAX_COOKIES`](Self::MAX_COOKIES) that opens a live session is used. If
+    /// none does, the session is empty, and gets an ID of its own once something is written to it:
+    /// never the one that the client sent (I3). What is no ID costs no I/O.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::Store`] if the store failed, which is never taken for "no session" (I7).
+    /// Only an unreadable record is: it is counted, and the session is a fresh one (I11).
+    pub async fn open<'c>(
+        self: &Arc<Self>,
+        cookies: impl IntoIterator<Item = &'c [u8]>,
+    ) -> Result<Session, SessionError> {
+        let mut presented = Presented::Nothing;
+        for text in cookies.into_iter().take(Self::MAX_COOKIES) {
+            let found = match SessionId::parse(text) {
+                Some(id) => self.find(id).await?,
+                None => Found::Nothing,
+            };
+            match found {
+                Found::Session { home, by_former_id } => {
+                    return Ok(Session::at_home(self, home, by_former_id));
+                }
+                Found::Superseded => presented = Presented::Superseded,
+                Found::Nothing if presented == Presented::Nothing => presented = Presented::Dead,
+                Found::Nothing => {}
+            }
+        }
+        Ok(Session::fresh(self, presented))
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn next_nonce(&self) -> Nonce {
+        self.nonces.next()
+    }
+
+    /// Waits for this process's turn on a session that several requests change at once.
+    ///
+    /// Requests try without it first; only one that lost queues here, so that of many losers one at a
+    /// time tries again instead of all.
+    pub(crate) async fn turn(&self, key: &SessionKey) -> async_lock::MutexGuard<'_, ()> {
+        self.turns[usize::from(key.as_bytes()[0]) % TURNS]
+            .lock()
+            .await
+    }
+
+    /// Loads what is under a key; an unreadable record counts as nothing.
+    pub(crate) async fn load(&self, key: &SessionKey) -> Result<Option<Entry>, StoreError> {
+        let now = self.now();
+        match (*self.store).load(key, now).await {
+            // Deadlines are checked here whatever the store did about them (I5).
+            Ok(entry) => Ok(entry.filter(|entry| entry.is_live(now))),
+            Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+                self.corrupt_records.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    target: "session",
+                    %key,
+                    error = error.source_text(),
+                    "unreadable session record, treated as no session"
+                );
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn find(&self, mut id: SessionId) -> Result<Found, StoreError> {
+        let mut by_former_id = false;
+        for _ in 0..MAX_MOVES {
+            let key = id.key();
+            match self.load(&key).await? {
+                Some(Entry::Live(record)) => {
+                    let home = Home {
+                        key,
+                        id: Some(id),
+                        record,
+                    };
+                    return Ok(Found::Session { home, by_former_id });
+                }
+                Some(Entry::Moved(tombstone)) => match self.follow_open(&tombstone, &id) {
+                    Ok(successor) => id = successor,
+                    Err(stays) => return Ok(stays),
+                },
+                None => break,
+            }
+            by_former_id = true;
+        }
+        Ok(Found::Nothing)
+    }
+
+    /// The ID that a tombstone leads to, if the former ID still opens the session.
+    fn follow_open(&self, tombstone: &Tombstone, former: &SessionId) -> Result<SessionId, Found> {
+        let now = self.now();
+        match &tombstone.grace {
+            Some(grace) if now < grace.until => grace
+                .sealed_id
+                .unseal(former, tombstone.successor)
+                .ok_or(Found::Nothing),
+            // The browser is just being told another ID: a request that it sent before must not take
+            // that away again.
+            _ if now + Self::ROTATION_WINDOW < tombstone.expires_at + SUPERSEDED => {
+                Err(Found::Superseded)
+            }
+            _ => Err(Found::Nothing),
+        }
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions")
+            .field("store", &self.store)
+            .field("ids", &self.ids)
+            .field("clock", &self.clock)
+            .field("lifetime", &self.lifetime)
+            .field("limits", &self.limits)
+            .field("renewal_grace", &self.renewal_grace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a session is stored, and how it was there when last seen.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    pub(crate) key: SessionKey,
+    /// Unknown where a login by another request moved the session.
+    pub(crate) id: Option<SessionId>,
+    pub(crate) record: Arc<Record>,
+}
+
+/// What the cookies of a request without a live session were.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Presented {
+    /// There were none.
+    Nothing,
+    /// None that opens anything.
+    Dead,
+    /// One whose session got another ID a moment ago.
+    Superseded,
+}
+
+enum Found {
+    Session { home: Home, by_former_id: bool },
+    Superseded,
+    Nothing,
+}
+
+/// Makes marks for commits: a random start, counted up and mixed so that two processes meet only by
+/// chance.
+struct Nonces {
+    start: u64,
+    count: AtomicU64,
+}
+
+impl Nonces {
+    fn new() -> Self {
+        let start = getrandom::u64().expect("the operating system gives random bytes");
+        Self {
+            start,
+            count: AtomicU64::new(0),
+        }
+    }
+
+    /// One step of SplitMix64: no two of 2^64 marks of one process are the same.
+    fn next(&self) -> Nonce {
+        let step = self
+            .count
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut mark = self.start.wrapping_add(step);
+        mark = (mark ^ (mark >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mark = (mark ^ (mark >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Nonce(mark ^ (mark >> 31))
+    }
+}
+
+/// How many keys share the queues for contended sessions.
+const TURNS: usize = 64;
+
+/// How many moves of a session one request follows.
+pub(crate) const MAX_MOVES: usize = 8;
+
+/// How long after a login the former ID neither removes nor replaces the browser's cookie.
+const SUPERSEDED: Duration = Duration::from_secs(30);

@@ -1,0 +1,163 @@
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+
+use crate::{Entry, Revision, SessionKey, StoreError, Timestamp};
+
+/// Holds sessions.
+///
+/// Five verbs, each atomic on its own key, none of which could be read as "insert or update": what was
+/// ended stays ended. Each verb is told the time, so that a store needs no clock: an entry whose
+/// [`Entry::expires_at`] is not after `now` has expired, and counts as missing whether the store has
+/// removed it yet or not. A store should remove it by itself some time after that.
+///
+/// What a store promises is written down in tests: the conformance suite (feature
+/// `conformance`), which every store runs.
+///
+/// # Errors
+///
+/// A [`StoreError`] is a fault of the system. Missing and expired are answers. A store must say
+/// [`Timeout`](crate::StoreErrorKind::Timeout) whenever an operation may have been carried out without
+/// its knowing, and must not repeat a `create` or `commit` by itself in that case: the protocol does, and
+/// recognizes its own commit by the nonce.
+///
+/// # Cancel safety
+///
+/// A future that is dropped leaves its operation carried out or not, never half carried out.
+#[async_trait]
+pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
+    /// Stores a session under a key that holds nothing.
+    ///
+    /// # Errors
+    ///
+    /// See the [trait](Self#errors).
+    async fn create(
+        &self,
+        key: &SessionKey,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Created, StoreError>;
+
+    /// Reads what is stored under a key, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// See the [trait](Self#errors). Bytes that are no record are
+    /// [`Corrupt`](crate::StoreErrorKind::Corrupt).
+    async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError>;
+
+    /// Replaces a session that is still at a revision.
+    ///
+    /// A tombstone is never replaced, whatever its revision.
+    ///
+    /// # Errors
+    ///
+    /// See the [trait](Self#errors).
+    async fn commit(
+        &self,
+        key: &SessionKey,
+        expected: Revision,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Committed, StoreError>;
+
+    /// Notes that a request used the session now, and thereby moves its idle deadline.
+    ///
+    /// Changes neither values nor revision, so that no commit under way conflicts with it, and never
+    /// moves the note back in time.
+    ///
+    /// # Errors
+    ///
+    /// See the [trait](Self#errors).
+    async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError>;
+
+    /// Removes whatever is stored under a key, and tells what it was. Removing nothing is fine.
+    ///
+    /// Must work on bytes that are no record (there is nothing to tell then) and on a store that is
+    /// full.
+    ///
+    /// # Errors
+    ///
+    /// See the [trait](Self#errors).
+    async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError>;
+}
+
+/// What [`SessionStore::create`] answers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Created {
+    /// The session is stored.
+    Created,
+    /// The key holds something already, which is left as it is.
+    Exists,
+}
+
+/// What [`SessionStore::commit`] answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Committed {
+    /// The new entry is stored.
+    Committed,
+    /// Somebody was faster: the session is at another revision or has moved. This is what is stored
+    /// now; nothing was changed.
+    Conflict(Entry),
+    /// The key holds nothing, and nothing was stored.
+    Gone,
+}
+
+/// What [`SessionStore::touch`] answers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Touched {
+    /// The deadline was moved.
+    Touched,
+    /// The key holds no session (nothing, or a tombstone), and nothing was stored.
+    Gone,
+}
+
+/// Forwards every verb through a pointer.
+macro_rules! forward {
+    ($($pointer:ty),+) => {$(
+        #[deny(clippy::missing_trait_methods)]
+        #[async_trait]
+        impl<S: SessionStore + ?Sized> SessionStore for $pointer {
+            async fn create(
+                &self,
+                key: &SessionKey,
+                entry: Entry,
+                now: Timestamp,
+            ) -> Result<Created, StoreError> {
+                (**self).create(key, entry, now).await
+            }
+
+            async fn load(
+                &self,
+                key: &SessionKey,
+                now: Timestamp,
+            ) -> Result<Option<Entry>, StoreError> {
+                (**self).load(key, now).await
+            }
+
+            async fn commit(
+                &self,
+                key: &SessionKey,
+                expected: Revision,
+                entry: Entry,
+                now: Timestamp,
+            ) -> Result<Committed, StoreError> {
+                (**self).commit(key, expected, entry, now).await
+            }
+
+            async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
+                (**self).touch(key, now).await
+            }
+
+            async fn delete(
+                &self,
+                key: &SessionKey,
+                now: Timestamp,
+            ) -> Result<Option<Entry>, StoreError> {
+                (**self).delete(key, now).await
+            }
+        }
+    )+};
+}
+
+forward!(&'static S, Arc<S>, Box<S>);
