@@ -88,12 +88,24 @@ impl Session {
 
     /// Reads a value, if it is there.
     ///
+    /// A value that cannot be decoded, because it is not of the key's type and format, counts as
+    /// missing: after a deployment that changed a type, a request that reads an old value goes on as if
+    /// there were none, instead of failing for as long as the session lives (I11). It is reported by a
+    /// `tracing` event and [counted](Sessions::unreadable_values). Where the difference matters, use
+    /// [`try_get`](Self::try_get).
+    #[must_use]
+    pub fn get<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Option<T> {
+        let value = self.value(key.name())?;
+        self.sessions.decode_or_report::<T, C>(key.name(), &value)
+    }
+
+    /// Reads a value, if it is there, and tells if it cannot be decoded.
+    ///
     /// # Errors
     ///
-    /// Returns [`SessionError::Decode`] if what is stored is not of the key's type and format. Other
-    /// values are readable all the same.
-    pub fn get<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Result<Option<T>, SessionError> {
-        let value = self.state().value(key.name()).cloned();
+    /// Returns [`SessionError::Decode`] if what is stored is not of the key's type and format.
+    pub fn try_get<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Result<Option<T>, SessionError> {
+        let value = self.value(key.name());
         value
             .map(|value| values::decode::<T, C>(key.name(), &value))
             .transpose()
@@ -145,12 +157,13 @@ impl Session {
     /// Changes a value in place, starting from its default if there is none, and returns how it is now.
     ///
     /// The closure is called again on the newer value if another request committed in between, so that
-    /// N increments at the same time add N (I1). What was returned here is not what counts then.
+    /// N increments at the same time add N (I1). What was returned here is not what counts then. A value
+    /// that cannot be decoded counts as missing, as for [`get`](Self::get).
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Self::get) and [`set`](Self::set). A closure that is called again at the commit
-    /// can make the same errors arise there.
+    /// Those of [`set`](Self::set). A closure that is called again at the commit can make the same
+    /// errors arise there.
     pub fn update<T, C>(
         &self,
         key: Key<'_, T, C>,
@@ -164,11 +177,11 @@ impl Session {
         let limits = self.sessions.limits;
         let step = {
             let name = name.clone();
+            let sessions = Arc::clone(&self.sessions);
             move |present: Option<&Bytes>| {
-                let mut value = match present {
-                    Some(value) => values::decode::<T, C>(&name, value)?,
-                    None => T::default(),
-                };
+                let mut value = present
+                    .and_then(|value| sessions.decode_or_report::<T, C>(&name, value))
+                    .unwrap_or_default();
                 change(&mut value);
                 let encoded = values::encode::<T, C>(&name, &value, &limits)?;
                 Ok::<_, SessionError>((value, encoded))
@@ -215,9 +228,9 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Self::get) and [`remove`](Self::remove). A value that cannot be decoded stays.
+    /// Those of [`remove`](Self::remove).
     pub fn take<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Result<Option<T>, SessionError> {
-        let value = self.get(key)?;
+        let value = self.get(key);
         self.remove(key)?;
         Ok(value)
     }
@@ -374,6 +387,10 @@ impl Session {
 
     pub(crate) fn committing(&self) -> &async_lock::Mutex<()> {
         &self.shared.committing
+    }
+
+    fn value(&self, name: &str) -> Option<Bytes> {
+        self.state().value(name).cloned()
     }
 
     fn open_state(&self) -> Result<MutexGuard<'_, State>, SessionError> {

@@ -8,9 +8,9 @@ use std::{
 };
 
 use crate::{
-    Clock, ConfigError, Entry, IdGenerator, Lifetime, Limits, Nonce, OsRandom, Record, Session,
-    SessionError, SessionId, SessionKey, SessionStore, StoreError, StoreErrorKind, SystemClock,
-    Timestamp, Tombstone,
+    Clock, Codec, ConfigError, Entry, IdGenerator, Lifetime, Limits, Nonce, OsRandom, Record,
+    Session, SessionError, SessionId, SessionKey, SessionStore, StoreError, StoreErrorKind,
+    SystemClock, Timestamp, Tombstone, values,
 };
 
 /// The sessions of an application: a store and the rules by which its sessions live.
@@ -45,6 +45,7 @@ pub struct Sessions {
     nonces: Nonces,
     turns: Box<[async_lock::Mutex<()>]>,
     corrupt_records: AtomicU64,
+    unreadable_values: AtomicU64,
 }
 
 impl Sessions {
@@ -69,6 +70,7 @@ impl Sessions {
             nonces: Nonces::new(),
             turns: (0..TURNS).map(|_| async_lock::Mutex::new(())).collect(),
             corrupt_records: AtomicU64::new(0),
+            unreadable_values: AtomicU64::new(0),
         }
     }
 
@@ -130,6 +132,12 @@ impl Sessions {
     #[must_use]
     pub fn corrupt_records(&self) -> u64 {
         self.corrupt_records.load(Ordering::Relaxed)
+    }
+
+    /// How many reads met a value that is not of the type asked for, each answered as if there were none.
+    #[must_use]
+    pub fn unreadable_values(&self) -> u64 {
+        self.unreadable_values.load(Ordering::Relaxed)
     }
 
     /// Opens the session of a request, given what its cookies of the session's name say.
@@ -202,6 +210,16 @@ impl Sessions {
         }
     }
 
+    /// Decodes a value; one that cannot be decoded counts as missing.
+    pub(crate) fn decode_or_report<T, C: Codec<T>>(&self, name: &str, value: &[u8]) -> Option<T> {
+        values::decode::<T, C>(name, value)
+            .inspect_err(|error| {
+                self.unreadable_values.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(target: "session", %error, "unreadable value, treated as missing");
+            })
+            .ok()
+    }
+
     async fn find(&self, mut id: SessionId) -> Result<Found, StoreError> {
         let mut by_former_id = false;
         for _ in 0..MAX_MOVES {
@@ -241,6 +259,13 @@ impl Sessions {
             }
             _ => Err(Found::Nothing),
         }
+    }
+}
+
+impl<S: SessionStore> From<S> for Sessions {
+    /// Sessions by the default rules.
+    fn from(store: S) -> Self {
+        Self::new(store)
     }
 }
 

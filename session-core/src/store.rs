@@ -28,6 +28,9 @@ use crate::{Entry, Revision, SessionKey, StoreError, Timestamp};
 pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// Stores a session under a key that holds nothing.
     ///
+    /// An entry that has expired and was not removed yet may count as something: keys are made of fresh
+    /// random IDs, so the protocol never meets one here.
+    ///
     /// # Errors
     ///
     /// See the [trait](Self#errors).

@@ -1,1 +1,8 @@
-//! Session store in process memory, on moka.
+#![doc = include_str!("../README.md")]
+
+mod expiry;
+mod hasher;
+mod slot;
+mod store;
+
+pub use store::MemoryStore;

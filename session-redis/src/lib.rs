@@ -1,1 +1,9 @@
-//! Session store on Redis.
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod connection;
+mod error;
+mod script;
+mod store;
+
+pub use {config::RedisConfig, store::RedisStore};

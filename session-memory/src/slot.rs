@@ -1,0 +1,76 @@
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
+use std::time::Duration;
+
+use session_core::{Entry, Timestamp};
+
+/// The place of one session in the cache.
+///
+/// The entry is swapped here, under a lock of its own, so that a commit does not pass through the
+/// cache's write path. A slot whose entry was taken out is dead for good: nothing is ever put into it
+/// again, so that whoever still holds it cannot bring a session back (I2).
+#[derive(Debug)]
+pub(crate) struct Slot {
+    entry: Mutex<Option<Entry>>,
+    /// How long the cache has to keep the slot from its last use on.
+    keep_ms: AtomicU64,
+    /// What the cache was told the slot weighs.
+    weight: AtomicU32,
+}
+
+impl Slot {
+    pub(crate) fn new(entry: Entry, now: Timestamp) -> Self {
+        let slot = Self {
+            keep_ms: AtomicU64::new(0),
+            weight: AtomicU32::new(weight(&entry)),
+            entry: Mutex::new(None),
+        };
+        slot.note_lifetime(&entry, now);
+        *slot.lock() = Some(entry);
+        slot
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Entry>> {
+        // Every change is one assignment.
+        self.entry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn keep(&self) -> Duration {
+        Duration::from_millis(self.keep_ms.load(Ordering::Relaxed)) + SLACK
+    }
+
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// Notes how long the entry lives, and tells whether the cache must learn of it: what is kept too
+    /// long costs memory, what is dropped too early costs a session.
+    pub(crate) fn note_lifetime(&self, entry: &Entry, now: Timestamp) -> bool {
+        let keep = u64::try_from(entry.expires_at().since(now).as_millis()).unwrap_or(u64::MAX);
+        self.keep_ms.swap(keep, Ordering::Relaxed) < keep
+    }
+
+    /// Notes what the entry weighs, and tells whether that is so different that the cache must know.
+    pub(crate) fn note_weight(&self, entry: &Entry) -> bool {
+        let (old, new) = (self.weight(), weight(entry));
+        let matters = old.abs_diff(new) > old / 8;
+        if matters {
+            self.weight.store(new, Ordering::Relaxed);
+        }
+        matters
+    }
+}
+
+fn weight(entry: &Entry) -> u32 {
+    u32::try_from(entry.memory_bytes() + OVERHEAD).unwrap_or(u32::MAX)
+}
+
+/// What the cache keeps a slot for beyond its session's end: the system's clock, by which a session
+/// ends, and the cache's may differ a little.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// What a session costs besides its entry: the slot, the cache's own node, and its places in the
+/// cache's table, queues and timers.
+const OVERHEAD: usize = 512;

@@ -1,0 +1,200 @@
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use moka::{ops::compute::Op, policy::EvictionPolicy, sync::Cache};
+use session_core::{
+    Committed, ConfigError, Created, Entry, Revision, SessionKey, SessionStore, StoreError,
+    Timestamp, Touched,
+};
+
+use crate::{expiry::KeepWhileAlive, hasher::KeyHasher, slot::Slot};
+
+/// Sessions in the memory of one process.
+///
+/// They end with the process, and other processes do not see them. Clones are the same store.
+///
+/// When the store is full, the sessions that were not used for the longest time are evicted; a new one
+/// is never refused.
+#[derive(Clone)]
+pub struct MemoryStore {
+    slots: Cache<SessionKey, Arc<Slot>, KeyHasher>,
+}
+
+impl MemoryStore {
+    /// How many bytes of sessions a store holds if nothing else is said: 256 MiB.
+    pub const DEFAULT_CAPACITY: u64 = 256 * 1024 * 1024;
+
+    /// The least capacity, in bytes: 1 MiB.
+    pub const MIN_CAPACITY: u64 = 1024 * 1024;
+
+    /// Makes a store that holds at most this many bytes of sessions, bookkeeping included.
+    ///
+    /// The bound holds on average over short times: what exceeds it is evicted a moment later.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] if the capacity is less than [`MIN_CAPACITY`](Self::MIN_CAPACITY).
+    pub fn with_capacity(bytes: u64) -> Result<Self, ConfigError> {
+        if bytes < Self::MIN_CAPACITY {
+            return Err(ConfigError::new(format!(
+                "a memory store of {bytes} bytes is smaller than {} bytes",
+                Self::MIN_CAPACITY
+            )));
+        }
+        Ok(Self::sized(bytes))
+    }
+
+    /// How many sessions the store holds, roughly: some may have expired, or be about to be evicted.
+    #[must_use]
+    pub fn approximate_len(&self) -> u64 {
+        self.slots.entry_count()
+    }
+
+    /// How many bytes the sessions take, roughly.
+    #[must_use]
+    pub fn approximate_bytes(&self) -> u64 {
+        self.slots.weighted_size()
+    }
+
+    /// Removes now what has expired or is to be evicted, which otherwise happens by and by as the store
+    /// is used.
+    pub fn run_pending_tasks(&self) {
+        self.slots.run_pending_tasks();
+    }
+
+    fn sized(bytes: u64) -> Self {
+        let slots = Cache::builder()
+            .name("sessions")
+            .max_capacity(bytes)
+            .weigher(|_, slot: &Arc<Slot>| slot.weight())
+            // The default policy may refuse a new entry in favour of those that were used often: a
+            // login that does not take.
+            .eviction_policy(EvictionPolicy::lru())
+            .expire_after(KeepWhileAlive)
+            .build_with_hasher(KeyHasher::default());
+        Self { slots }
+    }
+
+    /// Tells the cache what changed about a slot.
+    fn tell_cache(&self, key: &SessionKey, slot: &Arc<Slot>, lifetime: bool, weight: bool) {
+        if weight {
+            self.slots.insert(*key, Arc::clone(slot));
+            if slot.lock().is_none() {
+                // Deleted in between: a dead slot does no harm, but need not be kept.
+                self.slots.invalidate(key);
+            }
+        } else if lifetime {
+            // A read makes the cache ask anew how long to keep the slot.
+            drop(self.slots.get(key));
+        }
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::sized(Self::DEFAULT_CAPACITY)
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("capacity", &self.slots.policy().max_capacity())
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl SessionStore for MemoryStore {
+    async fn create(
+        &self,
+        key: &SessionKey,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Created, StoreError> {
+        let mut answer = Created::Exists;
+        self.slots.entry_by_ref(key).and_compute_with(|present| {
+            let in_use = present.is_some_and(|present| {
+                present
+                    .value()
+                    .lock()
+                    .as_ref()
+                    .is_some_and(|entry| entry.is_live(now))
+            });
+            if in_use {
+                return Op::Nop;
+            }
+            answer = Created::Created;
+            Op::Put(Arc::new(Slot::new(entry, now)))
+        });
+        Ok(answer)
+    }
+
+    async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
+        let Some(slot) = self.slots.get(key) else {
+            return Ok(None);
+        };
+        let entry = slot.lock().clone();
+        Ok(entry.filter(|entry| entry.is_live(now)))
+    }
+
+    async fn commit(
+        &self,
+        key: &SessionKey,
+        expected: Revision,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Committed, StoreError> {
+        let Some(slot) = self.slots.get(key) else {
+            return Ok(Committed::Gone);
+        };
+        let (lifetime, weight) = {
+            let mut present = slot.lock();
+            match &*present {
+                Some(Entry::Live(record))
+                    if now < record.expires_at() && record.revision() == expected => {}
+                Some(newer) if newer.is_live(now) => return Ok(Committed::Conflict(newer.clone())),
+                Some(_) | None => return Ok(Committed::Gone),
+            }
+            let changed = (slot.note_lifetime(&entry, now), slot.note_weight(&entry));
+            *present = Some(entry);
+            changed
+        };
+        self.tell_cache(key, &slot, lifetime, weight);
+        Ok(Committed::Committed)
+    }
+
+    async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
+        let Some(slot) = self.slots.get(key) else {
+            return Ok(Touched::Gone);
+        };
+        let lifetime = {
+            let mut present = slot.lock();
+            let seen = match &*present {
+                Some(Entry::Live(record)) if now < record.expires_at() => {
+                    Entry::Live(Arc::new(record.seen(now)))
+                }
+                Some(_) | None => return Ok(Touched::Gone),
+            };
+            let changed = slot.note_lifetime(&seen, now);
+            *present = Some(seen);
+            changed
+        };
+        self.tell_cache(key, &slot, lifetime, false);
+        Ok(Touched::Touched)
+    }
+
+    async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
+        let mut removed = None;
+        self.slots
+            .entry_by_ref(key)
+            .and_compute_with(|present| match present {
+                Some(present) => {
+                    removed = present.value().lock().take();
+                    Op::Remove
+                }
+                None => Op::Nop,
+            });
+        Ok(removed.filter(|entry| entry.is_live(now)))
+    }
+}

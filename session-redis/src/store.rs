@@ -1,0 +1,156 @@
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use redis::{Cmd, Value, cmd};
+use session_core::{
+    Committed, Created, Entry, Revision, SessionKey, SessionStore, StoreError, StoreErrorKind,
+    Timestamp, Touched, envelope,
+};
+
+use crate::{RedisConfig, connection::Connection, script::Scripts};
+
+/// Sessions in Redis, shared by any number of processes.
+///
+/// Works on Redis 6.2 and later and on Valkey. All commands go over one multiplexed connection, which
+/// comes back by itself after it was lost; none waits without a limit. Clones share it.
+#[derive(Clone)]
+pub struct RedisStore(Arc<Shared>);
+
+struct Shared {
+    connection: Connection,
+    scripts: Scripts,
+    key_prefix: String,
+}
+
+impl RedisStore {
+    /// Connects to Redis, given a URL or a [`RedisConfig`].
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`StoreError`]: [`Misconfigured`](StoreErrorKind::Misconfigured) if the URL cannot be
+    /// used or the server refuses this client, [`Unavailable`](StoreErrorKind::Unavailable) or
+    /// [`Timeout`](StoreErrorKind::Timeout) if it cannot be reached.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use session_redis::RedisStore;
+    ///
+    /// # async fn example() -> Result<(), session_core::StoreError> {
+    /// let store = RedisStore::connect("redis://127.0.0.1").await?;
+    /// # drop(store);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn connect(config: impl Into<RedisConfig>) -> Result<Self, StoreError> {
+        let config = config.into();
+        let connection = Connection::open(&config).await?;
+        let key_prefix = format!("{}s:", config.prefix);
+        Ok(Self(Arc::new(Shared {
+            connection,
+            scripts: Scripts::new(),
+            key_prefix,
+        })))
+    }
+
+    fn redis_key(&self, key: &SessionKey) -> String {
+        let mut redis_key = String::with_capacity(self.0.key_prefix.len() + SessionKey::TEXT_LEN);
+        redis_key.push_str(&self.0.key_prefix);
+        key.with_text(|text| redis_key.push_str(text));
+        redis_key
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("key_prefix", &self.0.key_prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl SessionStore for RedisStore {
+    async fn create(
+        &self,
+        key: &SessionKey,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Created, StoreError> {
+        let mut set = cmd("SET");
+        set.arg(self.redis_key(key)).arg(entry.encode()).arg("NX");
+        set.arg("PX").arg(time_to_live_ms(&entry, now));
+        match self.0.connection.write(&set).await? {
+            Value::Okay => Ok(Created::Created),
+            Value::Nil => Ok(Created::Exists),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
+        let get = Cmd::get(self.redis_key(key));
+        match self.0.connection.read(&get).await? {
+            Value::BulkString(bytes) => Ok(Some(Entry::decode(bytes)?).filter(|e| e.is_live(now))),
+            Value::Nil => Ok(None),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn commit(
+        &self,
+        key: &SessionKey,
+        expected: Revision,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Committed, StoreError> {
+        let mut commit = self.0.scripts.commit.key(self.redis_key(key));
+        commit
+            .arg(&envelope::u48(expected.as_u64())[..])
+            .arg(now.as_millis());
+        commit.arg(entry.encode()).arg(time_to_live_ms(&entry, now));
+        match self.0.connection.run(&commit).await? {
+            Value::Int(1) => Ok(Committed::Committed),
+            Value::BulkString(bytes) => Ok(Committed::Conflict(Entry::decode(bytes)?)),
+            Value::Nil => Ok(Committed::Gone),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
+        let mut touch = self.0.scripts.touch.key(self.redis_key(key));
+        touch
+            .arg(now.as_millis())
+            .arg(&envelope::u48(now.as_millis())[..]);
+        match self.0.connection.run(&touch).await? {
+            Value::Int(1) => Ok(Touched::Touched),
+            Value::Int(0) => Ok(Touched::Gone),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
+        let mut delete = cmd("GETDEL");
+        delete.arg(self.redis_key(key));
+        match self.0.connection.write(&delete).await? {
+            // Bytes that are no record are gone as well, and have nothing to tell.
+            Value::BulkString(bytes) => {
+                Ok(Entry::decode(bytes).ok().filter(|entry| entry.is_live(now)))
+            }
+            Value::Nil => Ok(None),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+/// The time for which Redis has to keep an entry: never zero, which it refuses.
+fn time_to_live_ms(entry: &Entry, now: Timestamp) -> u64 {
+    let left = entry
+        .expires_at()
+        .as_millis()
+        .saturating_sub(now.as_millis());
+    left.max(1)
+}
+
+fn unexpected() -> StoreError {
+    StoreError::new(StoreErrorKind::Misconfigured).with_source("the server answers unlike Redis")
+}
