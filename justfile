@@ -1,0 +1,37 @@
+# The steps of `.ci/run`, for those who like `just`; nothing needs it.
+
+# Run every step, as CI does
+all:
+    .ci/run
+
+# Install what the other steps need
+setup:
+    .ci/run setup
+
+# Check the formatting
+fmt:
+    .ci/run fmt
+
+# Run clippy on everything, warnings denied
+lint:
+    .ci/run lint
+
+# Check each feature of the published crates on its own
+features:
+    .ci/run features
+
+# Build the documentation, warnings denied
+docs:
+    .ci/run docs
+
+# Run all tests, on a real Redis too
+test:
+    .ci/run test
+
+# Compile the benches
+bench:
+    .ci/run bench
+
+# Check licences, bans, sources and advisories
+deny:
+    .ci/run deny
