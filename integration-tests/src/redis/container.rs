@@ -120,8 +120,7 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         let container = self.container.take();
-        // testcontainers removes it and waits for that, but needs a runtime, and a blocking one would
-        // panic inside `block_on`; a server kept in a static or dropped after its runtime has none.
+        // testcontainers removes it and waits for that, but only where there is a runtime.
         if Handle::try_current().is_ok() {
             return drop(container);
         }
