@@ -60,16 +60,17 @@ impl ServerProcess {
             output,
             readers,
         };
-        match timeout(Duration::from_secs(30), listening).await {
-            Ok(Ok(addr)) => server.addr = addr,
-            Ok(Err(_)) => panic!("{} ended:\n{}", program.display(), server.output()),
-            Err(_) => panic!(
-                "{} is not listening:\n{}",
-                program.display(),
-                server.output()
-            ),
-        }
-        server
+        let failure = match timeout(Duration::from_secs(30), listening).await {
+            Ok(Ok(addr)) => {
+                server.addr = addr;
+                return server;
+            }
+            Ok(Err(_)) => "ended",
+            Err(_) => "is not listening",
+        };
+        // Its readers are done after that: nothing that explains the failure is missing.
+        server.kill();
+        panic!("{} {failure}:\n{}", program.display(), server.output());
     }
 
     /// Returns the address that the program said it listens on.
