@@ -1,0 +1,325 @@
+use std::time::Duration;
+
+use cookie::{Cookie, time};
+use http::{HeaderMap, HeaderValue, header};
+use session_core::{ConfigError, SessionId};
+
+/// The cookie that holds the session ID: its name and attributes.
+///
+/// | attribute | default | why |
+/// | --- | --- | --- |
+/// | name | `__Host-session` | the prefix makes browsers refuse it from another host (RFC 6265bis, 4.1.3.2) |
+/// | `Secure` | yes | never sent over plain HTTP |
+/// | `HttpOnly` | always | scripts of the page cannot read it |
+/// | `SameSite` | `Lax` | not sent along with other sites' requests, but with links to this one; `Strict` breaks the return from an identity provider |
+/// | `Path` | `/` | |
+/// | `Domain` | none | only this host gets it |
+/// | `Max-Age` | by the session's [`Lifetime`](session_core::Lifetime) | |
+///
+/// The setting and the removing cookie are made in one place, so that they always match.
+///
+/// # Examples
+///
+/// ```
+/// use session_axum::{SameSite, SessionCookie};
+///
+/// # fn main() -> Result<(), session_axum::ConfigError> {
+/// let cookie = SessionCookie::default()
+///     .with_name("__Host-shop")?
+///     .with_same_site(SameSite::Strict)?;
+/// # drop(cookie);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SessionCookie {
+    name: String,
+    secure: bool,
+    same_site: SameSite,
+    path: String,
+    domain: Option<String>,
+}
+
+impl SessionCookie {
+    /// A cookie named `session` without `Secure`, for development on a browser or client that does not
+    /// take secure cookies over plain HTTP.
+    ///
+    /// # Security
+    ///
+    /// Whoever can listen on the way has the session. Never for production.
+    #[must_use]
+    pub fn insecure_for_development() -> Self {
+        Self {
+            name: "session".to_owned(),
+            secure: false,
+            ..Self::default()
+        }
+    }
+
+    /// Sets the name. The default is `__Host-session`.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] if the name is empty, longer than 128 bytes or holds characters that
+    /// no cookie name may hold, or if the other attributes are not what its prefix promises.
+    pub fn with_name(mut self, name: impl Into<String>) -> Result<Self, ConfigError> {
+        self.name = name.into();
+        self.checked()
+    }
+
+    /// Sets which requests from other sites carry the cookie. The default is [`SameSite::Lax`].
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] for [`SameSite::None`] without `Secure`, which browsers refuse.
+    pub fn with_same_site(mut self, same_site: SameSite) -> Result<Self, ConfigError> {
+        self.same_site = same_site;
+        self.checked()
+    }
+
+    /// Sets the path below which the cookie is sent. The default is `/`.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] if the path does not begin with `/` or holds characters that no
+    /// attribute may hold, or if the name begins with `__Host-`, which promises the path `/`.
+    pub fn with_path(mut self, path: impl Into<String>) -> Result<Self, ConfigError> {
+        self.path = path.into();
+        self.checked()
+    }
+
+    /// Sends the cookie to all hosts of a domain. By default only the host that set it gets it.
+    ///
+    /// # Security
+    ///
+    /// Each of these hosts can then read and replace the cookie.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] if the domain is empty or holds other characters than letters, digits,
+    /// dots and hyphens, or if the name begins with `__Host-`, which promises none. Set another name
+    /// first.
+    pub fn with_domain(mut self, domain: impl Into<String>) -> Result<Self, ConfigError> {
+        self.domain = Some(domain.into());
+        self.checked()
+    }
+
+    /// What the cookies of this name in a request say, in their order.
+    ///
+    /// Works on bytes, as another application's cookie may hold anything; names are compared to the
+    /// letter and never percent-decoded (PHP CVE-2020-7070).
+    pub(crate) fn values<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h [u8]> {
+        headers
+            .get_all(header::COOKIE)
+            .iter()
+            .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+            .filter_map(|pair| {
+                let mut parts = pair.splitn(2, |byte| *byte == b'=');
+                let name = parts.next()?.trim_ascii();
+                (name == self.name.as_bytes())
+                    .then(|| parts.next().unwrap_or_default().trim_ascii())
+            })
+    }
+
+    /// The `Set-Cookie` that tells the client its ID.
+    pub(crate) fn setting(&self, id: &SessionId, max_age: Option<Duration>) -> HeaderValue {
+        let mut cookie = self.cookie(id.expose());
+        // Whole seconds, up: the record decides anyway when the session ends.
+        let seconds = max_age.map(|age| age.as_secs() + u64::from(age.subsec_nanos() > 0));
+        cookie
+            .set_max_age(seconds.map(|seconds| {
+                time::Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
+            }));
+        header_value(&cookie)
+    }
+
+    /// The `Set-Cookie` that makes the client forget its ID.
+    pub(crate) fn removing(&self) -> HeaderValue {
+        let mut cookie = self.cookie("");
+        cookie.set_max_age(time::Duration::ZERO);
+        cookie.set_expires(time::OffsetDateTime::UNIX_EPOCH);
+        header_value(&cookie)
+    }
+
+    /// The one place where the attributes are put together.
+    fn cookie<'c>(&'c self, value: &'c str) -> Cookie<'c> {
+        let mut cookie = Cookie::new(self.name.as_str(), value);
+        cookie.set_http_only(true);
+        cookie.set_secure(self.secure);
+        cookie.set_same_site(match self.same_site {
+            SameSite::Strict => cookie::SameSite::Strict,
+            SameSite::Lax => cookie::SameSite::Lax,
+            SameSite::None => cookie::SameSite::None,
+        });
+        cookie.set_path(self.path.as_str());
+        if let Some(domain) = &self.domain {
+            cookie.set_domain(domain.as_str());
+        }
+        cookie
+    }
+
+    fn checked(self) -> Result<Self, ConfigError> {
+        let Self {
+            name,
+            secure,
+            same_site,
+            path,
+            domain,
+        } = &self;
+        let refuse = |text: String| Err(ConfigError::new(text));
+        if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_token) {
+            return refuse(format!("the cookie name {name:?} is not valid"));
+        }
+        if !path.starts_with('/') || path.bytes().any(|byte| byte == b';' || !is_visible(byte)) {
+            return refuse(format!("the cookie path {path:?} is not valid"));
+        }
+        if let Some(domain) = domain
+            && (domain.is_empty() || !domain.bytes().all(is_domain))
+        {
+            return refuse(format!("the cookie domain {domain:?} is not valid"));
+        }
+        // Browsers compare prefixes without regard to case (RFC 6265bis, 4.1.3).
+        let has_prefix = |prefix: &str| {
+            name.get(..prefix.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(prefix))
+        };
+        if has_prefix("__Host-") && (!secure || path != "/" || domain.is_some()) {
+            return refuse(format!(
+                "the cookie name {name:?} promises Secure, the path \"/\" and no domain"
+            ));
+        }
+        if has_prefix("__Secure-") && !secure {
+            return refuse(format!("the cookie name {name:?} promises Secure"));
+        }
+        if *same_site == SameSite::None && !secure {
+            return refuse("a cookie with SameSite=None must be Secure".to_owned());
+        }
+        Ok(self)
+    }
+}
+
+impl Default for SessionCookie {
+    fn default() -> Self {
+        Self {
+            name: "__Host-session".to_owned(),
+            secure: true,
+            same_site: SameSite::Lax,
+            path: "/".to_owned(),
+            domain: None,
+        }
+    }
+}
+
+/// Which requests from other sites carry the cookie (RFC 6265bis, 5.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SameSite {
+    /// None. A link to this site from elsewhere, or the return from an identity provider, arrives
+    /// without the session.
+    Strict,
+    /// Only those that navigate to this site by a safe method.
+    Lax,
+    /// All: for a site that is embedded into others. Protect it against forged requests.
+    None,
+}
+
+fn header_value(cookie: &Cookie<'_>) -> HeaderValue {
+    HeaderValue::try_from(cookie.to_string())
+        .expect("name, value and attributes hold only visible characters")
+}
+
+/// RFC 9110, 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn is_visible(byte: u8) -> bool {
+    (b' '..=b'~').contains(&byte)
+}
+
+fn is_domain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-'
+}
+
+const MAX_NAME: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+
+    fn text(value: &HeaderValue) -> &str {
+        value.to_str().unwrap()
+    }
+
+    fn id() -> SessionId {
+        SessionId::from_random_bits([0; 32])
+    }
+
+    #[test]
+    fn attributes_are_safe_by_default() {
+        let cookie = SessionCookie::default();
+        assert_snapshot!(text(&cookie.setting(&id(), None)), @"__Host-session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; HttpOnly; SameSite=Lax; Secure; Path=/");
+        assert_snapshot!(text(&cookie.setting(&id(), Some(Duration::from_millis(1500)))), @"__Host-session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=2");
+        assert_snapshot!(text(&cookie.removing()), @"__Host-session=; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT");
+    }
+
+    #[test]
+    fn removal_has_the_attributes_of_the_setting() {
+        let cookie = SessionCookie::default()
+            .with_name("id")
+            .and_then(|cookie| cookie.with_domain("example.com"))
+            .and_then(|cookie| cookie.with_path("/shop"))
+            .and_then(|cookie| cookie.with_same_site(SameSite::Strict))
+            .unwrap();
+        assert_snapshot!(text(&cookie.setting(&id(), None)), @"id=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; HttpOnly; SameSite=Strict; Secure; Path=/shop; Domain=example.com");
+        assert_snapshot!(text(&cookie.removing()), @"id=; HttpOnly; SameSite=Strict; Secure; Path=/shop; Domain=example.com; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT");
+    }
+
+    #[test]
+    fn development_cookie_is_neither_secure_nor_prefixed() {
+        let cookie = SessionCookie::insecure_for_development();
+        assert_snapshot!(text(&cookie.setting(&id(), None)), @"session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; HttpOnly; SameSite=Lax; Path=/");
+        assert_eq!(cookie.clone().checked(), Ok(cookie));
+        SessionCookie::default().checked().unwrap();
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let cookie = SessionCookie::default;
+        let error = |result: Result<SessionCookie, ConfigError>| result.unwrap_err().to_string();
+        assert_snapshot!(error(cookie().with_name("a b")), @r#"the cookie name "a b" is not valid"#);
+        assert_snapshot!(error(cookie().with_name("")), @r#"the cookie name "" is not valid"#);
+        assert_snapshot!(error(cookie().with_domain("example.com")), @r#"the cookie name "__Host-session" promises Secure, the path "/" and no domain"#);
+        assert_snapshot!(error(cookie().with_path("/x")), @r#"the cookie name "__Host-session" promises Secure, the path "/" and no domain"#);
+        assert_snapshot!(error(cookie().with_path("x")), @r#"the cookie path "x" is not valid"#);
+        assert_snapshot!(error(cookie().with_name("a").and_then(|c| c.with_path("/;x"))), @r#"the cookie path "/;x" is not valid"#);
+        assert_snapshot!(error(cookie().with_name("a").and_then(|c| c.with_domain("a;b"))), @r#"the cookie domain "a;b" is not valid"#);
+        let insecure = SessionCookie::insecure_for_development;
+        assert_snapshot!(error(insecure().with_name("__hOST-x")), @r#"the cookie name "__hOST-x" promises Secure, the path "/" and no domain"#);
+        assert_snapshot!(error(insecure().with_name("__Secure-x")), @r#"the cookie name "__Secure-x" promises Secure"#);
+        assert_snapshot!(error(insecure().with_same_site(SameSite::None)), @"a cookie with SameSite=None must be Secure");
+    }
+
+    #[test]
+    fn values_are_found_among_anything() {
+        let mut headers = HeaderMap::new();
+        let values = |headers: &HeaderMap| {
+            SessionCookie::default()
+                .values(headers)
+                .map(<[u8]>::to_vec)
+                .collect::<Vec<_>>()
+        };
+        assert!(values(&headers).is_empty());
+        let mut add = |line: &[u8]| {
+            headers.append(header::COOKIE, HeaderValue::from_bytes(line).unwrap());
+        };
+        add(b"a=1; __Host-session=one; b=2");
+        add("d=\u{e4}\u{f6}; __Host-session=two".as_bytes());
+        add(b"__Host-session");
+        add(b"__Host-session=;__Host-session = a=b ");
+        add(b"__host-session=no; __Host-sessions=no; x__Host-session=no; %5F_Host-session=no");
+        add(b"=__Host-session=no; ;;=");
+        assert_eq!(values(&headers), [&b"one"[..], b"two", b"", b"", b"a=b"]);
+    }
+}

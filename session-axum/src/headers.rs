@@ -1,0 +1,32 @@
+use http::{HeaderMap, HeaderValue, header};
+use session_core::CookieChange;
+
+use crate::SessionCookie;
+
+/// Tells the client, and the caches on the way, what came of the session.
+pub(crate) fn write(headers: &mut HeaderMap, cookie: &SessionCookie, change: &CookieChange) {
+    let set_cookie = match change {
+        CookieChange::Keep => None,
+        CookieChange::Set { id, max_age } => Some(cookie.setting(id, *max_age)),
+        CookieChange::Remove => Some(cookie.removing()),
+    };
+    if let Some(set_cookie) = set_cookie {
+        headers.append(header::SET_COOKIE, set_cookie);
+        // No cache may keep an ID, whatever the handler said (OWASP ASVS 5.0, 14.3.2).
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    vary_by_cookie(headers);
+}
+
+/// Says that the response is for this client alone (Flask CVE-2023-30861).
+pub(crate) fn vary_by_cookie(headers: &mut HeaderMap) {
+    let said = headers.get_all(header::VARY).iter().any(|line| {
+        line.as_bytes().split(|byte| *byte == b',').any(|name| {
+            let name = name.trim_ascii();
+            name == b"*" || name.eq_ignore_ascii_case(b"cookie")
+        })
+    });
+    if !said {
+        headers.append(header::VARY, HeaderValue::from_static("cookie"));
+    }
+}
