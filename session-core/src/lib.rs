@@ -4,6 +4,8 @@ mod change;
 mod clock;
 mod codec;
 mod commit;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod envelope;
 mod error;
 mod id;

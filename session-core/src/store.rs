@@ -11,8 +11,10 @@ use crate::{Entry, Revision, SessionKey, StoreError, Timestamp};
 /// [`Entry::expires_at`] is not after `now` has expired, and counts as missing whether the store has
 /// removed it yet or not. A store should remove it by itself some time after that.
 ///
-/// What a store promises is written down in tests: the conformance suite (feature
-/// `conformance`), which every store runs.
+/// What a store promises is written down in tests that every store runs,
+#[cfg_attr(feature = "conformance", doc = "the [conformance suite](crate::conformance).")]
+#[cfg_attr(not(feature = "conformance"), doc = "the conformance suite (feature `conformance`).")]
+/// The shortest store that passes them is `examples/map_store/store.rs`, a place to start from.
 ///
 /// # Errors
 ///

@@ -1,0 +1,48 @@
+use super::{fixture::*, report::Outcome};
+
+/// The answer is what was there last.
+pub async fn delete_tells_what_was_there(store: Store) -> Outcome {
+    let now = now();
+    let first = session(now);
+    let second = next(&first, now);
+    let key = stored(&store, &first, now).await?;
+    store.commit(&key, first.revision, live(&second), now).await?;
+    let answer = store.delete(&key, now).await?;
+    expect("delete", &answer, &Some(live(&second)))?;
+    expect_stored(&store, &key, now, None).await
+}
+
+/// Who ends a session that moved learns where it went (I4).
+pub async fn delete_tells_a_tombstone(store: Store) -> Outcome {
+    let now = now();
+    let record = session(now);
+    for tombstone in [tombstone(&record, now), renewal(&record, now)] {
+        let key = stored(&store, &record, now).await?;
+        store.commit(&key, record.revision, moved(&tombstone), now).await?;
+        let answer = store.delete(&key, now).await?;
+        expect("delete", &answer, &Some(moved(&tombstone)))?;
+        expect_stored(&store, &key, now, None).await?;
+    }
+    Ok(())
+}
+
+/// Deleting nothing is fine.
+pub async fn delete_is_idempotent(store: Store) -> Outcome {
+    let now = now();
+    let key = stored(&store, &session(now), now).await?;
+    store.delete(&key, now).await?;
+    expect("second delete", &store.delete(&key, now).await?, &None)?;
+    let key = fresh_key();
+    expect("delete of nothing", &store.delete(&key, now).await?, &None)?;
+    expect_stored(&store, &key, now, None).await
+}
+
+/// Only the key that was named is emptied.
+pub async fn delete_leaves_other_keys_alone(store: Store) -> Outcome {
+    let now = now();
+    let (left, right) = (session(now), session(now));
+    let left_key = stored(&store, &left, now).await?;
+    let right_key = stored(&store, &right, now).await?;
+    store.delete(&left_key, now).await?;
+    expect_stored(&store, &right_key, now, Some(live(&right))).await
+}

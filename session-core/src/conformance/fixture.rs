@@ -1,0 +1,139 @@
+//! What cases are made of.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::report::{Outcome, Violation};
+use crate::{
+    Clock as _, Created, Entry, Lifetime, Nonce, Record, Revision, SessionKey, SessionStore,
+    SystemClock, Timestamp, Tombstone, record::Grace, seal::SealedId,
+};
+
+pub(super) type Store = Arc<dyn SessionStore>;
+
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// The present instant: a store may hand spans that are reckoned from it to a server of its own.
+pub(super) fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+/// An instant before another.
+pub(super) fn before(at: Timestamp, span: Duration) -> Timestamp {
+    let millis = u64::try_from(span.as_millis()).expect("cases use short spans");
+    Timestamp::from_millis(at.as_millis() - millis)
+}
+
+pub(super) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    bytes
+}
+
+/// A key that nobody used before.
+pub(super) fn fresh_key() -> SessionKey {
+    SessionKey::from_bytes(random())
+}
+
+pub(super) fn fresh_nonce() -> Nonce {
+    Nonce(u64::from_be_bytes(random()))
+}
+
+/// A lifetime of one hour without a request and a day in all.
+pub(super) fn lifetime(idle: Duration, absolute: Duration) -> Lifetime {
+    Lifetime::new(idle, absolute).expect("cases use lifetimes that are possible")
+}
+
+/// A session of one value as the protocol would first store it.
+pub(super) fn session(now: Timestamp) -> Record {
+    let mut record = Record::new(now, lifetime(HOUR, 24 * HOUR));
+    record.revision = Revision(1);
+    record.nonce = fresh_nonce();
+    record.values.set("visits", Bytes::copy_from_slice(&random::<8>()));
+    record
+}
+
+/// The session after one more commit.
+pub(super) fn next(record: &Record, now: Timestamp) -> Record {
+    let mut next = record.seen(now);
+    next.revision = record.revision.next();
+    next.nonce = fresh_nonce();
+    next.values.set("visits", Bytes::copy_from_slice(&random::<8>()));
+    next
+}
+
+/// What a move leaves in place of the session.
+pub(super) fn tombstone(record: &Record, now: Timestamp) -> Tombstone {
+    Tombstone {
+        revision: record.revision.next(),
+        nonce: fresh_nonce(),
+        successor: fresh_key(),
+        expires_at: now + 5 * MINUTE,
+        grace: None,
+    }
+}
+
+/// What a renewal leaves in place of the session.
+pub(super) fn renewal(record: &Record, now: Timestamp) -> Tombstone {
+    Tombstone {
+        grace: Some(Grace {
+            until: now + MINUTE / 2,
+            sealed_id: SealedId::from_stored(Bytes::copy_from_slice(&random::<43>())),
+        }),
+        ..tombstone(record, now)
+    }
+}
+
+pub(super) fn live(record: &Record) -> Entry {
+    Entry::Live(Arc::new(record.clone()))
+}
+
+pub(super) fn moved(tombstone: &Tombstone) -> Entry {
+    Entry::Moved(Arc::new(tombstone.clone()))
+}
+
+/// Stores a session under a fresh key.
+pub(super) async fn stored(
+    store: &Store,
+    record: &Record,
+    now: Timestamp,
+) -> Result<SessionKey, Violation> {
+    let key = fresh_key();
+    let answer = store.create(&key, live(record), now).await?;
+    expect("create under a fresh key", &answer, &Created::Created)?;
+    Ok(key)
+}
+
+/// Checks what is under a key.
+pub(super) async fn expect_stored(
+    store: &Store,
+    key: &SessionKey,
+    now: Timestamp,
+    entry: Option<Entry>,
+) -> Outcome {
+    expect("load", &store.load(key, now).await?, &entry)
+}
+
+/// Checks an answer.
+pub(super) fn expect<T: fmt::Debug + PartialEq>(what: &str, came: &T, expected: &T) -> Outcome {
+    ensure(came == expected, || format!("{what}: expected {}, came {}", text(expected), text(came)))
+}
+
+/// Checks anything else.
+pub(super) fn ensure(holds: bool, text: impl FnOnce() -> String) -> Outcome {
+    if holds { Ok(()) } else { Err(Violation::new(text())) }
+}
+
+/// The beginning of what `Debug` says.
+pub(super) fn text(value: &impl fmt::Debug) -> String {
+    let text = format!("{value:?}");
+    match text.char_indices().nth(MAX_TEXT) {
+        Some((end, _)) => format!("{} …", &text[..end]),
+        None => text,
+    }
+}
+
+const MAX_TEXT: usize = 800;

@@ -1,0 +1,115 @@
+use bytes::Bytes;
+
+use super::{fixture::*, report::Outcome};
+use crate::{
+    Committed, CookieLifetime, Lifetime, Limits, Nonce, Owner, Record, Revision, Timestamp,
+};
+
+/// A key that was never used holds nothing.
+pub async fn load_of_nothing_is_nothing(store: Store) -> Outcome {
+    expect_stored(&store, &fresh_key(), now(), None).await
+}
+
+/// A `load` moves no deadline.
+pub async fn load_changes_nothing(store: Store) -> Outcome {
+    let now = now();
+    let record = session(now);
+    let key = stored(&store, &record, now).await?;
+    for minutes in [0, 30, 59, 1] {
+        let later = now + minutes * MINUTE;
+        expect_stored(&store, &key, later, Some(live(&record))).await?;
+    }
+    expect_stored(&store, &key, now + HOUR, None).await
+}
+
+/// Every field comes back, whatever bytes it is made of, after `create` and after `commit`.
+pub async fn load_gives_back_what_was_stored_bit_for_bit(store: Store) -> Outcome {
+    let now = now();
+    let full = everything_set(now);
+    let least = Record { values: Default::default(), ..session(now) };
+    let key = stored(&store, &full, now).await?;
+    expect_stored(&store, &key, now, Some(live(&full))).await?;
+    let key = stored(&store, &least, now).await?;
+    expect_stored(&store, &key, now, Some(live(&least))).await?;
+    let answer = store.commit(&key, least.revision, live(&full), now).await?;
+    expect("commit", &answer, &Committed::Committed)?;
+    expect_stored(&store, &key, now, Some(live(&full))).await
+}
+
+/// As much as the default [`Limits`] allow comes back.
+pub async fn load_gives_back_values_up_to_the_limits(store: Store) -> Outcome {
+    let now = now();
+    let limits = Limits::default();
+    let mut record = session(now);
+    record.values.clear();
+    let names = ["a", "b", "c", "d"];
+    let each = (limits.session_bytes / names.len() - 1).min(limits.value_bytes + 1);
+    for name in names {
+        let mut value = vec![0; each];
+        getrandom::fill(&mut value).expect("the operating system gives random bytes");
+        record.values.set(name, value.into());
+    }
+    let mut one = session(now);
+    one.values.set("big", vec![0xff; limits.value_bytes + 1].into());
+    for record in [record, one] {
+        let key = stored(&store, &record, now).await?;
+        expect_stored(&store, &key, now, Some(live(&record))).await?;
+        let later = next(&record, now);
+        let answer = store.commit(&key, record.revision, live(&later), now).await?;
+        expect("commit", &answer, &Committed::Committed)?;
+        expect_stored(&store, &key, now, Some(live(&later))).await?;
+        store.delete(&key, now).await?;
+    }
+    Ok(())
+}
+
+/// As many values as the default [`Limits`] allow come back.
+pub async fn load_gives_back_1024_values(store: Store) -> Outcome {
+    let now = now();
+    let mut record = session(now);
+    record.values.clear();
+    for number in 0..Limits::default().values {
+        let value = Bytes::copy_from_slice(&number.to_be_bytes());
+        record.values.set(&format!("value {number}"), value);
+    }
+    let key = stored(&store, &record, now).await?;
+    expect_stored(&store, &key, now, Some(live(&record))).await
+}
+
+/// Both kinds of tombstone come back.
+pub async fn load_gives_back_a_tombstone_bit_for_bit(store: Store) -> Outcome {
+    let now = now();
+    let record = session(now);
+    for tombstone in [tombstone(&record, now), renewal(&record, now)] {
+        let key = stored(&store, &record, now).await?;
+        let answer = store.commit(&key, record.revision, moved(&tombstone), now).await?;
+        expect("commit of a tombstone", &answer, &Committed::Committed)?;
+        expect_stored(&store, &key, now, Some(moved(&tombstone))).await?;
+    }
+    Ok(())
+}
+
+/// A record without a field that has its usual value.
+fn everything_set(now: Timestamp) -> Record {
+    let lifetime = Lifetime::aal1()
+        .with_renew_after(7 * MINUTE + MILLISECOND)
+        .expect("seven minutes are possible")
+        .with_cookie(CookieLifetime::Persistent);
+    let all_bytes: Vec<u8> = (0..=255).collect();
+    let mut record = Record {
+        revision: Revision((1 << 48) - 2),
+        nonce: Nonce(u64::MAX - 1),
+        created_at: before(now, HOUR),
+        last_seen_at: before(now, MILLISECOND),
+        issued_at: before(now, MINUTE),
+        lifetime,
+        owner: Some(Owner::from(&all_bytes[..])),
+        authenticated_at: Some(before(now, 59 * MINUTE)),
+        values: Default::default(),
+    };
+    for name in ["", "\0", "a", "é ☃ 🦀", "{}", "\"\\\r\n", &"n".repeat(128)] {
+        record.values.set(name, all_bytes.clone().into());
+    }
+    record.values.set("empty", Bytes::new());
+    record
+}

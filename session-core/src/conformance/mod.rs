@@ -1,0 +1,120 @@
+//! What a [`SessionStore`] promises, as tests that every store runs.
+//!
+//! Each case is one promise, and its name says which. Cases use keys of their own, so that they can
+//! run at the same time and on a store that others use, and tell the store the time themselves, so
+//! that none of them waits.
+//!
+//! # Examples
+//!
+//! In a file among the integration tests of a store, with this crate's feature `conformance`:
+//!
+//! ```
+//! # mod map_store {
+//! #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/map_store/store.rs"));
+//! # }
+//! # use map_store::MapStore;
+//! session_core::conformance::suite!(MapStore::default());
+//! # fn main() {}
+//! ```
+//!
+//! A program, or the test of a store that must fail, asks for a [`Report`]:
+//!
+//! ```
+//! # #![allow(dead_code)]
+//! # mod map_store {
+//! #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/map_store/store.rs"));
+//! # }
+//! # use map_store::MapStore;
+//! # #[tokio::main]
+//! # async fn main() {
+//! let report = session_core::conformance::check(MapStore::default()).await;
+//! assert!(report.is_ok(), "{report}");
+//! # }
+//! ```
+
+#![expect(
+    clippy::missing_errors_doc,
+    reason = "a case returns how the store broke its contract, all of them the same way"
+)]
+
+mod commit;
+mod create;
+mod delete;
+mod expiry;
+mod fixture;
+mod load;
+mod races;
+mod report;
+mod suite;
+mod touch;
+
+use std::sync::Arc;
+
+use crate::SessionStore;
+
+#[doc(inline)]
+pub use crate::__conformance_suite as suite;
+pub use report::{Report, Violation};
+
+/// The cases, each a function of its name.
+#[doc(hidden)]
+pub mod cases {
+    pub use super::{commit::*, create::*, delete::*, expiry::*, load::*, races::*, touch::*};
+}
+
+#[doc(hidden)]
+pub use suite::{Skip, run};
+
+/// Runs all cases on a store, one after the other, first on the store itself and then through
+/// `Arc<dyn SessionStore>`, and tells which of them failed.
+///
+/// Needs a Tokio runtime around it; one with several threads finds more.
+pub async fn check(store: impl SessionStore) -> Report {
+    let store: Arc<dyn SessionStore> = Arc::new(store);
+    let mut report = Report::default();
+    macro_rules! check_all {
+        ([] $($case:ident)*) => {$(
+            let failed = suite::run_both_ways(&store, cases::$case).await;
+            report.note(stringify!($case), failed);
+        )*};
+    }
+    crate::__conformance_cases!(check_all![]);
+    report
+}
+
+/// The names of all cases.
+#[must_use]
+pub fn names() -> &'static [&'static str] {
+    macro_rules! names {
+        ([] $($case:ident)*) => { &[$(stringify!($case)),*] };
+    }
+    crate::__conformance_cases!(names![])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_is_in_the_list() {
+        let sources = [
+            include_str!("commit.rs"),
+            include_str!("create.rs"),
+            include_str!("delete.rs"),
+            include_str!("expiry.rs"),
+            include_str!("load.rs"),
+            include_str!("races.rs"),
+            include_str!("touch.rs"),
+        ];
+        let mut written: Vec<_> = sources
+            .iter()
+            .flat_map(|source| source.lines())
+            .filter_map(|line| line.strip_prefix("pub async fn "))
+            .filter_map(|line| line.split('(').next())
+            .collect();
+        written.sort_unstable();
+        let mut listed = names().to_vec();
+        listed.sort_unstable();
+        assert_eq!(written, listed);
+    }
+}

@@ -1,0 +1,266 @@
+//! Cases that need several requests at once. What a store does between its own awaits is only found
+//! here, so each is played many times.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::{
+    fixture::*,
+    report::{Outcome, Violation},
+};
+use crate::{Committed, Created, Entry, Record, SessionKey, StoreError, Timestamp, Touched};
+
+/// Of creates of one key at once one wins, and its record is there.
+pub async fn of_n_creates_exactly_one_wins(store: Store) -> Outcome {
+    for _ in 0..ROUNDS {
+        let now = now();
+        let key = fresh_key();
+        let mut tasks = JoinSet::new();
+        for _ in 0..REQUESTS {
+            let (store, record) = (Arc::clone(&store), session(now));
+            tasks.spawn(async move {
+                let answer = store.create(&key, live(&record), now).await;
+                (answer, record)
+            });
+        }
+        let mut winners = Vec::new();
+        for (answer, record) in tasks.join_all().await {
+            if answer? == Created::Created {
+                winners.push(record);
+            }
+        }
+        let winner = the_one("creates", winners)?;
+        expect_stored(&store, &key, now, Some(live(&winner))).await?;
+    }
+    Ok(())
+}
+
+/// Of commits at one revision at once one wins, its record is there, and the others are told so.
+pub async fn of_n_commits_at_one_revision_exactly_one_wins(store: Store) -> Outcome {
+    for _ in 0..ROUNDS {
+        let now = now();
+        let first = session(now);
+        let key = stored(&store, &first, now).await?;
+        let mut tasks = JoinSet::new();
+        for _ in 0..REQUESTS {
+            let (store, record) = (Arc::clone(&store), next(&first, now));
+            let expected = first.revision;
+            tasks.spawn(async move {
+                let answer = store.commit(&key, expected, live(&record), now).await;
+                (answer, record)
+            });
+        }
+        let (mut winners, mut told) = (Vec::new(), Vec::new());
+        for (answer, record) in tasks.join_all().await {
+            match answer? {
+                Committed::Committed => winners.push(record),
+                answer => told.push(answer),
+            }
+        }
+        let winner = the_one("commits at one revision", winners)?;
+        for answer in told {
+            let conflict = Committed::Conflict(live(&winner));
+            expect("commit that was too late", &answer, &conflict)?;
+        }
+        expect_stored(&store, &key, now, Some(live(&winner))).await?;
+    }
+    Ok(())
+}
+
+/// Of deletes at once one is told what it removed.
+pub async fn of_n_deletes_exactly_one_tells(store: Store) -> Outcome {
+    for _ in 0..ROUNDS {
+        let now = now();
+        let record = session(now);
+        let key = stored(&store, &record, now).await?;
+        let mut tasks = JoinSet::new();
+        for _ in 0..REQUESTS {
+            let store = Arc::clone(&store);
+            tasks.spawn(async move { store.delete(&key, now).await });
+        }
+        let mut told = Vec::new();
+        for answer in tasks.join_all().await {
+            told.extend(answer?);
+        }
+        let told = the_one("deletes", told)?;
+        expect("delete", &told, &live(&record))?;
+    }
+    Ok(())
+}
+
+/// Requests that try again on what `Conflict` told lose nothing (I1).
+pub async fn n_commits_that_try_again_all_count(store: Store) -> Outcome {
+    let now = now();
+    let first = session(now);
+    let key = stored(&store, &first, now).await?;
+    let mut tasks = JoinSet::new();
+    for request in 0..REQUESTS {
+        let (store, mut base) = (Arc::clone(&store), first.clone());
+        tasks.spawn(async move {
+            let name = format!("request {request}");
+            // Each lost attempt is one that another request won.
+            for _ in 0..REQUESTS {
+                let mut record = next(&base, now);
+                record.values.set(&name, Bytes::new());
+                match store.commit(&key, base.revision, live(&record), now).await? {
+                    Committed::Committed => return Ok(()),
+                    Committed::Conflict(Entry::Live(newer)) => base = Record::clone(&newer),
+                    answer => {
+                        return Err(Violation::new(format!("commit: came {}", text(&answer))));
+                    }
+                }
+            }
+            Err(Violation::new("commit: came more conflicts than commits"))
+        });
+    }
+    for outcome in tasks.join_all().await {
+        outcome?;
+    }
+    match store.load(&key, now).await? {
+        Some(Entry::Live(record)) => {
+            expect("values", &record.values.len(), &(1 + REQUESTS))?;
+            expect("revision", &record.revision.0, &(1 + REQUESTS as u64))
+        }
+        other => ensure(false, || format!("load: came {}", text(&other))),
+    }
+}
+
+/// Whichever comes first, nothing is left (I2), and the delete tells what the commit answered for.
+pub async fn commit_and_delete_at_once_leave_nothing(store: Store) -> Outcome {
+    for round in 0..ROUNDS {
+        let now = now();
+        let first = session(now);
+        let second = next(&first, now);
+        let key = stored(&store, &first, now).await?;
+        let commit = || spawn_commit(&store, key, &first, live(&second), now);
+        let delete = || spawn_delete(&store, key, now);
+        let (commit, delete) = if round % 2 == 0 {
+            let commit = commit();
+            (commit, delete())
+        } else {
+            let delete = delete();
+            (commit(), delete)
+        };
+        let (committed, deleted) = (joined(commit).await?, joined(delete).await?);
+        let possible = match committed {
+            Committed::Committed => deleted == Some(live(&second)),
+            Committed::Gone => deleted == Some(live(&first)),
+            Committed::Conflict(_) => false,
+        };
+        ensure(possible, || {
+            format!("commit and delete at once: came {} and {}", text(&committed), text(&deleted))
+        })?;
+        expect_stored(&store, &key, now, None).await?;
+    }
+    Ok(())
+}
+
+/// A touch under way does not bring back what is deleted (I2).
+pub async fn touch_and_delete_at_once_leave_nothing(store: Store) -> Outcome {
+    for round in 0..ROUNDS {
+        let now = now();
+        let record = session(now);
+        let key = stored(&store, &record, now).await?;
+        let later = now + MINUTE;
+        let touch = || spawn_touch(&store, key, later);
+        let delete = || spawn_delete(&store, key, now);
+        let (touch, delete) = if round % 2 == 0 {
+            let touch = touch();
+            (touch, delete())
+        } else {
+            let delete = delete();
+            (touch(), delete)
+        };
+        let (touched, deleted) = (joined(touch).await?, joined(delete).await?);
+        let told = match touched {
+            Touched::Touched => record.seen(later),
+            Touched::Gone => record,
+        };
+        expect("delete", &deleted, &Some(live(&told)))?;
+        expect_stored(&store, &key, later, None).await?;
+    }
+    Ok(())
+}
+
+/// A touch under way does not take a commit back (I1), nor make it conflict.
+pub async fn touch_and_commit_at_once_keep_the_commit(store: Store) -> Outcome {
+    for _ in 0..ROUNDS {
+        let now = now();
+        let first = session(now);
+        let key = stored(&store, &first, now).await?;
+        let later = now + MINUTE;
+        let second = next(&first, later);
+        let touches: Vec<_> = (0..REQUESTS).map(|_| spawn_touch(&store, key, later)).collect();
+        let commit = spawn_commit(&store, key, &first, live(&second), now);
+        let more = spawn_touch(&store, key, later);
+        expect("commit", &joined(commit).await?, &Committed::Committed)?;
+        for touch in touches.into_iter().chain([more]) {
+            expect("touch", &joined(touch).await?, &Touched::Touched)?;
+        }
+        expect_stored(&store, &key, later, Some(live(&second))).await?;
+    }
+    Ok(())
+}
+
+/// A touch under way does not bring back what moved (I4).
+pub async fn touch_and_tombstone_at_once_keep_the_tombstone(store: Store) -> Outcome {
+    for _ in 0..ROUNDS {
+        let now = now();
+        let record = session(now);
+        let key = stored(&store, &record, now).await?;
+        let tombstone = moved(&tombstone(&record, now));
+        let touch = spawn_touch(&store, key, now + MINUTE);
+        let commit = spawn_commit(&store, key, &record, tombstone.clone(), now);
+        let more = spawn_touch(&store, key, now + MINUTE);
+        expect("commit", &joined(commit).await?, &Committed::Committed)?;
+        joined(touch).await?;
+        joined(more).await?;
+        expect_stored(&store, &key, now, Some(tombstone)).await?;
+    }
+    Ok(())
+}
+
+type Task<T> = JoinHandle<Result<T, StoreError>>;
+
+fn spawn_commit(
+    store: &Store,
+    key: SessionKey,
+    base: &Record,
+    entry: Entry,
+    now: Timestamp,
+) -> Task<Committed> {
+    let (store, expected) = (Arc::clone(store), base.revision);
+    tokio::spawn(async move { store.commit(&key, expected, entry, now).await })
+}
+
+fn spawn_touch(store: &Store, key: SessionKey, now: Timestamp) -> Task<Touched> {
+    let store = Arc::clone(store);
+    tokio::spawn(async move { store.touch(&key, now).await })
+}
+
+fn spawn_delete(store: &Store, key: SessionKey, now: Timestamp) -> Task<Option<Entry>> {
+    let store = Arc::clone(store);
+    tokio::spawn(async move { store.delete(&key, now).await })
+}
+
+async fn joined<T>(task: Task<T>) -> Result<T, Violation> {
+    match task.await {
+        Ok(answer) => Ok(answer?),
+        Err(panic) => Err(Violation::new(format!("the store panicked: {panic}"))),
+    }
+}
+
+fn the_one<T>(what: &str, mut winners: Vec<T>) -> Result<T, Violation> {
+    match (winners.pop(), winners.len()) {
+        (Some(winner), 0) => Ok(winner),
+        (None, _) => Err(Violation::new(format!("of {REQUESTS} {what} none won"))),
+        (Some(_), others) => {
+            Err(Violation::new(format!("of {REQUESTS} {what} {} won", others + 1)))
+        }
+    }
+}
+
+const ROUNDS: usize = 16;
+const REQUESTS: usize = 16;

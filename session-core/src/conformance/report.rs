@@ -1,0 +1,79 @@
+use std::{error::Error as _, fmt};
+
+use crate::StoreError;
+
+/// What a case answers.
+pub(super) type Outcome = Result<(), Violation>;
+
+/// How a store broke its contract: what the case expected, and what came.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Violation {
+    text: String,
+}
+
+impl Violation {
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into() }
+    }
+
+    pub(super) fn met(mut self, way: &str) -> Self {
+        self.text.insert_str(0, way);
+        self
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+impl From<StoreError> for Violation {
+    fn from(error: StoreError) -> Self {
+        let source = error.source().map_or_else(String::new, |source| format!(" ({source})"));
+        Self::new(format!("an error came: {error}{source}"))
+    }
+}
+
+/// What [`check`](super::check) found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    cases: Vec<(&'static str, Option<Violation>)>,
+}
+
+impl Report {
+    /// Tells whether the store passed every case.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.failures().next().is_none()
+    }
+
+    /// The cases that failed, by name, and how.
+    pub fn failures(&self) -> impl Iterator<Item = (&'static str, &Violation)> {
+        self.cases.iter().filter_map(|(case, violation)| Some((*case, violation.as_ref()?)))
+    }
+
+    pub(super) fn note(&mut self, case: &'static str, outcome: Outcome) {
+        self.cases.push((case, outcome.err()));
+    }
+}
+
+/// One line per case.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (case, violation) in &self.cases {
+            match violation {
+                None => writeln!(f, "ok      {case}")?,
+                Some(violation) => writeln!(f, "FAILED  {case}: {violation}")?,
+            }
+        }
+        write!(
+            f,
+            "{} of {} cases passed",
+            self.cases.len() - self.failures().count(),
+            self.cases.len()
+        )
+    }
+}

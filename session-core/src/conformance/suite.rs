@@ -1,0 +1,231 @@
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use super::report::{Outcome, Violation};
+use crate::SessionStore;
+
+/// Makes a test of each case of the suite, named like the case.
+///
+/// Takes an expression that makes a store, evaluated anew for each test. It stands in an `async`
+/// function, on a Tokio runtime of two threads: it may `.await`, and a block may stand for it. What
+/// the store cannot do is listed with the reason; a name that is no case does not compile.
+///
+/// A second suite in the same file goes into a module of its own.
+///
+/// # Examples
+///
+/// ```
+/// # mod map_store {
+/// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/map_store/store.rs"));
+/// # }
+/// # use map_store::MapStore;
+/// mod plain {
+///     session_core::conformance::suite!(super::MapStore::default());
+/// }
+///
+/// mod shared_server {
+///     # use std::future::ready;
+///     session_core::conformance::suite!(
+///         {
+///             let address = "localhost";
+///             # let connect = |_| ready(super::MapStore::default());
+///             connect(address).await
+///         },
+///         skip: [
+///             of_n_deletes_exactly_one_tells = "the server does not say what it deleted",
+///         ],
+///     );
+/// }
+/// # fn main() {}
+/// ```
+///
+/// ```compile_fail
+/// # mod map_store {
+/// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/map_store/store.rs"));
+/// # }
+/// # use map_store::MapStore;
+/// session_core::conformance::suite!(
+///     MapStore::default(),
+///     skip: [create_makes_coffee = "there is no such case"],
+/// );
+/// # fn main() {}
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_suite {
+    (async move $store:block $(, $($rest:tt)*)?) => {
+        $crate::__conformance_suite!(async { $store }.await $(, $($rest)*)?);
+    };
+    (async $store:block $(, $($rest:tt)*)?) => {
+        $crate::__conformance_suite!(async { $store }.await $(, $($rest)*)?);
+    };
+    ($store:expr $(, skip: [$($case:ident = $reason:literal),* $(,)?])? $(,)?) => {
+        /// What the store cannot do, and why.
+        const SKIPPED: &[$crate::conformance::Skip] = &[$($(
+            $crate::conformance::Skip {
+                case: {
+                    // Only what is a case has this name.
+                    let _ = $crate::conformance::cases::$case;
+                    stringify!($case)
+                },
+                reason: $reason,
+            },
+        )*)?];
+
+        $crate::__conformance_cases!($crate::__conformance_tests![$store]);
+    };
+}
+
+/// Makes the tests.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_tests {
+    ([$store:expr] $($case:ident)*) => {$(
+        #[test]
+        fn $case() {
+            $crate::conformance::run(
+                stringify!($case),
+                SKIPPED,
+                async || $store,
+                $crate::conformance::cases::$case,
+            );
+        }
+    )*};
+}
+
+/// The list of all cases: calls a macro with it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_cases {
+    ($($then:ident)::+ ! [$($argument:tt)*]) => {
+        $crate::__conformance_cases! { @ [$($then)::+] [$($argument)*] }
+    };
+    ($crate_:tt :: $then:ident ! [$($argument:tt)*]) => {
+        $crate::__conformance_cases! { @ [$crate_::$then] [$($argument)*] }
+    };
+    (@ [$($then:tt)*] [$($argument:tt)*]) => {
+        $($then)*! {
+            [$($argument)*]
+
+            create_stores_a_session
+            create_refuses_a_key_in_use
+            create_refuses_the_key_of_a_tombstone
+            create_takes_a_key_again_after_delete
+            keys_of_any_bytes_do_not_mix
+
+            load_of_nothing_is_nothing
+            load_changes_nothing
+            load_gives_back_what_was_stored_bit_for_bit
+            load_gives_back_values_up_to_the_limits
+            load_gives_back_1024_values
+            load_gives_back_a_tombstone_bit_for_bit
+
+            commit_replaces_a_session_at_its_revision
+            commit_at_another_revision_conflicts_and_tells_what_is_stored
+            commit_compares_all_48_bits_of_the_revision
+            commit_on_nothing_is_gone_and_stores_nothing
+            commit_after_delete_is_gone
+            commit_can_leave_a_tombstone
+            commit_that_shortens_the_lifetime_is_honoured
+            commit_that_lengthens_the_lifetime_is_honoured
+            commit_that_was_dropped_is_done_or_not
+            tombstone_answers_conflict_to_every_commit
+
+            touch_moves_the_idle_deadline_and_nothing_else
+            touch_keeps_the_revision
+            touch_never_moves_back
+            touch_never_passes_the_absolute_deadline
+            touch_follows_the_lifetime_of_the_last_commit
+            touch_on_nothing_is_gone_and_stores_nothing
+            touch_after_delete_is_gone
+            touch_on_a_tombstone_is_gone
+
+            delete_tells_what_was_there
+            delete_tells_a_tombstone
+            delete_is_idempotent
+            delete_leaves_other_keys_alone
+
+            expired_is_missing_for_load
+            expired_is_missing_for_commit
+            expired_is_missing_for_touch
+            expired_is_missing_for_delete
+            expired_is_missing_for_create
+            expired_tombstone_is_missing
+            expired_before_it_was_stored_is_missing
+            deadline_is_exact_to_the_millisecond
+            half_second_lifetimes_are_kept
+            last_millisecond_is_storable
+
+            of_n_creates_exactly_one_wins
+            of_n_commits_at_one_revision_exactly_one_wins
+            of_n_deletes_exactly_one_tells
+            n_commits_that_try_again_all_count
+            commit_and_delete_at_once_leave_nothing
+            touch_and_delete_at_once_leave_nothing
+            touch_and_commit_at_once_keep_the_commit
+            touch_and_tombstone_at_once_keep_the_tombstone
+        }
+    };
+}
+
+/// A case that a store cannot pass, and why.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Skip {
+    /// The case's name.
+    pub case: &'static str,
+    /// Why the store cannot pass it.
+    pub reason: &'static str,
+}
+
+/// Runs one case as a test.
+///
+/// # Panics
+///
+/// Panics if the store does not pass.
+#[doc(hidden)]
+pub fn run<S: SessionStore, O>(
+    case: &str,
+    skipped: &[Skip],
+    make_store: impl AsyncFnOnce() -> S,
+    body: impl Fn(Arc<dyn SessionStore>) -> O,
+) where
+    O: Future<Output = Outcome> + Send + 'static,
+{
+    if let Some(skip) = skipped.iter().find(|skip| skip.case == case) {
+        println!("skipped: {}", skip.reason);
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("the operating system gives a runtime its threads");
+    let outcome = runtime.block_on(async {
+        let store: Arc<dyn SessionStore> = Arc::new(make_store().await);
+        run_both_ways(&store, body).await
+    });
+    if let Err(violation) = outcome {
+        panic!("the store breaks its contract: {case}: {violation}");
+    }
+}
+
+/// Runs one case on the store, and again on a pointer to it, in tasks of their own so that a store
+/// that panics is told like any other.
+pub(super) async fn run_both_ways<O>(
+    store: &Arc<dyn SessionStore>,
+    case: impl Fn(Arc<dyn SessionStore>) -> O,
+) -> Outcome
+where
+    O: Future<Output = Outcome> + Send + 'static,
+{
+    let pointer: Arc<dyn SessionStore> = Arc::new(Arc::clone(store));
+    for (store, way) in [(store, ""), (&pointer, "through a pointer: ")] {
+        let run = AssertUnwindSafe(case(Arc::clone(store)));
+        match tokio::spawn(run.0).await {
+            Ok(Ok(())) => {}
+            Ok(Err(violation)) => return Err(violation.met(way)),
+            Err(panic) => return Err(Violation::new(format!("{way}the store panicked: {panic}"))),
+        }
+    }
+    Ok(())
+}

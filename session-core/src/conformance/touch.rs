@@ -1,0 +1,127 @@
+use super::{fixture::*, report::Outcome};
+use crate::{Committed, Entry, Record, Touched};
+
+/// The note of the last request is all that changes.
+pub async fn touch_moves_the_idle_deadline_and_nothing_else(store: Store) -> Outcome {
+    let now = now();
+    let record = session(now);
+    let key = stored(&store, &record, now).await?;
+    let later = now + 30 * MINUTE;
+    let answer = store.touch(&key, later).await?;
+    expect("touch", &answer, &Touched::Touched)?;
+    let touched = record.seen(later);
+    expect_stored(&store, &key, later, Some(live(&touched))).await?;
+    let end = later + HOUR;
+    let last = before(end, MILLISECOND);
+    expect_stored(&store, &key, last, Some(live(&touched))).await?;
+    // Who asks by another verb is told the same.
+    let other = record.revision.next();
+    let answer = store.commit(&key, other, live(&next(&record, last)), last).await?;
+    expect("commit at another revision", &answer, &Committed::Conflict(live(&touched)))?;
+    let answer = store.delete(&key, last).await?;
+    expect("delete", &answer, &Some(live(&touched)))?;
+
+    let key = stored(&store, &record, now).await?;
+    store.touch(&key, later).await?;
+    expect_stored(&store, &key, end, None).await
+}
+
+/// A commit under way does not notice a touch.
+pub async fn touch_keeps_the_revision(store: Store) -> Outcome {
+    let now = now();
+    let record = session(now);
+    let key = stored(&store, &record, now).await?;
+    let later = next(&record, now + MINUTE);
+    let touched = now + 2 * MINUTE;
+    store.touch(&key, touched).await?;
+    let answer = store.commit(&key, record.revision, live(&later), touched).await?;
+    expect("commit after touch", &answer, &Committed::Committed)?;
+    // Of the two notes of the last request either may stay.
+    let there = store.load(&key, touched).await?;
+    let at = |last_seen_at| Some(live(&Record { last_seen_at, ..later.clone() }));
+    ensure(there == at(later.last_seen_at) || there == at(touched), || {
+        format!("after touch and commit came {}", text(&there))
+    })
+}
+
+/// Requests may overtake each other.
+pub async fn touch_never_moves_back(store: Store) -> Outcome {
+    let now = now();
+    let record = session(now);
+    let key = stored(&store, &record, now).await?;
+    let latest = now + 30 * MINUTE;
+    for at in [latest, now + 10 * MINUTE, now] {
+        let answer = store.touch(&key, at).await?;
+        expect("touch", &answer, &Touched::Touched)?;
+        expect_stored(&store, &key, at, Some(live(&record.seen(latest)))).await?;
+    }
+    let end = latest + HOUR;
+    let touched = Some(live(&record.seen(latest)));
+    expect_stored(&store, &key, before(end, MILLISECOND), touched).await
+}
+
+/// However busy a session is, it ends.
+pub async fn touch_never_passes_the_absolute_deadline(store: Store) -> Outcome {
+    let now = now();
+    let mut record = session(now);
+    record.lifetime = lifetime(24 * HOUR, 24 * HOUR);
+    let key = stored(&store, &record, now).await?;
+    let later = now + 23 * HOUR;
+    let answer = store.touch(&key, later).await?;
+    expect("touch", &answer, &Touched::Touched)?;
+    let end = now + 24 * HOUR;
+    let touched = Some(live(&record.seen(later)));
+    expect_stored(&store, &key, before(end, MILLISECOND), touched).await?;
+    expect_stored(&store, &key, end, None).await
+}
+
+/// A touch reckons with the idle time that the record says now.
+pub async fn touch_follows_the_lifetime_of_the_last_commit(store: Store) -> Outcome {
+    let now = now();
+    let record = session(now);
+    let key = stored(&store, &record, now).await?;
+    let mut shorter = next(&record, now);
+    shorter.lifetime = lifetime(10 * MINUTE, 24 * HOUR);
+    store.commit(&key, record.revision, live(&shorter), now).await?;
+    let later = now + 5 * MINUTE;
+    let answer = store.touch(&key, later).await?;
+    expect("touch", &answer, &Touched::Touched)?;
+    let end = later + 10 * MINUTE;
+    let touched = Some(live(&shorter.seen(later)));
+    expect_stored(&store, &key, before(end, MILLISECOND), touched).await?;
+    expect_stored(&store, &key, end, None).await
+}
+
+/// No record is made where none was.
+pub async fn touch_on_nothing_is_gone_and_stores_nothing(store: Store) -> Outcome {
+    let now = now();
+    let key = fresh_key();
+    expect("touch", &store.touch(&key, now).await?, &Touched::Gone)?;
+    expect_stored(&store, &key, now, None).await
+}
+
+/// What was deleted stays deleted (I2).
+pub async fn touch_after_delete_is_gone(store: Store) -> Outcome {
+    let now = now();
+    let key = stored(&store, &session(now), now).await?;
+    store.delete(&key, now).await?;
+    expect("touch", &store.touch(&key, now).await?, &Touched::Gone)?;
+    expect_stored(&store, &key, now, None).await
+}
+
+/// A tombstone does not live longer because somebody asks for it.
+pub async fn touch_on_a_tombstone_is_gone(store: Store) -> Outcome {
+    let now = now();
+    let record = session(now);
+    for tombstone in [tombstone(&record, now), renewal(&record, now)] {
+        let key = stored(&store, &record, now).await?;
+        let tombstone: Entry = moved(&tombstone);
+        store.commit(&key, record.revision, tombstone.clone(), now).await?;
+        let later = now + MINUTE;
+        expect("touch", &store.touch(&key, later).await?, &Touched::Gone)?;
+        let end = tombstone.expires_at();
+        expect_stored(&store, &key, before(end, MILLISECOND), Some(tombstone)).await?;
+        expect_stored(&store, &key, end, None).await?;
+    }
+    Ok(())
+}

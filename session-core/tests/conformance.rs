@@ -1,0 +1,567 @@
+//! The conformance suite: a correct store passes, and one that breaks any rule does not.
+
+mod support;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use session_core::{
+    Committed, Created, Entry, Revision, SessionKey, SessionStore, StoreError, Timestamp, Touched,
+    conformance::{self, Report},
+    envelope,
+};
+
+use support::MapStore;
+
+conformance::suite!(MapStore::default());
+
+mod in_a_box {
+    use super::*;
+
+    conformance::suite!(Box::new(MapStore::default()) as Box<dyn SessionStore>);
+}
+
+mod awaited {
+    use super::*;
+
+    conformance::suite!(
+        async {
+            tokio::task::yield_now().await;
+            MapStore::default()
+        },
+        skip: [create_stores_a_session = "so that skipping is tried, too"],
+    );
+}
+
+/// The rule that a store breaks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    None,
+    CreateDoesNothing,
+    CreateOverwrites,
+    CreateOverwritesTombstones,
+    CreateSeesExpired,
+    CreateChecksThenActs,
+    CommitIgnoresTheRevision,
+    CommitComparesLowBitsOfTheRevision,
+    CommitTakesOlderRevisions,
+    CommitDoesNothing,
+    CommitInserts,
+    CommitSeesExpired,
+    CommitReplacesTombstones,
+    CommitReplacesTombstonesAtTheirRevision,
+    CommitTellsItsOwnRecord,
+    CommitKeepsTheOldDeadline,
+    CommitChecksThenActs,
+    CommitRefusesWhatHasExpired,
+    TouchInserts,
+    TouchDoesNothing,
+    TouchBumpsTheRevision,
+    TouchDropsTheValues,
+    TouchMovesBack,
+    TouchSeesExpired,
+    TouchMovesTombstones,
+    TouchForgetsTheAbsoluteDeadline,
+    TouchChecksThenActs,
+    DeleteForgetsToTell,
+    DeleteTellsOnlySessions,
+    DeleteLeavesIt,
+    DeleteTellsExpired,
+    DeleteChecksThenActs,
+    DeleteEmptiesTheStore,
+    LoadInvents,
+    LoadCutsValues,
+    LoadSeesExpired,
+    LoadExpiresLate,
+    LoadMovesTheDeadline,
+    LoadHidesTombstones,
+    DeadlinesInSeconds,
+    KeysByHalf,
+    RecordsUpTo64KiB,
+}
+
+/// A store that breaks one rule.
+struct Broken {
+    fault: Fault,
+    entries: Mutex<HashMap<SessionKey, Entry>>,
+    /// Makes each verb atomic.
+    verb: async_lock::Mutex<()>,
+}
+
+type Entries = HashMap<SessionKey, Entry>;
+
+impl Broken {
+    fn new(fault: Fault) -> Self {
+        Self { fault, entries: Mutex::default(), verb: async_lock::Mutex::new(()) }
+    }
+
+    fn is(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    fn key(&self, key: &SessionKey) -> SessionKey {
+        let mut bytes = *key.as_bytes();
+        if self.is(Fault::KeysByHalf) {
+            bytes[8..].fill(0);
+        }
+        SessionKey::from_bytes(bytes)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is there, unless it has expired and this verb minds.
+    fn found(&self, key: &SessionKey, now: Timestamp, sees_expired: Fault) -> Option<Entry> {
+        let entry = self.entries().get(key).cloned()?;
+        let deadline = if self.is(Fault::DeadlinesInSeconds) {
+            Timestamp::from_millis(entry.expires_at().as_millis() / 1_000 * 1_000)
+        } else {
+            entry.expires_at()
+        };
+        (now < deadline || self.is(sees_expired)).then_some(entry)
+    }
+
+    /// Keeps others out, if that is not the fault.
+    async fn alone(&self, fault: Fault) -> Option<async_lock::MutexGuard<'_, ()>> {
+        if self.is(fault) { None } else { Some(self.verb.lock().await) }
+    }
+
+    /// Lets others in, between the look and the change, if that is the fault.
+    async fn hesitate(&self, fault: Fault) {
+        if self.is(fault) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl SessionStore for Broken {
+    async fn create(
+        &self,
+        key: &SessionKey,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Created, StoreError> {
+        let key = self.key(key);
+        let _alone = self.alone(Fault::CreateChecksThenActs).await;
+        if self.is(Fault::CreateChecksThenActs) {
+            let there = self.found(&key, now, Fault::CreateSeesExpired).is_some();
+            self.hesitate(Fault::CreateChecksThenActs).await;
+            if there {
+                return Ok(Created::Exists);
+            }
+            self.entries().insert(key, entry);
+            return Ok(Created::Created);
+        }
+        if self.is(Fault::RecordsUpTo64KiB) && entry.encode().len() > 64 * 1024 {
+            return Err(StoreError::new(session_core::StoreErrorKind::TooLarge));
+        }
+        let free = match self.found(&key, now, Fault::CreateSeesExpired) {
+            None => true,
+            Some(Entry::Live(_)) => self.is(Fault::CreateOverwrites),
+            Some(Entry::Moved(_)) => self.is(Fault::CreateOverwritesTombstones),
+        };
+        if !free {
+            return Ok(Created::Exists);
+        }
+        if !self.is(Fault::CreateDoesNothing) {
+            self.entries().insert(key, entry);
+        }
+        Ok(Created::Created)
+    }
+
+    async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
+        let key = self.key(key);
+        let at = if self.is(Fault::LoadExpiresLate) {
+            Timestamp::from_millis(now.as_millis() - 1)
+        } else {
+            now
+        };
+        let mut found = self.found(&key, at, Fault::LoadSeesExpired);
+        if let Some(Entry::Live(record)) = &found
+            && self.is(Fault::LoadMovesTheDeadline)
+        {
+            let seen = Entry::Live(Arc::new(record.seen(now)));
+            self.entries().insert(key, seen);
+        }
+        if self.is(Fault::LoadInvents) && found.is_none() {
+            found = Some(session_at(now));
+        }
+        if let Some(entry) = &found
+            && self.is(Fault::LoadCutsValues)
+        {
+            // The last byte of the last value.
+            found = Some(patched(entry, |bytes| {
+                if let Some(last) = bytes.last_mut().filter(|last| **last >= 0x80) {
+                    *last &= 0x7f;
+                }
+            }));
+        }
+        if self.is(Fault::LoadHidesTombstones) {
+            found = found.filter(|entry| matches!(entry, Entry::Live(_)));
+        }
+        Ok(found)
+    }
+
+    async fn commit(
+        &self,
+        key: &SessionKey,
+        expected: Revision,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Committed, StoreError> {
+        let key = self.key(key);
+        let _alone = self.alone(Fault::CommitChecksThenActs).await;
+        if self.is(Fault::CommitChecksThenActs) {
+            let there = self.found(&key, now, Fault::None);
+            self.hesitate(Fault::CommitChecksThenActs).await;
+            return Ok(match there {
+                Some(Entry::Live(record)) if record.revision() == expected => {
+                    self.entries().insert(key, entry);
+                    Committed::Committed
+                }
+                Some(there) => Committed::Conflict(there),
+                None => Committed::Gone,
+            });
+        }
+        let mut entries = self.entries();
+        let there = entries
+            .get(&key)
+            .filter(|there| there.is_live(now) || self.is(Fault::CommitSeesExpired))
+            .cloned();
+        let matches = |revision: Revision| {
+            let (stored, expected) = (revision.as_u64(), expected.as_u64());
+            match self.fault {
+                Fault::CommitIgnoresTheRevision => true,
+                Fault::CommitTakesOlderRevisions => expected <= stored,
+                Fault::CommitComparesLowBitsOfTheRevision => {
+                    expected & 0xffff_ffff == stored & 0xffff_ffff
+                }
+                _ => stored == expected,
+            }
+        };
+        let replaces = match &there {
+            None if self.is(Fault::CommitInserts) => true,
+            None => return Ok(Committed::Gone),
+            Some(Entry::Live(record)) => matches(record.revision()),
+            Some(tombstone) => {
+                self.is(Fault::CommitReplacesTombstones)
+                    || self.is(Fault::CommitReplacesTombstonesAtTheirRevision)
+                        && tombstone.revision() == expected
+            }
+        };
+        if let Some(there) = there.filter(|_| !replaces) {
+            let told = if self.is(Fault::CommitTellsItsOwnRecord) { entry } else { there };
+            return Ok(Committed::Conflict(told));
+        }
+        if self.is(Fault::CommitRefusesWhatHasExpired) && !entry.is_live(now) {
+            return Err(StoreError::new(session_core::StoreErrorKind::Unavailable));
+        }
+        let entry = match (self.fault, entries.get(&key), entry) {
+            (
+                Fault::CommitKeepsTheOldDeadline,
+                Some(old @ Entry::Live(_)),
+                new @ Entry::Live(_),
+            ) => {
+                let old = old.encode();
+                patched(&new, |bytes| {
+                    for field in [envelope::IDLE, envelope::ENDS_AT] {
+                        bytes[field.clone()].copy_from_slice(&old[field]);
+                    }
+                })
+            }
+            (_, _, entry) => entry,
+        };
+        if !self.is(Fault::CommitDoesNothing) {
+            entries.insert(key, entry);
+        }
+        Ok(Committed::Committed)
+    }
+
+    async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
+        let key = self.key(key);
+        let _alone = self.alone(Fault::TouchChecksThenActs).await;
+        let Some(found) = self.found(&key, now, Fault::TouchSeesExpired) else {
+            if self.is(Fault::TouchInserts) {
+                let entry = session_at(now);
+                self.entries().insert(key, entry);
+                return Ok(Touched::Touched);
+            }
+            return Ok(Touched::Gone);
+        };
+        self.hesitate(Fault::TouchChecksThenActs).await;
+        let Entry::Live(record) = &found else {
+            if self.is(Fault::TouchMovesTombstones) {
+                let end = envelope::u48((found.expires_at() + Duration::from_secs(60)).as_millis());
+                let longer = patched(&found, |bytes| {
+                    bytes[envelope::ENDS_AT].copy_from_slice(&end);
+                });
+                self.entries().insert(key, longer);
+            }
+            return Ok(Touched::Gone);
+        };
+        let seen = Entry::Live(Arc::new(record.seen(now)));
+        let at = envelope::u48(now.as_millis());
+        let touched = match self.fault {
+            Fault::TouchDoesNothing => found,
+            Fault::TouchBumpsTheRevision => {
+                let next = envelope::u48(found.revision().as_u64() + 1);
+                patched(&seen, |bytes| bytes[envelope::REVISION].copy_from_slice(&next))
+            }
+            Fault::TouchDropsTheValues => patched(&seen, |bytes| {
+                bytes.truncate(envelope::HEADER_LEN);
+                bytes.push(0x80);
+            }),
+            Fault::TouchMovesBack => patched(&seen, |bytes| {
+                bytes[envelope::LAST_SEEN_AT].copy_from_slice(&at);
+            }),
+            Fault::TouchForgetsTheAbsoluteDeadline => patched(&seen, |bytes| {
+                let end = envelope::u48((now + record.lifetime().idle()).as_millis());
+                bytes[envelope::ENDS_AT].copy_from_slice(&end);
+            }),
+            _ => seen,
+        };
+        self.entries().insert(key, touched);
+        Ok(Touched::Touched)
+    }
+
+    async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
+        let key = self.key(key);
+        let _alone = self.alone(Fault::DeleteChecksThenActs).await;
+        if self.is(Fault::DeleteChecksThenActs) {
+            let found = self.found(&key, now, Fault::None);
+            self.hesitate(Fault::DeleteChecksThenActs).await;
+            self.entries().remove(&key);
+            return Ok(found);
+        }
+        let mut entries = self.entries();
+        let there = if self.is(Fault::DeleteLeavesIt) {
+            entries.get(&key).cloned()
+        } else {
+            entries.remove(&key)
+        };
+        if self.is(Fault::DeleteEmptiesTheStore) {
+            entries.clear();
+        }
+        Ok(there.filter(|there| there.is_live(now) || self.is(Fault::DeleteTellsExpired)).filter(
+            |there| match there {
+                Entry::Live(_) => !self.is(Fault::DeleteForgetsToTell),
+                Entry::Moved(_) => {
+                    !self.is(Fault::DeleteForgetsToTell) && !self.is(Fault::DeleteTellsOnlySessions)
+                }
+            },
+        ))
+    }
+}
+
+impl fmt::Debug for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broken").field("fault", &self.fault).finish_non_exhaustive()
+    }
+}
+
+/// The entry with some of its bytes changed.
+fn patched(entry: &Entry, patch: impl FnOnce(&mut Vec<u8>)) -> Entry {
+    let mut bytes = entry.encode();
+    patch(&mut bytes);
+    Entry::decode(bytes).expect("the fault leaves a record")
+}
+
+/// A session of one hour and no values.
+fn session_at(now: Timestamp) -> Entry {
+    let hour = Duration::from_secs(3600);
+    let mut bytes = vec![envelope::VERSION, envelope::LIVE];
+    bytes.extend([0; 14]);
+    bytes.extend(envelope::u48(now.as_millis()));
+    bytes.extend(envelope::u48(3_600_000));
+    bytes.extend(envelope::u48((now + hour).as_millis()));
+    bytes.extend(envelope::u48(now.as_millis()));
+    bytes.push(0x80);
+    Entry::decode(bytes).expect("the fault leaves a record")
+}
+
+/// Each fault, and the cases that must find it.
+const FAULTS: &[(Fault, &[&str])] = &[
+    (Fault::CreateOverwrites, &["create_refuses_a_key_in_use", "of_n_creates_exactly_one_wins"]),
+    (Fault::CreateOverwritesTombstones, &["create_refuses_the_key_of_a_tombstone"]),
+    (Fault::CreateSeesExpired, &["expired_is_missing_for_create"]),
+    (Fault::CreateChecksThenActs, &["of_n_creates_exactly_one_wins"]),
+    (
+        Fault::CommitIgnoresTheRevision,
+        &[
+            "commit_at_another_revision_conflicts_and_tells_what_is_stored",
+            "of_n_commits_at_one_revision_exactly_one_wins",
+            "n_commits_that_try_again_all_count",
+        ],
+    ),
+    (Fault::CommitComparesLowBitsOfTheRevision, &["commit_compares_all_48_bits_of_the_revision"]),
+    (
+        Fault::CommitTakesOlderRevisions,
+        &["commit_at_another_revision_conflicts_and_tells_what_is_stored"],
+    ),
+    (Fault::CommitDoesNothing, &["commit_replaces_a_session_at_its_revision"]),
+    (
+        Fault::CommitInserts,
+        &[
+            "commit_on_nothing_is_gone_and_stores_nothing",
+            "commit_after_delete_is_gone",
+            "commit_and_delete_at_once_leave_nothing",
+            "expired_is_missing_for_commit",
+        ],
+    ),
+    (
+        Fault::CommitSeesExpired,
+        &[
+            "expired_is_missing_for_commit",
+            "deadline_is_exact_to_the_millisecond",
+            "expired_tombstone_is_missing",
+        ],
+    ),
+    (Fault::CommitReplacesTombstones, &["tombstone_answers_conflict_to_every_commit"]),
+    (
+        Fault::CommitReplacesTombstonesAtTheirRevision,
+        &["tombstone_answers_conflict_to_every_commit"],
+    ),
+    (
+        Fault::CommitTellsItsOwnRecord,
+        &[
+            "commit_at_another_revision_conflicts_and_tells_what_is_stored",
+            "n_commits_that_try_again_all_count",
+        ],
+    ),
+    (
+        Fault::CommitKeepsTheOldDeadline,
+        &[
+            "commit_that_shortens_the_lifetime_is_honoured",
+            "commit_that_lengthens_the_lifetime_is_honoured",
+            "touch_follows_the_lifetime_of_the_last_commit",
+        ],
+    ),
+    (
+        Fault::CommitChecksThenActs,
+        &[
+            "of_n_commits_at_one_revision_exactly_one_wins",
+            "commit_and_delete_at_once_leave_nothing",
+        ],
+    ),
+    (Fault::CommitRefusesWhatHasExpired, &["expired_before_it_was_stored_is_missing"]),
+    (
+        Fault::TouchInserts,
+        &[
+            "touch_on_nothing_is_gone_and_stores_nothing",
+            "touch_after_delete_is_gone",
+            "expired_is_missing_for_touch",
+        ],
+    ),
+    (Fault::TouchDoesNothing, &["touch_moves_the_idle_deadline_and_nothing_else"]),
+    (
+        Fault::TouchBumpsTheRevision,
+        &[
+            "touch_moves_the_idle_deadline_and_nothing_else",
+            "touch_keeps_the_revision",
+            "touch_and_commit_at_once_keep_the_commit",
+        ],
+    ),
+    (Fault::TouchDropsTheValues, &["touch_moves_the_idle_deadline_and_nothing_else"]),
+    (Fault::TouchMovesBack, &["touch_never_moves_back"]),
+    (
+        Fault::TouchSeesExpired,
+        &["expired_is_missing_for_touch", "deadline_is_exact_to_the_millisecond"],
+    ),
+    (Fault::TouchMovesTombstones, &["touch_on_a_tombstone_is_gone"]),
+    (Fault::TouchForgetsTheAbsoluteDeadline, &["touch_never_passes_the_absolute_deadline"]),
+    (
+        Fault::TouchChecksThenActs,
+        &[
+            "touch_and_delete_at_once_leave_nothing",
+            "touch_and_commit_at_once_keep_the_commit",
+            "touch_and_tombstone_at_once_keep_the_tombstone",
+        ],
+    ),
+    (Fault::DeleteForgetsToTell, &["delete_tells_what_was_there", "delete_tells_a_tombstone"]),
+    (Fault::DeleteTellsOnlySessions, &["delete_tells_a_tombstone"]),
+    (
+        Fault::DeleteLeavesIt,
+        &[
+            "delete_is_idempotent",
+            "commit_after_delete_is_gone",
+            "create_takes_a_key_again_after_delete",
+            "of_n_deletes_exactly_one_tells",
+        ],
+    ),
+    (Fault::DeleteTellsExpired, &["expired_is_missing_for_delete", "expired_tombstone_is_missing"]),
+    (
+        Fault::DeleteChecksThenActs,
+        &["of_n_deletes_exactly_one_tells", "commit_and_delete_at_once_leave_nothing"],
+    ),
+    (Fault::DeleteEmptiesTheStore, &["delete_leaves_other_keys_alone"]),
+    (Fault::LoadInvents, &["load_of_nothing_is_nothing"]),
+    (Fault::LoadCutsValues, &["load_gives_back_what_was_stored_bit_for_bit"]),
+    (
+        Fault::LoadSeesExpired,
+        &[
+            "expired_is_missing_for_load",
+            "half_second_lifetimes_are_kept",
+            "last_millisecond_is_storable",
+        ],
+    ),
+    (Fault::LoadExpiresLate, &["deadline_is_exact_to_the_millisecond"]),
+    (Fault::LoadMovesTheDeadline, &["load_changes_nothing"]),
+    (Fault::LoadHidesTombstones, &["load_gives_back_a_tombstone_bit_for_bit"]),
+    (Fault::DeadlinesInSeconds, &["deadline_is_exact_to_the_millisecond"]),
+    (Fault::KeysByHalf, &["keys_of_any_bytes_do_not_mix"]),
+    (Fault::RecordsUpTo64KiB, &["load_gives_back_values_up_to_the_limits"]),
+];
+
+async fn check(fault: Fault) -> Report {
+    conformance::check(Broken::new(fault)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_store_of_this_test_passes_without_a_fault() {
+    let report = check(Fault::None).await;
+    assert!(report.is_ok(), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_broken_store_fails_the_cases_that_name_its_fault() {
+    for (fault, cases) in FAULTS {
+        let report = check(*fault).await;
+        let failed: Vec<_> = report.failures().map(|(case, _)| case).collect();
+        for case in *cases {
+            assert!(failed.contains(case), "{fault:?} passes {case}, fails {failed:?}");
+        }
+    }
+}
+
+/// The races are found without a second thread, too.
+#[tokio::test]
+async fn one_thread_finds_stores_that_check_before_they_act() {
+    for fault in [
+        Fault::CreateChecksThenActs,
+        Fault::CommitChecksThenActs,
+        Fault::TouchChecksThenActs,
+        Fault::DeleteChecksThenActs,
+    ] {
+        assert!(!check(fault).await.is_ok(), "{fault:?} passes");
+    }
+}
+
+#[tokio::test]
+async fn every_case_can_fail() {
+    let mut never_failed = conformance::names().to_vec();
+    for (fault, _) in FAULTS {
+        let report = check(*fault).await;
+        never_failed.retain(|name| report.failures().all(|(case, _)| case != *name));
+    }
+    // These need a store that counts, or one that breaks when a future is dropped.
+    never_failed.retain(|name| {
+        !["load_gives_back_1024_values", "commit_that_was_dropped_is_done_or_not"].contains(name)
+    });
+    assert_eq!(never_failed, [""; 0]);
+}
