@@ -6,8 +6,8 @@ use crate::error::BoxError;
 
 /// Turns values of one type into bytes and back.
 ///
-/// [`MessagePack`] is the default; [`Json`] keeps values readable in the store; [`Raw`] stores bytes as
-/// they are. Implement this for a format outside serde.
+/// [`MessagePack`] is the default; `Json` (feature `json`) keeps values readable in the store; [`Raw`]
+/// stores bytes as they are. Implement this for a format outside serde.
 ///
 /// # Examples
 ///
@@ -120,11 +120,7 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for MessagePack {
     fn decode(bytes: &[u8]) -> Result<T, BoxError> {
         let mut rest = bytes;
         let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest))?;
-        if rest.is_empty() {
-            Ok(value)
-        } else {
-            Err("bytes are left over".into())
-        }
+        if rest.is_empty() { Ok(value) } else { Err("bytes are left over".into()) }
     }
 }
 
