@@ -111,7 +111,7 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
     let nonce = Nonce(number(bytes, NONCE));
     match bytes[KIND] {
         LIVE => {
-            let body: LiveBody<'_> = rmp_serde::from_slice(body).map_err(|_| Unreadable::Body)?;
+            let body: LiveBody<'_> = read_body(body)?;
             let created_at = instant(bytes, CREATED_AT);
             let lifetime = lifetime(bytes, created_at, &body)?;
             let mut values = Values::default();
@@ -126,9 +126,7 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
                 last_seen_at: instant(bytes, LAST_SEEN_AT),
                 issued_at: created_at + Duration::from_millis(body.issued_after_ms),
                 lifetime,
-                owner: body
-                    .owner
-                    .map(|owner| Owner::from_stored(bytes.slice_ref(owner))),
+                owner: body.owner.map(|owner| Owner::from_stored(bytes.slice_ref(owner))),
                 authenticated_at: body
                     .authenticated_after_ms
                     .map(|after| created_at + Duration::from_millis(after)),
@@ -136,10 +134,8 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
             })))
         }
         MOVED => {
-            let body: MovedBody<'_> = rmp_serde::from_slice(body).map_err(|_| Unreadable::Body)?;
-            let successor = body.successor[..]
-                .try_into()
-                .map_err(|_| Unreadable::Body)?;
+            let body: MovedBody<'_> = read_body(body)?;
+            let successor = body.successor[..].try_into().map_err(|_| Unreadable::Body)?;
             let grace = body.grace.map(|(until_ms, sealed_id)| Grace {
                 until: Timestamp::from_millis(until_ms),
                 sealed_id: SealedId::from_stored(bytes.slice_ref(sealed_id)),
@@ -189,12 +185,7 @@ struct LiveBody<'a> {
     owner: Option<&'a serde_bytes::Bytes>,
     #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
     authenticated_after_ms: Option<u64>,
-    #[serde(
-        rename = "v",
-        default,
-        borrow,
-        skip_serializing_if = "ValueList::is_empty"
-    )]
+    #[serde(rename = "v", default, borrow, skip_serializing_if = "ValueList::is_empty")]
     values: ValueList<'a>,
 }
 
@@ -205,18 +196,9 @@ impl<'a> LiveBody<'a> {
             issued_after_ms: after_begin(record.issued_at),
             renew_after_ms: record.lifetime.renew_after().map(millis),
             persistent: record.lifetime.cookie() == CookieLifetime::Persistent,
-            owner: record
-                .owner
-                .as_ref()
-                .map(|owner| serde_bytes::Bytes::new(owner.as_bytes())),
+            owner: record.owner.as_ref().map(|owner| serde_bytes::Bytes::new(owner.as_bytes())),
             authenticated_after_ms: record.authenticated_at.map(after_begin),
-            values: ValueList(
-                record
-                    .values
-                    .iter()
-                    .map(|(name, value)| (name, &**value))
-                    .collect(),
-            ),
+            values: ValueList(record.values.iter().map(|(name, value)| (name, &**value)).collect()),
         }
     }
 }
@@ -308,10 +290,22 @@ fn write_body(out: &mut Vec<u8>, body: &impl Serialize) {
         .expect("a body holds only maps, text, bytes and integers, and a vector takes all");
 }
 
+/// Reads all of a body.
+fn read_body<'a, B: Deserialize<'a>>(bytes: &'a [u8]) -> Result<B, Unreadable> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    // Fields that a later version may add are passed over by recursion, which bytes that nobody of
+    // us wrote must not drive into the end of the stack.
+    deserializer.set_max_depth(MAX_DEPTH);
+    let body = B::deserialize(&mut deserializer).map_err(|_| Unreadable::Body)?;
+    // Only at the end is there no further marker.
+    match <()>::deserialize(&mut deserializer) {
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(body),
+        Ok(()) | Err(_) => Err(Unreadable::Body),
+    }
+}
+
 fn number(bytes: &[u8], range: Range<usize>) -> u64 {
-    bytes[range]
-        .iter()
-        .fold(0, |number, &byte| number << 8 | u64::from(byte))
+    bytes[range].iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 fn instant(bytes: &[u8], range: Range<usize>) -> Timestamp {
@@ -329,3 +323,8 @@ fn is_zero(number: &u64) -> bool {
 fn is_false(flag: &bool) -> bool {
     !flag
 }
+
+const MAX_DEPTH: usize = 32;
+
+#[cfg(test)]
+mod tests;
