@@ -1,9 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+pub mod app;
+mod browser;
 mod proxy;
 mod redis;
 mod server_process;
 
 pub use self::redis::{CommandCounts, CommandMark, RedisServer, RedisServerBuilder};
+pub use browser::{Answer, Browser, assert_silent};
 pub use proxy::Proxy;
 pub use server_process::ServerProcess;

@@ -24,9 +24,7 @@ impl Proxy {
     pub async fn round_robin(backends: impl IntoIterator<Item = SocketAddr>) -> Self {
         let backends = Arc::<[SocketAddr]>::from_iter(backends);
         assert!(!backends.is_empty(), "a proxy needs a backend");
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a free port of 127.0.0.1");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port of 127.0.0.1");
         let addr = listener.local_addr().expect("a listener has an address");
         let acceptor = tokio::spawn(async move {
             // Dropped with this task, and with it every connection.

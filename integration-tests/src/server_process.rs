@@ -49,17 +49,9 @@ impl ServerProcess {
         let stderr = child.stderr.take().expect("piped above");
         let output = Output::default();
         let (sender, listening) = oneshot::channel();
-        let readers = vec![
-            collect(stdout, &output, Some(sender)),
-            collect(stderr, &output, None),
-        ];
+        let readers = vec![collect(stdout, &output, Some(sender)), collect(stderr, &output, None)];
         // Complete already, so that a panic below kills the program too.
-        let mut server = Self {
-            child,
-            addr: SocketAddr::from(([0; 4], 0)),
-            output,
-            readers,
-        };
+        let mut server = Self { child, addr: SocketAddr::from(([0; 4], 0)), output, readers };
         let failure = match timeout(Duration::from_secs(30), listening).await {
             Ok(Ok(addr)) => {
                 server.addr = addr;
@@ -81,10 +73,7 @@ impl ServerProcess {
     /// Returns all lines that the program printed so far, to standard output and standard error, in
     /// about the order in which they came; all there are after [`kill`](Self::kill).
     pub fn output(&self) -> String {
-        self.output
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.output.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends the program at once and waits until it is gone; nothing happens if it is already.
@@ -113,15 +102,9 @@ fn collect(
     thread::spawn(move || {
         let mut source = BufReader::new(source);
         let mut line = Vec::new();
-        while source
-            .read_until(b'\n', &mut line)
-            .is_ok_and(|length| length > 0)
-        {
+        while source.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
             let text = String::from_utf8_lossy(&line);
-            output
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push_str(&text);
+            output.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
             if let Some(addr) = address_in(&text)
                 && let Some(listening) = listening.take()
             {
@@ -134,9 +117,7 @@ fn collect(
 
 fn address_in(line: &str) -> Option<SocketAddr> {
     let (_, address) = line.split_once("listening on http://")?;
-    let address = address
-        .split(|c: char| c == '/' || c.is_whitespace())
-        .next()?;
+    let address = address.split(|c: char| c == '/' || c.is_whitespace()).next()?;
     address.to_socket_addrs().ok()?.next()
 }
 

@@ -19,20 +19,12 @@ async fn server_is_empty_and_new_enough() {
     let server = RedisServer::start().await;
     let mut connection = server.connection().await;
 
-    let keys: u64 = redis::cmd("DBSIZE")
-        .query_async(&mut connection)
-        .await
-        .unwrap();
+    let keys: u64 = redis::cmd("DBSIZE").query_async(&mut connection).await.unwrap();
     assert_eq!(keys, 0);
 
-    let info: redis::InfoDict = redis::cmd("INFO")
-        .query_async(&mut connection)
-        .await
-        .unwrap();
+    let info: redis::InfoDict = redis::cmd("INFO").query_async(&mut connection).await.unwrap();
     let version: String = info.get("redis_version").unwrap();
-    let mut numbers = version
-        .split('.')
-        .map(|number| number.parse::<u32>().unwrap());
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap());
     let version = (numbers.next().unwrap(), numbers.next().unwrap());
     assert!(version >= (6, 2), "{version:?} is below the floor");
 }
@@ -44,12 +36,7 @@ async fn stopped_server_comes_back_empty_at_the_same_url() {
     let _: () = server.connection().await.set("key", "value").await.unwrap();
 
     server.stop().await;
-    assert!(
-        redis::Client::open(url.as_str())
-            .unwrap()
-            .get_connection()
-            .is_err()
-    );
+    assert!(redis::Client::open(url.as_str()).unwrap().get_connection().is_err());
 
     server.start_again().await;
     assert_eq!(server.url(), url);
@@ -59,10 +46,7 @@ async fn stopped_server_comes_back_empty_at_the_same_url() {
 
 #[tokio::test]
 async fn killed_server_keeps_what_an_append_only_file_holds() {
-    let server = RedisServer::builder()
-        .arg("--appendonly", "yes")
-        .start()
-        .await;
+    let server = RedisServer::builder().arg("--appendonly", "yes").start().await;
     let _: () = server.connection().await.set("key", "value").await.unwrap();
 
     for _ in 0..2 {
@@ -80,11 +64,7 @@ async fn paused_server_answers_nothing_until_unpaused() {
 
     server.pause().await;
     let increment = connection.incr::<_, _, u64>("counter", 1);
-    assert!(
-        timeout(Duration::from_millis(300), increment)
-            .await
-            .is_err()
-    );
+    assert!(timeout(Duration::from_millis(300), increment).await.is_err());
 
     server.unpause().await;
     // The one sent during the pause was executed.
@@ -105,28 +85,17 @@ async fn script_counts_as_the_one_command_that_was_sent() {
     assert_eq!(server.commands_since(&mark).await.total(), 0);
 
     // EVALSHA, answered NOSCRIPT, then SCRIPT LOAD and EVALSHA.
-    let _: u64 = script
-        .key("key")
-        .invoke_async(&mut connection)
-        .await
-        .unwrap();
+    let _: u64 = script.key("key").invoke_async(&mut connection).await.unwrap();
     let counts = server.commands_since(&mark).await;
     assert_eq!(counts.to_string(), r#"{"evalsha": 2, "script|load": 1}"#);
 
     let mark = server.mark_commands().await;
     for _ in 0..100 {
-        let _: u64 = script
-            .key("key")
-            .invoke_async(&mut connection)
-            .await
-            .unwrap();
+        let _: u64 = script.key("key").invoke_async(&mut connection).await.unwrap();
     }
     let _: Option<u64> = connection.get("key").await.unwrap();
     let counts = server.commands_since(&mark).await;
-    assert_eq!(
-        counts.iter().collect::<Vec<_>>(),
-        [("evalsha", 100), ("get", 1)]
-    );
+    assert_eq!(counts.iter().collect::<Vec<_>>(), [("evalsha", 100), ("get", 1)]);
     assert_eq!((counts.total(), counts.of("set")), (101, 0));
 }
 
@@ -140,10 +109,7 @@ async fn counting_goes_on_after_a_restart() {
     let mut connection = server.connection().await;
     let mark = server.mark_commands().await;
     let _: () = connection.set("key", 1).await.unwrap();
-    assert_eq!(
-        server.commands_since(&mark).await.to_string(),
-        r#"{"set": 1}"#
-    );
+    assert_eq!(server.commands_since(&mark).await.to_string(), r#"{"set": 1}"#);
 }
 
 #[tokio::test]
@@ -152,9 +118,7 @@ async fn dropped_server_is_gone_even_if_the_test_panics_while_it_is_paused() {
     let test = tokio::spawn(async move {
         let server = RedisServer::start().await;
         server.pause().await;
-        sender
-            .send((server.host().to_owned(), server.port()))
-            .unwrap();
+        sender.send((server.host().to_owned(), server.port())).unwrap();
         panic!("a failing test, on purpose");
     });
     let (host, port) = receiver.await.unwrap();
@@ -177,11 +141,7 @@ fn server_can_be_dropped_outside_a_runtime() {
 
 #[tokio::test]
 async fn proxy_reaches_every_backend_in_turn() {
-    let backends = [
-        backend(b'a').await,
-        backend(b'b').await,
-        backend(b'c').await,
-    ];
+    let backends = [backend(b'a').await, backend(b'b').await, backend(b'c').await];
     let proxy = Proxy::round_robin(backends).await;
 
     let mut answers = Vec::new();
@@ -194,11 +154,7 @@ async fn proxy_reaches_every_backend_in_turn() {
 
 #[tokio::test]
 async fn proxy_passes_over_a_dead_backend_and_ends_connections_on_drop() {
-    let dead = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let proxy = Proxy::round_robin([dead, backend(b'a').await]).await;
     for _ in 0..4 {
         assert_eq!(ask(proxy.addr()).await.unwrap(), b'a');
@@ -208,9 +164,7 @@ async fn proxy_passes_over_a_dead_backend_and_ends_connections_on_drop() {
     open.write_all(b"?").await.unwrap();
     open.read_u8().await.unwrap();
     drop(proxy);
-    let end = timeout(Duration::from_secs(5), open.read(&mut [0]))
-        .await
-        .unwrap();
+    let end = timeout(Duration::from_secs(5), open.read(&mut [0])).await.unwrap();
     assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
 }
 

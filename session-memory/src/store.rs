@@ -115,11 +115,7 @@ impl SessionStore for MemoryStore {
         let mut answer = Created::Exists;
         self.slots.entry_by_ref(key).and_compute_with(|present| {
             let in_use = present.is_some_and(|present| {
-                present
-                    .value()
-                    .lock()
-                    .as_ref()
-                    .is_some_and(|entry| entry.is_live(now))
+                present.value().lock().as_ref().is_some_and(|entry| entry.is_live(now))
             });
             if in_use {
                 return Op::Nop;
@@ -186,15 +182,13 @@ impl SessionStore for MemoryStore {
 
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
         let mut removed = None;
-        self.slots
-            .entry_by_ref(key)
-            .and_compute_with(|present| match present {
-                Some(present) => {
-                    removed = present.value().lock().take();
-                    Op::Remove
-                }
-                None => Op::Nop,
-            });
+        self.slots.entry_by_ref(key).and_compute_with(|present| match present {
+            Some(present) => {
+                removed = present.value().lock().take();
+                Op::Remove
+            }
+            None => Op::Nop,
+        });
         Ok(removed.filter(|entry| entry.is_live(now)))
     }
 }

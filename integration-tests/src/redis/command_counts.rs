@@ -34,9 +34,7 @@ impl CommandCounts {
 
     /// Returns the names of the commands that were sent, with their counts, in alphabetical order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.by_name
-            .iter()
-            .map(|(name, count)| (name.as_str(), *count))
+        self.by_name.iter().map(|(name, count)| (name.as_str(), *count))
     }
 }
 
@@ -65,9 +63,7 @@ impl CommandMark {
             let count = now - before.sent.get(name).copied().unwrap_or_default();
             (count > 0).then(|| (name.clone(), count))
         });
-        CommandCounts {
-            by_name: by_name.collect(),
-        }
+        CommandCounts { by_name: by_name.collect() }
     }
 }
 
@@ -84,9 +80,7 @@ pub(super) struct Monitor {
 impl Monitor {
     pub(super) async fn open(url: &str) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let connection = connect(url)
-            .await
-            .expect("the Redis of this test accepts a connection");
+        let connection = connect(url).await.expect("the Redis of this test accepts a connection");
         let monitor = redis::Client::open(url)
             .expect("a URL made by the harness")
             .get_async_monitor()
@@ -114,13 +108,7 @@ impl Monitor {
                 }
             }
         });
-        Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            connection,
-            marks: 0,
-            seen,
-            reader,
-        }
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), connection, marks: 0, seen, reader }
     }
 
     pub(super) async fn mark(&mut self) -> Result<CommandMark, String> {
@@ -152,10 +140,7 @@ impl Monitor {
         if let Some(count) = sent.get_mut("eval") {
             *count -= own;
         }
-        Ok(CommandMark {
-            monitor: self.id,
-            sent,
-        })
+        Ok(CommandMark { monitor: self.id, sent })
     }
 }
 
@@ -177,14 +162,9 @@ impl Call {
     fn parse(line: &str) -> Option<Self> {
         let (_, rest) = line.split_once(" [")?;
         let (source, command) = rest.split_once("] ")?;
-        let mut words = command
-            .split(' ')
-            .map(|word| word.trim_matches('"').to_lowercase());
+        let mut words = command.split(' ').map(|word| word.trim_matches('"').to_lowercase());
         if source.ends_with(" lua") {
-            return Some(Self::Script {
-                name: words.next()?,
-                sub: words.next(),
-            });
+            return Some(Self::Script { name: words.next()?, sub: words.next() });
         }
         let token = words.next_back()?;
         token.starts_with(MARK).then_some(Self::Mark(token))
@@ -211,21 +191,9 @@ mod tests {
     fn monitor_lines_tell_scripts_from_clients() {
         let inner = r#"1.5 [0 lua] "HGET" "a key" "] lua""#;
         let sub = Some("a".to_owned());
-        assert_eq!(
-            Call::parse(inner),
-            Some(Call::Script {
-                name: "hget".to_owned(),
-                sub
-            })
-        );
-        assert_eq!(
-            Call::parse(r#"1.5 [0 127.0.0.1:9] "set" "k" "[0 lua] \"get\"""#),
-            None
-        );
+        assert_eq!(Call::parse(inner), Some(Call::Script { name: "hget".to_owned(), sub }));
+        assert_eq!(Call::parse(r#"1.5 [0 127.0.0.1:9] "set" "k" "[0 lua] \"get\"""#), None);
         let mark = r#"1.5 [0 127.0.0.1:9] "EVAL" "..." "0" "integration-tests:mark:0:7""#;
-        assert_eq!(
-            Call::parse(mark),
-            Some(Call::Mark("integration-tests:mark:0:7".to_owned()))
-        );
+        assert_eq!(Call::parse(mark), Some(Call::Mark("integration-tests:mark:0:7".to_owned())));
     }
 }

@@ -22,19 +22,13 @@ pub(super) struct Container {
 impl Container {
     pub(super) async fn start(image: &Image, port: u16, args: &[String]) -> Result<Self, String> {
         let container = GenericImage::new(image.name, image.tag)
-            .with_cmd(
-                ["--protected-mode", "no"]
-                    .into_iter()
-                    .chain(args.iter().map(String::as_str)),
-            )
+            .with_cmd(["--protected-mode", "no"].into_iter().chain(args.iter().map(String::as_str)))
             .with_mapped_port(port, REDIS_PORT.tcp())
             .with_host_config_modifier(|config| {
                 // No password: nobody but this machine may reach it.
                 if is_reached_by_loopback() {
-                    let bindings = config
-                        .port_bindings
-                        .iter_mut()
-                        .flat_map(|ports| ports.values_mut());
+                    let bindings =
+                        config.port_bindings.iter_mut().flat_map(|ports| ports.values_mut());
                     for binding in bindings.flatten().flatten() {
                         binding.host_ip = Some("127.0.0.1".to_owned());
                     }
@@ -43,19 +37,13 @@ impl Container {
             .start()
             .await
             .map_err(|error| format!("the container was not started: {error}"))?;
-        let host = container
-            .get_host()
-            .await
-            .map_err(|error| format!("no host name: {error}"))?;
+        let host = container.get_host().await.map_err(|error| format!("no host name: {error}"))?;
         // Not `localhost`, which is tried as ::1 first.
         let host = match host.to_string() {
             name if name == "localhost" => "127.0.0.1".to_owned(),
             name => name,
         };
-        Ok(Self {
-            container: Some(container),
-            address: Address { host, port },
-        })
+        Ok(Self { container: Some(container), address: Address { host, port } })
     }
 
     pub(super) fn address(&self) -> &Address {
@@ -63,23 +51,15 @@ impl Container {
     }
 
     pub(super) async fn pause(&self) {
-        self.container()
-            .pause()
-            .await
-            .expect("the container runs and can be paused");
+        self.container().pause().await.expect("the container runs and can be paused");
     }
 
     pub(super) async fn unpause(&self) {
-        self.container()
-            .unpause()
-            .await
-            .expect("the container is paused");
+        self.container().unpause().await.expect("the container is paused");
     }
 
     pub(super) async fn kill(&self) {
-        let engine = engine()
-            .await
-            .expect("the Docker engine that runs the container");
+        let engine = engine().await.expect("the Docker engine that runs the container");
         engine
             .kill_container(self.container().id(), None::<KillContainerOptions>)
             .await
@@ -90,17 +70,11 @@ impl Container {
     }
 
     pub(super) async fn stop(&self) {
-        self.container()
-            .stop()
-            .await
-            .expect("the container runs and can be stopped");
+        self.container().stop().await.expect("the container runs and can be stopped");
     }
 
     pub(super) async fn start_again(&self) {
-        self.container()
-            .start()
-            .await
-            .expect("the container can be started again");
+        self.container().start().await.expect("the container can be started again");
     }
 
     pub(super) async fn is_running(&self) -> bool {
@@ -142,10 +116,7 @@ pub(super) async fn engine() -> Result<Docker, String> {
         None => Docker::connect_with_defaults(),
     };
     let engine = engine.map_err(|error| format!("Docker cannot be reached: {error}"))?;
-    engine
-        .ping()
-        .await
-        .map_err(|error| format!("Docker does not answer: {error}"))?;
+    engine.ping().await.map_err(|error| format!("Docker does not answer: {error}"))?;
     Ok(engine)
 }
 

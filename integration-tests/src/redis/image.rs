@@ -20,24 +20,16 @@ pub(super) struct Image {
 }
 
 /// The image that the tests run on: the one place that names it.
-const OFFICIAL: Image = Image {
-    name: "redis",
-    tag: "7.4.2-bookworm",
-};
+const OFFICIAL: Image = Image { name: "redis", tag: "7.4.2-bookworm" };
 
 /// What the harness makes where no registry answers; the tag counts the versions of its recipe. The host
 /// part keeps anyone from looking for it in a public registry.
-const MADE: Image = Image {
-    name: "localhost/integration-tests-redis",
-    tag: "1",
-};
+const MADE: Image = Image { name: "localhost/integration-tests-redis", tag: "1" };
 
 /// Finds an image, or pulls the official one, or makes one from the distribution's package.
 pub(super) async fn find_or_make(engine: &Docker) -> Result<Image, String> {
     // One test program at a time: the others find what the first one got.
-    let _lock = spawn_blocking(lock)
-        .await
-        .expect("the lock's thread does not panic")?;
+    let _lock = spawn_blocking(lock).await.expect("the lock's thread does not panic")?;
     for image in [OFFICIAL, MADE] {
         if is_present(engine, image).await {
             return Ok(image);
@@ -46,43 +38,25 @@ pub(super) async fn find_or_make(engine: &Docker) -> Result<Image, String> {
     let Err(no_pull) = pull(engine, OFFICIAL).await else {
         return Ok(OFFICIAL);
     };
-    eprintln!(
-        "{}:{} cannot be pulled ({no_pull}): making an image",
-        OFFICIAL.name, OFFICIAL.tag
-    );
+    eprintln!("{}:{} cannot be pulled ({no_pull}): making an image", OFFICIAL.name, OFFICIAL.tag);
     make(engine, MADE).await.map_err(|no_image| {
-        format!(
-            "{}:{} cannot be pulled: {no_pull}\n{no_image}",
-            OFFICIAL.name, OFFICIAL.tag
-        )
+        format!("{}:{} cannot be pulled: {no_pull}\n{no_image}", OFFICIAL.name, OFFICIAL.tag)
     })?;
     Ok(MADE)
 }
 
 async fn is_present(engine: &Docker, image: Image) -> bool {
-    engine
-        .inspect_image(&format!("{}:{}", image.name, image.tag))
-        .await
-        .is_ok()
+    engine.inspect_image(&format!("{}:{}", image.name, image.tag)).await.is_ok()
 }
 
 async fn pull(engine: &Docker, image: Image) -> Result<(), String> {
-    let options = CreateImageOptionsBuilder::new()
-        .from_image(image.name)
-        .tag(image.tag)
-        .build();
+    let options = CreateImageOptionsBuilder::new().from_image(image.name).tag(image.tag).build();
     // A registry that answers goes on telling its progress; one behind a firewall is silent.
-    finish(
-        engine.create_image(Some(options), None, None),
-        Duration::from_secs(60),
-    )
-    .await
+    finish(engine.create_image(Some(options), None, None), Duration::from_secs(60)).await
 }
 
 async fn make(engine: &Docker, image: Image) -> Result<(), String> {
-    let files = spawn_blocking(pack)
-        .await
-        .expect("the packing thread does not panic")?;
+    let files = spawn_blocking(pack).await.expect("the packing thread does not panic")?;
     let options = CreateImageOptionsBuilder::new()
         .from_src("-")
         .repo(image.name)
@@ -95,11 +69,7 @@ async fn make(engine: &Docker, image: Image) -> Result<(), String> {
         .build();
     let import = engine.create_image(Some(options), Some(body_full(files.into())), None);
     finish(import, Duration::from_secs(120)).await?;
-    if is_present(engine, image).await {
-        Ok(())
-    } else {
-        Err("Docker kept no image".to_owned())
-    }
+    if is_present(engine, image).await { Ok(()) } else { Err("Docker kept no image".to_owned()) }
 }
 
 /// Packs Redis and its libraries into the tar archive of an image's files.
@@ -116,9 +86,7 @@ fn pack() -> Result<Vec<u8>, String> {
         .map_err(explain)?;
     if !run.status.success() {
         let said = String::from_utf8_lossy(&run.stderr);
-        return Err(format!(
-            "no image can be made from the package redis-server:\n{said}"
-        ));
+        return Err(format!("no image can be made from the package redis-server:\n{said}"));
     }
     fs::read(folder.path().join("files.tar")).map_err(explain)
 }
@@ -148,11 +116,7 @@ fn lock() -> Result<File, String> {
 }
 
 fn take(path: &Path) -> io::Result<File> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)?;
+    let file = File::options().create(true).truncate(false).write(true).open(path)?;
     file.lock()?;
     Ok(file)
 }

@@ -40,9 +40,7 @@ impl Source {
                 .ok_or_else(|| "there is no redis-server on the PATH".to_owned())
         };
         match choice.as_str() {
-            "docker" => docker
-                .await
-                .map_err(|why| format!("{why} ({CHOICE}=docker)")),
+            "docker" => docker.await.map_err(|why| format!("{why} ({CHOICE}=docker)")),
             "process" => program().map_err(|why| format!("{why} ({CHOICE}=process)")),
             "" => match docker.await {
                 Ok(source) => Ok(source),
@@ -50,9 +48,7 @@ impl Source {
                     format!("start Docker, or install redis-server.\n{no_docker}\n{no_program}")
                 }),
             },
-            other => Err(format!(
-                "{CHOICE} is `{other}`: say `docker`, `process` or nothing"
-            )),
+            other => Err(format!("{CHOICE} is `{other}`: say `docker`, `process` or nothing")),
         }
     }
 }

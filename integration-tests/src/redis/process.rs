@@ -27,10 +27,7 @@ impl Process {
         Ok(Self {
             program: program.to_owned(),
             args: args.to_vec(),
-            address: Address {
-                host: "127.0.0.1".to_owned(),
-                port,
-            },
+            address: Address { host: "127.0.0.1".to_owned(), port },
             child: Mutex::new(child),
             folder,
         })
@@ -49,44 +46,25 @@ impl Process {
     }
 
     pub(super) fn start_again(&self) {
-        assert!(
-            !self.is_running(),
-            "the Redis at port {} still runs",
-            self.address.port
-        );
-        let child = spawn(
-            &self.program,
-            self.address.port,
-            &self.args,
-            self.folder.path(),
-        );
+        assert!(!self.is_running(), "the Redis at port {} still runs", self.address.port);
+        let child = spawn(&self.program, self.address.port, &self.args, self.folder.path());
         *self.child() = child.unwrap_or_else(|failure| panic!("{failure}"));
     }
 
     pub(super) fn signal(&self, name: &str) {
-        assert!(
-            self.is_running(),
-            "the Redis at port {} does not run",
-            self.address.port
-        );
+        assert!(self.is_running(), "the Redis at port {} does not run", self.address.port);
         // The shell knows `kill` on every machine, and the standard library only its SIGKILL.
         let sent = Command::new("sh")
             .args(["-c", "kill -s \"$0\" \"$1\"", name, &self.id().to_string()])
             .status();
-        assert!(
-            sent.is_ok_and(|status| status.success()),
-            "SIG{name} was not sent to Redis"
-        );
+        assert!(sent.is_ok_and(|status| status.success()), "SIG{name} was not sent to Redis");
     }
 
     pub(super) async fn end(&self, signal: &str) {
         self.signal(signal);
         let deadline = Instant::now() + Duration::from_secs(10);
         while self.is_running() {
-            assert!(
-                Instant::now() < deadline,
-                "Redis still runs 10 s after SIG{signal}"
-            );
+            assert!(Instant::now() < deadline, "Redis still runs 10 s after SIG{signal}");
             sleep(Duration::from_millis(5)).await;
         }
     }
@@ -96,18 +74,13 @@ impl Process {
     }
 
     fn child(&self) -> MutexGuard<'_, Child> {
-        self.child
-            .lock()
-            .expect("no one panics while holding the child")
+        self.child.lock().expect("no one panics while holding the child")
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let child = self
-            .child
-            .get_mut()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let child = self.child.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         // SIGKILL ends a paused process too; the folder goes after it.
         let _ = child.kill();
         let _ = child.wait();
@@ -122,15 +95,7 @@ pub(super) fn find_program() -> Option<PathBuf> {
 
 fn spawn(program: &Path, port: u16, args: &[String], folder: &Path) -> Result<Child, String> {
     Command::new(program)
-        .args([
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--logfile",
-            LOG,
-            "--dir",
-        ])
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--logfile", LOG, "--dir"])
         .arg(folder)
         .args(args)
         .current_dir(folder)

@@ -34,11 +34,7 @@ impl RedisServer {
 
     /// Starts a server with arguments of its own.
     pub fn builder() -> RedisServerBuilder {
-        RedisServerBuilder {
-            args: ["--save", "", "--appendonly", "no"]
-                .map(String::from)
-                .into(),
-        }
+        RedisServerBuilder { args: ["--save", "", "--appendonly", "no"].map(String::from).into() }
     }
 
     /// Returns the URL, `redis://host:port`, the same for the whole life of this value.
@@ -64,9 +60,7 @@ impl RedisServer {
     ///
     /// If the server does not accept it.
     pub async fn connection(&self) -> MultiplexedConnection {
-        connect(&self.url)
-            .await
-            .expect("the Redis of this test accepts a connection")
+        connect(&self.url).await.expect("the Redis of this test accepts a connection")
     }
 
     /// Freezes the server: connections stay open and nothing is answered.
@@ -131,9 +125,7 @@ impl RedisServer {
         }
         // The first mark, or the first one after the server went away.
         let open = monitor.insert(Monitor::open(&self.url).await);
-        open.mark()
-            .await
-            .expect("the Redis of this test tells its command statistics")
+        open.mark().await.expect("the Redis of this test tells its command statistics")
     }
 
     /// Counts the commands that clients sent since `mark`, and not those that scripts called.
@@ -189,18 +181,10 @@ impl RedisServerBuilder {
                     continue;
                 }
             };
-            let url = format!(
-                "redis://{}:{}",
-                instance.address().host,
-                instance.address().port
-            );
+            let url = format!("redis://{}:{}", instance.address().host, instance.address().port);
             match wait_until_ready(&instance, &url).await {
                 Ok(()) => {
-                    return RedisServer {
-                        instance,
-                        url,
-                        monitor: Mutex::new(None),
-                    };
+                    return RedisServer { instance, url, monitor: Mutex::new(None) };
                 }
                 Err(failure) => failures.push(format!("{failure}\n{}", instance.log().await)),
             }
@@ -233,10 +217,8 @@ async fn wait_until_ready(instance: &Instance, url: &str) -> Result<(), String> 
 async fn server_pid(url: &str) -> Result<u32, RedisError> {
     let mut connection = connect(url).await?;
     let _: String = redis::cmd("PING").query_async(&mut connection).await?;
-    let info: redis::InfoDict = redis::cmd("INFO")
-        .arg("server")
-        .query_async(&mut connection)
-        .await?;
+    let info: redis::InfoDict =
+        redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
     Ok(info.get("process_id").unwrap_or_default())
 }
 
@@ -244,9 +226,7 @@ pub(super) async fn connect(url: &str) -> Result<MultiplexedConnection, RedisErr
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(Duration::from_secs(5)))
         .set_response_timeout(Some(Duration::from_secs(5)));
-    Client::open(url)?
-        .get_multiplexed_async_connection_with_config(&config)
-        .await
+    Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 const READY_WITHIN: Duration = Duration::from_secs(30);

@@ -1,0 +1,201 @@
+//! The application of the stories: small routes, each with one way to use its session.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::StatusCode,
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+use session_axum::{
+    Key, Lifetime, Session, SessionCookie, SessionError, SessionLayer, SessionRejection, Sessions,
+};
+use session_core::BoxError;
+use tokio::sync::Semaphore;
+
+/// What `POST /count` counts.
+pub const COUNT: Key<u64> = Key::new("count");
+
+/// Builds the application on sessions of the caller's making.
+///
+/// | route | does |
+/// | --- | --- |
+/// | `GET /plain` | asks for no session |
+/// | `GET /session` | answers all that the session holds |
+/// | `POST /count` | increments [`COUNT`] by `update`, answers its value |
+/// | `POST /set/{name}/{value}` | sets a text |
+/// | `POST /slow/{gate}/{name}/{value}` | loads the session, waits for the gate, sets a text |
+/// | `POST /slow-count/{gate}` | loads the session, waits for the gate, increments [`COUNT`] |
+/// | `POST /gates/{gate}/wait`, `…/open` | waits until a request stands at the gate; lets it go on |
+/// | `POST /login/{owner}`, `POST /logout` | signs in and out |
+/// | `POST /renew` | asks for a new ID |
+/// | `POST /lifetime/{idle}/{absolute}` | sets a lifetime, in milliseconds |
+/// | `GET /count-as-text` | reads the count as what it is not |
+/// | `GET /optional` | answers an outage of the store itself, with status 200 |
+pub fn app(sessions: impl Into<Sessions>) -> Router {
+    let layer = SessionLayer::new(sessions).with_cookie(SessionCookie::insecure_for_development());
+    Router::new()
+        .route("/plain", get(async || "plain"))
+        .route("/session", get(session))
+        .route("/count", post(count))
+        .route("/set/{name}/{value}", post(set))
+        .route("/slow/{gate}/{name}/{value}", post(slow))
+        .route("/slow-count/{gate}", post(slow_count))
+        .route("/gates/{gate}/wait", post(wait_at_gate))
+        .route("/gates/{gate}/open", post(open_gate))
+        .route("/login/{owner}", post(login))
+        .route("/logout", post(logout))
+        .route("/renew", post(renew))
+        .route("/lifetime/{idle}/{absolute}", post(lifetime))
+        .route("/count-as-text", get(count_as_text))
+        .route("/optional", get(optional))
+        .with_state(Gates::default())
+        .layer(layer)
+}
+
+async fn session(session: Session) -> Json<Value> {
+    let values: BTreeMap<_, _> = session
+        .names()
+        .into_iter()
+        .map(|name| {
+            let value = match session.try_get(Key::<String>::new(&name)) {
+                Ok(text) => json!(text),
+                Err(_) => json!(session.get(Key::<u64>::new(&name))),
+            };
+            (name, value)
+        })
+        .collect();
+    Json(json!({
+        "key": session.key().map(|key| key.to_string()),
+        "owner": session.owner().and_then(|owner| owner.as_str().map(str::to_owned)),
+        "values": values,
+    }))
+}
+
+async fn count(session: Session) -> Result<String, SessionError> {
+    Ok(session.update(COUNT, |count| *count += 1)?.to_string())
+}
+
+async fn set(
+    session: Session,
+    Path((name, value)): Path<(String, String)>,
+) -> Result<(), SessionError> {
+    Ok(session.set(Key::<String>::new(&name), &value)?)
+}
+
+async fn slow(
+    session: Session,
+    State(gates): State<Gates>,
+    Path((gate, name, value)): Path<(String, String, String)>,
+) -> Result<(), SessionError> {
+    gates.pass(&gate).await;
+    Ok(session.set(Key::<String>::new(&name), &value)?)
+}
+
+async fn slow_count(
+    session: Session,
+    State(gates): State<Gates>,
+    Path(gate): Path<String>,
+) -> Result<String, SessionError> {
+    gates.pass(&gate).await;
+    count(session).await
+}
+
+async fn wait_at_gate(State(gates): State<Gates>, Path(gate): Path<String>) {
+    gates.gate(&gate).arrived.acquire().await.expect("never closed").forget();
+}
+
+async fn open_gate(State(gates): State<Gates>, Path(gate): Path<String>) {
+    gates.gate(&gate).open.add_permits(1);
+}
+
+async fn login(session: Session, Path(owner): Path<String>) -> Result<(), SessionError> {
+    Ok(session.authenticate(owner)?)
+}
+
+async fn logout(session: Session) -> Result<(), SessionError> {
+    Ok(session.destroy()?)
+}
+
+async fn renew(session: Session) -> Result<(), SessionError> {
+    Ok(session.renew()?)
+}
+
+async fn lifetime(
+    session: Session,
+    Path((idle, absolute)): Path<(u64, u64)>,
+) -> Result<StatusCode, SessionError> {
+    let millis = std::time::Duration::from_millis;
+    let Ok(lifetime) = Lifetime::new(millis(idle), millis(absolute)) else {
+        return Ok(StatusCode::BAD_REQUEST);
+    };
+    session.set_lifetime(lifetime)?;
+    Ok(StatusCode::OK)
+}
+
+async fn count_as_text(session: Session) -> String {
+    session.get(Key::<String>::new(COUNT.name())).unwrap_or_else(|| "none".to_owned())
+}
+
+async fn optional(session: Result<Session, SessionRejection>) -> String {
+    match session {
+        Ok(session) => format!("count {:?}", session.get(COUNT)),
+        Err(rejection) => format!("no session: {rejection}"),
+    }
+}
+
+/// Points where requests wait until a test lets them go on, so that races come about when the test
+/// wants them to, and not by chance.
+#[derive(Clone, Debug, Default)]
+struct Gates(Arc<std::sync::Mutex<BTreeMap<String, Arc<Gate>>>>);
+
+#[derive(Debug)]
+struct Gate {
+    arrived: Semaphore,
+    open: Semaphore,
+}
+
+impl Gates {
+    fn gate(&self, name: &str) -> Arc<Gate> {
+        let mut gates = self.0.lock().expect("no holder panics");
+        let gate = gates.entry(name.to_owned()).or_insert_with(|| {
+            Arc::new(Gate { arrived: Semaphore::new(0), open: Semaphore::new(0) })
+        });
+        Arc::clone(gate)
+    }
+
+    async fn pass(&self, name: &str) {
+        let gate = self.gate(name);
+        gate.arrived.add_permits(1);
+        gate.open.acquire().await.expect("never closed").forget();
+    }
+}
+
+/// Reads the settings of the server's process and makes its sessions: `REDIS_URL` (memory without it),
+/// `REDIS_PREFIX`, `IDLE_MS`, `ABSOLUTE_MS`.
+///
+/// # Errors
+///
+/// Returns an error if a setting cannot be used, or Redis cannot be reached.
+pub async fn sessions_from_env() -> Result<Sessions, BoxError> {
+    use session_axum::{MemoryStore, RedisConfig, RedisStore};
+    let sessions = match std::env::var("REDIS_URL") {
+        Ok(url) => {
+            let mut config = RedisConfig::new(url);
+            if let Ok(prefix) = std::env::var("REDIS_PREFIX") {
+                config = config.with_prefix(prefix)?;
+            }
+            Sessions::new(RedisStore::connect(config).await?)
+        }
+        Err(_) => Sessions::new(MemoryStore::default()),
+    };
+    match (std::env::var("IDLE_MS"), std::env::var("ABSOLUTE_MS")) {
+        (Ok(idle), Ok(absolute)) => {
+            let millis = |text: String| text.parse().map(std::time::Duration::from_millis);
+            Ok(sessions.with_lifetime(Lifetime::new(millis(idle)?, millis(absolute)?)?))
+        }
+        _ => Ok(sessions),
+    }
+}

@@ -1,0 +1,86 @@
+use integration_tests::{Answer, CommandCounts};
+use reqwest::Method;
+
+use crate::support::{Stage, send_raw};
+
+/// The commands that a request of the stage's browser costs, read from Redis itself.
+async fn cost_of(stage: &Stage, method: Method, path: &str) -> (Answer, CommandCounts) {
+    let mark = stage.redis.mark_commands().await;
+    let answer = stage.browser.send(method, path).await.ok();
+    (answer, stage.redis.commands_since(&mark).await)
+}
+
+/// A stage whose scripts Redis knows already, as it does from the first request of a server on.
+async fn warm() -> Stage {
+    let stage = Stage::new().await;
+    stage.browser.post("/count").await.ok();
+    stage.browser.post("/count").await.ok();
+    stage.advance(3_600_000 / 10);
+    stage.browser.session().await;
+    stage.browser.post("/logout").await.ok();
+    stage
+}
+
+#[tokio::test]
+async fn each_kind_of_request_keeps_its_budget() {
+    let stage = warm().await;
+    let cost = async |method, path, commands: &[(&str, u64)]| {
+        let (_, counts) = cost_of(&stage, method, path).await;
+        let total: u64 = commands.iter().map(|(_, count)| count).sum();
+        assert_eq!(counts.total(), total, "{path}: {counts}");
+        for (name, count) in commands {
+            assert_eq!(counts.of(name), *count, "{path}: {counts}");
+        }
+    };
+    let (get, post) = (|| Method::GET, || Method::POST);
+
+    cost(get(), "/plain", &[]).await;
+    cost(get(), "/session", &[]).await;
+    cost(post(), "/renew", &[]).await;
+    cost(post(), "/count", &[("set", 1)]).await;
+    cost(get(), "/plain", &[]).await;
+    cost(get(), "/session", &[("get", 1)]).await;
+    cost(post(), "/count", &[("get", 1), ("evalsha", 1)]).await;
+    cost(post(), "/login/ada", &[("get", 1), ("set", 1), ("evalsha", 1)]).await;
+    cost(post(), "/renew", &[("get", 1), ("set", 1), ("evalsha", 1)]).await;
+    cost(post(), "/set/note/same", &[("get", 1), ("evalsha", 1)]).await;
+    cost(post(), "/set/note/same", &[("get", 1)]).await;
+    cost(post(), "/logout", &[("get", 1), ("getdel", 1)]).await;
+    cost(post(), "/login/ada", &[("set", 1)]).await;
+}
+
+#[tokio::test]
+async fn a_touch_is_one_command_once_per_tenth_of_the_idle_time() {
+    let stage = warm().await;
+    stage.browser.post("/count").await.ok();
+    let tenth = 3_600_000 / 10;
+    for _ in 0..3 {
+        stage.advance(tenth - 1);
+        let (_, counts) = cost_of(&stage, Method::GET, "/session").await;
+        assert_eq!((counts.total(), counts.of("get")), (1, 1), "{counts}");
+        stage.advance(1);
+        let (answer, counts) = cost_of(&stage, Method::GET, "/session").await;
+        assert_eq!((counts.of("get"), counts.of("evalsha")), (1, 1), "{counts}");
+        assert_eq!(answer.set_cookie(), None);
+        let (_, counts) = cost_of(&stage, Method::GET, "/session").await;
+        assert_eq!(counts.total(), 1, "{counts}");
+    }
+    // A write notes the request by itself.
+    stage.advance(tenth);
+    let (_, counts) = cost_of(&stage, Method::POST, "/count").await;
+    assert_eq!(counts.total(), 2, "{counts}");
+    let (_, counts) = cost_of(&stage, Method::GET, "/session").await;
+    assert_eq!(counts.total(), 1, "{counts}");
+}
+
+#[tokio::test]
+async fn the_old_id_costs_one_look_up_after_a_login() {
+    let stage = warm().await;
+    stage.browser.post("/count").await.ok();
+    let old = format!("session={}", stage.browser.session_id().unwrap());
+    stage.browser.post("/login/ada").await.ok();
+    let mark = stage.redis.mark_commands().await;
+    send_raw(stage.addr(), Method::GET, "/session", &[old.as_bytes()]).await.ok();
+    let counts = stage.redis.commands_since(&mark).await;
+    assert_eq!(counts.total(), 1, "{counts}");
+}

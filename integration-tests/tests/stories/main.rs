@@ -1,0 +1,17 @@
+//! What the project promises, as stories on real servers: real HTTP, real processes, a real Redis.
+//!
+//! Each module is one promise; the numbers are those of the invariants in the README.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
+mod bad_input;
+mod budget;
+mod concurrency;
+mod conformance;
+mod expiry;
+mod load_balancer;
+mod outage;
+mod races;
+mod restart;
+mod silence;
+mod support;

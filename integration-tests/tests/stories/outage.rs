@@ -1,0 +1,172 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use integration_tests::{Answer, Browser, RedisServer};
+use reqwest::StatusCode;
+use tokio::time::timeout;
+
+use crate::support::{Deployment, until};
+
+/// The longest that a request may take: a load and its time limit, or a commit and its one repetition,
+/// of a second each, and room for a busy machine.
+const LONGEST: Duration = Duration::from_millis(3_500);
+
+async fn durable() -> Deployment {
+    let redis = RedisServer::builder()
+        .arg("--appendonly", "yes")
+        .arg("--appendfsync", "always")
+        .start()
+        .await;
+    Deployment::start(Some(redis), 2, &[]).await
+}
+
+/// What every request meets while Redis is away (I7).
+async fn assert_outage(browser: &Browser) {
+    assert_eq!(browser.get("/plain").await.ok().body, "plain");
+    let id = browser.session_id();
+    for path in ["/count", "/login/eve", "/logout", "/set/a/b"] {
+        let begin = Instant::now();
+        let answer = browser.post(path).await;
+        assert_unavailable(&answer);
+        assert!(begin.elapsed() < LONGEST, "{path} took {:?}", begin.elapsed());
+    }
+    assert_unavailable(&browser.get("/session").await);
+    assert_eq!(browser.session_id(), id, "the cookie stays");
+    let answer = browser.get("/optional").await.ok();
+    assert!(answer.body.starts_with("no session: the session store "), "{answer:?}");
+    assert_eq!(answer.set_cookie(), None);
+    assert_eq!(browser.get("/plain").await.ok().body, "plain");
+}
+
+fn assert_unavailable(answer: &Answer) {
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+    assert_eq!(answer.headers["retry-after"], "1");
+    assert_eq!(answer.set_cookie(), None, "{answer:?}");
+    assert!(!answer.body.contains("redis") && !answer.body.contains("127.0.0.1"), "{answer:?}");
+}
+
+async fn assert_recovered(browser: &Browser, count: u64) {
+    until("sessions are back", async || browser.get("/session").await.status == StatusCode::OK)
+        .await;
+    let session = browser.session().await;
+    assert_eq!((&session["owner"], &session["values"]["count"]), (&"ada".into(), &count.into()));
+    let next = count + 1;
+    assert_eq!(browser.post("/count").await.ok().body, next.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_no_logout() {
+    let deployment = durable().await;
+    let redis = deployment.redis();
+    let browser = deployment.browser();
+    browser.post("/login/ada").await.ok();
+    browser.post("/count").await.ok();
+
+    redis.stop().await;
+    assert_outage(&browser).await;
+    redis.start_again().await;
+    assert_recovered(&browser, 1).await;
+
+    redis.pause().await;
+    assert_outage(&browser).await;
+    redis.unpause().await;
+    assert_recovered(&browser, 2).await;
+
+    redis.kill().await;
+    assert_outage(&browser).await;
+    redis.start_again().await;
+    assert_recovered(&browser, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_visitor_without_a_cookie_gets_an_error_and_no_cookie_in_an_outage() {
+    let deployment = Deployment::on_redis(1).await;
+    deployment.redis().stop().await;
+    let browser = deployment.browser();
+    // Nothing to load: the handler runs, and the failure is the commit's.
+    assert_unavailable(&browser.post("/count").await);
+    assert!(browser.get("/session").await.ok().json()["key"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_while_redis_failed_is_what_counts() {
+    for fault in ["kill", "pause", "stop"] {
+        let deployment = durable().await;
+        let redis = deployment.redis();
+        let browser = deployment.browser();
+        browser.post("/login/ada").await.ok();
+        let (acknowledged, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let writers = (0..8).map(|_| {
+            let (browser, acknowledged, failed) =
+                (browser.clone(), Arc::clone(&acknowledged), Arc::clone(&failed));
+            tokio::spawn(async move {
+                for _ in 0..40 {
+                    let begin = Instant::now();
+                    let answer = browser.post("/count").await;
+                    assert!(begin.elapsed() < LONGEST * 2, "{:?}", begin.elapsed());
+                    if answer.status == StatusCode::OK {
+                        acknowledged.fetch_add(1, Ordering::SeqCst);
+                    } else {
+                        assert_unavailable(&answer);
+                        failed.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            })
+        });
+        let writers: Vec<_> = writers.collect();
+        let load = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+
+        // In the middle of requests.
+        until("some are acknowledged", async || load(&acknowledged) >= 20).await;
+        match fault {
+            "kill" => redis.kill().await,
+            "pause" => redis.pause().await,
+            _ => redis.stop().await,
+        }
+        until("some have failed", async || load(&failed) >= 1).await;
+        match fault {
+            "pause" => redis.unpause().await,
+            _ => redis.start_again().await,
+        }
+        for written in join_all(writers).await {
+            written.unwrap();
+        }
+
+        // What failed without an answer may have been carried out; nothing else may differ.
+        let count = browser.session().await["values"]["count"].as_u64().unwrap();
+        let (acknowledged, failed) = (load(&acknowledged), load(&failed));
+        println!("{fault}: {acknowledged} acknowledged, {failed} failed, {count} counted");
+        assert!(acknowledged <= count, "{fault}: {acknowledged} acknowledged, {count} counted");
+        assert!(count <= acknowledged + failed.min(8), "{fault}: {count} counted");
+        assert_eq!(acknowledged + failed, 320);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_came_too_late_is_repeated_and_counts_once() {
+    let deployment = Deployment::on_redis(1).await;
+    let browser = deployment.browser();
+    browser.post("/count").await.ok();
+    browser.post("/count").await.ok();
+    for round in 1..=3 {
+        let slow = browser.clone();
+        let mut writing = tokio::spawn(async move { slow.post("/slow-count/once").await });
+        browser.post("/gates/once/wait").await.ok();
+        deployment.redis().pause().await;
+        browser.post("/gates/once/open").await.ok();
+        // After half a second the commit counts as lost and is sent again. Redis gets both.
+        let early = timeout(Duration::from_millis(700), &mut writing).await;
+        assert!(early.is_err(), "answered although Redis stands still");
+        deployment.redis().unpause().await;
+
+        let answer = writing.await.unwrap().ok();
+        assert_eq!(answer.body, (2 + round).to_string());
+        assert_eq!(browser.session().await["values"]["count"], 2 + round, "applied once");
+    }
+}
