@@ -1,0 +1,70 @@
+//! What the benches of the stores share.
+
+use std::{
+    hint::black_box,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use session_bench::{COUNT, NAME, create_session};
+use session_core::{SessionId, Sessions};
+use tokio::runtime::Runtime;
+
+/// What a request does to its session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Work {
+    Read,
+    Write,
+}
+
+/// Does what a request does: opens a session by its cookie, uses it, finishes.
+pub(crate) async fn request(sessions: &Arc<Sessions>, id: &SessionId, work: Work) {
+    let session = sessions.open([id.expose().as_bytes()]).await.expect("the store answers");
+    match work {
+        Work::Read => {
+            black_box(session.get(NAME));
+        }
+        Work::Write => {
+            session.update(COUNT, |count| *count += 1).expect("the session is open");
+        }
+    }
+    // As the layer does.
+    if session.finish_without_io().is_none() {
+        let change = session.finish().await.expect("the store answers");
+        let _ = black_box(change);
+    }
+}
+
+/// Does `requests` in all, by so many tasks at once, each with a session of its own, and returns how
+/// long it took.
+pub(crate) fn at_once(
+    runtime: &Runtime,
+    sessions: &Arc<Sessions>,
+    tasks: usize,
+    requests: u64,
+    work: Work,
+) -> Duration {
+    runtime.block_on(async {
+        let mut ids = Vec::new();
+        for _ in 0..tasks {
+            ids.push(create_session(sessions).await.expect("the store answers"));
+        }
+        let each = requests.div_ceil(tasks as u64);
+        let start = Instant::now();
+        let tasks: Vec<_> = ids
+            .into_iter()
+            .map(|id| {
+                let sessions = Arc::clone(sessions);
+                tokio::spawn(async move {
+                    for _ in 0..each {
+                        request(&sessions, &id, work).await;
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("no request panics");
+        }
+        start.elapsed()
+    })
+}

@@ -1,0 +1,134 @@
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{
+        HeaderMap, StatusCode,
+        header::{COOKIE, SET_COOKIE},
+    },
+    response::{AppendHeaders, IntoResponse},
+    routing::get,
+};
+use redis::{
+    AsyncTypedCommands as _, Client, RedisError, Script,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use session_bench::record;
+use session_core::{
+    IdGenerator as _, OsRandom,
+    envelope::{REVISION, u48},
+};
+
+use crate::{
+    BoxError,
+    candidate::{CREATE, Route},
+};
+
+/// The least that a server with sessions in Redis can do: one `GET` per read, one `GET` and one script
+/// per write, of a record of the same size, through the same client with the same settings. It knows
+/// nothing of sessions: it finds the key in the cookie by its place, and looks at the record only to
+/// count it up.
+pub(crate) async fn router(url: String) -> Result<Router, BoxError> {
+    let settings = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(Duration::from_secs(1)))
+        .set_response_timeout(Some(Duration::from_millis(500)))
+        .set_number_of_retries(0)
+        .set_pipeline_buffer_size(1024);
+    let manager = ConnectionManager::new_with_config(Client::open(url)?, settings).await?;
+    let mut record = record(4).await.encode();
+    record[REVISION].fill(0);
+    let floor = Floor { manager, commit: Arc::new(Script::new(COMMIT)), record: record.into() };
+    let router = Router::new()
+        .route(CREATE, get(create))
+        .route(Route::Read.path(), get(read))
+        .route(Route::Write.path(), get(write))
+        .with_state(floor);
+    Ok(router)
+}
+
+#[derive(Clone)]
+struct Floor {
+    manager: ConnectionManager,
+    commit: Arc<Script>,
+    /// What a session is when it is created.
+    record: Arc<[u8]>,
+}
+
+async fn create(State(mut floor): State<Floor>) -> Result<impl IntoResponse, Failure> {
+    let id = OsRandom.generate();
+    let cookie = format!("{COOKIE_START}{}; Path=/", id.expose());
+    let key = format!("{KEY_START}{}", &id.expose()[..KEY_LEN]);
+    floor.manager.pset_ex(key, &*floor.record, TIME_TO_LIVE_MS).await?;
+    Ok(AppendHeaders([(SET_COOKIE, cookie)]))
+}
+
+async fn read(State(mut floor): State<Floor>, headers: HeaderMap) -> Result<String, Failure> {
+    let record = floor.load(&key(&headers)?).await?;
+    // As long an answer as ours.
+    let found = record.len() > REVISION.end;
+    Ok(if found { "Ada Lovelace" } else { "" }.to_owned())
+}
+
+async fn write(State(mut floor): State<Floor>, headers: HeaderMap) -> Result<String, Failure> {
+    let key = key(&headers)?;
+    let mut record = floor.load(&key).await?;
+    let revision = record[REVISION].to_vec();
+    let count = revision.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)) + 1;
+    record[REVISION].copy_from_slice(&u48(count));
+    let committed: bool = floor
+        .commit
+        .key(key)
+        .arg(revision)
+        .arg(record)
+        .arg(TIME_TO_LIVE_MS)
+        .invoke_async(&mut floor.manager)
+        .await?;
+    if committed { Ok(count.to_string()) } else { Err(Failure("somebody else was faster".into())) }
+}
+
+impl Floor {
+    async fn load(&mut self, key: &str) -> Result<Vec<u8>, Failure> {
+        let record: Option<Vec<u8>> =
+            redis::cmd("GET").arg(key).query_async(&mut self.manager).await?;
+        record.ok_or(Failure("there is no such record".into()))
+    }
+}
+
+/// The key in Redis, as long as ours.
+fn key(headers: &HeaderMap) -> Result<String, Failure> {
+    let cookie = headers.get(COOKIE).and_then(|value| value.to_str().ok());
+    let id = cookie
+        .and_then(|cookie| cookie.strip_prefix(COOKIE_START))
+        .and_then(|id| id.get(..KEY_LEN))
+        .ok_or(Failure("there is no cookie".into()))?;
+    Ok([KEY_START, id].concat())
+}
+
+struct Failure(BoxError);
+
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> axum::response::Response {
+        (StatusCode::SERVICE_UNAVAILABLE, self.0.to_string()).into_response()
+    }
+}
+
+/// The least script that loses no update.
+const COMMIT: &str = "
+if redis.call('GETRANGE', KEYS[1], 2, 7) ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+";
+
+const COOKIE_START: &str = "__Host-session=";
+const KEY_START: &str = "bench-f:s:";
+const KEY_LEN: usize = session_core::SessionKey::TEXT_LEN;
+const TIME_TO_LIVE_MS: u64 = 3_600_000;

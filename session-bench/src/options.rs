@@ -1,0 +1,64 @@
+use std::time::Duration;
+
+use crate::BoxError;
+
+/// How long and with what the comparison runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) rounds: usize,
+    /// How long each candidate's route is measured in each round.
+    pub(crate) span: Duration,
+    pub(crate) connections: usize,
+    pub(crate) sessions: usize,
+    /// Measures only what has this in its name.
+    pub(crate) only: Option<String>,
+}
+
+impl Options {
+    /// How long each measurement runs before it counts.
+    pub(crate) const WARM_UP: Duration = Duration::from_millis(200);
+
+    /// Reads the command line; nothing if it asks for help.
+    pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Option<Self>, BoxError> {
+        let mut options = Self {
+            rounds: 15,
+            span: Duration::from_secs(2),
+            connections: 64,
+            sessions: 1_024,
+            only: None,
+        };
+        let mut args = args;
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
+            match arg.as_str() {
+                "--quick" => {
+                    options.rounds = 5;
+                    options.span = Duration::from_millis(500);
+                }
+                "--rounds" => options.rounds = value()?.parse()?,
+                "--seconds" => options.span = Duration::try_from_secs_f64(value()?.parse()?)?,
+                "--connections" => options.connections = value()?.parse()?,
+                "--sessions" => options.sessions = value()?.parse()?,
+                "--only" => options.only = Some(value()?),
+                "--help" | "-h" => return Ok(None),
+                _ => return Err(format!("unknown option {arg}\n{HELP}").into()),
+            }
+        }
+        if options.rounds == 0 || options.span.is_zero() || options.connections == 0 {
+            return Err("rounds, seconds and connections must not be zero".into());
+        }
+        // Each connection has sessions of its own, so that no two requests meet on one.
+        options.sessions = options.sessions.max(options.connections);
+        Ok(Some(options))
+    }
+}
+
+pub(crate) const HELP: &str = "\
+Usage: session-bench [OPTIONS]
+  --quick            5 rounds of half a second each
+  --rounds N         measure each server N times, in turns (15)
+  --seconds S        for so long each time (2)
+  --connections N    kept open, one request at a time on each (64)
+  --sessions N       spread over the connections (1024)
+  --only TEXT        only the servers with TEXT in their name, and whom they are compared with
+Redis: REDIS_URL, or else a redis-server on the PATH is started.";

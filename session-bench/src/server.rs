@@ -1,0 +1,26 @@
+use std::{env, net::Ipv4Addr};
+
+use axum::serve::ListenerExt as _;
+use tokio::net::TcpListener;
+
+use crate::{BoxError, candidate::Candidate, child, environment};
+
+/// Serves one candidate until the process is ended.
+pub(crate) fn run(candidate: &str) -> Result<(), BoxError> {
+    let candidate =
+        Candidate::find(candidate).ok_or_else(|| format!("no candidate {candidate:?}"))?;
+    let redis_url = env::var("REDIS_URL").unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(environment::half_of_the_cores())
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let router = (candidate.router)(redis_url).await?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        println!("{}{}", child::LISTENING, listener.local_addr()?);
+        let listener = listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        });
+        Ok(axum::serve(listener, router).await?)
+    })
+}
