@@ -49,11 +49,7 @@ impl SessionCookie {
     /// Whoever can listen on the way has the session. Never for production.
     #[must_use]
     pub fn insecure_for_development() -> Self {
-        Self {
-            name: "session".to_owned(),
-            secure: false,
-            ..Self::default()
-        }
+        Self { name: "session".to_owned(), secure: false, ..Self::default() }
     }
 
     /// Sets the name. The default is `__Host-session`.
@@ -159,13 +155,7 @@ impl SessionCookie {
     }
 
     fn checked(self) -> Result<Self, ConfigError> {
-        let Self {
-            name,
-            secure,
-            same_site,
-            path,
-            domain,
-        } = &self;
+        let Self { name, secure, same_site, path, domain } = &self;
         let refuse = |text: String| Err(ConfigError::new(text));
         if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_token) {
             return refuse(format!("the cookie name {name:?} is not valid"));
@@ -180,8 +170,7 @@ impl SessionCookie {
         }
         // Browsers compare prefixes without regard to case (RFC 6265bis, 4.1.3).
         let has_prefix = |prefix: &str| {
-            name.get(..prefix.len())
-                .is_some_and(|head| head.eq_ignore_ascii_case(prefix))
+            name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
         };
         if has_prefix("__Host-") && (!secure || path != "/" || domain.is_some()) {
             return refuse(format!(
@@ -305,10 +294,7 @@ mod tests {
     fn values_are_found_among_anything() {
         let mut headers = HeaderMap::new();
         let values = |headers: &HeaderMap| {
-            SessionCookie::default()
-                .values(headers)
-                .map(<[u8]>::to_vec)
-                .collect::<Vec<_>>()
+            SessionCookie::default().values(headers).map(<[u8]>::to_vec).collect::<Vec<_>>()
         };
         assert!(values(&headers).is_empty());
         let mut add = |line: &[u8]| {

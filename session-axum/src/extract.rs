@@ -40,10 +40,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
     type Rejection = SessionRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let slot = parts
-            .extensions
-            .get::<Arc<Slot>>()
-            .ok_or(SessionRejection::MissingLayer)?;
+        let slot = parts.extensions.get::<Arc<Slot>>().ok_or(SessionRejection::MissingLayer)?;
         let session = slot
             .open(&parts.headers)
             .await

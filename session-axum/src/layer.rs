@@ -38,12 +38,7 @@ impl SessionLayer {
     #[must_use]
     pub fn new(sessions: impl Into<Sessions>) -> Self {
         let sessions = Arc::new(sessions.into());
-        Self {
-            settings: Arc::new(Settings {
-                sessions,
-                cookie: SessionCookie::default(),
-            }),
-        }
+        Self { settings: Arc::new(Settings { sessions, cookie: SessionCookie::default() }) }
     }
 
     /// Sets the cookie. The default is [`SessionCookie::default`].

@@ -47,8 +47,6 @@ where
 
 impl<S: fmt::Debug> fmt::Debug for SessionService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionService")
-            .field("inner", &self.inner)
-            .finish_non_exhaustive()
+        f.debug_struct("SessionService").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
