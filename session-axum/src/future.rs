@@ -29,11 +29,7 @@ type Finish = Pin<Box<dyn Future<Output = Result<CookieChange, SessionError>> + 
 
 impl<F, B> ResponseFuture<F, B> {
     pub(crate) fn new(inner: F, slot: Arc<Slot>) -> Self {
-        Self {
-            inner,
-            slot,
-            finishing: None,
-        }
+        Self { inner, slot, finishing: None }
     }
 }
 
@@ -50,7 +46,13 @@ where
             Some(finishing) => finishing,
             None => {
                 let mut response = ready!(this.inner.poll(context))?;
-                let Some(session) = this.slot.opened() else { return Poll::Ready(Ok(response)) };
+                let Some(session) = this.slot.opened() else {
+                    // An outage that a handler answers itself is met by clients with a cookie only.
+                    if this.slot.was_asked() {
+                        headers::vary_by_cookie(response.headers_mut());
+                    }
+                    return Poll::Ready(Ok(response));
+                };
                 if let Some(change) = session.finish_without_io() {
                     headers::write(response.headers_mut(), &this.slot.settings.cookie, &change);
                     return Poll::Ready(Ok(response));

@@ -12,8 +12,9 @@ mod slot;
 #[cfg(feature = "json")]
 pub use session_core::Json;
 pub use session_core::{
-    Codec, ConfigError, CookieLifetime, IdGenerator, Key, Lifetime, Limits, MessagePack, OsRandom,
-    Owner, Raw, SessionKey, SessionStore, Sessions, StoreError, StoreErrorKind, Timestamp, UuidV4,
+    BoxError, Clock, Codec, ConfigError, CookieLifetime, Format, IdGenerator, Key, Lifetime,
+    Limits, ManualClock, MessagePack, OsRandom, Owner, Raw, SessionId, SessionKey, SessionStore,
+    Sessions, StoreError, StoreErrorKind, Timestamp, UuidV4,
 };
 #[cfg(feature = "memory")]
 pub use session_memory::MemoryStore;

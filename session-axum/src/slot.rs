@@ -1,4 +1,7 @@
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use async_lock::OnceCell;
 use http::HeaderMap;
@@ -11,6 +14,7 @@ use crate::SessionCookie;
 pub(crate) struct Slot {
     pub(crate) settings: Arc<Settings>,
     session: OnceCell<Session>,
+    asked: AtomicBool,
 }
 
 /// What all requests of one layer share.
@@ -22,21 +26,22 @@ pub(crate) struct Settings {
 
 impl Slot {
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
-        Self {
-            settings,
-            session: OnceCell::new(),
-        }
+        Self { settings, session: OnceCell::new(), asked: AtomicBool::new(false) }
     }
 
     /// Loads the session when it is asked for the first time.
     pub(crate) async fn open(&self, headers: &HeaderMap) -> Result<&Session, SessionError> {
+        self.asked.store(true, Ordering::Relaxed);
         let Settings { sessions, cookie } = &*self.settings;
-        self.session
-            .get_or_try_init(|| sessions.open(cookie.values(headers)))
-            .await
+        self.session.get_or_try_init(|| sessions.open(cookie.values(headers))).await
     }
 
-    /// The session, if anybody asked for it.
+    /// Tells whether anybody asked for the session, also if it could not be loaded.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// The session, if it was loaded.
     pub(crate) fn opened(&self) -> Option<&Session> {
         self.session.get()
     }
