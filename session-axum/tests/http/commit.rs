@@ -1,0 +1,265 @@
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::FromRequestParts,
+    http::{StatusCode, header, request::Parts},
+    response::IntoResponse,
+    routing::{get, post},
+};
+use futures_util::stream;
+use insta::assert_snapshot;
+use session_axum::{Key, Session, SessionError, SessionRejection, StoreErrorKind};
+use tokio::sync::Notify;
+
+use crate::support::{COUNT, Site};
+
+#[tokio::test]
+async fn an_error_of_the_handler_commits_what_it_recorded() {
+    async fn fail(session: Session, status: StatusCode) -> Result<StatusCode, SessionError> {
+        session.update(COUNT, |count| *count += 1)?;
+        Ok(status)
+    }
+    let site = Site::with_routes(
+        Router::new()
+            .route("/missing", post(async |s: Session| fail(s, StatusCode::NOT_FOUND).await))
+            .route(
+                "/broken",
+                post(async |s: Session| fail(s, StatusCode::INTERNAL_SERVER_ERROR).await),
+            ),
+    );
+    let cookie = site.begin().await;
+    assert_eq!(site.send("POST /missing", &cookie).await.status, 404);
+    assert_eq!(site.send("POST /broken", &cookie).await.status, 500);
+    assert_eq!(site.send("GET /read", &cookie).await.body, "3");
+    // The first write of a visitor counts as well.
+    assert!(site.send("POST /missing", "").await.set_cookie().is_some());
+}
+
+#[tokio::test]
+async fn discard_leaves_nothing_of_what_was_recorded() {
+    let site = Site::with_routes(Router::new().route(
+        "/discard",
+        post(async |session: Session| {
+            session.set(COUNT, &99)?;
+            session.authenticate("ada")?;
+            session.destroy()?;
+            session.discard();
+            Ok::<_, SessionError>("as before")
+        }),
+    ));
+    let cookie = site.begin().await;
+    assert_eq!(site.send("POST /discard", &cookie).await.set_cookie(), None);
+    assert_eq!(site.send("POST /discard", "").await.set_cookie(), None);
+    assert_eq!(site.store.take_calls(), ["load"]);
+    assert_eq!(site.send("GET /read", &cookie).await.body, "1");
+}
+
+#[tokio::test]
+async fn a_session_that_ends_meanwhile_is_409_and_leaves_the_cookie() {
+    let (site, slow) = slow_site();
+    let cookie = site.begin().await;
+    let writing = site.send("POST /slow", &cookie);
+    let logging_out = async {
+        slow.loaded.notified().await;
+        let answer = site.send("POST /logout", &cookie).await;
+        slow.proceed.notify_one();
+        answer
+    };
+    let (written, logged_out) = tokio::join!(writing, logging_out);
+    assert!(logged_out.removes_the_cookie());
+    assert_snapshot!(written.text(), @"
+    409 Conflict
+    vary: cookie
+    ");
+    assert_eq!(site.send("GET /read", &cookie).await.body, "0");
+}
+
+#[tokio::test]
+async fn a_write_during_a_login_is_kept() {
+    let (site, slow) = slow_site();
+    let cookie = site.begin().await;
+    let writing = site.send("POST /slow", &cookie);
+    let logging_in = async {
+        slow.loaded.notified().await;
+        let answer = site.send("POST /login", &cookie).await;
+        slow.proceed.notify_one();
+        answer
+    };
+    let (written, logged_in) = tokio::join!(writing, logging_in);
+    assert_eq!((written.status, written.set_cookie()), (StatusCode::OK, None));
+    assert_eq!(site.send("GET /read", &logged_in.cookie()).await.body, "2");
+}
+
+#[tokio::test]
+async fn a_commit_of_the_handlers_own_that_fails_is_503() {
+    let site = Site::with_routes(Router::new().route(
+        "/commit",
+        post(async |session: Session| {
+            session.update(COUNT, |count| *count += 1)?;
+            session.commit().await?;
+            Ok::<_, SessionError>("stored")
+        }),
+    ));
+    let cookie = site.begin().await;
+    site.store.fail(&["commit"], StoreErrorKind::Unavailable);
+    assert_snapshot!(site.send("POST /commit", &cookie).await.text(), @"
+    503 Service Unavailable
+    retry-after: 1
+    vary: cookie
+    ");
+}
+
+#[tokio::test]
+async fn a_failed_commit_takes_the_place_of_the_response() {
+    let site = Site::with_routes(Router::new().route(
+        "/order",
+        post(async |session: Session| {
+            session.update(COUNT, |count| *count += 1)?;
+            let headers = [
+                (header::LOCATION, "/thanks"),
+                (header::SET_COOKIE, "order=1"),
+                (header::CACHE_CONTROL, "public"),
+            ];
+            Ok::<_, SessionError>((headers, "your order is placed"))
+        }),
+    ));
+    let cookie = site.begin().await;
+    site.store.fail(&["commit"], StoreErrorKind::Unavailable);
+    assert_snapshot!(site.send("POST /order", &cookie).await.text(), @"
+    503 Service Unavailable
+    retry-after: 1
+    vary: cookie
+    ");
+    // One for whom a session had to be made, and those that move or end theirs.
+    site.store.fail(&["create"], StoreErrorKind::Full);
+    assert_eq!(
+        site.send("POST /order", "").await.text(),
+        site.send("POST /login", &cookie).await.text()
+    );
+    site.store.fail(&["delete"], StoreErrorKind::Timeout);
+    let logout = site.send("POST /logout", &cookie).await;
+    assert_eq!((logout.status, logout.set_cookie()), (StatusCode::SERVICE_UNAVAILABLE, None));
+    site.store.fail(&["commit"], StoreErrorKind::TooLarge);
+    assert_snapshot!(site.send("POST /order", &cookie).await.text(), @"
+    500 Internal Server Error
+    vary: cookie
+    ");
+}
+
+#[tokio::test]
+async fn after_an_outage_the_count_is_what_was_acknowledged() {
+    let site = Site::new();
+    let cookie = site.begin().await;
+    let mut acknowledged = 1;
+    for kind in [StoreErrorKind::Unavailable, StoreErrorKind::Timeout, StoreErrorKind::Full] {
+        site.store.fail(&["commit"], kind);
+        assert_eq!(site.send("POST /count", &cookie).await.status, 503, "{kind:?}");
+        site.store.recover();
+        assert_eq!(site.send("POST /count", &cookie).await.status, 200, "{kind:?}");
+        acknowledged += 1;
+    }
+    assert_eq!(site.send("GET /read", &cookie).await.body, acknowledged.to_string());
+}
+
+#[tokio::test]
+async fn a_limit_is_500_in_words_that_name_nothing() {
+    const BIG: Key<String> = Key::new("big");
+    let site = Site::with_routes(Router::new().route(
+        "/big",
+        post(async |session: Session| {
+            session.set(COUNT, &5)?;
+            session.set(BIG, &"x".repeat(65 * 1024))?;
+            Ok::<_, SessionError>("stored")
+        }),
+    ));
+    let cookie = site.begin().await;
+    assert_snapshot!(site.send("POST /big", &cookie).await.text(), @"
+    500 Internal Server Error
+    vary: cookie
+    the session cannot be used
+    ");
+    assert_eq!(site.send("GET /read", &cookie).await.body, "5");
+}
+
+/// An extractor of an application, which asks for the session by itself.
+struct Count(u64);
+
+impl<S: Send + Sync> FromRequestParts<S> for Count {
+    type Rejection = SessionRejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let session = Session::from_request_parts(parts, state).await?;
+        Ok(Self(session.get(COUNT).unwrap_or_default()))
+    }
+}
+
+#[tokio::test]
+async fn all_who_ask_share_one_session_that_is_loaded_once() {
+    let site = Site::with_routes(Router::new().route(
+        "/many",
+        post(async |first: Session, Count(count): Count, second: Session| {
+            first.set(COUNT, &(count + 10))?;
+            Ok::<_, SessionError>(second.get(COUNT).unwrap_or_default().to_string())
+        }),
+    ));
+    let cookie = site.begin().await;
+    assert_eq!(site.send("POST /many", &cookie).await.body, "11");
+    assert_eq!(site.store.take_calls(), ["load", "commit"]);
+}
+
+#[tokio::test]
+async fn a_stream_commits_before_its_head_leaves() {
+    let site = Site::with_routes(Router::new().route("/stream", get(streaming)));
+    let cookie = site.begin().await;
+    let answer = site.send("GET /stream", &cookie).await;
+    assert_eq!(answer.body, "stored 2, then: the session was changed after the response had begun");
+    assert_eq!(site.store.take_calls(), ["load", "commit"]);
+    assert_eq!(site.send("GET /read", &cookie).await.body, "2");
+    // A visitor is told the ID in the head, though the commit came before.
+    assert!(site.send("GET /stream", "").await.set_cookie().is_some());
+}
+
+async fn streaming(session: Session) -> Result<impl IntoResponse, SessionError> {
+    let count = session.update(COUNT, |count| *count += 1)?;
+    session.commit().await?;
+    let rest = stream::once(async move {
+        let late = session.update(COUNT, |count| *count += 1).unwrap_err();
+        Ok::<_, std::convert::Infallible>(format!("stored {count}, then: {late}"))
+    });
+    Ok(Body::from_stream(rest))
+}
+
+#[tokio::test]
+async fn a_failed_touch_fails_no_request() {
+    let site = Site::new();
+    let cookie = site.begin().await;
+    site.store.fail(&["touch"], StoreErrorKind::Unavailable);
+    site.advance(std::time::Duration::from_secs(600));
+    let answer = site.send("GET /read", &cookie).await;
+    assert_eq!((answer.status, &*answer.body), (StatusCode::OK, "1"));
+    assert_eq!(site.store.take_calls(), ["load", "touch"]);
+}
+
+/// Lets a test do something between a handler's reading and its commit.
+#[derive(Default)]
+struct Slow {
+    loaded: Notify,
+    proceed: Notify,
+}
+
+fn slow_site() -> (Site, Arc<Slow>) {
+    let slow = Arc::<Slow>::default();
+    let inside = Arc::clone(&slow);
+    let site = Site::with_routes(Router::new().route(
+        "/slow",
+        post(async move |session: Session| {
+            session.update(COUNT, |count| *count += 1)?;
+            inside.loaded.notify_one();
+            inside.proceed.notified().await;
+            Ok::<_, SessionError>("written")
+        }),
+    ));
+    (site, slow)
+}

@@ -1,0 +1,277 @@
+use std::time::Duration;
+
+use axum::{
+    Router,
+    http::{HeaderName, StatusCode, header},
+    routing::{get, post},
+};
+use insta::assert_snapshot;
+use session_axum::{Lifetime, Session, SessionError};
+
+use crate::support::{COUNT, Site, id};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn first_write_sets_the_cookie_and_forbids_caching() {
+    let answer = Site::new().send("POST /count", "").await;
+    assert_snapshot!(answer.text(), @"
+    200 OK
+    set-cookie: __Host-session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; HttpOnly; SameSite=Lax; Secure; Path=/
+    cache-control: no-store
+    vary: cookie
+    1
+    ");
+}
+
+#[tokio::test]
+async fn later_requests_set_no_cookie() {
+    let site = Site::new();
+    let cookie = site.begin().await;
+    assert_snapshot!(site.send("POST /count", &cookie).await.text(), @"
+    200 OK
+    vary: cookie
+    2
+    ");
+    assert_snapshot!(site.send("GET /read", &cookie).await.text(), @"
+    200 OK
+    vary: cookie
+    2
+    ");
+    assert_eq!(site.store.take_calls(), ["load", "commit", "load"]);
+}
+
+#[tokio::test]
+async fn reading_without_a_cookie_stores_and_sets_nothing() {
+    let site = Site::new();
+    assert_snapshot!(site.send("GET /read", "").await.text(), @"
+    200 OK
+    vary: cookie
+    0
+    ");
+    assert!(site.store.take_calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_route_that_does_not_ask_has_no_part_in_it() {
+    let site = Site::new();
+    let cookie = site.begin().await;
+    for cookie in [&cookie, "", "__Host-session=dead"] {
+        assert_eq!(site.send("GET /plain", cookie).await.text(), "200 OK\nplain");
+    }
+    assert!(site.store.take_calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_handler_that_says_public_is_overruled_when_the_cookie_is_set() {
+    let public = || [(header::CACHE_CONTROL, "public, max-age=60")];
+    let site = Site::with_routes(
+        Router::new()
+            .route(
+                "/write",
+                get(async move |session: Session| {
+                    session.set(COUNT, &1)?;
+                    Ok::<_, SessionError>((public(), "written"))
+                }),
+            )
+            .route("/only-read", get(async move |_: Session| (public(), "read"))),
+    );
+    let written = site.send("GET /write", "").await;
+    assert_eq!(written.header(header::CACHE_CONTROL), Some("no-store"));
+    let removed = site.send("GET /only-read", "__Host-session=dead").await;
+    assert!(removed.removes_the_cookie());
+    assert_eq!(removed.header(header::CACHE_CONTROL), Some("no-store"));
+    let read = site.send("GET /only-read", &written.cookie()).await;
+    assert_eq!(read.header(header::CACHE_CONTROL), Some("public, max-age=60"));
+    assert_eq!(read.header(header::VARY), Some("cookie"));
+}
+
+#[tokio::test]
+async fn what_a_handler_says_of_vary_and_cookies_stays() {
+    async fn vary(said: &'static str) -> Vec<String> {
+        let own = [(header::VARY, said), (header::SET_COOKIE, "theme=dark")];
+        let site = Site::with_routes(
+            Router::new().route("/own", get(async move |_: Session| (own, "own"))),
+        );
+        let answer = site.send("GET /own", "__Host-session=dead").await;
+        assert_eq!(all(&answer.headers, header::SET_COOKIE)[0], "theme=dark");
+        assert_eq!(answer.headers.get_all(header::SET_COOKIE).iter().count(), 2);
+        all(&answer.headers, header::VARY)
+    }
+    assert_eq!(vary("accept-encoding").await, ["accept-encoding", "cookie"]);
+    assert_eq!(vary("Accept-Encoding, Cookie").await, ["Accept-Encoding, Cookie"]);
+    assert_eq!(vary("*").await, ["*"]);
+}
+
+#[tokio::test]
+async fn a_cookie_that_opens_nothing_is_removed_once_asked_for() {
+    let site = Site::new();
+    let unknown = format!("__Host-session={}", id(99));
+    let oversized = format!("__Host-session={}", "A".repeat(8192));
+    for (cookie, loads) in [
+        (&*unknown, 1),
+        (&oversized, 0),
+        ("__Host-session=malformed", 0),
+        ("__Host-session=", 0),
+        ("__Host-session", 0),
+        ("__Host-session=\u{e4}\u{f6}\u{fc}", 0),
+        ("__Host-session=d2d6e0b8-5b0a-4c39-a9f7-3d0a9a3a8b11", 1),
+    ] {
+        let answer = site.send("GET /read", cookie).await;
+        assert_eq!((answer.status, &*answer.body), (StatusCode::OK, "0"), "{cookie}");
+        assert!(answer.removes_the_cookie(), "{cookie}");
+        assert_eq!(site.store.take_calls().len(), loads, "{cookie}");
+        assert_eq!(site.send("GET /plain", cookie).await.set_cookie(), None, "{cookie}");
+    }
+    let other = site.send("GET /read", "session=x; __host-session=y; host-session=z").await;
+    assert_eq!(other.set_cookie(), None);
+}
+
+#[tokio::test]
+async fn an_expired_session_is_removed_once_asked_for() {
+    let site = Site::new();
+    let cookie = site.begin().await;
+    site.advance(HOUR - Duration::from_millis(1));
+    assert_eq!(site.send("GET /read", &cookie).await.body, "1");
+    site.advance(HOUR);
+    assert_eq!(site.send("GET /plain", &cookie).await.set_cookie(), None);
+    let answer = site.send("GET /read", &cookie).await;
+    assert_eq!(answer.body, "0");
+    assert!(answer.removes_the_cookie());
+}
+
+#[tokio::test]
+async fn an_id_from_the_client_is_never_adopted() {
+    let site = Site::new();
+    for cookie in [id(99), "malformed".to_owned(), String::new()] {
+        let cookie = format!("__Host-session={cookie}");
+        let answer = site.send("POST /count", &cookie).await;
+        assert_eq!(answer.body, "1");
+        assert_ne!(answer.cookie(), cookie);
+        assert_eq!(site.send("GET /read", &cookie).await.body, "0");
+        assert_eq!(site.send("GET /read", &answer.cookie()).await.body, "1");
+    }
+}
+
+#[tokio::test]
+async fn of_two_cookies_the_one_that_opens_a_session_counts() {
+    let site = Site::new();
+    let cookie = site.begin().await;
+    let dead = format!("__Host-session={}", id(99));
+    for line in [
+        format!("{dead}; {cookie}"),
+        format!("{cookie}; {dead}"),
+        format!("__Host-session=; a=b; {cookie}"),
+    ] {
+        let answer = site.send("GET /read", &line).await;
+        assert_eq!((&*answer.body, answer.set_cookie()), ("1", None), "{line}");
+    }
+    let lines = [dead.as_bytes(), cookie.as_bytes()];
+    assert_eq!(site.send_lines("GET /read", &lines).await.body, "1");
+}
+
+#[tokio::test]
+async fn no_more_than_four_cookies_are_tried() {
+    let site = Site::new();
+    let many: Vec<_> = (50..250).map(|n| format!("__Host-session={}", id(n))).collect();
+    let answer = site.send("GET /read", &many.join("; ")).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(site.store.take_calls().len(), 4);
+}
+
+#[tokio::test]
+async fn sixty_four_kilobytes_of_cookies_hide_no_session() {
+    let site = Site::new();
+    let cookie = site.begin().await;
+    let others: String = (0..2048).map(|n| format!("other{n:04}={}; ", "x".repeat(24))).collect();
+    assert!(others.len() > 64 * 1024);
+    let answer = site.send("GET /read", &format!("{others}{cookie}")).await;
+    assert_eq!((&*answer.body, answer.set_cookie()), ("1", None));
+}
+
+#[tokio::test]
+async fn cookies_that_are_no_ascii_hide_no_session() {
+    let site = Site::new();
+    let cookie = site.begin().await;
+    let line = [b"name=\xff\xfe\xe4; \xc3\xa4=1; ", cookie.as_bytes()].concat();
+    assert_eq!(site.send_lines("GET /read", &[&line]).await.body, "1");
+}
+
+#[tokio::test]
+async fn a_lifetime_of_its_own_makes_the_cookie_persistent() {
+    let site = Site::with_routes(Router::new().route(
+        "/remember",
+        post(async |session: Session| {
+            session.set_lifetime(Lifetime::aal1())?;
+            Ok::<_, SessionError>("noted")
+        }),
+    ));
+    let answer = site.send("POST /remember", "").await;
+    assert_snapshot!(answer.set_cookie().unwrap(), @"__Host-session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=2592000");
+    // Also for a session that exists already, and by the time that is left.
+    let cookie = site.begin().await;
+    site.advance(Duration::from_millis(1_500));
+    let answer = site.send("POST /remember", &cookie).await;
+    assert_eq!(answer.cookie(), cookie);
+    assert!(answer.set_cookie().unwrap().ends_with("; Max-Age=2591999"));
+}
+
+#[tokio::test]
+async fn login_changes_the_id_and_the_old_one_opens_nothing() {
+    let site = Site::new();
+    let before = site.begin().await;
+    let answer = site.send("POST /login", &before).await;
+    assert_snapshot!(answer.text(), @"
+    200 OK
+    set-cookie: __Host-session=AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE; HttpOnly; SameSite=Lax; Secure; Path=/
+    cache-control: no-store
+    vary: cookie
+    welcome
+    ");
+    let after = answer.cookie();
+    assert_ne!(after, before);
+    assert_eq!(site.send("GET /read", &after).await.body, "1");
+    // A request that the browser sent before the answer came must not take the new cookie away.
+    let late = site.send("GET /read", &before).await;
+    assert_eq!((&*late.body, late.set_cookie()), ("0", None));
+    site.advance(Duration::from_secs(31));
+    let replayed = site.send("GET /read", &before).await;
+    assert_eq!(replayed.body, "0");
+    assert!(replayed.removes_the_cookie());
+}
+
+#[tokio::test]
+async fn logout_removes_the_cookie_and_its_id_opens_nothing() {
+    let site = Site::new();
+    let cookie = site.begin().await;
+    assert_snapshot!(site.send("POST /logout", &cookie).await.text(), @"
+    200 OK
+    set-cookie: __Host-session=; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT
+    cache-control: no-store
+    vary: cookie
+    goodbye
+    ");
+    assert_eq!(site.send("GET /read", &cookie).await.body, "0");
+    assert_eq!(site.send("POST /logout", "").await.set_cookie(), None);
+}
+
+#[tokio::test]
+async fn what_is_written_after_a_logout_has_an_id_of_its_own() {
+    let site = Site::with_routes(Router::new().route(
+        "/restart",
+        post(async |session: Session| {
+            session.destroy()?;
+            session.set(COUNT, &7)?;
+            Ok::<_, SessionError>("again")
+        }),
+    ));
+    let before = site.begin().await;
+    let after = site.send("POST /restart", &before).await.cookie();
+    assert_ne!(after, before);
+    assert_eq!(site.send("GET /read", &after).await.body, "7");
+    assert_eq!(site.send("GET /read", &before).await.body, "0");
+}
+
+fn all(headers: &axum::http::HeaderMap, name: HeaderName) -> Vec<String> {
+    headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+}

@@ -1,0 +1,9 @@
+//! What the layer answers over HTTP, without a socket.
+
+#![expect(clippy::unwrap_used, reason = "what a test does not expect ends it")]
+
+mod commit;
+mod cookie;
+mod outage;
+mod service;
+mod support;

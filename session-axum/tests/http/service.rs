@@ -1,0 +1,113 @@
+use std::{convert::Infallible, fmt::Debug};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::FromRequestParts as _,
+    http::{Request, Response, StatusCode, header},
+    routing::{get, post},
+};
+use insta::assert_snapshot;
+use session_axum::{
+    ResponseFuture, Session, SessionCookie, SessionError, SessionLayer, SessionRejection,
+    SessionService, Sessions,
+};
+use tower::{Layer as _, ServiceExt as _, service_fn};
+
+use crate::support::{COUNT, CountingIds, FaultyStore, Site, answer};
+
+async fn write(session: Session) -> Result<(), SessionError> {
+    Ok(session.set(COUNT, &1)?)
+}
+
+/// A service that knows nothing of Axum but the extractor.
+async fn count(request: Request<Body>) -> Result<Response<String>, Infallible> {
+    let (mut parts, _) = request.into_parts();
+    let session = Session::from_request_parts(&mut parts, &()).await.unwrap();
+    let count = session.update(COUNT, |count| *count += 1).unwrap();
+    Ok(Response::new(count.to_string()))
+}
+
+#[tokio::test]
+async fn any_service_of_http_can_have_sessions() {
+    let sessions = Sessions::new(FaultyStore::default()).with_id_generator(CountingIds::default());
+    let service = SessionLayer::new(sessions).layer(service_fn(count));
+    let request = |cookie: &str| {
+        Request::get("/").header(header::COOKIE, cookie).body(Body::empty()).unwrap()
+    };
+    let first = answer(service.clone(), request("")).await;
+    assert_snapshot!(first.text(), @"
+    200 OK
+    set-cookie: __Host-session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; HttpOnly; SameSite=Lax; Secure; Path=/
+    cache-control: no-store
+    vary: cookie
+    1
+    ");
+    assert_eq!(answer(service, request(&first.cookie())).await.body, "2");
+}
+
+#[tokio::test]
+async fn an_error_of_the_service_passes_through() {
+    let failing = service_fn(async |_: Request<Body>| Err::<Response<String>, _>("broken"));
+    let service = SessionLayer::new(FaultyStore::default()).layer(failing);
+    assert_eq!(service.oneshot(Request::new(Body::empty())).await.unwrap_err(), "broken");
+}
+
+#[tokio::test]
+async fn of_two_layers_the_inner_one_gives_the_session() {
+    let (outer, inner) = (FaultyStore::default(), FaultyStore::default());
+    let cookie = SessionCookie::default().with_name("__Host-inner").unwrap();
+    let router = Router::new()
+        .route("/", post(write))
+        .layer(SessionLayer::new(inner.clone()).with_cookie(cookie))
+        .route("/outer", post(write))
+        .layer(SessionLayer::new(outer.clone()));
+    let request = |path| Request::post(path).body(Body::empty()).unwrap();
+    let to_inner = answer(router.clone(), request("/")).await;
+    assert!(to_inner.cookie().starts_with("__Host-inner="));
+    assert_eq!((inner.take_calls(), outer.take_calls()), (vec!["create"], vec![]));
+    let to_outer = answer(router, request("/outer")).await;
+    assert!(to_outer.cookie().starts_with("__Host-session="));
+    assert_eq!((inner.take_calls(), outer.take_calls()), (vec![], vec!["create"]));
+}
+
+#[tokio::test]
+async fn the_layer_fits_one_route_as_well() {
+    let layer = SessionLayer::new(FaultyStore::default());
+    let router = Router::new()
+        .route("/", get(write).layer(layer))
+        .route("/outside", get(async |_: Session| "never"));
+    let request = |path| Request::get(path).body(Body::empty()).unwrap();
+    assert!(answer(router.clone(), request("/")).await.set_cookie().is_some());
+    assert_eq!(answer(router, request("/outside")).await.status, StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+#[tokio::test]
+async fn nothing_that_is_printed_holds_an_id() {
+    let site = Site::with_routes(Router::new().route(
+        "/print",
+        get(async |session: Session, request: Request<Body>| {
+            format!("{session:?} {:?}", request.extensions())
+        }),
+    ));
+    let cookie = site.begin().await;
+    let (_, id) = cookie.split_once('=').unwrap();
+    let printed = site.send("GET /print", &cookie).await;
+    assert!(printed.body.contains("SessionKey"));
+    assert!(!printed.body.contains(id), "{}", printed.body);
+    let layer = SessionLayer::new(FaultyStore::default());
+    assert!(format!("{layer:?}").contains("__Host-session"));
+}
+
+#[test]
+fn public_types_are_send_and_sync() {
+    fn check<T: Send + Sync + Debug>() {}
+    check::<SessionLayer>();
+    check::<SessionService<()>>();
+    check::<Session>();
+    check::<SessionCookie>();
+    check::<SessionError>();
+    check::<SessionRejection>();
+    fn check_send<T: Send + Debug>() {}
+    check_send::<ResponseFuture<std::future::Ready<()>, ()>>();
+}
