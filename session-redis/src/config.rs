@@ -135,9 +135,7 @@ fn checked(what: &str, timeout: Duration) -> Result<Duration, ConfigError> {
         return Err(ConfigError::new(format!("the {what} is zero")));
     }
     if timeout > MAX_TIMEOUT {
-        return Err(ConfigError::new(format!(
-            "the {what} of {timeout:?} is longer than a minute"
-        )));
+        return Err(ConfigError::new(format!("the {what} of {timeout:?} is longer than a minute")));
     }
     Ok(timeout)
 }
@@ -162,9 +160,7 @@ mod tests {
         let config = || RedisConfig::new("redis://host");
         let error = config().with_response_timeout(Duration::ZERO).unwrap_err();
         insta::assert_snapshot!(error, @"the response timeout is zero");
-        let error = config()
-            .with_connect_timeout(Duration::from_secs(61))
-            .unwrap_err();
+        let error = config().with_connect_timeout(Duration::from_secs(61)).unwrap_err();
         insta::assert_snapshot!(error, @"the connect timeout of 61s is longer than a minute");
         let error = config().with_prefix("x".repeat(65)).unwrap_err();
         assert!(error.to_string().contains("is longer than 64 bytes"));

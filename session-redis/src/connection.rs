@@ -22,10 +22,8 @@ impl Connection {
     pub(crate) async fn open(config: &RedisConfig) -> Result<Self, StoreError> {
         let client = Client::open(config.url.as_str()).map_err(|error| {
             // The error's own text may quote the URL, and with it the password.
-            StoreError::new(StoreErrorKind::Misconfigured).with_source(format!(
-                "the URL of Redis cannot be used: {}",
-                error.category()
-            ))
+            StoreError::new(StoreErrorKind::Misconfigured)
+                .with_source(format!("the URL of Redis cannot be used: {}", error.category()))
         })?;
         #[cfg(feature = "tls")]
         choose_crypto_provider();
@@ -41,37 +39,32 @@ impl Connection {
             .await
             .map_err(|_| timeout())?
             .map_err(store_error)?;
-        Ok(Self {
-            manager,
-            operation_timeout: config.operation_timeout,
-        })
+        Ok(Self { manager, operation_timeout: config.operation_timeout })
     }
 
     /// Runs a command that changes nothing. If the connection turns out to be dead it is run once more,
     /// on a new one.
     pub(crate) async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.in_time(async || {
-            let mut manager = self.manager.clone();
-            match manager.send_packed_command(command).await {
-                Err(error) if is_dead_connection(&error) => {
-                    manager.send_packed_command(command).await
-                }
-                answer => answer,
-            }
+        self.in_time(async || match self.send(command).await {
+            Err(error) if is_dead_connection(&error) => self.send(command).await,
+            answer => answer,
         })
         .await
     }
 
     /// Runs a command that may change something, once.
     pub(crate) async fn write(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.in_time(async || self.manager.clone().send_packed_command(command).await)
-            .await
+        self.in_time(async || self.send(command).await).await
     }
 
     /// Runs a script, and tells the server what it is if it does not know.
     pub(crate) async fn run(&self, script: &ScriptInvocation<'_>) -> Result<Value, StoreError> {
-        self.in_time(async || script.invoke_async(&mut self.manager.clone()).await)
-            .await
+        self.in_time(async || script.invoke_async(&mut self.manager.clone()).await).await
+    }
+
+    async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
+        // What the server refuses comes back as a value of its own kind.
+        self.manager.clone().send_packed_command(command).await?.extract_error()
     }
 
     async fn in_time(

@@ -32,10 +32,7 @@ mod tests {
     fn scripts_fit_the_layout() {
         let Scripts { commit, touch } = Scripts::new();
         assert_eq!((VERSION, LIVE, KIND, HEADER_LEN), (1, 0, 1, 40));
-        assert_eq!(
-            (REVISION, LAST_SEEN_AT, IDLE, ENDS_AT),
-            (2..8, 16..22, 22..28, 28..34)
-        );
+        assert_eq!((REVISION, LAST_SEEN_AT, IDLE, ENDS_AT), (2..8, 16..22, 22..28, 28..34));
         assert_ne!(commit.get_hash(), touch.get_hash());
     }
 }

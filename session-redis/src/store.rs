@@ -46,11 +46,7 @@ impl RedisStore {
         let config = config.into();
         let connection = Connection::open(&config).await?;
         let key_prefix = format!("{}s:", config.prefix);
-        Ok(Self(Arc::new(Shared {
-            connection,
-            scripts: Scripts::new(),
-            key_prefix,
-        })))
+        Ok(Self(Arc::new(Shared { connection, scripts: Scripts::new(), key_prefix })))
     }
 
     fn redis_key(&self, key: &SessionKey) -> String {
@@ -63,9 +59,7 @@ impl RedisStore {
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore")
-            .field("key_prefix", &self.0.key_prefix)
-            .finish_non_exhaustive()
+        f.debug_struct("RedisStore").field("key_prefix", &self.0.key_prefix).finish_non_exhaustive()
     }
 }
 
@@ -104,9 +98,7 @@ impl SessionStore for RedisStore {
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
         let mut commit = self.0.scripts.commit.key(self.redis_key(key));
-        commit
-            .arg(&envelope::u48(expected.as_u64())[..])
-            .arg(now.as_millis());
+        commit.arg(&envelope::u48(expected.as_u64())[..]).arg(now.as_millis());
         commit.arg(entry.encode()).arg(time_to_live_ms(&entry, now));
         match self.0.connection.run(&commit).await? {
             Value::Int(1) => Ok(Committed::Committed),
@@ -118,9 +110,7 @@ impl SessionStore for RedisStore {
 
     async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
         let mut touch = self.0.scripts.touch.key(self.redis_key(key));
-        touch
-            .arg(now.as_millis())
-            .arg(&envelope::u48(now.as_millis())[..]);
+        touch.arg(now.as_millis()).arg(&envelope::u48(now.as_millis())[..]);
         match self.0.connection.run(&touch).await? {
             Value::Int(1) => Ok(Touched::Touched),
             Value::Int(0) => Ok(Touched::Gone),
@@ -144,10 +134,7 @@ impl SessionStore for RedisStore {
 
 /// The time for which Redis has to keep an entry: never zero, which it refuses.
 fn time_to_live_ms(entry: &Entry, now: Timestamp) -> u64 {
-    let left = entry
-        .expires_at()
-        .as_millis()
-        .saturating_sub(now.as_millis());
+    let left = entry.expires_at().as_millis().saturating_sub(now.as_millis());
     left.max(1)
 }
 

@@ -8,6 +8,7 @@ mod bad_input;
 mod budget;
 mod concurrency;
 mod conformance;
+mod errors;
 mod expiry;
 mod load_balancer;
 mod outage;

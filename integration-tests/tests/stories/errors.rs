@@ -1,0 +1,207 @@
+//! What a fault of Redis means to the caller, on real servers.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use integration_tests::{Browser, RedisServer};
+use reqwest::StatusCode;
+use session_axum::{RedisStore, Sessions};
+use session_core::{SessionError, StoreError, StoreErrorKind};
+
+use crate::support::{Stage, until};
+
+/// The error of a connection that must not come about, whose texts hold neither URL nor password.
+async fn refused(url: &str) -> StoreError {
+    let error = RedisStore::connect(url).await.unwrap_err();
+    let source = std::error::Error::source(&error).map(ToString::to_string);
+    let text = format!("{error} {error:?} {source:?}");
+    assert!(!text.contains("hunter2") && !text.contains("redis://"), "{text}");
+    error
+}
+
+/// What the store of a stage says to a new session.
+async fn refused_write(redis: &RedisServer) -> StoreErrorKind {
+    let store = RedisStore::connect(redis.url()).await.unwrap();
+    let session = Arc::new(Sessions::new(store)).open([]).await.unwrap();
+    session.authenticate("ada").unwrap();
+    match session.finish().await.unwrap_err() {
+        SessionError::Store(error) => error.kind(),
+        error => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_url_that_cannot_be_used_is_misconfigured() {
+    for url in
+        ["", "hunter2", "http://hunter2@localhost", "redis://user:hunter2@localhost/no-number"]
+    {
+        assert_eq!(refused(url).await.kind(), StoreErrorKind::Misconfigured, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_misconfigured() {
+    let redis = RedisServer::start().await;
+    let mut admin = redis.connection().await;
+    let set = redis::cmd("CONFIG").arg(&["SET", "requirepass", "secret"]).to_owned();
+    let _: () = set.query_async(&mut admin).await.unwrap();
+    for user in [":hunter2@", "nobody:hunter2@", ""] {
+        let url = redis.url().replace("redis://", &format!("redis://{user}"));
+        let result = RedisStore::connect(url.as_str()).await;
+        match result {
+            Err(error) => assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{user}"),
+            // Without any password Redis lets a client in, and refuses its first command.
+            Ok(_) => assert_eq!(refused_write(&redis).await, StoreErrorKind::Misconfigured),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unavailable_at_once() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    drop(listener);
+    let begin = Instant::now();
+    let error = refused(&format!("redis://:hunter2@{addr}")).await;
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_busy_server_is_unavailable() {
+    let redis = RedisServer::start().await;
+    let mut admin = redis.connection().await;
+    let mut set = redis::cmd("CONFIG");
+    // From 10 ms on a script counts as one that hangs.
+    let _: () = set.arg(&["SET", "lua-time-limit", "10"]).query_async(&mut admin).await.unwrap();
+    let hang = tokio::spawn(async move {
+        let mut eval = redis::cmd("EVAL");
+        eval.arg("while true do end").arg(0);
+        eval.query_async::<redis::Value>(&mut admin).await
+    });
+    let mut other = redis.connection().await;
+    until("Redis is busy", async || {
+        let ping: Result<String, _> = redis::cmd("PING").query_async(&mut other).await;
+        ping.is_err()
+    })
+    .await;
+    let store = RedisStore::connect(redis.url()).await;
+    let kind = match store {
+        Err(error) => error.kind(),
+        Ok(_) => refused_write(&redis).await,
+    };
+    assert_eq!(kind, StoreErrorKind::Unavailable);
+    let _: () = redis::cmd("SCRIPT").arg("KILL").query_async(&mut other).await.unwrap();
+    hang.await.unwrap().unwrap_err();
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_a_timeout() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let begin = Instant::now();
+    let error = refused(&format!("redis://{addr}")).await;
+    assert_eq!(error.kind(), StoreErrorKind::Timeout);
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    drop(listener);
+}
+
+#[tokio::test]
+async fn a_full_server_refuses_writes_but_reads_and_ends_sessions() {
+    let stage = Stage::new().await;
+    stage.browser.post("/login/ada").await.ok();
+    stage.browser.post("/count").await.ok();
+    let other = Browser::new(stage.addr());
+    other.post("/login/eve").await.ok();
+    let mut admin = stage.redis.connection().await;
+    let mut set = async |setting: &str, value: &str| {
+        let mut command = redis::cmd("CONFIG");
+        let _: () = command.arg(&["SET", setting, value]).query_async(&mut admin).await.unwrap();
+    };
+    set("maxmemory-policy", "noeviction").await;
+    set("maxmemory", "1").await;
+
+    for path in ["/count", "/login/bob", "/set/a/b"] {
+        let answer = stage.browser.post(path).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert_eq!(answer.set_cookie(), None);
+    }
+    let visitor = Browser::new(stage.addr());
+    assert_eq!(visitor.post("/count").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let session = stage.browser.session().await;
+    assert_eq!((&session["owner"], &session["values"]["count"]), (&"ada".into(), &1.into()));
+    assert_eq!(refused_write(&stage.redis).await, StoreErrorKind::Full);
+    other.post("/logout").await.ok();
+    // A touch that finds no room fails no request.
+    stage.advance(10 * 60_000);
+    assert_eq!(stage.browser.session().await["owner"], "ada");
+
+    set("maxmemory", "0").await;
+    assert_eq!(stage.browser.post("/count").await.ok().body, "2");
+}
+
+#[tokio::test]
+async fn scripts_that_redis_forgot_are_loaded_again() {
+    let stage = Stage::new().await;
+    let mut admin = stage.redis.connection().await;
+    for count in 1..=3 {
+        assert_eq!(stage.browser.post("/count").await.ok().body, count.to_string());
+        let flush = redis::cmd("SCRIPT").arg("FLUSH").to_owned();
+        let _: () = flush.query_async(&mut admin).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_comes_back_without_an_error() {
+    let stage = Stage::new().await;
+    stage.browser.post("/count").await.ok();
+    let mut admin = stage.redis.connection().await;
+    for count in 2..=4 {
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        let _: () = kill.query_async(&mut admin).await.unwrap();
+        // A read is repeated on a new connection, and so is a commit, recognized by its nonce.
+        assert_eq!(stage.browser.session().await["values"]["count"], count - 1);
+        let _: () = kill.query_async(&mut admin).await.unwrap();
+        assert_eq!(stage.browser.post("/count").await.ok().body, count.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_may_not_be_written_is_an_outage_and_no_success() {
+    let stage = Stage::new().await;
+    stage.browser.post("/login/ada").await.ok();
+    let mut admin = stage.redis.connection().await;
+    let mut replicate = async |master: &[&str]| {
+        let mut command = redis::cmd("REPLICAOF");
+        let _: () = command.arg(master).query_async(&mut admin).await.unwrap();
+    };
+    replicate(&["127.0.0.1", "1"]).await;
+    for path in ["/count", "/logout"] {
+        let answer = stage.browser.post(path).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert_eq!(answer.set_cookie(), None, "{path}");
+    }
+    assert_eq!(refused_write(&stage.redis).await, StoreErrorKind::Unavailable);
+    replicate(&["NO", "ONE"]).await;
+    until("writes work again", async || {
+        stage.browser.post("/count").await.status == StatusCode::OK
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_a_fresh_session() {
+    let stage = Stage::new().await;
+    stage.browser.post("/login/ada").await.ok();
+    let key = stage.redis_key().await;
+    let mut admin = stage.redis.connection().await;
+    let _: () = redis::cmd("DEL").arg(&key).query_async(&mut admin).await.unwrap();
+    let _: () = redis::cmd("LPUSH").arg(&key).arg("x").query_async(&mut admin).await.unwrap();
+    assert!(stage.browser.session().await["key"].is_null());
+    // What somebody else keeps there is left alone.
+    let kept: u32 = redis::cmd("EXISTS").arg(&key).query_async(&mut admin).await.unwrap();
+    assert_eq!(kept, 1);
+}
