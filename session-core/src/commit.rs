@@ -68,9 +68,10 @@ impl Session {
         let idle = state.log.is_empty()
             && state.doomed.is_empty()
             && !state.unconfirmed
-            && !state.home.as_ref().is_some_and(|home| {
-                touch_is_due(&home.record, now) || renewal_is_due(&home.record, now)
-            });
+            && !state
+                .home
+                .as_ref()
+                .is_some_and(|home| touch_is_due(&home.record, now) || renewal_is_due(home, now));
         idle.then(|| {
             state.closed = true;
             state.cookie(now)
@@ -106,10 +107,7 @@ impl Session {
             (work, state.endings)
         };
         let written = work.log.clone();
-        let told_before = work
-            .home
-            .as_ref()
-            .map(|home| (home.key, home.record.lifetime));
+        let told_before = work.home.as_ref().map(|home| (home.key, home.record.lifetime));
         let home = self.attempt(|| self.sessions.store_changes(work)).await?;
 
         // A clone of the session may have recorded, given up or ended things meanwhile.
@@ -154,7 +152,7 @@ impl Session {
     async fn keep_alive(&self, home: Home) {
         let now = self.sessions.now();
         let key = home.key;
-        if renewal_is_due(&home.record, now) {
+        if renewal_is_due(&home, now) {
             let renewal = State::renewal(home, now, &self.sessions);
             match self.sessions.store_changes(renewal).await {
                 Ok(home) => {
@@ -229,10 +227,7 @@ struct Stamp {
 
 impl Stamp {
     fn now(sessions: &Sessions) -> Self {
-        Self {
-            nonce: sessions.next_nonce(),
-            now: sessions.now(),
-        }
+        Self { nonce: sessions.next_nonce(), now: sessions.now() }
     }
 
     /// Makes a draft the record that follows `base`.
@@ -274,10 +269,14 @@ impl Sessions {
                 tracing::debug!(target: "session", key = %home.key, "session created");
                 Ok(home)
             }
+            // Who does not know the ID of a session that somebody else signed in to may finish what
+            // was begun before the login, but is never given an ID for it.
+            (Some(home), Some(Rotation::Renewal)) if home.id.is_none() => {
+                self.update(home, work.draft, &work.log, work.stamp).await
+            }
             (Some(home), None) => self.update(home, work.draft, &work.log, work.stamp).await,
             (Some(home), Some(rotation)) => {
-                self.rotate(home, work.draft, &work.log, rotation, work.stamp)
-                    .await
+                self.rotate(home, work.draft, &work.log, rotation, work.stamp).await
             }
         }
     }
@@ -288,11 +287,7 @@ impl Sessions {
             let id = self.ids.generate();
             let key = id.key();
             if self.create_at(&key, record, stamp).await? == Created::Created {
-                return Ok(Home {
-                    key,
-                    id: Some(id),
-                    record: Arc::clone(record),
-                });
+                return Ok(Home { key, id: Some(id), record: Arc::clone(record) });
             }
             tracing::warn!(target: "session", %key, "the ID generator made an ID that is in use");
         }
@@ -336,10 +331,7 @@ impl Sessions {
         let mut record = stamp.onto(Some(&home.record), draft);
         let mut turn = None;
         for _ in 0..MAX_CONFLICTS {
-            match self
-                .commit_at(&home, Entry::Live(Arc::clone(&record)), stamp)
-                .await?
-            {
+            match self.commit_at(&home, Entry::Live(Arc::clone(&record)), stamp).await? {
                 Committed::Committed => return Ok(Home { record, ..home }),
                 Committed::Gone => return Err(SessionError::Ended),
                 Committed::Conflict(Entry::Live(newer)) => home.record = newer,
@@ -367,6 +359,10 @@ impl Sessions {
     ) -> Result<Home, SessionError> {
         let mut record = stamp.onto(Some(&home.record), draft);
         for _ in 0..MAX_MOVES {
+            if home.id.is_none() && home.record.owner != record.owner {
+                // The session is another user's by now, and so are its values.
+                return Err(SessionError::Ended);
+            }
             let new = self.create(&record, stamp).await?;
             match self.replace(&mut home, new, log, rotation, stamp).await? {
                 Replaced::Done(new) => {
@@ -411,10 +407,7 @@ impl Sessions {
         let mut turn = None;
         for _ in 0..MAX_CONFLICTS {
             let tombstone = self.tombstone(home, &new, rotation, stamp);
-            match self
-                .commit_at(home, Entry::Moved(Arc::new(tombstone)), stamp)
-                .await
-            {
+            match self.commit_at(home, Entry::Moved(Arc::new(tombstone)), stamp).await {
                 Ok(Committed::Committed) => return Ok(Replaced::Done(new)),
                 Ok(Committed::Conflict(Entry::Live(newer))) => home.record = newer,
                 Ok(Committed::Conflict(Entry::Moved(tombstone))) => {
@@ -437,20 +430,35 @@ impl Sessions {
             if turn.is_none() {
                 turn = Some(self.turn(&home.key).await);
             }
-            let mut merged = Record::clone(&home.record);
-            replay(log, &mut merged, &self.limits)?;
-            let merged = stamp.onto(Some(&new.record), merged);
-            match self
-                .commit_at(&new, Entry::Live(Arc::clone(&merged)), stamp)
-                .await?
-            {
-                Committed::Committed => new.record = merged,
-                // Nobody knows the new ID yet: it can only have been evicted or have expired.
-                Committed::Conflict(_) | Committed::Gone => return Err(SessionError::Ended),
+            match self.merged(home, &new, log, stamp).await {
+                Ok(merged) => new.record = merged,
+                Err(error) => {
+                    self.abandon(&new).await;
+                    return Err(error);
+                }
             }
         }
         self.abandon(&new).await;
         Err(SessionError::Contended)
+    }
+
+    /// Stores under the new key what another request committed to the old one, with this one's changes
+    /// on top.
+    async fn merged(
+        &self,
+        home: &Home,
+        new: &Home,
+        log: &[Arc<Change>],
+        stamp: Stamp,
+    ) -> Result<Arc<Record>, SessionError> {
+        let mut draft = Record::clone(&home.record);
+        replay(log, &mut draft, &self.limits)?;
+        let merged = stamp.onto(Some(&new.record), draft);
+        match self.commit_at(new, Entry::Live(Arc::clone(&merged)), stamp).await? {
+            Committed::Committed => Ok(merged),
+            // Nobody knows the new ID yet: it can only have been evicted or have expired.
+            Committed::Conflict(_) | Committed::Gone => Err(SessionError::Ended),
+        }
     }
 
     fn tombstone(&self, home: &Home, new: &Home, rotation: Rotation, stamp: Stamp) -> Tombstone {
@@ -516,16 +524,10 @@ impl Sessions {
     ) -> Result<Committed, StoreError> {
         let expected = home.record.revision;
         let ours = |stored: &Entry| stored.nonce() == stamp.nonce;
-        match (*self.store)
-            .commit(&home.key, expected, entry.clone(), stamp.now)
-            .await
-        {
+        match (*self.store).commit(&home.key, expected, entry.clone(), stamp.now).await {
             Ok(Committed::Conflict(stored)) if ours(&stored) => Ok(Committed::Committed),
             Err(lost) if lost.is_outcome_unknown() => {
-                match (*self.store)
-                    .commit(&home.key, expected, entry, stamp.now)
-                    .await
-                {
+                match (*self.store).commit(&home.key, expected, entry, stamp.now).await {
                     Ok(Committed::Conflict(stored)) if ours(&stored) => Ok(Committed::Committed),
                     // Somebody committed since, on top of our commit or instead of it.
                     Ok(Committed::Conflict(_)) | Err(_) => Err(lost),
@@ -572,11 +574,7 @@ enum Replaced {
 
 /// The ID behind a tombstone, where the former one tells it.
 fn follow_id(former: Option<&SessionId>, tombstone: &Tombstone) -> Option<SessionId> {
-    tombstone
-        .grace
-        .as_ref()?
-        .sealed_id
-        .unseal(former?, tombstone.successor)
+    tombstone.grace.as_ref()?.sealed_id.unseal(former?, tombstone.successor)
 }
 
 fn touch_is_due(record: &Record, now: Timestamp) -> bool {
@@ -584,12 +582,10 @@ fn touch_is_due(record: &Record, now: Timestamp) -> bool {
     !stale.is_zero() && stale >= record.lifetime.touch_interval()
 }
 
-fn renewal_is_due(record: &Record, now: Timestamp) -> bool {
-    let age = now.since(record.issued_at);
-    record
-        .lifetime
-        .renew_after()
-        .is_some_and(|renew_after| age >= renew_after)
+fn renewal_is_due(home: &Home, now: Timestamp) -> bool {
+    let age = now.since(home.record.issued_at);
+    home.id.is_some()
+        && home.record.lifetime.renew_after().is_some_and(|renew_after| age >= renew_after)
 }
 
 /// How often one commit tries again after others were faster.

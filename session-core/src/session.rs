@@ -61,11 +61,7 @@ impl Session {
     }
 
     fn new(sessions: &Arc<Sessions>, home: Option<Home>, presented: Presented, tell: bool) -> Self {
-        let presented = if home.is_some() {
-            Presented::Dead
-        } else {
-            presented
-        };
+        let presented = if home.is_some() { Presented::Dead } else { presented };
         let state = State {
             home,
             draft: None,
@@ -106,9 +102,7 @@ impl Session {
     /// Returns [`SessionError::Decode`] if what is stored is not of the key's type and format.
     pub fn try_get<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Result<Option<T>, SessionError> {
         let value = self.value(key.name());
-        value
-            .map(|value| values::decode::<T, C>(key.name(), &value))
-            .transpose()
+        value.map(|value| values::decode::<T, C>(key.name(), &value)).transpose()
     }
 
     /// Tells whether there is a value of this name, of whatever type.
@@ -122,11 +116,7 @@ impl Session {
     pub fn names(&self) -> Vec<String> {
         let state = self.state();
         state.view().map_or_else(Vec::new, |record| {
-            record
-                .values
-                .iter()
-                .map(|(name, _)| name.to_owned())
-                .collect()
+            record.values.iter().map(|(name, _)| name.to_owned()).collect()
         })
     }
 
@@ -145,13 +135,7 @@ impl Session {
         if state.is_stored_as(name, &value) {
             return Ok(());
         }
-        self.record(
-            &mut state,
-            Change::Set {
-                name: name.into(),
-                value,
-            },
-        )
+        self.record(&mut state, Change::Set { name: name.into(), value })
     }
 
     /// Changes a value in place, starting from its default if there is none, and returns how it is now.
@@ -216,12 +200,7 @@ impl Session {
         if state.value(key.name()).is_none() {
             return Ok(());
         }
-        self.record(
-            &mut state,
-            Change::Remove {
-                name: key.name().into(),
-            },
-        )
+        self.record(&mut state, Change::Remove { name: key.name().into() })
     }
 
     /// Removes a value and returns what it was: for a message that is shown once.
@@ -297,10 +276,7 @@ impl Session {
     pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), SessionError> {
         let mut state = self.open_state()?;
         if state.log.is_empty()
-            && state
-                .home
-                .as_ref()
-                .is_some_and(|home| home.record.lifetime == lifetime)
+            && state.home.as_ref().is_some_and(|home| home.record.lifetime == lifetime)
         {
             return Ok(());
         }
@@ -322,7 +298,6 @@ impl Session {
         state.doomed.extend(home);
         state.endings += 1;
         state.forget_changes();
-        state.tell = false;
         Ok(())
     }
 
@@ -372,17 +347,12 @@ impl Session {
     /// How long the session lives.
     #[must_use]
     pub fn lifetime(&self) -> Lifetime {
-        self.state()
-            .view()
-            .map_or(self.sessions.lifetime, |record| record.lifetime)
+        self.state().view().map_or(self.sessions.lifetime, |record| record.lifetime)
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         // No code of the application runs under the lock, and no step of ours leaves it half done.
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn committing(&self) -> &async_lock::Mutex<()> {
@@ -395,11 +365,7 @@ impl Session {
 
     fn open_state(&self) -> Result<MutexGuard<'_, State>, SessionError> {
         let state = self.state();
-        if state.closed {
-            Err(SessionError::Closed)
-        } else {
-            Ok(state)
-        }
+        if state.closed { Err(SessionError::Closed) } else { Ok(state) }
     }
 
     /// Does a change to the draft and logs it, or neither.
@@ -450,9 +416,7 @@ impl fmt::Debug for Session {
 impl State {
     /// The session as this request sees it.
     pub(crate) fn view(&self) -> Option<&Record> {
-        self.draft
-            .as_deref()
-            .or_else(|| self.home.as_ref().map(|home| &*home.record))
+        self.draft.as_deref().or_else(|| self.home.as_ref().map(|home| &*home.record))
     }
 
     fn value(&self, name: &str) -> Option<&Bytes> {
@@ -462,9 +426,7 @@ impl State {
     /// Tells whether writing this value would change nothing: it is stored so, and no change of this
     /// request concerns it. The write then counts as done when the session was loaded.
     fn is_stored_as(&self, name: &str, value: &Bytes) -> bool {
-        self.home
-            .as_ref()
-            .is_some_and(|home| home.record.values.get(name) == Some(value))
+        self.home.as_ref().is_some_and(|home| home.record.values.get(name) == Some(value))
             && !self.log.iter().any(|change| change.concerns(name))
     }
 
@@ -476,22 +438,12 @@ impl State {
     /// What the client's cookie has to become.
     pub(crate) fn cookie(&self, now: Timestamp) -> CookieChange {
         match (&self.home, self.presented) {
-            (
-                Some(Home {
-                    id: Some(id),
-                    record,
-                    ..
-                }),
-                _,
-            ) if self.tell => {
+            (Some(Home { id: Some(id), record, .. }), _) if self.tell => {
                 let max_age = match record.lifetime.cookie() {
                     CookieLifetime::Browser => None,
                     CookieLifetime::Persistent => Some(record.absolute_deadline().since(now)),
                 };
-                CookieChange::Set {
-                    id: id.clone(),
-                    max_age,
-                }
+                CookieChange::Set { id: id.clone(), max_age }
             }
             (None, Presented::Dead) => CookieChange::Remove,
             _ => CookieChange::Keep,
