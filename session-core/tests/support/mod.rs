@@ -1,6 +1,14 @@
 //! What the integration tests share.
 
+#![allow(dead_code, unused_imports, reason = "no test file uses all of it")]
+
 #[path = "../../examples/map_store/store.rs"]
 mod map_store;
+mod probe;
+mod steps;
+mod world;
 
 pub(crate) use map_store::MapStore;
+pub(crate) use probe::{Fault, Probe, Verb};
+pub(crate) use steps::{Steps, interleavings, run};
+pub(crate) use world::{NOTE, VISITS, World, all_bytes_of, told};

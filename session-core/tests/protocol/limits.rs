@@ -1,0 +1,123 @@
+//! I9: bounded.
+
+use session_core::{Key, Limits, Raw, SessionError};
+
+use crate::support::{NOTE, VISITS, World};
+
+const RAW: Key<Vec<u8>, Raw> = Key::new("raw");
+
+fn limit_of(result: Result<(), SessionError>) -> String {
+    match result {
+        Err(error @ SessionError::TooLarge { .. }) => error.to_string(),
+        other => panic!("no limit: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_value_may_have_64_kib_and_no_more() {
+    let session = World::new().anonymous().await;
+    session.set(RAW, &vec![1; 64 * 1024]).unwrap();
+    let refused = limit_of(session.set(RAW, &vec![2; 64 * 1024 + 1]));
+    insta::assert_snapshot!(refused, @"the value exceeds the limit of 65536");
+    assert_eq!(session.get(RAW).unwrap()[0], 1, "nothing was changed");
+}
+
+#[tokio::test]
+async fn a_session_may_have_256_kib_and_no_more() {
+    let session = World::new().anonymous().await;
+    for name in ["1", "2", "3"] {
+        session.set(Key::<_, Raw>::new(name), &vec![0; 64 * 1024]).unwrap();
+    }
+    let rest = 64 * 1024 - 3 * 2 - 2;
+    let refused = limit_of(session.set(Key::<_, Raw>::new("4"), &vec![0; rest + 1]));
+    insta::assert_snapshot!(refused, @"the session exceeds the limit of 262144");
+    session.set(Key::<_, Raw>::new("4"), &vec![0; rest]).unwrap();
+    let _ = session.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_may_have_1024_values_and_no_more() {
+    let session = World::new().anonymous().await;
+    for number in 0..1_024 {
+        session.set(Key::<u64>::new(&number.to_string()), &number).unwrap();
+    }
+    let refused = limit_of(session.set(VISITS, &1));
+    insta::assert_snapshot!(refused, @"the number of values exceeds the limit of 1024");
+    session.remove(Key::<u64>::new("0")).unwrap();
+    session.set(VISITS, &1).unwrap();
+    let _ = session.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_name_may_have_128_bytes_and_no_more() {
+    let session = World::new().anonymous().await;
+    session.set(Key::<u64>::new(&"n".repeat(128)), &1).unwrap();
+    let long = "é".repeat(65);
+    let refused = limit_of(session.set(Key::<u64>::new(&long), &1));
+    insta::assert_snapshot!(refused, @"the name of a value exceeds the limit of 128");
+    let refused = limit_of(session.update(Key::<u64>::new(&long), |_| {}).map(drop));
+    insta::assert_snapshot!(refused, @"the name of a value exceeds the limit of 128");
+}
+
+#[tokio::test]
+async fn an_owner_may_have_256_bytes_and_no_more() {
+    let session = World::new().anonymous().await;
+    session.authenticate("o".repeat(256)).unwrap();
+    let refused = limit_of(session.authenticate("o".repeat(257)));
+    insta::assert_snapshot!(refused, @"the owner exceeds the limit of 256");
+    let _ = session.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_limit_of_zero_allows_nothing() {
+    let limits = [
+        Limits::default().with_values(0),
+        Limits::default().with_value_bytes(0),
+        Limits::default().with_session_bytes(0),
+    ];
+    for limits in limits {
+        let world = World::with(|sessions| sessions.with_limits(limits));
+        let session = world.anonymous().await;
+        limit_of(session.set(VISITS, &1));
+        limit_of(session.update(VISITS, |visits| *visits += 1).map(drop));
+        let _ = session.finish().await.unwrap();
+        assert_eq!(world.store.calls(), []);
+    }
+}
+
+#[tokio::test]
+async fn two_requests_do_not_exceed_together_what_neither_may_alone() {
+    let limits = Limits::default().with_values(2);
+    let world = World::with(|sessions| sessions.with_limits(limits));
+    let id = world.visitor().await;
+    let (left, right) = (world.open(&id).await, world.open(&id).await);
+    left.set(NOTE, &"one more".to_owned()).unwrap();
+    right.set(RAW, &vec![1]).unwrap();
+    let _ = left.finish().await.unwrap();
+    limit_of(right.finish().await.map(drop));
+    assert_eq!(world.open(&id).await.names(), ["note", "visits"]);
+}
+
+#[tokio::test]
+async fn a_lower_limit_does_not_lock_a_session_that_is_over_it() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    session.set(NOTE, &"second".to_owned()).unwrap();
+    let _ = session.finish().await.unwrap();
+    let limits = Limits::default().with_values(1);
+    let strict = World {
+        sessions: std::sync::Arc::new(
+            session_core::Sessions::new(std::sync::Arc::clone(&world.store))
+                .with_clock(std::sync::Arc::clone(&world.clock))
+                .with_limits(limits),
+        ),
+        ..world
+    };
+    let session = strict.open(&id).await;
+    assert_eq!(session.get(VISITS), Some(1));
+    session.remove(NOTE).unwrap();
+    session.set(VISITS, &2).unwrap();
+    let _ = session.finish().await.unwrap();
+    assert_eq!(strict.open(&id).await.get(VISITS), Some(2));
+}

@@ -1,0 +1,124 @@
+use std::{sync::Arc, time::Duration};
+
+use session_core::{
+    Clock as _, CookieChange, Entry, Key, Lifetime, ManualClock, Session, SessionError, SessionId,
+    Sessions, Timestamp,
+};
+
+use super::Probe;
+
+pub(crate) const VISITS: Key<u64> = Key::new("visits");
+pub(crate) const NOTE: Key<String> = Key::new("note");
+
+/// An application's sessions on a store that a test controls, and the browser's side of them.
+pub(crate) struct World {
+    pub(crate) store: Arc<Probe>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) sessions: Arc<Sessions>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(|sessions| sessions)
+    }
+
+    pub(crate) fn with_lifetime(lifetime: Lifetime) -> Self {
+        Self::with(|sessions| sessions.with_lifetime(lifetime))
+    }
+
+    pub(crate) fn with(configure: impl FnOnce(Sessions) -> Sessions) -> Self {
+        let store = Arc::new(Probe::default());
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+        let sessions = Sessions::new(Arc::clone(&store)).with_clock(Arc::clone(&clock));
+        Self { store, clock, sessions: Arc::new(configure(sessions)) }
+    }
+
+    /// A second process on the same store.
+    pub(crate) fn other_process(&self) -> Self {
+        let sessions = Sessions::new(Arc::clone(&self.store))
+            .with_clock(Arc::clone(&self.clock))
+            .with_lifetime(self.sessions.lifetime());
+        Self {
+            store: Arc::clone(&self.store),
+            clock: Arc::clone(&self.clock),
+            sessions: Arc::new(sessions),
+        }
+    }
+
+    /// A request without a cookie.
+    pub(crate) async fn anonymous(&self) -> Session {
+        self.sessions.open([]).await.expect("nothing is loaded")
+    }
+
+    /// A request with a cookie.
+    pub(crate) async fn open(&self, id: &SessionId) -> Session {
+        self.try_open(id).await.expect("the store answers")
+    }
+
+    pub(crate) async fn try_open(&self, id: &SessionId) -> Result<Session, SessionError> {
+        self.sessions.open([id.expose().as_bytes()]).await
+    }
+
+    /// Tells whether an ID opens a session.
+    pub(crate) async fn opens(&self, id: &SessionId) -> bool {
+        self.open(id).await.key().is_some()
+    }
+
+    /// A browser that was here before: its session has one visit. The calls so far are forgotten.
+    pub(crate) async fn visitor(&self) -> SessionId {
+        let session = self.anonymous().await;
+        session.set(VISITS, &1).expect("it fits");
+        let id = told(session.finish().await.expect("the store answers"));
+        self.store.calls();
+        id
+    }
+
+    /// A browser that is signed in.
+    pub(crate) async fn user(&self, owner: &str) -> SessionId {
+        let session = self.anonymous().await;
+        session.set(VISITS, &1).expect("it fits");
+        session.authenticate(owner).expect("it fits");
+        let id = told(session.finish().await.expect("the store answers"));
+        self.store.calls();
+        id
+    }
+
+    /// What the store holds for an ID.
+    pub(crate) async fn stored(&self, id: &SessionId) -> Option<Entry> {
+        self.store.peek(id.key(), self.clock.now()).await
+    }
+
+    /// How many live sessions the store holds, and how many tombstones.
+    pub(crate) async fn count(&self) -> (usize, usize) {
+        let all = self.store.peek_all(self.clock.now()).await;
+        let live = all.iter().filter(|(_, entry)| matches!(entry, Entry::Live(_))).count();
+        (live, all.len() - live)
+    }
+
+    /// The present instant.
+    pub(crate) fn sessions_now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn wait(&self, span: Duration) {
+        self.clock.advance(span);
+    }
+}
+
+/// The ID that a response tells the browser.
+pub(crate) fn told(change: CookieChange) -> SessionId {
+    match change {
+        CookieChange::Set { id, .. } => id,
+        other => panic!("the response tells no ID: {other:?}"),
+    }
+}
+
+/// All that is at rest, as a store that keeps bytes has it.
+pub(crate) async fn all_bytes_of(world: &World) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (key, entry) in world.store.peek_all(world.clock.now()).await {
+        bytes.extend_from_slice(key.as_bytes());
+        bytes.extend(entry.encode());
+    }
+    bytes
+}
