@@ -90,3 +90,170 @@ pub(crate) fn replay(
     }
     record.values.check(limits)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+    use crate::values;
+
+    /// A change as text, so that proptest can show it.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Set(&'static str, u8),
+        Remove(&'static str),
+        Increment(&'static str),
+        Clear,
+    }
+
+    impl Step {
+        fn change(&self) -> Box<Change> {
+            Box::new(match *self {
+                Self::Set(name, value) => {
+                    Change::Set { name: name.into(), value: encoded(u64::from(value)) }
+                }
+                Self::Remove(name) => Change::Remove { name: name.into() },
+                Self::Increment(name) => Change::Update {
+                    name: name.into(),
+                    apply: Box::new(|present| Ok(encoded(present.map_or(0, decoded) + 1))),
+                },
+                Self::Clear => Change::Clear,
+            })
+        }
+    }
+
+    fn encoded(number: u64) -> Bytes {
+        Bytes::copy_from_slice(&number.to_be_bytes())
+    }
+
+    fn decoded(value: &Bytes) -> u64 {
+        u64::from_be_bytes(value[..].try_into().unwrap())
+    }
+
+    fn number(record: &Record, name: &str) -> Option<u64> {
+        record.values.get(name).map(decoded)
+    }
+
+    fn empty() -> Record {
+        Record::new(Timestamp::from_millis(0), Lifetime::default())
+    }
+
+    fn play(steps: &[Step], record: &mut Record) {
+        let log: Vec<_> = steps.iter().map(Step::change).collect();
+        replay(&log, record, &Limits::default()).unwrap();
+    }
+
+    fn steps(names: &'static [&'static str]) -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            (select(names), any::<u8>()).prop_map(|(name, value)| Step::Set(name, value)),
+            select(names).prop_map(Step::Remove),
+            select(names).prop_map(Step::Increment),
+        ];
+        vec(step, 0..12)
+    }
+
+    proptest! {
+        /// I1: whichever commits first, both requests' values are what each of them saw.
+        #[test]
+        fn logs_on_different_names_commute(
+            start in steps(&["a", "b", "c", "d"]),
+            left in steps(&["a", "b"]),
+            right in steps(&["c", "d"]),
+        ) {
+            let mut base = empty();
+            play(&start, &mut base);
+            let (mut alone_left, mut alone_right) = (base.clone(), base.clone());
+            play(&left, &mut alone_left);
+            play(&right, &mut alone_right);
+            let (mut one, mut other) = (base.clone(), base);
+            play(&left, &mut one);
+            play(&right, &mut one);
+            play(&right, &mut other);
+            play(&left, &mut other);
+            prop_assert_eq!(&one, &other);
+            for name in ["a", "b"] {
+                prop_assert_eq!(number(&one, name), number(&alone_left, name));
+            }
+            for name in ["c", "d"] {
+                prop_assert_eq!(number(&one, name), number(&alone_right, name));
+            }
+        }
+
+        /// I1: N increments add N, in whatever order the requests commit and however many each did.
+        #[test]
+        fn increments_add_up(start in any::<u8>(), logs in vec(0..5u64, 0..20)) {
+            let mut record = empty();
+            play(&[Step::Set("n", start)], &mut record);
+            for &count in &logs {
+                let log: Vec<_> = (0..count).map(|_| Step::Increment("n")).collect();
+                play(&log, &mut record);
+            }
+            let expected = u64::from(start) + logs.iter().sum::<u64>();
+            prop_assert_eq!(number(&record, "n"), Some(expected));
+        }
+
+        /// A replay is the log, one change after the other, wherever it is cut.
+        #[test]
+        fn a_log_can_be_cut_anywhere(
+            log in steps(&["a", "b", "c"]),
+            at in any::<prop::sample::Index>(),
+            clear in any::<bool>(),
+        ) {
+            let mut log = log;
+            if clear {
+                log.insert(at.index(log.len() + 1), Step::Clear);
+            }
+            let at = at.index(log.len() + 1);
+            let (mut whole, mut parts) = (empty(), empty());
+            play(&log, &mut whole);
+            play(&log[..at], &mut parts);
+            play(&log[at..], &mut parts);
+            prop_assert_eq!(whole, parts);
+        }
+    }
+
+    #[test]
+    fn a_replay_minds_the_limits() {
+        let log = [Step::Set("a", 1), Step::Set("b", 1)].map(|step| step.change());
+        let limits = Limits::default().with_values(1);
+        assert!(matches!(
+            replay(&log, &mut empty(), &limits),
+            Err(SessionError::TooLarge { limit: 1, .. })
+        ));
+    }
+
+    #[test]
+    fn a_replay_stops_at_an_update_that_fails() {
+        let fail = Box::new(Change::Update {
+            name: "a".into(),
+            apply: Box::new(|_| Err(values::too_large("the value", 1))),
+        });
+        let mut record = empty();
+        assert!(replay(&[fail], &mut record, &Limits::default()).is_err());
+        assert!(record.values.is_empty());
+    }
+
+    #[test]
+    fn a_login_never_moves_the_last_request_back() {
+        let mut record = empty().seen(Timestamp::from_millis(100));
+        let at = Timestamp::from_millis(50);
+        Change::Authenticate { owner: "ada".into(), at }.apply(&mut record).unwrap();
+        assert_eq!(record.last_seen_at.as_millis(), 100);
+        assert_eq!((record.created_at, record.issued_at), (at, at));
+    }
+
+    /// I10: neither values nor owners.
+    #[test]
+    fn debug_shows_names_only() {
+        let changes = [
+            Step::Set("a", 7).change(),
+            Step::Increment("b").change(),
+            Box::new(Change::Authenticate { owner: "ada".into(), at: Timestamp::default() }),
+        ];
+        insta::assert_snapshot!(
+            format!("{changes:?}"),
+            @r#"[Set("a"), Update("b"), Authenticate]"#
+        );
+    }
+}

@@ -158,3 +158,102 @@ impl Codec<Vec<u8>> for Raw {
         Ok(bytes.to_vec())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq, Serialize)]
+    struct Before {
+        name: String,
+        count: u32,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq, Serialize)]
+    struct After {
+        #[serde(default)]
+        added: Option<u8>,
+        count: u64,
+        name: String,
+    }
+
+    fn encoded<C: Codec<T>, T>(value: &T) -> Vec<u8> {
+        let mut out = Vec::new();
+        C::encode(value, &mut out).unwrap();
+        out
+    }
+
+    fn before() -> Before {
+        Before { name: "Ada".to_owned(), count: 7 }
+    }
+
+    fn after(added: Option<u8>) -> After {
+        After { added, count: 7, name: "Ada".to_owned() }
+    }
+
+    /// A deployment, and its being taken back (I11).
+    fn fields_come_and_go<C: Codec<Before> + Codec<After>>() {
+        let old = encoded::<C, Before>(&before());
+        assert_eq!(<C as Codec<After>>::decode(&old).unwrap(), after(None));
+        let new = encoded::<C, After>(&after(Some(1)));
+        assert_eq!(<C as Codec<Before>>::decode(&new).unwrap(), before());
+    }
+
+    #[test]
+    fn a_structure_may_gain_move_and_widen_fields_in_message_pack() {
+        fields_come_and_go::<MessagePack>();
+    }
+
+    #[cfg(feature = "json")]
+    #[test]
+    fn a_structure_may_gain_move_and_widen_fields_in_json() {
+        fields_come_and_go::<Json>();
+    }
+
+    #[test]
+    fn bytes_left_over_are_refused() {
+        let mut bytes = encoded::<MessagePack, _>(&7_u8);
+        bytes.push(0);
+        assert!(<MessagePack as Codec<u8>>::decode(&bytes).is_err());
+        #[cfg(feature = "json")]
+        assert!(<Json as Codec<u8>>::decode(b"7 7").is_err());
+    }
+
+    #[cfg(feature = "json")]
+    #[test]
+    fn json_is_readable() {
+        let text = String::from_utf8(encoded::<Json, _>(&before())).unwrap();
+        insta::assert_snapshot!(text, @r#"{"name":"Ada","count":7}"#);
+    }
+
+    #[test]
+    fn formats_have_names_and_applications_have_their_own() {
+        let formats =
+            [Format::MESSAGE_PACK, Format::JSON, Format::RAW, Format::application(0), Format(99)];
+        insta::assert_snapshot!(
+            formats.map(|format| format.to_string()).join(", "),
+            @"MessagePack, JSON, raw bytes, application format 0, unknown format 99"
+        );
+        assert_eq!(Format::application(127).byte(), 255);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = <MessagePack as Codec<Vec<String>>>::decode(&bytes);
+            let _ = <MessagePack as Codec<After>>::decode(&bytes);
+            prop_assert_eq!(<Raw as Codec<Vec<u8>>>::decode(&bytes).unwrap(), bytes);
+        }
+
+        #[test]
+        fn what_is_written_is_read_back(name: String, count: u32, raw: Vec<u8>) {
+            let value = Before { name, count };
+            let bytes = encoded::<MessagePack, _>(&value);
+            prop_assert_eq!(<MessagePack as Codec<Before>>::decode(&bytes).unwrap(), value);
+            prop_assert_eq!(encoded::<Raw, _>(&raw), raw);
+        }
+    }
+}

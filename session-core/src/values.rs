@@ -21,9 +21,7 @@ impl Values {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Bytes)> {
-        self.entries
-            .iter()
-            .map(|(name, value)| (as_text(name), value))
+        self.entries.iter().map(|(name, value)| (as_text(name), value))
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Bytes> {
@@ -34,8 +32,7 @@ impl Values {
         match self.find(name) {
             Ok(at) => self.entries[at].1 = value,
             Err(at) => {
-                self.entries
-                    .insert(at, (Bytes::copy_from_slice(name.as_bytes()), value));
+                self.entries.insert(at, (Bytes::copy_from_slice(name.as_bytes()), value));
             }
         }
     }
@@ -52,10 +49,7 @@ impl Values {
 
     /// The bytes of all names and values.
     pub(crate) fn size(&self) -> usize {
-        self.entries
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum()
+        self.entries.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 
     pub(crate) fn check(&self, limits: &Limits) -> Result<(), SessionError> {
@@ -71,11 +65,7 @@ impl Values {
     ) -> Result<(), SessionError> {
         match self.get(name) {
             Some(old) => check(self.len(), self.size() - old.len() + value.len(), limits),
-            None => check(
-                self.len() + 1,
-                self.size() + name.len() + value.len(),
-                limits,
-            ),
+            None => check(self.len() + 1, self.size() + name.len() + value.len(), limits),
         }
     }
 
@@ -93,8 +83,7 @@ impl Values {
     }
 
     fn find(&self, name: &str) -> Result<usize, usize> {
-        self.entries
-            .binary_search_by(|(other, _)| (**other).cmp(name.as_bytes()))
+        self.entries.binary_search_by(|(other, _)| (**other).cmp(name.as_bytes()))
     }
 }
 
@@ -108,10 +97,8 @@ pub(crate) fn encode<T, C: Codec<T>>(
         return Err(too_large("the name of a value", Limits::NAME_BYTES));
     }
     let mut out = vec![C::FORMAT.byte()];
-    C::encode(value, &mut out).map_err(|source| SessionError::Encode {
-        name: name.to_owned(),
-        source,
-    })?;
+    C::encode(value, &mut out)
+        .map_err(|source| SessionError::Encode { name: name.to_owned(), source })?;
     if out.len() - 1 > limits.value_bytes {
         return Err(too_large("the value", limits.value_bytes));
     }
@@ -125,10 +112,7 @@ pub(crate) fn decode<T, C: Codec<T>>(name: &str, value: &[u8]) -> Result<T, Sess
         Some((&format, _)) => Err(wrong_format(Format::from_byte(format), C::FORMAT)),
         None => Err("the value has no format".into()),
     };
-    decoded.map_err(|source| SessionError::Decode {
-        name: name.to_owned(),
-        source,
-    })
+    decoded.map_err(|source| SessionError::Decode { name: name.to_owned(), source })
 }
 
 fn check(values: usize, bytes: usize, limits: &Limits) -> Result<(), SessionError> {
@@ -151,4 +135,80 @@ fn wrong_format(stored: Format, wanted: Format) -> BoxError {
 
 fn as_text(name: &[u8]) -> &str {
     std::str::from_utf8(name).expect("names are made from text, and checked when they are read")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::{collection::vec, option, prelude::*};
+
+    use super::*;
+    use crate::{MessagePack, Raw};
+
+    proptest! {
+        #[test]
+        fn values_are_a_map(steps in vec(("[a-e]{0,2}", option::of(vec(any::<u8>(), 0..4))), 0..60)) {
+            let (mut values, mut model) = (Values::default(), BTreeMap::new());
+            for (name, value) in steps {
+                match value {
+                    Some(value) => {
+                        values.set(&name, value.clone().into());
+                        model.insert(name, value);
+                    }
+                    None => {
+                        values.remove(&name);
+                        model.remove(&name);
+                    }
+                }
+            }
+            let stored: Vec<_> =
+                values.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
+            prop_assert_eq!(values.size(), stored.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>());
+            prop_assert_eq!(stored, model.into_iter().collect::<Vec<_>>());
+        }
+
+        /// What is told before a value is set is what is true after.
+        #[test]
+        fn limits_are_checked_ahead(
+            names in vec("[a-c]{1,2}", 0..8),
+            len in 0..20usize,
+            limits in (0..6usize, 0..40usize),
+        ) {
+            let limits = Limits::default().with_values(limits.0).with_session_bytes(limits.1);
+            let mut values = Values::default();
+            for name in names {
+                let value = Bytes::from(vec![0; len]);
+                let ahead = values.check_set(&name, &value, &limits).is_ok();
+                values.set(&name, value);
+                prop_assert_eq!(ahead, values.check(&limits).is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_of_another_format_is_refused_by_name() {
+        let limits = Limits::default();
+        let value = encode::<u32, MessagePack>("n", &7, &limits).unwrap();
+        let error = decode::<Vec<u8>, Raw>("n", &value).unwrap_err();
+        insta::assert_snapshot!(error, @r#"the value "n" cannot be decoded"#);
+        let SessionError::Decode { source, .. } = error else { panic!("another error") };
+        insta::assert_snapshot!(source, @"it is stored as MessagePack, not as raw bytes");
+    }
+
+    #[test]
+    fn a_value_without_a_format_is_refused() {
+        assert!(matches!(decode::<u32, MessagePack>("n", b""), Err(SessionError::Decode { .. })));
+        assert!(matches!(
+            decode::<u32, MessagePack>("n", b"\x7fx"),
+            Err(SessionError::Decode { .. })
+        ));
+    }
+
+    #[test]
+    fn the_format_does_not_count_towards_the_limit_of_a_value() {
+        let limits = Limits::default().with_value_bytes(3);
+        assert!(encode::<_, Raw>("n", &vec![0; 3], &limits).is_ok());
+        assert!(encode::<_, Raw>("n", &vec![0; 4], &limits).is_err());
+    }
 }
