@@ -87,6 +87,9 @@ async fn no_id_is_stored() {
 #[tokio::test]
 async fn events_hold_no_id() {
     let events = Events::default();
+    // With one dispatcher only, an event that another thread meets first is asked for there, where
+    // nobody listens, and stays off.
+    let _second = tracing::Dispatch::new(Events::default());
     let guard = tracing::subscriber::set_default(events.clone());
     let world = World::new();
     let id = world.visitor().await;
