@@ -18,11 +18,7 @@ impl Timestamp {
     /// Makes an instant; one past [`Timestamp::MAX`] is cut to it.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
-        if millis < Self::MAX.0 {
-            Self(millis)
-        } else {
-            Self::MAX
-        }
+        if millis < Self::MAX.0 { Self(millis) } else { Self::MAX }
     }
 
     /// The milliseconds since the Unix epoch.
@@ -129,9 +125,6 @@ mod tests {
     fn sums_saturate() {
         assert_eq!(Timestamp::MAX + Duration::MAX, Timestamp::MAX);
         assert_eq!(Timestamp::from_millis(u64::MAX), Timestamp::MAX);
-        assert_eq!(
-            Timestamp::from_millis(1).since(Timestamp::MAX),
-            Duration::ZERO
-        );
+        assert_eq!(Timestamp::from_millis(1).since(Timestamp::MAX), Duration::ZERO);
     }
 }

@@ -65,9 +65,7 @@ impl StoreError {
 
     /// The cause in words, for an event.
     pub(crate) fn source_text(&self) -> String {
-        self.source
-            .as_ref()
-            .map_or_else(|| self.to_string(), ToString::to_string)
+        self.source.as_ref().map_or_else(|| self.to_string(), ToString::to_string)
     }
 }
 

@@ -185,9 +185,7 @@ mod tests {
         let mut ones = [0u32; 256];
         for _ in 0..2_000 {
             let mut bits = [0; 32];
-            URL_SAFE_NO_PAD
-                .decode_slice(OsRandom.generate().as_bytes(), &mut bits)
-                .unwrap();
+            URL_SAFE_NO_PAD.decode_slice(OsRandom.generate().as_bytes(), &mut bits).unwrap();
             for (i, count) in ones.iter_mut().enumerate() {
                 *count += u32::from(bits[i / 8] >> (i % 8) & 1);
             }

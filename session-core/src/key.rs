@@ -34,10 +34,7 @@ impl<'n, T, C> Key<'n, T, C> {
     /// Names a value. The name counts towards the size of the session: keep it short.
     #[must_use]
     pub const fn new(name: &'n str) -> Self {
-        Self {
-            name,
-            types: PhantomData,
-        }
+        Self { name, types: PhantomData }
     }
 
     /// The name of the value.

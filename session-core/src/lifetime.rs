@@ -172,9 +172,7 @@ fn checked_millis(what: &str, span: Duration) -> Result<u64, ConfigError> {
         return Err(ConfigError::new(format!("the {what} is zero")));
     }
     if span > Lifetime::MAX {
-        return Err(ConfigError::new(format!(
-            "the {what} of {span:?} is longer than 400 days"
-        )));
+        return Err(ConfigError::new(format!("the {what} of {span:?} is longer than 400 days")));
     }
     Ok(millis_rounded_up(span))
 }

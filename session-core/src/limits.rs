@@ -48,10 +48,6 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            values: 1_024,
-            value_bytes: 64 * 1024,
-            session_bytes: 256 * 1024,
-        }
+        Self { values: 1_024, value_bytes: 64 * 1024, session_bytes: 256 * 1024 }
     }
 }

@@ -53,10 +53,7 @@ impl Entry {
                 size_of::<Record>()
                     + record.values.size()
                     + record.values.len() * VALUE_OVERHEAD
-                    + record
-                        .owner
-                        .as_ref()
-                        .map_or(0, |owner| owner.as_bytes().len())
+                    + record.owner.as_ref().map_or(0, |owner| owner.as_bytes().len())
             }
             Self::Moved(_) => size_of::<Tombstone>(),
         }
@@ -148,10 +145,7 @@ impl Record {
     /// are. Never moves the note of the last request back.
     #[must_use]
     pub fn seen(&self, seen_at: Timestamp) -> Self {
-        Self {
-            last_seen_at: self.last_seen_at.max(seen_at),
-            ..self.clone()
-        }
+        Self { last_seen_at: self.last_seen_at.max(seen_at), ..self.clone() }
     }
 }
 

@@ -17,13 +17,7 @@ pub(crate) struct SealedId(Bytes);
 impl SealedId {
     pub(crate) fn seal(new: &SessionId, former: &SessionId) -> Self {
         let mask = mask(former, new.key().as_bytes());
-        Self(
-            new.as_bytes()
-                .iter()
-                .zip(mask)
-                .map(|(byte, mask)| byte ^ mask)
-                .collect(),
-        )
+        Self(new.as_bytes().iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect())
     }
 
     pub(crate) fn unseal(
@@ -32,12 +26,7 @@ impl SealedId {
         successor: crate::SessionKey,
     ) -> Option<SessionId> {
         let mask = mask(former, successor.as_bytes());
-        let text: Vec<u8> = self
-            .0
-            .iter()
-            .zip(mask)
-            .map(|(byte, mask)| byte ^ mask)
-            .collect();
+        let text: Vec<u8> = self.0.iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect();
         SessionId::parse(&text).filter(|id| id.key() == successor)
     }
 
@@ -81,12 +70,7 @@ mod tests {
             assert!(sealed.unseal(&former, OsRandom.generate().key()).is_none());
             let cut = SealedId::from_stored(sealed.0.slice(1..));
             assert!(cut.unseal(&former, new.key()).is_none());
-            assert!(
-                !sealed
-                    .0
-                    .windows(4)
-                    .any(|part| new.expose().as_bytes().starts_with(part))
-            );
+            assert!(!sealed.0.windows(4).any(|part| new.expose().as_bytes().starts_with(part)));
         }
     }
 }

@@ -185,9 +185,7 @@ impl Sessions {
     /// Requests try without it first; only one that lost queues here, so that of many losers one at a
     /// time tries again instead of all.
     pub(crate) async fn turn(&self, key: &SessionKey) -> async_lock::MutexGuard<'_, ()> {
-        self.turns[usize::from(key.as_bytes()[0]) % TURNS]
-            .lock()
-            .await
+        self.turns[usize::from(key.as_bytes()[0]) % TURNS].lock().await
     }
 
     /// Loads what is under a key; an unreadable record counts as nothing.
@@ -226,11 +224,7 @@ impl Sessions {
             let key = id.key();
             match self.load(&key).await? {
                 Some(Entry::Live(record)) => {
-                    let home = Home {
-                        key,
-                        id: Some(id),
-                        record,
-                    };
+                    let home = Home { key, id: Some(id), record };
                     return Ok(Found::Session { home, by_former_id });
                 }
                 Some(Entry::Moved(tombstone)) => match self.follow_open(&tombstone, &id) {
@@ -248,10 +242,9 @@ impl Sessions {
     fn follow_open(&self, tombstone: &Tombstone, former: &SessionId) -> Result<SessionId, Found> {
         let now = self.now();
         match &tombstone.grace {
-            Some(grace) if now < grace.until => grace
-                .sealed_id
-                .unseal(former, tombstone.successor)
-                .ok_or(Found::Nothing),
+            Some(grace) if now < grace.until => {
+                grace.sealed_id.unseal(former, tombstone.successor).ok_or(Found::Nothing)
+            }
             // The browser is just being told another ID: a request that it sent before must not take
             // that away again.
             _ if now + Self::ROTATION_WINDOW < tombstone.expires_at + SUPERSEDED => {
@@ -318,18 +311,12 @@ struct Nonces {
 impl Nonces {
     fn new() -> Self {
         let start = getrandom::u64().expect("the operating system gives random bytes");
-        Self {
-            start,
-            count: AtomicU64::new(0),
-        }
+        Self { start, count: AtomicU64::new(0) }
     }
 
     /// One step of SplitMix64: no two of 2^64 marks of one process are the same.
     fn next(&self) -> Nonce {
-        let step = self
-            .count
-            .fetch_add(1, Ordering::Relaxed)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let step = self.count.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut mark = self.start.wrapping_add(step);
         mark = (mark ^ (mark >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mark = (mark ^ (mark >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
