@@ -1,5 +1,7 @@
 //! What the store does with its memory.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 use std::{sync::Arc, time::Duration};
 
 use session_core::{Key, Lifetime, ManualClock, SessionId, Sessions, SystemClock, Timestamp};
