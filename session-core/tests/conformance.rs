@@ -387,6 +387,7 @@ fn session_at(now: Timestamp) -> Entry {
 
 /// Each fault, and the cases that must find it.
 const FAULTS: &[(Fault, &[&str])] = &[
+    (Fault::CreateDoesNothing, &["create_stores_a_session"]),
     (Fault::CreateOverwrites, &["create_refuses_a_key_in_use", "of_n_creates_exactly_one_wins"]),
     (Fault::CreateOverwritesTombstones, &["create_refuses_the_key_of_a_tombstone"]),
     (Fault::CreateSeesExpired, &["expired_is_missing_for_create"]),
