@@ -52,11 +52,12 @@ fn compare(options: &Options) -> Result<(), BoxError> {
         .build()?;
     runtime.block_on(async {
         let redis = RedisServer::find().await?;
+        let environment = environment::describe(redis.url()).await?;
         let mut comparison = Comparison::start(options, redis.url()).await?;
         comparison.run_rounds().await?;
         comparison.count_commands().await?;
         comparison.look_for_lost_writes().await?;
-        println!("{}", environment::describe(redis.url()).await?);
+        println!("{environment}");
         println!("{}", comparison.table());
         println!("{}", comparison.lost_writes());
         Ok(())
