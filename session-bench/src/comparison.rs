@@ -76,7 +76,9 @@ impl<'o> Comparison<'o> {
     pub(crate) async fn run_rounds(&mut self) -> Result<(), BoxError> {
         let mut progress = Progress::new(self.options.rounds * self.cases.len());
         for round in 0..self.options.rounds {
+            // Neighbours stay neighbours, and none is always the first.
             let mut order: Vec<usize> = (0..self.cases.len()).collect();
+            order.rotate_left(round % self.cases.len());
             if round % 2 == 1 {
                 order.reverse();
             }
