@@ -212,8 +212,11 @@ pub enum SameSite {
 }
 
 fn header_value(cookie: &Cookie<'_>) -> HeaderValue {
-    HeaderValue::try_from(cookie.to_string())
-        .expect("name, value and attributes hold only visible characters")
+    let mut value = HeaderValue::try_from(cookie.to_string())
+        .expect("name, value and attributes hold only visible characters");
+    // A layer that logs headers then does not show the ID.
+    value.set_sensitive(true);
+    value
 }
 
 /// RFC 9110, 5.6.2.

@@ -129,7 +129,12 @@ fn mark_failure<B>(error: &session_core::SessionError, response: &mut http::Resp
     if status == StatusCode::CONFLICT {
         tracing::debug!(target: "session", %error, "request not committed");
     } else {
-        let source = std::error::Error::source(error).map(ToString::to_string);
+        // A codec's own text may quote the value.
+        let source = match error {
+            session_core::SessionError::Store(error) => std::error::Error::source(error),
+            _ => None,
+        };
+        let source = source.map(ToString::to_string);
         tracing::error!(target: "session", %error, source, "request failed for its session");
     }
 }

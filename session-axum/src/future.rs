@@ -71,7 +71,10 @@ where
             // The handler said success of what is not stored: its response must not go out (I6).
             Err(error) => {
                 response = failure_of_commit(&error);
-                headers::vary_by_cookie(response.headers_mut());
+                // What an earlier commit of the handler stored, the client still has to be told.
+                let change = this.slot.opened().map(session_core::Session::untold_cookie);
+                let change = change.unwrap_or(CookieChange::Keep);
+                headers::write(response.headers_mut(), &this.slot.settings.cookie, &change);
             }
         }
         Poll::Ready(Ok(response))

@@ -119,10 +119,15 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for MessagePack {
 
     fn decode(bytes: &[u8]) -> Result<T, BoxError> {
         let mut rest = bytes;
-        let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest))?;
+        let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
+        deserializer.set_max_depth(MAX_DEPTH);
+        let value = T::deserialize(&mut deserializer)?;
         if rest.is_empty() { Ok(value) } else { Err("bytes are left over".into()) }
     }
 }
+
+/// How deep a MessagePack value may nest: as deep as `serde_json` lets a JSON value.
+const MAX_DEPTH: usize = 128;
 
 /// Encodes by serde as JSON, for values that people read in the store. Needs the feature `json`.
 #[cfg(feature = "json")]

@@ -1,6 +1,6 @@
 //! The protocol's second half: how what a request recorded becomes what is stored.
 
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use crate::{
     Committed, CookieChange, Created, Entry, Record, Session, SessionError, SessionId, SessionKey,
@@ -25,7 +25,7 @@ impl Session {
     ///   recorded, and the next commit tries again. Where it did not say, the commit was repeated once;
     ///   if that did not tell either, further commits fail with [`SessionError::Unconfirmed`].
     /// - [`SessionError::Ended`] if the session was ended meanwhile (I2).
-    /// - [`SessionError::Contended`] if other requests were faster each of 128 times.
+    /// - [`SessionError::Contended`] if other requests were faster each of 128 times, or for 5 seconds.
     /// - Those of an [`update`](Self::update) that was replayed.
     ///
     /// # Cancel safety
@@ -45,8 +45,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of [`commit`](Self::commit). The response must then report failure, and leave the cookie
-    /// alone (I6, I7).
+    /// Those of [`commit`](Self::commit). The response must then report failure (I6), and do nothing to
+    /// the cookie but what [`untold_cookie`](Self::untold_cookie) says (I7).
     pub async fn finish(&self) -> Result<CookieChange, SessionError> {
         self.state().closed = true;
         let _committing = self.committing().lock().await;
@@ -59,13 +59,19 @@ impl Session {
         Ok(self.state().cookie(self.sessions.now()))
     }
 
+    /// What the client has to be told although [`finish`](Self::finish) failed: the ID that an earlier
+    /// [`commit`](Self::commit) of the request gave the session. Never a removal.
+    pub fn untold_cookie(&self) -> CookieChange {
+        self.state().untold(self.sessions.now())
+    }
+
     /// Does what [`finish`](Self::finish) does if that needs no I/O, the usual case of a request that
     /// only read.
     #[must_use]
     pub fn finish_without_io(&self) -> Option<CookieChange> {
         let now = self.sessions.now();
         let mut state = self.state();
-        let idle = state.log.is_empty()
+        let idle = !state.dirty
             && state.doomed.is_empty()
             && !state.unconfirmed
             && !state
@@ -87,49 +93,68 @@ impl Session {
                     return Err(SessionError::Unconfirmed);
                 }
                 match state.doomed.first() {
-                    Some(home) => home.key,
+                    Some(key) => *key,
                     None => return Ok(()),
                 }
             };
             self.attempt(|| self.sessions.end(key)).await?;
-            self.state().doomed.retain(|home| home.key != key);
+            let mut state = self.state();
+            state.doomed.retain(|doomed| *doomed != key);
+            state.unreadable.retain(|unreadable| *unreadable != key);
+            state.left.take_if(|home| home.key == key);
+            drop(state);
             tracing::debug!(target: "session", %key, "session destroyed");
         }
     }
 
     /// Stores what the log says.
     async fn write(&self) -> Result<(), SessionError> {
-        let (work, endings) = {
-            let state = self.state();
-            let Some(work) = state.work(&self.sessions)? else {
-                return Ok(());
-            };
-            (work, state.endings)
-        };
+        self.redraft()?;
+        let Some(work) = self.state().work(&self.sessions)? else { return Ok(()) };
         let written = work.log.clone();
         let told_before = work.home.as_ref().map(|home| (home.key, home.record.lifetime));
         let home = self.attempt(|| self.sessions.store_changes(work)).await?;
 
-        // A clone of the session may have recorded, given up or ended things meanwhile.
         let mut state = self.state();
-        if state.endings != endings {
-            state.doomed.push(home);
+        // A clone of the session may have recorded, given up or ended things meanwhile.
+        if state.endings != state.endings_at_commit {
+            state.doomed.push(home.key);
             return Ok(());
         }
-        if let (Some(first), Some(logged)) = (written.first(), state.log.first())
-            && Arc::ptr_eq(first, logged)
-        {
-            state.log.drain(..written.len());
-        }
+        state.log.retain(|change| !written.iter().any(|done| Arc::ptr_eq(done, change)));
+        state.dirty = !state.log.is_empty();
         state.draft = None;
-        if !state.log.is_empty() {
-            let mut draft = Record::clone(&home.record);
-            replay(&state.log, &mut draft, &self.sessions.limits)?;
-            state.draft = Some(Arc::new(draft));
-        }
         state.tell |= told_before != Some((home.key, home.record.lifetime));
         state.home = Some(home);
+        drop(state);
+        // What cannot be done to the session as it is now fails the next commit, not this one.
+        let _ = self.redraft();
         Ok(())
+    }
+
+    /// Does the log to the session anew where a commit took the draft away. The application's code runs
+    /// without the lock.
+    fn redraft(&self) -> Result<(), SessionError> {
+        loop {
+            let (home, log) = {
+                let state = self.state();
+                match &state.home {
+                    Some(home) if state.draft.is_none() && state.dirty => {
+                        (Arc::clone(&home.record), state.log.clone())
+                    }
+                    _ => return Ok(()),
+                }
+            };
+            let mut draft = Record::clone(&home);
+            replay(&log, &mut draft, &self.sessions.limits)?;
+            let mut state = self.state();
+            let unchanged = state.log.len() == log.len()
+                && state.log.iter().zip(&log).all(|(now, then)| Arc::ptr_eq(now, then));
+            if unchanged {
+                state.draft = Some(Arc::new(draft));
+                return Ok(());
+            }
+        }
     }
 
     /// Runs a step that changes the store, and remembers if its outcome stays unknown: because the
@@ -160,32 +185,35 @@ impl Session {
                     state.tell |= home.key != key;
                     state.home = Some(home);
                 }
-                Err(error) => tracing::debug!(
+                Err(error) => tracing::warn!(
                     target: "session", %key, %error, "session not renewed this time"
                 ),
             }
         } else if touch_is_due(&home.record, now)
             && let Err(error) = (*self.sessions.store).touch(&key, now).await
         {
-            tracing::debug!(target: "session", %key, %error, "session not touched this time");
+            // If this goes on, as it does on a server that is full, busy sessions end too early.
+            tracing::warn!(target: "session", %key, %error, "session not touched this time");
         }
     }
 }
 
 impl State {
     /// What a commit has to do, if anything.
-    fn work(&self, sessions: &Sessions) -> Result<Option<Work>, SessionError> {
-        let Some(draft) = self.draft.as_ref().filter(|_| !self.log.is_empty()) else {
-            return Ok(None);
-        };
+    fn work(&mut self, sessions: &Sessions) -> Result<Option<Work>, SessionError> {
+        self.endings_at_commit = self.endings;
+        let Some(draft) = self.draft.as_ref().filter(|_| self.dirty) else { return Ok(None) };
         let rotation = Rotation::of(&self.log);
-        if self.home.is_none()
-            && self.presented == Presented::Superseded
-            && rotation != Some(Rotation::Login)
-        {
-            // The browser sent this before it learned its new ID. A session of its own would replace
-            // the one that somebody just signed in to.
-            return Err(SessionError::Ended);
+        if self.home.is_none() {
+            if draft.values.is_empty() && draft.owner.is_none() {
+                // Nothing was written, nothing is stored: a lifetime alone is no session.
+                return Ok(None);
+            }
+            if self.presented == Presented::Superseded && rotation != Some(Rotation::Login) {
+                // The browser sent this before it learned its new ID. A session of its own would
+                // replace the one that somebody just signed in to.
+                return Err(SessionError::Ended);
+            }
         }
         Ok(Some(Work {
             home: self.home.clone(),
@@ -262,23 +290,25 @@ impl Rotation {
 
 impl Sessions {
     async fn store_changes(&self, work: Work) -> Result<Home, SessionError> {
-        match (work.home, work.rotation) {
-            (None, _) => {
-                let record = work.stamp.onto(None, work.draft);
-                let home = self.create(&record, work.stamp).await?;
-                tracing::debug!(target: "session", key = %home.key, "session created");
-                Ok(home)
-            }
-            // Who does not know the ID of a session that somebody else signed in to may finish what
-            // was begun before the login, but is never given an ID for it.
-            (Some(home), Some(Rotation::Renewal)) if home.id.is_none() => {
-                self.update(home, work.draft, &work.log, work.stamp).await
-            }
-            (Some(home), None) => self.update(home, work.draft, &work.log, work.stamp).await,
-            (Some(home), Some(rotation)) => {
-                self.rotate(home, work.draft, &work.log, rotation, work.stamp).await
-            }
+        let Work { home, draft, log, rotation, stamp } = work;
+        let Some(origin) = home else {
+            let record = stamp.onto(None, draft);
+            let home = self.create(&record, stamp).await?;
+            tracing::debug!(target: "session", key = %home.key, "session created");
+            return Ok(home);
+        };
+        let home = match rotation {
+            None => self.update(origin.clone(), draft, &log, stamp).await?,
+            Some(rotation) => self.rotate(origin.clone(), draft, &log, rotation, stamp).await?,
+        };
+        if home.id.is_none() {
+            // Another request signed in meanwhile. What this one began before that is merged, but what
+            // the session holds now is not for it to see, nor is the ID: it goes on as if the session
+            // were what it loaded, with its own changes (I4).
+            let record = self.replayed(&origin, &log, stamp)?;
+            return Ok(Home { record, ..origin });
         }
+        Ok(home)
     }
 
     /// Stores a session under a fresh ID.
@@ -331,6 +361,7 @@ impl Sessions {
         let mut record = stamp.onto(Some(&home.record), draft);
         let mut turn = None;
         for _ in 0..MAX_CONFLICTS {
+            self.check_patience(stamp)?;
             match self.commit_at(&home, Entry::Live(Arc::clone(&record)), stamp).await? {
                 Committed::Committed => return Ok(Home { record, ..home }),
                 Committed::Gone => return Err(SessionError::Ended),
@@ -406,6 +437,10 @@ impl Sessions {
     ) -> Result<Replaced, SessionError> {
         let mut turn = None;
         for _ in 0..MAX_CONFLICTS {
+            if let Err(error) = self.check_patience(stamp) {
+                self.abandon(&new).await;
+                return Err(error);
+            }
             let tombstone = self.tombstone(home, &new, rotation, stamp);
             match self.commit_at(home, Entry::Moved(Arc::new(tombstone)), stamp).await {
                 Ok(Committed::Committed) => return Ok(Replaced::Done(new)),
@@ -459,6 +494,14 @@ impl Sessions {
             // Nobody knows the new ID yet: it can only have been evicted or have expired.
             Committed::Conflict(_) | Committed::Gone => Err(SessionError::Ended),
         }
+    }
+
+    /// A commit that waits for others does not wait for ever (I9).
+    fn check_patience(&self, stamp: Stamp) -> Result<(), SessionError> {
+        if self.now().since(stamp.now) > PATIENCE {
+            return Err(SessionError::Contended);
+        }
+        Ok(())
     }
 
     fn tombstone(&self, home: &Home, new: &Home, rotation: Rotation, stamp: Stamp) -> Tombstone {
@@ -553,11 +596,8 @@ impl Sessions {
     async fn delete_at(&self, key: &SessionKey) -> Result<Option<Entry>, StoreError> {
         match (*self.store).delete(key, self.now()).await {
             Err(lost) if lost.is_outcome_unknown() => {
-                match (*self.store).delete(key, self.now()).await {
-                    Ok(Some(entry)) => Ok(Some(entry)),
-                    // Gone, but what the lost answer told may have been where the session moved to.
-                    Ok(None) | Err(_) => Err(lost),
-                }
+                // What is gone now was a session: a tombstone is left in place, and tells again.
+                (*self.store).delete(key, self.now()).await.map_err(|_| lost)
             }
             answer => answer,
         }
@@ -587,6 +627,9 @@ fn renewal_is_due(home: &Home, now: Timestamp) -> bool {
     home.id.is_some()
         && home.record.lifetime.renew_after().is_some_and(|renew_after| age >= renew_after)
 }
+
+/// How long one commit tries again after others were faster.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often one commit tries again after others were faster.
 const MAX_CONFLICTS: usize = 128;

@@ -39,10 +39,19 @@ pub(crate) struct State {
     /// The session with all changes of the log done to it.
     pub(crate) draft: Option<Arc<Record>>,
     pub(crate) log: Vec<Arc<Change>>,
+    /// The log holds something worth a commit. What only confirms what is stored is replayed with the
+    /// rest, but is no reason to write.
+    pub(crate) dirty: bool,
     /// Sessions that this request ended.
-    pub(crate) doomed: Vec<Home>,
+    pub(crate) doomed: Vec<SessionKey>,
+    /// The home of the first of them, in case the request thinks better of it.
+    pub(crate) left: Option<Home>,
     /// How often the request ended its session, so that a commit under way notices.
     pub(crate) endings: u32,
+    /// How often it had when the present commit began.
+    pub(crate) endings_at_commit: u32,
+    /// What the cookies name and this version cannot read: no session to use, but one to end.
+    pub(crate) unreadable: Vec<SessionKey>,
     pub(crate) presented: Presented,
     /// The client has to be told the ID.
     pub(crate) tell: bool,
@@ -53,26 +62,20 @@ pub(crate) struct State {
 
 impl Session {
     pub(crate) fn at_home(sessions: &Arc<Sessions>, home: Home, tell: bool) -> Self {
-        Self::new(sessions, Some(home), Presented::Nothing, tell)
+        // Once it is ended, the cookie that opened it opens nothing.
+        let state = State { home: Some(home), tell, ..State::empty(Presented::Dead) };
+        Self::new(sessions, state)
     }
 
-    pub(crate) fn fresh(sessions: &Arc<Sessions>, presented: Presented) -> Self {
-        Self::new(sessions, None, presented, false)
+    pub(crate) fn fresh(
+        sessions: &Arc<Sessions>,
+        presented: Presented,
+        unreadable: Vec<SessionKey>,
+    ) -> Self {
+        Self::new(sessions, State { unreadable, ..State::empty(presented) })
     }
 
-    fn new(sessions: &Arc<Sessions>, home: Option<Home>, presented: Presented, tell: bool) -> Self {
-        let presented = if home.is_some() { Presented::Dead } else { presented };
-        let state = State {
-            home,
-            draft: None,
-            log: Vec::new(),
-            doomed: Vec::new(),
-            endings: 0,
-            presented,
-            tell,
-            unconfirmed: false,
-            closed: false,
-        };
+    fn new(sessions: &Arc<Sessions>, state: State) -> Self {
         Self {
             sessions: Arc::clone(sessions),
             shared: Arc::new(Shared {
@@ -132,10 +135,8 @@ impl Session {
         let name = key.name();
         let value = values::encode::<T, C>(name, value, &self.sessions.limits)?;
         let mut state = self.open_state()?;
-        if state.is_stored_as(name, &value) {
-            return Ok(());
-        }
-        self.record(&mut state, Change::Set { name: name.into(), value })
+        let weak = state.is_stored_as(name, &value);
+        self.record(&mut state, Change::Set { name: name.into(), value }, weak)
     }
 
     /// Changes a value in place, starting from its default if there is none, and returns how it is now.
@@ -181,11 +182,9 @@ impl Session {
                 before = present.cloned();
                 continue;
             }
-            if state.is_stored_as(&name, &encoded) {
-                return Ok(value);
-            }
+            let weak = state.is_stored_as(&name, &encoded);
             let apply: Box<Apply> = Box::new(move |present| Ok(step(present)?.1));
-            self.record_as(&mut state, Change::Update { name, apply }, Some(encoded))?;
+            self.record_as(&mut state, Change::Update { name, apply }, Some(encoded), weak)?;
             return Ok(value);
         }
     }
@@ -197,13 +196,14 @@ impl Session {
     /// Returns [`SessionError::Closed`] after the response has begun.
     pub fn remove<T, C>(&self, key: Key<'_, T, C>) -> Result<(), SessionError> {
         let mut state = self.open_state()?;
-        if state.value(key.name()).is_none() {
-            return Ok(());
-        }
-        self.record(&mut state, Change::Remove { name: key.name().into() })
+        let weak = state.value(key.name()).is_none();
+        self.record(&mut state, Change::Remove { name: key.name().into() }, weak)
     }
 
     /// Removes a value and returns what it was: for a message that is shown once.
+    ///
+    /// Two requests at the same time can both take the same value: what must be used only once, like a
+    /// token, needs a place of its own that is changed atomically.
     ///
     /// # Errors
     ///
@@ -222,10 +222,8 @@ impl Session {
     /// Returns [`SessionError::Closed`] after the response has begun.
     pub fn clear(&self) -> Result<(), SessionError> {
         let mut state = self.open_state()?;
-        if state.view().is_none_or(|record| record.values.is_empty()) {
-            return Ok(());
-        }
-        self.record(&mut state, Change::Clear)
+        let weak = state.view().is_none_or(|record| record.values.is_empty());
+        self.record(&mut state, Change::Clear, weak)
     }
 
     /// Says who the session belongs to from now on, after a login or a change of privileges.
@@ -245,7 +243,9 @@ impl Session {
         }
         let at = self.sessions.now();
         let mut state = self.open_state()?;
-        self.record(&mut state, Change::Authenticate { owner, at })
+        // What the cookie named is ended by the login, readable or not.
+        state.doom_unreadable();
+        self.record(&mut state, Change::Authenticate { owner, at }, false)
     }
 
     /// Gives the session a new ID at the commit. The old one still opens it for the
@@ -264,7 +264,7 @@ impl Session {
         if state.home.is_none() {
             return Ok(());
         }
-        self.record(&mut state, Change::Renew { at })
+        self.record(&mut state, Change::Renew { at }, false)
     }
 
     /// Sets how long this session lives, from its begin on: "remember me", or the shorter time that an
@@ -275,12 +275,8 @@ impl Session {
     /// Returns [`SessionError::Closed`] after the response has begun.
     pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), SessionError> {
         let mut state = self.open_state()?;
-        if state.log.is_empty()
-            && state.home.as_ref().is_some_and(|home| home.record.lifetime == lifetime)
-        {
-            return Ok(());
-        }
-        self.record(&mut state, Change::SetLifetime(lifetime))
+        let weak = state.view().is_some_and(|record| record.lifetime == lifetime);
+        self.record(&mut state, Change::SetLifetime(lifetime), weak)
     }
 
     /// Ends the session at the commit: it is removed from the store, for every request that starts
@@ -294,8 +290,15 @@ impl Session {
     /// Returns [`SessionError::Closed`] after the response has begun.
     pub fn destroy(&self) -> Result<(), SessionError> {
         let mut state = self.open_state()?;
-        let home = state.home.take();
-        state.doomed.extend(home);
+        if let Some(home) = state.home.take() {
+            state.doomed.push(home.key);
+            state.left.get_or_insert(home);
+        }
+        state.doom_unreadable();
+        if state.presented == Presented::Superseded {
+            // Who ends a session that another one took the place of wants a fresh one.
+            state.presented = Presented::Nothing;
+        }
         state.endings += 1;
         state.forget_changes();
         Ok(())
@@ -304,10 +307,11 @@ impl Session {
     /// Gives up all that was recorded since the last commit.
     pub fn discard(&self) {
         let mut state = self.state();
-        let ended = state.doomed.drain(..).next();
-        if ended.is_some() {
-            state.home = ended;
+        if let Some(home) = state.left.take() {
+            state.home = Some(home);
         }
+        state.doomed.clear();
+        state.endings = state.endings_at_commit;
         state.forget_changes();
         state.unconfirmed = false;
     }
@@ -369,21 +373,31 @@ impl Session {
     }
 
     /// Does a change to the draft and logs it, or neither.
-    fn record(&self, state: &mut State, change: Change) -> Result<(), SessionError> {
+    fn record(&self, state: &mut State, change: Change, weak: bool) -> Result<(), SessionError> {
         let value = match &change {
             Change::Set { value, .. } => Some(value.clone()),
             _ => None,
         };
-        self.record_as(state, change, value)
+        self.record_as(state, change, value, weak)
     }
 
     /// Does a change whose value, if it is about one, is known: an update is not computed twice.
+    ///
+    /// A weak change is one that changes nothing this request can see. It is replayed with the others,
+    /// for another request may have committed something else meanwhile, but is no reason to commit.
     fn record_as(
         &self,
         state: &mut State,
         change: Change,
         value: Option<Bytes>,
+        weak: bool,
     ) -> Result<(), SessionError> {
+        if weak {
+            if state.home.is_some() {
+                state.log(change);
+            }
+            return Ok(());
+        }
         if let (Some(name), Some(value)) = (change.name(), &value) {
             let empty = Values::default();
             let present = state.view().map_or(&empty, |record| &record.values);
@@ -398,7 +412,8 @@ impl Session {
             (Some(name), Some(value)) => draft.values.set(name, value),
             _ => change.apply(draft)?,
         }
-        state.log.push(Arc::new(change));
+        state.log(change);
+        state.dirty = true;
         Ok(())
     }
 }
@@ -414,6 +429,24 @@ impl fmt::Debug for Session {
 }
 
 impl State {
+    fn empty(presented: Presented) -> Self {
+        Self {
+            home: None,
+            draft: None,
+            log: Vec::new(),
+            dirty: false,
+            doomed: Vec::new(),
+            left: None,
+            endings: 0,
+            endings_at_commit: 0,
+            unreadable: Vec::new(),
+            presented,
+            tell: false,
+            unconfirmed: false,
+            closed: false,
+        }
+    }
+
     /// The session as this request sees it.
     pub(crate) fn view(&self) -> Option<&Record> {
         self.draft.as_deref().or_else(|| self.home.as_ref().map(|home| &*home.record))
@@ -423,29 +456,52 @@ impl State {
         self.view()?.values.get(name)
     }
 
-    /// Tells whether writing this value would change nothing: it is stored so, and no change of this
-    /// request concerns it. The write then counts as done when the session was loaded.
+    /// Tells whether this is the value that is stored, and the one that this request sees.
     fn is_stored_as(&self, name: &str, value: &Bytes) -> bool {
         self.home.as_ref().is_some_and(|home| home.record.values.get(name) == Some(value))
-            && !self.log.iter().any(|change| change.concerns(name))
+            && self.value(name) == Some(value)
+    }
+
+    /// Adds a change to the log, and drops those that it makes pointless.
+    fn log(&mut self, change: Change) {
+        if let Change::Set { name, .. } | Change::Remove { name } = &change {
+            self.log.retain(|earlier| earlier.name() != Some(name));
+        }
+        self.log.push(Arc::new(change));
+    }
+
+    fn doom_unreadable(&mut self) {
+        for key in &self.unreadable {
+            if !self.doomed.contains(key) {
+                self.doomed.push(*key);
+            }
+        }
     }
 
     fn forget_changes(&mut self) {
         self.draft = None;
         self.log.clear();
+        self.dirty = false;
     }
 
     /// What the client's cookie has to become.
     pub(crate) fn cookie(&self, now: Timestamp) -> CookieChange {
-        match (&self.home, self.presented) {
-            (Some(Home { id: Some(id), record, .. }), _) if self.tell => {
+        match (self.untold(now), &self.home, self.presented) {
+            (CookieChange::Keep, None, Presented::Dead) => CookieChange::Remove,
+            (change, ..) => change,
+        }
+    }
+
+    /// The ID, if the client does not know it yet.
+    pub(crate) fn untold(&self, now: Timestamp) -> CookieChange {
+        match &self.home {
+            Some(Home { id: Some(id), record, .. }) if self.tell => {
                 let max_age = match record.lifetime.cookie() {
                     CookieLifetime::Browser => None,
                     CookieLifetime::Persistent => Some(record.absolute_deadline().since(now)),
                 };
                 CookieChange::Set { id: id.clone(), max_age }
             }
-            (None, Presented::Dead) => CookieChange::Remove,
             _ => CookieChange::Keep,
         }
     }

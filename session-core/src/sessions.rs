@@ -154,22 +154,31 @@ impl Sessions {
         self: &Arc<Self>,
         cookies: impl IntoIterator<Item = &'c [u8]>,
     ) -> Result<Session, SessionError> {
+        let mut cookies = cookies.into_iter();
         let mut presented = Presented::Nothing;
-        for text in cookies.into_iter().take(Self::MAX_COOKIES) {
+        let mut unreadable = Vec::new();
+        for text in cookies.by_ref().take(Self::MAX_COOKIES) {
             let found = match SessionId::parse(text) {
                 Some(id) => self.find(id).await?,
                 None => Found::Nothing,
             };
-            match found {
-                Found::Session { home, by_former_id } => {
+            presented = match (found, presented) {
+                (Found::Session { home, by_former_id }, _) => {
                     return Ok(Session::at_home(self, home, by_former_id));
                 }
-                Found::Superseded => presented = Presented::Superseded,
-                Found::Nothing if presented == Presented::Nothing => presented = Presented::Dead,
-                Found::Nothing => {}
-            }
+                (Found::Unreadable(key), _) => {
+                    unreadable.push(key);
+                    Presented::Dead
+                }
+                (Found::Superseded, _) | (_, Presented::Superseded) => Presented::Superseded,
+                (Found::Nothing, _) => Presented::Dead,
+            };
         }
-        Ok(Session::fresh(self, presented))
+        // One that was not tried may be alive, and removing the cookie could remove that one.
+        if presented == Presented::Dead && cookies.next().is_some() {
+            presented = Presented::Untried;
+        }
+        Ok(Session::fresh(self, presented, unreadable))
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -185,15 +194,24 @@ impl Sessions {
     /// Requests try without it first; only one that lost queues here, so that of many losers one at a
     /// time tries again instead of all.
     pub(crate) async fn turn(&self, key: &SessionKey) -> async_lock::MutexGuard<'_, ()> {
-        self.turns[usize::from(key.as_bytes()[0]) % TURNS].lock().await
+        self.turns[usize::from(key.as_bytes()[0])].lock().await
     }
 
     /// Loads what is under a key; an unreadable record counts as nothing.
     pub(crate) async fn load(&self, key: &SessionKey) -> Result<Option<Entry>, StoreError> {
+        self.load_readable(key).await.map(Result::ok)
+    }
+
+    /// Loads what is under a key, or tells why there is nothing to be had.
+    async fn load_readable(
+        &self,
+        key: &SessionKey,
+    ) -> Result<Result<Entry, NothingThere>, StoreError> {
         let now = self.now();
         match (*self.store).load(key, now).await {
             // Deadlines are checked here whatever the store did about them (I5).
-            Ok(entry) => Ok(entry.filter(|entry| entry.is_live(now))),
+            Ok(Some(entry)) if entry.is_live(now) => Ok(Ok(entry)),
+            Ok(_) => Ok(Err(NothingThere::Missing)),
             Err(error) if error.kind() == StoreErrorKind::Corrupt => {
                 self.corrupt_records.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
@@ -202,7 +220,7 @@ impl Sessions {
                     error = error.source_text(),
                     "unreadable session record, treated as no session"
                 );
-                Ok(None)
+                Ok(Err(NothingThere::Unreadable))
             }
             Err(error) => Err(error),
         }
@@ -222,16 +240,17 @@ impl Sessions {
         let mut by_former_id = false;
         for _ in 0..MAX_MOVES {
             let key = id.key();
-            match self.load(&key).await? {
-                Some(Entry::Live(record)) => {
+            match self.load_readable(&key).await? {
+                Ok(Entry::Live(record)) => {
                     let home = Home { key, id: Some(id), record };
                     return Ok(Found::Session { home, by_former_id });
                 }
-                Some(Entry::Moved(tombstone)) => match self.follow_open(&tombstone, &id) {
+                Ok(Entry::Moved(tombstone)) => match self.follow_open(&tombstone, &id) {
                     Ok(successor) => id = successor,
                     Err(stays) => return Ok(stays),
                 },
-                None => break,
+                Err(NothingThere::Unreadable) => return Ok(Found::Unreadable(key)),
+                Err(NothingThere::Missing) => break,
             }
             by_former_id = true;
         }
@@ -291,6 +310,8 @@ pub(crate) enum Presented {
     Nothing,
     /// None that opens anything.
     Dead,
+    /// More than are tried, and those that were open nothing.
+    Untried,
     /// One whose session got another ID a moment ago.
     Superseded,
 }
@@ -298,7 +319,14 @@ pub(crate) enum Presented {
 enum Found {
     Session { home: Home, by_former_id: bool },
     Superseded,
+    Unreadable(SessionKey),
     Nothing,
+}
+
+/// Why a key has nothing that can be used.
+enum NothingThere {
+    Missing,
+    Unreadable,
 }
 
 /// Makes marks for commits: a random start, counted up and mixed so that two processes meet only by
@@ -324,8 +352,8 @@ impl Nonces {
     }
 }
 
-/// How many keys share the queues for contended sessions.
-const TURNS: usize = 64;
+/// How many queues the contended sessions share: one for each first byte of a key.
+const TURNS: usize = 256;
 
 /// How many moves of a session one request follows.
 pub(crate) const MAX_MOVES: usize = 8;

@@ -76,7 +76,11 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// See the [trait](Self#errors).
     async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError>;
 
-    /// Removes whatever is stored under a key, and tells what it was. Removing nothing is fine.
+    /// Removes the session that is stored under a key, and tells what was there. Removing nothing is
+    /// fine.
+    ///
+    /// A tombstone is told and stays, until it expires: if the answer is lost, or what follows fails,
+    /// asking again tells again where the session went.
     ///
     /// Must work on bytes that are no record (there is nothing to tell then) and on a store that is
     /// full.

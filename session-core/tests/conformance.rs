@@ -44,7 +44,6 @@ enum Fault {
     CreateDoesNothing,
     CreateOverwrites,
     CreateOverwritesTombstones,
-    CreateSeesExpired,
     CreateChecksThenActs,
     CommitIgnoresTheRevision,
     CommitComparesLowBitsOfTheRevision,
@@ -70,6 +69,7 @@ enum Fault {
     DeleteForgetsToTell,
     DeleteTellsOnlySessions,
     DeleteLeavesIt,
+    DeleteRemovesTombstones,
     DeleteTellsExpired,
     DeleteChecksThenActs,
     DeleteEmptiesTheStore,
@@ -150,7 +150,7 @@ impl SessionStore for Broken {
         let key = self.key(key);
         let _alone = self.alone(Fault::CreateChecksThenActs).await;
         if self.is(Fault::CreateChecksThenActs) {
-            let there = self.found(&key, now, Fault::CreateSeesExpired).is_some();
+            let there = self.found(&key, now, Fault::None).is_some();
             self.hesitate(Fault::CreateChecksThenActs).await;
             if there {
                 return Ok(Created::Exists);
@@ -161,7 +161,7 @@ impl SessionStore for Broken {
         if self.is(Fault::RecordsUpTo64KiB) && entry.encode().len() > 64 * 1024 {
             return Err(StoreError::new(session_core::StoreErrorKind::TooLarge));
         }
-        let free = match self.found(&key, now, Fault::CreateSeesExpired) {
+        let free = match self.found(&key, now, Fault::None) {
             None => true,
             Some(Entry::Live(_)) => self.is(Fault::CreateOverwrites),
             Some(Entry::Moved(_)) => self.is(Fault::CreateOverwritesTombstones),
@@ -340,11 +340,14 @@ impl SessionStore for Broken {
             return Ok(found);
         }
         let mut entries = self.entries();
-        let there = if self.is(Fault::DeleteLeavesIt) {
-            entries.get(&key).cloned()
-        } else {
-            entries.remove(&key)
+        let there = entries.get(&key).cloned();
+        let stays = match &there {
+            Some(Entry::Moved(_)) => !self.is(Fault::DeleteRemovesTombstones),
+            _ => self.is(Fault::DeleteLeavesIt),
         };
+        if !stays {
+            entries.remove(&key);
+        }
         if self.is(Fault::DeleteEmptiesTheStore) {
             entries.clear();
         }
@@ -390,7 +393,6 @@ const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::CreateDoesNothing, &["create_stores_a_session"]),
     (Fault::CreateOverwrites, &["create_refuses_a_key_in_use", "of_n_creates_exactly_one_wins"]),
     (Fault::CreateOverwritesTombstones, &["create_refuses_the_key_of_a_tombstone"]),
-    (Fault::CreateSeesExpired, &["expired_is_missing_for_create"]),
     (Fault::CreateChecksThenActs, &["of_n_creates_exactly_one_wins"]),
     (
         Fault::CommitIgnoresTheRevision,
@@ -484,8 +486,11 @@ const FAULTS: &[(Fault, &[&str])] = &[
             "touch_and_tombstone_at_once_keep_the_tombstone",
         ],
     ),
-    (Fault::DeleteForgetsToTell, &["delete_tells_what_was_there", "delete_tells_a_tombstone"]),
-    (Fault::DeleteTellsOnlySessions, &["delete_tells_a_tombstone"]),
+    (
+        Fault::DeleteForgetsToTell,
+        &["delete_tells_what_was_there", "delete_tells_a_tombstone_and_leaves_it"],
+    ),
+    (Fault::DeleteTellsOnlySessions, &["delete_tells_a_tombstone_and_leaves_it"]),
     (
         Fault::DeleteLeavesIt,
         &[
@@ -495,6 +500,7 @@ const FAULTS: &[(Fault, &[&str])] = &[
             "of_n_deletes_exactly_one_tells",
         ],
     ),
+    (Fault::DeleteRemovesTombstones, &["delete_tells_a_tombstone_and_leaves_it"]),
     (Fault::DeleteTellsExpired, &["expired_is_missing_for_delete", "expired_tombstone_is_missing"]),
     (
         Fault::DeleteChecksThenActs,

@@ -45,11 +45,12 @@ impl Slot {
         self.weight.load(Ordering::Relaxed)
     }
 
-    /// Notes how long the entry lives, and tells whether the cache must learn of it: what is kept too
-    /// long costs memory, what is dropped too early costs a session.
+    /// Notes how long the entry lives, and tells whether the cache must learn of it: what is dropped too
+    /// early costs a session, what is kept far too long costs memory.
     pub(crate) fn note_lifetime(&self, entry: &Entry, now: Timestamp) -> bool {
         let keep = u64::try_from(entry.expires_at().since(now).as_millis()).unwrap_or(u64::MAX);
-        self.keep_ms.swap(keep, Ordering::Relaxed) < keep
+        let before = self.keep_ms.swap(keep, Ordering::Relaxed);
+        before < keep || keep < before / 2
     }
 
     /// Notes what the entry weighs, and tells whether that is so different that the cache must know.

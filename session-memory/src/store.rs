@@ -78,11 +78,11 @@ impl MemoryStore {
     /// Tells the cache what changed about a slot.
     fn tell_cache(&self, key: &SessionKey, slot: &Arc<Slot>, lifetime: bool, weight: bool) {
         if weight {
-            self.slots.insert(*key, Arc::clone(slot));
-            if slot.lock().is_none() {
-                // Deleted in between: a dead slot does no harm, but need not be kept.
-                self.slots.invalidate(key);
-            }
+            // Only in its own place: what was evicted or deleted meanwhile stays away (I2).
+            self.slots.entry_by_ref(key).and_compute_with(|present| match present {
+                Some(present) if Arc::ptr_eq(present.value(), slot) => Op::Put(Arc::clone(slot)),
+                _ => Op::Nop,
+            });
         } else if lifetime {
             // A read makes the cache ask anew how long to keep the slot.
             drop(self.slots.get(key));
@@ -181,14 +181,19 @@ impl SessionStore for MemoryStore {
     }
 
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        let mut removed = None;
+        let mut told = None;
         self.slots.entry_by_ref(key).and_compute_with(|present| match present {
             Some(present) => {
-                removed = present.value().lock().take();
+                let mut entry = present.value().lock();
+                if let Some(Entry::Moved(tombstone)) = &*entry {
+                    told = Some(Entry::Moved(Arc::clone(tombstone)));
+                    return Op::Nop;
+                }
+                told = entry.take();
                 Op::Remove
             }
             None => Op::Nop,
         });
-        Ok(removed.filter(|entry| entry.is_live(now)))
+        Ok(told.filter(|entry| entry.is_live(now)))
     }
 }

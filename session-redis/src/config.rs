@@ -82,7 +82,8 @@ impl RedisConfig {
         Ok(self)
     }
 
-    /// Sets how long Redis may take to answer one command. The default is 500 milliseconds.
+    /// Sets how long one command may take, the wait for a connection included. The default is 500
+    /// milliseconds.
     ///
     /// # Errors
     ///
@@ -92,11 +93,10 @@ impl RedisConfig {
         Ok(self)
     }
 
-    /// Sets how long one operation may take in all, waiting for a connection included. The default is
-    /// 1 second.
+    /// Sets how long one operation of the store may take in all: a command, and the one more that is
+    /// sent where the first certainly did nothing. The default is 1 second.
     ///
-    /// A commit or a deletion whose answer was lost is asked once more, so that a request waits up to
-    /// twice as long for it.
+    /// A commit or a deletion whose answer was lost is an operation that is asked for once more.
     ///
     /// # Errors
     ///

@@ -1,21 +1,42 @@
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use redis::{
-    Client, Cmd, RedisError, RetryMethod, ScriptInvocation, Value,
+    Client, Cmd, ErrorKind, RedisError, RetryMethod, ServerErrorKind, Value,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use session_core::{StoreError, StoreErrorKind};
+use tokio::time::Instant;
 
 use crate::{
     RedisConfig,
     error::{store_error, timeout},
+    script::Script,
 };
 
 /// One multiplexed connection that comes back by itself, with a time limit on everything.
-#[derive(Clone)]
+///
+/// redis-rs' manager reconnects after an input or output error. What it does not notice is replaced
+/// here: a connection that stays silent, one whose set-up the server refused (the manager would repeat
+/// that answer for ever), and one to a server that became a replica.
 pub(crate) struct Connection {
-    manager: ConnectionManager,
+    client: Client,
+    settings: ConnectionManagerConfig,
+    line: Mutex<Line>,
+    response_timeout: Duration,
     operation_timeout: Duration,
+}
+
+/// The connection in use.
+struct Line {
+    manager: ConnectionManager,
+    /// Counts the connections, so that a command which fails late does not replace a newer one.
+    number: u64,
+    opened_at: Instant,
+    /// How many commands in a row got no answer.
+    silences: u32,
 }
 
 impl Connection {
@@ -29,51 +50,157 @@ impl Connection {
         choose_crypto_provider();
         let settings = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(config.connect_timeout))
-            .set_response_timeout(Some(config.response_timeout))
+            // Timed here, together with the wait for the connection.
+            .set_response_timeout(None)
             // While Redis is away each command tries to connect, and fails at once if it cannot, instead
             // of waiting in line behind a growing pause: back is back.
             .set_number_of_retries(0)
             .set_pipeline_buffer_size(PIPELINE_BUFFER);
-        let connecting = ConnectionManager::new_with_config(client, settings);
+        let connecting = ConnectionManager::new_with_config(client.clone(), settings.clone());
         let manager = tokio::time::timeout(config.connect_timeout, connecting)
             .await
             .map_err(|_| timeout())?
             .map_err(store_error)?;
-        Ok(Self { manager, operation_timeout: config.operation_timeout })
+        let line = Mutex::new(Line { manager, number: 0, opened_at: Instant::now(), silences: 0 });
+        Ok(Self {
+            client,
+            settings,
+            line,
+            response_timeout: config.response_timeout,
+            operation_timeout: config.operation_timeout,
+        })
     }
 
     /// Runs a command that changes nothing. If the connection turns out to be dead it is run once more,
     /// on a new one.
     pub(crate) async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.in_time(async || match self.send(command).await {
-            Err(error) if is_dead_connection(&error) => self.send(command).await,
+        let deadline = self.deadline();
+        let answer = match self.send(command, deadline).await {
+            Err(Failure::Redis(error)) if is_dead_connection(&error) => {
+                self.send(command, deadline).await
+            }
             answer => answer,
-        })
-        .await
+        };
+        answer.map_err(Failure::into_store_error)
     }
 
-    /// Runs a command that may change something, once.
+    /// Runs a command that may change something.
     pub(crate) async fn write(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.in_time(async || self.send(command).await).await
+        self.write_until(command, self.deadline()).await.map_err(Failure::into_store_error)
     }
 
     /// Runs a script, and tells the server what it is if it does not know.
-    pub(crate) async fn run(&self, script: &ScriptInvocation<'_>) -> Result<Value, StoreError> {
-        self.in_time(async || script.invoke_async(&mut self.manager.clone()).await).await
+    pub(crate) async fn run(&self, script: &Script, call: &Cmd) -> Result<Value, StoreError> {
+        let deadline = self.deadline();
+        let answer = match self.write_until(call, deadline).await {
+            Err(failure) if failure.is(ServerErrorKind::NoScript) => {
+                match self.write_until(&script.load(), deadline).await {
+                    Ok(_) => self.write_until(call, deadline).await,
+                    Err(failure) => Err(failure),
+                }
+            }
+            answer => answer,
+        };
+        answer.map_err(Failure::into_store_error)
     }
 
-    async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
-        // What the server refuses comes back as a value of its own kind.
-        self.manager.clone().send_packed_command(command).await?.extract_error()
+    /// Runs a command once, and once more on a new connection if a replica refused it and therefore did
+    /// not carry it out: the address may lead to the new primary by now.
+    async fn write_until(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        match self.send(command, deadline).await {
+            Err(failure) if failure.is(ServerErrorKind::ReadOnly) => {
+                self.send(command, deadline).await
+            }
+            answer => answer,
+        }
     }
 
-    async fn in_time(
-        &self,
-        operation: impl AsyncFnOnce() -> Result<Value, RedisError>,
-    ) -> Result<Value, StoreError> {
-        match tokio::time::timeout(self.operation_timeout, operation()).await {
-            Ok(answer) => answer.map_err(store_error),
-            Err(_) => Err(timeout()),
+    async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        let (mut manager, number) = {
+            let line = self.line();
+            (line.manager.clone(), line.number)
+        };
+        let limit = deadline.min(Instant::now() + self.response_timeout);
+        let answer = tokio::time::timeout_at(limit, manager.send_packed_command(command)).await;
+        let answer = match answer {
+            // What the server refuses comes back as a value of its own kind.
+            Ok(answer) => answer.and_then(Value::extract_error).map_err(Failure::Redis),
+            Err(_) => Err(Failure::Silence),
+        };
+        match &answer {
+            Err(failure) if failure.is_silence() => self.note_silence(number),
+            Err(failure) if failure.is_of_the_connection() => self.replace(number),
+            Ok(_) | Err(_) => self.line().silences = 0,
+        }
+        answer
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.operation_timeout
+    }
+
+    fn note_silence(&self, number: u64) {
+        let silences = {
+            let mut line = self.line();
+            line.silences += 1;
+            line.silences
+        };
+        if silences >= MAX_SILENCES {
+            self.replace(number);
+        }
+    }
+
+    /// Puts a new connection in place of the one with this number, which connects with its first command;
+    /// not more often than a server in trouble bears.
+    fn replace(&self, number: u64) {
+        let mut line = self.line();
+        if line.number != number || line.opened_at.elapsed() < MIN_AGE {
+            return;
+        }
+        let settings = self.settings.clone();
+        if let Ok(manager) = ConnectionManager::new_lazy_with_config(self.client.clone(), settings)
+        {
+            *line = Line { manager, number: number + 1, opened_at: Instant::now(), silences: 0 };
+        }
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        // Every change is one assignment.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why an operation has no answer.
+enum Failure {
+    Redis(RedisError),
+    /// It took too long.
+    Silence,
+}
+
+impl Failure {
+    fn is(&self, kind: ServerErrorKind) -> bool {
+        matches!(self, Self::Redis(error) if error.kind() == ErrorKind::Server(kind))
+    }
+
+    fn is_silence(&self) -> bool {
+        match self {
+            Self::Redis(error) => error.is_timeout(),
+            Self::Silence => true,
+        }
+    }
+
+    /// Tells an error of the connection that redis-rs does not mend from one that concerns a command.
+    fn is_of_the_connection(&self) -> bool {
+        let Self::Redis(error) = self else { return false };
+        !error.is_io_error()
+            && !self.is(ServerErrorKind::NoScript)
+            && !matches!(error.code(), Some("OOM" | "WRONGTYPE" | "BUSY"))
+    }
+
+    fn into_store_error(self) -> StoreError {
+        match self {
+            Self::Redis(error) => store_error(error),
+            Self::Silence => timeout(),
         }
     }
 }
@@ -95,3 +222,9 @@ fn choose_crypto_provider() {
 /// How many commands may wait to be written to the connection. redis-rs' default of 50 makes many
 /// requests at once wait for each other.
 const PIPELINE_BUFFER: usize = 1024;
+
+/// How many commands in a row may stay without an answer before a new connection is tried.
+const MAX_SILENCES: u32 = 3;
+
+/// How long a connection is given before it is replaced.
+const MIN_AGE: Duration = Duration::from_millis(100);

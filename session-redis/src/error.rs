@@ -17,28 +17,35 @@ pub(crate) fn timeout() -> StoreError {
 fn meaning(error: &RedisError) -> StoreErrorKind {
     match error.kind() {
         ErrorKind::Io if error.is_connection_refusal() => StoreErrorKind::Unavailable,
-        // Timed out, or cut off: the command may have arrived.
-        ErrorKind::Io | ErrorKind::Parse => StoreErrorKind::Timeout,
         ErrorKind::AuthenticationFailed
         | ErrorKind::InvalidClientConfig
-        | ErrorKind::RESP3NotSupported
-        | ErrorKind::UnexpectedReturnType => StoreErrorKind::Misconfigured,
+        | ErrorKind::RESP3NotSupported => StoreErrorKind::Misconfigured,
         ErrorKind::Server(server) => match server {
             ServerErrorKind::NoPerm | ServerErrorKind::CrossSlot | ServerErrorKind::Moved => {
                 StoreErrorKind::Misconfigured
             }
+            ServerErrorKind::BusyLoading
+            | ServerErrorKind::NoScript
+            | ServerErrorKind::TryAgain
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::MasterDown
+            | ServerErrorKind::ReadOnly => StoreErrorKind::Unavailable,
             // Up to Redis 6.2 an error inside a script is wrapped in another one.
             _ if says(error, "OOM command not allowed") => StoreErrorKind::Full,
             _ if says(error, "WRONGTYPE") => StoreErrorKind::Corrupt,
-            _ => StoreErrorKind::Unavailable,
+            _ if says(error, "unknown command") => StoreErrorKind::Misconfigured,
+            _ => StoreErrorKind::Timeout,
         },
         ErrorKind::Extension => match error.code() {
             Some("OOM") => StoreErrorKind::Full,
             Some("WRONGTYPE") => StoreErrorKind::Corrupt,
             Some("NOAUTH" | "WRONGPASS") => StoreErrorKind::Misconfigured,
-            _ => StoreErrorKind::Unavailable,
+            Some("BUSY" | "MISCONF" | "NOREPLICAS") => StoreErrorKind::Unavailable,
+            // A proxy's own words, for example.
+            _ => StoreErrorKind::Timeout,
         },
-        _ => StoreErrorKind::Unavailable,
+        // Timed out, cut off, or not understood: the command may have arrived.
+        _ => StoreErrorKind::Timeout,
     }
 }
 
@@ -62,6 +69,14 @@ mod tests {
         ] {
             let error = store_error(io::Error::from(kind).into());
             assert_eq!(error.kind(), StoreErrorKind::Timeout, "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_redis_did_not_say_so_itself_may_have_been_carried_out() {
+        for kind in [ErrorKind::UnexpectedReturnType, ErrorKind::Extension, ErrorKind::Parse] {
+            let error = store_error(RedisError::from((kind, "upstream failure")));
+            assert_eq!(error.kind(), StoreErrorKind::Timeout, "{kind:?}");
         }
     }
 

@@ -1,13 +1,13 @@
-use redis::Script;
+use redis::{Cmd, cmd};
 
 /// The scripts that run inside of Redis, each on one key, so that they work on a cluster too.
 ///
 /// They read and write the fixed header of a record, whose layout is
 /// [`session_core::envelope`]'s.
-#[derive(Clone, Debug)]
 pub(crate) struct Scripts {
     pub(crate) commit: Script,
     pub(crate) touch: Script,
+    pub(crate) delete: Script,
 }
 
 impl Scripts {
@@ -15,14 +15,42 @@ impl Scripts {
         Self {
             commit: Script::new(include_str!("scripts/commit.lua")),
             touch: Script::new(include_str!("scripts/touch.lua")),
+            delete: Script::new(include_str!("scripts/delete.lua")),
         }
+    }
+}
+
+/// A script that the server knows by its hash, once it was told.
+pub(crate) struct Script {
+    code: &'static str,
+    hash: String,
+}
+
+impl Script {
+    fn new(code: &'static str) -> Self {
+        Self { code, hash: redis::Script::new(code).get_hash().to_owned() }
+    }
+
+    /// A call on one key, to which the script's arguments are added. `redis::ScriptInvocation` would
+    /// copy each of them once more.
+    pub(crate) fn call(&self, key: &str) -> Cmd {
+        let mut call = cmd("EVALSHA");
+        call.arg(&self.hash).arg(1).arg(key);
+        call
+    }
+
+    /// What tells the server the script.
+    pub(crate) fn load(&self) -> Cmd {
+        let mut load = cmd("SCRIPT");
+        load.arg("LOAD").arg(self.code);
+        load
     }
 }
 
 #[cfg(test)]
 mod tests {
     use session_core::envelope::{
-        ENDS_AT, HEADER_LEN, IDLE, KIND, LAST_SEEN_AT, LIVE, REVISION, VERSION,
+        ENDS_AT, HEADER_LEN, IDLE, KIND, LAST_SEEN_AT, LIVE, MOVED, REVISION, VERSION,
     };
 
     use super::*;
@@ -30,9 +58,10 @@ mod tests {
     /// The scripts name the layout's places by number, counted from one where it is Lua that counts.
     #[test]
     fn scripts_fit_the_layout() {
-        let Scripts { commit, touch } = Scripts::new();
-        assert_eq!((VERSION, LIVE, KIND, HEADER_LEN), (1, 0, 1, 40));
+        let Scripts { commit, touch, delete } = Scripts::new();
+        assert_eq!((VERSION, LIVE, MOVED, KIND, HEADER_LEN), (1, 0, 1, 1, 40));
         assert_eq!((REVISION, LAST_SEEN_AT, IDLE, ENDS_AT), (2..8, 16..22, 22..28, 28..34));
-        assert_ne!(commit.get_hash(), touch.get_hash());
+        assert_ne!(commit.hash, touch.hash);
+        assert_ne!(commit.hash, delete.hash);
     }
 }

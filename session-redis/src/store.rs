@@ -97,10 +97,10 @@ impl SessionStore for RedisStore {
         entry: Entry,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
-        let mut commit = self.0.scripts.commit.key(self.redis_key(key));
+        let mut commit = self.0.scripts.commit.call(&self.redis_key(key));
         commit.arg(&envelope::u48(expected.as_u64())[..]).arg(now.as_millis());
         commit.arg(entry.encode()).arg(time_to_live_ms(&entry, now));
-        match self.0.connection.run(&commit).await? {
+        match self.0.connection.run(&self.0.scripts.commit, &commit).await? {
             Value::Int(1) => Ok(Committed::Committed),
             Value::BulkString(bytes) => Ok(Committed::Conflict(Entry::decode(bytes)?)),
             Value::Nil => Ok(Committed::Gone),
@@ -109,9 +109,9 @@ impl SessionStore for RedisStore {
     }
 
     async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
-        let mut touch = self.0.scripts.touch.key(self.redis_key(key));
+        let mut touch = self.0.scripts.touch.call(&self.redis_key(key));
         touch.arg(now.as_millis()).arg(&envelope::u48(now.as_millis())[..]);
-        match self.0.connection.run(&touch).await? {
+        match self.0.connection.run(&self.0.scripts.touch, &touch).await? {
             Value::Int(1) => Ok(Touched::Touched),
             Value::Int(0) => Ok(Touched::Gone),
             _ => Err(unexpected()),
@@ -119,9 +119,8 @@ impl SessionStore for RedisStore {
     }
 
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        let mut delete = cmd("GETDEL");
-        delete.arg(self.redis_key(key));
-        match self.0.connection.write(&delete).await? {
+        let delete = self.0.scripts.delete.call(&self.redis_key(key));
+        match self.0.connection.run(&self.0.scripts.delete, &delete).await? {
             // Bytes that are no record are gone as well, and have nothing to tell.
             Value::BulkString(bytes) => {
                 Ok(Entry::decode(bytes).ok().filter(|entry| entry.is_live(now)))
@@ -139,5 +138,5 @@ fn time_to_live_ms(entry: &Entry, now: Timestamp) -> u64 {
 }
 
 fn unexpected() -> StoreError {
-    StoreError::new(StoreErrorKind::Misconfigured).with_source("the server answers unlike Redis")
+    StoreError::new(StoreErrorKind::Timeout).with_source("the server answers unlike Redis")
 }

@@ -45,7 +45,7 @@ async fn each_kind_of_request_keeps_its_budget() {
     cost(post(), "/renew", &[("get", 1), ("set", 1), ("evalsha", 1)]).await;
     cost(post(), "/set/note/same", &[("get", 1), ("evalsha", 1)]).await;
     cost(post(), "/set/note/same", &[("get", 1)]).await;
-    cost(post(), "/logout", &[("get", 1), ("getdel", 1)]).await;
+    cost(post(), "/logout", &[("get", 1), ("evalsha", 1)]).await;
     cost(post(), "/login/ada", &[("set", 1)]).await;
 }
 

@@ -6,7 +6,7 @@ use axum::{
     routing::{get, post},
 };
 use insta::assert_snapshot;
-use session_axum::{Lifetime, Session, SessionError};
+use session_axum::{Key, Lifetime, Session, SessionError};
 
 use crate::support::{COUNT, Site, id};
 
@@ -203,6 +203,7 @@ async fn a_lifetime_of_its_own_makes_the_cookie_persistent() {
         "/remember",
         post(async |session: Session| {
             session.set_lifetime(Lifetime::aal1())?;
+            session.set(Key::<bool>::new("remembered"), &true)?;
             Ok::<_, SessionError>("noted")
         }),
     ));

@@ -83,7 +83,12 @@ impl SessionStore for MapStore {
     }
 
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        Ok(self.locked(key, now).remove(key))
+        let mut entries = self.locked(key, now);
+        Ok(match entries.get(key) {
+            // Tells where the session went as often as it is asked.
+            Some(Entry::Moved(tombstone)) => Some(Entry::Moved(Arc::clone(tombstone))),
+            _ => entries.remove(key),
+        })
     }
 }
 

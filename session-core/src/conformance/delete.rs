@@ -12,8 +12,8 @@ pub async fn delete_tells_what_was_there(store: Store) -> Outcome {
     expect_stored(&store, &key, now, None).await
 }
 
-/// Who ends a session that moved learns where it went (I4).
-pub async fn delete_tells_a_tombstone(store: Store) -> Outcome {
+/// Who ends a session that moved learns where it went, and learns it again if the answer was lost (I4).
+pub async fn delete_tells_a_tombstone_and_leaves_it(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
     for tombstone in [tombstone(&record, now), renewal(&record, now)] {
@@ -21,7 +21,9 @@ pub async fn delete_tells_a_tombstone(store: Store) -> Outcome {
         store.commit(&key, record.revision, moved(&tombstone), now).await?;
         let answer = store.delete(&key, now).await?;
         expect("delete", &answer, &Some(moved(&tombstone)))?;
-        expect_stored(&store, &key, now, None).await?;
+        expect_stored(&store, &key, now, Some(moved(&tombstone))).await?;
+        let answer = store.delete(&key, now).await?;
+        expect("second delete", &answer, &Some(moved(&tombstone)))?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::{fixture::*, report::Outcome};
-use crate::{Committed, Created, Touched};
+use crate::{Committed, Touched};
 
 /// An expired session does not open, though the store may still hold it.
 pub async fn expired_is_missing_for_load(store: Store) -> Outcome {
@@ -41,17 +41,6 @@ pub async fn expired_is_missing_for_delete(store: Store) -> Outcome {
     let answer = store.delete(&key, late).await?;
     expect("delete after expiry", &answer, &None)?;
     expect_stored(&store, &key, now, None).await
-}
-
-/// An expired session does not hold its key.
-pub async fn expired_is_missing_for_create(store: Store) -> Outcome {
-    let now = now();
-    let key = stored(&store, &session(now), now).await?;
-    let late = now + 2 * HOUR;
-    let second = session(late);
-    let answer = store.create(&key, live(&second), late).await?;
-    expect("create after expiry", &answer, &Created::Created)?;
-    expect_stored(&store, &key, late, Some(live(&second))).await
 }
 
 /// Nor does an expired tombstone do anything.

@@ -140,7 +140,7 @@ macro_rules! __conformance_cases {
             touch_on_a_tombstone_is_gone
 
             delete_tells_what_was_there
-            delete_tells_a_tombstone
+            delete_tells_a_tombstone_and_leaves_it
             delete_is_idempotent
             delete_leaves_other_keys_alone
 
@@ -148,7 +148,6 @@ macro_rules! __conformance_cases {
             expired_is_missing_for_commit
             expired_is_missing_for_touch
             expired_is_missing_for_delete
-            expired_is_missing_for_create
             expired_tombstone_is_missing
             expired_before_it_was_stored_is_missing
             deadline_is_exact_to_the_millisecond
