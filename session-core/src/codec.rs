@@ -1,6 +1,6 @@
 use std::fmt;
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::error::BoxError;
 
@@ -118,11 +118,23 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for MessagePack {
     }
 
     fn decode(bytes: &[u8]) -> Result<T, BoxError> {
-        let mut rest = bytes;
-        let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
-        deserializer.set_max_depth(MAX_DEPTH);
-        let value = T::deserialize(&mut deserializer)?;
-        if rest.is_empty() { Ok(value) } else { Err("bytes are left over".into()) }
+        read_message_pack(bytes, MAX_DEPTH)
+    }
+}
+
+/// Reads one value that the bytes hold and nothing else, nested at most so deep: bytes that nobody of us
+/// wrote must not drive the recursion into the end of the stack.
+pub(crate) fn read_message_pack<'a, T: Deserialize<'a>>(
+    bytes: &'a [u8],
+    max_depth: usize,
+) -> Result<T, BoxError> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    deserializer.set_max_depth(max_depth);
+    let value = T::deserialize(&mut deserializer)?;
+    // Only at the end is there no further marker.
+    match <()>::deserialize(&mut deserializer) {
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
+        Ok(()) | Err(_) => Err("bytes are left over".into()),
     }
 }
 

@@ -52,8 +52,9 @@ impl Session {
         let _committing = self.committing().lock().await;
         self.end_doomed().await?;
         self.write().await?;
-        let home = self.state().home.clone();
-        if let Some(home) = home {
+        let now = self.sessions.now();
+        let stale = self.state().home.as_ref().filter(|home| is_stale(home, now)).cloned();
+        if let Some(home) = stale {
             self.keep_alive(home).await;
         }
         Ok(self.state().cookie(self.sessions.now()))
@@ -74,10 +75,7 @@ impl Session {
         let idle = !state.dirty
             && state.doomed.is_empty()
             && !state.unconfirmed
-            && !state
-                .home
-                .as_ref()
-                .is_some_and(|home| touch_is_due(&home.record, now) || renewal_is_due(home, now));
+            && !state.home.as_ref().is_some_and(|home| is_stale(home, now));
         idle.then(|| {
             state.closed = true;
             state.cookie(now)
@@ -111,9 +109,8 @@ impl Session {
     async fn write(&self) -> Result<(), SessionError> {
         self.redraft()?;
         let Some(work) = self.state().work(&self.sessions)? else { return Ok(()) };
-        let written = work.log.clone();
         let told_before = work.home.as_ref().map(|home| (home.key, home.record.lifetime));
-        let home = self.attempt(|| self.sessions.store_changes(work)).await?;
+        let home = self.attempt(|| self.sessions.store_changes(&work)).await?;
 
         let mut state = self.state();
         // A clone of the session may have recorded, given up or ended things meanwhile.
@@ -121,7 +118,7 @@ impl Session {
             state.doomed.push(home.key);
             return Ok(());
         }
-        state.log.retain(|change| !written.iter().any(|done| Arc::ptr_eq(done, change)));
+        state.log.retain(|change| !work.log.iter().any(|done| Arc::ptr_eq(done, change)));
         state.dirty = !state.log.is_empty();
         state.draft = None;
         state.tell |= told_before != Some((home.key, home.record.lifetime));
@@ -179,7 +176,7 @@ impl Session {
         let key = home.key;
         if renewal_is_due(&home, now) {
             let renewal = State::renewal(home, now, &self.sessions);
-            match self.sessions.store_changes(renewal).await {
+            match self.sessions.store_changes(&renewal).await {
                 Ok(home) => {
                     let mut state = self.state();
                     state.tell |= home.key != key;
@@ -202,7 +199,7 @@ impl State {
     /// What a commit has to do, if anything.
     fn work(&mut self, sessions: &Sessions) -> Result<Option<Work>, SessionError> {
         self.endings_at_commit = self.endings;
-        let Some(draft) = self.draft.as_ref().filter(|_| self.dirty) else { return Ok(None) };
+        let Some(draft) = self.draft.as_mut().filter(|_| self.dirty) else { return Ok(None) };
         let rotation = Rotation::of(&self.log);
         if self.home.is_none() {
             if draft.values.is_empty() && draft.owner.is_none() {
@@ -215,32 +212,31 @@ impl State {
                 return Err(SessionError::Ended);
             }
         }
+        let stamp = Stamp::now(sessions);
+        stamp.mark(self.home.as_ref().map(|home| &*home.record), Arc::make_mut(draft));
         Ok(Some(Work {
             home: self.home.clone(),
-            draft: Record::clone(draft),
+            record: Arc::clone(draft),
             log: self.log.clone(),
             rotation,
-            stamp: Stamp::now(sessions),
+            stamp,
         }))
     }
 
     fn renewal(home: Home, now: Timestamp, sessions: &Sessions) -> Work {
         let mut draft = Record::clone(&home.record);
         draft.issued_at = now;
-        Work {
-            home: Some(home),
-            draft,
-            log: vec![Arc::new(Change::Renew { at: now })],
-            rotation: Some(Rotation::Renewal),
-            stamp: Stamp::now(sessions),
-        }
+        let stamp = Stamp::now(sessions);
+        let record = stamp.onto(Some(&home.record), draft);
+        let log = vec![Arc::new(Change::Renew { at: now })];
+        Work { home: Some(home), record, log, rotation: Some(Rotation::Renewal), stamp }
     }
 }
 
 /// One commit: where the session is, what it shall be, and how to make that of a newer one.
 struct Work {
     home: Option<Home>,
-    draft: Record,
+    record: Arc<Record>,
     log: Vec<Arc<Change>>,
     rotation: Option<Rotation>,
     stamp: Stamp,
@@ -260,10 +256,14 @@ impl Stamp {
 
     /// Makes a draft the record that follows `base`.
     fn onto(self, base: Option<&Record>, mut draft: Record) -> Arc<Record> {
+        self.mark(base, &mut draft);
+        Arc::new(draft)
+    }
+
+    fn mark(self, base: Option<&Record>, draft: &mut Record) {
         draft.revision = base.map(|base| base.revision).unwrap_or_default().next();
         draft.nonce = self.nonce;
         draft.last_seen_at = draft.last_seen_at.max(self.now);
-        Arc::new(draft)
     }
 }
 
@@ -289,24 +289,24 @@ impl Rotation {
 }
 
 impl Sessions {
-    async fn store_changes(&self, work: Work) -> Result<Home, SessionError> {
-        let Work { home, draft, log, rotation, stamp } = work;
+    async fn store_changes(&self, work: &Work) -> Result<Home, SessionError> {
+        let Work { home, record, log, rotation, stamp } = work;
+        let (record, stamp) = (Arc::clone(record), *stamp);
         let Some(origin) = home else {
-            let record = stamp.onto(None, draft);
             let home = self.create(&record, stamp).await?;
             tracing::debug!(target: "session", key = %home.key, "session created");
             return Ok(home);
         };
         let home = match rotation {
-            None => self.update(origin.clone(), draft, &log, stamp).await?,
-            Some(rotation) => self.rotate(origin.clone(), draft, &log, rotation, stamp).await?,
+            None => self.update(origin.clone(), record, log, stamp).await?,
+            Some(rotation) => self.rotate(origin.clone(), record, log, *rotation, stamp).await?,
         };
         if home.id.is_none() {
             // Another request signed in meanwhile. What this one began before that is merged, but what
             // the session holds now is not for it to see, nor is the ID: it goes on as if the session
             // were what it loaded, with its own changes (I4).
-            let record = self.replayed(&origin, &log, stamp)?;
-            return Ok(Home { record, ..origin });
+            let record = self.replayed(origin, log, stamp)?;
+            return Ok(Home { record, ..origin.clone() });
         }
         Ok(home)
     }
@@ -354,11 +354,10 @@ impl Sessions {
     async fn update(
         &self,
         mut home: Home,
-        draft: Record,
+        mut record: Arc<Record>,
         log: &[Arc<Change>],
         stamp: Stamp,
     ) -> Result<Home, SessionError> {
-        let mut record = stamp.onto(Some(&home.record), draft);
         let mut turn = None;
         for _ in 0..MAX_CONFLICTS {
             self.check_patience(stamp)?;
@@ -383,12 +382,11 @@ impl Sessions {
     async fn rotate(
         &self,
         mut home: Home,
-        draft: Record,
+        mut record: Arc<Record>,
         log: &[Arc<Change>],
         rotation: Rotation,
         stamp: Stamp,
     ) -> Result<Home, SessionError> {
-        let mut record = stamp.onto(Some(&home.record), draft);
         for _ in 0..MAX_MOVES {
             if home.id.is_none() && home.record.owner != record.owner {
                 // The session is another user's by now, and so are its values.
@@ -416,9 +414,8 @@ impl Sessions {
                     if rest.is_empty() {
                         return Ok(home);
                     }
-                    let mut draft = Record::clone(&home.record);
-                    replay(&rest, &mut draft, &self.limits)?;
-                    return self.update(home, draft, &rest, stamp).await;
+                    let record = self.replayed(&home, &rest, stamp)?;
+                    return self.update(home, record, &rest, stamp).await;
                 }
             }
         }
@@ -615,6 +612,11 @@ enum Replaced {
 /// The ID behind a tombstone, where the former one tells it.
 fn follow_id(former: Option<&SessionId>, tombstone: &Tombstone) -> Option<SessionId> {
     tombstone.grace.as_ref()?.sealed_id.unseal(former?, tombstone.successor)
+}
+
+/// Tells whether it is time to move the idle deadline or to replace the ID.
+fn is_stale(home: &Home, now: Timestamp) -> bool {
+    touch_is_due(&home.record, now) || renewal_is_due(home, now)
 }
 
 fn touch_is_due(record: &Record, now: Timestamp) -> bool {

@@ -23,7 +23,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::Serialize
 
 use crate::{
     CookieLifetime, Entry, Lifetime, Nonce, Owner, Record, Revision, SessionKey, StoreError,
-    StoreErrorKind, Timestamp, Tombstone, record::Grace, seal::SealedId, values::Values,
+    StoreErrorKind, Timestamp, Tombstone, codec::read_message_pack, record::Grace, seal::SealedId,
+    values::Values,
 };
 
 /// The format that this version writes.
@@ -292,16 +293,7 @@ fn write_body(out: &mut Vec<u8>, body: &impl Serialize) {
 
 /// Reads all of a body.
 fn read_body<'a, B: Deserialize<'a>>(bytes: &'a [u8]) -> Result<B, Unreadable> {
-    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
-    // Fields that a later version may add are passed over by recursion, which bytes that nobody of
-    // us wrote must not drive into the end of the stack.
-    deserializer.set_max_depth(MAX_DEPTH);
-    let body = B::deserialize(&mut deserializer).map_err(|_| Unreadable::Body)?;
-    // Only at the end is there no further marker.
-    match <()>::deserialize(&mut deserializer) {
-        Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(body),
-        Ok(()) | Err(_) => Err(Unreadable::Body),
-    }
+    read_message_pack(bytes, MAX_DEPTH).map_err(|_| Unreadable::Body)
 }
 
 fn number(bytes: &[u8], range: Range<usize>) -> u64 {

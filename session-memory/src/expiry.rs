@@ -18,7 +18,7 @@ impl moka::Expiry<SessionKey, Arc<Slot>> for KeepWhileAlive {
         slot: &Arc<Slot>,
         _: Instant,
     ) -> Option<Duration> {
-        Some(slot.keep())
+        Some(slot.keep(None))
     }
 
     fn expire_after_read(
@@ -26,10 +26,10 @@ impl moka::Expiry<SessionKey, Arc<Slot>> for KeepWhileAlive {
         _: &SessionKey,
         slot: &Arc<Slot>,
         _: Instant,
-        _: Option<Duration>,
+        would: Option<Duration>,
         _: Instant,
     ) -> Option<Duration> {
-        Some(slot.keep())
+        Some(slot.keep(would))
     }
 
     fn expire_after_update(
@@ -37,8 +37,8 @@ impl moka::Expiry<SessionKey, Arc<Slot>> for KeepWhileAlive {
         _: &SessionKey,
         slot: &Arc<Slot>,
         _: Instant,
-        _: Option<Duration>,
+        would: Option<Duration>,
     ) -> Option<Duration> {
-        Some(slot.keep())
+        Some(slot.keep(would))
     }
 }

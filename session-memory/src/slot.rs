@@ -37,8 +37,12 @@ impl Slot {
         self.entry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn keep(&self) -> Duration {
-        Duration::from_millis(self.keep_ms.load(Ordering::Relaxed)) + SLACK
+    /// How long the cache shall keep the slot, given how long it would: that again while it is enough,
+    /// as each change costs the cache a timer.
+    pub(crate) fn keep(&self, would: Option<Duration>) -> Duration {
+        let least = Duration::from_millis(self.keep_ms.load(Ordering::Relaxed)) + SLACK;
+        let most = least + least / 8;
+        would.filter(|would| (least..=most).contains(would)).unwrap_or(most)
     }
 
     pub(crate) fn weight(&self) -> u32 {
