@@ -4,8 +4,7 @@ use redis::{Client, InfoDict};
 
 use crate::BoxError;
 
-/// How many threads each side gets: half of the cores, so that the server is what limits, and the load
-/// generator, which does less per request, does not take its time away.
+/// How many threads the load generator gets, which does less per request than a server.
 pub(crate) fn half_of_the_cores() -> usize {
     (cores() / 2).max(1)
 }

@@ -10,10 +10,7 @@ pub(crate) fn run(candidate: &str) -> Result<(), BoxError> {
     let candidate =
         Candidate::find(candidate).ok_or_else(|| format!("no candidate {candidate:?}"))?;
     let redis_url = env::var("REDIS_URL").unwrap_or_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(environment::half_of_the_cores())
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let router = (candidate.router)(redis_url).await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;

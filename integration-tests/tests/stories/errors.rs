@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use session_axum::{RedisStore, Sessions};
 use session_core::{SessionError, StoreError, StoreErrorKind};
 
-use crate::support::{Stage, until};
+use crate::support::{Stage, serve, until};
 
 /// The error of a connection that must not come about, whose texts hold neither URL nor password.
 async fn refused(url: &str) -> StoreError {
@@ -204,4 +204,110 @@ async fn a_key_of_another_type_is_a_fresh_session() {
     // What somebody else keeps there is left alone.
     let kept: u32 = redis::cmd("EXISTS").arg(&key).query_async(&mut admin).await.unwrap();
     assert_eq!(kept, 1);
+}
+
+#[tokio::test]
+async fn a_password_that_was_wrong_for_a_while_is_no_lasting_outage() {
+    let stage = Stage::new().await;
+    stage.browser.post("/login/ada").await.ok();
+    let mut admin = stage.redis.connection().await;
+    let mut config = async |setting: &str, value: &str| {
+        let mut command = redis::cmd("CONFIG");
+        let _: () = command.arg(&["SET", setting, value]).query_async(&mut admin).await.unwrap();
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        let _: () = kill.query_async(&mut admin).await.unwrap();
+    };
+    config("requirepass", "secret").await;
+    until("Redis refuses the server", async || {
+        stage.browser.get("/session").await.status == StatusCode::SERVICE_UNAVAILABLE
+    })
+    .await;
+    config("requirepass", "").await;
+    until("sessions are back", async || {
+        stage.browser.get("/session").await.status == StatusCode::OK
+    })
+    .await;
+    assert_eq!(stage.browser.session().await["owner"], "ada");
+}
+
+/// A host that is gone, or a firewall that forgot: bytes go out, nothing ever comes back.
+#[tokio::test]
+async fn a_connection_that_went_silent_is_replaced() {
+    let redis = RedisServer::start().await;
+    let proxy = SilentProxy::before(&redis).await;
+    let store = RedisStore::connect(format!("redis://{}", proxy.addr)).await.unwrap();
+    let browser = Browser::new(serve(store).await);
+    browser.post("/login/ada").await.ok();
+
+    proxy.silence();
+    let begin = Instant::now();
+    until("a new connection is used", async || {
+        browser.get("/session").await.status == StatusCode::OK
+    })
+    .await;
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert_eq!(browser.session().await["owner"], "ada");
+}
+
+/// An address that leads to the new primary, while the open connection leads to the old one.
+#[tokio::test]
+async fn a_primary_that_was_demoted_is_left() {
+    let (old, new) = (RedisServer::start().await, RedisServer::start().await);
+    let proxy = SilentProxy::before(&old).await;
+    let store = RedisStore::connect(format!("redis://{}", proxy.addr)).await.unwrap();
+    let browser = Browser::new(serve(store).await);
+    browser.post("/count").await.ok();
+    let mut admin = old.connection().await;
+    let demote = redis::cmd("REPLICAOF").arg(&["127.0.0.1", "1"]).to_owned();
+    let _: () = demote.query_async(&mut admin).await.unwrap();
+    proxy.lead_to(&new);
+
+    // The first write is refused, sent again to where the address leads now, and counts there.
+    let visitor = Browser::new(browser.addr());
+    until("writes work", async || visitor.post("/count").await.status == StatusCode::OK).await;
+    let mut admin = new.connection().await;
+    let keys: u32 = redis::cmd("DBSIZE").query_async(&mut admin).await.unwrap();
+    assert_eq!(keys, 1);
+}
+
+/// Stands between a client and Redis, and can stop passing on what the connections open now say.
+struct SilentProxy {
+    addr: std::net::SocketAddr,
+    target: Arc<std::sync::Mutex<String>>,
+    silence: tokio::sync::watch::Sender<u32>,
+}
+
+impl SilentProxy {
+    async fn before(redis: &RedisServer) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let target = Arc::new(std::sync::Mutex::new(format!("{}:{}", redis.host(), redis.port())));
+        let (silence, silenced) = tokio::sync::watch::channel(0);
+        let proxy = Self { addr, target: Arc::clone(&target), silence };
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let target = target.lock().unwrap().clone();
+                let mut silenced = silenced.clone();
+                silenced.mark_unchanged();
+                tokio::spawn(async move {
+                    let mut server = tokio::net::TcpStream::connect(target).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        // Both ends stay open, and hear nothing any more.
+                        _ = silenced.changed() => std::future::pending::<()>().await,
+                    }
+                });
+            }
+        });
+        proxy
+    }
+
+    fn silence(&self) {
+        self.silence.send_modify(|times| *times += 1);
+    }
+
+    fn lead_to(&self, redis: &RedisServer) {
+        *self.target.lock().unwrap() = format!("{}:{}", redis.host(), redis.port());
+    }
 }
