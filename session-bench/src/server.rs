@@ -3,7 +3,7 @@ use std::{env, net::Ipv4Addr};
 use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 
-use crate::{BoxError, candidate::Candidate, child, environment};
+use crate::{BoxError, candidate::Candidate, child};
 
 /// Serves one candidate until the process is ended.
 pub(crate) fn run(candidate: &str) -> Result<(), BoxError> {
