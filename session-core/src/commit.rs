@@ -70,6 +70,8 @@ impl Session {
     /// only read.
     #[must_use]
     pub fn finish_without_io(&self) -> Option<CookieChange> {
+        // A commit under way by a clone has to be waited for.
+        let _committing = self.committing().try_lock()?;
         let now = self.sessions.now();
         let mut state = self.state();
         let idle = !state.dirty
@@ -110,18 +112,34 @@ impl Session {
         self.redraft()?;
         let Some(work) = self.state().work(&self.sessions)? else { return Ok(()) };
         let told_before = work.home.as_ref().map(|home| (home.key, home.record.lifetime));
-        let home = self.attempt(|| self.sessions.store_changes(&work)).await?;
+        let stored = self.attempt(|| self.sessions.store_changes(&work)).await;
 
         let mut state = self.state();
+        let Stored { home, crossed } = match stored {
+            Ok(stored) => stored,
+            Err(error) => {
+                if matches!(error, SessionError::Ended) {
+                    // An ID that opens nothing is not told, whatever the request was to tell before.
+                    state.tell = false;
+                }
+                return Err(error);
+            }
+        };
+        // Whoever signed in meanwhile is told the ID; the one that this request knows is dead.
+        state.tell =
+            !crossed && (state.tell || told_before != Some((home.key, home.record.lifetime)));
         // A clone of the session may have recorded, given up or ended things meanwhile.
         if state.endings != state.endings_at_commit {
             state.doomed.push(home.key);
+            state.left = Some(home);
             return Ok(());
         }
         state.log.retain(|change| !work.log.iter().any(|done| Arc::ptr_eq(done, change)));
         state.dirty = !state.log.is_empty();
-        state.draft = None;
-        state.tell |= told_before != Some((home.key, home.record.lifetime));
+        state.stale = state.dirty;
+        if !state.dirty {
+            state.draft = None;
+        }
         state.home = Some(home);
         drop(state);
         // What cannot be done to the session as it is now fails the next commit, not this one.
@@ -129,16 +147,14 @@ impl Session {
         Ok(())
     }
 
-    /// Does the log to the session anew where a commit took the draft away. The application's code runs
-    /// without the lock.
+    /// Does what is left of the log anew, to the session as a commit stored it. The application's code
+    /// runs without the lock.
     fn redraft(&self) -> Result<(), SessionError> {
-        loop {
+        for _ in 0..MAX_REDRAFTS {
             let (home, log) = {
                 let state = self.state();
                 match &state.home {
-                    Some(home) if state.draft.is_none() && state.dirty => {
-                        (Arc::clone(&home.record), state.log.clone())
-                    }
+                    Some(home) if state.stale => (Arc::clone(&home.record), state.log.clone()),
                     _ => return Ok(()),
                 }
             };
@@ -149,9 +165,12 @@ impl Session {
                 && state.log.iter().zip(&log).all(|(now, then)| Arc::ptr_eq(now, then));
             if unchanged {
                 state.draft = Some(Arc::new(draft));
+                state.stale = false;
                 return Ok(());
             }
         }
+        // Others record all the time, or an update's closure does.
+        Err(SessionError::Contended)
     }
 
     /// Runs a step that changes the store, and remembers if its outcome stays unknown: because the
@@ -177,9 +196,9 @@ impl Session {
         if renewal_is_due(&home, now) {
             let renewal = State::renewal(home, now, &self.sessions);
             match self.sessions.store_changes(&renewal).await {
-                Ok(home) => {
+                Ok(Stored { home, crossed }) => {
                     let mut state = self.state();
-                    state.tell |= home.key != key;
+                    state.tell = !crossed && (state.tell || home.key != key);
                     state.home = Some(home);
                 }
                 Err(error) => tracing::warn!(
@@ -289,26 +308,26 @@ impl Rotation {
 }
 
 impl Sessions {
-    async fn store_changes(&self, work: &Work) -> Result<Home, SessionError> {
+    async fn store_changes(&self, work: &Work) -> Result<Stored, SessionError> {
         let Work { home, record, log, rotation, stamp } = work;
         let (record, stamp) = (Arc::clone(record), *stamp);
         let Some(origin) = home else {
             let home = self.create(&record, stamp).await?;
             tracing::debug!(target: "session", key = %home.key, "session created");
-            return Ok(home);
+            return Ok(Stored { home, crossed: false });
         };
         let home = match rotation {
             None => self.update(origin.clone(), record, log, stamp).await?,
             Some(rotation) => self.rotate(origin.clone(), record, log, *rotation, stamp).await?,
         };
-        if home.id.is_none() {
-            // Another request signed in meanwhile. What this one began before that is merged, but what
-            // the session holds now is not for it to see, nor is the ID: it goes on as if the session
-            // were what it loaded, with its own changes (I4).
-            let record = self.replayed(origin, log, stamp)?;
-            return Ok(Home { record, ..origin.clone() });
+        if home.id.is_some() {
+            return Ok(Stored { home, crossed: false });
         }
-        Ok(home)
+        // Another request signed in meanwhile. What this one began before that is merged, but what the
+        // session holds now is not for it to see, nor is the ID: it goes on as if the session were what
+        // it loaded, with its own changes (I4).
+        let home = Home { record: Arc::clone(&work.record), ..origin.clone() };
+        Ok(Stored { home, crossed: true })
     }
 
     /// Stores a session under a fresh ID.
@@ -580,7 +599,7 @@ impl Sessions {
 
     /// Ends a session, and the one it moved to.
     async fn end(&self, mut key: SessionKey) -> Result<(), SessionError> {
-        for _ in 0..MAX_MOVES {
+        for _ in 0..MAX_CONFLICTS {
             match self.delete_at(&key).await? {
                 Some(Entry::Moved(tombstone)) => key = tombstone.successor,
                 Some(Entry::Live(_)) | None => return Ok(()),
@@ -599,6 +618,13 @@ impl Sessions {
             answer => answer,
         }
     }
+}
+
+/// Where a commit left the session.
+struct Stored {
+    home: Home,
+    /// A login by another request lies between what this one loaded and what is stored.
+    crossed: bool,
 }
 
 /// What became of an attempt to put a tombstone in place.
@@ -635,6 +661,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often one commit tries again after others were faster.
 const MAX_CONFLICTS: usize = 128;
+
+/// How often the changes that came during a commit are done anew because more of them came.
+const MAX_REDRAFTS: usize = 8;
 
 /// How many IDs in use the generator may offer in a row.
 const MAX_COLLISIONS: usize = 3;

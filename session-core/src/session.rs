@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) home: Option<Home>,
     /// The session with all changes of the log done to it.
     pub(crate) draft: Option<Arc<Record>>,
+    /// The draft is of an older session than the one at home: a commit stored a part of the log.
+    pub(crate) stale: bool,
     pub(crate) log: Vec<Arc<Change>>,
     /// The log holds something worth a commit. What only confirms what is stored is replayed with the
     /// rest, but is no reason to write.
@@ -143,7 +145,8 @@ impl Session {
     ///
     /// The closure is called again on the newer value if another request committed in between, so that
     /// N increments at the same time add N (I1). What was returned here is not what counts then. A value
-    /// that cannot be decoded counts as missing, as for [`get`](Self::get).
+    /// that cannot be decoded counts as missing, as for [`get`](Self::get). The closure may read the session,
+    /// but not change it.
     ///
     /// # Errors
     ///
@@ -313,7 +316,10 @@ impl Session {
         state.doomed.clear();
         state.endings = state.endings_at_commit;
         state.forget_changes();
-        state.unconfirmed = false;
+        // What a commit under way comes to is not known yet.
+        if self.committing().try_lock().is_some() {
+            state.unconfirmed = false;
+        }
     }
 
     /// The key under which the session is stored, safe to log. None if it is not stored yet.
@@ -433,6 +439,7 @@ impl State {
         Self {
             home: None,
             draft: None,
+            stale: false,
             log: Vec::new(),
             dirty: false,
             doomed: Vec::new(),
@@ -480,6 +487,7 @@ impl State {
 
     fn forget_changes(&mut self) {
         self.draft = None;
+        self.stale = false;
         self.log.clear();
         self.dirty = false;
     }

@@ -166,9 +166,9 @@ impl Sessions {
                 (Found::Session { home, by_former_id }, _) => {
                     return Ok(Session::at_home(self, home, by_former_id));
                 }
-                (Found::Unreadable(key), _) => {
+                (Found::Unreadable(key), before) => {
                     unreadable.push(key);
-                    Presented::Dead
+                    if before == Presented::Superseded { before } else { Presented::Dead }
                 }
                 (Found::Superseded, _) | (_, Presented::Superseded) => Presented::Superseded,
                 (Found::Nothing, _) => Presented::Dead,

@@ -131,7 +131,15 @@ impl SessionStore for MemoryStore {
             return Ok(None);
         };
         let entry = slot.lock().clone();
-        Ok(entry.filter(|entry| entry.is_live(now)))
+        if entry.as_ref().is_some_and(|entry| entry.is_live(now)) {
+            return Ok(entry);
+        }
+        // Reading it must not keep it: a client may ask with a dead cookie for ever.
+        self.slots.entry_by_ref(key).and_compute_with(|present| match present {
+            Some(present) if Arc::ptr_eq(present.value(), &slot) => Op::Remove,
+            _ => Op::Nop,
+        });
+        Ok(None)
     }
 
     async fn commit(

@@ -155,3 +155,17 @@ async fn increments_from_many_threads_all_count() {
     let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
     assert_eq!(session.get(COUNT), Some(64 * 50));
 }
+
+#[tokio::test]
+async fn asking_for_a_dead_session_does_not_keep_it() {
+    let store = MemoryStore::default();
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
+    let sessions = Arc::new(Sessions::new(store.clone()).with_clock(clock.clone()));
+    let id = sign_in(&sessions, 10).await;
+    store.run_pending_tasks();
+    assert_eq!(store.approximate_len(), 1);
+    clock.advance(Duration::from_secs(3600));
+    assert!(!is_live(&sessions, &id).await);
+    store.run_pending_tasks();
+    assert_eq!(store.approximate_len(), 0);
+}

@@ -25,6 +25,7 @@ pub(crate) struct Connection {
     client: Client,
     settings: ConnectionManagerConfig,
     line: Mutex<Line>,
+    connect_timeout: Duration,
     response_timeout: Duration,
     operation_timeout: Duration,
 }
@@ -66,6 +67,7 @@ impl Connection {
             client,
             settings,
             line,
+            connect_timeout: config.connect_timeout,
             response_timeout: config.response_timeout,
             operation_timeout: config.operation_timeout,
         })
@@ -129,8 +131,13 @@ impl Connection {
         };
         match &answer {
             Err(failure) if failure.is_silence() => self.note_silence(number),
-            Err(failure) if failure.is_of_the_connection() => self.replace(number),
-            Ok(_) | Err(_) => self.line().silences = 0,
+            Err(failure) if failure.is_of_the_connection() => self.replace(number, MIN_AGE),
+            Ok(_) | Err(_) => {
+                let mut line = self.line();
+                if line.number == number {
+                    line.silences = 0;
+                }
+            }
         }
         answer
     }
@@ -142,24 +149,31 @@ impl Connection {
     fn note_silence(&self, number: u64) {
         let silences = {
             let mut line = self.line();
+            if line.number != number {
+                return;
+            }
             line.silences += 1;
             line.silences
         };
         if silences >= MAX_SILENCES {
-            self.replace(number);
+            // A new connection may need all of its time to be set up.
+            self.replace(number, self.connect_timeout + self.response_timeout);
         }
     }
 
-    /// Puts a new connection in place of the one with this number, which connects with its first command;
-    /// not more often than a server in trouble bears.
-    fn replace(&self, number: u64) {
+    /// Puts a new connection in place of the one with this number, if that is so old; not more often
+    /// than a server in trouble bears.
+    fn replace(&self, number: u64, min_age: Duration) {
         let mut line = self.line();
-        if line.number != number || line.opened_at.elapsed() < MIN_AGE {
+        if line.number != number || line.opened_at.elapsed() < min_age {
             return;
         }
         let settings = self.settings.clone();
         if let Ok(manager) = ConnectionManager::new_lazy_with_config(self.client.clone(), settings)
         {
+            // It connects with its first command, and only while somebody waits for that.
+            let mut first = manager.clone();
+            tokio::spawn(async move { first.send_packed_command(&redis::cmd("PING")).await });
             *line = Line { manager, number: number + 1, opened_at: Instant::now(), silences: 0 };
         }
     }
@@ -194,7 +208,15 @@ impl Failure {
         let Self::Redis(error) = self else { return false };
         !error.is_io_error()
             && !self.is(ServerErrorKind::NoScript)
-            && !matches!(error.code(), Some("OOM" | "WRONGTYPE" | "BUSY"))
+            && !matches!(
+                error.code(),
+                Some(
+                    "BUSY" | "CLUSTERDOWN" | "MISCONF" | "NOREPLICAS" | "OOM" | "TRYAGAIN"
+                        | "WRONGTYPE"
+                )
+            )
+            // How a script's error reads up to Redis 6.2.
+            && !error.detail().is_some_and(|detail| detail.contains("unning script"))
     }
 
     fn into_store_error(self) -> StoreError {

@@ -270,3 +270,119 @@ async fn a_session_over_the_limits_can_still_shrink() {
     let session = strict.open([id.expose().as_bytes()]).await.unwrap();
     assert!(matches!(session.set(NOTE, &"x".repeat(901)), Err(SessionError::TooLarge { .. })));
 }
+
+/// I6: what a clone records during a commit is stored with what comes after it, or reported.
+#[tokio::test]
+async fn a_change_after_one_that_did_not_fit_does_not_drop_it() {
+    let world = World::with(|sessions| {
+        sessions.with_limits(session_core::Limits::default().with_values(2))
+    });
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let (clone, other) = (session.clone(), world.open(&id).await);
+    session.update(VISITS, |visits| *visits += 1).unwrap();
+    world.store.before(Verb::Commit, move || async move {
+        clone.set(NOTE, &"late".to_owned()).unwrap();
+        other.set(TOKEN, &"theirs".to_owned()).unwrap();
+        let _ = other.finish().await.unwrap();
+    });
+    session.commit().await.unwrap();
+    // Its own pending change is still what the request sees, and this makes room for it.
+    assert_eq!(session.get(NOTE).as_deref(), Some("late"));
+    session.remove(TOKEN).unwrap();
+    let finished = session.finish().await;
+    let stored = world.open(&id).await.get(NOTE);
+    assert!(finished.is_err() || stored.as_deref() == Some("late"), "{finished:?}, {stored:?}");
+}
+
+/// A closure that changes the session is against the rules, but must not hang the server.
+#[tokio::test]
+async fn an_update_that_writes_when_it_is_replayed_ends() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    session.set(TOKEN, &"same".to_owned()).unwrap();
+    session.commit().await.unwrap();
+    let clone = session.clone();
+    session.set(NOTE, &"first".to_owned()).unwrap();
+    world.store.before(Verb::Commit, move || async move {
+        let writer = clone.clone();
+        let change = move |visits: &mut u64| {
+            *visits += 1;
+            let _ = writer.set(TOKEN, &"same".to_owned());
+        };
+        clone.update(VISITS, change).unwrap();
+    });
+    session.commit().await.unwrap();
+    // Once the response begins the closure's own writes are refused, and the update settles.
+    let _ = session.finish().await.unwrap();
+    assert_eq!(world.open(&id).await.get(VISITS), Some(2));
+}
+
+/// I4, I7: the browser of somebody who has just signed in is not told a dead ID.
+#[tokio::test]
+async fn a_request_that_a_login_overtook_sets_no_cookie() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let (slow, login) = (world.open(&id).await, world.open(&id).await);
+    login.authenticate("ada").unwrap();
+    let _ = login.finish().await.unwrap();
+    slow.set_lifetime(Lifetime::aal1()).unwrap();
+    assert!(matches!(slow.finish().await.unwrap(), CookieChange::Keep));
+
+    // Opened by a former ID, so that there was something to tell.
+    let id = world.visitor().await;
+    let renewal = world.open(&id).await;
+    renewal.renew().unwrap();
+    let renewed = told(renewal.finish().await.unwrap());
+    let (slow, login) = (world.open(&id).await, world.open(&renewed).await);
+    login.authenticate("ada").unwrap();
+    let _ = login.finish().await.unwrap();
+    slow.set(NOTE, &"merged".to_owned()).unwrap();
+    assert!(matches!(slow.finish().await.unwrap(), CookieChange::Keep));
+}
+
+/// I7: in whatever order the browser sends them.
+#[tokio::test]
+async fn a_superseded_cookie_counts_more_than_one_that_cannot_be_read() {
+    let world = World::new();
+    let (id, unreadable) = (world.visitor().await, world.visitor().await);
+    let login = world.open(&id).await;
+    login.authenticate("ada").unwrap();
+    let _ = login.finish().await.unwrap();
+    for (nth, cookies) in [[&unreadable, &id], [&id, &unreadable]].into_iter().enumerate() {
+        world.store.fail_nth(nth + 1, Verb::Load, Fault::Before(StoreErrorKind::Corrupt));
+        let cookies = cookies.map(|id| id.expose().as_bytes());
+        let session = world.sessions.open(cookies).await.unwrap();
+        assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep), "{nth}");
+    }
+}
+
+#[tokio::test]
+async fn discard_after_a_destroy_during_a_login_keeps_the_login() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let clone = session.clone();
+    session.authenticate("ada").unwrap();
+    world.store.before(Verb::Commit, move || async move { clone.destroy().unwrap() });
+    session.commit().await.unwrap();
+    session.discard();
+    let new = told(session.finish().await.unwrap());
+    assert!(world.open(&new).await.owner().is_some());
+}
+
+#[tokio::test]
+async fn a_request_does_not_finish_while_a_clone_commits() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let clone = session.clone();
+    session.authenticate("ada").unwrap();
+    world.store.before(Verb::Commit, move || async move {
+        clone.discard();
+        assert!(clone.finish_without_io().is_none());
+    });
+    session.commit().await.unwrap();
+    assert!(world.opens(&told(session.finish().await.unwrap())).await);
+}
