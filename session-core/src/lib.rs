@@ -4,6 +4,7 @@ mod change;
 mod clock;
 mod codec;
 mod commit;
+mod confirm;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod envelope;
@@ -12,14 +13,18 @@ mod id;
 mod key;
 mod lifetime;
 mod limits;
+mod merge;
 mod owner;
 mod record;
+mod rotation;
 mod seal;
 mod session;
 mod session_key;
 mod sessions;
+mod state;
 mod store;
 mod values;
+mod work;
 
 #[cfg(feature = "json")]
 pub use codec::Json;

@@ -1,0 +1,190 @@
+//! How a session moves to a fresh ID.
+
+use std::sync::Arc;
+
+use crate::{
+    Committed, Entry, Record, SessionError, SessionId, Sessions, Tombstone,
+    change::{Change, replay},
+    merge::MAX_CONFLICTS,
+    record::Grace,
+    seal::SealedId,
+    sessions::{Home, MAX_MOVES},
+    work::{Rotation, Stamp},
+};
+
+impl Sessions {
+    /// Moves the session to a fresh ID: the new record first, then the tombstone in place of the old
+    /// one, each on its own key, so that a crash in between logs nobody out (I4).
+    pub(crate) async fn rotate(
+        &self,
+        mut home: Home,
+        mut record: Arc<Record>,
+        log: &[Arc<Change>],
+        rotation: Rotation,
+        stamp: Stamp,
+    ) -> Result<Home, SessionError> {
+        for _ in 0..MAX_MOVES {
+            if home.id.is_none() && home.record.owner != record.owner {
+                // The session is another user's by now, and so are its values.
+                return Err(SessionError::Ended);
+            }
+            let new = self.create(&record, stamp).await?;
+            match self.replace(&mut home, new, log, rotation, stamp).await? {
+                Replaced::Done(new) => {
+                    tracing::debug!(
+                        target: "session", former = %home.key, key = %new.key, "session moved"
+                    );
+                    return Ok(new);
+                }
+                Replaced::MovedTo(successor) => home = successor,
+            }
+            match rotation {
+                Rotation::Login => record = self.replayed(&home, log, stamp)?,
+                // Another request has just renewed the session: what is left is to store the rest.
+                Rotation::Renewal => {
+                    let rest: Vec<_> = log
+                        .iter()
+                        .filter(|change| !matches!(***change, Change::Renew { .. }))
+                        .cloned()
+                        .collect();
+                    if rest.is_empty() {
+                        return Ok(home);
+                    }
+                    let record = self.replayed(&home, &rest, stamp)?;
+                    return self.update(home, record, &rest, stamp).await;
+                }
+            }
+        }
+        Err(SessionError::Contended)
+    }
+
+    /// Puts the tombstone in place of the old record, carrying over to the new one what others commit
+    /// to the old one before that.
+    async fn replace(
+        &self,
+        home: &mut Home,
+        mut new: Home,
+        log: &[Arc<Change>],
+        rotation: Rotation,
+        stamp: Stamp,
+    ) -> Result<Replaced, SessionError> {
+        let mut turn = None;
+        for _ in 0..MAX_CONFLICTS {
+            if let Err(error) = self.check_patience(stamp) {
+                self.abandon(&new).await;
+                return Err(error);
+            }
+            let tombstone = self.tombstone(home, &new, rotation, stamp);
+            match self.commit_at(home, Entry::Moved(Arc::new(tombstone)), stamp).await {
+                Ok(Committed::Committed) => return Ok(Replaced::Done(new)),
+                Ok(Committed::Conflict(Entry::Live(newer))) => home.record = newer,
+                Ok(Committed::Conflict(Entry::Moved(tombstone))) => {
+                    self.abandon(&new).await;
+                    return Ok(Replaced::MovedTo(self.successor(home, &tombstone).await?));
+                }
+                Ok(Committed::Gone) => {
+                    // A new ID must not bring back what was ended (I2).
+                    self.end(new.key).await?;
+                    return Err(SessionError::Ended);
+                }
+                Err(error) => {
+                    // If the tombstone may be in place, the new record is the session.
+                    if !error.is_outcome_unknown() {
+                        self.abandon(&new).await;
+                    }
+                    return Err(error.into());
+                }
+            }
+            if turn.is_none() {
+                turn = Some(self.turn(&home.key).await);
+            }
+            match self.merged(home, &new, log, stamp).await {
+                Ok(merged) => new.record = merged,
+                Err(error) => {
+                    self.abandon(&new).await;
+                    return Err(error);
+                }
+            }
+        }
+        self.abandon(&new).await;
+        Err(SessionError::Contended)
+    }
+
+    /// Stores under the new key what another request committed to the old one, with this one's changes
+    /// on top.
+    async fn merged(
+        &self,
+        home: &Home,
+        new: &Home,
+        log: &[Arc<Change>],
+        stamp: Stamp,
+    ) -> Result<Arc<Record>, SessionError> {
+        let mut draft = Record::clone(&home.record);
+        replay(log, &mut draft, &self.limits)?;
+        let merged = stamp.onto(Some(&new.record), draft);
+        match self.commit_at(new, Entry::Live(Arc::clone(&merged)), stamp).await? {
+            Committed::Committed => Ok(merged),
+            // Nobody knows the new ID yet: it can only have been evicted or have expired.
+            Committed::Conflict(_) | Committed::Gone => Err(SessionError::Ended),
+        }
+    }
+
+    fn tombstone(&self, home: &Home, new: &Home, rotation: Rotation, stamp: Stamp) -> Tombstone {
+        let grace = match (rotation, &home.id, &new.id) {
+            (Rotation::Renewal, Some(former), Some(new)) => Some(Grace {
+                until: stamp.now + self.renewal_grace,
+                sealed_id: SealedId::seal(new, former),
+            }),
+            _ => None,
+        };
+        Tombstone {
+            revision: home.record.revision.next(),
+            nonce: stamp.nonce,
+            successor: new.key,
+            expires_at: stamp.now + Self::ROTATION_WINDOW,
+            grace,
+        }
+    }
+
+    /// Removes a new record that came to nothing, if it can: nobody knows its ID, and it would end by
+    /// itself.
+    async fn abandon(&self, new: &Home) {
+        if let Err(error) = (*self.store).delete(&new.key, self.now()).await {
+            tracing::debug!(target: "session", key = %new.key, %error, "abandoned session left");
+        }
+    }
+
+    /// Loads the session that a tombstone leads to, for a request that had loaded it before it moved.
+    pub(crate) async fn successor(
+        &self,
+        home: &Home,
+        tombstone: &Tombstone,
+    ) -> Result<Home, SessionError> {
+        let mut id = follow_id(home.id.as_ref(), tombstone);
+        let mut key = tombstone.successor;
+        for _ in 0..MAX_MOVES {
+            match self.load(&key).await? {
+                Some(Entry::Live(record)) => return Ok(Home { key, id, record }),
+                Some(Entry::Moved(next)) => {
+                    id = follow_id(id.as_ref(), &next);
+                    key = next.successor;
+                }
+                None => break,
+            }
+        }
+        Err(SessionError::Ended)
+    }
+}
+
+/// What became of an attempt to put a tombstone in place.
+enum Replaced {
+    /// It is there.
+    Done(Home),
+    /// Another request's is there; this is where the session is.
+    MovedTo(Home),
+}
+
+/// The ID behind a tombstone, where the former one tells it.
+fn follow_id(former: Option<&SessionId>, tombstone: &Tombstone) -> Option<SessionId> {
+    tombstone.grace.as_ref()?.sealed_id.unseal(former?, tombstone.successor)
+}

@@ -1,0 +1,120 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    CookieChange, CookieLifetime, Record, SessionKey, Timestamp,
+    change::Change,
+    sessions::{Home, Presented},
+};
+
+/// What a request knows of its session, and wants of it.
+pub(crate) struct State {
+    /// Where the session is stored; nowhere yet, if nothing was ever written.
+    pub(crate) home: Option<Home>,
+    /// The session with all changes of the log done to it.
+    pub(crate) draft: Option<Arc<Record>>,
+    /// The draft is of an older session than the one at home: a commit stored a part of the log.
+    pub(crate) stale: bool,
+    pub(crate) log: Vec<Arc<Change>>,
+    /// The log holds something worth a commit. What only confirms what is stored is replayed with the
+    /// rest, but is no reason to write.
+    pub(crate) dirty: bool,
+    /// Sessions that this request ended.
+    pub(crate) doomed: Vec<SessionKey>,
+    /// The home of the first of them, in case the request thinks better of it.
+    pub(crate) left: Option<Home>,
+    /// How often the request ended its session, so that a commit under way notices.
+    pub(crate) endings: u32,
+    /// How often it had when the present commit began.
+    pub(crate) endings_at_commit: u32,
+    /// What the cookies name and this version cannot read: no session to use, but one to end.
+    pub(crate) unreadable: Vec<SessionKey>,
+    pub(crate) presented: Presented,
+    /// The client has to be told the ID.
+    pub(crate) tell: bool,
+    /// A commit began whose outcome is not known (yet).
+    pub(crate) unconfirmed: bool,
+    pub(crate) closed: bool,
+}
+
+impl State {
+    pub(crate) fn empty(presented: Presented) -> Self {
+        Self {
+            home: None,
+            draft: None,
+            stale: false,
+            log: Vec::new(),
+            dirty: false,
+            doomed: Vec::new(),
+            left: None,
+            endings: 0,
+            endings_at_commit: 0,
+            unreadable: Vec::new(),
+            presented,
+            tell: false,
+            unconfirmed: false,
+            closed: false,
+        }
+    }
+
+    /// The session as this request sees it.
+    pub(crate) fn view(&self) -> Option<&Record> {
+        self.draft.as_deref().or_else(|| self.home.as_ref().map(|home| &*home.record))
+    }
+
+    pub(crate) fn value(&self, name: &str) -> Option<&Bytes> {
+        self.view()?.values.get(name)
+    }
+
+    /// Tells whether this is the value that is stored, and the one that this request sees.
+    pub(crate) fn is_stored_as(&self, name: &str, value: &Bytes) -> bool {
+        self.home.as_ref().is_some_and(|home| home.record.values.get(name) == Some(value))
+            && self.value(name) == Some(value)
+    }
+
+    /// Adds a change to the log, and drops those that it makes pointless.
+    pub(crate) fn log(&mut self, change: Change) {
+        if let Change::Set { name, .. } | Change::Remove { name } = &change {
+            self.log.retain(|earlier| earlier.name() != Some(name));
+        }
+        self.log.push(Arc::new(change));
+    }
+
+    pub(crate) fn doom_unreadable(&mut self) {
+        for key in &self.unreadable {
+            if !self.doomed.contains(key) {
+                self.doomed.push(*key);
+            }
+        }
+    }
+
+    pub(crate) fn forget_changes(&mut self) {
+        self.draft = None;
+        self.stale = false;
+        self.log.clear();
+        self.dirty = false;
+    }
+
+    /// What the client's cookie has to become.
+    pub(crate) fn cookie(&self, now: Timestamp) -> CookieChange {
+        match (self.untold(now), &self.home, self.presented) {
+            (CookieChange::Keep, None, Presented::Dead) => CookieChange::Remove,
+            (change, ..) => change,
+        }
+    }
+
+    /// The ID, if the client does not know it yet.
+    pub(crate) fn untold(&self, now: Timestamp) -> CookieChange {
+        match &self.home {
+            Some(Home { id: Some(id), record, .. }) if self.tell => {
+                let max_age = match record.lifetime.cookie() {
+                    CookieLifetime::Browser => None,
+                    CookieLifetime::Persistent => Some(record.absolute_deadline().since(now)),
+                };
+                CookieChange::Set { id: id.clone(), max_age }
+            }
+            _ => CookieChange::Keep,
+        }
+    }
+}
