@@ -37,6 +37,14 @@ impl Slot {
         self.entry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes the entry out if it has expired, and tells whether the slot is dead now. Under the lock, so
+    /// that a commit by a clock a little behind is either seen or refused.
+    pub(crate) fn is_dead(&self, now: Timestamp) -> bool {
+        let mut entry = self.lock();
+        entry.take_if(|entry| !entry.is_live(now));
+        entry.is_none()
+    }
+
     /// How long the cache shall keep the slot, given how long it would: that again while it is enough,
     /// as each change costs the cache a timer.
     pub(crate) fn keep(&self, would: Option<Duration>) -> Duration {

@@ -75,6 +75,14 @@ impl MemoryStore {
         Self { slots }
     }
 
+    /// Removes a slot whose session has expired, unless it lives on by then.
+    fn sweep(&self, key: &SessionKey, now: Timestamp) {
+        self.slots.entry_by_ref(key).and_compute_with(|present| match present {
+            Some(present) if present.value().is_dead(now) => Op::Remove,
+            _ => Op::Nop,
+        });
+    }
+
     /// Tells the cache what changed about a slot.
     fn tell_cache(&self, key: &SessionKey, slot: &Arc<Slot>, lifetime: bool, weight: bool) {
         if weight {
@@ -114,10 +122,7 @@ impl SessionStore for MemoryStore {
     ) -> Result<Created, StoreError> {
         let mut answer = Created::Exists;
         self.slots.entry_by_ref(key).and_compute_with(|present| {
-            let in_use = present.is_some_and(|present| {
-                present.value().lock().as_ref().is_some_and(|entry| entry.is_live(now))
-            });
-            if in_use {
+            if present.is_some_and(|present| !present.value().is_dead(now)) {
                 return Op::Nop;
             }
             answer = Created::Created;
@@ -135,10 +140,7 @@ impl SessionStore for MemoryStore {
             return Ok(entry);
         }
         // Reading it must not keep it: a client may ask with a dead cookie for ever.
-        self.slots.entry_by_ref(key).and_compute_with(|present| match present {
-            Some(present) if Arc::ptr_eq(present.value(), &slot) => Op::Remove,
-            _ => Op::Nop,
-        });
+        self.sweep(key, now);
         Ok(None)
     }
 
@@ -203,5 +205,55 @@ impl SessionStore for MemoryStore {
             None => Op::Nop,
         });
         Ok(told.filter(|entry| entry.is_live(now)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use session_core::{CookieChange, Key, ManualClock, SessionError, SessionId, Sessions};
+
+    use super::*;
+
+    const TEXT: Key<String> = Key::new("text");
+
+    /// A new session, and its sessions by a clock that stands in its last millisecond.
+    async fn in_the_last_millisecond(store: &MemoryStore) -> (SessionId, Arc<Sessions>, Timestamp) {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
+        let sessions = Sessions::new(store.clone()).with_clock(Arc::clone(&clock));
+        let sessions = Arc::new(sessions);
+        let session = sessions.open([]).await.unwrap();
+        session.set(TEXT, &"first".to_owned()).unwrap();
+        let CookieChange::Set { id, .. } = session.finish().await.unwrap() else { panic!() };
+        clock.advance(Duration::from_secs(3600) - Duration::from_millis(1));
+        (id, sessions, Timestamp::from_millis(1_000_000) + Duration::from_secs(3600))
+    }
+
+    /// What a request by a clock a little behind was told is stored stays stored (I6), although another
+    /// request found the session expired before that, and sweeps after.
+    #[tokio::test]
+    async fn a_sweep_leaves_what_was_committed_meanwhile() {
+        let store = MemoryStore::default();
+        let (id, sessions, expired) = in_the_last_millisecond(&store).await;
+        let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
+        session.set(TEXT, &"acknowledged".to_owned()).unwrap();
+        let _ = session.finish().await.unwrap();
+        store.sweep(&id.key(), expired);
+        let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
+        assert_eq!(session.get(TEXT).as_deref(), Some("acknowledged"));
+    }
+
+    /// And what comes after the sweep is refused, also on a slot that was looked up before.
+    #[tokio::test]
+    async fn a_swept_slot_is_dead_for_who_still_holds_it() {
+        let store = MemoryStore::default();
+        let (id, sessions, expired) = in_the_last_millisecond(&store).await;
+        let slot = store.slots.get(&id.key()).unwrap();
+        let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
+        session.set(TEXT, &"late".to_owned()).unwrap();
+        store.sweep(&id.key(), expired);
+        assert!(slot.lock().is_none());
+        assert!(matches!(session.finish().await, Err(SessionError::Ended)));
     }
 }
