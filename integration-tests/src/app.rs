@@ -10,13 +10,19 @@ use axum::{
 };
 use serde_json::{Value, json};
 use session_axum::{
-    Key, Lifetime, Session, SessionCookie, SessionError, SessionLayer, SessionRejection, Sessions,
+    AtLimit, Key, Lifetime, Session, SessionCookie, SessionError, SessionKey, SessionLayer,
+    SessionLimit, SessionRejection, Sessions,
 };
 use session_core::BoxError;
 use tokio::sync::Semaphore;
 
+use crate::locked;
+
 /// What `POST /count` counts.
 pub const COUNT: Key<u64> = Key::new("count");
+
+/// What `POST /device/{name}` sets.
+pub const DEVICE: Key<String> = Key::new("device");
 
 /// Builds the application on sessions of the caller's making.
 ///
@@ -31,7 +37,14 @@ pub const COUNT: Key<u64> = Key::new("count");
 /// | `POST /gates/{gate}/wait`, `…/open` | waits until a request stands at the gate; lets it go on |
 /// | `POST /login/{owner}`, `POST /logout` | signs in and out |
 /// | `POST /renew` | asks for a new ID |
+/// | `POST /device/{name}` | says what the browser runs on |
+/// | `GET /devices` | answers the sessions of the session's owner |
+/// | `POST /end/{key}` | ends one of them, answers whether it did |
+/// | `POST /end-all`, `POST /end-others` | ends them, answers how many |
 /// | `POST /lifetime/{idle}/{absolute}` | sets a lifetime, in milliseconds |
+/// | `POST /locked/add` | under the lock: adds one to the number in the file `COUNTER_FILE`, and to [`COUNT`] |
+/// | `POST /locked/set/{name}/{value}` | under the lock: sets a text |
+/// | `POST /locked/slow/{gate}/{name}/{value}` | under the lock: waits for the gate, sets a text |
 /// | `GET /count-as-text` | reads the count as what it is not |
 /// | `GET /optional` | answers an outage of the store itself, with status 200 |
 pub fn app(sessions: impl Into<Sessions>) -> Router {
@@ -48,9 +61,15 @@ pub fn app(sessions: impl Into<Sessions>) -> Router {
         .route("/login/{owner}", post(login))
         .route("/logout", post(logout))
         .route("/renew", post(renew))
+        .route("/device/{name}", post(device))
+        .route("/devices", get(devices))
+        .route("/end/{key}", post(end_one))
+        .route("/end-all", post(end_all))
+        .route("/end-others", post(end_others))
         .route("/lifetime/{idle}/{absolute}", post(lifetime))
         .route("/count-as-text", get(count_as_text))
         .route("/optional", get(optional))
+        .nest("/locked", locked::routes())
         .with_state(Gates::default())
         .layer(layer)
 }
@@ -123,6 +142,44 @@ async fn renew(session: Session) -> Result<(), SessionError> {
     Ok(session.renew()?)
 }
 
+async fn device(session: Session, Path(name): Path<String>) -> Result<(), SessionError> {
+    Ok(session.set(DEVICE, &name)?)
+}
+
+async fn devices(session: Session) -> Result<Json<Value>, SessionError> {
+    let Some(owner) = session.owner() else { return Ok(Json(json!([]))) };
+    let list = session.sessions().of(owner).await?;
+    let list = list.iter().map(|info| {
+        json!({
+            "key": info.key().to_string(),
+            "device": info.get(DEVICE),
+            "current": info.is(&session),
+            "created_at": info.created_at().as_millis(),
+            "last_seen_at": info.last_seen_at().as_millis(),
+        })
+    });
+    Ok(Json(list.collect()))
+}
+
+async fn end_one(session: Session, Path(key): Path<String>) -> Result<String, SessionError> {
+    let ended = match (session.owner(), SessionKey::parse(&key)) {
+        (Some(owner), Some(key)) => session.sessions().end_one(owner, key).await?,
+        _ => false,
+    };
+    Ok(ended.to_string())
+}
+
+async fn end_all(session: Session) -> Result<String, SessionError> {
+    match session.owner() {
+        Some(owner) => Ok(session.sessions().end_all(owner).await?.to_string()),
+        None => Ok("0".to_owned()),
+    }
+}
+
+async fn end_others(session: Session) -> Result<String, SessionError> {
+    Ok(session.sessions().end_others(&session).await?.to_string())
+}
+
 async fn lifetime(
     session: Session,
     Path((idle, absolute)): Path<(u64, u64)>,
@@ -149,7 +206,7 @@ async fn optional(session: Result<Session, SessionRejection>) -> String {
 /// Points where requests wait until a test lets them go on, so that races come about when the test
 /// wants them to, and not by chance.
 #[derive(Clone, Debug, Default)]
-struct Gates(Arc<std::sync::Mutex<BTreeMap<String, Arc<Gate>>>>);
+pub(crate) struct Gates(Arc<std::sync::Mutex<BTreeMap<String, Arc<Gate>>>>);
 
 #[derive(Debug)]
 struct Gate {
@@ -166,7 +223,7 @@ impl Gates {
         Arc::clone(gate)
     }
 
-    async fn pass(&self, name: &str) {
+    pub(crate) async fn pass(&self, name: &str) {
         let gate = self.gate(name);
         gate.arrived.add_permits(1);
         gate.open.acquire().await.expect("never closed").forget();
@@ -174,14 +231,15 @@ impl Gates {
 }
 
 /// Reads the settings of the server's process and makes its sessions: `REDIS_URL` (memory without it),
-/// `REDIS_PREFIX`, `IDLE_MS`, `ABSOLUTE_MS`.
+/// `REDIS_PREFIX`, `IDLE_MS`, `ABSOLUTE_MS`, `LEASE_MS`, `SESSION_LIMIT` (`3 reject`, `3 oldest` or
+/// `3 least-recent`).
 ///
 /// # Errors
 ///
 /// Returns an error if a setting cannot be used, or Redis cannot be reached.
 pub async fn sessions_from_env() -> Result<Sessions, BoxError> {
     use session_axum::{MemoryStore, RedisConfig, RedisStore};
-    let sessions = match std::env::var("REDIS_URL") {
+    let mut sessions = match std::env::var("REDIS_URL") {
         Ok(url) => {
             let mut config = RedisConfig::new(url);
             if let Ok(prefix) = std::env::var("REDIS_PREFIX") {
@@ -191,9 +249,23 @@ pub async fn sessions_from_env() -> Result<Sessions, BoxError> {
         }
         Err(_) => Sessions::new(MemoryStore::default()),
     };
+    if let Ok(limit) = std::env::var("SESSION_LIMIT") {
+        let (max, at_limit) = limit.split_once(' ').ok_or("SESSION_LIMIT has two words")?;
+        let at_limit = match at_limit {
+            "reject" => AtLimit::Reject,
+            "oldest" => AtLimit::EvictOldest,
+            "least-recent" => AtLimit::EvictLeastRecent,
+            other => return Err(format!("SESSION_LIMIT ends in {other:?}").into()),
+        };
+        sessions = sessions.with_session_limit(SessionLimit::new(max.parse()?, at_limit)?);
+    }
+    let millis = |text: String| text.parse().map(std::time::Duration::from_millis);
+    let sessions = match std::env::var("LEASE_MS") {
+        Ok(lease) => sessions.with_lease(millis(lease)?)?,
+        Err(_) => sessions,
+    };
     match (std::env::var("IDLE_MS"), std::env::var("ABSOLUTE_MS")) {
         (Ok(idle), Ok(absolute)) => {
-            let millis = |text: String| text.parse().map(std::time::Duration::from_millis);
             Ok(sessions.with_lifetime(Lifetime::new(millis(idle)?, millis(absolute)?)?))
         }
         _ => Ok(sessions),

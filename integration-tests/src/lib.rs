@@ -2,6 +2,7 @@
 
 pub mod app;
 mod browser;
+mod locked;
 mod proxy;
 mod redis;
 mod server_process;

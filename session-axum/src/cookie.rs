@@ -110,10 +110,12 @@ impl SessionCookie {
             .iter()
             .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
             .filter_map(|pair| {
-                let mut parts = pair.splitn(2, |byte| *byte == b'=');
-                let name = parts.next()?.trim_ascii();
-                (name == self.name.as_bytes())
-                    .then(|| parts.next().unwrap_or_default().trim_ascii())
+                let rest = pair.trim_ascii_start().strip_prefix(self.name.as_bytes())?;
+                match rest.trim_ascii_start() {
+                    [] => Some(&[][..]),
+                    [b'=', value @ ..] => Some(value.trim_ascii()),
+                    _ => None,
+                }
             })
     }
 

@@ -11,8 +11,12 @@ use http::{HeaderValue, StatusCode, header};
 /// | cause | status |
 /// | --- | --- |
 /// | the store failed, or too many requests change the session at once | 503 with `Retry-After` |
+/// | another request held the lock all the time | 503 with `Retry-After` |
 /// | the session was ended while the request was under way | 409 |
-/// | a limit, a value that cannot be encoded, a change after the response began | 500 |
+/// | the lock was lost before the commit | 409 |
+/// | a login exceeds the limit of sessions | 409 |
+/// | nobody signed in, or not recently enough | 403 |
+/// | a limit, a value that cannot be encoded, a change after the response began, a second lock | 500 |
 #[derive(Debug)]
 pub struct SessionError(session_core::SessionError);
 
@@ -99,10 +103,17 @@ impl IntoResponse for SessionRejection {
 
 /// The response to a failure, with a text for people.
 fn failure(error: &session_core::SessionError) -> Response {
+    use session_core::SessionError as Cause;
     let status = status(error);
-    let text = match status {
-        StatusCode::SERVICE_UNAVAILABLE => "sessions are unavailable, try again in a moment",
-        StatusCode::CONFLICT => "the session has ended, load the page again",
+    let text = match error {
+        Cause::Locked => "another request is being worked on, try again in a moment",
+        Cause::LeaseLost => "the request took too long, load the page again",
+        Cause::NotFresh => "sign in again to do this",
+        Cause::TooManySessions { .. } => "signed in too often, sign out elsewhere first",
+        _ if status == StatusCode::SERVICE_UNAVAILABLE => {
+            "sessions are unavailable, try again in a moment"
+        }
+        _ if status == StatusCode::CONFLICT => "the session has ended, load the page again",
         _ => "the session cannot be used",
     };
     let mut response = (status, text).into_response();
@@ -126,8 +137,10 @@ fn mark_failure<B>(error: &session_core::SessionError, response: &mut http::Resp
         let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
     }
-    if status == StatusCode::CONFLICT {
-        tracing::debug!(target: "session", %error, "request not committed");
+    let is_expected = matches!(status, StatusCode::CONFLICT | StatusCode::FORBIDDEN)
+        || matches!(error, session_core::SessionError::Locked);
+    if is_expected {
+        tracing::debug!(target: "session", %error, "request refused for its session");
     } else {
         // A codec's own text may quote the value.
         let source = match error {
@@ -145,8 +158,12 @@ fn status(error: &session_core::SessionError) -> StatusCode {
         Cause::Store(error) if error.kind() == StoreErrorKind::TooLarge => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
-        Cause::Store(_) | Cause::Contended | Cause::Unconfirmed => StatusCode::SERVICE_UNAVAILABLE,
-        Cause::Ended => StatusCode::CONFLICT,
+        Cause::Store(_) | Cause::Contended | Cause::Unconfirmed | Cause::Locked => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        // Not 503: what it did elsewhere is not to be done again by a client that repeats it.
+        Cause::Ended | Cause::LeaseLost | Cause::TooManySessions { .. } => StatusCode::CONFLICT,
+        Cause::NotFresh => StatusCode::FORBIDDEN,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

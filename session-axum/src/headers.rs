@@ -1,4 +1,4 @@
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header, header::Entry};
 use session_core::CookieChange;
 
 use crate::SessionCookie;
@@ -20,13 +20,20 @@ pub(crate) fn write(headers: &mut HeaderMap, cookie: &SessionCookie, change: &Co
 
 /// Says that the response is for this client alone (Flask CVE-2023-30861).
 pub(crate) fn vary_by_cookie(headers: &mut HeaderMap) {
-    let said = headers.get_all(header::VARY).iter().any(|line| {
-        line.as_bytes().split(|byte| *byte == b',').any(|name| {
-            let name = name.trim_ascii();
-            name == b"*" || name.eq_ignore_ascii_case(b"cookie")
-        })
-    });
+    let cookie = HeaderValue::from_static("cookie");
+    let said = match headers.entry(header::VARY) {
+        Entry::Vacant(vacant) => {
+            vacant.insert(cookie);
+            return;
+        }
+        Entry::Occupied(present) => present.iter().any(|line| {
+            line.as_bytes().split(|byte| *byte == b',').any(|name| {
+                let name = name.trim_ascii();
+                name == b"*" || name.eq_ignore_ascii_case(b"cookie")
+            })
+        }),
+    };
     if !said {
-        headers.append(header::VARY, HeaderValue::from_static("cookie"));
+        headers.append(header::VARY, cookie);
     }
 }

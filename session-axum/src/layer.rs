@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use session_core::Sessions;
+use session_core::{BackgroundTask, Sessions};
 use tower_layer::Layer;
 
 use crate::{SessionCookie, SessionService, slot::Settings};
@@ -35,9 +35,12 @@ pub struct SessionLayer {
 
 impl SessionLayer {
     /// Makes a layer for a store, or for [`Sessions`] with rules of their own.
+    ///
+    /// What requests leave behind, the release of a lock that was dropped, runs on the Tokio runtime in
+    /// which that happens, unless [`Sessions::with_spawner`] says otherwise.
     #[must_use]
     pub fn new(sessions: impl Into<Sessions>) -> Self {
-        let sessions = Arc::new(sessions.into());
+        let sessions = Arc::new(sessions.into().with_default_spawner(spawn_on_tokio));
         Self { settings: Arc::new(Settings { sessions, cookie: SessionCookie::default() }) }
     }
 
@@ -54,6 +57,13 @@ impl SessionLayer {
     #[must_use]
     pub fn sessions(&self) -> &Arc<Sessions> {
         &self.settings.sessions
+    }
+}
+
+/// Outside of a runtime the task is dropped: a lock ends by itself.
+fn spawn_on_tokio(task: BackgroundTask) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(task);
     }
 }
 

@@ -12,9 +12,10 @@ mod slot;
 #[cfg(feature = "json")]
 pub use session_core::Json;
 pub use session_core::{
-    BoxError, Clock, Codec, ConfigError, CookieLifetime, Format, IdGenerator, Key, Lifetime,
-    Limits, ManualClock, MessagePack, OsRandom, Owner, Raw, SessionId, SessionKey, SessionStore,
-    Sessions, StoreError, StoreErrorKind, Timestamp, UuidV4,
+    AtLimit, Backend, BackgroundTask, BoxError, Clock, Codec, ConfigError, CookieLifetime, Event,
+    Events, Format, IdGenerator, Key, Lifetime, Limits, Lock, ManualClock, MessagePack, OsRandom,
+    Owner, Raw, SessionId, SessionInfo, SessionKey, SessionLimit, Sessions, Sleep, StoreError,
+    StoreErrorKind, Timestamp, UuidV4,
 };
 #[cfg(feature = "memory")]
 pub use session_memory::MemoryStore;

@@ -1,9 +1,9 @@
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
 
-use async_lock::OnceCell;
+use futures_util::lock::Mutex;
 use http::HeaderMap;
 use session_core::{Session, SessionError, Sessions};
 
@@ -13,7 +13,8 @@ use crate::SessionCookie;
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) settings: Arc<Settings>,
-    session: OnceCell<Session>,
+    session: OnceLock<Session>,
+    opening: Mutex<()>,
     asked: AtomicBool,
 }
 
@@ -26,14 +27,26 @@ pub(crate) struct Settings {
 
 impl Slot {
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
-        Self { settings, session: OnceCell::new(), asked: AtomicBool::new(false) }
+        Self {
+            settings,
+            session: OnceLock::new(),
+            opening: Mutex::new(()),
+            asked: AtomicBool::new(false),
+        }
     }
 
     /// Loads the session when it is asked for the first time.
     pub(crate) async fn open(&self, headers: &HeaderMap) -> Result<&Session, SessionError> {
         self.asked.store(true, Ordering::Relaxed);
+        let _opening = self.opening.lock().await;
+        if let Some(session) = self.session.get() {
+            return Ok(session);
+        }
         let Settings { sessions, cookie } = &*self.settings;
-        self.session.get_or_try_init(|| sessions.open(cookie.values(headers))).await
+        // Apart from the handler's future, which is moved about and would grow out of the sizes that an
+        // allocator is quick with.
+        let session = Box::pin(sessions.open(cookie.values(headers))).await?;
+        Ok(self.session.get_or_init(|| session))
     }
 
     /// Tells whether anybody asked for the session, also if it could not be loaded.

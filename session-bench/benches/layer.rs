@@ -7,7 +7,7 @@ use criterion::{
     BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
 };
 use http::{HeaderValue, Request, Response, header};
-use session_axum::{Session, SessionLayer, SessionStore};
+use session_axum::{Backend, Session, SessionLayer};
 use session_bench::{COUNT, NAME, RedisServer, create_session};
 use session_core::Sessions;
 use session_memory::MemoryStore;
@@ -33,7 +33,7 @@ fn with_store(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
     runtime: &Runtime,
-    store: impl SessionStore + Clone,
+    store: impl Backend + Clone,
 ) {
     let sessions = Arc::new(Sessions::new(store.clone()));
     let id = runtime.block_on(create_session(&sessions)).expect("the store answers");

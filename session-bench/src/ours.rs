@@ -1,6 +1,6 @@
 use axum::{Router, routing::get};
 use session_axum::{
-    MemoryStore, RedisConfig, RedisStore, Session, SessionError, SessionLayer, SessionStore,
+    Backend, MemoryStore, RedisConfig, RedisStore, Session, SessionError, SessionLayer,
 };
 use session_bench::{COUNT, NAME, fill};
 
@@ -20,7 +20,7 @@ pub(crate) async fn on_redis(url: String) -> Result<Router, BoxError> {
     Ok(router(RedisStore::connect(config).await?))
 }
 
-fn router(store: impl SessionStore) -> Router {
+fn router(store: impl Backend) -> Router {
     Router::new()
         .route(CREATE, get(create))
         .route(Route::Untouched.path(), get(async || "untouched"))

@@ -1,7 +1,5 @@
 use std::fmt;
 
-use bytes::Bytes;
-
 use crate::{Lifetime, Limits, Owner, Record, SessionError, Timestamp};
 
 /// One thing that a request did to its session, kept so that it can be done again on a newer record.
@@ -9,42 +7,63 @@ use crate::{Lifetime, Limits, Owner, Record, SessionError, Timestamp};
 /// That is what makes concurrent requests add up (I1): each commits its own changes, never the whole
 /// session as it saw it.
 pub(crate) enum Change {
-    Set { name: Box<str>, value: Bytes },
+    Set { name: Box<str>, value: Vec<u8> },
     Remove { name: Box<str> },
     Update { name: Box<str>, apply: Box<Apply> },
     Clear,
     SetLifetime(Lifetime),
-    Authenticate { owner: Owner, at: Timestamp },
+    EndBy(Timestamp),
+    Authenticate { owner: Owner, at: Timestamp, lifetime: Lifetime },
     Renew { at: Timestamp },
 }
 
 /// Makes the new encoded value of the present one.
-pub(crate) type Apply = dyn Fn(Option<&Bytes>) -> Result<Bytes, SessionError> + Send + Sync;
+pub(crate) type Apply = dyn Fn(Option<&[u8]>) -> Result<Vec<u8>, SessionError> + Send + Sync;
 
 impl Change {
     /// Does the change to a record.
     pub(crate) fn apply(&self, record: &mut Record) -> Result<(), SessionError> {
         match self {
-            Self::Set { name, value } => record.values.set(name, value.clone()),
+            Self::Set { name, value } => record.values.set(name, value),
             Self::Remove { name } => record.values.remove(name),
             Self::Update { name, apply } => {
                 let value = apply(record.values.get(name))?;
-                record.values.set(name, value);
+                record.values.set(name, &value);
             }
             Self::Clear => record.values.clear(),
-            Self::SetLifetime(lifetime) => record.lifetime = *lifetime,
-            Self::Authenticate { owner, at } => {
+            Self::SetLifetime(lifetime) => {
+                record.lifetime = *lifetime;
+                record.provisional = false;
+            }
+            Self::EndBy(at) => {
+                record.ends_by = Some(record.ends_by.map_or(*at, |end| end.min(*at)));
+            }
+            Self::Authenticate { owner, at, lifetime } => {
                 record.owner = Some(owner.clone());
                 record.authenticated_at = Some(*at);
                 // What follows a login is a new session that took over the values: its absolute
                 // lifetime begins now.
                 record.created_at = *at;
                 record.issued_at = *at;
+                // The end that was set came with the login before.
+                record.ends_by = None;
+                if record.provisional {
+                    record.lifetime = *lifetime;
+                    record.provisional = false;
+                }
                 record.last_seen_at = record.last_seen_at.max(*at);
             }
             Self::Renew { at } => record.issued_at = *at,
         }
         Ok(())
+    }
+
+    /// The end that the change sets.
+    pub(crate) fn end(&self) -> Option<Timestamp> {
+        match self {
+            Self::EndBy(at) => Some(*at),
+            _ => None,
+        }
     }
 
     /// The name of the one value that the change is about.
@@ -53,9 +72,11 @@ impl Change {
             Self::Set { name, .. } | Self::Remove { name } | Self::Update { name, .. } => {
                 Some(name)
             }
-            Self::Clear | Self::SetLifetime(_) | Self::Authenticate { .. } | Self::Renew { .. } => {
-                None
-            }
+            Self::Clear
+            | Self::SetLifetime(_)
+            | Self::EndBy(_)
+            | Self::Authenticate { .. }
+            | Self::Renew { .. } => None,
         }
     }
 }
@@ -68,6 +89,7 @@ impl fmt::Debug for Change {
             Self::Update { name, .. } => write!(f, "Update({name:?})"),
             Self::Clear => f.write_str("Clear"),
             Self::SetLifetime(lifetime) => write!(f, "SetLifetime({lifetime:?})"),
+            Self::EndBy(at) => write!(f, "EndBy({at:?})"),
             Self::Authenticate { .. } => f.write_str("Authenticate"),
             Self::Renew { .. } => f.write_str("Renew"),
         }
@@ -120,12 +142,12 @@ mod tests {
         }
     }
 
-    fn encoded(number: u64) -> Bytes {
-        Bytes::copy_from_slice(&number.to_be_bytes())
+    fn encoded(number: u64) -> Vec<u8> {
+        number.to_be_bytes().to_vec()
     }
 
-    fn decoded(value: &Bytes) -> u64 {
-        u64::from_be_bytes(value[..].try_into().unwrap())
+    fn decoded(value: &[u8]) -> u64 {
+        u64::from_be_bytes(value.try_into().unwrap())
     }
 
     fn number(record: &Record, name: &str) -> Option<u64> {
@@ -235,7 +257,8 @@ mod tests {
     fn a_login_never_moves_the_last_request_back() {
         let mut record = empty().seen(Timestamp::from_millis(100));
         let at = Timestamp::from_millis(50);
-        Change::Authenticate { owner: "ada".into(), at }.apply(&mut record).unwrap();
+        let lifetime = Lifetime::default();
+        Change::Authenticate { owner: "ada".into(), at, lifetime }.apply(&mut record).unwrap();
         assert_eq!(record.last_seen_at.as_millis(), 100);
         assert_eq!((record.created_at, record.issued_at), (at, at));
     }
@@ -246,7 +269,11 @@ mod tests {
         let changes = [
             Step::Set("a", 7).change(),
             Step::Increment("b").change(),
-            Box::new(Change::Authenticate { owner: "ada".into(), at: Timestamp::default() }),
+            Box::new(Change::Authenticate {
+                owner: "ada".into(),
+                at: Timestamp::default(),
+                lifetime: Lifetime::default(),
+            }),
         ];
         insta::assert_snapshot!(
             format!("{changes:?}"),

@@ -1,7 +1,12 @@
 use std::{
     fmt,
     ops::Add,
-    sync::atomic::{AtomicU64, Ordering},
+    pin::Pin,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Poll, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -64,7 +69,14 @@ pub(crate) fn millis_rounded_up(span: Duration) -> u64 {
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The present instant.
     fn now(&self) -> Timestamp;
+
+    /// Waits until this clock has moved on by a span. Need not be exact: the protocol looks at
+    /// [`now`](Self::now) afterwards.
+    fn sleep(&self, span: Duration) -> Sleep<'_>;
 }
+
+/// The future of [`Clock::sleep`].
+pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// The system's clock. The default.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,17 +88,25 @@ impl Clock for SystemClock {
             .duration_since(UNIX_EPOCH)
             .map_or(Timestamp(0), |since| Timestamp(0) + since)
     }
+
+    /// By a timer of its own, so that no runtime is needed.
+    fn sleep(&self, span: Duration) -> Sleep<'_> {
+        Box::pin(futures_timer::Delay::new(span))
+    }
 }
 
-/// A clock that moves when a test says so.
+/// A clock that moves when a test says so. Who sleeps by it wakes when it is moved far enough.
 #[derive(Debug)]
-pub struct ManualClock(AtomicU64);
+pub struct ManualClock {
+    now_ms: AtomicU64,
+    sleepers: Mutex<Vec<Waker>>,
+}
 
 impl ManualClock {
     /// Makes a clock that stands at `now`.
     #[must_use]
     pub const fn new(now: Timestamp) -> Self {
-        Self(AtomicU64::new(now.0))
+        Self { now_ms: AtomicU64::new(now.0), sleepers: Mutex::new(Vec::new()) }
     }
 
     /// Moves the clock forward.
@@ -96,19 +116,44 @@ impl ManualClock {
 
     /// Sets the clock, back in time as well.
     pub fn set(&self, now: Timestamp) {
-        self.0.store(now.0, Ordering::SeqCst);
+        self.now_ms.store(now.0, Ordering::SeqCst);
+        let sleepers = std::mem::take(&mut *self.sleepers());
+        sleepers.into_iter().for_each(Waker::wake);
+    }
+
+    fn sleepers(&self) -> std::sync::MutexGuard<'_, Vec<Waker>> {
+        self.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.now_ms.load(Ordering::SeqCst))
+    }
+
+    fn sleep(&self, span: Duration) -> Sleep<'_> {
+        let end = self.now() + span;
+        Box::pin(std::future::poll_fn(move |context| {
+            // Looked at under the lock: the clock is moved either before, or finds the sleeper.
+            let mut sleepers = self.sleepers();
+            if self.now() >= end {
+                return Poll::Ready(());
+            }
+            if !sleepers.iter().any(|sleeper| sleeper.will_wake(context.waker())) {
+                sleepers.push(context.waker().clone());
+            }
+            Poll::Pending
+        }))
     }
 }
 
 impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
     fn now(&self) -> Timestamp {
         (**self).now()
+    }
+
+    fn sleep(&self, span: Duration) -> Sleep<'_> {
+        (**self).sleep(span)
     }
 }
 
@@ -129,5 +174,39 @@ mod tests {
         assert_eq!(Timestamp::MAX + Duration::MAX, Timestamp::MAX);
         assert_eq!(Timestamp::from_millis(u64::MAX), Timestamp::MAX);
         assert_eq!(Timestamp::from_millis(1).since(Timestamp::MAX), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn sleepers_wake_when_the_clock_is_moved_far_enough() {
+        let clock = std::sync::Arc::new(ManualClock::new(Timestamp::from_millis(10)));
+        let sleepers = [5, 6, 7].map(|millis| {
+            let clock = std::sync::Arc::clone(&clock);
+            tokio::spawn(async move { clock.sleep(Duration::from_millis(millis)).await })
+        });
+        tokio::task::yield_now().await;
+        clock.advance(Duration::from_millis(6));
+        let [first, second, third] = sleepers;
+        first.await.unwrap();
+        second.await.unwrap();
+        assert!(!third.is_finished());
+        clock.advance(Duration::from_millis(1));
+        third.await.unwrap();
+    }
+
+    #[test]
+    fn the_system_clock_needs_no_runtime_to_sleep() {
+        struct Unpark(std::thread::Thread);
+        impl std::task::Wake for Unpark {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let waker = Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
+        let (begin, span) = (std::time::Instant::now(), Duration::from_millis(2));
+        let mut sleep = SystemClock.sleep(span);
+        while sleep.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending() {
+            std::thread::park();
+        }
+        assert!(begin.elapsed() >= span);
     }
 }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use tracing::{Instrument as _, debug_span};
+
 use crate::{
-    CookieChange, Record, Session, SessionError, Timestamp, change::replay, merge::Stored,
+    CookieChange, Event, Record, Session, SessionError, Timestamp, change::replay, merge::Stored,
     sessions::Home, state::State,
 };
 
@@ -47,18 +49,31 @@ impl Session {
         let _committing = self.committing().lock().await;
         self.end_doomed().await?;
         self.write().await?;
-        let now = self.sessions.now();
+        let locks = self.state().hold.is_some();
+        if locks && let Err(error) = Box::pin(self.release_hold()).await {
+            // All that the request recorded is stored.
+            tracing::debug!(target: "session", %error, "lock not released, ends by itself");
+        }
+        let now = self.sessions().now();
         let stale = self.state().home.as_ref().filter(|home| is_stale(home, now)).cloned();
         if let Some(home) = stale {
-            self.keep_alive(home).await;
+            Box::pin(self.keep_alive(home)).await;
         }
-        Ok(self.state().cookie(self.sessions.now()))
+        Ok(self.state().cookie(now))
+    }
+
+    /// Commits, and releases the lock in the same step.
+    pub(crate) async fn commit_and_release(&self) -> Result<(), SessionError> {
+        let _committing = self.committing().lock().await;
+        self.end_doomed().await?;
+        self.write().await?;
+        self.release_hold().await
     }
 
     /// What the client has to be told although [`finish`](Self::finish) failed: the ID that an earlier
     /// [`commit`](Self::commit) of the request gave the session. Never a removal.
     pub fn untold_cookie(&self) -> CookieChange {
-        self.state().untold(self.sessions.now())
+        self.state().untold(self.sessions().now())
     }
 
     /// Does what [`finish`](Self::finish) does if that needs no I/O, the usual case of a request that
@@ -67,11 +82,12 @@ impl Session {
     pub fn finish_without_io(&self) -> Option<CookieChange> {
         // A commit under way by a clone has to be waited for.
         let _committing = self.committing().try_lock()?;
-        let now = self.sessions.now();
+        let now = self.sessions().now();
         let mut state = self.state();
         let idle = !state.dirty
             && state.doomed.is_empty()
             && !state.unconfirmed
+            && !state.hold.as_ref().is_some_and(|hold| hold.leased)
             && !state.home.as_ref().is_some_and(|home| is_stale(home, now));
         idle.then(|| {
             state.closed = true;
@@ -92,22 +108,35 @@ impl Session {
                     None => return Ok(()),
                 }
             };
-            self.attempt(|| self.sessions.end(key)).await?;
+            let ended = self.attempt(|| self.sessions().end(key)).await?;
             let mut state = self.state();
+            // A store has nothing to tell of what it cannot read.
+            let ended = ended.or_else(|| state.unreadable.contains(&key).then_some(key));
             state.doomed.retain(|doomed| *doomed != key);
             state.unreadable.retain(|unreadable| *unreadable != key);
             state.left.take_if(|home| home.key == key);
+            if state.home.is_none()
+                && let Some(hold) = &mut state.hold
+            {
+                // The lease went with the session.
+                hold.leased = false;
+            }
             drop(state);
-            tracing::debug!(target: "session", %key, "session destroyed");
+            if let Some(key) = ended {
+                self.sessions().tell(Event::Destroyed { key });
+            }
         }
     }
 
     /// Stores what the log says.
     async fn write(&self) -> Result<(), SessionError> {
         self.redraft()?;
-        let Some(work) = self.state().work(&self.sessions)? else { return Ok(()) };
-        let told_before = work.home.as_ref().map(|home| (home.key, home.record.lifetime));
-        let stored = self.attempt(|| self.sessions.store_changes(&work)).await;
+        let Some(work) = self.state().work(self.sessions())? else { return Ok(()) };
+        // What the client's cookie depends on.
+        let told = |home: &Home| (home.key, home.record.lifetime, home.record.absolute_deadline());
+        let told_before = work.home.as_ref().map(told);
+        let span = debug_span!(target: "session", "session commit");
+        let stored = self.attempt(|| self.sessions().store_changes(&work)).instrument(span).await;
 
         let mut state = self.state();
         let Stored { home, crossed } = match stored {
@@ -121,8 +150,10 @@ impl Session {
             }
         };
         // Whoever signed in meanwhile is told the ID; the one that this request knows is dead.
-        state.tell =
-            !crossed && (state.tell || told_before != Some((home.key, home.record.lifetime)));
+        state.tell = !crossed && (state.tell || told_before != Some(told(&home)));
+        if let Some(hold) = &mut state.hold {
+            hold.leased = home.record.lease.is_some_and(|lease| lease.token == hold.token);
+        }
         // A clone of the session may have recorded, given up or ended things meanwhile.
         if state.endings != state.endings_at_commit {
             state.doomed.push(home.key);
@@ -144,7 +175,7 @@ impl Session {
 
     /// Does what is left of the log anew, to the session as a commit stored it. The application's code
     /// runs without the lock.
-    fn redraft(&self) -> Result<(), SessionError> {
+    pub(crate) fn redraft(&self) -> Result<(), SessionError> {
         for _ in 0..MAX_REDRAFTS {
             let (home, log) = {
                 let state = self.state();
@@ -154,7 +185,7 @@ impl Session {
                 }
             };
             let mut draft = Record::clone(&home);
-            replay(&log, &mut draft, &self.sessions.limits)?;
+            replay(&log, &mut draft, &self.sessions().limits)?;
             let mut state = self.state();
             let unchanged = state.log.len() == log.len()
                 && state.log.iter().zip(&log).all(|(now, then)| Arc::ptr_eq(now, then));
@@ -186,11 +217,11 @@ impl Session {
     /// Moves the idle deadline or replaces an old ID, if it is time. Nobody recorded this, so its
     /// failure fails no request: the next one tries again.
     async fn keep_alive(&self, home: Home) {
-        let now = self.sessions.now();
+        let now = self.sessions().now();
         let key = home.key;
         if renewal_is_due(&home, now) {
-            let renewal = State::renewal(home, now, &self.sessions);
-            match self.sessions.store_changes(&renewal).await {
+            let renewal = State::renewal(home, now, self.sessions());
+            match self.sessions().store_changes(&renewal).await {
                 Ok(Stored { home, crossed }) => {
                     let mut state = self.state();
                     state.tell = !crossed && (state.tell || home.key != key);
@@ -201,7 +232,7 @@ impl Session {
                 ),
             }
         } else if touch_is_due(&home.record, now)
-            && let Err(error) = (*self.sessions.store).touch(&key, now).await
+            && let Err(error) = (*self.sessions().store).touch(&key, now).await
         {
             // If this goes on, as it does on a server that is full, busy sessions end too early.
             tracing::warn!(target: "session", %key, %error, "session not touched this time");

@@ -3,22 +3,27 @@
 use std::sync::Arc;
 
 use crate::{
-    Committed, Created, Entry, Record, SessionError, SessionKey, Sessions, StoreError,
-    merge::MAX_CONFLICTS, sessions::Home, work::Stamp,
+    Admission, Admitted, Committed, Created, Ended, Entry, OwnerKey, Record, SessionError,
+    SessionKey, Sessions, StoreError, Timestamp, merge::MAX_CONFLICTS, sessions::Home, work::Stamp,
 };
 
 impl Sessions {
-    /// Creates, and asks again once if the answer was lost (I6).
+    /// Creates, and finds out what came of it if the answer was lost (I6): by asking again, or, for what
+    /// has an owner, by barring the key. It may have been stored and have been ended since, and who ended
+    /// it is about to take the key out of the owner's index; so nothing may come back under it (I8).
     pub(crate) async fn create_at(
         &self,
         key: &SessionKey,
         record: &Arc<Record>,
         stamp: Stamp,
     ) -> Result<Created, StoreError> {
-        let entry = Entry::Live(Arc::clone(record));
-        match (*self.store).create(key, entry.clone(), stamp.now).await {
+        match self.create_once(key, record, stamp).await {
             Err(lost) if lost.is_outcome_unknown() => {
-                match (*self.store).create(key, entry, stamp.now).await {
+                let again = match &record.owner {
+                    Some(_) => self.bar(key).await.map(|_| Created::Exists),
+                    None => self.create_once(key, record, stamp).await,
+                };
+                match again {
                     Ok(Created::Created) => Ok(Created::Created),
                     Ok(Created::Exists) => match self.load(key).await {
                         Ok(Some(stored)) if stored.nonce() == stamp.nonce => Ok(Created::Created),
@@ -32,6 +37,22 @@ impl Sessions {
         }
     }
 
+    async fn create_once(
+        &self,
+        key: &SessionKey,
+        record: &Arc<Record>,
+        stamp: Stamp,
+    ) -> Result<Created, StoreError> {
+        let entry = Entry::Live(Arc::clone(record));
+        match &record.owner {
+            Some(owner) => {
+                let (owner, until) = (owner.key(), record.absolute_deadline());
+                (*self.store).create_entered(&owner, until, key, entry, stamp.now).await
+            }
+            None => (*self.store).create(key, entry, stamp.now).await,
+        }
+    }
+
     /// Commits, and asks again once if the answer was lost. The nonce tells whether the first time
     /// counted, so that nothing is applied twice (I6).
     pub(crate) async fn commit_at(
@@ -42,11 +63,16 @@ impl Sessions {
     ) -> Result<Committed, StoreError> {
         let expected = home.record.revision;
         let ours = |stored: &Entry| stored.nonce() == stamp.nonce;
+        let moves = matches!(entry, Entry::Moved(_));
         match (*self.store).commit(&home.key, expected, entry.clone(), stamp.now).await {
             Ok(Committed::Conflict(stored)) if ours(&stored) => Ok(Committed::Committed),
             Err(lost) if lost.is_outcome_unknown() => {
                 match (*self.store).commit(&home.key, expected, entry, stamp.now).await {
                     Ok(Committed::Conflict(stored)) if ours(&stored) => Ok(Committed::Committed),
+                    // A tombstone stays where it is: ours is not there, and comes too late now.
+                    Ok(Committed::Conflict(Entry::Live(newer))) if moves => {
+                        Ok(Committed::Conflict(Entry::Live(newer)))
+                    }
                     // Somebody committed since, on top of our commit or instead of it.
                     Ok(Committed::Conflict(_)) | Err(_) => Err(lost),
                     answer => answer,
@@ -56,25 +82,96 @@ impl Sessions {
         }
     }
 
-    /// Ends a session, and the one it moved to.
-    pub(crate) async fn end(&self, mut key: SessionKey) -> Result<(), SessionError> {
+    /// Ends a session, or the one it moved to, and tells the key of the one that ended.
+    pub(crate) async fn end(
+        &self,
+        mut key: SessionKey,
+    ) -> Result<Option<SessionKey>, SessionError> {
         for _ in 0..MAX_CONFLICTS {
             match self.delete_at(&key).await? {
-                Some(Entry::Moved(tombstone)) => key = tombstone.successor,
-                Some(Entry::Live(_)) | None => return Ok(()),
+                Deleted::Told(Entry::Moved(tombstone)) => match tombstone.successor {
+                    Some(successor) => key = successor,
+                    None => return Ok(None),
+                },
+                Deleted::Told(Entry::Live(record)) => {
+                    self.forget(&record, &[key]).await;
+                    return Ok(Some(key));
+                }
+                Deleted::Untold => return Ok(Some(key)),
+                Deleted::Nothing => return Ok(None),
             }
         }
         Err(SessionError::Contended)
     }
 
-    /// Deletes, and asks again once if the answer was lost.
-    async fn delete_at(&self, key: &SessionKey) -> Result<Option<Entry>, StoreError> {
-        match (*self.store).delete(key, self.now()).await {
+    /// Ends many sessions, and asks again once if the answer was lost.
+    pub(crate) async fn end_many_at(&self, keys: &[SessionKey]) -> Result<Vec<Ended>, StoreError> {
+        let marker = self.end_marker();
+        match (*self.store).end_many(keys, marker.clone(), self.now()).await {
             Err(lost) if lost.is_outcome_unknown() => {
-                // What is gone now was a session: a tombstone is left in place, and tells again.
-                (*self.store).delete(key, self.now()).await.map_err(|_| lost)
+                (*self.store).end_many(keys, marker, self.now()).await.map_err(|_| lost)
             }
             answer => answer,
         }
     }
+
+    /// Enters a key into an owner's index, and asks again once if the answer was lost.
+    pub(crate) async fn enter_at(
+        &self,
+        owner: &OwnerKey,
+        key: &SessionKey,
+        until: Timestamp,
+        stamp: Stamp,
+    ) -> Result<(), StoreError> {
+        match (*self.store).enter(owner, key, until, stamp.now).await {
+            Err(lost) if lost.is_outcome_unknown() => {
+                (*self.store).enter(owner, key, until, stamp.now).await.map_err(|_| lost)
+            }
+            answer => answer,
+        }
+    }
+
+    /// Enters a key if there is room, and asks again once if the answer was lost: a key that is in the
+    /// index already has its place. What stays unknown is taken back, as nothing lives there.
+    pub(crate) async fn admit_at(
+        &self,
+        owner: &OwnerKey,
+        key: &SessionKey,
+        until: Timestamp,
+        admission: &Admission<'_>,
+        stamp: Stamp,
+    ) -> Result<Admitted, StoreError> {
+        match (*self.store).admit(owner, key, until, admission, stamp.now).await {
+            Err(lost) if lost.is_outcome_unknown() => {
+                match (*self.store).admit(owner, key, until, admission, stamp.now).await {
+                    Ok(answer) => Ok(answer),
+                    Err(_) => {
+                        self.forget_of(owner, &[*key]).await;
+                        Err(lost)
+                    }
+                }
+            }
+            answer => answer,
+        }
+    }
+
+    /// Deletes, and asks again once if the answer was lost.
+    async fn delete_at(&self, key: &SessionKey) -> Result<Deleted, StoreError> {
+        match (*self.store).delete(key, self.now()).await {
+            Err(lost) if lost.is_outcome_unknown() => {
+                // What is gone now was a session: a tombstone is left in place, and tells again.
+                let again = (*self.store).delete(key, self.now()).await.map_err(|_| lost)?;
+                Ok(again.map_or(Deleted::Untold, Deleted::Told))
+            }
+            answer => Ok(answer?.map_or(Deleted::Nothing, Deleted::Told)),
+        }
+    }
+}
+
+/// What was there when it was deleted.
+enum Deleted {
+    Told(Entry),
+    /// It was gone when the store was asked again.
+    Untold,
+    Nothing,
 }

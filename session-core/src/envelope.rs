@@ -16,15 +16,17 @@
 //! Numbers are big-endian; instants are milliseconds since the Unix epoch, spans milliseconds. A
 //! session expires at the earlier of `LAST_SEEN_AT + IDLE` and `ENDS_AT`; a tombstone at `ENDS_AT`.
 
-use std::{fmt, ops::Range, sync::Arc, time::Duration};
+mod body;
 
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use body::LiveBody;
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap as _};
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    CookieLifetime, Entry, Lifetime, Nonce, Owner, Record, Revision, SessionKey, StoreError,
+    CookieLifetime, Entry, Lifetime, Nonce, Record, Revision, SessionKey, StoreError,
     StoreErrorKind, Timestamp, Tombstone, codec::read_message_pack, record::Grace, seal::SealedId,
-    values::Values,
 };
 
 /// The format that this version writes.
@@ -62,7 +64,9 @@ impl Entry {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Live(record) => {
-                let mut out = Vec::with_capacity(HEADER_LEN + 64 + record.values.size() * 5 / 4);
+                let owner = record.owner.as_ref().map_or(0, |owner| owner.as_bytes().len());
+                let mut out =
+                    Vec::with_capacity(HEADER_LEN + 64 + owner + record.values.packed_size());
                 out.extend_from_slice(&[VERSION, LIVE]);
                 out.extend_from_slice(&u48(record.revision.0));
                 out.extend_from_slice(&record.nonce.0.to_be_bytes());
@@ -70,7 +74,7 @@ impl Entry {
                 out.extend_from_slice(&u48(millis(record.lifetime.idle())));
                 out.extend_from_slice(&u48(record.absolute_deadline().as_millis()));
                 out.extend_from_slice(&u48(record.created_at.as_millis()));
-                write_body(&mut out, &LiveBody::of(record));
+                body::write(&mut out, record);
                 out
             }
             Self::Moved(tombstone) => {
@@ -112,14 +116,9 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
     let nonce = Nonce(number(bytes, NONCE));
     match bytes[KIND] {
         LIVE => {
-            let body: LiveBody<'_> = read_body(body)?;
+            let body = LiveBody::read(bytes, HEADER_LEN).ok_or(Unreadable::Body)?;
             let created_at = instant(bytes, CREATED_AT);
             let lifetime = lifetime(bytes, created_at, &body)?;
-            let mut values = Values::default();
-            for (name, value) in body.values.0 {
-                values.push_stored(bytes.slice_ref(name.as_bytes()), bytes.slice_ref(value));
-            }
-            values.sort();
             Ok(Entry::Live(Arc::new(Record {
                 revision,
                 nonce,
@@ -127,16 +126,26 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
                 last_seen_at: instant(bytes, LAST_SEEN_AT),
                 issued_at: created_at + Duration::from_millis(body.issued_after_ms),
                 lifetime,
-                owner: body.owner.map(|owner| Owner::from_stored(bytes.slice_ref(owner))),
+                provisional: body.is_provisional,
+                ends_by: body.ends_by,
+                owner: body.owner,
                 authenticated_at: body
                     .authenticated_after_ms
                     .map(|after| created_at + Duration::from_millis(after)),
-                values,
+                lease: body.lease,
+                values: body.values,
             })))
         }
         MOVED => {
             let body: MovedBody<'_> = read_body(body)?;
-            let successor = body.successor[..].try_into().map_err(|_| Unreadable::Body)?;
+            if number(bytes, IDLE) != 0 {
+                return Err(Unreadable::Body);
+            }
+            let successor = body
+                .successor
+                .map(|successor| <[u8; SessionKey::LEN]>::try_from(&successor[..]))
+                .transpose()
+                .map_err(|_| Unreadable::Body)?;
             let grace = body.grace.map(|(until_ms, sealed_id)| Grace {
                 until: Timestamp::from_millis(until_ms),
                 sealed_id: SealedId::from_stored(bytes.slice_ref(sealed_id)),
@@ -144,7 +153,7 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
             Ok(Entry::Moved(Arc::new(Tombstone {
                 revision,
                 nonce,
-                successor: SessionKey::from_bytes(successor),
+                successor: successor.map(SessionKey::from_bytes),
                 expires_at: instant(bytes, ENDS_AT),
                 grace,
             })))
@@ -153,62 +162,35 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
     }
 }
 
-fn lifetime(
-    bytes: &[u8],
-    created_at: Timestamp,
-    body: &LiveBody<'_>,
-) -> Result<Lifetime, Unreadable> {
+fn lifetime(bytes: &[u8], created_at: Timestamp, body: &LiveBody) -> Result<Lifetime, Unreadable> {
     let idle = Duration::from_millis(number(bytes, IDLE));
-    let absolute = instant(bytes, ENDS_AT).since(created_at);
+    let ends_at = instant(bytes, ENDS_AT);
+    let absolute = match body.absolute_ms {
+        Some(millis) => Duration::from_millis(millis),
+        None => ends_at.since(created_at),
+    };
     let mut lifetime = Lifetime::new(idle, absolute).map_err(|_| Unreadable::Lifetime)?;
+    let set_end = body.ends_by.unwrap_or(Timestamp::MAX);
+    if ends_at != set_end.min(created_at + absolute) {
+        // The header, by which a store goes, says something else than the body.
+        return Err(Unreadable::Lifetime);
+    }
     if let Some(age) = body.renew_after_ms {
         lifetime = lifetime
             .with_renew_after(Duration::from_millis(age))
             .map_err(|_| Unreadable::Lifetime)?;
     }
-    if body.persistent {
+    if body.is_persistent {
         lifetime = lifetime.with_cookie(CookieLifetime::Persistent);
     }
     Ok(lifetime)
 }
 
-/// The part of a session behind the header. Names are short, as every session pays for them; a field
-/// that has its usual value is left out.
-#[derive(Deserialize, Serialize)]
-struct LiveBody<'a> {
-    #[serde(rename = "i", default, skip_serializing_if = "is_zero")]
-    issued_after_ms: u64,
-    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
-    renew_after_ms: Option<u64>,
-    #[serde(rename = "p", default, skip_serializing_if = "is_false")]
-    persistent: bool,
-    #[serde(rename = "o", default, borrow, skip_serializing_if = "Option::is_none")]
-    owner: Option<&'a serde_bytes::Bytes>,
-    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
-    authenticated_after_ms: Option<u64>,
-    #[serde(rename = "v", default, borrow, skip_serializing_if = "ValueList::is_empty")]
-    values: ValueList<'a>,
-}
-
-impl<'a> LiveBody<'a> {
-    fn of(record: &'a Record) -> Self {
-        let after_begin = |at: Timestamp| millis(at.since(record.created_at));
-        Self {
-            issued_after_ms: after_begin(record.issued_at),
-            renew_after_ms: record.lifetime.renew_after().map(millis),
-            persistent: record.lifetime.cookie() == CookieLifetime::Persistent,
-            owner: record.owner.as_ref().map(|owner| serde_bytes::Bytes::new(owner.as_bytes())),
-            authenticated_after_ms: record.authenticated_at.map(after_begin),
-            values: ValueList(record.values.iter().map(|(name, value)| (name, &**value)).collect()),
-        }
-    }
-}
-
 /// The part of a tombstone behind the header.
 #[derive(Deserialize, Serialize)]
 struct MovedBody<'a> {
-    #[serde(rename = "s", borrow)]
-    successor: &'a serde_bytes::Bytes,
+    #[serde(rename = "s", default, borrow, skip_serializing_if = "Option::is_none")]
+    successor: Option<&'a serde_bytes::Bytes>,
     /// Until when the former ID opens the session, and the sealed new one.
     #[serde(rename = "g", default, borrow, skip_serializing_if = "Option::is_none")]
     grace: Option<(u64, &'a serde_bytes::Bytes)>,
@@ -217,57 +199,15 @@ struct MovedBody<'a> {
 impl<'a> MovedBody<'a> {
     fn of(tombstone: &'a Tombstone) -> Self {
         Self {
-            successor: serde_bytes::Bytes::new(tombstone.successor.as_bytes()),
+            successor: tombstone
+                .successor
+                .as_ref()
+                .map(|successor| serde_bytes::Bytes::new(successor.as_bytes())),
             grace: tombstone.grace.as_ref().map(|grace| {
                 let sealed_id = serde_bytes::Bytes::new(grace.sealed_id.as_bytes());
                 (grace.until.as_millis(), sealed_id)
             }),
         }
-    }
-}
-
-/// A map from names to opaque bytes, none of them copied.
-#[derive(Default)]
-struct ValueList<'a>(Vec<(&'a str, &'a [u8])>);
-
-impl ValueList<'_> {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Serialize for ValueList<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, value) in &self.0 {
-            map.serialize_entry(name, serde_bytes::Bytes::new(value))?;
-        }
-        map.end()
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for ValueList<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = ValueList<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of values")
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                // What the bytes claim to hold is not believed before it is read.
-                let mut values = Vec::with_capacity(map.size_hint().unwrap_or(0).min(64));
-                while let Some((name, value)) = map.next_entry::<&str, &serde_bytes::Bytes>()? {
-                    values.push((name, &**value));
-                }
-                Ok(ValueList(values))
-            }
-        }
-
-        deserializer.deserialize_map(Visitor)
     }
 }
 
@@ -306,14 +246,6 @@ fn instant(bytes: &[u8], range: Range<usize>) -> Timestamp {
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 const MAX_DEPTH: usize = 32;

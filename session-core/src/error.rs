@@ -130,6 +130,32 @@ pub enum SessionError {
     #[error("an earlier commit of the request was not confirmed")]
     Unconfirmed,
 
+    /// Another request held the session's [lock](crate::Session::lock) for as long as this one would wait.
+    #[error("another request holds the lock of the session")]
+    Locked,
+
+    /// The request holds the session's lock already, or waits for it.
+    #[error("the request has locked the session already")]
+    AlreadyLocked,
+
+    /// The lease under which the request worked ended before its commit. What the request recorded is
+    /// not stored; what it did elsewhere another request may have done too.
+    #[error("the lock of the session was lost before the commit")]
+    LeaseLost,
+
+    /// Nobody signed in to the session, or not recently enough for what was asked.
+    #[error("the owner of the session has not signed in recently enough")]
+    NotFresh,
+
+    /// The owner has as many sessions as the [`SessionLimit`](crate::SessionLimit) allows, and the login
+    /// came to nothing. Once one of them was ended the same commit succeeds;
+    /// [`Session::discard`](crate::Session::discard) gives the login up.
+    #[error("the owner has as many sessions as the limit of {limit} allows")]
+    TooManySessions {
+        /// The most that are allowed.
+        limit: usize,
+    },
+
     /// The response was on its way already when the change was asked for.
     #[error("the session was changed after the response had begun")]
     Closed,
@@ -168,8 +194,12 @@ impl SessionError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Store(error) => error.is_retryable(),
-            Self::Contended | Self::Unconfirmed => true,
+            Self::Contended | Self::Unconfirmed | Self::Locked => true,
             Self::Ended
+            | Self::AlreadyLocked
+            | Self::LeaseLost
+            | Self::NotFresh
+            | Self::TooManySessions { .. }
             | Self::Closed
             | Self::TooLarge { .. }
             | Self::Decode { .. }

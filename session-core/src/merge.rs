@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Committed, Created, Entry, Record, SessionError, Sessions, StoreError, StoreErrorKind,
+    Committed, Entry, Event, Record, SessionError, Sessions,
     change::{Change, replay},
+    creation::Placed,
     sessions::Home,
-    work::{Stamp, Work},
+    work::{Rotation, Stamp, Work},
 };
 
 impl Sessions {
@@ -14,14 +15,24 @@ impl Sessions {
     pub(crate) async fn store_changes(&self, work: &Work) -> Result<Stored, SessionError> {
         let Work { home, record, log, rotation, stamp } = work;
         let (record, stamp) = (Arc::clone(record), *stamp);
+        let _turn = self.login_turn(&record, *rotation).await;
         let Some(origin) = home else {
-            let home = self.create(&record, stamp).await?;
-            tracing::debug!(target: "session", key = %home.key, "session created");
+            let home = match self.create(&record, *rotation, None, stamp).await? {
+                Placed::At(home) => home,
+                Placed::FormerMoved(_) => return Err(SessionError::Ended),
+            };
+            self.tell(match rotation {
+                Some(Rotation::Login) => Event::Authenticated { key: home.key, former: None },
+                _ => Event::Created { key: home.key },
+            });
             return Ok(Stored { home, crossed: false });
         };
         let home = match rotation {
             None => self.update(origin.clone(), record, log, stamp).await?,
-            Some(rotation) => self.rotate(origin.clone(), record, log, *rotation, stamp).await?,
+            // Boxed, for most requests do not need it and would carry its size about.
+            Some(rotation) => {
+                Box::pin(self.rotate(origin.clone(), record, log, *rotation, stamp)).await?
+            }
         };
         if home.id.is_some() {
             return Ok(Stored { home, crossed: false });
@@ -31,25 +42,6 @@ impl Sessions {
         // it loaded, with its own changes (I4).
         let home = Home { record: Arc::clone(&work.record), ..origin.clone() };
         Ok(Stored { home, crossed: true })
-    }
-
-    /// Stores a session under a fresh ID.
-    pub(crate) async fn create(
-        &self,
-        record: &Arc<Record>,
-        stamp: Stamp,
-    ) -> Result<Home, SessionError> {
-        for _ in 0..MAX_COLLISIONS {
-            let id = self.ids.generate();
-            let key = id.key();
-            if self.create_at(&key, record, stamp).await? == Created::Created {
-                return Ok(Home { key, id: Some(id), record: Arc::clone(record) });
-            }
-            tracing::warn!(target: "session", %key, "the ID generator made an ID that is in use");
-        }
-        Err(StoreError::new(StoreErrorKind::Misconfigured)
-            .with_source("the ID generator repeats itself")
-            .into())
     }
 
     /// Stores changes where the session is.
@@ -62,10 +54,20 @@ impl Sessions {
     ) -> Result<Home, SessionError> {
         let mut turn = None;
         for _ in 0..MAX_CONFLICTS {
-            self.check_patience(stamp)?;
+            self.check_claim(&home, stamp)?;
+            self.keep_entered(&home.key, &home.record, &record, stamp).await?;
             match self.commit_at(&home, Entry::Live(Arc::clone(&record)), stamp).await? {
                 Committed::Committed => return Ok(Home { record, ..home }),
-                Committed::Gone => return Err(SessionError::Ended),
+                Committed::Gone => {
+                    // It may have been entered anew after it had left.
+                    if home.record.absolute_deadline() < record.absolute_deadline() {
+                        self.forget(&record, &[home.key]).await;
+                    }
+                    if home.record.expires_at() <= self.now() {
+                        self.tell(Event::Expired { key: home.key });
+                    }
+                    return Err(SessionError::Ended);
+                }
                 Committed::Conflict(Entry::Live(newer)) => home.record = newer,
                 Committed::Conflict(Entry::Moved(tombstone)) => {
                     home = self.successor(&home, &tombstone).await?;
@@ -74,6 +76,7 @@ impl Sessions {
             if turn.is_none() {
                 turn = Some(self.turn(&home.key).await);
             }
+            self.check_patience(stamp)?;
             record = self.replayed(&home, log, stamp)?;
         }
         Err(SessionError::Contended)
@@ -97,6 +100,11 @@ impl Sessions {
         }
         Ok(())
     }
+
+    /// A commit that is made under a lease counts only as long as that lasts.
+    pub(crate) fn check_claim(&self, home: &Home, stamp: Stamp) -> Result<(), SessionError> {
+        stamp.claim.map_or(Ok(()), |claim| self.check_lease(&home.record, claim.token))
+    }
 }
 
 /// Where a commit left the session.
@@ -111,6 +119,3 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often one commit tries again after others were faster.
 pub(crate) const MAX_CONFLICTS: usize = 128;
-
-/// How many IDs in use the generator may offer in a row.
-const MAX_COLLISIONS: usize = 3;

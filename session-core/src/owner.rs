@@ -2,6 +2,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::{Limits, OwnerKey, SessionError, values::too_large};
+
 /// The application's name for a user: any bytes, at most [`Limits::OWNER_BYTES`] of them.
 ///
 /// Made from text, bytes, an integer or a UUID. It should be a name that stays, like a user's number
@@ -24,6 +26,21 @@ impl Owner {
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
+    }
+
+    /// The name under which a store keeps the owner's index: a hash, safe to show.
+    #[must_use]
+    pub fn key(&self) -> OwnerKey {
+        OwnerKey::of(self)
+    }
+
+    /// Makes an owner that is not too long.
+    pub(crate) fn checked(owner: impl Into<Self>) -> Result<Self, SessionError> {
+        let owner = owner.into();
+        if owner.0.len() > Limits::OWNER_BYTES {
+            return Err(too_large("the owner", Limits::OWNER_BYTES));
+        }
+        Ok(owner)
     }
 
     pub(crate) fn from_stored(bytes: Bytes) -> Self {

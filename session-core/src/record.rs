@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use crate::{Lifetime, Owner, SessionKey, Timestamp, values::Values};
+use crate::{Lifetime, Owner, SessionKey, Timestamp, lease::Lease, values::Values};
 
 /// What a store holds under one key.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,8 +51,7 @@ impl Entry {
         match self {
             Self::Live(record) => {
                 size_of::<Record>()
-                    + record.values.size()
-                    + record.values.len() * VALUE_OVERHEAD
+                    + record.values.packed_size()
                     + record.owner.as_ref().map_or(0, |owner| owner.as_bytes().len())
             }
             Self::Moved(_) => size_of::<Tombstone>(),
@@ -72,8 +71,15 @@ pub struct Record {
     /// When the present ID was made.
     pub(crate) issued_at: Timestamp,
     pub(crate) lifetime: Lifetime,
+    /// The lifetime is that of sessions without an owner: a login replaces it.
+    pub(crate) provisional: bool,
+    /// An end that the lifetime does not move.
+    pub(crate) ends_by: Option<Timestamp>,
     pub(crate) owner: Option<Owner>,
     pub(crate) authenticated_at: Option<Timestamp>,
+    /// Whose turn it is, where requests lock the session. No change of the log: a replay on a newer
+    /// record keeps that record's.
+    pub(crate) lease: Option<Lease>,
     pub(crate) values: Values,
 }
 
@@ -87,8 +93,11 @@ impl Record {
             last_seen_at: now,
             issued_at: now,
             lifetime,
+            provisional: false,
+            ends_by: None,
             owner: None,
             authenticated_at: None,
+            lease: None,
             values: Values::default(),
         }
     }
@@ -129,16 +138,25 @@ impl Record {
         self.lifetime
     }
 
+    /// Until when a request has [locked](crate::Session::lock) the session, unless it releases the lock
+    /// before. May lie in the past.
+    #[must_use]
+    pub fn locked_until(&self) -> Option<Timestamp> {
+        self.lease.map(|lease| lease.until)
+    }
+
     /// The instant from which on the session has ended, if no request comes.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
-        self.lifetime.deadline(self.created_at, self.last_seen_at)
+        let deadline = self.lifetime.deadline(self.created_at, self.last_seen_at);
+        self.ends_by.map_or(deadline, |end| end.min(deadline))
     }
 
     /// The instant from which on the session has ended, whatever comes.
     #[must_use]
     pub fn absolute_deadline(&self) -> Timestamp {
-        self.created_at + self.lifetime.absolute()
+        let deadline = self.created_at + self.lifetime.absolute();
+        self.ends_by.map_or(deadline, |end| end.min(deadline))
     }
 
     /// The record after a request at `seen_at`, for the `touch` of a store that keeps records as they
@@ -149,24 +167,30 @@ impl Record {
     }
 }
 
-/// The note, under a session's former key, that it has a new one.
+/// The note, under a session's former key, that it has a new one, or that nothing shall live there.
 ///
 /// It holds no values. A request that loaded the session before it moved carries its changes over to
 /// the new key, and one that ends the session ends it there. After a login it opens nothing; after a
-/// renewal it opens the session for a grace time.
+/// renewal it opens the session for a grace time. One without a successor, an end marker, bars a key whose
+/// session was ended before it was created.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tombstone {
     pub(crate) revision: Revision,
     pub(crate) nonce: Nonce,
-    pub(crate) successor: SessionKey,
+    pub(crate) successor: Option<SessionKey>,
     pub(crate) expires_at: Timestamp,
     pub(crate) grace: Option<Grace>,
 }
 
 impl Tombstone {
-    /// The key that the session has now.
+    /// A note that nothing shall live under a key.
+    pub(crate) fn end_marker(nonce: Nonce, expires_at: Timestamp) -> Self {
+        Self { revision: Revision(0), nonce, successor: None, expires_at, grace: None }
+    }
+
+    /// The key that the session has now; none if it has ended.
     #[must_use]
-    pub fn successor(&self) -> SessionKey {
+    pub fn successor(&self) -> Option<SessionKey> {
         self.successor
     }
 
@@ -210,6 +234,3 @@ impl fmt::Debug for Nonce {
         write!(f, "Nonce({:016x})", self.0)
     }
 }
-
-/// Two `Bytes` in a vector, with what an allocator adds to what they point to.
-const VALUE_OVERHEAD: usize = 2 * size_of::<bytes::Bytes>() + 32;

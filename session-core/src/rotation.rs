@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    Committed, Entry, Record, SessionError, SessionId, Sessions, Tombstone,
+    Committed, Entry, Event, Record, SessionError, SessionId, Sessions, Tombstone,
     change::{Change, replay},
+    creation::Placed,
     merge::MAX_CONFLICTS,
     record::Grace,
     seal::SealedId,
@@ -28,16 +29,26 @@ impl Sessions {
                 // The session is another user's by now, and so are its values.
                 return Err(SessionError::Ended);
             }
-            let new = self.create(&record, stamp).await?;
-            match self.replace(&mut home, new, log, rotation, stamp).await? {
-                Replaced::Done(new) => {
-                    tracing::debug!(
-                        target: "session", former = %home.key, key = %new.key, "session moved"
-                    );
-                    return Ok(new);
+            self.check_claim(&home, stamp)?;
+            home = match self.create(&record, Some(rotation), Some(&home), stamp).await? {
+                Placed::FormerMoved(tombstone) => self.successor(&home, &tombstone).await?,
+                Placed::At(new) => {
+                    match self.replace(&mut home, new, log, rotation, stamp).await? {
+                        Replaced::MovedTo(successor) => successor,
+                        Replaced::Done(new) => {
+                            let (key, former) = (new.key, home.key);
+                            self.forget(&home.record, &[former]).await;
+                            self.tell(match rotation {
+                                Rotation::Login => {
+                                    Event::Authenticated { key, former: Some(former) }
+                                }
+                                Rotation::Renewal => Event::Renewed { key, former },
+                            });
+                            return Ok(new);
+                        }
+                    }
                 }
-                Replaced::MovedTo(successor) => home = successor,
-            }
+            };
             match rotation {
                 Rotation::Login => record = self.replayed(&home, log, stamp)?,
                 // Another request has just renewed the session: what is left is to store the rest.
@@ -70,7 +81,8 @@ impl Sessions {
     ) -> Result<Replaced, SessionError> {
         let mut turn = None;
         for _ in 0..MAX_CONFLICTS {
-            if let Err(error) = self.check_patience(stamp) {
+            let checked = self.check_patience(stamp).and_then(|()| self.check_claim(home, stamp));
+            if let Err(error) = checked {
                 self.abandon(&new).await;
                 return Err(error);
             }
@@ -122,6 +134,7 @@ impl Sessions {
         let mut draft = Record::clone(&home.record);
         replay(log, &mut draft, &self.limits)?;
         let merged = stamp.onto(Some(&new.record), draft);
+        self.keep_entered(&new.key, &new.record, &merged, stamp).await?;
         match self.commit_at(new, Entry::Live(Arc::clone(&merged)), stamp).await? {
             Committed::Committed => Ok(merged),
             // Nobody knows the new ID yet: it can only have been evicted or have expired.
@@ -140,7 +153,7 @@ impl Sessions {
         Tombstone {
             revision: home.record.revision.next(),
             nonce: stamp.nonce,
-            successor: new.key,
+            successor: Some(new.key),
             expires_at: stamp.now + Self::ROTATION_WINDOW,
             grace,
         }
@@ -149,8 +162,11 @@ impl Sessions {
     /// Removes a new record that came to nothing, if it can: nobody knows its ID, and it would end by
     /// itself.
     async fn abandon(&self, new: &Home) {
-        if let Err(error) = (*self.store).delete(&new.key, self.now()).await {
-            tracing::debug!(target: "session", key = %new.key, %error, "abandoned session left");
+        match (*self.store).delete(&new.key, self.now()).await {
+            Ok(_) => self.forget(&new.record, &[new.key]).await,
+            Err(error) => {
+                tracing::debug!(target: "session", key = %new.key, %error, "abandoned session left");
+            }
         }
     }
 
@@ -161,13 +177,14 @@ impl Sessions {
         tombstone: &Tombstone,
     ) -> Result<Home, SessionError> {
         let mut id = follow_id(home.id.as_ref(), tombstone);
-        let mut key = tombstone.successor;
+        let mut successor = tombstone.successor;
         for _ in 0..MAX_MOVES {
+            let Some(key) = successor else { break };
             match self.load(&key).await? {
                 Some(Entry::Live(record)) => return Ok(Home { key, id, record }),
                 Some(Entry::Moved(next)) => {
                     id = follow_id(id.as_ref(), &next);
-                    key = next.successor;
+                    successor = next.successor;
                 }
                 None => break,
             }
@@ -186,5 +203,5 @@ enum Replaced {
 
 /// The ID behind a tombstone, where the former one tells it.
 fn follow_id(former: Option<&SessionId>, tombstone: &Tombstone) -> Option<SessionId> {
-    tombstone.grace.as_ref()?.sealed_id.unseal(former?, tombstone.successor)
+    tombstone.grace.as_ref()?.sealed_id.unseal(former?, tombstone.successor?)
 }

@@ -4,12 +4,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-
 use crate::{
-    Codec, Key, Lifetime, Limits, Owner, Record, SessionError, SessionId, SessionKey, Sessions,
-    Timestamp,
+    Codec, Key, Lifetime, Owner, Record, SessionError, SessionId, SessionKey, Sessions, Timestamp,
     change::{Apply, Change},
+    lease::Standing,
     sessions::{Home, Presented},
     state::State,
     values::{self, Values},
@@ -17,20 +15,34 @@ use crate::{
 
 /// The session of one request: a snapshot to read, and a log of what the request changes.
 ///
-/// Nothing here touches the store but [`commit`](Self::commit) and [`finish`](Self::finish). What is
+/// Nothing here touches the store but [`commit`](Self::commit), [`finish`](Self::finish) and
+/// [`lock`](Self::lock). What is
 /// changed is seen at once by this request, and takes effect for others together, in the order of the
 /// calls, at the commit.
 ///
 /// Clones are the same session.
 #[derive(Clone)]
-pub struct Session {
-    pub(crate) sessions: Arc<Sessions>,
-    shared: Arc<Shared>,
-}
+pub struct Session(Arc<Shared>);
 
 struct Shared {
+    sessions: Arc<Sessions>,
     state: Mutex<State>,
-    committing: async_lock::Mutex<()>,
+    /// Held while the session is committed. Not the kind of lock that is fair: that one allocates each time
+    /// it is freed, and here only clones within a request meet.
+    committing: futures_util::lock::Mutex<()>,
+}
+
+impl Drop for Shared {
+    /// A request that was cancelled, or could not be finished, leaves its lock to whoever is next.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hold) = state.hold.take()
+            && hold.leased
+            && let Some(home) = state.home.take().or_else(|| state.left.take())
+        {
+            self.sessions.release_soon(home, hold.token);
+        }
+    }
 }
 
 impl Session {
@@ -45,17 +57,16 @@ impl Session {
         presented: Presented,
         unreadable: Vec<SessionKey>,
     ) -> Self {
-        Self::new(sessions, State { unreadable, ..State::empty(presented) })
+        let opened_nothing = presented == Presented::Dead;
+        Self::new(sessions, State { unreadable, opened_nothing, ..State::empty(presented) })
     }
 
     fn new(sessions: &Arc<Sessions>, state: State) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             sessions: Arc::clone(sessions),
-            shared: Arc::new(Shared {
-                state: Mutex::new(state),
-                committing: async_lock::Mutex::new(()),
-            }),
-        }
+            state: Mutex::new(state),
+            committing: futures_util::lock::Mutex::new(()),
+        }))
     }
 
     /// Reads a value, if it is there.
@@ -67,8 +78,9 @@ impl Session {
     /// [`try_get`](Self::try_get).
     #[must_use]
     pub fn get<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Option<T> {
-        let value = self.value(key.name())?;
-        self.sessions.decode_or_report::<T, C>(key.name(), &value)
+        let record = self.record_in_view()?;
+        let value = record.values.get(key.name())?;
+        self.sessions().decode_or_report::<T, C>(key.name(), value)
     }
 
     /// Reads a value, if it is there, and tells if it cannot be decoded.
@@ -77,8 +89,9 @@ impl Session {
     ///
     /// Returns [`SessionError::Decode`] if what is stored is not of the key's type and format.
     pub fn try_get<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Result<Option<T>, SessionError> {
-        let value = self.value(key.name());
-        value.map(|value| values::decode::<T, C>(key.name(), &value)).transpose()
+        let record = self.record_in_view();
+        let value = record.as_ref().and_then(|record| record.values.get(key.name()));
+        value.map(|value| values::decode::<T, C>(key.name(), value)).transpose()
     }
 
     /// Tells whether there is a value of this name, of whatever type.
@@ -91,9 +104,9 @@ impl Session {
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let state = self.state();
-        state.view().map_or_else(Vec::new, |record| {
-            record.values.iter().map(|(name, _)| name.to_owned()).collect()
-        })
+        state
+            .view()
+            .map_or_else(Vec::new, |record| record.values.names().map(str::to_owned).collect())
     }
 
     /// Writes a value. Of two requests that set the same one, the later commit wins; to count or to
@@ -102,11 +115,11 @@ impl Session {
     /// # Errors
     ///
     /// Returns [`SessionError::Encode`] if the value has no form in the key's format,
-    /// [`SessionError::TooLarge`] if it exceeds one of the [`Limits`], and [`SessionError::Closed`]
+    /// [`SessionError::TooLarge`] if it exceeds one of the [`Limits`](crate::Limits), and [`SessionError::Closed`]
     /// after the response has begun. Nothing is changed then.
     pub fn set<T, C: Codec<T>>(&self, key: Key<'_, T, C>, value: &T) -> Result<(), SessionError> {
         let name = key.name();
-        let value = values::encode::<T, C>(name, value, &self.sessions.limits)?;
+        let value = values::encode::<T, C>(name, value, &self.sessions().limits)?;
         let mut state = self.open_state()?;
         let weak = state.is_stored_as(name, &value);
         self.record(&mut state, Change::Set { name: name.into(), value }, weak)
@@ -133,11 +146,11 @@ impl Session {
         C: Codec<T> + 'static,
     {
         let name: Box<str> = key.name().into();
-        let limits = self.sessions.limits;
+        let limits = self.sessions().limits;
         let step = {
             let name = name.clone();
-            let sessions = Arc::clone(&self.sessions);
-            move |present: Option<&Bytes>| {
+            let sessions = Arc::clone(self.sessions());
+            move |present: Option<&[u8]>| {
                 let mut value = present
                     .and_then(|value| sessions.decode_or_report::<T, C>(&name, value))
                     .unwrap_or_default();
@@ -147,18 +160,20 @@ impl Session {
             }
         };
         // The application's code runs without the lock, so that it may use the session.
-        let mut before = self.open_state()?.value(&name).cloned();
+        let mut before = self.open_state()?.view().cloned();
         loop {
-            let (value, encoded) = step(before.as_ref())?;
+            let present = before.as_ref().and_then(|record| record.values.get(&name));
+            let (value, encoded) = step(present)?;
             let mut state = self.open_state()?;
-            let present = state.value(&name);
-            if present != before.as_ref() {
-                before = present.cloned();
+            if state.value(&name) != present {
+                before = state.view().cloned();
                 continue;
             }
+            // Else the draft would be copied for its sake.
+            drop(before);
             let weak = state.is_stored_as(&name, &encoded);
             let apply: Box<Apply> = Box::new(move |present| Ok(step(present)?.1));
-            self.record_as(&mut state, Change::Update { name, apply }, Some(encoded), weak)?;
+            self.record_as(&mut state, Change::Update { name, apply }, Some(&encoded), weak)?;
             return Ok(value);
         }
     }
@@ -204,22 +219,25 @@ impl Session {
     ///
     /// At the commit the session gets a new ID, and the old one opens nothing from then on (OWASP ASVS
     /// 5.0, 7.2.4). The values stay; where they must not (another user signs in), call
-    /// [`destroy`](Self::destroy) first. The absolute lifetime begins anew.
+    /// [`destroy`](Self::destroy) first.
+    ///
+    /// The absolute lifetime begins anew. A [visitor's lifetime](Sessions::with_anonymous_lifetime)
+    /// becomes a user's, and an [end](Self::end_by) that was set with the login before no longer counts.
     ///
     /// # Errors
     ///
-    /// Returns [`SessionError::TooLarge`] if the owner is longer than [`Limits::OWNER_BYTES`], and
-    /// [`SessionError::Closed`] after the response has begun.
+    /// Returns [`SessionError::TooLarge`] if the owner is longer than
+    /// [`Limits::OWNER_BYTES`](crate::Limits::OWNER_BYTES), and [`SessionError::Closed`] after the response has begun.
     pub fn authenticate(&self, owner: impl Into<Owner>) -> Result<(), SessionError> {
-        let owner = owner.into();
-        if owner.as_bytes().len() > Limits::OWNER_BYTES {
-            return Err(values::too_large("the owner", Limits::OWNER_BYTES));
-        }
-        let at = self.sessions.now();
+        let owner = Owner::checked(owner)?;
+        let (at, lifetime) = (self.sessions().now(), self.sessions().lifetime);
         let mut state = self.open_state()?;
         // What the cookie named is ended by the login, readable or not.
         state.doom_unreadable();
-        self.record(&mut state, Change::Authenticate { owner, at }, false)
+        let ends: Vec<_> = state.log.iter().filter_map(|change| change.end()).collect();
+        self.record(&mut state, Change::Authenticate { owner, at, lifetime }, false)?;
+        // An end that this request set is meant for the session that the login begins.
+        ends.into_iter().try_for_each(|end| self.record(&mut state, Change::EndBy(end), false))
     }
 
     /// Gives the session a new ID at the commit. The old one still opens it for the
@@ -233,7 +251,7 @@ impl Session {
     ///
     /// Returns [`SessionError::Closed`] after the response has begun.
     pub fn renew(&self) -> Result<(), SessionError> {
-        let at = self.sessions.now();
+        let at = self.sessions().now();
         let mut state = self.open_state()?;
         if state.home.is_none() {
             return Ok(());
@@ -241,15 +259,16 @@ impl Session {
         self.record(&mut state, Change::Renew { at }, false)
     }
 
-    /// Sets how long this session lives, from its begin on: "remember me", or the shorter time that an
-    /// identity provider allows. It is kept in the session.
+    /// Sets how long this session lives, from its begin on: "remember me". It is kept in the session,
+    /// through logins too. An end that was set by [`end_by`](Self::end_by) stays.
     ///
     /// # Errors
     ///
     /// Returns [`SessionError::Closed`] after the response has begun.
     pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), SessionError> {
         let mut state = self.open_state()?;
-        let weak = state.view().is_some_and(|record| record.lifetime == lifetime);
+        let weak =
+            state.view().is_some_and(|record| record.lifetime == lifetime && !record.provisional);
         self.record(&mut state, Change::SetLifetime(lifetime), weak)
     }
 
@@ -283,6 +302,11 @@ impl Session {
         let mut state = self.state();
         if let Some(home) = state.left.take() {
             state.home = Some(home);
+            // A lock that was taken since was on a session not stored yet. On this one it is as good as
+            // lost, for another request may hold it.
+            if let Some(hold) = &mut state.hold {
+                hold.leased |= hold.standing == Standing::Held;
+            }
         }
         state.doomed.clear();
         state.endings = state.endings_at_commit;
@@ -299,6 +323,16 @@ impl Session {
     #[must_use]
     pub fn key(&self) -> Option<SessionKey> {
         self.state().home.as_ref().map(|home| home.key)
+    }
+
+    /// Tells whether the client came with an ID that opens nothing: of a session that has expired or was
+    /// ended, by a logout, by the user on another device, or by an administrator. For a note such as "You
+    /// have been signed out".
+    ///
+    /// It is no proof that there ever was a session: anybody can send an ID that was made up.
+    #[must_use]
+    pub fn cookie_opened_nothing(&self) -> bool {
+        self.state().opened_nothing
     }
 
     /// Whose session it is, if somebody signed in.
@@ -328,34 +362,48 @@ impl Session {
     /// How long the session lives.
     #[must_use]
     pub fn lifetime(&self) -> Lifetime {
-        self.state().view().map_or(self.sessions.lifetime, |record| record.lifetime)
+        let lifetime = self.state().view().map(|record| record.lifetime);
+        lifetime.unwrap_or_else(|| self.sessions().anonymous_lifetime())
+    }
+
+    /// The sessions of the application, to list and to end those of an owner.
+    #[must_use]
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.0.sessions
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         // No code of the application runs under the lock, and no step of ours leaves it half done.
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn committing(&self) -> &async_lock::Mutex<()> {
-        &self.shared.committing
+    pub(crate) fn committing(&self) -> &futures_util::lock::Mutex<()> {
+        &self.0.committing
     }
 
-    fn value(&self, name: &str) -> Option<Bytes> {
-        self.state().value(name).cloned()
+    /// The record as this request sees it, to be read without the lock: decoding runs code of the
+    /// application.
+    fn record_in_view(&self) -> Option<Arc<Record>> {
+        self.state().view().cloned()
     }
 
-    fn open_state(&self) -> Result<MutexGuard<'_, State>, SessionError> {
+    pub(crate) fn open_state(&self) -> Result<MutexGuard<'_, State>, SessionError> {
         let state = self.state();
         if state.closed { Err(SessionError::Closed) } else { Ok(state) }
     }
 
     /// Does a change to the draft and logs it, or neither.
-    fn record(&self, state: &mut State, change: Change, weak: bool) -> Result<(), SessionError> {
+    pub(crate) fn record(
+        &self,
+        state: &mut State,
+        change: Change,
+        weak: bool,
+    ) -> Result<(), SessionError> {
         let value = match &change {
             Change::Set { value, .. } => Some(value.clone()),
             _ => None,
         };
-        self.record_as(state, change, value, weak)
+        self.record_as(state, change, value.as_deref(), weak)
     }
 
     /// Does a change whose value, if it is about one, is known: an update is not computed twice.
@@ -366,7 +414,7 @@ impl Session {
         &self,
         state: &mut State,
         change: Change,
-        value: Option<Bytes>,
+        value: Option<&[u8]>,
         weak: bool,
     ) -> Result<(), SessionError> {
         if weak {
@@ -375,14 +423,18 @@ impl Session {
             }
             return Ok(());
         }
-        if let (Some(name), Some(value)) = (change.name(), &value) {
+        if let (Some(name), Some(value)) = (change.name(), value) {
             let empty = Values::default();
             let present = state.view().map_or(&empty, |record| &record.values);
-            present.check_set(name, value, &self.sessions.limits)?;
+            present.check_set(name, value, &self.sessions().limits)?;
         }
         let draft = state.draft.get_or_insert_with(|| match &state.home {
             Some(home) => Arc::clone(&home.record),
-            None => Arc::new(Record::new(self.sessions.now(), self.sessions.lifetime)),
+            None => {
+                let lifetime = self.sessions().anonymous_lifetime();
+                let provisional = self.sessions().anonymous_lifetime.is_some();
+                Arc::new(Record { provisional, ..Record::new(self.sessions().now(), lifetime) })
+            }
         });
         let draft = Arc::make_mut(draft);
         match (change.name(), value) {

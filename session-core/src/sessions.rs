@@ -7,10 +7,12 @@ use std::{
     time::Duration,
 };
 
+use tracing::{Instrument as _, debug_span};
+
 use crate::{
-    Clock, Codec, ConfigError, Entry, IdGenerator, Lifetime, Limits, Nonce, OsRandom, Record,
-    Session, SessionError, SessionId, SessionKey, SessionStore, StoreError, StoreErrorKind,
-    SystemClock, Timestamp, Tombstone, values,
+    Backend, Clock, Codec, ConfigError, Entry, Event, Events, IdGenerator, Lifetime, Limits, Nonce,
+    OsRandom, Record, Session, SessionError, SessionId, SessionKey, SessionLimit, StoreError,
+    StoreErrorKind, SystemClock, Timestamp, Tombstone, lease::Spawner, values,
 };
 
 /// The sessions of an application: a store and the rules by which its sessions live.
@@ -22,11 +24,11 @@ use crate::{
 ///
 /// ```
 /// use std::sync::Arc;
-/// use session_core::{Key, Lifetime, Sessions, SessionError, SessionStore};
+/// use session_core::{Backend, Key, Lifetime, Sessions, SessionError};
 ///
 /// const NAME: Key<String> = Key::new("name");
 ///
-/// async fn handle(store: impl SessionStore) -> Result<(), SessionError> {
+/// async fn handle(store: impl Backend) -> Result<(), SessionError> {
 ///     let sessions = Arc::new(Sessions::new(store).with_lifetime(Lifetime::aal3()));
 ///     let session = sessions.open(["what the cookie says".as_bytes()]).await?;
 ///     session.set(NAME, &"Ada".to_owned())?;
@@ -36,14 +38,20 @@ use crate::{
 /// }
 /// ```
 pub struct Sessions {
-    pub(crate) store: Arc<dyn SessionStore>,
+    pub(crate) store: Arc<dyn Backend>,
     pub(crate) ids: Arc<dyn IdGenerator>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lifetime: Lifetime,
+    pub(crate) anonymous_lifetime: Option<Lifetime>,
     pub(crate) limits: Limits,
     pub(crate) renewal_grace: Duration,
+    pub(crate) events: Option<Events>,
+    pub(crate) lease: Duration,
+    pub(crate) spawner: Option<Spawner>,
+    pub(crate) session_limit: Option<SessionLimit>,
     nonces: Nonces,
     turns: Box<[async_lock::Mutex<()>]>,
+    pub(crate) login_turns: Box<[async_lock::Mutex<()>]>,
     corrupt_records: AtomicU64,
     unreadable_values: AtomicU64,
 }
@@ -59,16 +67,22 @@ impl Sessions {
 
     /// Makes sessions that live in this store, by the default rules.
     #[must_use]
-    pub fn new(store: impl SessionStore) -> Self {
+    pub fn new(store: impl Backend) -> Self {
         Self {
             store: Arc::new(store),
             ids: Arc::new(OsRandom),
             clock: Arc::new(SystemClock),
             lifetime: Lifetime::default(),
+            anonymous_lifetime: None,
             limits: Limits::default(),
             renewal_grace: Duration::from_secs(30),
+            events: None,
+            lease: Duration::from_secs(10),
+            spawner: None,
+            session_limit: None,
             nonces: Nonces::new(),
-            turns: (0..TURNS).map(|_| async_lock::Mutex::new(())).collect(),
+            turns: turns(),
+            login_turns: turns(),
             corrupt_records: AtomicU64::new(0),
             unreadable_values: AtomicU64::new(0),
         }
@@ -79,6 +93,18 @@ impl Sessions {
     #[must_use]
     pub fn with_lifetime(mut self, lifetime: Lifetime) -> Self {
         self.lifetime = lifetime;
+        self
+    }
+
+    /// Sets how long a session lives that has no owner, if it does not say otherwise itself: shorter
+    /// than others, say, so that visitors who never sign in fill no store. By default there is no
+    /// difference.
+    ///
+    /// A login replaces it by [`with_lifetime`](Self::with_lifetime)'s, unless
+    /// [`Session::set_lifetime`] had set one. The lifetime after a login begins with it.
+    #[must_use]
+    pub fn with_anonymous_lifetime(mut self, lifetime: Lifetime) -> Self {
+        self.anonymous_lifetime = Some(lifetime);
         self
     }
 
@@ -106,6 +132,16 @@ impl Sessions {
         Ok(self)
     }
 
+    /// Limits how many sessions an owner may have at once. There is no limit by default.
+    ///
+    /// Each login costs one round trip more, and logins of one owner in one process come one after the
+    /// other.
+    #[must_use]
+    pub fn with_session_limit(mut self, limit: SessionLimit) -> Self {
+        self.session_limit = Some(limit);
+        self
+    }
+
     /// Sets what makes the IDs. The default is [`OsRandom`].
     #[must_use]
     pub fn with_id_generator(mut self, ids: impl IdGenerator) -> Self {
@@ -120,10 +156,23 @@ impl Sessions {
         self
     }
 
+    /// Puts what happens to sessions into this queue.
+    #[must_use]
+    pub fn with_events(mut self, events: &Events) -> Self {
+        self.events = Some(events.clone());
+        self
+    }
+
     /// How long a session lives that does not say otherwise itself.
     #[must_use]
     pub fn lifetime(&self) -> Lifetime {
         self.lifetime
+    }
+
+    /// How long a session lives that has no owner and does not say otherwise itself.
+    #[must_use]
+    pub fn anonymous_lifetime(&self) -> Lifetime {
+        self.anonymous_lifetime.unwrap_or(self.lifetime)
     }
 
     /// How many loads met a record that could not be read, each answered with a fresh session.
@@ -159,7 +208,9 @@ impl Sessions {
         let mut unreadable = Vec::new();
         for text in cookies.by_ref().take(Self::MAX_COOKIES) {
             let found = match SessionId::parse(text) {
-                Some(id) => self.find(id).await?,
+                Some(id) => {
+                    self.find(id).instrument(debug_span!(target: "session", "session open")).await?
+                }
                 None => Found::Nothing,
             };
             presented = match (found, presented) {
@@ -211,19 +262,28 @@ impl Sessions {
         match (*self.store).load(key, now).await {
             // Deadlines are checked here whatever the store did about them (I5).
             Ok(Some(entry)) if entry.is_live(now) => Ok(Ok(entry)),
+            Ok(Some(Entry::Live(_))) => {
+                self.tell(Event::Expired { key: *key });
+                Ok(Err(NothingThere::Missing))
+            }
             Ok(_) => Ok(Err(NothingThere::Missing)),
             Err(error) if error.kind() == StoreErrorKind::Corrupt => {
-                self.corrupt_records.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(
-                    target: "session",
-                    %key,
-                    error = error.source_text(),
-                    "unreadable session record, treated as no session"
-                );
+                self.report_corrupt(key, &error);
                 Ok(Err(NothingThere::Unreadable))
             }
             Err(error) => Err(error),
         }
+    }
+
+    pub(crate) fn report_corrupt(&self, key: &SessionKey, error: &StoreError) {
+        self.corrupt_records.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            target: "session",
+            %key,
+            error = error.source_text(),
+            "unreadable session record, treated as no session"
+        );
+        self.tell(Event::Corrupt { key: *key });
     }
 
     /// Decodes a value; one that cannot be decoded counts as missing.
@@ -260,9 +320,10 @@ impl Sessions {
     /// The ID that a tombstone leads to, if the former ID still opens the session.
     fn follow_open(&self, tombstone: &Tombstone, former: &SessionId) -> Result<SessionId, Found> {
         let now = self.now();
+        let Some(successor) = tombstone.successor else { return Err(Found::Nothing) };
         match &tombstone.grace {
             Some(grace) if now < grace.until => {
-                grace.sealed_id.unseal(former, tombstone.successor).ok_or(Found::Nothing)
+                grace.sealed_id.unseal(former, successor).ok_or(Found::Nothing)
             }
             // The browser is just being told another ID: a request that it sent before must not take
             // that away again.
@@ -274,7 +335,7 @@ impl Sessions {
     }
 }
 
-impl<S: SessionStore> From<S> for Sessions {
+impl<S: Backend> From<S> for Sessions {
     /// Sessions by the default rules.
     fn from(store: S) -> Self {
         Self::new(store)
@@ -288,8 +349,11 @@ impl fmt::Debug for Sessions {
             .field("ids", &self.ids)
             .field("clock", &self.clock)
             .field("lifetime", &self.lifetime)
+            .field("anonymous_lifetime", &self.anonymous_lifetime)
             .field("limits", &self.limits)
             .field("renewal_grace", &self.renewal_grace)
+            .field("lease", &self.lease)
+            .field("session_limit", &self.session_limit)
             .finish_non_exhaustive()
     }
 }
@@ -350,6 +414,10 @@ impl Nonces {
         mark = (mark ^ (mark >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         Nonce(mark ^ (mark >> 31))
     }
+}
+
+fn turns() -> Box<[async_lock::Mutex<()>]> {
+    (0..TURNS).map(|_| async_lock::Mutex::new(())).collect()
 }
 
 /// How many queues the contended sessions share: one for each first byte of a key.

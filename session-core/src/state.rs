@@ -1,10 +1,9 @@
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::{
     CookieChange, CookieLifetime, Record, SessionKey, Timestamp,
     change::Change,
+    lease::Hold,
     sessions::{Home, Presented},
 };
 
@@ -31,6 +30,10 @@ pub(crate) struct State {
     /// What the cookies name and this version cannot read: no session to use, but one to end.
     pub(crate) unreadable: Vec<SessionKey>,
     pub(crate) presented: Presented,
+    /// The request came with an ID that opened nothing.
+    pub(crate) opened_nothing: bool,
+    /// The lock that the request holds, wants, or dropped and has not released yet.
+    pub(crate) hold: Option<Hold>,
     /// The client has to be told the ID.
     pub(crate) tell: bool,
     /// A commit began whose outcome is not known (yet).
@@ -52,6 +55,8 @@ impl State {
             endings_at_commit: 0,
             unreadable: Vec::new(),
             presented,
+            opened_nothing: false,
+            hold: None,
             tell: false,
             unconfirmed: false,
             closed: false,
@@ -59,16 +64,16 @@ impl State {
     }
 
     /// The session as this request sees it.
-    pub(crate) fn view(&self) -> Option<&Record> {
-        self.draft.as_deref().or_else(|| self.home.as_ref().map(|home| &*home.record))
+    pub(crate) fn view(&self) -> Option<&Arc<Record>> {
+        self.draft.as_ref().or_else(|| self.home.as_ref().map(|home| &home.record))
     }
 
-    pub(crate) fn value(&self, name: &str) -> Option<&Bytes> {
+    pub(crate) fn value(&self, name: &str) -> Option<&[u8]> {
         self.view()?.values.get(name)
     }
 
     /// Tells whether this is the value that is stored, and the one that this request sees.
-    pub(crate) fn is_stored_as(&self, name: &str, value: &Bytes) -> bool {
+    pub(crate) fn is_stored_as(&self, name: &str, value: &[u8]) -> bool {
         self.home.as_ref().is_some_and(|home| home.record.values.get(name) == Some(value))
             && self.value(name) == Some(value)
     }

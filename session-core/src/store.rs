@@ -31,7 +31,8 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// Stores a session under a key that holds nothing.
     ///
     /// An entry that has expired and was not removed yet may count as something: keys are made of fresh
-    /// random IDs, so the protocol never meets one here.
+    /// random IDs, so the protocol meets one here only where it bars a key, which such an entry
+    /// bars as well.
     ///
     /// # Errors
     ///

@@ -1,110 +1,229 @@
+use std::cmp::Ordering;
+
 use bytes::Bytes;
+use rmp::{decode as pack_decode, encode as pack_encode};
 
 use crate::{BoxError, Codec, Format, Limits, SessionError};
 
 /// The values of a session, in the order of their names.
 ///
-/// A value is its format's byte followed by what its codec wrote. Names and values are slices of what
-/// was read from the store, so that loading a session copies and decodes nothing.
+/// A value is its format's byte followed by what its codec wrote. They are kept as they are stored: name,
+/// value, name, value, as MessagePack's strings and binaries without the head of their map. So loading and
+/// storing a session copies them at once and decodes none, and finding one reads one piece of memory.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Values {
-    entries: Vec<(Bytes, Bytes)>,
+    count: usize,
+    /// The bytes of all names and values.
+    size: usize,
+    packed: Bytes,
 }
 
 impl Values {
+    /// Reads the values off the front of `rest`, which lies in `bytes`: a map's head and its entries.
+    pub(crate) fn read_stored(rest: &mut &[u8], bytes: &Bytes) -> Option<Self> {
+        let claimed = pack_decode::read_map_len(rest).ok()?;
+        let before = *rest;
+        let (mut count, mut size) = (0, 0);
+        let mut last: Option<&[u8]> = None;
+        let mut is_sorted = true;
+        for _ in 0..claimed {
+            let (name, value) = read_entry(rest)?;
+            std::str::from_utf8(name).ok()?;
+            is_sorted &= last.is_none_or(|last| last < name);
+            last = Some(name);
+            count += 1;
+            size += name.len() + value.len();
+        }
+        let packed = &before[..before.len() - rest.len()];
+        let stored = Self { count, size, packed: bytes.slice_ref(packed) };
+        Some(if is_sorted { stored } else { stored.sorted() })
+    }
+
+    /// Appends the values as [`read_stored`](Self::read_stored) reads them.
+    pub(crate) fn write_stored(&self, out: &mut Vec<u8>) {
+        let count = u32::try_from(self.count).expect("each has a byte at least");
+        pack_encode::write_map_len(out, count).expect(INFALLIBLE);
+        out.extend_from_slice(&self.packed);
+    }
+
+    #[cfg(any(test, feature = "conformance"))]
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.count
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.count == 0
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Bytes)> {
-        self.entries.iter().map(|(name, value)| (as_text(name), value))
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries().map(|(name, _)| {
+            std::str::from_utf8(name).expect("names are text, which is checked when they are read")
+        })
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&Bytes> {
-        self.find(name).ok().map(|at| &self.entries[at].1)
+    pub(crate) fn get(&self, name: &str) -> Option<&[u8]> {
+        self.entries().find_map(|(other, value)| (other == name.as_bytes()).then_some(value))
     }
 
-    pub(crate) fn set(&mut self, name: &str, value: Bytes) {
-        match self.find(name) {
-            Ok(at) => self.entries[at].1 = value,
-            Err(at) => {
-                self.entries.insert(at, (Bytes::copy_from_slice(name.as_bytes()), value));
-            }
-        }
+    pub(crate) fn set(&mut self, name: &str, value: &[u8]) {
+        self.replace(name, Some(value));
     }
 
     pub(crate) fn remove(&mut self, name: &str) {
-        if let Ok(at) = self.find(name) {
-            self.entries.remove(at);
+        if self.get(name).is_some() {
+            self.replace(name, None);
         }
     }
 
     pub(crate) fn clear(&mut self) {
-        self.entries.clear();
+        *self = Self::default();
     }
 
     /// The bytes of all names and values.
     pub(crate) fn size(&self) -> usize {
-        self.entries.iter().map(|(name, value)| name.len() + value.len()).sum()
+        self.size
+    }
+
+    /// The bytes that they take in memory.
+    pub(crate) fn packed_size(&self) -> usize {
+        self.packed.len()
     }
 
     pub(crate) fn check(&self, limits: &Limits) -> Result<(), SessionError> {
-        check(self.len(), self.size(), limits)
+        check(self.count, self.size, limits)
     }
 
     /// Checks what the limits say of the values with one more set.
     pub(crate) fn check_set(
         &self,
         name: &str,
-        value: &Bytes,
+        value: &[u8],
         limits: &Limits,
     ) -> Result<(), SessionError> {
         match self.get(name) {
             Some(old) if value.len() <= old.len() => Ok(()),
-            Some(old) => check(self.len(), self.size() - old.len() + value.len(), limits),
-            None => check(self.len() + 1, self.size() + name.len() + value.len(), limits),
+            Some(old) => check(self.count, self.size - old.len() + value.len(), limits),
+            None => check(self.count + 1, self.size + name.len() + value.len(), limits),
         }
     }
 
-    /// Appends an entry that was read from a store. The caller has seen that the name is UTF-8;
-    /// [`sort`](Self::sort) puts right an order that another writer may have left.
-    pub(crate) fn push_stored(&mut self, name: Bytes, value: Bytes) {
-        self.entries.push((name, value));
+    fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut rest = &*self.packed;
+        std::iter::from_fn(move || read_entry(&mut rest))
     }
 
-    pub(crate) fn sort(&mut self) {
-        if !self.entries.is_sorted_by(|a, b| a.0 < b.0) {
-            self.entries.sort_by(|a, b| a.0.cmp(&b.0));
-            self.entries.dedup_by(|a, b| a.0 == b.0);
+    /// Puts one value, or none, in the place of the one of this name.
+    fn replace(&mut self, name: &str, value: Option<&[u8]>) {
+        let name = name.as_bytes();
+        let mut rest = &*self.packed;
+        let mut before = 0;
+        let mut old = None;
+        while let Some((other, present)) = read_entry(&mut rest) {
+            match other.cmp(name) {
+                Ordering::Less => before = self.packed.len() - rest.len(),
+                Ordering::Equal => {
+                    old = Some(present.len());
+                    break;
+                }
+                Ordering::Greater => break,
+            }
         }
+        let after = if old.is_some() { self.packed.len() - rest.len() } else { before };
+        let added = value.map_or(0, |value| name.len() + value.len() + ENTRY_HEADS);
+        let mut packed = Vec::with_capacity(self.packed.len() - (after - before) + added);
+        packed.extend_from_slice(&self.packed[..before]);
+        if let Some(value) = value {
+            write_entry(&mut packed, name, value);
+        }
+        packed.extend_from_slice(&self.packed[after..]);
+        if let Some(len) = old {
+            self.count -= 1;
+            self.size -= name.len() + len;
+        }
+        if let Some(value) = value {
+            self.count += 1;
+            self.size += name.len() + value.len();
+        }
+        // What a vector keeps in reserve would be kept for as long as the session.
+        self.packed = packed.into_boxed_slice().into();
     }
 
-    fn find(&self, name: &str) -> Result<usize, usize> {
-        self.entries.binary_search_by(|(other, _)| (**other).cmp(name.as_bytes()))
+    /// Puts right an order that another writer left; the first of equal names stays.
+    fn sorted(self) -> Self {
+        let mut entries: Vec<_> = self.entries().collect();
+        entries.sort_by_key(|(name, _)| *name);
+        entries.dedup_by_key(|(name, _)| *name);
+        let mut packed = Vec::with_capacity(self.packed.len());
+        for (name, value) in &entries {
+            write_entry(&mut packed, name, value);
+        }
+        let size = entries.iter().map(|(name, value)| name.len() + value.len()).sum();
+        Self { count: entries.len(), size, packed: packed.into() }
     }
 }
+
+fn read_entry<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let name_len = match **rest {
+        // As nearly all names begin; what follows reads them all.
+        [head @ FIX_STR..=FIX_STR_MAX, ..] => {
+            *rest = &rest[1..];
+            u32::from(head - FIX_STR)
+        }
+        _ => pack_decode::read_str_len(rest).ok()?,
+    };
+    let name = read_bytes(rest, name_len)?;
+    let value_len = match **rest {
+        [BIN_8, len, ..] => {
+            *rest = &rest[2..];
+            u32::from(len)
+        }
+        _ => pack_decode::read_bin_len(rest).ok()?,
+    };
+    Some((name, read_bytes(rest, value_len)?))
+}
+
+/// Reads what a string or a binary holds, of the length that its head claims.
+pub(crate) fn read_bytes<'a>(rest: &mut &'a [u8], len: u32) -> Option<&'a [u8]> {
+    let (bytes, behind) = rest.split_at_checked(usize::try_from(len).ok()?)?;
+    *rest = behind;
+    Some(bytes)
+}
+
+fn write_entry(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    let len = |bytes: &[u8]| u32::try_from(bytes.len()).expect("the limits are far below");
+    pack_encode::write_str_len(out, len(name)).expect(INFALLIBLE);
+    out.extend_from_slice(name);
+    pack_encode::write_bin_len(out, len(value)).expect(INFALLIBLE);
+    out.extend_from_slice(value);
+}
+
+/// MessagePack's heads of a string of up to 31 bytes and of a binary of up to 255.
+const FIX_STR: u8 = 0xa0;
+const FIX_STR_MAX: u8 = 0xbf;
+const BIN_8: u8 = 0xc4;
+
+const INFALLIBLE: &str = "a vector takes all";
+
+/// What MessagePack writes in front of a name and a value of usual length.
+const ENTRY_HEADS: usize = 4;
 
 /// Encodes a value with its format's byte in front.
 pub(crate) fn encode<T, C: Codec<T>>(
     name: &str,
     value: &T,
     limits: &Limits,
-) -> Result<Bytes, SessionError> {
+) -> Result<Vec<u8>, SessionError> {
     if name.len() > Limits::NAME_BYTES {
         return Err(too_large("the name of a value", Limits::NAME_BYTES));
     }
-    let mut out = vec![C::FORMAT.byte()];
+    let mut out = Vec::with_capacity(SMALL_VALUE);
+    out.push(C::FORMAT.byte());
     C::encode(value, &mut out)
         .map_err(|source| SessionError::Encode { name: name.to_owned(), source })?;
     if out.len() - 1 > limits.value_bytes {
         return Err(too_large("the value", limits.value_bytes));
     }
-    // What a vector keeps in reserve would be kept for as long as the session.
-    Ok(out.into_boxed_slice().into())
+    Ok(out)
 }
 
 /// Decodes a value, if it is in the format of the codec.
@@ -135,9 +254,8 @@ fn wrong_format(stored: Format, wanted: Format) -> BoxError {
     format!("it is stored as {stored}, not as {wanted}").into()
 }
 
-fn as_text(name: &[u8]) -> &str {
-    std::str::from_utf8(name).expect("names are made from text, and checked when they are read")
-}
+/// Most values are not longer: a vector that grows to this would be allocated three times.
+const SMALL_VALUE: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -155,7 +273,7 @@ mod tests {
             for (name, value) in steps {
                 match value {
                     Some(value) => {
-                        values.set(&name, value.clone().into());
+                        values.set(&name, &value);
                         model.insert(name, value);
                     }
                     None => {
@@ -164,8 +282,11 @@ mod tests {
                     }
                 }
             }
-            let stored: Vec<_> =
-                values.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
+            let stored: Vec<_> = values
+                .names()
+                .map(|name| (name.to_owned(), values.get(name).unwrap().to_vec()))
+                .collect();
+            prop_assert_eq!(values.len(), stored.len());
             prop_assert_eq!(values.size(), stored.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>());
             prop_assert_eq!(stored, model.into_iter().collect::<Vec<_>>());
         }
@@ -181,10 +302,10 @@ mod tests {
             let limits = Limits::default().with_values(limits.0).with_session_bytes(limits.1);
             let mut values = Values::default();
             for name in names {
-                let value = Bytes::from(vec![0; len]);
+                let value = vec![0; len];
                 let ahead = values.check_set(&name, &value, &limits).is_ok();
                 let before = values.size();
-                values.set(&name, value);
+                values.set(&name, &value);
                 let grew = values.size() > before;
                 prop_assert_eq!(ahead, !grew || values.check(&limits).is_ok());
             }

@@ -20,6 +20,16 @@ impl State {
     /// What a commit has to do, if anything.
     pub(crate) fn work(&mut self, sessions: &Sessions) -> Result<Option<Work>, SessionError> {
         self.endings_at_commit = self.endings;
+        let claim = match (&self.home, &self.hold) {
+            (Some(_), Some(hold)) => hold.claim(self.closed),
+            // A session that was never stored needs no lease.
+            _ => None,
+        };
+        if !self.dirty {
+            // What only confirms what is stored is settled by that. Done again by a later commit, it
+            // would undo what others have stored since (I1).
+            self.log.clear();
+        }
         let Some(draft) = self.draft.as_mut().filter(|_| self.dirty) else { return Ok(None) };
         let rotation = Rotation::of(&self.log);
         if self.home.is_none() {
@@ -33,7 +43,7 @@ impl State {
                 return Err(SessionError::Ended);
             }
         }
-        let stamp = Stamp::now(sessions);
+        let stamp = Stamp { claim, ..Stamp::now(sessions) };
         stamp.mark(self.home.as_ref().map(|home| &*home.record), Arc::make_mut(draft));
         Ok(Some(Work {
             home: self.home.clone(),
@@ -59,11 +69,21 @@ impl State {
 pub(crate) struct Stamp {
     pub(crate) nonce: Nonce,
     pub(crate) now: Timestamp,
+    /// The lease under which the changes were made.
+    pub(crate) claim: Option<Claim>,
+}
+
+/// A commit that counts only while the request has its lease.
+#[derive(Clone, Copy)]
+pub(crate) struct Claim {
+    pub(crate) token: Nonce,
+    /// The lease is given back with it.
+    pub(crate) releases: bool,
 }
 
 impl Stamp {
     pub(crate) fn now(sessions: &Sessions) -> Self {
-        Self { nonce: sessions.next_nonce(), now: sessions.now() }
+        Self { nonce: sessions.next_nonce(), now: sessions.now(), claim: None }
     }
 
     /// Makes a draft the record that follows `base`.
@@ -76,6 +96,9 @@ impl Stamp {
         draft.revision = base.map(|base| base.revision).unwrap_or_default().next();
         draft.nonce = self.nonce;
         draft.last_seen_at = draft.last_seen_at.max(self.now);
+        if self.claim.is_some_and(|claim| claim.releases) {
+            draft.lease = None;
+        }
     }
 }
 

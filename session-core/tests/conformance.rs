@@ -1,5 +1,7 @@
 //! The conformance suite: a correct store passes, and one that breaks any rule does not.
 
+#[path = "conformance/owners.rs"]
+mod owners;
 mod support;
 
 use std::{
@@ -10,7 +12,8 @@ use std::{
 };
 
 use session_core::{
-    Committed, Created, Entry, Revision, SessionKey, SessionStore, StoreError, Timestamp, Touched,
+    Admission, Admitted, Backend, Committed, Created, Ended, Entry, OwnerIndex, OwnerKey, Revision,
+    SessionKey, SessionStore, StoreError, Timestamp, Touched,
     conformance::{self, Report},
     envelope,
 };
@@ -22,7 +25,7 @@ conformance::suite!(MapStore::default());
 mod in_a_box {
     use super::*;
 
-    conformance::suite!(Box::new(MapStore::default()) as Box<dyn SessionStore>);
+    conformance::suite!(Box::new(MapStore::default()) as Box<dyn Backend>);
 }
 
 mod awaited {
@@ -88,6 +91,7 @@ enum Fault {
 struct Broken {
     fault: Fault,
     entries: Mutex<HashMap<SessionKey, Entry>>,
+    index: MapStore,
     /// Makes each verb atomic.
     verb: async_lock::Mutex<()>,
 }
@@ -96,7 +100,12 @@ type Entries = HashMap<SessionKey, Entry>;
 
 impl Broken {
     fn new(fault: Fault) -> Self {
-        Self { fault, entries: Mutex::default(), verb: async_lock::Mutex::new(()) }
+        Self {
+            fault,
+            entries: Mutex::default(),
+            index: MapStore::default(),
+            verb: async_lock::Mutex::new(()),
+        }
     }
 
     fn is(&self, fault: Fault) -> bool {
@@ -362,6 +371,96 @@ impl SessionStore for Broken {
     }
 }
 
+/// Not the part that is broken: what breaks an index is in the module `owners`.
+#[async_trait::async_trait]
+impl OwnerIndex for Broken {
+    async fn enter(
+        &self,
+        owner: &OwnerKey,
+        key: &SessionKey,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.index.enter(owner, key, until, now).await
+    }
+
+    async fn admit(
+        &self,
+        owner: &OwnerKey,
+        key: &SessionKey,
+        until: Timestamp,
+        admission: &Admission<'_>,
+        now: Timestamp,
+    ) -> Result<Admitted, StoreError> {
+        self.index.admit(owner, key, until, admission, now).await
+    }
+
+    async fn create_entered(
+        &self,
+        owner: &OwnerKey,
+        until: Timestamp,
+        key: &SessionKey,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Created, StoreError> {
+        self.enter(owner, key, until, now).await?;
+        self.create(key, entry, now).await
+    }
+
+    async fn leave(
+        &self,
+        owner: &OwnerKey,
+        keys: &[SessionKey],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.index.leave(owner, keys, now).await
+    }
+
+    async fn entries(
+        &self,
+        owner: &OwnerKey,
+        now: Timestamp,
+    ) -> Result<Vec<SessionKey>, StoreError> {
+        self.index.entries(owner, now).await
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[SessionKey],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
+        let mut loaded = Vec::new();
+        for key in keys {
+            loaded.push(self.load(key, now).await);
+        }
+        Ok(loaded)
+    }
+
+    async fn end_many(
+        &self,
+        keys: &[SessionKey],
+        marker: Entry,
+        now: Timestamp,
+    ) -> Result<Vec<Ended>, StoreError> {
+        let _alone = self.verb.lock().await;
+        let end = |key: &SessionKey| {
+            let mut entries = self.entries();
+            match entries.get(key).filter(|entry| entry.is_live(now)) {
+                Some(Entry::Live(_)) => {
+                    entries.remove(key);
+                    Ended::Session
+                }
+                Some(Entry::Moved(tombstone)) => Ended::Moved(Arc::clone(tombstone)),
+                None => {
+                    entries.insert(*key, marker.clone());
+                    Ended::Barred
+                }
+            }
+        };
+        Ok(keys.iter().map(end).collect())
+    }
+}
+
 impl fmt::Debug for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broken").field("fault", &self.fault).finish_non_exhaustive()
@@ -564,6 +663,10 @@ async fn every_case_can_fail() {
     let mut never_failed = conformance::names().to_vec();
     for (fault, _) in FAULTS {
         let report = check(*fault).await;
+        never_failed.retain(|name| report.failures().all(|(case, _)| case != *name));
+    }
+    for (fault, _) in owners::FAULTS {
+        let report = owners::check(*fault).await;
         never_failed.retain(|name| report.failures().all(|(case, _)| case != *name));
     }
     // These need a store that counts, or one that breaks when a future is dropped.

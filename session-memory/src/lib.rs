@@ -2,6 +2,8 @@
 
 mod expiry;
 mod hasher;
+mod owner_index;
+mod owners;
 mod slot;
 mod store;
 

@@ -4,7 +4,7 @@ use std::sync::{
 };
 use std::time::Duration;
 
-use session_core::{Entry, Timestamp};
+use session_core::{Entry, OwnerKey, Timestamp};
 
 /// The place of one session in the cache.
 ///
@@ -14,6 +14,8 @@ use session_core::{Entry, Timestamp};
 #[derive(Debug)]
 pub(crate) struct Slot {
     entry: Mutex<Option<Entry>>,
+    /// In whose index the session is.
+    owner: Option<OwnerKey>,
     /// How long the cache has to keep the slot from its last use on.
     keep_ms: AtomicU64,
     /// What the cache was told the slot weighs.
@@ -21,15 +23,20 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn new(entry: Entry, now: Timestamp) -> Self {
+    pub(crate) fn new(entry: Entry, owner: Option<OwnerKey>, now: Timestamp) -> Self {
         let slot = Self {
+            owner,
             keep_ms: AtomicU64::new(0),
-            weight: AtomicU32::new(weight(&entry)),
+            weight: AtomicU32::new(weight(&entry, owner.is_some())),
             entry: Mutex::new(None),
         };
         slot.note_lifetime(&entry, now);
         *slot.lock() = Some(entry);
         slot
+    }
+
+    pub(crate) fn owner(&self) -> Option<&OwnerKey> {
+        self.owner.as_ref()
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Entry>> {
@@ -67,7 +74,7 @@ impl Slot {
 
     /// Notes what the entry weighs, and tells whether that is so different that the cache must know.
     pub(crate) fn note_weight(&self, entry: &Entry) -> bool {
-        let (old, new) = (self.weight(), weight(entry));
+        let (old, new) = (self.weight(), weight(entry, self.owner.is_some()));
         let matters = old.abs_diff(new) > old / 8;
         if matters {
             self.weight.store(new, Ordering::Relaxed);
@@ -76,8 +83,9 @@ impl Slot {
     }
 }
 
-fn weight(entry: &Entry) -> u32 {
-    u32::try_from(entry.memory_bytes() + OVERHEAD).unwrap_or(u32::MAX)
+fn weight(entry: &Entry, entered: bool) -> u32 {
+    let index = if entered { ENTRY } else { 0 };
+    u32::try_from(entry.memory_bytes() + OVERHEAD + index).unwrap_or(u32::MAX)
 }
 
 /// What the cache keeps a slot for beyond its session's end: the system's clock, by which a session
@@ -87,3 +95,6 @@ const SLACK: Duration = Duration::from_secs(1);
 /// What a session costs besides its entry: the slot, the cache's own node, and its places in the
 /// cache's table, queues and timers.
 const OVERHEAD: usize = 512;
+
+/// What its entry in its owner's index costs, for an owner who has no other.
+const ENTRY: usize = 128;

@@ -1,13 +1,13 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use moka::{ops::compute::Op, policy::EvictionPolicy, sync::Cache};
+use moka::{notification::RemovalCause, ops::compute::Op, policy::EvictionPolicy, sync::Cache};
 use session_core::{
-    Committed, ConfigError, Created, Entry, Revision, SessionKey, SessionStore, StoreError,
-    Timestamp, Touched,
+    Committed, ConfigError, Created, Entry, OwnerKey, Revision, SessionKey, SessionStore,
+    StoreError, Timestamp, Touched,
 };
 
-use crate::{expiry::KeepWhileAlive, hasher::KeyHasher, slot::Slot};
+use crate::{expiry::KeepWhileAlive, hasher::KeyHasher, owners::Owners, slot::Slot};
 
 /// Sessions in the memory of one process.
 ///
@@ -17,7 +17,8 @@ use crate::{expiry::KeepWhileAlive, hasher::KeyHasher, slot::Slot};
 /// is never refused.
 #[derive(Clone)]
 pub struct MemoryStore {
-    slots: Cache<SessionKey, Arc<Slot>, KeyHasher>,
+    pub(crate) slots: Cache<SessionKey, Arc<Slot>, KeyHasher>,
+    pub(crate) owners: Arc<Owners>,
 }
 
 impl MemoryStore {
@@ -56,6 +57,12 @@ impl MemoryStore {
         self.slots.weighted_size()
     }
 
+    /// How many owners have sessions in the store, roughly: those of some may have expired.
+    #[must_use]
+    pub fn approximate_owners(&self) -> usize {
+        self.owners.len()
+    }
+
     /// Removes now what has expired or is to be evicted, which otherwise happens by and by as the store
     /// is used.
     pub fn run_pending_tasks(&self) {
@@ -63,6 +70,8 @@ impl MemoryStore {
     }
 
     fn sized(bytes: u64) -> Self {
+        let owners = Arc::new(Owners::new());
+        let index = Arc::clone(&owners);
         let slots = Cache::builder()
             .name("sessions")
             .max_capacity(bytes)
@@ -71,8 +80,33 @@ impl MemoryStore {
             // login that does not take.
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(KeepWhileAlive)
+            .eviction_listener(move |key, slot: Arc<Slot>, cause| {
+                if let Some(owner) = slot.owner().filter(|_| cause != RemovalCause::Replaced) {
+                    // The cache does not know the time by which the others are judged.
+                    index.leave(owner, &[*key], Timestamp::default());
+                }
+            })
             .build_with_hasher(KeyHasher::default());
-        Self { slots }
+        Self { slots, owners }
+    }
+
+    /// Puts an entry where none is.
+    pub(crate) fn insert(
+        &self,
+        key: &SessionKey,
+        entry: Entry,
+        owner: Option<OwnerKey>,
+        now: Timestamp,
+    ) -> Created {
+        let mut answer = Created::Exists;
+        self.slots.entry_by_ref(key).and_compute_with(|present| {
+            if present.is_some_and(|present| !present.value().is_dead(now)) {
+                return Op::Nop;
+            }
+            answer = Created::Created;
+            Op::Put(Arc::new(Slot::new(entry, owner, now)))
+        });
+        answer
     }
 
     /// Removes a slot whose session has expired, unless it lives on by then.
@@ -120,15 +154,7 @@ impl SessionStore for MemoryStore {
         entry: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
-        let mut answer = Created::Exists;
-        self.slots.entry_by_ref(key).and_compute_with(|present| {
-            if present.is_some_and(|present| !present.value().is_dead(now)) {
-                return Op::Nop;
-            }
-            answer = Created::Created;
-            Op::Put(Arc::new(Slot::new(entry, now)))
-        });
-        Ok(answer)
+        Ok(self.insert(key, entry, None, now))
     }
 
     async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {

@@ -4,7 +4,7 @@ use std::{
 };
 
 use redis::{
-    Client, Cmd, ErrorKind, RedisError, RetryMethod, ServerErrorKind, Value,
+    Client, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, RetryMethod, ServerErrorKind, Value,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use session_core::{StoreError, StoreErrorKind};
@@ -117,16 +117,81 @@ impl Connection {
         }
     }
 
+    /// Runs commands that change nothing, together, as [`read`](Self::read) does with one; each has an
+    /// answer of its own.
+    pub(crate) async fn read_all(
+        &self,
+        commands: &Pipeline,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        let deadline = self.deadline();
+        let answers = match self.send_all(commands, deadline).await {
+            Err(Failure::Redis(error)) if is_dead_connection(&error) => {
+                self.send_all(commands, deadline).await
+            }
+            answers => answers,
+        };
+        each(answers)
+    }
+
+    /// Runs commands that may change something, together and in their order; each has an answer of its own,
+    /// and a failure of one does not keep the next from being carried out.
+    pub(crate) async fn write_all(
+        &self,
+        commands: &Pipeline,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        let deadline = self.deadline();
+        let answers = match self.send_all(commands, deadline).await {
+            Ok(answers) if answers.iter().all(is_read_only) => {
+                self.send_all(commands, deadline).await
+            }
+            answers => answers,
+        };
+        each(answers)
+    }
+
     async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
-        let (mut manager, number) = {
+        let send = async |mut manager: ConnectionManager| {
+            // What the server refuses comes back as a value of its own kind.
+            manager.send_packed_command(command).await.and_then(Value::extract_error)
+        };
+        self.exchange(send, deadline).await
+    }
+
+    async fn send_all(
+        &self,
+        commands: &Pipeline,
+        deadline: Instant,
+    ) -> Result<Vec<RedisResult<Value>>, Failure> {
+        let count = commands.len();
+        let send = async |mut manager: ConnectionManager| {
+            let answers = manager.send_packed_commands(commands, 0, count).await?;
+            Ok(answers.into_iter().map(Value::extract_error).collect::<Vec<_>>())
+        };
+        let number = self.line().number;
+        let answers = self.exchange(send, deadline).await?;
+        for answer in &answers {
+            if let Err(error) = answer
+                && is_of_the_connection(error)
+            {
+                self.replace(number, MIN_AGE);
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Sends something over the present connection, and watches over it.
+    async fn exchange<T>(
+        &self,
+        send: impl AsyncFnOnce(ConnectionManager) -> RedisResult<T>,
+        deadline: Instant,
+    ) -> Result<T, Failure> {
+        let (manager, number) = {
             let line = self.line();
             (line.manager.clone(), line.number)
         };
         let limit = deadline.min(Instant::now() + self.response_timeout);
-        let answer = tokio::time::timeout_at(limit, manager.send_packed_command(command)).await;
-        let answer = match answer {
-            // What the server refuses comes back as a value of its own kind.
-            Ok(answer) => answer.and_then(Value::extract_error).map_err(Failure::Redis),
+        let answer = match tokio::time::timeout_at(limit, send(manager)).await {
+            Ok(answer) => answer.map_err(Failure::Redis),
             Err(_) => Err(Failure::Silence),
         };
         match &answer {
@@ -193,7 +258,7 @@ enum Failure {
 
 impl Failure {
     fn is(&self, kind: ServerErrorKind) -> bool {
-        matches!(self, Self::Redis(error) if error.kind() == ErrorKind::Server(kind))
+        matches!(self, Self::Redis(error) if is(error, kind))
     }
 
     fn is_silence(&self) -> bool {
@@ -205,18 +270,7 @@ impl Failure {
 
     /// Tells an error of the connection that redis-rs does not mend from one that concerns a command.
     fn is_of_the_connection(&self) -> bool {
-        let Self::Redis(error) = self else { return false };
-        !error.is_io_error()
-            && !self.is(ServerErrorKind::NoScript)
-            && !matches!(
-                error.code(),
-                Some(
-                    "BUSY" | "CLUSTERDOWN" | "MISCONF" | "NOREPLICAS" | "OOM" | "TRYAGAIN"
-                        | "WRONGTYPE"
-                )
-            )
-            // How a script's error reads up to Redis 6.2.
-            && !error.detail().is_some_and(|detail| detail.contains("unning script"))
+        matches!(self, Self::Redis(error) if is_of_the_connection(error))
     }
 
     fn into_store_error(self) -> StoreError {
@@ -225,6 +279,35 @@ impl Failure {
             Self::Silence => timeout(),
         }
     }
+}
+
+fn is(error: &RedisError, kind: ServerErrorKind) -> bool {
+    error.kind() == ErrorKind::Server(kind)
+}
+
+fn is_of_the_connection(error: &RedisError) -> bool {
+    !error.is_io_error()
+        && !is(error, ServerErrorKind::NoScript)
+        && !matches!(
+            error.code(),
+            Some(
+                "BUSY" | "CLUSTERDOWN" | "MISCONF" | "NOREPLICAS" | "OOM" | "TRYAGAIN" | "WRONGTYPE"
+            )
+        )
+        // How a script's error reads up to Redis 6.2.
+        && !error.detail().is_some_and(|detail| detail.contains("unning script"))
+}
+
+fn is_read_only(answer: &RedisResult<Value>) -> bool {
+    matches!(answer, Err(error) if is(error, ServerErrorKind::ReadOnly))
+}
+
+/// Says of each answer what it means to the protocol.
+fn each(
+    answers: Result<Vec<RedisResult<Value>>, Failure>,
+) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+    let answers = answers.map_err(Failure::into_store_error)?;
+    Ok(answers.into_iter().map(|answer| answer.map_err(store_error)).collect())
 }
 
 fn is_dead_connection(error: &RedisError) -> bool {

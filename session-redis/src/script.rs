@@ -8,6 +8,10 @@ pub(crate) struct Scripts {
     pub(crate) commit: Script,
     pub(crate) touch: Script,
     pub(crate) delete: Script,
+    pub(crate) enter: Script,
+    pub(crate) admit: Script,
+    pub(crate) leave: Script,
+    pub(crate) end: Script,
 }
 
 impl Scripts {
@@ -16,6 +20,10 @@ impl Scripts {
             commit: Script::new(include_str!("scripts/commit.lua")),
             touch: Script::new(include_str!("scripts/touch.lua")),
             delete: Script::new(include_str!("scripts/delete.lua")),
+            enter: Script::new(include_str!("scripts/enter.lua")),
+            admit: Script::new(include_str!("scripts/admit.lua")),
+            leave: Script::new(include_str!("scripts/leave.lua")),
+            end: Script::new(include_str!("scripts/end.lua")),
         }
     }
 }
@@ -33,9 +41,18 @@ impl Script {
 
     /// A call on one key, to which the script's arguments are added. `redis::ScriptInvocation` would
     /// copy each of them once more.
-    pub(crate) fn call(&self, key: &str) -> Cmd {
-        let mut call = cmd("EVALSHA");
-        call.arg(&self.hash).arg(1).arg(key);
+    ///
+    /// `size` is about what the arguments take, in bytes: what grows on the way is copied.
+    pub(crate) fn call(&self, key: &str, size: usize) -> Cmd {
+        let mut call = Cmd::with_capacity(MAX_ARGUMENTS, NUMBERS_SIZE + key.len() + size);
+        call.arg("EVALSHA").arg(&self.hash).arg(1).arg(key);
+        call
+    }
+
+    /// The same for a server that may not know the script, and does afterwards.
+    pub(crate) fn eval(&self, key: &str) -> Cmd {
+        let mut call = cmd("EVAL");
+        call.arg(self.code).arg(1).arg(key);
         call
     }
 
@@ -46,6 +63,11 @@ impl Script {
         load
     }
 }
+
+const MAX_ARGUMENTS: usize = 8;
+
+/// What the command, the hash and the numbers take.
+const NUMBERS_SIZE: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -58,10 +80,12 @@ mod tests {
     /// The scripts name the layout's places by number, counted from one where it is Lua that counts.
     #[test]
     fn scripts_fit_the_layout() {
-        let Scripts { commit, touch, delete } = Scripts::new();
+        let Scripts { commit, touch, delete, enter, admit, leave, end } = Scripts::new();
         assert_eq!((VERSION, LIVE, MOVED, KIND, HEADER_LEN), (1, 0, 1, 1, 40));
         assert_eq!((REVISION, LAST_SEEN_AT, IDLE, ENDS_AT), (2..8, 16..22, 22..28, 28..34));
-        assert_ne!(commit.hash, touch.hash);
-        assert_ne!(commit.hash, delete.hash);
+        let scripts = [commit, touch, delete, enter, admit, leave, end];
+        let hashes: std::collections::BTreeSet<_> =
+            scripts.iter().map(|script| &script.hash).collect();
+        assert_eq!(hashes.len(), scripts.len());
     }
 }

@@ -3,8 +3,8 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use redis::{Cmd, Value, cmd};
 use session_core::{
-    Committed, Created, Entry, Revision, SessionKey, SessionStore, StoreError, StoreErrorKind,
-    Timestamp, Touched, envelope,
+    Committed, Created, Entry, OwnerKey, Revision, SessionKey, SessionStore, StoreError,
+    StoreErrorKind, Timestamp, Touched, envelope,
 };
 
 use crate::{RedisConfig, connection::Connection, script::Scripts};
@@ -20,6 +20,7 @@ struct Shared {
     connection: Connection,
     scripts: Scripts,
     key_prefix: String,
+    owner_prefix: String,
 }
 
 impl RedisStore {
@@ -46,10 +47,31 @@ impl RedisStore {
         let config = config.into();
         let connection = Connection::open(&config).await?;
         let key_prefix = format!("{}s:", config.prefix);
-        Ok(Self(Arc::new(Shared { connection, scripts: Scripts::new(), key_prefix })))
+        let owner_prefix = format!("{}o:", config.prefix);
+        let scripts = Scripts::new();
+        Ok(Self(Arc::new(Shared { connection, scripts, key_prefix, owner_prefix })))
     }
 
-    fn redis_key(&self, key: &SessionKey) -> String {
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.0.connection
+    }
+
+    pub(crate) fn scripts(&self) -> &Scripts {
+        &self.0.scripts
+    }
+
+    pub(crate) fn owner_key(&self, owner: &OwnerKey) -> String {
+        format!("{}{owner}", self.0.owner_prefix)
+    }
+
+    pub(crate) fn create_command(&self, key: &SessionKey, entry: &Entry, now: Timestamp) -> Cmd {
+        let mut set = cmd("SET");
+        set.arg(self.redis_key(key)).arg(entry.encode()).arg("NX");
+        set.arg("PX").arg(time_to_live_ms(entry, now));
+        set
+    }
+
+    pub(crate) fn redis_key(&self, key: &SessionKey) -> String {
         let mut redis_key = String::with_capacity(self.0.key_prefix.len() + SessionKey::TEXT_LEN);
         redis_key.push_str(&self.0.key_prefix);
         key.with_text(|text| redis_key.push_str(text));
@@ -71,10 +93,7 @@ impl SessionStore for RedisStore {
         entry: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
-        let mut set = cmd("SET");
-        set.arg(self.redis_key(key)).arg(entry.encode()).arg("NX");
-        set.arg("PX").arg(time_to_live_ms(&entry, now));
-        match self.0.connection.write(&set).await? {
+        match self.0.connection.write(&self.create_command(key, &entry, now)).await? {
             Value::Okay => Ok(Created::Created),
             Value::Nil => Ok(Created::Exists),
             _ => Err(unexpected()),
@@ -97,9 +116,10 @@ impl SessionStore for RedisStore {
         entry: Entry,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
-        let mut commit = self.0.scripts.commit.call(&self.redis_key(key));
-        commit.arg(&envelope::u48(expected.as_u64())[..]).arg(now.as_millis());
-        commit.arg(entry.encode()).arg(time_to_live_ms(&entry, now));
+        let record = entry.encode();
+        let mut commit = self.0.scripts.commit.call(&self.redis_key(key), record.len());
+        commit.arg(expected.as_u64()).arg(now.as_millis());
+        commit.arg(record).arg(time_to_live_ms(&entry, now));
         match self.0.connection.run(&self.0.scripts.commit, &commit).await? {
             Value::Int(1) => Ok(Committed::Committed),
             Value::BulkString(bytes) => Ok(Committed::Conflict(Entry::decode(bytes)?)),
@@ -109,7 +129,7 @@ impl SessionStore for RedisStore {
     }
 
     async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
-        let mut touch = self.0.scripts.touch.call(&self.redis_key(key));
+        let mut touch = self.0.scripts.touch.call(&self.redis_key(key), 0);
         touch.arg(now.as_millis()).arg(&envelope::u48(now.as_millis())[..]);
         match self.0.connection.run(&self.0.scripts.touch, &touch).await? {
             Value::Int(1) => Ok(Touched::Touched),
@@ -119,7 +139,7 @@ impl SessionStore for RedisStore {
     }
 
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        let delete = self.0.scripts.delete.call(&self.redis_key(key));
+        let delete = self.0.scripts.delete.call(&self.redis_key(key), 0);
         match self.0.connection.run(&self.0.scripts.delete, &delete).await? {
             // Bytes that are no record are gone as well, and have nothing to tell.
             Value::BulkString(bytes) => {
@@ -132,11 +152,11 @@ impl SessionStore for RedisStore {
 }
 
 /// The time for which Redis has to keep an entry: never zero, which it refuses.
-fn time_to_live_ms(entry: &Entry, now: Timestamp) -> u64 {
+pub(crate) fn time_to_live_ms(entry: &Entry, now: Timestamp) -> u64 {
     let left = entry.expires_at().as_millis().saturating_sub(now.as_millis());
     left.max(1)
 }
 
-fn unexpected() -> StoreError {
+pub(crate) fn unexpected() -> StoreError {
     StoreError::new(StoreErrorKind::Timeout).with_source("the server answers unlike Redis")
 }

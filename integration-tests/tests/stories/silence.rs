@@ -48,7 +48,7 @@ async fn redis_holds_no_id() {
         stage.browser.post(path).await.ok();
     }
     let mut redis = stage.redis.connection().await;
-    let keys: Vec<String> = redis.keys("*").await.unwrap();
+    let keys: Vec<String> = redis.keys("session:s:*").await.unwrap();
     assert_eq!(keys.len(), 6, "a session and what is left of its former IDs: {keys:?}");
     for key in keys {
         let stored: Vec<u8> = redis.get(&key).await.unwrap();

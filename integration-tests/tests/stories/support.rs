@@ -67,6 +67,11 @@ impl Deployment {
         self.balancer = Proxy::round_robin(self.servers.iter().map(ServerProcess::addr)).await;
     }
 
+    /// Ends one of the servers at once, as an operating system does that is short of memory.
+    pub(crate) fn kill(&mut self, number: usize) {
+        self.servers[number].kill();
+    }
+
     fn assert_silent(&mut self) {
         for server in &mut self.servers {
             server.kill();

@@ -4,16 +4,19 @@ use axum::{
     Router,
     body::Body,
     extract::FromRequestParts,
-    http::{StatusCode, header, request::Parts},
+    http::{Request, StatusCode, header, request::Parts},
     response::IntoResponse,
     routing::{get, post},
 };
 use futures_util::stream;
 use insta::assert_snapshot;
-use session_axum::{Key, Session, SessionError, SessionRejection, StoreErrorKind};
+use session_axum::{
+    AtLimit, Key, MemoryStore, Session, SessionError, SessionLayer, SessionLimit, SessionRejection,
+    Sessions, StoreErrorKind,
+};
 use tokio::sync::Notify;
 
-use crate::support::{COUNT, Site};
+use crate::support::{COUNT, Site, answer};
 
 #[tokio::test]
 async fn an_error_of_the_handler_commits_what_it_recorded() {
@@ -133,7 +136,7 @@ async fn a_failed_commit_takes_the_place_of_the_response() {
     vary: cookie
     ");
     // One for whom a session had to be made, and those that move or end theirs.
-    site.store.fail(&["create"], StoreErrorKind::Full);
+    site.store.fail(&["create", "create_entered"], StoreErrorKind::Full);
     assert_eq!(
         site.send("POST /order", "").await.text(),
         site.send("POST /login", &cookie).await.text()
@@ -210,6 +213,23 @@ async fn all_who_ask_share_one_session_that_is_loaded_once() {
 }
 
 #[tokio::test]
+async fn a_message_is_shown_once() {
+    const FLASH: Key<String> = Key::new("flash");
+    let save = async |session: Session| {
+        session.set(FLASH, &"Saved.".to_owned()).map_err(SessionError::from)
+    };
+    let page =
+        async |session: Session| Ok::<_, SessionError>(session.take(FLASH)?.unwrap_or_default());
+    let site =
+        Site::with_routes(Router::new().route("/save", post(save)).route("/page", get(page)));
+    let cookie = site.send("POST /save", "").await.cookie();
+    assert_eq!(site.send("GET /page", &cookie).await.body, "Saved.");
+    site.store.take_calls();
+    assert_eq!(site.send("GET /page", &cookie).await.body, "");
+    assert_eq!(site.store.take_calls(), ["load"], "and nothing is written for none");
+}
+
+#[tokio::test]
 async fn a_stream_commits_before_its_head_leaves() {
     let site = Site::with_routes(Router::new().route("/stream", get(streaming)));
     let cookie = site.begin().await;
@@ -262,4 +282,40 @@ fn slow_site() -> (Site, Arc<Slow>) {
         }),
     ));
     (site, slow)
+}
+
+#[tokio::test]
+async fn a_login_above_the_limit_is_409_and_leaves_the_cookie() {
+    let limit = SessionLimit::new(1, AtLimit::Reject).unwrap();
+    let sessions = Sessions::new(MemoryStore::default()).with_session_limit(limit);
+    let router = Router::new()
+        .route(
+            "/login",
+            post(async |session: Session| {
+                session.authenticate("ada")?;
+                Ok::<_, SessionError>("welcome")
+            }),
+        )
+        .route(
+            "/try",
+            post(async |session: Session| {
+                session.authenticate("ada")?;
+                let result = session.commit().await;
+                session.discard();
+                result.map_err(SessionError::from)
+            }),
+        )
+        .layer(SessionLayer::new(sessions));
+    let login = || Request::post("/login").body(Body::empty()).unwrap();
+    assert_eq!(answer(router.clone(), login()).await.status, StatusCode::OK);
+    assert_snapshot!(answer(router.clone(), login()).await.text(), @"
+    409 Conflict
+    vary: cookie
+    ");
+    let tried = Request::post("/try").body(Body::empty()).unwrap();
+    assert_snapshot!(answer(router, tried).await.text(), @"
+    409 Conflict
+    vary: cookie
+    signed in too often, sign out elsewhere first
+    ");
 }

@@ -4,6 +4,7 @@
 
 mod commit;
 mod cookie;
+mod lock;
 mod outage;
 mod service;
 mod support;

@@ -15,9 +15,12 @@ use axum::{
 };
 use session_axum::{
     IdGenerator, Key, ManualClock, MemoryStore, Session, SessionError, SessionId, SessionKey,
-    SessionLayer, SessionStore, Sessions, StoreError, StoreErrorKind, Timestamp,
+    SessionLayer, Sessions, StoreError, StoreErrorKind, Timestamp,
 };
-use session_core::{Committed, Created, Entry, Revision, Touched};
+use session_core::{
+    Admission, Admitted, Committed, Created, Ended, Entry, OwnerIndex, OwnerKey, Revision,
+    SessionStore, Touched,
+};
 use tower::{Service, ServiceExt as _};
 
 pub(crate) const COUNT: Key<u64> = Key::new("count");
@@ -246,5 +249,81 @@ impl SessionStore for FaultyStore {
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
         self.note("delete")?;
         self.inner.delete(key, now).await
+    }
+}
+
+#[async_trait]
+impl OwnerIndex for FaultyStore {
+    async fn enter(
+        &self,
+        owner: &OwnerKey,
+        key: &SessionKey,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.note("enter")?;
+        self.inner.enter(owner, key, until, now).await
+    }
+
+    async fn admit(
+        &self,
+        owner: &OwnerKey,
+        key: &SessionKey,
+        until: Timestamp,
+        admission: &Admission<'_>,
+        now: Timestamp,
+    ) -> Result<Admitted, StoreError> {
+        self.note("admit")?;
+        self.inner.admit(owner, key, until, admission, now).await
+    }
+
+    async fn create_entered(
+        &self,
+        owner: &OwnerKey,
+        until: Timestamp,
+        key: &SessionKey,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Created, StoreError> {
+        self.note("create_entered")?;
+        self.inner.create_entered(owner, until, key, entry, now).await
+    }
+
+    async fn leave(
+        &self,
+        owner: &OwnerKey,
+        keys: &[SessionKey],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.note("leave")?;
+        self.inner.leave(owner, keys, now).await
+    }
+
+    async fn entries(
+        &self,
+        owner: &OwnerKey,
+        now: Timestamp,
+    ) -> Result<Vec<SessionKey>, StoreError> {
+        self.note("entries")?;
+        self.inner.entries(owner, now).await
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[SessionKey],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
+        self.note("load_many")?;
+        self.inner.load_many(keys, now).await
+    }
+
+    async fn end_many(
+        &self,
+        keys: &[SessionKey],
+        marker: Entry,
+        now: Timestamp,
+    ) -> Result<Vec<Ended>, StoreError> {
+        self.note("end_many")?;
+        self.inner.end_many(keys, marker, now).await
     }
 }

@@ -5,13 +5,15 @@ use std::{
 };
 
 use session_core::{
-    Committed, Created, Entry, Revision, SessionKey, SessionStore, StoreError, Timestamp, Touched,
+    Admission, Admitted, Committed, Created, Ended, Entry, OwnerIndex, OwnerKey, Revision,
+    SessionKey, SessionStore, StoreError, Timestamp, Touched,
 };
 
 /// Keeps sessions in a map, for as long as the program runs.
 #[derive(Default)]
 pub(crate) struct MapStore {
     entries: Mutex<HashMap<SessionKey, Entry>>,
+    owners: Mutex<HashMap<OwnerKey, HashMap<SessionKey, Timestamp>>>,
 }
 
 impl MapStore {
@@ -29,6 +31,29 @@ impl MapStore {
         }
         entries
     }
+
+    /// Does something to the index of an owner, without what has passed its deadline.
+    fn with_index<R>(
+        &self,
+        owner: &OwnerKey,
+        now: Timestamp,
+        act: impl FnOnce(&mut HashMap<SessionKey, Timestamp>) -> R,
+    ) -> R {
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = owners.entry(*owner).or_default();
+        index.retain(|_, until| *until > now);
+        let answer = act(index);
+        if index.is_empty() {
+            owners.remove(owner);
+        }
+        answer
+    }
+}
+
+/// Enters a key, or keeps it for longer.
+fn keep(index: &mut HashMap<SessionKey, Timestamp>, key: &SessionKey, until: Timestamp) {
+    let present = index.entry(*key).or_insert(until);
+    *present = until.max(*present);
 }
 
 #[async_trait::async_trait]
@@ -89,6 +114,102 @@ impl SessionStore for MapStore {
             Some(Entry::Moved(tombstone)) => Some(Entry::Moved(Arc::clone(tombstone))),
             _ => entries.remove(key),
         })
+    }
+}
+
+#[async_trait::async_trait]
+impl OwnerIndex for MapStore {
+    async fn enter(
+        &self,
+        owner: &OwnerKey,
+        key: &SessionKey,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.with_index(owner, now, |index| keep(index, key, until));
+        Ok(())
+    }
+
+    async fn admit(
+        &self,
+        owner: &OwnerKey,
+        key: &SessionKey,
+        until: Timestamp,
+        admission: &Admission<'_>,
+        now: Timestamp,
+    ) -> Result<Admitted, StoreError> {
+        Ok(self.with_index(owner, now, |index| {
+            index.retain(|key, _| !admission.ended.contains(key));
+            let others = index.keys().copied();
+            let others: Vec<_> =
+                others.filter(|other| other != key && Some(*other) != admission.replaces).collect();
+            if others.len() >= admission.max.get() {
+                return Admitted::Full(others);
+            }
+            keep(index, key, until);
+            Admitted::Admitted
+        }))
+    }
+
+    async fn create_entered(
+        &self,
+        owner: &OwnerKey,
+        until: Timestamp,
+        key: &SessionKey,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Created, StoreError> {
+        self.enter(owner, key, until, now).await?;
+        self.create(key, entry, now).await
+    }
+
+    async fn leave(
+        &self,
+        owner: &OwnerKey,
+        keys: &[SessionKey],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.with_index(owner, now, |index| index.retain(|key, _| !keys.contains(key)));
+        Ok(())
+    }
+
+    async fn entries(
+        &self,
+        owner: &OwnerKey,
+        now: Timestamp,
+    ) -> Result<Vec<SessionKey>, StoreError> {
+        Ok(self.with_index(owner, now, |index| index.keys().copied().collect()))
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[SessionKey],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
+        Ok(keys.iter().map(|key| Ok(self.locked(key, now).get(key).cloned())).collect())
+    }
+
+    async fn end_many(
+        &self,
+        keys: &[SessionKey],
+        marker: Entry,
+        now: Timestamp,
+    ) -> Result<Vec<Ended>, StoreError> {
+        let end = |key: &SessionKey| {
+            let mut entries = self.locked(key, now);
+            match entries.get(key) {
+                Some(Entry::Live(_)) => {
+                    entries.remove(key);
+                    Ended::Session
+                }
+                Some(Entry::Moved(tombstone)) => Ended::Moved(Arc::clone(tombstone)),
+                None => {
+                    entries.insert(*key, marker.clone());
+                    Ended::Barred
+                }
+            }
+        };
+        Ok(keys.iter().map(end).collect())
     }
 }
 

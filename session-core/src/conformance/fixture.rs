@@ -3,14 +3,15 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tokio::task::JoinHandle;
 
 use super::report::{Outcome, Violation};
 use crate::{
-    Clock as _, Created, Entry, Lifetime, Nonce, Record, Revision, SessionKey, SessionStore,
+    Backend, Clock as _, Created, Entry, Lifetime, Nonce, Record, Revision, SessionKey, StoreError,
     SystemClock, Timestamp, Tombstone, record::Grace, seal::SealedId,
 };
 
-pub(super) type Store = Arc<dyn SessionStore>;
+pub(super) type Store = Arc<dyn Backend>;
 
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
@@ -52,7 +53,7 @@ pub(super) fn session(now: Timestamp) -> Record {
     let mut record = Record::new(now, lifetime(HOUR, 24 * HOUR));
     record.revision = Revision(1);
     record.nonce = fresh_nonce();
-    record.values.set("visits", Bytes::copy_from_slice(&random::<8>()));
+    record.values.set("visits", &random::<8>());
     record
 }
 
@@ -61,7 +62,7 @@ pub(super) fn next(record: &Record, now: Timestamp) -> Record {
     let mut next = record.seen(now);
     next.revision = record.revision.next();
     next.nonce = fresh_nonce();
-    next.values.set("visits", Bytes::copy_from_slice(&random::<8>()));
+    next.values.set("visits", &random::<8>());
     next
 }
 
@@ -70,7 +71,7 @@ pub(super) fn tombstone(record: &Record, now: Timestamp) -> Tombstone {
     Tombstone {
         revision: record.revision.next(),
         nonce: fresh_nonce(),
-        successor: fresh_key(),
+        successor: Some(fresh_key()),
         expires_at: now + 5 * MINUTE,
         grace: None,
     }
@@ -127,6 +128,14 @@ pub(super) fn ensure(holds: bool, text: impl FnOnce() -> String) -> Outcome {
     if holds { Ok(()) } else { Err(Violation::new(text())) }
 }
 
+/// The answer of a request that ran by itself.
+pub(super) async fn joined<T>(task: JoinHandle<Result<T, StoreError>>) -> Result<T, Violation> {
+    match task.await {
+        Ok(answer) => Ok(answer?),
+        Err(panic) => Err(Violation::new(format!("the store panicked: {panic}"))),
+    }
+}
+
 /// The beginning of what `Debug` says.
 pub(super) fn text(value: &impl fmt::Debug) -> String {
     let text = format!("{value:?}");
@@ -135,5 +144,8 @@ pub(super) fn text(value: &impl fmt::Debug) -> String {
         None => text,
     }
 }
+
+/// More keys than fit into any one round trip.
+pub(super) const MANY: usize = 205;
 
 const MAX_TEXT: usize = 800;

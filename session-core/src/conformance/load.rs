@@ -3,6 +3,7 @@ use bytes::Bytes;
 use super::{fixture::*, report::Outcome};
 use crate::{
     Committed, CookieLifetime, Lifetime, Limits, Nonce, Owner, Record, Revision, Timestamp,
+    Tombstone, lease::Lease,
 };
 
 /// A key that was never used holds nothing.
@@ -47,10 +48,10 @@ pub async fn load_gives_back_values_up_to_the_limits(store: Store) -> Outcome {
     for name in names {
         let mut value = vec![0; each];
         getrandom::fill(&mut value).expect("the operating system gives random bytes");
-        record.values.set(name, value.into());
+        record.values.set(name, &value);
     }
     let mut one = session(now);
-    one.values.set("big", vec![0xff; limits.value_bytes + 1].into());
+    one.values.set("big", &vec![0xff; limits.value_bytes + 1]);
     for record in [record, one] {
         let key = stored(&store, &record, now).await?;
         expect_stored(&store, &key, now, Some(live(&record))).await?;
@@ -70,17 +71,18 @@ pub async fn load_gives_back_1024_values(store: Store) -> Outcome {
     record.values.clear();
     for number in 0..Limits::default().values {
         let value = Bytes::copy_from_slice(&number.to_be_bytes());
-        record.values.set(&format!("value {number}"), value);
+        record.values.set(&format!("value {number}"), &value);
     }
     let key = stored(&store, &record, now).await?;
     expect_stored(&store, &key, now, Some(live(&record))).await
 }
 
-/// Both kinds of tombstone come back.
+/// All kinds of tombstone come back.
 pub async fn load_gives_back_a_tombstone_bit_for_bit(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
-    for tombstone in [tombstone(&record, now), renewal(&record, now)] {
+    let ended = Tombstone { successor: None, ..tombstone(&record, now) };
+    for tombstone in [tombstone(&record, now), renewal(&record, now), ended] {
         let key = stored(&store, &record, now).await?;
         let answer = store.commit(&key, record.revision, moved(&tombstone), now).await?;
         expect("commit of a tombstone", &answer, &Committed::Committed)?;
@@ -103,13 +105,16 @@ fn everything_set(now: Timestamp) -> Record {
         last_seen_at: before(now, MILLISECOND),
         issued_at: before(now, MINUTE),
         lifetime,
+        provisional: true,
+        ends_by: Some(now + 20 * HOUR),
         owner: Some(Owner::from(&all_bytes[..])),
         authenticated_at: Some(before(now, 59 * MINUTE)),
+        lease: Some(Lease { token: fresh_nonce(), until: now, span: MINUTE }),
         values: Default::default(),
     };
     for name in ["", "\0", "a", "é ☃ 🦀", "{}", "\"\\\r\n", &"n".repeat(128)] {
-        record.values.set(name, all_bytes.clone().into());
+        record.values.set(name, &all_bytes);
     }
-    record.values.set("empty", Bytes::new());
+    record.values.set("empty", b"");
     record
 }

@@ -1,4 +1,4 @@
-//! What a [`SessionStore`] promises, as tests that every store runs.
+//! What a [`Backend`] promises, as tests that every store runs.
 //!
 //! Each case is one promise, and its name says which. Cases use keys of their own, so that they can
 //! run at the same time and on a store that others use, and tell the store the time themselves, so
@@ -43,6 +43,8 @@ mod delete;
 mod expiry;
 mod fixture;
 mod load;
+mod many;
+mod owners;
 mod races;
 mod report;
 mod suite;
@@ -50,7 +52,7 @@ mod touch;
 
 use std::sync::Arc;
 
-use crate::SessionStore;
+use crate::Backend;
 
 #[doc(inline)]
 pub use crate::__conformance_suite as suite;
@@ -59,18 +61,20 @@ pub use report::{Report, Violation};
 /// The cases, each a function of its name.
 #[doc(hidden)]
 pub mod cases {
-    pub use super::{commit::*, create::*, delete::*, expiry::*, load::*, races::*, touch::*};
+    pub use super::{
+        commit::*, create::*, delete::*, expiry::*, load::*, many::*, owners::*, races::*, touch::*,
+    };
 }
 
 #[doc(hidden)]
 pub use suite::{Skip, run};
 
 /// Runs all cases on a store, one after the other, first on the store itself and then through
-/// `Arc<dyn SessionStore>`, and tells which of them failed.
+/// `Arc<dyn Backend>`, and tells which of them failed.
 ///
 /// Needs a Tokio runtime around it; one with several threads finds more.
-pub async fn check(store: impl SessionStore) -> Report {
-    let store: Arc<dyn SessionStore> = Arc::new(store);
+pub async fn check(store: impl Backend) -> Report {
+    let store: Arc<dyn Backend> = Arc::new(store);
     let mut report = Report::default();
     macro_rules! check_all {
         ([] $($case:ident)*) => {$(
@@ -103,6 +107,8 @@ mod tests {
             include_str!("delete.rs"),
             include_str!("expiry.rs"),
             include_str!("load.rs"),
+            include_str!("many.rs"),
+            include_str!("owners.rs"),
             include_str!("races.rs"),
             include_str!("touch.rs"),
         ];

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{
@@ -103,7 +102,7 @@ pub async fn n_commits_that_try_again_all_count(store: Store) -> Outcome {
             // Each lost attempt is one that another request won.
             for _ in 0..REQUESTS {
                 let mut record = next(&base, now);
-                record.values.set(&name, Bytes::new());
+                record.values.set(&name, b"");
                 match store.commit(&key, base.revision, live(&record), now).await? {
                     Committed::Committed => return Ok(()),
                     Committed::Conflict(Entry::Live(newer)) => base = Record::clone(&newer),
@@ -250,13 +249,6 @@ fn spawn_touch(store: &Store, key: SessionKey, now: Timestamp) -> Task<Touched> 
 fn spawn_delete(store: &Store, key: SessionKey, now: Timestamp) -> Task<Option<Entry>> {
     let store = Arc::clone(store);
     tokio::spawn(async move { store.delete(&key, now).await })
-}
-
-async fn joined<T>(task: Task<T>) -> Result<T, Violation> {
-    match task.await {
-        Ok(answer) => Ok(answer?),
-        Err(panic) => Err(Violation::new(format!("the store panicked: {panic}"))),
-    }
 }
 
 fn the_one<T>(what: &str, mut winners: Vec<T>) -> Result<T, Violation> {

@@ -1,7 +1,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use super::report::{Outcome, Violation};
-use crate::SessionStore;
+use crate::Backend;
 
 /// Makes a test of each case of the suite, named like the case.
 ///
@@ -162,6 +162,28 @@ macro_rules! __conformance_cases {
             touch_and_delete_at_once_leave_nothing
             touch_and_commit_at_once_keep_the_commit
             touch_and_tombstone_at_once_keep_the_tombstone
+
+            enter_is_seen_in_its_owners_index_and_in_no_other
+            enter_keeps_a_key_for_longer_and_never_for_shorter
+            an_entry_is_gone_at_its_deadline
+            admit_refuses_what_exceeds_the_limit
+            admit_does_not_count_what_has_passed
+            admit_again_is_admitted
+            admit_does_not_count_what_is_replaced
+            admit_forgets_what_has_ended
+            create_entered_stores_a_session_and_its_entry
+            create_entered_enters_first
+            create_entered_that_was_dropped_leaves_no_session_alone
+            leave_forgets_these_keys_and_no_others
+            load_many_answers_in_the_order_of_the_keys
+            end_many_ends_sessions_and_bars_keys
+            end_many_ends_them_all
+            end_many_bars_what_has_expired
+            of_n_admits_at_once_as_many_win_as_there_is_room
+            of_n_enters_at_once_all_count
+            end_many_and_create_at_once_leave_nothing
+            end_many_and_commit_at_once_leave_nothing
+            of_n_end_manys_at_once_exactly_one_ends
         }
     };
 }
@@ -182,11 +204,11 @@ pub struct Skip {
 ///
 /// Panics if the store does not pass.
 #[doc(hidden)]
-pub fn run<S: SessionStore, O>(
+pub fn run<S: Backend, O>(
     case: &str,
     skipped: &[Skip],
     make_store: impl AsyncFnOnce() -> S,
-    body: impl Fn(Arc<dyn SessionStore>) -> O,
+    body: impl Fn(Arc<dyn Backend>) -> O,
 ) where
     O: Future<Output = Outcome> + Send + 'static,
 {
@@ -200,7 +222,7 @@ pub fn run<S: SessionStore, O>(
         .build()
         .expect("the operating system gives a runtime its threads");
     let outcome = runtime.block_on(async {
-        let store: Arc<dyn SessionStore> = Arc::new(make_store().await);
+        let store: Arc<dyn Backend> = Arc::new(make_store().await);
         run_both_ways(&store, body).await
     });
     if let Err(violation) = outcome {
@@ -211,13 +233,13 @@ pub fn run<S: SessionStore, O>(
 /// Runs one case on the store, and again on a pointer to it, in tasks of their own so that a store
 /// that panics is told like any other.
 pub(super) async fn run_both_ways<O>(
-    store: &Arc<dyn SessionStore>,
-    case: impl Fn(Arc<dyn SessionStore>) -> O,
+    store: &Arc<dyn Backend>,
+    case: impl Fn(Arc<dyn Backend>) -> O,
 ) -> Outcome
 where
     O: Future<Output = Outcome> + Send + 'static,
 {
-    let pointer: Arc<dyn SessionStore> = Arc::new(Arc::clone(store));
+    let pointer: Arc<dyn Backend> = Arc::new(Arc::clone(store));
     for (store, way) in [(store, ""), (&pointer, "through a pointer: ")] {
         let run = AssertUnwindSafe(case(Arc::clone(store)));
         match tokio::spawn(run.0).await {

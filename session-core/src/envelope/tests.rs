@@ -1,15 +1,20 @@
 use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
+use crate::lease::Lease;
+use crate::{Owner, values::Values};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// What the first release wrote. These bytes are in people's stores: they never change.
-const GOLDEN: [(&str, &str); 4] = [
+const GOLDEN: [(&str, &str); 7] = [
     ("v1-everything", include_str!("../../tests/golden/v1-everything.hex")),
     ("v1-least", include_str!("../../tests/golden/v1-least.hex")),
     ("v1-login", include_str!("../../tests/golden/v1-login.hex")),
     ("v1-renewal", include_str!("../../tests/golden/v1-renewal.hex")),
+    ("v1-locked", include_str!("../../tests/golden/v1-locked.hex")),
+    ("v1-ending", include_str!("../../tests/golden/v1-ending.hex")),
+    ("v1-end", include_str!("../../tests/golden/v1-end.hex")),
 ];
 
 #[test]
@@ -109,6 +114,17 @@ fn an_impossible_lifetime_is_corrupt() {
     }
 }
 
+/// A store goes by the header, core by the record: they must not differ.
+#[test]
+fn a_header_that_contradicts_the_body_is_corrupt() {
+    for (earlier, later) in [(1, 0), (0, 1), (1 << 40, 0), (0, 1 << 40)] {
+        let mut bytes = live(ending()).encode();
+        let ends_at = number(&bytes, ENDS_AT);
+        bytes[ENDS_AT].copy_from_slice(&u48(ends_at - earlier + later));
+        assert_corrupt(&bytes, "lifetime");
+    }
+}
+
 /// A later version may add fields that this one need not know.
 #[test]
 fn an_unknown_field_is_passed_over() {
@@ -128,9 +144,9 @@ fn names_out_of_order_are_put_in_order() {
     let Entry::Live(record) = Entry::decode(bytes).unwrap() else {
         panic!("a session was written")
     };
-    let names: Vec<_> = record.values.iter().map(|(name, _)| name).collect();
+    let names: Vec<_> = record.values.names().collect();
     assert_eq!(names, ["a", "b"]);
-    assert_eq!(record.values.get("a").unwrap(), "A");
+    assert_eq!(record.values.get("a").unwrap(), b"A");
 }
 
 #[test]
@@ -228,11 +244,11 @@ proptest! {
 }
 
 /// The entries of the golden files.
-fn entries() -> [Entry; 4] {
+fn entries() -> [Entry; 7] {
     let login = Tombstone {
         revision: Revision(8),
         nonce: Nonce(0x0102_0304_0506_0708),
-        successor: SessionKey::from_bytes(*b"0123456789abcdef"),
+        successor: Some(SessionKey::from_bytes(*b"0123456789abcdef")),
         expires_at: Timestamp::from_millis(1_700_000_300_000),
         grace: None,
     };
@@ -243,7 +259,16 @@ fn entries() -> [Entry; 4] {
         }),
         ..login.clone()
     };
-    [live(everything()), live(least()), moved(login), moved(renewal)]
+    let end = Tombstone::end_marker(login.nonce, login.expires_at);
+    [
+        live(everything()),
+        live(least()),
+        moved(login),
+        moved(renewal),
+        live(locked()),
+        live(ending()),
+        moved(end),
+    ]
 }
 
 fn everything() -> Record {
@@ -260,15 +285,34 @@ fn everything() -> Record {
         last_seen_at: created_at + HOUR / 2,
         issued_at: created_at + HOUR / 3,
         lifetime,
+        provisional: false,
+        ends_by: None,
         owner: Some(Owner::from("user 1")),
         authenticated_at: Some(created_at + HOUR / 4),
+        lease: None,
         values: Values::default(),
     };
     set(&mut record, "cart", &["apples", "pears"]);
     set(&mut record, "visits", &1_000);
-    record.values.set("raw", Bytes::from_static(b"\x02\x00\xff"));
-    record.values.set("é", Bytes::new());
+    record.values.set("raw", b"\x02\x00\xff");
+    record.values.set("é", b"");
     record
+}
+
+fn ending() -> Record {
+    let mut record = least();
+    record.provisional = true;
+    record.ends_by = Some(record.created_at + 2 * HOUR);
+    record
+}
+
+fn locked() -> Record {
+    let lease = Lease {
+        token: Nonce(0x0123_4567_89ab_cdef),
+        until: Timestamp::from_millis(1_700_000_010_000),
+        span: Duration::from_secs(10),
+    };
+    Record { lease: Some(lease), ..least() }
 }
 
 fn least() -> Record {
@@ -278,7 +322,7 @@ fn least() -> Record {
 fn set(record: &mut Record, name: &str, value: &impl Serialize) {
     let mut bytes = vec![0];
     value.serialize(&mut rmp_serde::Serializer::new(&mut bytes)).unwrap();
-    record.values.set(name, bytes.into());
+    record.values.set(name, &bytes);
 }
 
 fn live(record: Record) -> Entry {
@@ -315,6 +359,7 @@ fn any_record() -> impl Strategy<Value = Record> {
     let max_ms = u64::try_from(Lifetime::MAX.as_millis()).unwrap();
     let spans = (1..=max_ms, 1..=max_ms, option::of(1..=max_ms));
     let instants = (0..1u64 << 47, 0..1u64 << 46, 0..1u64 << 46, option::of(0..1u64 << 46));
+    let any_end = option::of(0..1u64 << 48);
     let values = vec((".{0,40}", vec(any::<u8>(), 0..300)), 0..20);
     (
         (0..1u64 << 48, any::<u64>()),
@@ -322,10 +367,12 @@ fn any_record() -> impl Strategy<Value = Record> {
         spans,
         any::<bool>(),
         option::of(vec(any::<u8>(), 0..=256)),
+        (option::of((0..1u64 << 48, 0..1u64 << 48, any::<u64>())), any_end, any::<bool>()),
         values,
     )
         .prop_map(
-            |(numbers, instants, (one, other, renew_after), persistent, owner, values)| {
+            |(numbers, instants, (one, other, renew_after), persistent, owner, rare, values)| {
+                let (lease, end, provisional) = rare;
                 let (idle, absolute) = (one.min(other), one.max(other));
                 let millis = Duration::from_millis;
                 let mut lifetime = Lifetime::new(millis(idle), millis(absolute)).unwrap();
@@ -343,12 +390,19 @@ fn any_record() -> impl Strategy<Value = Record> {
                     last_seen_at: created_at + millis(instants.1),
                     issued_at: created_at + millis(instants.2),
                     lifetime,
+                    provisional,
+                    ends_by: end.map(Timestamp::from_millis),
                     owner: owner.map(Owner::from),
                     authenticated_at: instants.3.map(|after| created_at + millis(after)),
+                    lease: lease.map(|(until, span, token)| Lease {
+                        token: Nonce(token),
+                        until: Timestamp::from_millis(until),
+                        span: millis(span),
+                    }),
                     values: Values::default(),
                 };
                 for (name, value) in values {
-                    record.values.set(&name, value.into());
+                    record.values.set(&name, &value);
                 }
                 record
             },
@@ -357,11 +411,11 @@ fn any_record() -> impl Strategy<Value = Record> {
 
 fn any_tombstone() -> impl Strategy<Value = Tombstone> {
     let grace = option::of((0..1u64 << 48, vec(any::<u8>(), 0..64)));
-    (0..1u64 << 48, any::<u64>(), any::<[u8; 16]>(), 0..1u64 << 48, grace).prop_map(
+    (0..1u64 << 48, any::<u64>(), option::of(any::<[u8; 16]>()), 0..1u64 << 48, grace).prop_map(
         |(revision, nonce, successor, expires_at, grace)| Tombstone {
             revision: Revision(revision),
             nonce: Nonce(nonce),
-            successor: SessionKey::from_bytes(successor),
+            successor: successor.map(SessionKey::from_bytes),
             expires_at: Timestamp::from_millis(expires_at),
             grace: grace.map(|(until, sealed_id)| Grace {
                 until: Timestamp::from_millis(until),

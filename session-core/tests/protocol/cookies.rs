@@ -129,3 +129,20 @@ async fn a_superseded_cookie_next_to_a_live_one_opens_the_live_one() {
     assert_eq!(session.key(), Some(new.key()));
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
 }
+
+#[tokio::test]
+async fn who_comes_with_a_dead_cookie_can_be_told() {
+    let world = World::new();
+    assert!(!world.anonymous().await.cookie_opened_nothing());
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    assert!(!session.cookie_opened_nothing());
+    session.destroy().unwrap();
+    let _ = session.finish().await.unwrap();
+    assert!(!session.cookie_opened_nothing());
+    let session = world.open(&id).await;
+    assert!(session.cookie_opened_nothing());
+    session.authenticate("ada").unwrap();
+    let id = told(session.finish().await.unwrap());
+    assert!(!world.open(&id).await.cookie_opened_nothing());
+}

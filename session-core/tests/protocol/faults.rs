@@ -41,7 +41,7 @@ async fn a_create_whose_answer_was_lost_makes_one_session() {
 
 #[tokio::test]
 async fn a_login_whose_answers_were_lost_counts_once() {
-    for verb in [Verb::Create, Verb::Commit] {
+    for verb in [Verb::CreateEntered, Verb::Commit] {
         let world = World::new();
         let id = world.visitor().await;
         let session = world.open(&id).await;
@@ -52,6 +52,25 @@ async fn a_login_whose_answers_were_lost_counts_once() {
         assert_eq!(world.open(&new).await.get(VISITS), Some(2));
         assert_eq!(world.count().await, (1, 1));
     }
+}
+
+/// Only the tombstone is late: the new session is not left beside the old one, which goes on.
+#[tokio::test]
+async fn a_login_that_was_overtaken_while_it_asked_again_merges_and_leaves_one_session() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    session.authenticate("ada").unwrap();
+    let (other, former) = (world.other_process(), id.clone());
+    world.store.fail(Verb::Commit, Fault::UNSENT);
+    world.store.before_nth(2, Verb::Commit, move || async move {
+        let session = other.open(&former).await;
+        session.set(VISITS, &9).unwrap();
+        let _ = session.finish().await.unwrap();
+    });
+    let new = told(session.finish().await.unwrap());
+    assert_eq!(world.open(&new).await.get(VISITS), Some(9));
+    assert_eq!(world.count().await, (1, 1));
 }
 
 #[tokio::test]

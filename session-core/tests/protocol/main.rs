@@ -6,16 +6,24 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod anonymous;
 mod attacks;
 mod budget;
 mod cookies;
 mod deadlines;
 mod endings;
+mod ends;
+mod events;
 mod faults;
+mod freshness;
 mod interleaved;
 mod limits;
+mod lock;
+mod owners;
+mod owners_interleaved;
 mod recording;
 mod rotation;
 mod secrets;
+mod session_limits;
 mod unknown_ids;
 mod updates;

@@ -218,3 +218,20 @@ fn public_types_are_send_and_sync() {
     check::<session_core::Entry>();
     check::<session_core::SessionId>();
 }
+
+/// What a commit had nothing to store for is settled by it: what others stored since stays.
+#[tokio::test]
+async fn a_removal_of_nothing_that_was_committed_undoes_no_later_update() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let (mine, other) = (world.open(&id).await, world.other_process().open(&id).await);
+    mine.remove(NOTE).unwrap();
+    mine.commit().await.unwrap();
+    other.set(NOTE, &"later".to_owned()).unwrap();
+    let _ = other.finish().await.unwrap();
+    mine.update(VISITS, |visits| *visits += 1).unwrap();
+    let _ = mine.finish().await.unwrap();
+    let after = world.open(&id).await;
+    assert_eq!(after.get(NOTE).as_deref(), Some("later"));
+    assert_eq!(after.get(VISITS), Some(2));
+}

@@ -10,5 +10,5 @@ mod world;
 
 pub(crate) use map_store::MapStore;
 pub(crate) use probe::{Fault, Probe, Verb};
-pub(crate) use steps::{Steps, interleavings, run};
+pub(crate) use steps::{StepClock, Steps, interleavings, run, turn};
 pub(crate) use world::{NOTE, VISITS, World, all_bytes_of, told};

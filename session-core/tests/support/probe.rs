@@ -5,8 +5,8 @@ use std::{
 };
 
 use session_core::{
-    Committed, Created, Entry, Revision, SessionKey, SessionStore, StoreError, StoreErrorKind,
-    Timestamp, Touched,
+    Admission, Admitted, Committed, Created, Ended, Entry, OwnerIndex, OwnerKey, Revision,
+    SessionKey, SessionStore, StoreError, StoreErrorKind, Timestamp, Touched,
 };
 
 use super::MapStore;
@@ -19,6 +19,13 @@ pub(crate) enum Verb {
     Commit,
     Touch,
     Delete,
+    Enter,
+    Admit,
+    CreateEntered,
+    Leave,
+    Entries,
+    LoadMany,
+    EndMany,
 }
 
 /// How a call fails.
@@ -57,8 +64,10 @@ pub(crate) struct Probe {
 struct State {
     calls: Vec<Verb>,
     keys: Vec<SessionKey>,
+    owners: Vec<OwnerKey>,
     plans: Vec<(Verb, usize, Plan)>,
     broken: Option<StoreErrorKind>,
+    keeps_expired: bool,
 }
 
 impl Probe {
@@ -77,13 +86,35 @@ impl Probe {
         self.state().broken = kind;
     }
 
+    /// Makes the store one that never removes what has expired.
+    pub(crate) fn keep_expired(&self) {
+        self.state().keeps_expired = true;
+    }
+
+    /// The time by which the store removes what has expired.
+    fn removes_until(&self, now: Timestamp) -> Timestamp {
+        if self.state().keeps_expired { Timestamp::default() } else { now }
+    }
+
     /// Does something just before the next call of a verb.
     pub(crate) fn before<F>(&self, verb: Verb, hook: impl FnOnce() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.before_nth(1, verb, hook);
+    }
+
+    /// Does something just before the n-th call of a verb from now on.
+    pub(crate) fn before_nth<F>(
+        &self,
+        nth: usize,
+        verb: Verb,
+        hook: impl FnOnce() -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let hook: Hook = Box::new(|| Box::pin(hook()));
-        self.state().plans.push((verb, 1, Plan::Run(hook)));
+        self.state().plans.push((verb, nth, Plan::Run(hook)));
     }
 
     /// The calls since the last time that this was asked.
@@ -113,6 +144,33 @@ impl Probe {
         all
     }
 
+    /// Whether a key is in the index of any owner.
+    pub(crate) async fn is_entered(&self, key: SessionKey, now: Timestamp) -> bool {
+        let owners = self.state().owners.clone();
+        for owner in owners {
+            if self.store.entries(&owner, now).await.expect("a map does not fail").contains(&key) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// How many keys all indices hold.
+    pub(crate) async fn count_entered(&self, now: Timestamp) -> usize {
+        let mut owners = self.state().owners.clone();
+        owners.sort();
+        owners.dedup();
+        let mut count = 0;
+        for owner in owners {
+            count += self.store.entries(&owner, now).await.expect("a map does not fail").len();
+        }
+        count
+    }
+
+    fn note_owner(&self, owner: &OwnerKey) {
+        self.state().owners.push(*owner);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -120,14 +178,14 @@ impl Probe {
     async fn call<T: Send>(
         &self,
         verb: Verb,
-        key: &SessionKey,
+        keys: &[SessionKey],
         call: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         let mut due = Vec::new();
         let broken = {
             let mut state = self.state();
             state.calls.push(verb);
-            state.keys.push(*key);
+            state.keys.extend(keys);
             for (planned, left, _) in &mut state.plans {
                 *left -= usize::from(*planned == verb);
             }
@@ -158,11 +216,13 @@ impl SessionStore for Probe {
         entry: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
-        self.call(Verb::Create, key, self.store.create(key, entry, now)).await
+        let create = self.store.create(key, entry, self.removes_until(now));
+        self.call(Verb::Create, &[*key], create).await
     }
 
     async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        self.call(Verb::Load, key, self.store.load(key, now)).await
+        let load = self.store.load(key, self.removes_until(now));
+        self.call(Verb::Load, &[*key], load).await
     }
 
     async fn commit(
@@ -172,15 +232,88 @@ impl SessionStore for Probe {
         entry: Entry,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
-        self.call(Verb::Commit, key, self.store.commit(key, expected, entry, now)).await
+        self.call(Verb::Commit, &[*key], self.store.commit(key, expected, entry, now)).await
     }
 
     async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
-        self.call(Verb::Touch, key, self.store.touch(key, now)).await
+        self.call(Verb::Touch, &[*key], self.store.touch(key, now)).await
     }
 
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        self.call(Verb::Delete, key, self.store.delete(key, now)).await
+        self.call(Verb::Delete, &[*key], self.store.delete(key, now)).await
+    }
+}
+
+#[async_trait::async_trait]
+impl OwnerIndex for Probe {
+    async fn enter(
+        &self,
+        owner: &OwnerKey,
+        key: &SessionKey,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.call(Verb::Enter, &[*key], self.store.enter(owner, key, until, now)).await
+    }
+
+    async fn admit(
+        &self,
+        owner: &OwnerKey,
+        key: &SessionKey,
+        until: Timestamp,
+        admission: &Admission<'_>,
+        now: Timestamp,
+    ) -> Result<Admitted, StoreError> {
+        let admit = self.store.admit(owner, key, until, admission, now);
+        self.call(Verb::Admit, &[*key], admit).await
+    }
+
+    async fn create_entered(
+        &self,
+        owner: &OwnerKey,
+        until: Timestamp,
+        key: &SessionKey,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Created, StoreError> {
+        let create = self.store.create_entered(owner, until, key, entry, now);
+        self.note_owner(owner);
+        self.call(Verb::CreateEntered, &[*key], create).await
+    }
+
+    async fn leave(
+        &self,
+        owner: &OwnerKey,
+        keys: &[SessionKey],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.call(Verb::Leave, &[], self.store.leave(owner, keys, now)).await
+    }
+
+    async fn entries(
+        &self,
+        owner: &OwnerKey,
+        now: Timestamp,
+    ) -> Result<Vec<SessionKey>, StoreError> {
+        self.call(Verb::Entries, &[], self.store.entries(owner, now)).await
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[SessionKey],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
+        let load = self.store.load_many(keys, self.removes_until(now));
+        self.call(Verb::LoadMany, &[], load).await
+    }
+
+    async fn end_many(
+        &self,
+        keys: &[SessionKey],
+        marker: Entry,
+        now: Timestamp,
+    ) -> Result<Vec<Ended>, StoreError> {
+        self.call(Verb::EndMany, keys, self.store.end_many(keys, marker, now)).await
     }
 }
 

@@ -1,0 +1,124 @@
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use integration_tests::{Answer, Browser, RedisServer};
+use reqwest::{Method, StatusCode};
+use tokio::task::JoinHandle;
+
+use crate::support::{Deployment, Stage};
+
+/// Two servers on one Redis whose leases last so long.
+async fn two_servers(lease: Duration) -> (Deployment, Browser) {
+    let lease_ms = lease.as_millis().to_string();
+    let redis = RedisServer::start().await;
+    let deployment = Deployment::start(Some(redis), 2, &[("LEASE_MS", &lease_ms)]).await;
+    let browser = deployment.at_server(&deployment.browser(), 0);
+    browser.post("/set/note/before").await.ok();
+    (deployment, browser)
+}
+
+/// A request on the first server that holds the lock and stands at a gate.
+async fn holder(browser: &Browser) -> JoinHandle<Answer> {
+    let slow = browser.fork();
+    let holding =
+        tokio::spawn(async move { slow.post("/locked/slow/gate/note/of-the-holder").await });
+    browser.post("/gates/gate/wait").await.ok();
+    holding
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_under_the_lock_never_overlaps_across_instances() {
+    for servers in [1, 3] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("counter");
+        std::fs::write(&file, "0").unwrap();
+        let env = [("COUNTER_FILE", file.to_str().unwrap())];
+        let redis = if servers == 1 { None } else { Some(RedisServer::start().await) };
+        let deployment = Deployment::start(redis, servers, &env).await;
+        let browser = deployment.browser();
+        browser.post("/set/start/here").await.ok();
+
+        join_all((0..40).map(async |_| browser.post("/locked/add").await.ok())).await;
+
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "40");
+        assert_eq!(browser.session().await["values"]["count"], 40);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_is_killed_holds_up_others_for_its_lease_and_no_longer() {
+    let lease = Duration::from_secs(2);
+    let (mut deployment, browser) = two_servers(lease).await;
+    let begin = Instant::now();
+    let holding = holder(&browser).await;
+    let held = Instant::now();
+    deployment.kill(0);
+    holding.await.expect_err("there is nobody to answer");
+
+    let other = deployment.at_server(&browser, 1);
+    other.post("/locked/set/note/of-the-next").await.ok();
+    let (longest, shortest) = (begin.elapsed(), held.elapsed());
+    assert!(longest >= lease, "{longest:?}: the lock was not held");
+    assert!(shortest < lease + Duration::from_secs(2), "{shortest:?}");
+    assert_eq!(other.session().await["values"]["note"], "of-the-next");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_of_a_paused_holder_is_refused_and_not_stored() {
+    let lease = Duration::from_millis(300);
+    let (deployment, browser) = two_servers(lease).await;
+    let holding = holder(&browser).await;
+    // Takes over when the lease has ended.
+    let other = deployment.at_server(&browser, 1);
+    other.post("/locked/set/note/of-the-next").await.ok();
+
+    browser.post("/gates/gate/open").await.ok();
+    let answer = holding.await.unwrap();
+    assert_eq!(answer.status, StatusCode::CONFLICT);
+    assert_eq!(answer.set_cookie(), None);
+    assert_eq!(browser.session().await["values"]["note"], "of-the-next");
+
+    // Its next request works as any other.
+    browser.post("/locked/set/note/again").await.ok();
+    assert_eq!(other.session().await["values"]["note"], "again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_frees_the_lock_at_once() {
+    let lease = Duration::from_secs(300);
+    let (deployment, browser) = two_servers(lease).await;
+    let holding = holder(&browser).await;
+    holding.abort();
+    assert!(holding.await.unwrap_err().is_cancelled());
+
+    let other = deployment.at_server(&browser, 1);
+    other.post("/locked/set/note/of-the-next").await.ok();
+    assert_eq!(other.session().await["values"]["note"], "of-the-next");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_goes_on_while_another_holds_the_lock_and_both_count() {
+    let (deployment, browser) = two_servers(Duration::from_secs(300)).await;
+    let holding = holder(&browser).await;
+    let other = deployment.at_server(&browser, 1);
+    other.post("/login/ada").await.ok();
+    browser.post("/gates/gate/open").await.ok();
+    holding.await.unwrap().ok();
+    let session = other.session().await;
+    assert_eq!(
+        (&session["owner"], &session["values"]["note"]),
+        (&"ada".into(), &"of-the-holder".into())
+    );
+    other.post("/locked/set/note/free").await.ok();
+}
+
+#[tokio::test]
+async fn a_lock_costs_two_commands_and_its_release_none_if_the_request_writes() {
+    let stage = Stage::new().await;
+    stage.browser.post("/locked/set/note/before").await.ok();
+    stage.browser.post("/locked/set/note/warm").await.ok();
+    let mark = stage.redis.mark_commands().await;
+    stage.browser.send(Method::POST, "/locked/set/note/after").await.ok();
+    let counts = stage.redis.commands_since(&mark).await;
+    assert_eq!((counts.total(), counts.of("get"), counts.of("evalsha")), (4, 2, 2), "{counts}");
+}

@@ -1,0 +1,190 @@
+//! What an [`OwnerIndex`](crate::OwnerIndex) promises of its verbs on many keys.
+
+use std::sync::Arc;
+
+use super::{
+    fixture::*,
+    report::{Outcome, Violation},
+};
+use crate::{Committed, Created, Ended, Entry, Revision, SessionKey, Timestamp, Tombstone};
+
+/// One answer for each key, in their order, however many there are.
+pub async fn load_many_answers_in_the_order_of_the_keys(store: Store) -> Outcome {
+    let now = now();
+    expect_loaded(&store, &[], now).await?;
+    let mut keys = Vec::new();
+    for number in 0..MANY {
+        keys.push(match number % 5 {
+            0 => fresh_key(),
+            1 => bury(&store, now).await?.0,
+            _ => stored(&store, &session(now), now).await?,
+        });
+    }
+    expect_loaded(&store, &keys, now).await?;
+    // What a `load` takes for missing is missing here.
+    expect_loaded(&store, &keys, now + HOUR).await
+}
+
+/// Sessions go, tombstones stay and tell where to go on, and what held nothing takes no session.
+pub async fn end_many_ends_sessions_and_bars_keys(store: Store) -> Outcome {
+    let now = now();
+    let (moved_key, tombstone) = bury(&store, now).await?;
+    let session_key = stored(&store, &session(now), now).await?;
+    let (empty, other) = (fresh_key(), stored(&store, &session(now), now).await?);
+    let marker = end_marker(now);
+    let answers = store.end_many(&[moved_key, session_key, empty], moved(&marker), now).await?;
+    let told = Ended::Moved(Arc::new(tombstone.clone()));
+    expect("end_many", &answers, &vec![told, Ended::Session, Ended::Barred])?;
+
+    expect_stored(&store, &session_key, now, None).await?;
+    expect_stored(&store, &moved_key, now, Some(moved(&tombstone))).await?;
+    expect_stored(&store, &empty, now, Some(moved(&marker))).await?;
+    ensure(store.load(&other, now).await?.is_some(), || "another session is gone".to_owned())?;
+
+    let answer = store.create(&empty, live(&session(now)), now).await?;
+    expect("create under a key that was barred", &answer, &Created::Exists)?;
+    let answer = store.commit(&empty, Revision(0), live(&session(now)), now).await?;
+    expect("commit under a key that was barred", &answer, &Committed::Conflict(moved(&marker)))?;
+    let answers = store.end_many(&[empty], moved(&end_marker(now)), now).await?;
+    expect("end_many again", &answers, &vec![Ended::Moved(Arc::new(marker))])?;
+    expect_stored(&store, &empty, now + 5 * MINUTE, None).await
+}
+
+/// In their order, and each of them, however many there are.
+pub async fn end_many_ends_them_all(store: Store) -> Outcome {
+    let now = now();
+    let mut keys = Vec::new();
+    let mut answers = Vec::new();
+    for number in 0..MANY {
+        keys.push(match number % 3 {
+            0 => fresh_key(),
+            _ => stored(&store, &session(now), now).await?,
+        });
+        answers.push(if number % 3 == 0 { Ended::Barred } else { Ended::Session });
+    }
+    let marker = moved(&end_marker(now));
+    expect("end_many", &store.end_many(&keys, marker.clone(), now).await?, &answers)?;
+    for (number, entry) in store.load_many(&keys, now).await?.into_iter().enumerate() {
+        let left = (number % 3 == 0).then(|| marker.clone());
+        expect("what is left", &entry?, &left)?;
+    }
+    expect("end_many of none", &store.end_many(&[], marker, now).await?, &Vec::new())
+}
+
+/// What has expired is missing for `end_many`, too.
+pub async fn end_many_bars_what_has_expired(store: Store) -> Outcome {
+    let now = now();
+    let key = stored(&store, &session(now), now).await?;
+    let later = now + HOUR;
+    let marker = moved(&end_marker(later));
+    let answers = store.end_many(&[key], marker.clone(), later).await?;
+    expect("end_many", &answers, &vec![Ended::Barred])?;
+    expect_stored(&store, &key, later, Some(marker)).await
+}
+
+/// Whichever is first: no session lives on (I8).
+pub async fn end_many_and_create_at_once_leave_nothing(store: Store) -> Outcome {
+    for round in 0..ROUNDS {
+        let (now, key) = (now(), fresh_key());
+        let create = {
+            let (store, record) = (Arc::clone(&store), session(now));
+            async move { store.create(&key, live(&record), now).await }
+        };
+        let end = {
+            let store = Arc::clone(&store);
+            async move { store.end_many(&[key], moved(&end_marker(now)), now).await }
+        };
+        let (created, ended) = if round % 2 == 0 {
+            let create = tokio::spawn(create);
+            let end = tokio::spawn(end);
+            (joined(create).await?, joined(end).await?)
+        } else {
+            let end = tokio::spawn(end);
+            let create = tokio::spawn(create);
+            (joined(create).await?, joined(end).await?)
+        };
+        let ended_as = match created {
+            Created::Created => Ended::Session,
+            Created::Exists => Ended::Barred,
+        };
+        expect("end_many", &ended, &vec![ended_as])?;
+        let left = store.load(&key, now).await?;
+        ensure(!matches!(left, Some(Entry::Live(_))), || "a session lives on".to_owned())?;
+    }
+    Ok(())
+}
+
+/// Whichever is first: no commit brings back what was ended (I2).
+pub async fn end_many_and_commit_at_once_leave_nothing(store: Store) -> Outcome {
+    for _ in 0..ROUNDS {
+        let now = now();
+        let record = session(now);
+        let key = stored(&store, &record, now).await?;
+        let mut tasks = Vec::new();
+        for _ in 0..REQUESTS / 2 {
+            let (store, later) = (Arc::clone(&store), next(&record, now));
+            let expected = record.revision;
+            tasks.push(tokio::spawn(async move {
+                store.commit(&key, expected, live(&later), now).await.map(drop)
+            }));
+        }
+        let end = {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.end_many(&[key], moved(&end_marker(now)), now).await })
+        };
+        for task in tasks {
+            joined(task).await?;
+        }
+        expect("end_many", &joined(end).await?, &vec![Ended::Session])?;
+        expect_stored(&store, &key, now, None).await?;
+    }
+    Ok(())
+}
+
+/// Of those who end a session at once one is told that it did.
+pub async fn of_n_end_manys_at_once_exactly_one_ends(store: Store) -> Outcome {
+    for _ in 0..ROUNDS {
+        let now = now();
+        let key = stored(&store, &session(now), now).await?;
+        let tasks: Vec<_> = (0..REQUESTS)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                tokio::spawn(
+                    async move { store.end_many(&[key], moved(&end_marker(now)), now).await },
+                )
+            })
+            .collect();
+        let mut ended = 0;
+        for task in tasks {
+            ended += usize::from(joined(task).await? == [Ended::Session]);
+        }
+        expect("who ended it", &ended, &1)?;
+    }
+    Ok(())
+}
+
+fn end_marker(now: Timestamp) -> Tombstone {
+    Tombstone::end_marker(fresh_nonce(), now + 5 * MINUTE)
+}
+
+/// Leaves a tombstone under a fresh key.
+async fn bury(store: &Store, now: Timestamp) -> Result<(SessionKey, Tombstone), Violation> {
+    let record = session(now);
+    let key = stored(store, &record, now).await?;
+    let tombstone = tombstone(&record, now);
+    let answer = store.commit(&key, record.revision, moved(&tombstone), now).await?;
+    expect("commit of a tombstone", &answer, &Committed::Committed)?;
+    Ok((key, tombstone))
+}
+
+async fn expect_loaded(store: &Store, keys: &[SessionKey], now: Timestamp) -> Outcome {
+    let loaded = store.load_many(keys, now).await?;
+    expect("the number of answers", &loaded.len(), &keys.len())?;
+    for (key, entry) in keys.iter().zip(loaded) {
+        expect("load_many", &entry?, &store.load(key, now).await?)?;
+    }
+    Ok(())
+}
+
+const ROUNDS: usize = 16;
+const REQUESTS: usize = 16;

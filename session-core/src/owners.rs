@@ -1,0 +1,203 @@
+//! The sessions of one owner: listed, and ended from elsewhere.
+
+use std::{cmp::Reverse, collections::HashSet, sync::Arc};
+
+use crate::{
+    Ended, Entry, Event, Owner, Record, Session, SessionError, SessionInfo, SessionKey, Sessions,
+    StoreError, StoreErrorKind, sessions::MAX_MOVES,
+};
+
+impl Sessions {
+    /// Lists an owner's sessions, the last used first.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::TooLarge`] if the owner is longer than
+    /// [`Limits::OWNER_BYTES`](crate::Limits::OWNER_BYTES), and [`SessionError::Store`] if the store
+    /// failed. A session that cannot be read is counted, and left out.
+    pub async fn of(
+        self: &Arc<Self>,
+        owner: impl Into<Owner>,
+    ) -> Result<Vec<SessionInfo>, SessionError> {
+        let owner = Owner::checked(owner)?;
+        let keys = self.entries(&owner).await?;
+        let found = self.owned(&owner, keys, &mut HashSet::new()).await?;
+        let mut list: Vec<_> = found
+            .into_iter()
+            .map(|(key, record)| SessionInfo { key, record, sessions: Arc::clone(self) })
+            .collect();
+        list.sort_by_key(|info| Reverse((info.last_seen_at(), info.created_at(), info.key)));
+        Ok(list)
+    }
+
+    /// Ends one session of an owner, and tells whether there was one.
+    ///
+    /// A key of somebody else's session and one of no session are answered alike, and nothing is touched:
+    /// the key may come from a form.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`of`](Self::of).
+    pub async fn end_one(
+        &self,
+        owner: impl Into<Owner>,
+        key: SessionKey,
+    ) -> Result<bool, SessionError> {
+        let owner = Owner::checked(owner)?;
+        let mut seen = HashSet::from([key]);
+        let found = self.owned(&owner, vec![key], &mut seen).await?;
+        let keys = found.into_iter().map(|(key, _)| key).collect();
+        Ok(self.end_keys(&owner, keys, &mut seen).await? > 0)
+    }
+
+    /// Ends all sessions of an owner, and tells how many those were: "sign out everywhere", or an account
+    /// that is locked.
+    ///
+    /// Requests that start later find none of them, in any process, and those under way store nothing
+    /// any more (I2). A login whose session is not there yet signs in after this.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`of`](Self::of). Some of the sessions may have been ended then: ask again.
+    pub async fn end_all(&self, owner: impl Into<Owner>) -> Result<usize, SessionError> {
+        let owner = Owner::checked(owner)?;
+        let keys = self.entries(&owner).await?;
+        self.end_keys(&owner, keys, &mut HashSet::new()).await
+    }
+
+    /// Ends all sessions of a session's owner but that one, and tells how many those were: after a change
+    /// of the password, for example.
+    ///
+    /// [Commits](Session::commit) first what the request recorded, so that a login recorded before counts.
+    /// A session without an owner has no others.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`of`](Self::of) and of the commit; [`SessionError::Ended`] if the session was ended
+    /// itself, which then ends no other.
+    pub async fn end_others(&self, session: &Session) -> Result<usize, SessionError> {
+        session.commit().await?;
+        let home = session.state().home.clone();
+        let Some((home, owner)) = home.and_then(|home| {
+            let owner = home.record.owner.clone()?;
+            Some((home, owner))
+        }) else {
+            return Ok(0);
+        };
+        // In this order: where the session moved before the index was read, it is found.
+        let mut keys = self.entries(&owner).await?;
+        let mut own = self.lineage(&owner, home.key).await?;
+        keys.retain(|key| !own.contains(key));
+        self.end_keys(&owner, keys, &mut own).await
+    }
+
+    async fn entries(&self, owner: &Owner) -> Result<Vec<SessionKey>, StoreError> {
+        (*self.store).entries(&owner.key(), self.now()).await
+    }
+
+    /// The keys that a session had from this one on, to the one under which it lives.
+    async fn lineage(
+        &self,
+        owner: &Owner,
+        mut key: SessionKey,
+    ) -> Result<HashSet<SessionKey>, SessionError> {
+        let mut keys = HashSet::new();
+        for _ in 0..MAX_MOVES {
+            keys.insert(key);
+            match self.load(&key).await? {
+                Some(Entry::Live(record)) if record.owner.as_ref() == Some(owner) => {
+                    return Ok(keys);
+                }
+                Some(Entry::Moved(tombstone)) => match tombstone.successor {
+                    Some(successor) => key = successor,
+                    None => break,
+                },
+                Some(Entry::Live(_)) | None => break,
+            }
+        }
+        Err(SessionError::Ended)
+    }
+
+    /// The owner's live sessions under these keys, and under those that they moved to.
+    async fn owned(
+        &self,
+        owner: &Owner,
+        mut keys: Vec<SessionKey>,
+        seen: &mut HashSet<SessionKey>,
+    ) -> Result<Vec<(SessionKey, Arc<Record>)>, SessionError> {
+        seen.extend(&keys);
+        let mut found = Vec::new();
+        for _ in 0..=MAX_MOVES {
+            if keys.is_empty() {
+                return Ok(found);
+            }
+            let entries = self.load_each(&keys).await?;
+            let mut successors = Vec::new();
+            for (key, entry) in keys.into_iter().zip(entries) {
+                match entry {
+                    Some(Entry::Live(record)) if record.owner.as_ref() == Some(owner) => {
+                        found.push((key, record));
+                    }
+                    Some(Entry::Moved(tombstone)) => successors.extend(tombstone.successor),
+                    Some(Entry::Live(_)) | None => {}
+                }
+            }
+            successors.retain(|key| seen.insert(*key));
+            keys = successors;
+        }
+        Err(SessionError::Contended)
+    }
+
+    /// Ends what lives under keys of an owner, and what moved from there, but nothing that was seen
+    /// before.
+    async fn end_keys(
+        &self,
+        owner: &Owner,
+        mut keys: Vec<SessionKey>,
+        seen: &mut HashSet<SessionKey>,
+    ) -> Result<usize, SessionError> {
+        let owner_key = owner.key();
+        seen.extend(&keys);
+        let mut ended = 0;
+        for _ in 0..=MAX_MOVES {
+            if keys.is_empty() {
+                return Ok(ended);
+            }
+            let answers = self.end_many_at(&keys).await?;
+            self.forget_of(&owner_key, &keys).await;
+            let mut successors = Vec::new();
+            for (key, answer) in keys.iter().zip(answers) {
+                match answer {
+                    Ended::Session => {
+                        ended += 1;
+                        self.tell(Event::Revoked { key: *key });
+                    }
+                    Ended::Moved(tombstone) => successors.extend(tombstone.successor),
+                    Ended::Barred => {}
+                }
+            }
+            successors.retain(|key| seen.insert(*key));
+            // Where another user signed in, the session is that user's by now.
+            let found = self.owned(owner, successors, seen).await?;
+            keys = found.into_iter().map(|(key, _)| key).collect();
+        }
+        Err(SessionError::Contended)
+    }
+
+    /// Loads what is under each key; an unreadable record counts as nothing.
+    async fn load_each(&self, keys: &[SessionKey]) -> Result<Vec<Option<Entry>>, StoreError> {
+        let now = self.now();
+        let loaded = (*self.store).load_many(keys, now).await?;
+        keys.iter()
+            .zip(loaded)
+            .map(|(key, entry)| match entry {
+                Ok(entry) => Ok(entry.filter(|entry| entry.is_live(now))),
+                Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+                    self.report_corrupt(key, &error);
+                    Ok(None)
+                }
+                Err(error) => Err(error),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,73 @@
+use std::num::NonZeroUsize;
+
+use crate::ConfigError;
+
+/// How many sessions an owner may have at once, and what a login meets that would be one more.
+///
+/// Counted are live sessions. A login from a session that is the owner's already takes that one's place,
+/// and a renewal is never refused and evicts nobody.
+///
+/// # Examples
+///
+/// ```
+/// use session_core::{AtLimit, SessionLimit};
+///
+/// # fn main() -> Result<(), session_core::ConfigError> {
+/// let three_devices = SessionLimit::new(3, AtLimit::EvictLeastRecent)?;
+/// # drop(three_devices);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SessionLimit {
+    pub(crate) max: NonZeroUsize,
+    pub(crate) at_limit: AtLimit,
+}
+
+impl SessionLimit {
+    /// The largest limit.
+    pub const MAX: usize = 1_000;
+
+    /// Makes a limit.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] if `max` is zero or more than [`MAX`](Self::MAX).
+    pub fn new(max: usize, at_limit: AtLimit) -> Result<Self, ConfigError> {
+        match NonZeroUsize::new(max) {
+            None => Err(ConfigError::new("a limit of 0 sessions lets nobody sign in")),
+            Some(_) if max > Self::MAX => Err(ConfigError::new(format!(
+                "a limit of {max} sessions is more than {}",
+                Self::MAX
+            ))),
+            Some(max) => Ok(Self { max, at_limit }),
+        }
+    }
+}
+
+/// What a login meets that would exceed the [`SessionLimit`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum AtLimit {
+    /// It fails with [`SessionError::TooManySessions`](crate::SessionError::TooManySessions).
+    Reject,
+    /// The session whose login was the longest ago is ended.
+    EvictOldest,
+    /// The session that was not used for the longest time is ended. A use is noted at most once per tenth
+    /// of the idle time.
+    EvictLeastRecent,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_cannot_be_meant_is_refused() {
+        let text = |max| SessionLimit::new(max, AtLimit::Reject).unwrap_err().to_string();
+        insta::assert_snapshot!(text(0), @"a limit of 0 sessions lets nobody sign in");
+        insta::assert_snapshot!(text(1_001), @"a limit of 1001 sessions is more than 1000");
+        assert!(SessionLimit::new(1, AtLimit::Reject).is_ok());
+        assert!(SessionLimit::new(SessionLimit::MAX, AtLimit::EvictOldest).is_ok());
+    }
+}

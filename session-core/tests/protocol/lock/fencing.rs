@@ -1,0 +1,199 @@
+//! Nothing is stored of a request that lost its turn.
+
+use super::*;
+
+#[tokio::test]
+async fn work_under_a_lease_that_ended_is_refused_and_nothing_of_it_is_stored() {
+    let world = World::new();
+    for finish in [false, true] {
+        let id = world.visitor().await;
+        let session = world.open(&id).await;
+        let lock = locked(&session).await;
+        session.update(VISITS, |visits| *visits += 1).unwrap();
+        world.wait(LEASE - MILLISECOND);
+        session.commit().await.unwrap();
+        session.update(VISITS, |visits| *visits += 1).unwrap();
+        world.wait(MILLISECOND);
+        world.store.calls();
+        if finish {
+            drop(lock);
+            assert!(is_lost(&session.finish().await));
+        } else {
+            assert!(is_lost(&lock.release().await));
+        }
+        assert_eq!(world.store.calls(), [], "no command is wasted on it");
+        // And not by trying again.
+        assert!(is_lost(&session.commit().await));
+        assert!(is_lost(&session.finish().await));
+        assert_eq!(visits(&world, &id).await, Some(2));
+        assert!(is_free(&world, &id).await);
+    }
+}
+
+#[tokio::test]
+async fn work_under_a_lease_that_another_took_over_is_refused() {
+    let world = World::new();
+    let id = world.visitor().await;
+    for other_writes in [false, true] {
+        for other_releases in [false, true] {
+            let before = visits(&world, &id).await.unwrap();
+            let (session, other) = (world.open(&id).await, world.open(&id).await);
+            let lock = locked(&session).await;
+            session.update(VISITS, |visits| *visits += 1).unwrap();
+            // The other's clock is ahead.
+            world.wait(LEASE);
+            let others = locked(&other).await;
+            if other_writes {
+                other.update(VISITS, |visits| *visits += 10).unwrap();
+                other.commit().await.unwrap();
+            }
+            if other_releases {
+                others.release().await.unwrap();
+            } else {
+                std::mem::forget(others);
+            }
+            world.clock.set(Timestamp::from_millis(world.sessions_now().as_millis() - 5_000));
+
+            drop(lock);
+            assert!(is_lost(&session.finish().await));
+            let added = if other_writes { 10 } else { 0 };
+            assert_eq!(visits(&world, &id).await, Some(before + added));
+            world.wait(2 * LEASE);
+        }
+    }
+}
+
+/// The lease is looked at again after every conflict, however long the others take.
+#[tokio::test]
+async fn a_lease_that_ends_during_the_commit_is_noticed_at_the_replay() {
+    let world = World::new();
+    let id = world.visitor().await;
+    for rotates in [false, true] {
+        let session = world.open(&id).await;
+        let lock = locked(&session).await;
+        session.update(VISITS, |visits| *visits += 1).unwrap();
+        if rotates {
+            session.renew().unwrap();
+        }
+        world.wait(LEASE - 2 * SECOND);
+        let (other, same) = (world.other_process(), id.clone());
+        world.store.before(Verb::Commit, move || async move {
+            let session = other.open(&same).await;
+            session.set(NOTE, &format!("{rotates}")).unwrap();
+            session.commit().await.unwrap();
+            other.wait(2 * SECOND);
+        });
+        drop(lock);
+        assert!(is_lost(&session.finish().await));
+        assert_eq!(visits(&world, &id).await, Some(1));
+        assert_eq!(world.count().await, (1, 0), "nothing is left of the rotation");
+        world.wait(LEASE);
+    }
+}
+
+#[tokio::test]
+async fn a_login_under_a_lost_lease_changes_nothing() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let lock = locked(&session).await;
+    session.authenticate("ada").unwrap();
+    world.wait(LEASE);
+    drop(lock);
+    world.store.calls();
+    assert!(is_lost(&session.finish().await));
+    assert_eq!(world.store.calls(), [], "nothing is created in vain");
+    assert!(matches!(session.untold_cookie(), CookieChange::Keep));
+    assert_eq!(world.open(&id).await.owner(), None);
+    assert_eq!(world.count().await, (1, 0));
+}
+
+#[tokio::test]
+async fn a_destroy_under_a_lock_is_carried_out_lost_or_not() {
+    for wait in [AT_ONCE, LEASE] {
+        let (world, spawned) = Spawned::world();
+        let id = world.visitor().await;
+        let session = world.open(&id).await;
+        let lock = locked(&session).await;
+        session.set(VISITS, &2).unwrap();
+        session.destroy().unwrap();
+        session.set(NOTE, &"farewell".to_owned()).unwrap();
+        world.wait(wait);
+        drop(lock);
+        let new = told(session.finish().await.unwrap());
+        assert!(!world.opens(&id).await);
+        assert!(is_free(&world, &new).await);
+        drop(session);
+        assert_eq!(spawned.run().await, 0);
+        assert_eq!(world.count().await, (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn discard_recovers_from_a_lost_lease() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let lock = locked(&session).await;
+    session.set(VISITS, &2).unwrap();
+    world.wait(LEASE);
+    assert!(is_lost(&lock.release().await));
+    session.discard();
+    let lock = locked(&session).await;
+    session.set(NOTE, &"again".to_owned()).unwrap();
+    lock.release().await.unwrap();
+    assert_eq!(world.open(&id).await.names(), ["note", "visits"]);
+    assert_eq!(visits(&world, &id).await, Some(1));
+}
+
+/// What was recorded under a lease that was lost must not be stored under the next one.
+#[tokio::test]
+async fn a_new_lock_does_not_save_what_was_recorded_under_a_lost_one() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let lock = locked(&session).await;
+    session.set(VISITS, &2).unwrap();
+    drop(lock);
+    world.wait(LEASE);
+    assert!(is_lost(&session.lock(AT_ONCE).await));
+    assert!(is_lost(&session.finish().await));
+    assert_eq!(visits(&world, &id).await, Some(1));
+}
+
+#[tokio::test]
+async fn a_clock_set_back_keeps_a_lease_for_its_length_and_no_longer() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let (holder, session) = (world.open(&id).await, world.open(&id).await);
+    let lock = locked(&holder).await;
+    holder.update(VISITS, |visits| *visits += 1).unwrap();
+    let now = world.sessions_now().as_millis();
+    world.clock.set(Timestamp::from_millis(now - 3_600_000));
+
+    // Also where nobody waits long enough to see it end.
+    assert!(is_locked(&session.lock(AT_ONCE).await));
+    world.wait(LEASE / 2);
+    holder.commit().await.unwrap();
+    world.wait(LEASE / 2 - MILLISECOND);
+    assert!(is_locked(&session.lock(AT_ONCE).await));
+    world.wait(MILLISECOND);
+    let others = locked(&session).await;
+    assert_eq!(session.get(VISITS), Some(2));
+    holder.update(VISITS, |visits| *visits += 1).unwrap();
+    drop(lock);
+    assert!(is_lost(&holder.finish().await));
+    others.release().await.unwrap();
+    assert_eq!(visits(&world, &id).await, Some(2));
+}
+
+#[tokio::test]
+async fn a_lease_of_another_length_counts_as_it_was_given() {
+    let world = World::with(|sessions| sessions.with_lease(60 * SECOND).unwrap());
+    let id = world.visitor().await;
+    let holder = world.open(&id).await;
+    let lock = locked(&holder).await;
+    world.wait(59 * SECOND);
+    assert!(!is_free(&world, &id).await, "the other process gives ten seconds");
+    lock.release().await.unwrap();
+}

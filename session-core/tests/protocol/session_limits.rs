@@ -1,0 +1,266 @@
+//! The limit of sessions per owner.
+
+use std::{sync::Arc, time::Duration};
+
+use session_core::{
+    AtLimit, Clock as _, CookieChange, OwnerIndex as _, SessionError, SessionId, SessionKey,
+    SessionLimit, Sessions, StoreErrorKind, SystemClock,
+};
+
+use crate::support::{Fault, Steps, VISITS, Verb, World, told};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn world(max: usize, at_limit: AtLimit) -> World {
+    let limit = SessionLimit::new(max, at_limit).unwrap();
+    World::with(|sessions| sessions.with_session_limit(limit))
+}
+
+async fn sign_in(world: &World) -> Result<SessionId, SessionError> {
+    let session = world.anonymous().await;
+    session.authenticate("ada").unwrap();
+    session.finish().await.map(told)
+}
+
+async fn listed(world: &World) -> Vec<SessionKey> {
+    world.sessions.of("ada").await.unwrap().iter().map(|info| info.key()).collect()
+}
+
+#[tokio::test]
+async fn a_login_above_the_limit_is_refused_and_stores_nothing() {
+    let world = world(2, AtLimit::Reject);
+    let ids = [sign_in(&world).await.unwrap(), sign_in(&world).await.unwrap()];
+    let session = world.anonymous().await;
+    session.authenticate("ada").unwrap();
+    let error = session.commit().await.unwrap_err();
+    insta::assert_snapshot!(error, @"the owner has as many sessions as the limit of 2 allows");
+    assert!(!error.is_retryable());
+    assert_eq!(world.count().await, (2, 0));
+    assert_eq!(world.store.count_entered(world.sessions_now()).await, 2);
+    // Another owner has a limit of its own.
+    world.user("grace").await;
+    // The login is still recorded, and succeeds once there is room.
+    assert!(world.sessions.end_one("ada", ids[0].key()).await.unwrap());
+    let id = told(session.finish().await.unwrap());
+    assert!(world.opens(&id).await && world.opens(&ids[1]).await);
+}
+
+#[tokio::test]
+async fn a_login_that_was_refused_leaves_the_session_before_as_it_was() {
+    let world = world(1, AtLimit::Reject);
+    sign_in(&world).await.unwrap();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    session.authenticate("ada").unwrap();
+    assert!(matches!(session.commit().await, Err(SessionError::TooManySessions { limit: 1 })));
+    session.discard();
+    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+    let session = world.open(&id).await;
+    assert_eq!((session.get(VISITS), session.owner()), (Some(1), None));
+}
+
+#[tokio::test]
+async fn the_session_whose_login_was_the_longest_ago_is_evicted() {
+    let world = world(2, AtLimit::EvictOldest);
+    let oldest = sign_in(&world).await.unwrap();
+    world.wait(MINUTE);
+    let second = sign_in(&world).await.unwrap();
+    world.wait(10 * MINUTE);
+    let _ = world.open(&oldest).await.finish().await.unwrap();
+    let third = sign_in(&world).await.unwrap();
+    assert!(!world.opens(&oldest).await);
+    assert!(world.opens(&second).await && world.opens(&third).await);
+    assert_eq!(world.store.count_entered(world.sessions_now()).await, 2);
+}
+
+#[tokio::test]
+async fn the_session_that_was_unused_for_the_longest_time_is_evicted() {
+    let world = world(2, AtLimit::EvictLeastRecent);
+    let oldest = sign_in(&world).await.unwrap();
+    world.wait(MINUTE);
+    let second = sign_in(&world).await.unwrap();
+    world.wait(10 * MINUTE);
+    let _ = world.open(&oldest).await.finish().await.unwrap();
+    let third = sign_in(&world).await.unwrap();
+    assert!(!world.opens(&second).await);
+    assert!(world.opens(&oldest).await && world.opens(&third).await);
+}
+
+#[tokio::test]
+async fn a_limit_that_was_lowered_holds_from_the_next_login_on() {
+    let world = world(5, AtLimit::EvictOldest);
+    for _ in 0..5 {
+        sign_in(&world).await.unwrap();
+        world.wait(MINUTE);
+    }
+    let limit = SessionLimit::new(2, AtLimit::EvictOldest).unwrap();
+    let strict = Sessions::new(Arc::clone(&world.store)).with_clock(Arc::clone(&world.clock));
+    let strict = World { sessions: Arc::new(strict.with_session_limit(limit)), ..world };
+    sign_in(&strict).await.unwrap();
+    assert_eq!(listed(&strict).await.len(), 2);
+}
+
+#[tokio::test]
+async fn sessions_that_have_expired_take_no_place() {
+    for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
+        let world = world(2, at_limit);
+        sign_in(&world).await.unwrap();
+        world.wait(30 * MINUTE);
+        let stays = sign_in(&world).await.unwrap();
+        world.wait(HOUR - 30 * MINUTE);
+        let new = sign_in(&world).await.unwrap();
+        assert_eq!(listed(&world).await, [new.key(), stays.key()]);
+        assert_eq!(world.store.count_entered(world.sessions_now()).await, 2);
+    }
+}
+
+/// A store may keep what has expired for a while, as one does whose clock is behind.
+#[tokio::test]
+async fn a_session_that_has_expired_and_is_still_stored_takes_no_place() {
+    for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
+        let world = world(1, at_limit);
+        world.store.keep_expired();
+        sign_in(&world).await.unwrap();
+        world.wait(HOUR);
+        let id = sign_in(&world).await.unwrap();
+        assert_eq!(listed(&world).await, [id.key()]);
+        assert_eq!(world.store.count_entered(world.sessions_now()).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_login_again_takes_the_place_of_the_session_it_is_made_of() {
+    for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
+        let world = world(2, at_limit);
+        let (mut id, other) = (sign_in(&world).await.unwrap(), sign_in(&world).await.unwrap());
+        for _ in 0..3 {
+            let session = world.open(&id).await;
+            session.authenticate("ada").unwrap();
+            id = told(session.finish().await.unwrap());
+        }
+        assert!(world.opens(&id).await && world.opens(&other).await);
+        assert_eq!(world.store.count_entered(world.sessions_now()).await, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_login_by_an_id_whose_session_moved_meanwhile_takes_its_place_where_it_is() {
+    let world = world(1, AtLimit::Reject);
+    let id = sign_in(&world).await.unwrap();
+    let (left, right) = (world.open(&id).await, world.open(&id).await);
+    left.authenticate("ada").unwrap();
+    right.authenticate("ada").unwrap();
+    let left = told(left.finish().await.unwrap());
+    let right = told(right.finish().await.unwrap());
+    assert!(!world.opens(&left).await && world.opens(&right).await);
+}
+
+#[tokio::test]
+async fn a_renewal_is_never_refused_and_evicts_nobody() {
+    let world = world(2, AtLimit::Reject);
+    let ids = [sign_in(&world).await.unwrap(), sign_in(&world).await.unwrap()];
+    let limit = SessionLimit::new(1, AtLimit::EvictOldest).unwrap();
+    let strict = Sessions::new(Arc::clone(&world.store)).with_clock(Arc::clone(&world.clock));
+    let strict = World { sessions: Arc::new(strict.with_session_limit(limit)), ..world };
+    for id in &ids {
+        let session = strict.open(id).await;
+        session.renew().unwrap();
+        strict.store.calls();
+        let id = told(session.finish().await.unwrap());
+        assert_eq!(strict.store.calls(), [Verb::CreateEntered, Verb::Commit, Verb::Leave]);
+        assert!(strict.opens(&id).await);
+    }
+    assert_eq!(listed(&strict).await.len(), 2);
+}
+
+/// Where its session is not there yet, a login is given a moment, and then another ID.
+#[tokio::test]
+async fn a_key_whose_login_is_under_way_is_barred_before_its_place_is_taken() {
+    for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
+        let world = world(1, at_limit);
+        let (owner, now) = (session_core::Owner::from("ada").key(), world.sessions_now());
+        let pending = SessionKey::from_bytes([1; SessionKey::LEN]);
+        world.store.enter(&owner, &pending, now + HOUR, now).await.unwrap();
+        world.store.calls();
+        let id = sign_in(&world).await.unwrap();
+        let looks = world.store.calls().iter().filter(|verb| **verb == Verb::LoadMany).count();
+        assert_eq!(looks, 2);
+        assert_eq!(listed(&world).await, [id.key()]);
+        let entry = world.store.peek(pending, now).await;
+        assert!(matches!(entry, Some(session_core::Entry::Moved(_))), "{entry:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_admission_whose_answer_was_lost_is_asked_for_again() {
+    for fault in [Fault::ANSWER_LOST, Fault::UNSENT] {
+        let world = world(1, AtLimit::Reject);
+        world.store.fail(Verb::Admit, fault);
+        let id = sign_in(&world).await.unwrap();
+        assert_eq!(listed(&world).await, [id.key()]);
+    }
+    let world = world(1, AtLimit::Reject);
+    world.store.fail_nth(1, Verb::Admit, Fault::ANSWER_LOST);
+    world.store.fail_nth(2, Verb::Admit, Fault::ANSWER_LOST);
+    let error = sign_in(&world).await.unwrap_err();
+    assert!(matches!(error, SessionError::Store(error) if error.kind() == StoreErrorKind::Timeout));
+    sign_in(&world).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_limit_costs_a_login_one_round_trip() {
+    let world = world(2, AtLimit::EvictOldest);
+    let id = sign_in(&world).await.unwrap();
+    let session = world.open(&id).await;
+    session.authenticate("ada").unwrap();
+    world.store.calls();
+    let _ = session.finish().await.unwrap();
+    let calls = world.store.calls();
+    assert_eq!(calls, [Verb::Admit, Verb::CreateEntered, Verb::Commit, Verb::Leave]);
+}
+
+/// Three processes, and a store that lets others in before each command.
+async fn fifty_logins_at_once(at_limit: AtLimit) -> (Arc<Steps>, Vec<Result<(), SessionError>>) {
+    let store = Arc::new(Steps::default());
+    let limit = SessionLimit::new(3, at_limit).unwrap();
+    let processes: Vec<_> = (0..3)
+        .map(|_| Arc::new(Sessions::new(Arc::clone(&store)).with_session_limit(limit)))
+        .collect();
+    let tasks: Vec<_> = (0..50)
+        .map(|number| {
+            let sessions = Arc::clone(&processes[number % 3]);
+            tokio::spawn(async move {
+                let session = sessions.open([]).await?;
+                session.authenticate("ada")?;
+                session.finish().await.map(drop)
+            })
+        })
+        .collect();
+    let mut answers = Vec::new();
+    for task in tasks {
+        answers.push(task.await.unwrap());
+    }
+    (store, answers)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_logins_at_once_leave_three() {
+    for at_limit in [AtLimit::Reject, AtLimit::EvictOldest, AtLimit::EvictLeastRecent] {
+        for _ in 0..20 {
+            let (store, answers) = fifty_logins_at_once(at_limit).await;
+            let now = SystemClock.now();
+            assert_eq!(store.live(now).len(), 3, "{at_limit:?}: {answers:?}");
+            let mut live: Vec<_> = store.live(now).into_iter().map(|(key, _)| key).collect();
+            let mut entered = store.entered("ada", now);
+            live.sort_unstable();
+            entered.sort_unstable();
+            assert_eq!(live, entered);
+            let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
+            assert_eq!(accepted, if at_limit == AtLimit::Reject { 3 } else { 50 }, "{answers:?}");
+            for answer in answers {
+                assert!(matches!(answer, Ok(()) | Err(SessionError::TooManySessions { limit: 3 })));
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use moka::ops::compute::Op;
+use session_core::{
+    Admission, Admitted, Created, Ended, Entry, OwnerIndex, OwnerKey, SessionKey,
+    SessionStore as _, StoreError, Timestamp,
+};
+
+use crate::{MemoryStore, slot::Slot};
+
+#[async_trait]
+impl OwnerIndex for MemoryStore {
+    async fn enter(
+        &self,
+        owner: &OwnerKey,
+        key: &SessionKey,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.owners.enter(owner, key, until, now);
+        Ok(())
+    }
+
+    async fn admit(
+        &self,
+        owner: &OwnerKey,
+        key: &SessionKey,
+        until: Timestamp,
+        admission: &Admission<'_>,
+        now: Timestamp,
+    ) -> Result<Admitted, StoreError> {
+        Ok(self.owners.admit(owner, key, until, admission, now))
+    }
+
+    async fn create_entered(
+        &self,
+        owner: &OwnerKey,
+        until: Timestamp,
+        key: &SessionKey,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Created, StoreError> {
+        self.owners.enter(owner, key, until, now);
+        Ok(self.insert(key, entry, Some(*owner), now))
+    }
+
+    async fn leave(
+        &self,
+        owner: &OwnerKey,
+        keys: &[SessionKey],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.owners.leave(owner, keys, now);
+        Ok(())
+    }
+
+    async fn entries(
+        &self,
+        owner: &OwnerKey,
+        now: Timestamp,
+    ) -> Result<Vec<SessionKey>, StoreError> {
+        Ok(self.owners.entries(owner, now))
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[SessionKey],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
+        let mut loaded = Vec::with_capacity(keys.len());
+        for key in keys {
+            loaded.push(self.load(key, now).await);
+        }
+        Ok(loaded)
+    }
+
+    async fn end_many(
+        &self,
+        keys: &[SessionKey],
+        marker: Entry,
+        now: Timestamp,
+    ) -> Result<Vec<Ended>, StoreError> {
+        Ok(keys.iter().map(|key| self.end_or_bar(key, &marker, now)).collect())
+    }
+}
+
+impl MemoryStore {
+    fn end_or_bar(&self, key: &SessionKey, marker: &Entry, now: Timestamp) -> Ended {
+        let mut answer = Ended::Barred;
+        self.slots.entry_by_ref(key).and_compute_with(|present| {
+            if let Some(present) = present {
+                let mut entry = present.value().lock();
+                match entry.take_if(|entry| !entry.is_live(now) || matches!(entry, Entry::Live(_)))
+                {
+                    Some(entry) if entry.is_live(now) => {
+                        answer = Ended::Session;
+                        return Op::Remove;
+                    }
+                    Some(_) => {}
+                    None => {
+                        if let Some(Entry::Moved(tombstone)) = &*entry {
+                            answer = Ended::Moved(Arc::clone(tombstone));
+                            return Op::Nop;
+                        }
+                    }
+                }
+            }
+            Op::Put(Arc::new(Slot::new(marker.clone(), None, now)))
+        });
+        answer
+    }
+}

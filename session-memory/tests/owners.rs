@@ -1,0 +1,124 @@
+//! What the store does with the index of owners: it holds nothing that has no session.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use session_core::{AtLimit, CookieChange, Key, Lifetime, SessionId, SessionLimit, Sessions};
+use session_memory::MemoryStore;
+
+const TEXT: Key<String> = Key::new("text");
+
+fn sessions(store: &MemoryStore) -> Arc<Sessions> {
+    Arc::new(Sessions::new(store.clone()))
+}
+
+async fn sign_in(sessions: &Arc<Sessions>, owner: u64) -> SessionId {
+    let session = sessions.open([]).await.unwrap();
+    session.authenticate(owner).unwrap();
+    match session.finish().await.unwrap() {
+        CookieChange::Set { id, .. } => id,
+        change => panic!("{change:?}"),
+    }
+}
+
+async fn sign_out(sessions: &Arc<Sessions>, id: &SessionId) {
+    let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
+    session.destroy().unwrap();
+    let _ = session.finish().await.unwrap();
+}
+
+async fn is_empty(store: &MemoryStore) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        store.run_pending_tasks();
+        let left = (store.approximate_len(), store.approximate_owners(), store.approximate_bytes());
+        if left == (0, 0, 0) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "sessions, owners and bytes are left: {left:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_logins_and_logouts_and_expiries_leave_nothing() {
+    let store = MemoryStore::default();
+    let sessions = sessions(&store);
+    let soon = Lifetime::new(Duration::from_millis(100), Duration::from_millis(200)).unwrap();
+    let short = Arc::new(Sessions::new(store.clone()).with_lifetime(soon));
+    for round in 0..50 {
+        for owner in 0..1_000 {
+            let id = sign_in(&sessions, owner).await;
+            sign_in(&short, owner).await;
+            if round % 2 == 0 {
+                sign_out(&sessions, &id).await;
+            } else {
+                assert!(sessions.end_one(owner, id.key()).await.unwrap());
+            }
+        }
+        assert!(store.approximate_owners() <= 1_000);
+    }
+    is_empty(&store).await;
+}
+
+#[tokio::test]
+async fn a_session_that_idled_out_long_before_its_absolute_deadline_leaves_the_index() {
+    let store = MemoryStore::default();
+    let idle = Lifetime::new(Duration::from_millis(50), Duration::from_secs(24 * 3600)).unwrap();
+    let sessions = Arc::new(Sessions::new(store.clone()).with_lifetime(idle));
+    for owner in 0..1_000 {
+        sign_in(&sessions, owner).await;
+    }
+    is_empty(&store).await;
+}
+
+#[tokio::test]
+async fn a_session_that_was_evicted_leaves_the_index() {
+    let store = MemoryStore::with_capacity(MemoryStore::MIN_CAPACITY).unwrap();
+    let sessions = sessions(&store);
+    for owner in 0..5_000 {
+        let id = sign_in(&sessions, owner % 2_500).await;
+        let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
+        session.set(TEXT, &"x".repeat(1_000)).unwrap();
+        let _ = session.finish().await.unwrap();
+    }
+    store.run_pending_tasks();
+    let mut listed = 0;
+    for owner in 0..2_500_u64 {
+        listed += sessions.of(owner).await.unwrap().len();
+    }
+    let left = store.approximate_len();
+    assert!((100..1_000).contains(&left), "{left} are left");
+    assert_eq!(listed as u64, left);
+    assert!(store.approximate_owners() as u64 <= left);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn fifty_logins_from_many_threads_leave_as_many_as_the_limit() {
+    for at_limit in [AtLimit::Reject, AtLimit::EvictOldest, AtLimit::EvictLeastRecent] {
+        let store = MemoryStore::default();
+        let limit = SessionLimit::new(3, at_limit).unwrap();
+        let processes =
+            [(); 3].map(|()| Arc::new(Sessions::new(store.clone()).with_session_limit(limit)));
+        let tasks: Vec<_> = (0..50)
+            .map(|number| {
+                let sessions = Arc::clone(&processes[number % 3]);
+                tokio::spawn(async move {
+                    let session = sessions.open([]).await.unwrap();
+                    session.authenticate("ada").unwrap();
+                    session.finish().await.is_ok()
+                })
+            })
+            .collect();
+        let mut accepted = 0;
+        for task in tasks {
+            accepted += usize::from(task.await.unwrap());
+        }
+        assert_eq!(accepted, if at_limit == AtLimit::Reject { 3 } else { 50 });
+        assert_eq!(processes[0].of("ada").await.unwrap().len(), 3);
+    }
+}

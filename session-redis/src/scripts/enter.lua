@@ -1,0 +1,7 @@
+-- Enters a session into an owner's index, or keeps it for longer.
+-- KEYS: owner. ARGV: session, until (ms), now (ms).
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
+redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
+local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+redis.call('PEXPIRE', KEYS[1], math.max(last - ARGV[3], 1))
+return 1
