@@ -6,6 +6,7 @@ mod locked;
 mod proxy;
 mod redis;
 mod server_process;
+pub mod simulation;
 
 pub use self::redis::{CommandCounts, CommandMark, RedisServer, RedisServerBuilder};
 pub use browser::{Answer, Browser, assert_silent};

@@ -1,0 +1,108 @@
+//! Calls of the store: sent, carried out, answered.
+
+use session_core::{Clock as _, Entry, Sessions, StoreError, StoreErrorKind};
+
+use super::{Event, History, LOOKS};
+use crate::simulation::{
+    command::Verb,
+    fate::{Fate, Kind},
+    wire::Call,
+};
+
+impl History<'_> {
+    pub(super) fn send(&mut self, call: Call) {
+        let calm = call.request >= LOOKS
+            || self
+                .plan
+                .clients
+                .iter()
+                .flat_map(|client| &client.requests)
+                .any(|request| request.number == call.request && request.calm);
+        let fate = Fate::draw(self.plan, &call, calm);
+        if fate.kind != Kind::Fine {
+            self.faults.push((call.request, call.ordinal));
+            fate.kind.count(&mut self.world.ledger().counters);
+            self.world.ledger().say(|names| {
+                let key = names.of_all(&call.command.keys);
+                let (verb, fate) = (call.command.verb.name(), fate.kind.text());
+                format!("request {}: its {verb} of {key} {fate}", call.request)
+            });
+        }
+        let number = call.number;
+        if let Some(after) = fate.applied_after {
+            self.schedule(after, Event::Apply { call: number, again: false });
+        }
+        if let Some(after) = fate.applied_again_after {
+            self.schedule(after, Event::Apply { call: number, again: true });
+        }
+        self.schedule(fate.answered_after, Event::Answer { call: number });
+        debug_assert_eq!(number, self.calls.len());
+        self.calls.push((call, Some(fate), None));
+    }
+
+    pub(super) async fn apply(&mut self, number: usize, again: bool) -> Result<(), StoreError> {
+        let call = self.calls[number].0.clone();
+        if self.comes_too_late(number) {
+            self.world.ledger().say(|_| {
+                format!(
+                    "request {}: its {} is lost after all",
+                    call.request,
+                    call.command.verb.name()
+                )
+            });
+            return Ok(());
+        }
+        let moves = self.world.ledger().moves_a_session(call.request);
+        let (answer, held) = self.shop.carry_out(&call, moves).await?;
+        let mut after = Vec::with_capacity(call.command.keys.len());
+        for key in &call.command.keys {
+            after.push((*key, self.shop.look(key).await?));
+        }
+        self.world.ledger().applied(&call, &answer, after);
+        let owned = self.world.ledger().owned_after(&call);
+        for (owner, key, until) in owned {
+            if !self.shop.holds(&owner, &key, until).await? {
+                self.world.ledger().missing(key);
+            }
+        }
+        if !again {
+            self.calls[number].2 = Some(answer);
+        }
+        if let Some(held) = held {
+            self.schedule(5, Event::Apply { call: held.number, again: true });
+        }
+        Ok(())
+    }
+
+    /// Tells whether a creation is under way for longer than a key stays barred: that much patience no
+    /// connection has.
+    fn comes_too_late(&self, number: usize) -> bool {
+        let (call, fate, _) = &self.calls[number];
+        fate.is_some_and(|fate| fate.kind == Kind::AppliedLate)
+            && matches!(call.command.entry(), Some(Entry::Live(_)))
+            && matches!(call.command.verb, Verb::Create(_) | Verb::CreateEntered { .. })
+            && self.clock.now().since(call.command.now) >= Sessions::ROTATION_WINDOW
+    }
+
+    pub(super) fn answer(&mut self, number: usize) {
+        let (call, fate, answer) = &mut self.calls[number];
+        let fate = fate.expect("it was drawn");
+        let request = call.request;
+        let answer = match fate.error {
+            Some(kind) => {
+                self.world.ledger().call_failed(call);
+                Err(kind)
+            }
+            None => Ok(answer.take().expect("it was carried out before it is answered")),
+        };
+        if let Err(kind) = &answer {
+            let text = if *kind == StoreErrorKind::Timeout { "no answer" } else { "unavailable" };
+            let (verb, keys) = (call.command.verb.name(), call.command.keys.clone());
+            self.world
+                .ledger()
+                .say(|names| format!("request {request}: {verb} {}: {text}", names.of_all(&keys)));
+        }
+        self.world.answer(number, answer);
+        self.poll(request);
+    }
+}

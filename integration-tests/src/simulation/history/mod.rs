@@ -1,0 +1,391 @@
+//! Plays one history: whose step is next is decided by the plan's seed alone.
+
+mod calls;
+mod mishaps;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, VecDeque},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use session_core::{
+    Backend, CookieChange, ManualClock, SessionId, Sessions, StoreError, Timestamp,
+};
+
+use crate::simulation::{
+    broken::Broken,
+    command::Answer,
+    counters::Counters,
+    fate::Fate,
+    flaw::Shop,
+    glass::Glass,
+    ledger::{Ledger, Rules, Violation},
+    plan::{Cookies, Deed, Ending, Plan, RequestPlan},
+    remote::Remote,
+    request::Request,
+    stores::Stores,
+    wire::{Call, Ids, World, made_up_id},
+};
+
+/// What came of a history.
+#[derive(Debug)]
+pub(in crate::simulation) struct Outcome {
+    pub(in crate::simulation) counters: Counters,
+    pub(in crate::simulation) violation: Option<Violation>,
+    /// The calls that went wrong: a request's number, and which of its calls.
+    pub(in crate::simulation) faults: Vec<(usize, u64)>,
+    pub(in crate::simulation) trace: Vec<String>,
+}
+
+/// How a history is played.
+#[derive(Clone, Debug)]
+pub(in crate::simulation) struct Stage {
+    pub(in crate::simulation) stores: Stores,
+    pub(in crate::simulation) broken: Option<Broken>,
+    pub(in crate::simulation) glass: Arc<Glass>,
+    /// What was found expired stays so, even if the clock jumps back.
+    pub(in crate::simulation) expiry_is_final: bool,
+    pub(in crate::simulation) traced: bool,
+}
+
+impl Stage {
+    /// Plays a history to its end, or to the first promise that is not kept.
+    ///
+    /// Waits for nothing but the store.
+    pub(in crate::simulation) async fn play(&self, plan: &Plan) -> Result<Outcome, StoreError> {
+        let mut history = History::new(self, self.stores.empty().await?, plan);
+        history.run().await?;
+        let History { world, servers, running, faults, .. } = history;
+        drop((servers, running));
+        let world = Arc::into_inner(world).expect("no request is left");
+        let mut ledger = world.into_ledger();
+        Ok(Outcome {
+            counters: std::mem::take(&mut ledger.counters),
+            violation: ledger.violation.take(),
+            faults,
+            trace: ledger.into_trace(),
+        })
+    }
+}
+
+struct History<'p> {
+    plan: &'p Plan,
+    world: Arc<World>,
+    clock: Arc<ManualClock>,
+    shop: Shop,
+    servers: Vec<Arc<Sessions>>,
+    jars: Vec<Option<SessionId>>,
+    /// Every ID that a response told.
+    told: Vec<SessionId>,
+    /// How many requests each client has made.
+    made: Vec<usize>,
+    running: BTreeMap<usize, Running>,
+    /// Requests that wait for each other, first come first.
+    waiting: VecDeque<usize>,
+    calls: Vec<(Call, Option<Fate>, Option<Answer>)>,
+    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    time: u64,
+    scheduled: u64,
+    faults: Vec<(usize, u64)>,
+}
+
+struct Running {
+    client: usize,
+    server: usize,
+    ending: Ending,
+    future: Pin<Box<dyn Future<Output = CookieChange>>>,
+}
+
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Event {
+    Begin { client: usize },
+    Apply { call: usize, again: bool },
+    Answer { call: usize },
+    Response { client: usize, number: usize },
+    Gone { number: usize },
+    ClockMove { at: usize },
+    Crash { at: usize },
+}
+
+impl<'p> History<'p> {
+    fn new(stage: &Stage, store: Arc<dyn Backend>, plan: &'p Plan) -> Self {
+        let clock = Arc::new(ManualClock::new(START));
+        let rules = Rules {
+            lifetime: plan.lifetimes[0],
+            grace: plan.grace,
+            keeps_ids: stage.broken == Some(Broken::KeepsIdsReadable),
+            expiry_is_final: stage.expiry_is_final,
+        };
+        let ledger = Ledger::new(Arc::clone(&clock), rules, Arc::clone(&stage.glass), stage.traced);
+        let world = Arc::new(World::new(
+            plan.seed,
+            Arc::clone(&clock),
+            stage.broken,
+            plan.splits_creations,
+            ledger,
+        ));
+        let mut history = Self {
+            plan,
+            servers: (0..plan.servers).map(|_| restarted(plan, &world)).collect(),
+            world,
+            clock,
+            shop: Shop::new(store, stage.broken),
+            jars: vec![None; plan.browsers],
+            told: Vec::new(),
+            made: vec![0; plan.clients.len()],
+            running: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            calls: Vec::new(),
+            events: BinaryHeap::new(),
+            time: 0,
+            scheduled: 0,
+            faults: Vec::new(),
+        };
+        for client in 0..plan.clients.len() {
+            history.begin_next(client, 0);
+        }
+        for (at, step) in plan.clock_moves.iter().enumerate() {
+            history.schedule(step.at, Event::ClockMove { at });
+        }
+        for (at, crash) in plan.crashes.iter().enumerate() {
+            history.schedule(crash.at, Event::Crash { at });
+        }
+        history
+    }
+
+    async fn run(&mut self) -> Result<(), StoreError> {
+        self.drain().await?;
+        // All that is late has arrived: what each ID opens now is known for sure, and so it is after
+        // every deadline.
+        for wait in [Duration::ZERO, self.plan.lifetimes[1].absolute()] {
+            self.clock.advance(wait);
+            self.world.ledger().clock_moved();
+            for id in self.told.clone() {
+                self.look_in(id);
+                self.drain().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn drain(&mut self) -> Result<(), StoreError> {
+        while let Some(Reverse((time, _, event))) = self.events.pop() {
+            if self.world.ledger().violation.is_some() {
+                self.events.clear();
+                break;
+            }
+            self.time = time;
+            self.world.ledger().next_step();
+            match event {
+                Event::Begin { client } => self.begin(client),
+                Event::Apply { call, again } => self.apply(call, again).await?,
+                Event::Answer { call } => self.answer(call),
+                Event::Response { client, number } => self.respond(client, number),
+                Event::Gone { number } => self.go_away(number),
+                Event::ClockMove { at } => self.move_clock(at),
+                Event::Crash { at } => self.crash(at),
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_next(&mut self, client: usize, after: u64) {
+        let next = self.plan.clients[client].requests.get(self.made[client]);
+        if let Some(next) = next {
+            self.schedule(after + next.think, Event::Begin { client });
+        }
+    }
+
+    fn begin(&mut self, client: usize) {
+        let plan = &self.plan.clients[client];
+        let request = &plan.requests[self.made[client]];
+        self.made[client] += 1;
+        let RequestPlan { number, server, ending, .. } = *request;
+        let (junk, id) = self.cookies(plan.browser, request);
+        self.world.ledger().say(|names| {
+            let who = match plan.browser {
+                Some(browser) => format!("browser {browser}"),
+                None => "the attacker".to_owned(),
+            };
+            let what = match (&junk, &id) {
+                (_, Some(id)) => format!("the cookie of {}", names.of(id.key())),
+                (Some(_), None) => "a made-up cookie".to_owned(),
+                (None, None) => "no cookie".to_owned(),
+            };
+            format!("request {number} of {who} comes to server {server} with {what}")
+        });
+        if let Ending::Gone(after) = ending {
+            self.schedule(after, Event::Gone { number });
+        }
+        self.start(number, client, server, ending, (junk, id), request.deeds.clone());
+    }
+
+    /// What a request presents: one that nobody issued, then one that a server did.
+    fn cookies(
+        &self,
+        browser: Option<usize>,
+        request: &RequestPlan,
+    ) -> (Option<SessionId>, Option<SessionId>) {
+        let jar = browser.and_then(|browser| self.jars[browser].clone());
+        let junk = || Some(made_up_id(self.plan.seed, request.number));
+        match request.cookies {
+            Cookies::Jar => (None, jar),
+            Cookies::JarBehindJunk => (junk(), jar),
+            Cookies::Stolen(which) if !self.told.is_empty() => {
+                let which = which % self.told.len() as u64;
+                let which = usize::try_from(which).expect("it is below a length");
+                (None, Some(self.told[which].clone()))
+            }
+            Cookies::MadeUp | Cookies::Stolen(_) => (junk(), None),
+        }
+    }
+
+    fn start(
+        &mut self,
+        number: usize,
+        client: usize,
+        server: usize,
+        ending: Ending,
+        (junk, id): (Option<SessionId>, Option<SessionId>),
+        deeds: Vec<Deed>,
+    ) {
+        let mut ledger = self.world.ledger();
+        if let Some(junk) = &junk {
+            ledger.make_up(junk);
+        }
+        ledger.begin(number, id.as_ref().map(SessionId::key));
+        drop(ledger);
+        self.world.presents(number, junk.clone());
+        let request = Request {
+            world: Arc::clone(&self.world),
+            sessions: Arc::clone(&self.servers[server]),
+            number,
+            cookies: junk.into_iter().chain(id).collect(),
+            deeds,
+            lifetimes: self.plan.lifetimes,
+        };
+        let running = Running { client, server, ending, future: Box::pin(request.handle()) };
+        self.running.insert(number, running);
+        self.poll(number);
+    }
+
+    /// A request after the end of all others that only reads.
+    fn look_in(&mut self, id: SessionId) {
+        let number = LOOKS + usize::try_from(self.scheduled).unwrap_or(usize::MAX - LOOKS);
+        self.scheduled += 1;
+        self.world.ledger().next_step();
+        self.world.ledger().say(|names| {
+            format!("request {number} looks in with the cookie of {}", names.of(id.key()))
+        });
+        self.start(number, NOBODY, 0, Ending::Lost, (None, Some(id)), Vec::new());
+    }
+
+    /// Lets a request run until it has to wait.
+    fn poll(&mut self, number: usize) {
+        self.poll_one(number);
+        // Whoever holds what others of the same server wait for has gone on: first come, first served.
+        let mut at = 0;
+        while at < self.waiting.len() {
+            let number = self.waiting[at];
+            self.waiting.remove(at);
+            let waited = self.waiting.len();
+            self.poll_one(number);
+            if self.waiting.len() > waited {
+                self.waiting.pop_back();
+                self.waiting.insert(at, number);
+                at += 1;
+            } else {
+                at = 0;
+            }
+        }
+    }
+
+    fn poll_one(&mut self, number: usize) {
+        let Some(running) = self.running.get_mut(&number) else { return };
+        self.world.enter(number);
+        match running.future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(change) => {
+                let Running { client, ending, .. } = self.running.remove(&number).expect("it ran");
+                self.finished(number, client, ending, change);
+            }
+            Poll::Pending => {
+                let sent = self.world.sent();
+                if sent.is_empty() {
+                    self.world.ledger().counters.waits += 1;
+                    self.waiting.push_back(number);
+                }
+                for call in sent {
+                    self.send(call);
+                }
+            }
+        }
+    }
+
+    fn finished(&mut self, number: usize, client: usize, ending: Ending, change: CookieChange) {
+        if client == NOBODY {
+            return;
+        }
+        let after = match ending {
+            Ending::Answered(after) => after,
+            Ending::Lost | Ending::Gone(_) => {
+                self.world.ledger().counters.responses_lost += 1;
+                self.world.ledger().say(|_| format!("the response to request {number} is lost"));
+                return self.begin_next(client, 10);
+            }
+        };
+        self.world.set_response(number, change);
+        self.schedule(after, Event::Response { client, number });
+    }
+
+    /// A response arrives.
+    fn respond(&mut self, client: usize, number: usize) {
+        let change = self.world.take_response(number);
+        let jar = self.plan.clients[client].browser.map(|browser| &mut self.jars[browser]);
+        match change {
+            CookieChange::Keep => {}
+            CookieChange::Set { id, .. } => {
+                if self.told.iter().all(|told| told.key() != id.key()) {
+                    self.told.push(id.clone());
+                }
+                if let Some(jar) = jar {
+                    *jar = Some(id);
+                }
+            }
+            CookieChange::Remove => {
+                if let Some(jar) = jar {
+                    *jar = None;
+                }
+            }
+        }
+        self.world.ledger().say(|_| format!("the response to request {number} arrives"));
+        self.begin_next(client, 0);
+    }
+
+    fn schedule(&mut self, after: u64, event: Event) {
+        self.scheduled += 1;
+        self.events.push(Reverse((self.time + after, self.scheduled, event)));
+    }
+}
+
+fn restarted(plan: &Plan, world: &Arc<World>) -> Arc<Sessions> {
+    let sessions = Sessions::new(Remote(Arc::clone(world)))
+        .with_lifetime(plan.lifetimes[0])
+        .with_clock(Arc::clone(&world.clock))
+        .with_id_generator(Ids(Arc::clone(world)))
+        .with_renewal_grace(plan.grace)
+        .expect("the grace is short");
+    Arc::new(sessions)
+}
+
+/// The clock at the begin of each history.
+const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+/// The numbers of the requests that look in at the end begin here.
+const LOOKS: usize = 10_000;
+
+/// A client that is none of the plan's.
+const NOBODY: usize = usize::MAX;

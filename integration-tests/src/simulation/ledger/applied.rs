@@ -1,0 +1,367 @@
+//! What the store does, against what it may do.
+
+use std::sync::Arc;
+
+use session_core::{Entry, Record, SessionKey, Tombstone};
+
+use super::{
+    Ledger,
+    life::{Life, Moved, Place},
+    request::Loaded,
+    state::State,
+};
+use crate::simulation::{
+    command::{Answer, Verb},
+    wire::Call,
+};
+
+impl Ledger {
+    /// Notes that the store carried out a command, and how each of its keys is after it.
+    pub(crate) fn applied(
+        &mut self,
+        call: &Call,
+        answer: &Answer,
+        after: Vec<(SessionKey, Option<Entry>)>,
+    ) {
+        self.say_applied(call, answer);
+        self.count(call, answer);
+        for (key, after) in after {
+            self.changed(call, key, after);
+        }
+        if matches!(call.command.verb, Verb::Load) {
+            self.loaded(call);
+        }
+    }
+
+    fn loaded(&mut self, call: &Call) {
+        let (at, key, now) = (self.step, call.command.key(), call.command.now);
+        let entry = self.stored.get(&key).cloned();
+        let life = self.life_of.get(&key).map(|life| &self.lives[*life]);
+        let state = life.filter(|life| life.key() == key).map(|life| life.state.clone());
+        self.request(call.request).loaded = Some(Loaded { at, key, entry, state, now });
+    }
+
+    fn changed(&mut self, call: &Call, key: SessionKey, after: Option<Entry>) {
+        let now = call.command.now;
+        let before = self.stored.remove(&key);
+        if let (Some(before), Some(life)) = (&before, self.life_of.get(&key))
+            && !before.is_live(now)
+        {
+            self.lives[*life].overdue = self.step;
+        }
+        if let Some(after) = &after {
+            self.stored.insert(key, after.clone());
+            if call.command.entry().is_some() {
+                self.check_bytes(call, after);
+            }
+        }
+        let may_bar = matches!(call.command.verb, Verb::EndMany { .. } | Verb::Create(_));
+        let is_end_marker =
+            may_bar && matches!(&after, Some(Entry::Moved(marker)) if marker.successor().is_none());
+        match (before, after) {
+            (None, None) => {}
+            (Some(Entry::Moved(_)) | None, Some(Entry::Moved(_))) if is_end_marker => {}
+            (Some(Entry::Live(before)), Some(_)) if is_end_marker => {
+                self.removed(call, key, &before);
+            }
+            (None, Some(Entry::Live(record))) => self.created(call, key, &record),
+            (Some(Entry::Live(before)), Some(Entry::Live(after))) => {
+                if before.revision() != after.revision()
+                    || Entry::Live(Arc::clone(&before)).nonce()
+                        != Entry::Live(Arc::clone(&after)).nonce()
+                {
+                    self.committed(call, key, &before, &after);
+                } else {
+                    self.touched(call, key, &before, &after);
+                }
+            }
+            (Some(Entry::Live(before)), Some(Entry::Moved(tombstone))) => {
+                self.moved(call, key, &before, &tombstone);
+            }
+            (Some(Entry::Live(before)), None) => self.removed(call, key, &before),
+            (Some(Entry::Moved(before)), Some(Entry::Moved(after))) => {
+                if before != after {
+                    self.violate("I4", || "a tombstone was replaced by another".into());
+                }
+            }
+            (Some(before @ Entry::Moved(_)), None) => {
+                if before.is_live(now) {
+                    self.violate("I4", || "a tombstone was removed before its time".into());
+                }
+            }
+            (Some(Entry::Moved(_)), Some(Entry::Live(_))) => {
+                self.violate("I2", || "a session came back in place of a tombstone".into());
+            }
+            (None, Some(Entry::Moved(_))) => {
+                self.violate("I2", || "a tombstone is where there was nothing".into());
+            }
+        }
+    }
+
+    fn created(&mut self, call: &Call, key: SessionKey, record: &Arc<Record>) {
+        if !self.issued.contains_key(&key) {
+            self.violate("I3", || "a session has an ID that no server made".into());
+            return;
+        }
+        if let Some(&life) = self.life_of.get(&key) {
+            if self.lives[life].index_of(key).is_some() {
+                self.violate("I2", || {
+                    "a session that was ended is stored again, by a late creation".into()
+                });
+            }
+            return;
+        }
+        let attempt = call.attempt;
+        // A commit may go on to renew what it has just created.
+        let created = self.requests[&call.request].created;
+        let created = created.filter(|(from, _)| *from == attempt.from).map(|(_, life)| life);
+        // Or to create another one, if that was ended from elsewhere before the request knew of it.
+        let goes_on = record.revision().as_u64() > 1;
+        let created = created.filter(|life| goes_on || self.lives[*life].end.is_none());
+        if let Some(life) = attempt.life.or(created) {
+            // Where the session is to move; it is not there yet.
+            self.life_of.insert(key, life);
+            return;
+        }
+        self.counters.creations += 1;
+        let log = &mut self.request(call.request).log[attempt.from..attempt.to];
+        log.iter_mut().for_each(|logged| logged.applied = 0);
+        let began = log.iter().find(|logged| logged.effective).map(|logged| logged.at);
+        let stored = self.glass.read(record);
+        let state = State::new(began.unwrap_or(stored.created_at), self.rules.lifetime);
+        self.life_of.insert(key, self.lives.len());
+        self.request(call.request).created = Some((attempt.from, self.lives.len()));
+        self.lives.push(Life {
+            places: vec![Place { key, moved: None }],
+            state,
+            end: None,
+            expired: false,
+            overdue: 0,
+            overtaken: 0,
+            next_place_ended: 0,
+            owner_changed: 0,
+            end_told: None,
+            expiry_told: None,
+            lifetime_changed: self.step,
+        });
+        self.took_effect(call, self.lives.len() - 1, &stored);
+    }
+
+    fn committed(
+        &mut self,
+        call: &Call,
+        key: SessionKey,
+        before: &Arc<Record>,
+        after: &Arc<Record>,
+    ) {
+        let life = self.life_of[&key];
+        let Some(place) = self.lives[life].index_of(key) else { return };
+        if place + 1 < self.lives[life].places.len() {
+            self.violate("I4", || "a session was changed under its former key".into());
+        }
+        if call.command.now >= before.expires_at() {
+            self.violate("I2", || "a session that had expired was committed to".into());
+        }
+        let stored = self.glass.read(after);
+        self.took_effect(call, life, &stored);
+    }
+
+    fn moved(&mut self, call: &Call, key: SessionKey, before: &Arc<Record>, tombstone: &Tombstone) {
+        let Some(successor) = tombstone.successor() else {
+            return self.violate("I2", || "a session was replaced by an end marker".into());
+        };
+        let life = self.life_of[&key];
+        if self.lives[life].key() != key {
+            if self.lives[life].index_of(key).is_some() {
+                self.violate("I4", || "a session moved from a key that it had left".into());
+            }
+            return;
+        }
+        if call.command.now >= before.expires_at() {
+            self.violate("I2", || "a session that had expired moved".into());
+        }
+        if tombstone.opens_until().is_some() {
+            self.counters.renewals += 1;
+        } else {
+            self.counters.logins += 1;
+        }
+        let moved = Moved {
+            at: self.step,
+            by: call.request,
+            opens_until: tombstone.opens_until(),
+            forgotten_at: Entry::Moved(Arc::new(tombstone.clone())).expires_at(),
+            told: None,
+        };
+        self.check_grace(call, tombstone);
+        let places = &mut self.lives[life].places;
+        places.last_mut().expect("a life begins somewhere").moved = Some(moved);
+        places.push(Place { key: successor, moved: None });
+        match self.stored.get(&successor).cloned() {
+            Some(Entry::Live(record)) => {
+                let stored = self.glass.read(&record);
+                self.took_effect(call, life, &stored);
+            }
+            // It was ended in its new place before it was there.
+            _ if self.lives[life].next_place_ended > 0 => {
+                let attempt = call.attempt;
+                let log = &mut self.request(call.request).log[attempt.from..attempt.to];
+                log.iter_mut().for_each(|logged| logged.applied = 1);
+                self.lives[life].end = Some(self.step);
+            }
+            _ => self.violate("I4", || {
+                "a session left its key before there was anything under the new one".into()
+            }),
+        }
+    }
+
+    /// A login leaves nothing; a renewal leaves as much as it says.
+    fn check_grace(&mut self, call: &Call, tombstone: &Tombstone) {
+        let attempt = call.attempt;
+        let request = &self.requests[&call.request];
+        let login = request.log[attempt.from..attempt.to]
+            .iter()
+            .any(|logged| logged.applied == 0 && logged.is_login());
+        match tombstone.opens_until() {
+            Some(_) if login => {
+                self.violate("I4", || "a login leaves the former ID open".into());
+            }
+            Some(until) if until != call.command.now + self.rules.grace => {
+                self.violate("I4", || "a renewal's grace is not the one that was set".into());
+            }
+            None if !login => {
+                self.violate("I4", || "a renewal closes the former ID at once".into());
+            }
+            _ => {}
+        }
+    }
+
+    /// Does what a request recorded to the model, once, and compares.
+    fn took_effect(&mut self, call: &Call, life: usize, stored: &State) {
+        self.counters.commits += 1;
+        let attempt = call.attempt;
+        let step = self.step;
+        let request = self.requests.get_mut(&call.request).expect("it is noted");
+        let latest = request.latest;
+        let crossed = self.lives[life].login_by_another(call.request, request.seen_at);
+        let log = &mut request.log[attempt.from..attempt.to];
+        let again = log.iter().any(|logged| logged.applied > 0);
+        let mut state = self.lives[life].state.clone();
+        if attempt.carries && !again {
+            for logged in &mut *log {
+                state.apply(logged);
+                logged.applied += 1;
+            }
+            self.counters.merged_into_logins += u64::from(crossed);
+        }
+        let difference = state.difference(stored);
+        if let Some(difference) = difference {
+            let mut twice = state.clone();
+            log.iter().for_each(|logged| twice.apply(logged));
+            if again && twice.difference(stored).is_none() {
+                self.violate("I6", || format!("a commit took effect twice: {difference}"));
+            } else {
+                self.violate("I1", || format!("an update was lost or invented: {difference}"));
+            }
+        }
+        let model = &mut self.lives[life];
+        // A commit's own time, which a touch since may have overtaken, is as good.
+        if stored.last_seen_at < model.state.last_seen_at.min(call.command.now) {
+            self.violate("I5", || "the note of the last request moved back".into());
+        } else if stored.last_seen_at > model.state.last_seen_at.max(latest) {
+            self.violate("I5", || "the note of the last request is of the future".into());
+        }
+        let model = &mut self.lives[life];
+        if stored.last_seen_at < model.state.last_seen_at {
+            model.overtaken = step;
+        }
+        if model.state.owner != state.owner {
+            model.owner_changed = step;
+        }
+        if model.state.lifetime != state.lifetime {
+            model.lifetime_changed = step;
+        }
+        model.state = State { last_seen_at: stored.last_seen_at, ..state };
+        if model.end.is_some() {
+            self.violate("I2", || "a commit brought back a session that was ended".into());
+        }
+    }
+
+    fn touched(&mut self, call: &Call, key: SessionKey, before: &Arc<Record>, after: &Arc<Record>) {
+        if before == after {
+            return;
+        }
+        self.counters.touches += 1;
+        if **after != before.seen(after.last_seen_at()) {
+            self.violate("I1", || "a touch changed more than the note of the last request".into());
+        }
+        if after.last_seen_at() != before.last_seen_at().max(call.command.now) {
+            self.violate("I5", || "a touch noted another time than that of the request".into());
+        }
+        if call.command.now >= before.expires_at() {
+            self.violate("I2", || "a touch brought back a session that had expired".into());
+        }
+        let life = self.life_of[&key];
+        if self.lives[life].key() == key {
+            self.lives[life].state.last_seen_at = after.last_seen_at();
+        }
+    }
+
+    fn removed(&mut self, call: &Call, key: SessionKey, before: &Arc<Record>) {
+        let life = self.life_of[&key];
+        let expired = call.command.now >= before.expires_at();
+        if self.lives[life].key() != key {
+            // What was to be the session's next place. It came to nothing, or was ended before the
+            // session was there.
+            if expired || matches!(call.command.verb, Verb::EndMany { .. }) {
+                self.lives[life].next_place_ended = self.step;
+            }
+            return;
+        }
+        let request = &self.requests[&call.request];
+        let revoked = request
+            .revocations
+            .iter()
+            .any(|revocation| revocation.wants(life, &self.lives[life], before.owner()));
+        let wanted = revoked
+            || request.ever_doomed.contains(&life)
+            || self.lives[life].forgotten(request.began, request.latest);
+        if !expired && !wanted {
+            self.violate("I4", || "a session was removed that nobody ended".into());
+        }
+        self.counters.ends += u64::from(wanted && !revoked);
+        self.counters.revocations += u64::from(revoked);
+        self.lives[life].expired = expired;
+        self.lives[life].end = Some(self.step);
+    }
+
+    /// No ID that this request knows is in what it stored.
+    fn check_bytes(&mut self, call: &Call, stored: &Entry) {
+        let bytes = self.at_rest(call, stored);
+        let presented = self.requests[&call.request].presented;
+        let readable = self
+            .issued
+            .iter()
+            .filter(|(key, issued)| issued.by == call.request || Some(**key) == presented)
+            .any(|(_, issued)| {
+                let head = &issued.id.expose().as_bytes()[..HEAD];
+                bytes.windows(HEAD).any(|part| part == head)
+            });
+        if readable {
+            self.violate("I4", || "an ID can be read in the store".into());
+        }
+    }
+
+    /// The bytes that a store keeps.
+    fn at_rest(&self, call: &Call, stored: &Entry) -> Vec<u8> {
+        let mut bytes = stored.encode();
+        if self.rules.keeps_ids
+            && let Some(id) = call.command.keys.first().and_then(|key| self.id_of(key))
+        {
+            bytes.extend_from_slice(id.expose().as_bytes());
+        }
+        bytes
+    }
+}
+
+/// How much of an ID is looked for: no bytes of a record are the same by chance.
+const HEAD: usize = 8;

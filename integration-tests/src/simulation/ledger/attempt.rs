@@ -1,0 +1,205 @@
+//! What a request recorded and was told about it, against what took effect.
+
+use session_core::{Clock as _, SessionError};
+
+use super::{
+    Ledger,
+    request::Attempt,
+    state::{Change, Logged, State},
+};
+use crate::simulation::view::View;
+
+impl Ledger {
+    /// Notes a change that a request recorded.
+    pub(crate) fn recorded(&mut self, number: usize, change: Change, effective: bool) {
+        let at = self.clock.now();
+        self.say(|_| format!("request {number} records {}", describe(&change)));
+        let request = self.request(number);
+        if let Change::Authenticate(owner) = &change {
+            request.owner = Some(owner.clone());
+            request.authenticated = true;
+        }
+        request.log.push(Logged { change, effective, at, applied: 0 });
+    }
+
+    /// Notes that a request wants its session to end.
+    pub(crate) fn destroyed(&mut self, number: usize) {
+        self.say(|_| format!("request {number} records the end of its session"));
+        let request = self.request(number);
+        if let Some(life) = request.life.take()
+            && !request.doomed.contains(&life)
+        {
+            request.doomed.push(life);
+            request.ever_doomed.push(life);
+        }
+        request.settled = request.log.len();
+        request.owner = None;
+        request.authenticated = false;
+    }
+
+    /// Notes that a request gave up what it had recorded.
+    pub(crate) fn discarded(&mut self, number: usize, view: &View) {
+        self.say(|_| format!("request {number} discards what it recorded"));
+        let life = view.key.and_then(|key| self.life_of.get(&key).copied());
+        let request = self.request(number);
+        request.settled = request.log.len();
+        request.life = life;
+        request.doomed.clear();
+        request.owner = view.owner.clone();
+        request.authenticated = false;
+    }
+
+    /// Notes that a commit begins.
+    pub(crate) fn attempt(&mut self, number: usize) {
+        let (lifetime, now) = (self.rules.lifetime, self.clock.now());
+        let request = self.request(number);
+        let (from, to) = (request.settled, request.log.len());
+        let log = &request.log[from..to];
+        let carries = log.iter().any(|logged| logged.effective);
+        // Another request's renewal serves as well as one's own.
+        let needed = |logged: &Logged| logged.effective && !matches!(logged.change, Change::Renew);
+        let stores = request.life.is_some() || {
+            let mut state = State::new(now, lifetime);
+            log.iter().for_each(|logged| state.apply(logged));
+            state.owner.is_some() || state.values.iter().any(Option::is_some)
+        };
+        request.attempt = Some(Attempt {
+            from,
+            to,
+            carries: carries && stores,
+            required: stores && log.iter().any(needed),
+            life: request.life,
+        });
+    }
+
+    /// Notes how a commit came out.
+    pub(crate) fn attempted(
+        &mut self,
+        number: usize,
+        result: Result<(), &SessionError>,
+        view: &View,
+    ) {
+        let attempt = self.request(number).attempt.expect("it began");
+        match result {
+            Ok(()) => self.succeeded(number, attempt, view),
+            Err(error) => self.failed(number, attempt, error),
+        }
+    }
+
+    fn succeeded(&mut self, number: usize, attempt: Attempt, view: &View) {
+        self.check_ends(number);
+        let request = &self.requests[&number];
+        let log = &request.log[attempt.from..attempt.to];
+        if attempt.required && log.iter().any(|logged| logged.applied != 1) {
+            self.violate("I6", || "a commit was acknowledged and not stored".into());
+        }
+        let life = view.key.and_then(|key| self.life_of.get(&key).copied());
+        let strange = view
+            .key
+            .is_some_and(|key| life.is_none_or(|life| self.lives[life].index_of(key).is_none()));
+        if strange || attempt.life.is_some() && life != attempt.life {
+            self.violate("I4", || "a commit left the request with another session".into());
+        }
+        let step = self.step;
+        let login = log_has_login(&self.requests[&number].log[attempt.from..attempt.to]);
+        if let Some(life) = life.filter(|_| login) {
+            for moved in self.lives[life].places.iter_mut().filter_map(|p| p.moved.as_mut()) {
+                if moved.by == number && moved.opens_until.is_none() {
+                    moved.told.get_or_insert(step);
+                }
+            }
+        }
+        self.check_view(number, life, view);
+        let request = self.request(number);
+        request.life = life;
+        if life.is_some() {
+            request.settled = attempt.to;
+        }
+        request.doomed.clear();
+    }
+
+    /// What a request was told has ended has ended.
+    fn check_ends(&mut self, number: usize) {
+        let request = &self.requests[&number];
+        let (began, latest) = (request.began, request.latest);
+        for life in request.doomed.clone() {
+            let (step, model) = (self.step, &mut self.lives[life]);
+            if model.end.is_some() {
+                model.end_told.get_or_insert(step);
+            } else if model.state.deadline() > latest && !model.forgotten(began, latest) {
+                self.violate("I2", || "an end was acknowledged, and the session lives".into());
+            }
+        }
+    }
+
+    /// A request that began before another one's login sees nothing of what that brought.
+    fn check_view(&mut self, number: usize, life: Option<usize>, view: &View) {
+        let request = &self.requests[&number];
+        let crossed =
+            life.is_some_and(|life| self.lives[life].login_by_another(number, request.seen_at));
+        if crossed && !request.authenticated {
+            if view.owner != request.owner {
+                self.violate("I4", || "a request from before a login sees whose it is".into());
+            }
+        } else {
+            self.request(number).owner = view.owner.clone();
+        }
+    }
+
+    fn failed(&mut self, number: usize, attempt: Attempt, error: &SessionError) {
+        self.say(|_| format!("request {number} fails to commit: {error}"));
+        let unknown = match error {
+            SessionError::Store(error) => error.is_outcome_unknown(),
+            SessionError::Unconfirmed => true,
+            _ => false,
+        };
+        self.counters.contended += u64::from(matches!(error, SessionError::Contended));
+        self.counters.unconfirmed += u64::from(matches!(error, SessionError::Unconfirmed));
+        let request = &self.requests[&number];
+        let (began, latest, seen_at) = (request.began, request.latest, request.seen_at);
+        let applied = request.log[attempt.from..attempt.to].iter().any(|logged| logged.applied > 0);
+        let created = request.created.filter(|(from, _)| *from == attempt.from);
+        let created = created.map(|(_, life)| &self.lives[life]);
+        let created_has_ended =
+            created.is_some_and(|life| life.end.is_some() || life.overdue > began);
+        let life = attempt.life.map(|life| &self.lives[life]);
+        let may_have_ended = life.is_some_and(|life| {
+            life.end.is_some()
+                || life.overdue > began
+                || life.next_place_ended > began
+                || life.state.deadline() <= latest
+                || life.forgotten(began, latest)
+        });
+        let crossed = life.is_some_and(|life| life.login_by_another(number, seen_at));
+        let known = life.is_some();
+        if applied && !unknown && !may_have_ended && !created_has_ended {
+            self.violate("I6", || format!("a commit took effect that failed with: {error}"));
+        }
+        if matches!(error, SessionError::Ended) {
+            self.counters.ended_errors += 1;
+            self.request(number).told_ended = true;
+            if known && !may_have_ended && !crossed {
+                self.violate("I4", || "a request was told that its live session ended".into());
+            }
+        }
+    }
+}
+
+fn log_has_login(log: &[Logged]) -> bool {
+    log.iter().any(Logged::is_login)
+}
+
+fn describe(change: &Change) -> String {
+    let name = |slot: usize| crate::simulation::plan::NAMES[slot];
+    match change {
+        Change::Set(slot, value) => format!("{} = {value}", name(*slot)),
+        Change::Increment(slot) => format!("{} + 1", name(*slot)),
+        Change::Remove(slot) => format!("the removal of {}", name(*slot)),
+        Change::Clear => "the removal of all values".to_owned(),
+        Change::SetLifetime(lifetime) => {
+            format!("a lifetime of {:?}, {:?} in all", lifetime.idle(), lifetime.absolute())
+        }
+        Change::Authenticate(_) => "a login".to_owned(),
+        Change::Renew => "a renewal".to_owned(),
+    }
+}

@@ -1,0 +1,158 @@
+//! What a response says, against what is true then.
+
+use std::time::Duration;
+
+use session_core::{Clock as _, CookieChange, SessionError};
+
+use super::Ledger;
+use crate::simulation::view::View;
+
+impl Ledger {
+    /// Notes that a request's handler is done, and its commit begins.
+    pub(crate) fn finishing(&mut self, number: usize) {
+        let now = self.clock.now();
+        self.attempt(number);
+        self.request(number).earliest_at_finish = now;
+    }
+
+    /// Notes a request's response.
+    pub(crate) fn finished(
+        &mut self,
+        number: usize,
+        result: Result<&CookieChange, &SessionError>,
+        view: &View,
+    ) {
+        self.attempted(number, result.map(drop), view);
+        self.request(number).done = true;
+        match result {
+            Ok(change) => {
+                self.counters.acknowledged += 1;
+                self.note_expiry(number);
+                self.check_deadline(number, view);
+                self.check_cookie(number, change, view);
+                self.say(|names| {
+                    let change = match change {
+                        CookieChange::Keep => "the cookie stays".to_owned(),
+                        CookieChange::Remove => "the cookie is removed".to_owned(),
+                        CookieChange::Set { id, .. } => {
+                            format!("the cookie is that of {}", names.of(id.key()))
+                        }
+                    };
+                    format!("request {number} is answered with success, {change}")
+                });
+            }
+            Err(_) => self.counters.failed += 1,
+        }
+    }
+
+    /// A request that found its session expired was told so: no later one finds it.
+    fn note_expiry(&mut self, number: usize) {
+        let (step, final_) = (self.step, self.rules.expiry_is_final);
+        let request = &self.requests[&number];
+        let (earliest, loaded) = (request.earliest, request.loaded.is_some());
+        let presented = request.presented;
+        let Some(life) = presented.and_then(|key| self.life_of.get(&key).copied()) else {
+            return;
+        };
+        let never_opened = loaded && request.seen_at == request.began;
+        let life = &mut self.lives[life];
+        let at_home = Some(life.key()) == presented;
+        if final_ && at_home && never_opened && life.state.deadline() <= earliest {
+            life.expiry_told.get_or_insert(step);
+        }
+    }
+
+    /// A session ends no earlier than nine tenths of its idle time after an acknowledged request.
+    fn check_deadline(&mut self, number: usize, view: &View) {
+        let request = &self.requests[&number];
+        let Some(life) = request.life.filter(|_| !request.upkeep_failed) else { return };
+        let life = &self.lives[life];
+        // One that took longer than requests wait for each other may have given up on a renewal.
+        let hasty = request.latest.since(request.earliest) <= PATIENCE;
+        let undisturbed = hasty
+            && life.overtaken < request.began
+            && life.overdue < request.began
+            && life.end.is_none()
+            && Some(life.key()) == view.key
+            && life.lifetime_changed <= request.seen_at
+            && !life.moves_since(request.seen_at).any(|moved| moved.by != number)
+            && life.state.lifetime == view.lifetime;
+        let tenth = u64::try_from(view.lifetime.idle().as_millis() / 10).unwrap_or(u64::MAX);
+        let late = request.earliest_at_finish.since(life.state.last_seen_at).as_millis();
+        if undisturbed
+            && late >= u128::from(tenth)
+            && request.earliest_at_finish < life.state.deadline()
+        {
+            self.violate("I5", || "an acknowledged request did not move the idle deadline".into());
+        }
+    }
+
+    fn check_cookie(&mut self, number: usize, change: &CookieChange, view: &View) {
+        let request = &self.requests[&number];
+        let (presented, latest) = (request.presented, request.latest);
+        let (seen_at, began) = (request.seen_at, request.began);
+        let opened = seen_at > began;
+        match change {
+            CookieChange::Set { id, .. } => {
+                let key = id.key();
+                let Some(issued) = self.issued.get(&key) else {
+                    return self
+                        .violate("I3", || "a client is told an ID that no server made".into());
+                };
+                let by = issued.by;
+                if view.key != Some(key) {
+                    self.violate("I4", || "a client is told the ID of another session".into());
+                }
+                let Some(&life) = self.life_of.get(&key) else { return };
+                let model = &self.lives[life];
+                let (from, to) = (presented.and_then(|p| model.index_of(p)), model.index_of(key));
+                if by != number
+                    && let (Some(from), Some(to)) = (from, to)
+                    && model.places[from..to.max(from)]
+                        .iter()
+                        .filter_map(|place| place.moved.as_ref())
+                        .any(|moved| moved.opens_until.is_none() && moved.by != number)
+                {
+                    self.violate("I4", || {
+                        "a client is told the ID that a login by another made".into()
+                    });
+                }
+            }
+            CookieChange::Remove => {
+                let ended = self.requests[&number].life.is_none() && opened;
+                if !ended && request_had_to_open(self, number) && self.may_open(presented, latest) {
+                    self.violate("I7", || "the cookie of a live session was removed".into());
+                }
+            }
+            CookieChange::Keep => {
+                let Some(life) = self.requests[&number].life else { return };
+                let model = &self.lives[life];
+                // What it was told last is dead once another request has signed in since.
+                let own = model.moves_since(seen_at).filter(|moved| moved.by == number);
+                let since = own.map(|moved| moved.at).max().unwrap_or(seen_at);
+                let crossed = model.login_by_another(number, since);
+                let dead = crossed || self.requests[&number].told_ended;
+                if view.key.is_some() && view.key != presented && !dead {
+                    self.violate("I4", || {
+                        "a client is not told the ID that its session has".into()
+                    });
+                }
+            }
+        }
+    }
+
+    fn may_open(
+        &self,
+        presented: Option<session_core::SessionKey>,
+        latest: session_core::Timestamp,
+    ) -> bool {
+        presented.is_some_and(|key| self.must_open(key, latest))
+    }
+}
+
+fn request_had_to_open(ledger: &Ledger, number: usize) -> bool {
+    ledger.requests[&number].had_to_open
+}
+
+/// How long a commit tries again after others were faster.
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,203 @@
+//! The model: what each session has to be, worked out from the commands as the store carries them out
+//! and from what each request was told, and compared with both at every step.
+//!
+//! A commit takes effect when the store changes what a session's present key holds; a move, when the
+//! tombstone is put there. At that instant the recorded changes of that request are done to the model,
+//! and what is stored has to be equal to it: that is exact for every interleaving (I1, I6).
+
+mod applied;
+mod attempt;
+mod finished;
+mod life;
+mod notes;
+mod opened;
+mod owners;
+mod request;
+mod state;
+
+pub(super) use owners::Which;
+pub(super) use request::Attempt;
+pub(super) use state::{Change, State, Values};
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use session_core::{Clock as _, Entry, Lifetime, ManualClock, SessionId, SessionKey, Timestamp};
+
+use self::{
+    life::{Life, Step},
+    request::Request,
+};
+use super::{
+    command::Verb,
+    counters::Counters,
+    glass::Glass,
+    trace::{Names, Trace},
+    wire::Call,
+};
+
+#[derive(Debug)]
+pub(super) struct Ledger {
+    pub(super) counters: Counters,
+    pub(super) violation: Option<Violation>,
+    clock: Arc<ManualClock>,
+    start: Timestamp,
+    /// The latest that the clock ever was.
+    latest: Timestamp,
+    rules: Rules,
+    glass: Arc<Glass>,
+    trace: Trace,
+    step: Step,
+    issued: BTreeMap<SessionKey, Issued>,
+    /// IDs that clients presented and no server issued.
+    made_up: BTreeSet<SessionKey>,
+    stored: BTreeMap<SessionKey, Entry>,
+    life_of: BTreeMap<SessionKey, usize>,
+    lives: Vec<Life>,
+    requests: BTreeMap<usize, Request>,
+}
+
+/// What the sessions of a history were told to be like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) lifetime: Lifetime,
+    pub(super) grace: Duration,
+    /// The store keeps IDs readable, which is to be found.
+    pub(super) keeps_ids: bool,
+    /// What was found expired stays so, even if the clock jumps back.
+    pub(super) expiry_is_final: bool,
+}
+
+/// A promise that was not kept.
+#[derive(Clone, Debug)]
+pub(super) struct Violation {
+    /// The invariant's number.
+    pub(super) rule: &'static str,
+    pub(super) text: String,
+}
+
+#[derive(Debug)]
+struct Issued {
+    id: SessionId,
+    by: usize,
+}
+
+impl Ledger {
+    pub(super) fn new(
+        clock: Arc<ManualClock>,
+        rules: Rules,
+        glass: Arc<Glass>,
+        traced: bool,
+    ) -> Self {
+        Self {
+            counters: Counters::default(),
+            violation: None,
+            start: clock.now(),
+            latest: clock.now(),
+            clock,
+            rules,
+            glass,
+            trace: Trace::new(traced),
+            step: 0,
+            issued: BTreeMap::new(),
+            made_up: BTreeSet::new(),
+            stored: BTreeMap::new(),
+            life_of: BTreeMap::new(),
+            lives: Vec::new(),
+            requests: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn into_trace(self) -> Vec<String> {
+        self.trace.into_lines()
+    }
+
+    pub(super) fn next_step(&mut self) {
+        self.step += 1;
+    }
+
+    pub(super) fn say(&mut self, text: impl FnOnce(&mut Names) -> String) {
+        let (now, start) = (self.clock.now().as_millis(), self.start.as_millis());
+        self.trace.say(i128::from(now) - i128::from(start), text);
+    }
+
+    /// Notes that a server made an ID.
+    pub(super) fn issue(&mut self, id: &SessionId, by: usize) {
+        let key = id.key();
+        if self.made_up.contains(&key) {
+            self.violate("I3", || "a session gets the ID that a client made up".into());
+        }
+        self.issued.insert(key, Issued { id: id.clone(), by });
+    }
+
+    /// Notes that a client made up an ID.
+    pub(super) fn make_up(&mut self, id: &SessionId) {
+        self.made_up.insert(id.key());
+    }
+
+    pub(super) fn begin(&mut self, number: usize, presented: Option<SessionKey>) {
+        self.counters.requests += 1;
+        let now = self.clock.now();
+        let had_to_open = presented.is_some_and(|key| self.must_open(key, now));
+        let request = Request::new(self.step, now, presented, had_to_open);
+        self.requests.insert(number, request);
+    }
+
+    /// Notes that nobody waits for a request any more.
+    pub(super) fn drop_request(&mut self, number: usize) {
+        self.request(number).done = true;
+    }
+
+    /// Notes that a call is answered by an error.
+    pub(super) fn call_failed(&mut self, call: &Call) {
+        let request = self.requests.get_mut(&call.request).expect("it is noted");
+        match call.command.verb {
+            Verb::Load if request.attempt.is_none() => request.load_failed = true,
+            _ => request.upkeep_failed = true,
+        }
+    }
+
+    /// What a request commits at present.
+    pub(super) fn attempt_of(&self, number: usize) -> Attempt {
+        self.requests[&number].attempt.unwrap_or_default()
+    }
+
+    pub(super) fn clock_moved(&mut self) {
+        let now = self.clock.now();
+        self.latest = self.latest.max(now);
+        for request in self.requests.values_mut().filter(|request| !request.done) {
+            request.clock_moved(now);
+        }
+    }
+
+    pub(super) fn id_of(&self, key: &SessionKey) -> Option<&SessionId> {
+        self.issued.get(key).map(|issued| &issued.id)
+    }
+
+    /// Tells whether a command belongs to the move of a session, if it is a creation.
+    pub(super) fn moves_a_session(&self, number: usize) -> bool {
+        let request = &self.requests[&number];
+        request.attempt.is_some_and(|attempt| attempt.life.is_some())
+    }
+
+    fn must_open(&self, key: SessionKey, latest: Timestamp) -> bool {
+        let life = self.life_of.get(&key).map(|life| &self.lives[*life]);
+        life.is_some_and(|life| life.must_open(key, latest))
+    }
+
+    fn request(&mut self, number: usize) -> &mut Request {
+        self.requests.get_mut(&number).expect("every request is noted when it begins")
+    }
+
+    /// Notes the first promise that was not kept.
+    fn violate(&mut self, rule: &'static str, text: impl FnOnce() -> String) {
+        if self.violation.is_none() {
+            let text = text();
+            self.say(|_| format!("VIOLATION of {rule}: {text}"));
+            self.violation = Some(Violation { rule, text });
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The sessions of an owner: indexed, listed and ended from elsewhere (I8).
+
+use session_core::{Entry, Owner, OwnerKey, SessionError, SessionKey, Timestamp};
+
+use super::{
+    Ledger,
+    life::{Life, Step},
+};
+use crate::simulation::wire::Call;
+
+/// Which sessions of an owner a request ends.
+#[derive(Clone, Debug)]
+pub(crate) enum Which {
+    All,
+    /// Those that are not the request's own.
+    Others,
+    One(SessionKey),
+    /// None: it lists them.
+    Listed,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Revocation {
+    owner: Owner,
+    which: Which,
+    own: Option<usize>,
+    /// The sessions that it must not miss.
+    there: Vec<usize>,
+    began: Step,
+}
+
+impl Revocation {
+    /// Tells whether it may end this session.
+    pub(crate) fn wants(&self, number: usize, life: &Life, owner: Option<&Owner>) -> bool {
+        owner == Some(&self.owner)
+            && match self.which {
+                Which::All => true,
+                // Known: a move of its own session that was under way when the index was read cannot be
+                // told from another session, so that its end is the end of its own.
+                Which::Others => {
+                    self.own != Some(number) || life.moves_since(self.began).next().is_some()
+                }
+                Which::One(key) => life.index_of(key).is_some(),
+                Which::Listed => false,
+            }
+    }
+}
+
+impl Ledger {
+    /// Of each stored session that a command may have to do with: whose it is, its key, and an instant
+    /// up to which the owner's index has to hold it.
+    pub(crate) fn owned_after(&self, call: &Call) -> Vec<(OwnerKey, SessionKey, Timestamp)> {
+        let index = call.command.owner();
+        self.stored
+            .iter()
+            .filter_map(|(key, entry)| match entry {
+                Entry::Live(record) => Some((record.owner()?.key(), *key, record.expires_at())),
+                Entry::Moved(_) => None,
+            })
+            .filter(|(owner, key, _)| index == Some(owner) || call.command.keys.contains(key))
+            .filter(|(_, _, until)| self.latest < *until)
+            .map(|(owner, key, until)| {
+                (owner, key, Timestamp::from_millis(until.as_millis().saturating_sub(1)))
+            })
+            .collect()
+    }
+
+    /// Notes that a live session is not in its owner's index.
+    pub(crate) fn missing(&mut self, key: SessionKey) {
+        self.say(|names| format!("{} is missing in its owner's index", names.of(key)));
+        self.violate("I8", || "a live session is not in its owner's index".into());
+    }
+
+    /// The key of some session, whoever's it is.
+    pub(crate) fn some_key(&self, which: u64) -> Option<SessionKey> {
+        let at = which.checked_rem(self.lives.len() as u64)?;
+        Some(self.lives[usize::try_from(at).ok()?].key())
+    }
+
+    /// Notes that a request begins to end, or to list, sessions of an owner.
+    pub(crate) fn revoking(&mut self, number: usize, owner: Owner, which: Which) {
+        self.say(|names| match which {
+            Which::All => format!("request {number} ends all sessions of an owner"),
+            Which::Others => format!("request {number} ends its owner's other sessions"),
+            Which::One(key) => format!("request {number} ends {} for an owner", names.of(key)),
+            Which::Listed => format!("request {number} lists the sessions of an owner"),
+        });
+        let own = self.requests[&number].life;
+        let mut revocation = Revocation { owner, which, own, there: vec![], began: self.step };
+        revocation.there = self
+            .live(&revocation.owner, self.requests[&number].latest)
+            .filter(|life| {
+                let model = &self.lives[*life];
+                matches!(revocation.which, Which::Listed)
+                    || revocation.wants(*life, model, model.state.owner.as_ref())
+            })
+            .collect();
+        self.request(number).revocations.push(revocation);
+    }
+
+    /// Notes what a request was told about the sessions that it ended.
+    pub(crate) fn revoked(&mut self, number: usize, result: &Result<usize, SessionError>) {
+        self.say(|_| format!("request {number} is told {result:?}"));
+        if result.is_err() {
+            return;
+        }
+        let request = &self.requests[&number];
+        let latest = request.latest;
+        let Some(Revocation { owner, there, began, .. }) = request.revocations.last().cloned()
+        else {
+            return;
+        };
+        for life in there {
+            let (step, model) = (self.step, &mut self.lives[life]);
+            if model.end.is_some() {
+                model.end_told.get_or_insert(step);
+            } else if model.state.owner.as_ref() == Some(&owner)
+                && latest < model.state.deadline()
+                && model.overdue < began
+                && model.owner_changed < began
+                && !model.forgotten(began, latest)
+            {
+                self.violate("I8", || "a session of an owner outlived the end of all".into());
+            }
+        }
+    }
+
+    /// Notes the keys that a request was told as an owner's.
+    pub(crate) fn listed(&mut self, number: usize, keys: &[SessionKey]) {
+        self.say(|names| format!("request {number} lists {}", names.of_all(keys)));
+        self.counters.lists += 1;
+        self.counters.listed += keys.len() as u64;
+        let request = &self.requests[&number];
+        let latest = request.latest;
+        let Some(Revocation { owner, there, began, .. }) = request.revocations.last().cloned()
+        else {
+            return;
+        };
+        for life in there {
+            let model = &self.lives[life];
+            let told = keys.iter().any(|key| model.index_of(*key).is_some());
+            let lives = model.end.is_none()
+                && model.state.owner.as_ref() == Some(&owner)
+                && latest < model.state.deadline()
+                && model.overdue < began
+                && model.moves_since(began).next().is_none();
+            if lives && !told {
+                self.violate("I8", || "a live session is missing in its owner's list".into());
+            }
+        }
+        for key in keys {
+            // What was to be a session's next place may be left over, with an ID that nobody knows.
+            let life = self.life_of.get(key).map(|life| &self.lives[*life]);
+            let life = life.filter(|life| life.index_of(*key).is_some());
+            let ended = life.and_then(|life| life.end_told);
+            if ended.is_some_and(|ended| ended < began) {
+                self.violate("I2", || "a session is listed that was ended".into());
+            }
+        }
+    }
+
+    fn live(&self, owner: &Owner, latest: Timestamp) -> impl Iterator<Item = usize> {
+        self.lives
+            .iter()
+            .enumerate()
+            .filter(move |(_, life)| {
+                life.end.is_none()
+                    && life.state.owner.as_ref() == Some(owner)
+                    && latest < life.state.deadline()
+            })
+            .map(|(number, _)| number)
+    }
+}

@@ -1,0 +1,111 @@
+use session_core::{Entry, Owner, SessionKey, Timestamp};
+
+use super::{
+    life::Step,
+    owners::Revocation,
+    state::{Logged, State},
+};
+
+/// What the ledger knows of a request.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) began: Step,
+    /// The clock's extremes since it began.
+    pub(crate) earliest: Timestamp,
+    pub(crate) latest: Timestamp,
+    /// The same since it began to finish.
+    pub(crate) earliest_at_finish: Timestamp,
+    /// What the client believes to be its session, if it is one that the server issued.
+    pub(crate) presented: Option<SessionKey>,
+    pub(crate) had_to_open: bool,
+    /// What its last load met.
+    pub(crate) loaded: Option<Loaded>,
+    /// A load was answered with an error.
+    pub(crate) load_failed: bool,
+    /// Something that it need not report went wrong: a touch, or a renewal by age.
+    pub(crate) upkeep_failed: bool,
+    pub(crate) life: Option<usize>,
+    /// When it loaded what it works on.
+    pub(crate) seen_at: Step,
+    /// Whose session it is, as far as this request may see.
+    pub(crate) owner: Option<Owner>,
+    pub(crate) authenticated: bool,
+    pub(crate) doomed: Vec<usize>,
+    /// The same with those that it thought better of, which a command under way may end.
+    pub(crate) ever_doomed: Vec<usize>,
+    pub(crate) log: Vec<Logged>,
+    /// What lies before this in the log is settled.
+    pub(crate) settled: usize,
+    pub(crate) attempt: Option<Attempt>,
+    /// The session that it created, and from where on in the log.
+    pub(crate) created: Option<(usize, usize)>,
+    /// Whose sessions it ends, of those that it does not have itself.
+    pub(crate) revocations: Vec<Revocation>,
+    /// It was told that its session has ended.
+    pub(crate) told_ended: bool,
+    pub(crate) done: bool,
+}
+
+/// What a load met, by the ledger.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded {
+    pub(crate) at: Step,
+    pub(crate) key: SessionKey,
+    pub(crate) entry: Option<Entry>,
+    pub(crate) state: Option<State>,
+    pub(crate) now: Timestamp,
+}
+
+/// A commit under way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Attempt {
+    /// The part of the log that it is about.
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    /// It stores that part, if it stores anything.
+    pub(crate) carries: bool,
+    /// Success without having stored it is a lie.
+    pub(crate) required: bool,
+    /// The session that it changes; a new one, if there is none.
+    pub(crate) life: Option<usize>,
+}
+
+impl Request {
+    pub(crate) fn new(
+        began: Step,
+        now: Timestamp,
+        presented: Option<SessionKey>,
+        had_to_open: bool,
+    ) -> Self {
+        Self {
+            began,
+            earliest: now,
+            latest: now,
+            earliest_at_finish: now,
+            presented,
+            had_to_open,
+            loaded: None,
+            load_failed: false,
+            upkeep_failed: false,
+            life: None,
+            seen_at: began,
+            owner: None,
+            authenticated: false,
+            doomed: Vec::new(),
+            ever_doomed: Vec::new(),
+            log: Vec::new(),
+            settled: 0,
+            attempt: None,
+            created: None,
+            revocations: Vec::new(),
+            told_ended: false,
+            done: false,
+        }
+    }
+
+    pub(crate) fn clock_moved(&mut self, now: Timestamp) {
+        self.earliest = self.earliest.min(now);
+        self.earliest_at_finish = self.earliest_at_finish.min(now);
+        self.latest = self.latest.max(now);
+    }
+}

@@ -1,0 +1,36 @@
+use session_core::StoreError;
+
+use super::{
+    history::{Outcome, Stage},
+    plan::Plan,
+};
+
+impl Stage {
+    /// Leaves out of a history whatever it violates the same promise without, and tells the rest.
+    pub(super) async fn shrink(&self, plan: Plan, found: Outcome) -> Result<Outcome, StoreError> {
+        let Some(rule) = found.violation.as_ref().map(|violation| violation.rule) else {
+            return Ok(found);
+        };
+        let mut least = (plan, found);
+        let mut tries = MAX_TRIES;
+        'again: loop {
+            for plan in least.0.reductions(&least.1.faults) {
+                if tries == 0 {
+                    break 'again;
+                }
+                tries -= 1;
+                let outcome = self.play(&plan).await?;
+                if outcome.violation.as_ref().is_some_and(|violation| violation.rule == rule) {
+                    least = (plan, outcome);
+                    continue 'again;
+                }
+            }
+            break;
+        }
+        let traced = Self { traced: true, ..self.clone() };
+        traced.play(&least.0).await
+    }
+}
+
+/// How many shorter histories are tried.
+const MAX_TRIES: u32 = 2_000;

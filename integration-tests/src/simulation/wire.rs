@@ -1,0 +1,173 @@
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use session_core::{
+    CookieChange, IdGenerator, ManualClock, SessionId, SessionKey, StoreErrorKind, Timestamp,
+};
+
+use super::{
+    broken::Broken,
+    command::{Answer, Command, Verb},
+    ledger::{Attempt, Ledger},
+    random::{Part, Random},
+};
+
+/// What the servers of a history share with what drives it.
+pub(super) struct World {
+    pub(super) seed: u64,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) broken: Option<Broken>,
+    /// An entry in the index and the creation after it travel as two commands.
+    pub(super) splits_creations: bool,
+    ledger: Mutex<Ledger>,
+    wire: Mutex<Wire>,
+}
+
+/// Calls on their way to the store, and answers on their way back.
+#[derive(Debug, Default)]
+struct Wire {
+    /// Whose turn it is to run.
+    request: usize,
+    /// How many calls and how many IDs each request has made.
+    made: BTreeMap<usize, (u64, u64)>,
+    sent: Vec<Call>,
+    answers: Vec<Option<Result<Answer, StoreErrorKind>>>,
+    /// What the clients of requests made up.
+    made_up: BTreeMap<usize, SessionId>,
+    responses: BTreeMap<usize, CookieChange>,
+}
+
+/// One call of the store by one request.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) number: usize,
+    pub(super) request: usize,
+    /// Which of the request's calls it is.
+    pub(super) ordinal: u64,
+    pub(super) command: Command,
+    pub(super) attempt: Attempt,
+}
+
+impl World {
+    pub(super) fn new(
+        seed: u64,
+        clock: Arc<ManualClock>,
+        broken: Option<Broken>,
+        splits_creations: bool,
+        ledger: Ledger,
+    ) -> Self {
+        Self {
+            seed,
+            clock,
+            broken,
+            splits_creations,
+            ledger: Mutex::new(ledger),
+            wire: Mutex::default(),
+        }
+    }
+
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says which request runs from now on.
+    pub(super) fn enter(&self, request: usize) {
+        self.wire().request = request;
+    }
+
+    /// Notes what the client of a request made up.
+    pub(super) fn presents(&self, request: usize, made_up: Option<SessionId>) {
+        if let Some(id) = made_up {
+            self.wire().made_up.insert(request, id);
+        }
+    }
+
+    /// Keeps a response while it is under way.
+    pub(super) fn set_response(&self, request: usize, change: CookieChange) {
+        self.wire().responses.insert(request, change);
+    }
+
+    pub(super) fn take_response(&self, request: usize) -> CookieChange {
+        self.wire().responses.remove(&request).expect("it was sent")
+    }
+
+    pub(super) fn into_ledger(self) -> Ledger {
+        self.ledger.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The calls that were made since this was last asked.
+    pub(super) fn sent(&self) -> Vec<Call> {
+        std::mem::take(&mut self.wire().sent)
+    }
+
+    pub(super) fn answer(&self, call: usize, answer: Result<Answer, StoreErrorKind>) {
+        self.wire().answers[call] = Some(answer);
+    }
+
+    pub(super) fn send(&self, keys: Vec<SessionKey>, verb: Verb, now: Timestamp) -> usize {
+        let mut wire = self.wire();
+        let request = wire.request;
+        let number = wire.answers.len();
+        let made = wire.made.entry(request).or_default();
+        made.0 += 1;
+        let ordinal = made.0;
+        let command = Command { keys, verb, now };
+        let attempt = self.ledger().attempt_of(request);
+        wire.answers.push(None);
+        wire.sent.push(Call { number, request, ordinal, command, attempt });
+        number
+    }
+
+    pub(super) fn take_answer(&self, call: usize) -> Option<Result<Answer, StoreErrorKind>> {
+        self.wire().answers[call].take()
+    }
+
+    fn wire(&self) -> MutexGuard<'_, Wire> {
+        self.wire.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("seed", &self.seed).finish_non_exhaustive()
+    }
+}
+
+/// Makes IDs by the seed.
+#[derive(Debug)]
+pub(super) struct Ids(pub(super) Arc<World>);
+
+impl IdGenerator for Ids {
+    fn generate(&self) -> SessionId {
+        let mut wire = self.0.wire();
+        let request = wire.request;
+        let made = wire.made.entry(request).or_default();
+        made.1 += 1;
+        let number = made.1;
+        let adopted = match self.0.broken {
+            Some(Broken::AdoptsUnknownId) => wire.made_up.remove(&request),
+            _ => None,
+        };
+        drop(wire);
+        let id = adopted.unwrap_or_else(|| made_id(self.0.seed, request, number));
+        self.0.ledger().issue(&id, request);
+        id
+    }
+}
+
+/// An ID that no server made.
+pub(super) fn made_up_id(seed: u64, request: usize) -> SessionId {
+    made_id(seed, request, 0)
+}
+
+fn made_id(seed: u64, request: usize, number: u64) -> SessionId {
+    let mut random = Random::of(seed, Part::Id, ((request as u64) << 16) | number);
+    let mut bits = [0; 32];
+    for part in bits.chunks_mut(8) {
+        part.copy_from_slice(&random.next().to_le_bytes());
+    }
+    SessionId::from_random_bits(bits)
+}

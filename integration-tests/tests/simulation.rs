@@ -1,0 +1,91 @@
+//! The proof that no interleaving breaks a promise, and that it would be seen.
+
+use integration_tests::{
+    RedisServer,
+    simulation::{Broken, Counters, Report, Simulation},
+};
+
+/// Shows what was found, so that a failure can be read without running it again.
+fn assert_no_violation(report: &Report) {
+    for found in &report.found {
+        eprintln!(
+            "seed {}: {}: {}\n{}",
+            found.seed,
+            found.rule,
+            found.text,
+            found.trace.join("\n")
+        );
+    }
+    assert_eq!(report.violations, 0);
+}
+
+#[test]
+fn no_history_breaks_a_promise() {
+    let report = Simulation::new(20_000).run(|_| {});
+    assert_no_violation(&report);
+    assert_eq!(report.histories, 20_000);
+    assert!(report.counters.faults() > 20_000, "{}", report.counters);
+    assert_nothing_is_vacuous(&report.counters, 50);
+}
+
+/// Every event that the checks are about happens, and more than by accident.
+fn assert_nothing_is_vacuous(counters: &Counters, least: u64) {
+    for (name, count) in counters.all() {
+        assert!(count >= least, "{name}: {count}, of at least {least}");
+    }
+}
+
+/// Each of them in as many histories as the real protocol is played in, and mostly in far fewer.
+#[test]
+fn every_broken_variant_is_found() {
+    for broken in Broken::ALL {
+        let simulation = Simulation::new(20_000).with_broken(broken).stopping_at_the_first();
+        let report = simulation.run(|_| {});
+        assert!(report.violations > 0, "{broken} was not found in {} histories", report.histories);
+        println!("{broken}: found in {} histories", report.histories);
+    }
+}
+
+#[test]
+fn a_history_is_the_same_each_time() {
+    let play = |seed| Simulation::new(1).with_seed(seed).run(|_| {}).counters;
+    for seed in 0..100 {
+        assert_eq!(play(seed), play(seed), "{seed}");
+    }
+    assert_ne!(play(1), play(2));
+}
+
+/// What a violation tells is enough to see it again, and shows no ID.
+#[test]
+fn a_violation_is_played_again_by_its_seed() {
+    let broken = Simulation::new(200).with_broken(Broken::TouchThatRewrites);
+    let found = broken.clone().run(|_| {}).found.remove(0);
+    let again = broken.with_seed(found.seed).run(|_| {}).found.remove(0);
+    assert_eq!((found.seed, found.text), (again.seed, again.text));
+    assert_eq!(found.trace, again.trace);
+    assert!(found.trace.iter().any(|line| line.contains("VIOLATION of I1")), "{:#?}", found.trace);
+    let longest = found.trace.iter().flat_map(|line| line.split(' ')).map(str::len).max();
+    assert!(longest < Some(40), "an ID has 43 characters: {:#?}", found.trace);
+}
+
+#[tokio::test]
+async fn no_history_on_redis_breaks_a_promise() {
+    let redis = RedisServer::start().await;
+    let report = Simulation::new(300).run_on_redis(redis.url(), |_| {}).await.unwrap();
+    assert_no_violation(&report);
+    assert!(report.counters.faults() > 0, "{}", report.counters);
+    assert!(report.counters.conflicts > 0 && report.counters.logins > 0, "{}", report.counters);
+    let mut connection = redis.connection().await;
+    let left: u64 = redis::cmd("DBSIZE").query_async(&mut connection).await.unwrap();
+    assert_eq!(left, 0, "the keys of a history are removed after it");
+}
+
+#[tokio::test]
+async fn broken_variants_are_found_on_redis() {
+    let redis = RedisServer::start().await;
+    for broken in [Broken::NoRevisionCheck, Broken::UpsertOnGone, Broken::LoginLeavesOldId] {
+        let simulation = Simulation::new(300).with_broken(broken).stopping_at_the_first();
+        let report = simulation.run_on_redis(redis.url(), |_| {}).await.unwrap();
+        assert!(report.violations > 0, "{broken}");
+    }
+}
