@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::{Lifetime, Limits, Owner, Record, SessionError, Timestamp};
 
@@ -9,7 +9,7 @@ use crate::{Lifetime, Limits, Owner, Record, SessionError, Timestamp};
 pub(crate) enum Change {
     Set { name: Box<str>, value: Vec<u8> },
     Remove { name: Box<str> },
-    Update { name: Box<str>, apply: Box<Apply> },
+    Update { name: Arc<str>, apply: Box<Apply> },
     Clear,
     SetLifetime(Lifetime),
     EndBy(Timestamp),
@@ -69,9 +69,8 @@ impl Change {
     /// The name of the one value that the change is about.
     pub(crate) fn name(&self) -> Option<&str> {
         match self {
-            Self::Set { name, .. } | Self::Remove { name } | Self::Update { name, .. } => {
-                Some(name)
-            }
+            Self::Set { name, .. } | Self::Remove { name } => Some(name),
+            Self::Update { name, .. } => Some(name),
             Self::Clear
             | Self::SetLifetime(_)
             | Self::EndBy(_)

@@ -82,17 +82,20 @@ impl Session {
     pub fn finish_without_io(&self) -> Option<CookieChange> {
         // A commit under way by a clone has to be waited for.
         let _committing = self.committing().try_lock()?;
-        let now = self.sessions().now();
         let mut state = self.state();
         let idle = !state.dirty
             && state.doomed.is_empty()
             && !state.unconfirmed
-            && !state.hold.as_ref().is_some_and(|hold| hold.leased)
-            && !state.home.as_ref().is_some_and(|home| is_stale(home, now));
-        idle.then(|| {
-            state.closed = true;
-            state.cookie(now)
-        })
+            && !state.hold.as_ref().is_some_and(|hold| hold.leased);
+        if !idle {
+            return None;
+        }
+        let now = self.sessions().now();
+        if state.home.as_ref().is_some_and(|home| is_stale(home, now)) {
+            return None;
+        }
+        state.closed = true;
+        Some(state.cookie(now))
     }
 
     /// Ends the sessions that the request wants ended, before anything new is stored.
@@ -160,7 +163,9 @@ impl Session {
             state.left = Some(home);
             return Ok(());
         }
-        state.log.retain(|change| !work.log.iter().any(|done| Arc::ptr_eq(done, change)));
+        // What is left of them is in the same order, and in front of what was recorded since.
+        let mut done = work.log.iter();
+        state.log.retain(|change| !done.any(|done| Arc::ptr_eq(done, change)));
         state.dirty = !state.log.is_empty();
         state.stale = state.dirty;
         if !state.dirty {

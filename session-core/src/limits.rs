@@ -8,6 +8,7 @@
 /// | bytes of an encoded value | 64 KiB |
 /// | bytes of all names and values together | 256 KiB |
 /// | bytes of an owner | 256, fixed |
+/// | changes that a request recorded and did not commit yet | 8,192, fixed |
 ///
 /// A limit of zero allows nothing of its kind.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,6 +24,10 @@ impl Limits {
 
     /// The longest owner, in bytes.
     pub const OWNER_BYTES: usize = 256;
+
+    /// The most changes that a request can have recorded since its last commit. Each is kept, so that
+    /// it can be done again.
+    pub const CHANGES: usize = 8_192;
 
     /// Sets how many values a session may hold. The default is 1,024.
     #[must_use]

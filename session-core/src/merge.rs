@@ -17,7 +17,7 @@ impl Sessions {
         let (record, stamp) = (Arc::clone(record), *stamp);
         let _turn = self.login_turn(&record, *rotation).await;
         let Some(origin) = home else {
-            let home = match self.create(&record, *rotation, None, stamp).await? {
+            let home = match Box::pin(self.create(&record, *rotation, None, stamp)).await? {
                 Placed::At(home) => home,
                 Placed::FormerMoved(_) => return Err(SessionError::Ended),
             };
@@ -47,16 +47,30 @@ impl Sessions {
     /// Stores changes where the session is.
     pub(crate) async fn update(
         &self,
+        home: Home,
+        record: Arc<Record>,
+        log: &[Arc<Change>],
+        stamp: Stamp,
+    ) -> Result<Home, SessionError> {
+        match self.replace_at(&home, &record, stamp).await? {
+            Committed::Committed => Ok(Home { record, ..home }),
+            // Boxed, for most requests meet nobody and would carry its size about.
+            met => Box::pin(self.update_newer(home, record, met, log, stamp)).await,
+        }
+    }
+
+    /// Goes on where somebody else was faster.
+    async fn update_newer(
+        &self,
         mut home: Home,
         mut record: Arc<Record>,
+        mut met: Committed,
         log: &[Arc<Change>],
         stamp: Stamp,
     ) -> Result<Home, SessionError> {
         let mut turn = None;
-        for _ in 0..MAX_CONFLICTS {
-            self.check_claim(&home, stamp)?;
-            self.keep_entered(&home.key, &home.record, &record, stamp).await?;
-            match self.commit_at(&home, Entry::Live(Arc::clone(&record)), stamp).await? {
+        for _ in 1..MAX_CONFLICTS {
+            match met {
                 Committed::Committed => return Ok(Home { record, ..home }),
                 Committed::Gone => {
                     // It may have been entered anew after it had left.
@@ -78,8 +92,21 @@ impl Sessions {
             }
             self.check_patience(stamp)?;
             record = self.replayed(&home, log, stamp)?;
+            met = self.replace_at(&home, &record, stamp).await?;
         }
         Err(SessionError::Contended)
+    }
+
+    /// Puts a record in place of the one at home, if that is still there.
+    async fn replace_at(
+        &self,
+        home: &Home,
+        record: &Arc<Record>,
+        stamp: Stamp,
+    ) -> Result<Committed, SessionError> {
+        self.check_claim(home, stamp)?;
+        self.keep_entered(&home.key, &home.record, record, stamp).await?;
+        Ok(self.commit_at(home, Entry::Live(Arc::clone(record)), stamp).await?)
     }
 
     pub(crate) fn replayed(

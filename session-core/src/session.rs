@@ -5,7 +5,8 @@ use std::{
 };
 
 use crate::{
-    Codec, Key, Lifetime, Owner, Record, SessionError, SessionId, SessionKey, Sessions, Timestamp,
+    Codec, Key, Lifetime, Limits, Owner, Record, SessionError, SessionId, SessionKey, Sessions,
+    Timestamp,
     change::{Apply, Change},
     lease::Standing,
     sessions::{Home, Presented},
@@ -145,10 +146,10 @@ impl Session {
         T: Default + 'static,
         C: Codec<T> + 'static,
     {
-        let name: Box<str> = key.name().into();
+        let name: Arc<str> = key.name().into();
         let limits = self.sessions().limits;
         let step = {
-            let name = name.clone();
+            let name = Arc::clone(&name);
             let sessions = Arc::clone(self.sessions());
             move |present: Option<&[u8]>| {
                 let mut value = present
@@ -399,14 +400,10 @@ impl Session {
         change: Change,
         weak: bool,
     ) -> Result<(), SessionError> {
-        let value = match &change {
-            Change::Set { value, .. } => Some(value.clone()),
-            _ => None,
-        };
-        self.record_as(state, change, value.as_deref(), weak)
+        self.record_as(state, change, None, weak)
     }
 
-    /// Does a change whose value, if it is about one, is known: an update is not computed twice.
+    /// Does a change, given what it computes, if it computes something: that is not done twice.
     ///
     /// A weak change is one that changes nothing this request can see. It is replayed with the others,
     /// for another request may have committed something else meanwhile, but is no reason to commit.
@@ -414,15 +411,22 @@ impl Session {
         &self,
         state: &mut State,
         change: Change,
-        value: Option<&[u8]>,
+        computed: Option<&[u8]>,
         weak: bool,
     ) -> Result<(), SessionError> {
+        if state.log.len() >= Limits::CHANGES {
+            return Err(values::too_large("the number of changes of a request", Limits::CHANGES));
+        }
         if weak {
             if state.home.is_some() {
                 state.log(change);
             }
             return Ok(());
         }
+        let value = match &change {
+            Change::Set { value, .. } => Some(&value[..]),
+            _ => computed,
+        };
         if let (Some(name), Some(value)) = (change.name(), value) {
             let empty = Values::default();
             let present = state.view().map_or(&empty, |record| &record.values);

@@ -75,7 +75,7 @@ impl State {
     /// Tells whether this is the value that is stored, and the one that this request sees.
     pub(crate) fn is_stored_as(&self, name: &str, value: &[u8]) -> bool {
         self.home.as_ref().is_some_and(|home| home.record.values.get(name) == Some(value))
-            && self.value(name) == Some(value)
+            && (self.draft.is_none() || self.value(name) == Some(value))
     }
 
     /// Adds a change to the log, and drops those that it makes pointless.

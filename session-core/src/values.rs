@@ -130,12 +130,24 @@ impl Values {
         }
         let after = if old.is_some() { self.packed.len() - rest.len() } else { before };
         let added = value.map_or(0, |value| name.len() + value.len() + ENTRY_HEADS);
-        let mut packed = Vec::with_capacity(self.packed.len() - (after - before) + added);
-        packed.extend_from_slice(&self.packed[..before]);
-        if let Some(value) = value {
-            write_entry(&mut packed, name, value);
-        }
-        packed.extend_from_slice(&self.packed[after..]);
+        let packed = if self.packed.is_unique() {
+            // Another change by the same request: the rest is left where it is.
+            let mut entry = Vec::with_capacity(added);
+            if let Some(value) = value {
+                write_entry(&mut entry, name, value);
+            }
+            let mut packed = Vec::from(std::mem::take(&mut self.packed));
+            packed.splice(before..after, entry);
+            packed
+        } else {
+            let mut packed = Vec::with_capacity(self.packed.len() - (after - before) + added);
+            packed.extend_from_slice(&self.packed[..before]);
+            if let Some(value) = value {
+                write_entry(&mut packed, name, value);
+            }
+            packed.extend_from_slice(&self.packed[after..]);
+            packed
+        };
         if let Some(len) = old {
             self.count -= 1;
             self.size -= name.len() + len;
@@ -310,6 +322,23 @@ mod tests {
                 prop_assert_eq!(ahead, !grew || values.check(&limits).is_ok());
             }
         }
+    }
+
+    /// Or a request that counts a thousand times in a large session would copy it as often.
+    #[test]
+    fn a_second_change_copies_nothing_and_leaves_who_has_the_first_alone() {
+        let mut stored = Values::default();
+        stored.set("large", &[0; 10_000]);
+        stored.set("n", b"0");
+        let mut draft = stored.clone();
+        draft.set("n", b"1");
+        let place = draft.packed.as_ptr();
+        draft.set("n", b"2");
+        assert_eq!(draft.packed.as_ptr(), place);
+        assert_eq!((stored.get("n"), draft.get("n")), (Some(&b"0"[..]), Some(&b"2"[..])));
+        let shared = draft.clone();
+        draft.set("n", b"3");
+        assert_eq!((shared.get("n"), draft.get("n")), (Some(&b"2"[..]), Some(&b"3"[..])));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,6 +28,8 @@ pub(crate) struct Connection {
     client: Client,
     settings: ConnectionManagerConfig,
     line: Mutex<Line>,
+    /// How many commands in a row got no answer.
+    silences: AtomicU32,
     connect_timeout: Duration,
     response_timeout: Duration,
     operation_timeout: Duration,
@@ -36,8 +41,6 @@ struct Line {
     /// Counts the connections, so that a command which fails late does not replace a newer one.
     number: u64,
     opened_at: Instant,
-    /// How many commands in a row got no answer.
-    silences: u32,
 }
 
 impl Connection {
@@ -62,11 +65,12 @@ impl Connection {
             .await
             .map_err(|_| timeout())?
             .map_err(store_error)?;
-        let line = Mutex::new(Line { manager, number: 0, opened_at: Instant::now(), silences: 0 });
+        let line = Mutex::new(Line { manager, number: 0, opened_at: Instant::now() });
         Ok(Self {
             client,
             settings,
             line,
+            silences: AtomicU32::new(0),
             connect_timeout: config.connect_timeout,
             response_timeout: config.response_timeout,
             operation_timeout: config.operation_timeout,
@@ -197,10 +201,11 @@ impl Connection {
         match &answer {
             Err(failure) if failure.is_silence() => self.note_silence(number),
             Err(failure) if failure.is_of_the_connection() => self.replace(number, MIN_AGE),
+            Ok(_) | Err(_) if self.silences.load(Ordering::Relaxed) == 0 => {}
             Ok(_) | Err(_) => {
-                let mut line = self.line();
+                let line = self.line();
                 if line.number == number {
-                    line.silences = 0;
+                    self.silences.store(0, Ordering::Relaxed);
                 }
             }
         }
@@ -213,12 +218,12 @@ impl Connection {
 
     fn note_silence(&self, number: u64) {
         let silences = {
-            let mut line = self.line();
+            let line = self.line();
             if line.number != number {
                 return;
             }
-            line.silences += 1;
-            line.silences
+            // Counted while nobody can replace the line.
+            self.silences.fetch_add(1, Ordering::Relaxed) + 1
         };
         if silences >= MAX_SILENCES {
             // A new connection may need all of its time to be set up.
@@ -239,7 +244,8 @@ impl Connection {
             // It connects with its first command, and only while somebody waits for that.
             let mut first = manager.clone();
             tokio::spawn(async move { first.send_packed_command(&redis::cmd("PING")).await });
-            *line = Line { manager, number: number + 1, opened_at: Instant::now(), silences: 0 };
+            *line = Line { manager, number: number + 1, opened_at: Instant::now() };
+            self.silences.store(0, Ordering::Relaxed);
         }
     }
 

@@ -121,3 +121,17 @@ async fn a_lower_limit_does_not_lock_a_session_that_is_over_it() {
     let _ = session.finish().await.unwrap();
     assert_eq!(strict.open(&id).await.get(VISITS), Some(2));
 }
+
+/// Each is kept until it is stored, so that it can be done again.
+#[tokio::test]
+async fn a_request_may_have_8192_changes_it_has_not_committed_and_no_more() {
+    let session = World::new().anonymous().await;
+    for _ in 0..Limits::CHANGES {
+        session.update(VISITS, |visits| *visits += 1).unwrap();
+    }
+    let refused = limit_of(session.update(VISITS, |visits| *visits += 1).map(drop));
+    insta::assert_snapshot!(refused, @"the number of changes of a request exceeds the limit of 8192");
+    session.commit().await.unwrap();
+    assert_eq!(session.update(VISITS, |visits| *visits += 1).unwrap(), 8_193);
+    let _ = session.finish().await.unwrap();
+}
