@@ -22,7 +22,8 @@ impl Session {
     ///   recorded, and the next commit tries again. Where it did not say, the commit was repeated once;
     ///   if that did not tell either, further commits fail with [`SessionError::Unconfirmed`].
     /// - [`SessionError::Ended`] if the session was ended meanwhile (I2).
-    /// - [`SessionError::Contended`] if other requests were faster each of 128 times, or for 5 seconds.
+    /// - [`SessionError::Contended`] if other requests were faster each of 128 times, or for 5 seconds;
+    ///   or if a login waited for 10 seconds for others of owners whose sessions are limited.
     /// - Those of an [`update`](Self::update) that was replayed.
     ///
     /// # Cancel safety
@@ -148,6 +149,9 @@ impl Session {
                 if matches!(error, SessionError::Ended) {
                     // An ID that opens nothing is not told, whatever the request was to tell before.
                     state.tell = false;
+                }
+                if let (SessionError::LeaseLost, Some(hold)) = (&error, &mut state.hold) {
+                    hold.lost = true;
                 }
                 return Err(error);
             }

@@ -8,9 +8,9 @@ use crate::{
 };
 
 impl Sessions {
-    /// Creates, and finds out what came of it if the answer was lost (I6): by asking again, or, for what
-    /// has an owner, by barring the key. It may have been stored and have been ended since, and who ended
-    /// it is about to take the key out of the owner's index; so nothing may come back under it (I8).
+    /// Creates, and finds out what came of it if the answer was lost (I6): by barring the key. Asking again
+    /// would leave two commands under way, of which the second to arrive could bring back what was ended
+    /// between them (I2, I8).
     pub(crate) async fn create_at(
         &self,
         key: &SessionKey,
@@ -19,18 +19,13 @@ impl Sessions {
     ) -> Result<Created, StoreError> {
         match self.create_once(key, record, stamp).await {
             Err(lost) if lost.is_outcome_unknown() => {
-                let again = match &record.owner {
-                    Some(_) => self.bar(key).await.map(|_| Created::Exists),
-                    None => self.create_once(key, record, stamp).await,
-                };
-                match again {
-                    Ok(Created::Created) => Ok(Created::Created),
-                    Ok(Created::Exists) => match self.load(key).await {
-                        Ok(Some(stored)) if stored.nonce() == stamp.nonce => Ok(Created::Created),
-                        Ok(Some(_)) => Ok(Created::Exists),
-                        Ok(None) | Err(_) => Err(lost),
-                    },
-                    Err(_) => Err(lost),
+                if self.bar(key).await.is_err() {
+                    return Err(lost);
+                }
+                match self.load(key).await {
+                    Ok(Some(stored)) if stored.nonce() == stamp.nonce => Ok(Created::Created),
+                    Ok(Some(_)) => Ok(Created::Exists),
+                    Ok(None) | Err(_) => Err(lost),
                 }
             }
             answer => answer,

@@ -48,6 +48,8 @@ pub(crate) struct Hold {
     pub(crate) standing: Standing,
     /// The lease stands in the record. It does not where the session is not stored, or was ended.
     pub(crate) leased: bool,
+    /// A commit was refused because the lease had ended.
+    pub(crate) lost: bool,
 }
 
 impl Hold {

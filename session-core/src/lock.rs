@@ -175,8 +175,8 @@ impl Drop for Lock {
         let mut state = self.session.state();
         let Some(hold) = &mut state.hold else { return };
         hold.standing = Standing::Dropped;
-        let (token, leased) = (hold.token, hold.leased);
-        if !leased {
+        let (token, leased, lost) = (hold.token, hold.leased, hold.lost);
+        if !leased || (lost && !state.dirty) {
             state.hold = None;
         } else if !state.dirty && self.session.sessions().spawner.is_some() {
             // Where there are changes they must be stored no later than the lock is released, and
@@ -211,6 +211,7 @@ impl<'s> LockRequest<'s> {
             token: session.sessions().next_nonce(),
             standing: Standing::Dropped,
             leased: false,
+            lost: false,
         });
         if hold.standing != Standing::Dropped {
             return Err(SessionError::AlreadyLocked);
@@ -240,6 +241,7 @@ impl<'s> LockRequest<'s> {
                 self.unsettled = None;
                 if let Some(hold) = &mut self.session.state().hold {
                     hold.leased = true;
+                    hold.lost = false;
                 }
                 self.session.adopt(home);
                 Ok(None)

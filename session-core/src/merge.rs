@@ -14,8 +14,15 @@ impl Sessions {
     /// Carries out a commit.
     pub(crate) async fn store_changes(&self, work: &Work) -> Result<Stored, SessionError> {
         let Work { home, record, log, rotation, stamp } = work;
-        let (record, stamp) = (Arc::clone(record), *stamp);
-        let _turn = self.login_turn(&record, *rotation).await;
+        let (record, mut stamp) = (Arc::clone(record), *stamp);
+        let turn = self.login_turn(&record, *rotation).await;
+        if turn.is_some() {
+            // The wait was for others, who had the time that this one has from here on.
+            stamp.begun_at = self.now();
+            if stamp.begun_at.since(stamp.now) > LOGIN_PATIENCE {
+                return Err(SessionError::Contended);
+            }
+        }
         let Some(origin) = home else {
             let home = match Box::pin(self.create(&record, *rotation, None, stamp)).await? {
                 Placed::At(home) => home,
@@ -122,7 +129,7 @@ impl Sessions {
 
     /// A commit that waits for others does not wait for ever (I9).
     pub(crate) fn check_patience(&self, stamp: Stamp) -> Result<(), SessionError> {
-        if self.now().since(stamp.now) > PATIENCE {
+        if self.now().since(stamp.begun_at) > PATIENCE {
             return Err(SessionError::Contended);
         }
         Ok(())
@@ -143,6 +150,9 @@ pub(crate) struct Stored {
 
 /// How long one commit tries again after others were faster.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a login waits for others of its owner, where their sessions are limited.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often one commit tries again after others were faster.
 pub(crate) const MAX_CONFLICTS: usize = 128;

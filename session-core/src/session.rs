@@ -312,6 +312,8 @@ impl Session {
         state.doomed.clear();
         state.endings = state.endings_at_commit;
         state.forget_changes();
+        // With what was done under a lock that was lost, and is not held any more, that is settled.
+        state.hold.take_if(|hold| hold.lost && hold.standing == Standing::Dropped);
         // What a commit under way comes to is not known yet.
         if self.committing().try_lock().is_some() {
             state.unconfirmed = false;

@@ -69,6 +69,8 @@ impl State {
 pub(crate) struct Stamp {
     pub(crate) nonce: Nonce,
     pub(crate) now: Timestamp,
+    /// Since when it is tried.
+    pub(crate) begun_at: Timestamp,
     /// The lease under which the changes were made.
     pub(crate) claim: Option<Claim>,
 }
@@ -83,7 +85,8 @@ pub(crate) struct Claim {
 
 impl Stamp {
     pub(crate) fn now(sessions: &Sessions) -> Self {
-        Self { nonce: sessions.next_nonce(), now: sessions.now(), claim: None }
+        let now = sessions.now();
+        Self { nonce: sessions.next_nonce(), now, begun_at: now, claim: None }
     }
 
     /// Makes a draft the record that follows `base`.

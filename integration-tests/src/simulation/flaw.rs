@@ -124,7 +124,7 @@ impl Shop {
             _ => false,
         };
         if again && self.broken != Some(Broken::CreationAfterTheEnd) {
-            // It came to nothing on its way, if there was anything to come to.
+            // The protocol sends a creation once: the network has repeated it, which TCP does not.
             return Ok((Answer::Create(Created::Exists), None));
         }
         let answer = call.command.carry_out(&*self.store).await?;

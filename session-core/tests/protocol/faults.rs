@@ -28,14 +28,15 @@ async fn a_lost_answer_is_asked_for_again_and_the_commit_counts_once() {
 
 #[tokio::test]
 async fn a_create_whose_answer_was_lost_makes_one_session() {
-    for fault in [Fault::ANSWER_LOST, Fault::UNSENT] {
+    // Under a key that may still get a session a note is left that keeps it out.
+    for (fault, notes) in [(Fault::ANSWER_LOST, 0), (Fault::UNSENT, 1)] {
         let world = World::new();
         let session = world.anonymous().await;
         session.set(VISITS, &1).unwrap();
         world.store.fail(Verb::Create, fault);
         let id = told(session.finish().await.unwrap());
         assert_eq!(world.open(&id).await.get(VISITS), Some(1));
-        assert_eq!(world.count().await, (1, 0));
+        assert_eq!(world.count().await, (1, notes));
     }
 }
 

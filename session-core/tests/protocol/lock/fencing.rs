@@ -146,6 +146,44 @@ async fn discard_recovers_from_a_lost_lease() {
     assert_eq!(visits(&world, &id).await, Some(1));
 }
 
+/// For a handler that answers with a notice instead.
+#[tokio::test]
+async fn discard_after_a_lost_lease_goes_on_without_the_lock() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let lock = locked(&session).await;
+    session.set(VISITS, &2).unwrap();
+    world.wait(LEASE);
+    assert!(is_lost(&lock.release().await));
+    session.discard();
+    session.set(NOTE, &"too slow".to_owned()).unwrap();
+    let _ = session.finish().await.unwrap();
+    assert_eq!(world.open(&id).await.get(NOTE).as_deref(), Some("too slow"));
+    assert_eq!(visits(&world, &id).await, Some(1));
+}
+
+/// What was done under the lock goes on to be refused while that is held, discarded or not.
+#[tokio::test]
+async fn discard_under_a_lost_lock_that_is_held_stores_nothing_before_it_is_let_go() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let lock = locked(&session).await;
+    session.set(VISITS, &2).unwrap();
+    world.wait(LEASE);
+    assert!(is_lost(&session.commit().await));
+    session.discard();
+    session.set(VISITS, &3).unwrap();
+    assert!(is_lost(&session.commit().await));
+    session.discard();
+    drop(lock);
+    session.set(NOTE, &"too slow".to_owned()).unwrap();
+    let _ = session.finish().await.unwrap();
+    assert_eq!(world.open(&id).await.get(NOTE).as_deref(), Some("too slow"));
+    assert_eq!(visits(&world, &id).await, Some(1));
+}
+
 /// What was recorded under a lease that was lost must not be stored under the next one.
 #[tokio::test]
 async fn a_new_lock_does_not_save_what_was_recorded_under_a_lost_one() {
