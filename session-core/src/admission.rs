@@ -39,7 +39,7 @@ impl Sessions {
         stamp: Stamp,
     ) -> Result<Admittance, SessionError> {
         let (Some(limit), Some(owner)) = (self.session_limit, &record.owner) else {
-            return Ok(Admittance::Admitted);
+            return Ok(Admittance::Admitted(Vec::new()));
         };
         let replaces = former.filter(|home| home.record.owner.as_ref() == Some(owner));
         let mut room = Room {
@@ -47,20 +47,25 @@ impl Sessions {
             owner,
             limit,
             former: former.map(|home| home.key),
+            siblings: Vec::new(),
+            pairs: Vec::new(),
             ended: Vec::new(),
             missing: HashSet::new(),
         };
         let owner_key = owner.key();
         for _ in 0..MAX_CONFLICTS {
             self.check_patience(stamp)?;
+            let replaces: Vec<_> =
+                replaces.iter().map(|home| home.key).chain(room.siblings.iter().copied()).collect();
             let admission = Admission {
                 max: limit.max,
-                replaces: replaces.map(|home| home.key),
+                replaces: &replaces,
+                pairs: &room.pairs,
                 ended: &room.ended,
             };
             let until = record.absolute_deadline();
             match self.admit_at(&owner_key, key, until, &admission, stamp).await? {
-                Admitted::Admitted => return Ok(Admittance::Admitted),
+                Admitted::Admitted => return Ok(Admittance::Admitted(room.siblings)),
                 Admitted::Full(present) => {
                     if let Some(tombstone) = room.make(&present).await? {
                         return Ok(Admittance::FormerMoved(tombstone));
@@ -74,7 +79,8 @@ impl Sessions {
 
 /// What [`Sessions::admit`] comes to.
 pub(crate) enum Admittance {
-    Admitted,
+    /// With keys that other logins from the same session have made: at most one login comes to something.
+    Admitted(Vec<SessionKey>),
     /// The session that it is made of has moved.
     FormerMoved(Arc<Tombstone>),
 }
@@ -86,6 +92,11 @@ struct Room<'a> {
     limit: SessionLimit,
     /// The session that the new one is made of, whoever's it is.
     former: Option<SessionKey>,
+    /// Keys of other logins from that session that are under way, or broke off.
+    siblings: Vec<SessionKey>,
+    /// Keys of the same session each, which gets another ID right now: the one that it has and the one that
+    /// it is about to have.
+    pairs: Vec<(SessionKey, SessionKey)>,
     /// Keys under which nothing can live any more.
     ended: Vec<SessionKey>,
     /// Keys that held nothing when they were last looked at.
@@ -119,18 +130,27 @@ impl Room<'_> {
                 Ok(Some(entry)) if !entry.is_live(now) => missing.push(key),
                 Ok(None) => missing.push(key),
                 Ok(Some(Entry::Live(record))) if record.owner.as_ref() == Some(self.owner) => {
-                    live.push((self.rank(&record), key));
+                    match record.predecessor {
+                        Some(former) if self.former == Some(former) => self.siblings.push(key),
+                        former => live.push((self.rank(&record), key, former)),
+                    }
                 }
                 // It has left this key, or is another owner's.
                 Ok(Some(_)) => self.ended.push(key),
                 // A version that can read it may count on it, but nobody knows how old it is.
                 Err(error) if error.kind() == StoreErrorKind::Corrupt => {
-                    live.push((Default::default(), key));
+                    live.push((Default::default(), key, None));
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        let places = (present.len() + 1).saturating_sub(self.limit.max.get());
+        let is_live = |key: &SessionKey| live.iter().any(|(_, live, _)| live == key);
+        self.pairs = live
+            .iter()
+            .filter_map(|(_, key, former)| Some((former.filter(is_live)?, *key)))
+            .collect();
+        let taken = live.len() + missing.len() + self.ended.len() - self.pairs.len();
+        let places = (taken + 1).saturating_sub(self.limit.max.get());
         self.bar(&missing, places).await?;
         if self.ended.len() >= places || !missing.is_empty() {
             return Ok(None);
@@ -138,10 +158,11 @@ impl Room<'_> {
         if self.limit.at_limit == AtLimit::Reject {
             return Err(SessionError::TooManySessions { limit: self.limit.max.get() });
         }
-        live.sort_unstable();
-        let victims: Vec<_> =
-            live.into_iter().take(places - self.ended.len()).map(|(_, key)| key).collect();
-        self.evict(&victims).await?;
+        let mut units: Vec<_> = live.into_iter().map(|(rank, key, _)| (rank, vec![key])).collect();
+        join(&mut units, &self.pairs);
+        units.sort_unstable();
+        let victims = units.into_iter().take(places - self.ended.len());
+        self.evict(victims.map(|(_, keys)| keys).collect()).await?;
         Ok(None)
     }
 
@@ -163,24 +184,49 @@ impl Room<'_> {
         Ok(())
     }
 
-    async fn evict(&mut self, victims: &[SessionKey]) -> Result<(), SessionError> {
+    /// Ends sessions, each under all of its keys.
+    async fn evict(&mut self, victims: Vec<Vec<SessionKey>>) -> Result<(), SessionError> {
         let sessions = self.sessions;
-        let answers = sessions.end_many_at(victims).await?;
-        for (key, answer) in victims.iter().zip(answers) {
-            if answer == Ended::Session {
-                sessions.tell(Event::Evicted { key: *key });
+        let keys = victims.concat();
+        let mut answers = sessions.end_many_at(&keys).await?.into_iter();
+        for victim in victims {
+            let ended: Vec<_> = victim
+                .iter()
+                .zip(answers.by_ref())
+                .filter(|(_, answer)| *answer == Ended::Session)
+                .collect();
+            if let Some((key, _)) = ended.first() {
+                sessions.tell(Event::Evicted { key: **key });
             }
-            // One that has just moved has another entry, which the next attempt meets.
-            self.ended.push(*key);
         }
+        // One that has just moved has another entry, which the next attempt meets.
+        self.ended.extend(keys);
         Ok(())
     }
 
     /// What comes first is evicted first.
-    fn rank(&self, record: &Record) -> (Timestamp, Timestamp) {
+    fn rank(&self, record: &Record) -> Rank {
         match self.limit.at_limit {
             AtLimit::EvictLeastRecent => (record.last_seen_at, record.created_at),
             AtLimit::Reject | AtLimit::EvictOldest => (record.created_at, record.last_seen_at),
         }
     }
+}
+
+/// When a session was signed in and used, in the order that counts.
+type Rank = (Timestamp, Timestamp);
+
+/// Makes one of the keys of one session, with the former one first. A login that is under way is as new as
+/// one that is done.
+fn join(units: &mut Vec<(Rank, Vec<SessionKey>)>, pairs: &[(SessionKey, SessionKey)]) {
+    for (former, key) in pairs {
+        let unit_of = |key| units.iter().position(|(_, keys)| keys.contains(key));
+        let (Some(one), Some(other)) = (unit_of(former), unit_of(key)) else { continue };
+        if one != other {
+            let (rank, keys) = std::mem::take(&mut units[other]);
+            units[one].0 = rank.max(units[one].0);
+            units[one].1.extend(keys);
+        }
+    }
+    units.retain(|(_, keys)| !keys.is_empty());
 }

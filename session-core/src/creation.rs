@@ -27,17 +27,19 @@ impl Sessions {
             let key = id.key();
             // Boxed, like what is done to an index: most commits do not need it and would carry its size
             // about.
-            if rotation == Some(Rotation::Login)
-                && self.session_limit.is_some()
-                && let Admittance::FormerMoved(tombstone) =
-                    Box::pin(self.admit(&key, record, former, stamp)).await?
-            {
-                return Ok(Placed::FormerMoved(tombstone));
+            let mut siblings = Vec::new();
+            if rotation == Some(Rotation::Login) && self.session_limit.is_some() {
+                siblings = match Box::pin(self.admit(&key, record, former, stamp)).await? {
+                    Admittance::Admitted(siblings) => siblings,
+                    Admittance::FormerMoved(tombstone) => {
+                        return Ok(Placed::FormerMoved(tombstone));
+                    }
+                };
             }
             match self.create_at(&key, record, stamp).await {
                 Ok(Created::Created) => {
                     let record = Arc::clone(record);
-                    return Ok(Placed::At(Home { key, id: Some(id), record }));
+                    return Ok(Placed::At(Home { key, id: Some(id), record }, siblings));
                 }
                 Ok(Created::Exists) if self.is_barred(&key).await? => {
                     // Who ended the owner's sessions met the key in the index, and nothing under it yet; or
@@ -120,7 +122,8 @@ impl Sessions {
 
 /// What became of an attempt to place a session.
 pub(crate) enum Placed {
-    At(Home),
+    /// It is there. Other logins from the session that it is made of have these keys.
+    At(Home, Vec<SessionKey>),
     /// It is not placed: the session that it is made of has moved.
     FormerMoved(Arc<Tombstone>),
 }

@@ -133,6 +133,7 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
                     .authenticated_after_ms
                     .map(|after| created_at + Duration::from_millis(after)),
                 lease: body.lease,
+                predecessor: body.predecessor,
                 values: body.values,
             })))
         }

@@ -25,7 +25,7 @@ impl Sessions {
         }
         let Some(origin) = home else {
             let home = match Box::pin(self.create(&record, *rotation, None, stamp)).await? {
-                Placed::At(home) => home,
+                Placed::At(home, _) => home,
                 Placed::FormerMoved(_) => return Err(SessionError::Ended),
             };
             self.tell(match rotation {

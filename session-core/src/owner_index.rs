@@ -140,12 +140,27 @@ pub trait OwnerIndex: fmt::Debug + Send + Sync + 'static {
 /// Under which conditions [`OwnerIndex::admit`] lets a session in.
 #[derive(Clone, Copy, Debug)]
 pub struct Admission<'a> {
-    /// How many keys the owner's index may hold, the one to enter included.
+    /// How many sessions the owner's index may hold, the one to enter included.
     pub max: NonZeroUsize,
-    /// The key whose place the new one is to take. It stays, and is not counted.
-    pub replaces: Option<SessionKey>,
+    /// Keys whose place the new one is to take. They stay, and are not counted.
+    pub replaces: &'a [SessionKey],
+    /// Keys that are one session each, which is just moving from the first to the second. A pair is counted
+    /// once, as long as both keys are in the index and neither is replaced. No key is the second of two.
+    pub pairs: &'a [(SessionKey, SessionKey)],
     /// Keys under which nothing can live any more.
     pub ended: &'a [SessionKey],
+}
+
+impl Admission<'_> {
+    /// How many sessions these keys are, which an index holds besides the one to enter and those to be
+    /// replaced.
+    #[must_use]
+    pub fn count(&self, others: &[SessionKey]) -> usize {
+        let counts_twice = |(former, key): &&(SessionKey, SessionKey)| {
+            others.contains(former) && others.contains(key)
+        };
+        others.len().saturating_sub(self.pairs.iter().filter(counts_twice).count())
+    }
 }
 
 /// What [`OwnerIndex::admit`] answers.
@@ -153,7 +168,8 @@ pub struct Admission<'a> {
 pub enum Admitted {
     /// The key is in the index.
     Admitted,
-    /// It is not: these are the keys that have the places, without the one to be replaced.
+    /// It is not: these are the keys that have the places, both of each pair, and none that is to be
+    /// replaced.
     Full(Vec<SessionKey>),
 }
 

@@ -21,7 +21,10 @@ impl Sessions {
     ) -> Result<Vec<SessionInfo>, SessionError> {
         let owner = Owner::checked(owner)?;
         let keys = self.entries(&owner).await?;
-        let found = self.owned(&owner, keys, &mut HashSet::new()).await?;
+        let mut found = self.owned(&owner, keys, &mut HashSet::new()).await?;
+        // One that is getting another ID is under both keys, and as yet goes by the first.
+        let live: HashSet<_> = found.iter().map(|(key, _)| *key).collect();
+        found.retain(|(_, record)| !record.predecessor.is_some_and(|key| live.contains(&key)));
         let mut list: Vec<_> = found
             .into_iter()
             .map(|(key, record)| SessionInfo { key, record, sessions: Arc::clone(self) })
@@ -69,7 +72,11 @@ impl Sessions {
     /// of the password, for example.
     ///
     /// [Commits](Session::commit) first what the request recorded, so that a login recorded before counts.
-    /// A session without an owner has no others.
+    /// A session without an owner has no others. If another request is just giving this one another ID, it is
+    /// spared under both keys. A login whose session is not there yet signs in after this.
+    ///
+    /// Costs two round trips more than [`end_all`](Self::end_all): to look at the others, and to find
+    /// where this session is.
     ///
     /// # Errors
     ///
@@ -84,11 +91,27 @@ impl Sessions {
         }) else {
             return Ok(0);
         };
-        // In this order: where the session moved before the index was read, it is found.
+        // In this order: a key that the session was getting was empty when it was looked at, or names the
+        // one before, or lies on the way from there.
         let mut keys = self.entries(&owner).await?;
+        keys.retain(|key| *key != home.key);
+        let entries = self.load_each(&keys).await?;
         let mut own = self.lineage(&owner, home.key).await?;
-        keys.retain(|key| !own.contains(key));
-        self.end_keys(&owner, keys, &mut own).await
+        let mut others = Vec::new();
+        for (key, entry) in keys.into_iter().zip(entries) {
+            match entry {
+                Ok(Some(Entry::Live(record)))
+                    if record.predecessor.is_some_and(|former| own.contains(&former)) =>
+                {
+                    own.insert(key);
+                }
+                Ok(None) => {}
+                // Another version may be able to read what this one cannot.
+                Ok(Some(_)) | Err(_) => others.push(key),
+            }
+        }
+        others.retain(|key| !own.contains(key));
+        self.end_keys(&owner, others, &mut own).await
     }
 
     async fn entries(&self, owner: &Owner) -> Result<Vec<SessionKey>, StoreError> {
@@ -135,11 +158,11 @@ impl Sessions {
             let mut successors = Vec::new();
             for (key, entry) in keys.into_iter().zip(entries) {
                 match entry {
-                    Some(Entry::Live(record)) if record.owner.as_ref() == Some(owner) => {
+                    Ok(Some(Entry::Live(record))) if record.owner.as_ref() == Some(owner) => {
                         found.push((key, record));
                     }
-                    Some(Entry::Moved(tombstone)) => successors.extend(tombstone.successor),
-                    Some(Entry::Live(_)) | None => {}
+                    Ok(Some(Entry::Moved(tombstone))) => successors.extend(tombstone.successor),
+                    Ok(Some(Entry::Live(_)) | None) | Err(_) => {}
                 }
             }
             successors.retain(|key| seen.insert(*key));
@@ -184,17 +207,23 @@ impl Sessions {
         Err(SessionError::Contended)
     }
 
-    /// Loads what is under each key; an unreadable record counts as nothing.
-    async fn load_each(&self, keys: &[SessionKey]) -> Result<Vec<Option<Entry>>, StoreError> {
+    /// Loads what is under each key. The errors in the list are of records that cannot be read.
+    async fn load_each(
+        &self,
+        keys: &[SessionKey],
+    ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
         let now = self.now();
         let loaded = (*self.store).load_many(keys, now).await?;
         keys.iter()
             .zip(loaded)
             .map(|(key, entry)| match entry {
-                Ok(entry) => Ok(entry.filter(|entry| entry.is_live(now))),
+                Ok(entry) => Ok(Ok(entry.filter(|entry| entry.is_live(now)))),
                 Err(error) if error.kind() == StoreErrorKind::Corrupt => {
                     self.report_corrupt(key, &error);
-                    Ok(None)
+                    Ok(Err(error))
                 }
                 Err(error) => Err(error),
             })

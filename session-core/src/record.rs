@@ -80,6 +80,9 @@ pub struct Record {
     /// Whose turn it is, where requests lock the session. No change of the log: a replay on a newer
     /// record keeps that record's.
     pub(crate) lease: Option<Lease>,
+    /// The session's key before, from when it got another ID to the next commit. As long as a session is
+    /// under that key too, both are one.
+    pub(crate) predecessor: Option<SessionKey>,
     pub(crate) values: Values,
 }
 
@@ -98,6 +101,7 @@ impl Record {
             owner: None,
             authenticated_at: None,
             lease: None,
+            predecessor: None,
             values: Values::default(),
         }
     }

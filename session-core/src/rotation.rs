@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Committed, Entry, Event, Record, SessionError, SessionId, Sessions, Tombstone,
+    Committed, Entry, Event, Record, SessionError, SessionId, SessionKey, Sessions, Tombstone,
     change::{Change, replay},
     creation::Placed,
     merge::MAX_CONFLICTS,
@@ -30,14 +30,16 @@ impl Sessions {
                 return Err(SessionError::Ended);
             }
             self.check_claim(&home, stamp)?;
+            Arc::make_mut(&mut record).predecessor = Some(home.key);
             home = match self.create(&record, Some(rotation), Some(&home), stamp).await? {
                 Placed::FormerMoved(tombstone) => self.successor(&home, &tombstone).await?,
-                Placed::At(new) => {
+                Placed::At(new, siblings) => {
                     match self.replace(&mut home, new, log, rotation, stamp).await? {
                         Replaced::MovedTo(successor) => successor,
                         Replaced::Done(new) => {
                             let (key, former) = (new.key, home.key);
                             self.forget(&home.record, &[former]).await;
+                            self.end_siblings(&new.record, &siblings).await;
                             self.tell(match rotation {
                                 Rotation::Login => {
                                     Event::Authenticated { key, former: Some(former) }
@@ -133,7 +135,8 @@ impl Sessions {
     ) -> Result<Arc<Record>, SessionError> {
         let mut draft = Record::clone(&home.record);
         replay(log, &mut draft, &self.limits)?;
-        let merged = stamp.onto(Some(&new.record), draft);
+        let mut merged = stamp.onto(Some(&new.record), draft);
+        Arc::make_mut(&mut merged).predecessor = new.record.predecessor;
         self.keep_entered(&new.key, &new.record, &merged, stamp).await?;
         match self.commit_at(new, Entry::Live(Arc::clone(&merged)), stamp).await? {
             Committed::Committed => Ok(merged),
@@ -167,6 +170,18 @@ impl Sessions {
             Err(error) => {
                 tracing::debug!(target: "session", key = %new.key, %error, "abandoned session left");
             }
+        }
+    }
+
+    /// Ends what other logins from the same session have stored, whose tombstone comes too late now: one that
+    /// broke off would take a place for as long as it lives.
+    async fn end_siblings(&self, record: &Record, siblings: &[SessionKey]) {
+        if siblings.is_empty() {
+            return;
+        }
+        match (*self.store).end_many(siblings, self.end_marker(), self.now()).await {
+            Ok(_) => self.forget(record, siblings).await,
+            Err(error) => tracing::debug!(target: "session", %error, "abandoned sessions left"),
         }
     }
 

@@ -4,8 +4,8 @@ use crate::ConfigError;
 
 /// How many sessions an owner may have at once, and what a login meets that would be one more.
 ///
-/// Counted are live sessions. A login from a session that is the owner's already takes that one's place,
-/// and a renewal is never refused and evicts nobody.
+/// Counted are live sessions, each once, even while it gets another ID. A login from a session that is the
+/// owner's already takes that one's place, and a renewal is never refused and evicts nobody.
 ///
 /// # Examples
 ///

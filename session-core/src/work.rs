@@ -99,6 +99,7 @@ impl Stamp {
         draft.revision = base.map(|base| base.revision).unwrap_or_default().next();
         draft.nonce = self.nonce;
         draft.last_seen_at = draft.last_seen_at.max(self.now);
+        draft.predecessor = None;
         if self.claim.is_some_and(|claim| claim.releases) {
             draft.lease = None;
         }

@@ -47,10 +47,9 @@ impl Owners {
     ) -> Admitted {
         self.shard(owner).change(owner, now, |entries| {
             entries.retain(|(key, _)| !admission.ended.contains(key));
-            let others = entries.iter().map(|(other, _)| *other);
-            let others: Vec<_> =
-                others.filter(|other| other != key && Some(*other) != admission.replaces).collect();
-            if others.len() >= admission.max.get() {
+            let mut others: Vec<_> = entries.iter().map(|(other, _)| *other).collect();
+            others.retain(|other| other != key && !admission.replaces.contains(other));
+            if admission.count(&others) >= admission.max.get() {
                 return Admitted::Full(others);
             }
             keep(entries, key, until);

@@ -39,13 +39,11 @@ impl OwnerIndex for RedisStore {
         let script = &self.scripts().admit;
         let mut admit = script.call(&self.owner_key(owner), 0);
         entry(&mut admit, key, until, now);
-        admit.arg(admission.max.get());
-        match &admission.replaces {
-            Some(replaced) => text(&mut admit, replaced),
-            None => drop(admit.arg("")),
-        }
-        for ended in admission.ended {
-            text(&mut admit, ended);
+        let Admission { max, replaces, pairs, ended } = *admission;
+        admit.arg(max.get()).arg(replaces.len()).arg(pairs.len());
+        let paired = pairs.iter().flat_map(|(former, key)| [former, key]);
+        for named in replaces.iter().chain(paired).chain(ended) {
+            text(&mut admit, named);
         }
         match self.connection().run(script, &admit).await? {
             Value::Int(1) => Ok(Admitted::Admitted),

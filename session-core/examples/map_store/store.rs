@@ -140,10 +140,9 @@ impl OwnerIndex for MapStore {
     ) -> Result<Admitted, StoreError> {
         Ok(self.with_index(owner, now, |index| {
             index.retain(|key, _| !admission.ended.contains(key));
-            let others = index.keys().copied();
-            let others: Vec<_> =
-                others.filter(|other| other != key && Some(*other) != admission.replaces).collect();
-            if others.len() >= admission.max.get() {
+            let mut others: Vec<_> = index.keys().copied().collect();
+            others.retain(|other| other != key && !admission.replaces.contains(other));
+            if admission.count(&others) >= admission.max.get() {
                 return Admitted::Full(others);
             }
             keep(index, key, until);

@@ -110,6 +110,7 @@ fn everything_set(now: Timestamp) -> Record {
         owner: Some(Owner::from(&all_bytes[..])),
         authenticated_at: Some(before(now, 59 * MINUTE)),
         lease: Some(Lease { token: fresh_nonce(), until: now, span: MINUTE }),
+        predecessor: Some(fresh_key()),
         values: Default::default(),
     };
     for name in ["", "\0", "a", "é ☃ 🦀", "{}", "\"\\\r\n", &"n".repeat(128)] {

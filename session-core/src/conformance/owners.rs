@@ -106,12 +106,65 @@ pub async fn admit_does_not_count_what_is_replaced(store: Store) -> Outcome {
     let now = now();
     let (owner, old, new) = (fresh_owner(), fresh_key(), fresh_key());
     store.enter(&owner, &old, now + HOUR, now).await?;
-    let admission = Admission { replaces: Some(old), ..at_most(1) };
+    let admission = Admission { replaces: &[old], ..at_most(1) };
     let answer = store.admit(&owner, &new, now + HOUR, &admission, now).await?;
     expect("admit", &answer, &Admitted::Admitted)?;
     expect_entries(&store, &owner, now, &[old, new]).await?;
     let answer = store.admit(&owner, &fresh_key(), now + HOUR, &admission, now).await?;
     expect_full(answer, &[new])
+}
+
+/// Several keys may be replaced at once.
+pub async fn admit_does_not_count_any_of_those_replaced(store: Store) -> Outcome {
+    let now = now();
+    let (owner, old, stays) = (fresh_owner(), [fresh_key(), fresh_key()], fresh_key());
+    for key in old.iter().chain([&stays]) {
+        store.enter(&owner, key, now + HOUR, now).await?;
+    }
+    let admission = Admission { replaces: &old, ..at_most(1) };
+    let key = fresh_key();
+    let answer = store.admit(&owner, &key, now + HOUR, &admission, now).await?;
+    expect_full(answer, &[stays])?;
+    let admission = Admission { replaces: &old, ..at_most(2) };
+    let answer = store.admit(&owner, &key, now + HOUR, &admission, now).await?;
+    expect("admit", &answer, &Admitted::Admitted)?;
+    expect_entries(&store, &owner, now, &[old[0], old[1], stays, key]).await
+}
+
+/// Two keys of one session take one place, and who is refused is told both.
+pub async fn admit_counts_a_pair_once(store: Store) -> Outcome {
+    let now = now();
+    let (owner, keys) = (fresh_owner(), [(); 5].map(|()| fresh_key()));
+    for key in &keys {
+        store.enter(&owner, key, now + HOUR, now).await?;
+    }
+    let pairs = [(keys[0], keys[1]), (keys[2], keys[3])];
+    let key = fresh_key();
+    let admission = Admission { pairs: &pairs, ..at_most(3) };
+    let answer = store.admit(&owner, &key, now + HOUR, &admission, now).await?;
+    expect_full(answer, &keys)?;
+    let admission = Admission { pairs: &pairs, ..at_most(4) };
+    let answer = store.admit(&owner, &key, now + HOUR, &admission, now).await?;
+    expect("admit", &answer, &Admitted::Admitted)
+}
+
+/// Of a pair whose session has arrived under its new key, that one counts like any other.
+pub async fn admit_counts_what_is_left_of_a_pair(store: Store) -> Outcome {
+    let now = now();
+    let (owner, former, key) = (fresh_owner(), fresh_key(), fresh_key());
+    let pairs = [(former, key)];
+    store.enter(&owner, &key, now + HOUR, now).await?;
+    let admission = Admission { pairs: &pairs, ..at_most(1) };
+    let answer = store.admit(&owner, &fresh_key(), now + HOUR, &admission, now).await?;
+    expect_full(answer, &[key])?;
+    // As it does where the former one is replaced, or has ended.
+    store.enter(&owner, &former, now + HOUR, now).await?;
+    let admission = Admission { replaces: &[former], ..admission };
+    let answer = store.admit(&owner, &fresh_key(), now + HOUR, &admission, now).await?;
+    expect_full(answer, &[key])?;
+    let admission = Admission { replaces: &[], ended: &[former], ..admission };
+    let answer = store.admit(&owner, &fresh_key(), now + HOUR, &admission, now).await?;
+    expect_full(answer, &[key])
 }
 
 /// What the caller knows to have ended makes room in the same step.
@@ -264,7 +317,7 @@ fn fresh_owner() -> OwnerKey {
 
 fn at_most(max: usize) -> Admission<'static> {
     let max = NonZeroUsize::new(max).expect("cases use limits that are possible");
-    Admission { max, replaces: None, ended: &[] }
+    Admission { max, replaces: &[], pairs: &[], ended: &[] }
 }
 
 async fn expect_entries(

@@ -170,6 +170,9 @@ macro_rules! __conformance_cases {
             admit_does_not_count_what_has_passed
             admit_again_is_admitted
             admit_does_not_count_what_is_replaced
+            admit_does_not_count_any_of_those_replaced
+            admit_counts_a_pair_once
+            admit_counts_what_is_left_of_a_pair
             admit_forgets_what_has_ended
             create_entered_stores_a_session_and_its_entry
             create_entered_enters_first

@@ -6,7 +6,7 @@ use serde::{Deserialize as _, de::IgnoredAny};
 
 use super::{MAX_DEPTH, millis};
 use crate::{
-    CookieLifetime, Nonce, Owner, Record, Timestamp,
+    CookieLifetime, Nonce, Owner, Record, SessionKey, Timestamp,
     lease::Lease,
     values::{Values, read_bytes},
 };
@@ -27,6 +27,7 @@ pub(super) struct LiveBody {
     pub(super) owner: Option<Owner>,
     pub(super) authenticated_after_ms: Option<u64>,
     pub(super) lease: Option<Lease>,
+    pub(super) predecessor: Option<SessionKey>,
     pub(super) values: Values,
 }
 
@@ -56,6 +57,11 @@ impl LiveBody {
                     body.authenticated_after_ms = Some(decode::read_int(&mut rest).ok()?);
                 }
                 LEASE => body.lease = Some(read_lease(&mut rest)?),
+                PREDECESSOR => {
+                    let len = decode::read_bin_len(&mut rest).ok()?;
+                    let key = read_bytes(&mut rest, len)?.try_into().ok()?;
+                    body.predecessor = Some(SessionKey::from_bytes(key));
+                }
                 VALUES => body.values = Values::read_stored(&mut rest, bytes)?,
                 _ => pass_over(&mut rest)?,
             }
@@ -81,6 +87,7 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
         record.owner.is_some(),
         record.authenticated_at.is_some(),
         record.lease.is_some(),
+        record.predecessor.is_some(),
         !record.values.is_empty(),
     ];
     let count = fields.into_iter().map(u32::from).sum();
@@ -118,6 +125,10 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
         for number in [lease.until.as_millis(), millis(lease.span), lease.token.0] {
             encode::write_uint(out, number).expect(INFALLIBLE);
         }
+    }
+    if let Some(key) = &record.predecessor {
+        write_name(out, PREDECESSOR);
+        encode::write_bin(out, key.as_bytes()).expect(INFALLIBLE);
     }
     if !record.values.is_empty() {
         write_name(out, VALUES);
@@ -169,6 +180,7 @@ const AUTHENTICATED: &[u8] = b"u";
 /// An array: its end, its length in milliseconds, and the mark of who has it.
 const LEASE: &[u8] = b"l";
 const LEASE_NUMBERS: u32 = 3;
+const PREDECESSOR: &[u8] = b"f";
 const VALUES: &[u8] = b"v";
 
 const INFALLIBLE: &str = "a vector takes all";

@@ -7,7 +7,7 @@ use crate::{Owner, values::Values};
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// What the first release wrote. These bytes are in people's stores: they never change.
-const GOLDEN: [(&str, &str); 7] = [
+const GOLDEN: [(&str, &str); 8] = [
     ("v1-everything", include_str!("../../tests/golden/v1-everything.hex")),
     ("v1-least", include_str!("../../tests/golden/v1-least.hex")),
     ("v1-login", include_str!("../../tests/golden/v1-login.hex")),
@@ -15,6 +15,7 @@ const GOLDEN: [(&str, &str); 7] = [
     ("v1-locked", include_str!("../../tests/golden/v1-locked.hex")),
     ("v1-ending", include_str!("../../tests/golden/v1-ending.hex")),
     ("v1-end", include_str!("../../tests/golden/v1-end.hex")),
+    ("v1-rotated", include_str!("../../tests/golden/v1-rotated.hex")),
 ];
 
 #[test]
@@ -137,6 +138,17 @@ fn an_unknown_field_is_passed_over() {
 }
 
 #[test]
+fn a_predecessor_that_is_no_key_is_corrupt() {
+    for len in [0, 15, 17] {
+        let mut bytes = live(least()).encode();
+        bytes.truncate(HEADER_LEN);
+        bytes.extend_from_slice(&[0x81, 0xa1, b'f', 0xc4, len]);
+        bytes.resize(bytes.len() + usize::from(len), 0);
+        assert_corrupt(&bytes, "body");
+    }
+}
+
+#[test]
 fn names_out_of_order_are_put_in_order() {
     let mut bytes = live(least()).encode();
     bytes.truncate(HEADER_LEN);
@@ -244,7 +256,7 @@ proptest! {
 }
 
 /// The entries of the golden files.
-fn entries() -> [Entry; 7] {
+fn entries() -> [Entry; 8] {
     let login = Tombstone {
         revision: Revision(8),
         nonce: Nonce(0x0102_0304_0506_0708),
@@ -268,6 +280,7 @@ fn entries() -> [Entry; 7] {
         live(locked()),
         live(ending()),
         moved(end),
+        live(rotated()),
     ]
 }
 
@@ -290,6 +303,7 @@ fn everything() -> Record {
         owner: Some(Owner::from("user 1")),
         authenticated_at: Some(created_at + HOUR / 4),
         lease: None,
+        predecessor: None,
         values: Values::default(),
     };
     set(&mut record, "cart", &["apples", "pears"]);
@@ -313,6 +327,11 @@ fn locked() -> Record {
         span: Duration::from_secs(10),
     };
     Record { lease: Some(lease), ..least() }
+}
+
+fn rotated() -> Record {
+    let predecessor = Some(SessionKey::from_bytes(*b"0123456789abcdef"));
+    Record { predecessor, owner: Some(Owner::from("user 1")), ..least() }
 }
 
 fn least() -> Record {
@@ -367,12 +386,17 @@ fn any_record() -> impl Strategy<Value = Record> {
         spans,
         any::<bool>(),
         option::of(vec(any::<u8>(), 0..=256)),
-        (option::of((0..1u64 << 48, 0..1u64 << 48, any::<u64>())), any_end, any::<bool>()),
+        (
+            option::of((0..1u64 << 48, 0..1u64 << 48, any::<u64>())),
+            any_end,
+            any::<bool>(),
+            option::of(any::<[u8; 16]>()),
+        ),
         values,
     )
         .prop_map(
             |(numbers, instants, (one, other, renew_after), persistent, owner, rare, values)| {
-                let (lease, end, provisional) = rare;
+                let (lease, end, provisional, predecessor) = rare;
                 let (idle, absolute) = (one.min(other), one.max(other));
                 let millis = Duration::from_millis;
                 let mut lifetime = Lifetime::new(millis(idle), millis(absolute)).unwrap();
@@ -399,6 +423,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                         until: Timestamp::from_millis(until),
                         span: millis(span),
                     }),
+                    predecessor: predecessor.map(SessionKey::from_bytes),
                     values: Values::default(),
                 };
                 for (name, value) in values {

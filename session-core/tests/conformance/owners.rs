@@ -35,6 +35,11 @@ pub(crate) enum Fault {
     AdmitCountsItself,
     AdmitCountsTheReplaced,
     AdmitForgetsTheReplaced,
+    AdmitReplacesOne,
+    AdmitCountsPairsTwice,
+    AdmitCountsPairsOfWhichOneIsLeftAsNone,
+    AdmitCountsPairsWithTheReplacedAsNone,
+    AdmitTellsOneOfAPair,
     AdmitKeepsTheEnded,
     AdmitChecksThenActs,
     CreateEnteredCreatesOnly,
@@ -137,6 +142,10 @@ impl OwnerIndex for Broken {
         admission: &Admission<'_>,
         now: Timestamp,
     ) -> Result<Admitted, StoreError> {
+        let replaced = match self.fault {
+            Fault::AdmitReplacesOne => &admission.replaces[..admission.replaces.len().min(1)],
+            _ => admission.replaces,
+        };
         let others = self.with_index(owner, |index| {
             index.retain(|_, until| *until > now || self.is(Fault::AdmitCountsWhatHasPassed));
             if !self.is(Fault::AdmitKeepsTheEnded) {
@@ -145,19 +154,31 @@ impl OwnerIndex for Broken {
             let mut others: Vec<_> = index.keys().copied().collect();
             others.retain(|other| {
                 (other != key || self.is(Fault::AdmitCountsItself))
-                    && (Some(*other) != admission.replaces
-                        || self.is(Fault::AdmitCountsTheReplaced))
+                    && (!replaced.contains(other) || self.is(Fault::AdmitCountsTheReplaced))
             });
             let max = admission.max.get() + usize::from(self.is(Fault::AdmitAllowsOneMore));
-            let full = others.len() >= max && !self.is(Fault::AdmitIgnoresTheLimit);
+            let pairs = admission.pairs.iter();
+            let count = match self.fault {
+                Fault::AdmitCountsPairsTwice => others.len(),
+                Fault::AdmitCountsPairsOfWhichOneIsLeftAsNone => {
+                    others.len() - pairs.filter(|(_, key)| others.contains(key)).count()
+                }
+                Fault::AdmitCountsPairsWithTheReplacedAsNone => {
+                    let has = |key| index.contains_key(key);
+                    others.len() - pairs.filter(|(former, key)| has(former) && has(key)).count()
+                }
+                _ => admission.count(&others),
+            };
+            if self.is(Fault::AdmitTellsOneOfAPair) {
+                others.retain(|other| admission.pairs.iter().all(|(_, key)| other != key));
+            }
+            let full = count >= max && !self.is(Fault::AdmitIgnoresTheLimit);
             if !full || self.is(Fault::AdmitEntersWhomItRefuses) {
                 if !self.is(Fault::AdmitChecksThenActs) {
                     self.keep(index, *key, until);
                 }
-                if let Some(replaced) = &admission.replaces
-                    && self.is(Fault::AdmitForgetsTheReplaced)
-                {
-                    index.remove(replaced);
+                if self.is(Fault::AdmitForgetsTheReplaced) {
+                    index.retain(|key, _| !admission.replaces.contains(key));
                 }
             }
             full.then_some(others)
@@ -382,6 +403,11 @@ pub(crate) const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::AdmitCountsItself, &["admit_again_is_admitted"]),
     (Fault::AdmitCountsTheReplaced, &["admit_does_not_count_what_is_replaced"]),
     (Fault::AdmitForgetsTheReplaced, &["admit_does_not_count_what_is_replaced"]),
+    (Fault::AdmitReplacesOne, &["admit_does_not_count_any_of_those_replaced"]),
+    (Fault::AdmitCountsPairsTwice, &["admit_counts_a_pair_once"]),
+    (Fault::AdmitCountsPairsOfWhichOneIsLeftAsNone, &["admit_counts_what_is_left_of_a_pair"]),
+    (Fault::AdmitCountsPairsWithTheReplacedAsNone, &["admit_counts_what_is_left_of_a_pair"]),
+    (Fault::AdmitTellsOneOfAPair, &["admit_counts_a_pair_once"]),
     (Fault::AdmitKeepsTheEnded, &["admit_forgets_what_has_ended"]),
     (Fault::AdmitChecksThenActs, &["of_n_admits_at_once_as_many_win_as_there_is_room"]),
     (Fault::CreateEnteredCreatesOnly, &["create_entered_stores_a_session_and_its_entry"]),

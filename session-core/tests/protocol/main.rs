@@ -25,5 +25,6 @@ mod recording;
 mod rotation;
 mod secrets;
 mod session_limits;
+mod two_keys;
 mod unknown_ids;
 mod updates;

@@ -35,11 +35,7 @@ impl Revocation {
         owner == Some(&self.owner)
             && match self.which {
                 Which::All => true,
-                // Known: a move of its own session that was under way when the index was read cannot be
-                // told from another session, so that its end is the end of its own.
-                Which::Others => {
-                    self.own != Some(number) || life.moves_since(self.began).next().is_some()
-                }
+                Which::Others => self.own != Some(number),
                 Which::One(key) => life.index_of(key).is_some(),
                 Which::Listed => false,
             }
