@@ -188,7 +188,7 @@ impl Room<'_> {
     async fn evict(&mut self, victims: Vec<Vec<SessionKey>>) -> Result<(), SessionError> {
         let sessions = self.sessions;
         let keys = victims.concat();
-        let mut answers = sessions.end_many_at(&keys).await?.into_iter();
+        let mut answers = sessions.end_many_at(&keys, |_| true).await?.into_iter();
         for victim in victims {
             let ended: Vec<_> = victim
                 .iter()

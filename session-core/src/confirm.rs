@@ -99,12 +99,34 @@ impl Sessions {
         Err(SessionError::Contended)
     }
 
-    /// Ends many sessions, and asks again once if the answer was lost.
-    pub(crate) async fn end_many_at(&self, keys: &[SessionKey]) -> Result<Vec<Ended>, StoreError> {
+    /// Ends many sessions, and asks again once if the answer was lost. `was_live` tells
+    /// whether a session was there a moment ago.
+    ///
+    /// The marker tells what the first time found: where it stands, nothing was there. What was there before
+    /// and left no marker of ours has been ended since, by the first time or by somebody else in the same
+    /// moment, and counts as ended here: rather twice than never.
+    pub(crate) async fn end_many_at(
+        &self,
+        keys: &[SessionKey],
+        was_live: impl Fn(&SessionKey) -> bool,
+    ) -> Result<Vec<Ended>, StoreError> {
         let marker = self.end_marker();
         match (*self.store).end_many(keys, marker.clone(), self.now()).await {
             Err(lost) if lost.is_outcome_unknown() => {
-                (*self.store).end_many(keys, marker, self.now()).await.map_err(|_| lost)
+                let nonce = marker.nonce();
+                let again = (*self.store).end_many(keys, marker, self.now()).await;
+                let mut answers = again.map_err(|_| lost)?;
+                for (key, answer) in keys.iter().zip(&mut answers) {
+                    let is_over = match answer {
+                        Ended::Barred => true,
+                        Ended::Moved(stone) => stone.successor.is_none() && stone.nonce != nonce,
+                        Ended::Session => false,
+                    };
+                    if is_over && was_live(key) {
+                        *answer = Ended::Session;
+                    }
+                }
+                Ok(answers)
             }
             answer => answer,
         }

@@ -1,6 +1,10 @@
 //! The sessions of one owner: listed, and ended from elsewhere.
 
-use std::{cmp::Reverse, collections::HashSet, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
     Ended, Entry, Event, Owner, Record, Session, SessionError, SessionInfo, SessionKey, Sessions,
@@ -35,6 +39,9 @@ impl Sessions {
 
     /// Ends one session of an owner, and tells whether there was one.
     ///
+    /// If an answer of the store is lost it is asked once more, and what was there before and is gone then
+    /// counts as ended by this, even if somebody else did it in that moment.
+    ///
     /// A key of somebody else's session and one of no session are answered alike, and nothing is touched:
     /// the key may come from a form.
     ///
@@ -49,8 +56,8 @@ impl Sessions {
         let owner = Owner::checked(owner)?;
         let mut seen = HashSet::from([key]);
         let found = self.owned(&owner, vec![key], &mut seen).await?;
-        let keys = found.into_iter().map(|(key, _)| key).collect();
-        Ok(self.end_keys(&owner, keys, &mut seen).await? > 0)
+        let (keys, live) = targets(found);
+        Ok(self.end_keys(&owner, keys, live, &mut seen).await? > 0)
     }
 
     /// Ends all sessions of an owner, and tells how many those were: "sign out everywhere", or an account
@@ -59,13 +66,18 @@ impl Sessions {
     /// Requests that start later find none of them, in any process, and those under way store nothing
     /// any more (I2). A login whose session is not there yet signs in after this.
     ///
+    /// Costs a round trip for the index, and two per 100 sessions where the store sends so many together: to
+    /// look at them, for the count and the [events](Event::Revoked), and to end them.
+    ///
     /// # Errors
     ///
     /// Those of [`of`](Self::of). Some of the sessions may have been ended then: ask again.
     pub async fn end_all(&self, owner: impl Into<Owner>) -> Result<usize, SessionError> {
         let owner = Owner::checked(owner)?;
         let keys = self.entries(&owner).await?;
-        self.end_keys(&owner, keys, &mut HashSet::new()).await
+        let entries = self.load_each(&keys).await?;
+        let (_, live) = targets(sessions(&keys, entries));
+        self.end_keys(&owner, keys, live, &mut HashSet::new()).await
     }
 
     /// Ends all sessions of a session's owner but that one, and tells how many those were: after a change
@@ -75,8 +87,7 @@ impl Sessions {
     /// A session without an owner has no others. If another request is just giving this one another ID, it is
     /// spared under both keys. A login whose session is not there yet signs in after this.
     ///
-    /// Costs two round trips more than [`end_all`](Self::end_all): to look at the others, and to find
-    /// where this session is.
+    /// Costs one round trip more than [`end_all`](Self::end_all), to find where this session is.
     ///
     /// # Errors
     ///
@@ -97,21 +108,18 @@ impl Sessions {
         keys.retain(|key| *key != home.key);
         let entries = self.load_each(&keys).await?;
         let mut own = self.lineage(&owner, home.key).await?;
-        let mut others = Vec::new();
-        for (key, entry) in keys.into_iter().zip(entries) {
-            match entry {
-                Ok(Some(Entry::Live(record)))
-                    if record.predecessor.is_some_and(|former| own.contains(&former)) =>
-                {
-                    own.insert(key);
-                }
-                Ok(None) => {}
-                // Another version may be able to read what this one cannot.
-                Ok(Some(_)) | Err(_) => others.push(key),
+        // What is created under a key that holds nothing comes after this, and may be the own session. What
+        // cannot be read may be a session for another version.
+        let there = keys.iter().zip(&entries).filter(|(_, entry)| !matches!(entry, Ok(None)));
+        let mut others: Vec<_> = there.map(|(key, _)| *key).collect();
+        let (_, live) = targets(sessions(&keys, entries));
+        for (key, former) in &live {
+            if former.is_some_and(|former| own.contains(&former)) {
+                own.insert(*key);
             }
         }
         others.retain(|key| !own.contains(key));
-        self.end_keys(&owner, others, &mut own).await
+        self.end_keys(&owner, others, live, &mut own).await
     }
 
     async fn entries(&self, owner: &Owner) -> Result<Vec<SessionKey>, StoreError> {
@@ -172,11 +180,12 @@ impl Sessions {
     }
 
     /// Ends what lives under keys of an owner, and what moved from there, but nothing that was seen
-    /// before.
+    /// before. A session that was just getting another ID is told once, by the key that it had.
     async fn end_keys(
         &self,
         owner: &Owner,
         mut keys: Vec<SessionKey>,
+        mut live: Formers,
         seen: &mut HashSet<SessionKey>,
     ) -> Result<usize, SessionError> {
         let owner_key = owner.key();
@@ -186,23 +195,26 @@ impl Sessions {
             if keys.is_empty() {
                 return Ok(ended);
             }
-            let answers = self.end_many_at(&keys).await?;
+            let answers = self.end_many_at(&keys, |key| live.contains_key(key)).await?;
             self.forget_of(&owner_key, &keys).await;
-            let mut successors = Vec::new();
+            let (mut gone, mut successors) = (Vec::new(), Vec::new());
             for (key, answer) in keys.iter().zip(answers) {
                 match answer {
-                    Ended::Session => {
-                        ended += 1;
-                        self.tell(Event::Revoked { key: *key });
-                    }
+                    Ended::Session => gone.push(*key),
                     Ended::Moved(tombstone) => successors.extend(tombstone.successor),
                     Ended::Barred => {}
                 }
             }
+            for key in &gone {
+                let former = live.get(key).copied().flatten();
+                if !former.is_some_and(|former| gone.contains(&former)) {
+                    ended += 1;
+                    self.tell(Event::Revoked { key: *key });
+                }
+            }
             successors.retain(|key| seen.insert(*key));
             // Where another user signed in, the session is that user's by now.
-            let found = self.owned(owner, successors, seen).await?;
-            keys = found.into_iter().map(|(key, _)| key).collect();
+            (keys, live) = targets(self.owned(owner, successors, seen).await?);
         }
         Err(SessionError::Contended)
     }
@@ -229,4 +241,27 @@ impl Sessions {
             })
             .collect()
     }
+}
+
+/// Live sessions, with the key before of those that were given another since the last commit.
+type Formers = HashMap<SessionKey, Option<SessionKey>>;
+
+/// The keys of sessions, and what has to be known to end them.
+fn targets(
+    sessions: impl IntoIterator<Item = (SessionKey, Arc<Record>)>,
+) -> (Vec<SessionKey>, Formers) {
+    let live: Formers =
+        sessions.into_iter().map(|(key, record)| (key, record.predecessor)).collect();
+    (live.keys().copied().collect(), live)
+}
+
+/// The sessions among what was loaded.
+fn sessions(
+    keys: &[SessionKey],
+    entries: Vec<Result<Option<Entry>, StoreError>>,
+) -> impl Iterator<Item = (SessionKey, Arc<Record>)> {
+    keys.iter().zip(entries).filter_map(|(key, entry)| match entry {
+        Ok(Some(Entry::Live(record))) => Some((*key, record)),
+        _ => None,
+    })
 }

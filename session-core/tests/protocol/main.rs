@@ -19,6 +19,7 @@ mod freshness;
 mod interleaved;
 mod limits;
 mod lock;
+mod lost_ends;
 mod owners;
 mod owners_interleaved;
 mod recording;
