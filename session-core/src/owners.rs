@@ -250,9 +250,7 @@ type Formers = HashMap<SessionKey, Option<SessionKey>>;
 fn targets(
     sessions: impl IntoIterator<Item = (SessionKey, Arc<Record>)>,
 ) -> (Vec<SessionKey>, Formers) {
-    let live: Formers =
-        sessions.into_iter().map(|(key, record)| (key, record.predecessor)).collect();
-    (live.keys().copied().collect(), live)
+    sessions.into_iter().map(|(key, record)| (key, (key, record.predecessor))).unzip()
 }
 
 /// The sessions among what was loaded.
