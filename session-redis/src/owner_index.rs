@@ -94,10 +94,14 @@ impl OwnerIndex for RedisStore {
             for key in chunk {
                 text(&mut leave, key);
             }
-            let store = self.clone();
-            tokio::spawn(
-                async move { store.connection().run(&store.scripts().leave, &leave).await },
-            );
+            let (store, owner) = (self.clone(), *owner);
+            tokio::spawn(async move {
+                if let Err(error) = store.connection().run(&store.scripts().leave, &leave).await {
+                    tracing::debug!(
+                        target: "session", %owner, %error, "ended sessions left in the index"
+                    );
+                }
+            });
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 use std::{
+    io::{self, Write},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -9,6 +10,8 @@ use std::{
 use futures_util::future::join_all;
 use integration_tests::{Answer, Browser, RedisServer};
 use reqwest::StatusCode;
+use session_core::{Clock as _, Owner, OwnerIndex as _, SessionKey, SystemClock};
+use session_redis::RedisStore;
 use tokio::time::timeout;
 
 use crate::support::{Deployment, until};
@@ -169,4 +172,46 @@ async fn a_commit_whose_answer_came_too_late_is_repeated_and_counts_once() {
         assert_eq!(answer.body, (2 + round).to_string());
         assert_eq!(browser.session().await["values"]["count"], 2 + round, "applied once");
     }
+}
+
+/// Where all that a test logs goes.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Nobody waits for a key to leave the index, and it leaves at its deadline in any case: a failure is quiet,
+/// and still can be seen.
+#[tokio::test]
+async fn a_key_that_does_not_leave_the_index_is_logged() {
+    let redis = RedisServer::start().await;
+    let store = RedisStore::connect(redis.url()).await.unwrap();
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter("session=debug")
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logged = tracing::subscriber::set_default(subscriber);
+    redis.stop().await;
+    let (owner, key) = (Owner::from("ada").key(), SessionKey::from_bytes([1; SessionKey::LEN]));
+    store.leave(&owner, &[key], SystemClock.now()).await.unwrap();
+    until("it is logged", async || log.text().contains("ended sessions left in the index")).await;
+    let text = log.text();
+    assert!(text.contains("DEBUG session: ") && text.contains(&owner.to_string()), "{text}");
+    assert!(!text.contains("ada"), "{text}");
 }
