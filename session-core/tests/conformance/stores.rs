@@ -1,0 +1,462 @@
+//! Stores that break one rule each.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use session_core::{
+    Admission, Admitted, Committed, Created, Ended, Entry, OwnerIndex, OwnerKey, Revision,
+    SessionKey, SessionStore, StoreError, Timestamp, Touched, envelope,
+};
+
+use crate::support::MapStore;
+
+/// The rule that a store breaks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Fault {
+    None,
+    CreateDoesNothing,
+    CreateOverwrites,
+    CreateOverwritesTombstones,
+    CreateChecksThenActs,
+    CommitIgnoresTheRevision,
+    CommitComparesLowBitsOfTheRevision,
+    CommitTakesOlderRevisions,
+    CommitDoesNothing,
+    CommitInserts,
+    CommitSeesExpired,
+    CommitReplacesTombstones,
+    CommitReplacesTombstonesAtTheirRevision,
+    CommitTellsItsOwnRecord,
+    CommitKeepsTheOldDeadline,
+    CommitChecksThenActs,
+    CommitRefusesWhatHasExpired,
+    TouchInserts,
+    TouchDoesNothing,
+    TouchBumpsTheRevision,
+    TouchDropsTheValues,
+    TouchMovesBack,
+    TouchSeesExpired,
+    TouchMovesTombstones,
+    TouchForgetsTheAbsoluteDeadline,
+    TouchChecksThenActs,
+    DeleteForgetsToTell,
+    DeleteTellsOnlySessions,
+    DeleteLeavesIt,
+    DeleteRemovesTombstones,
+    DeleteTellsExpired,
+    DeleteChecksThenActs,
+    DeleteEmptiesTheStore,
+    LoadInvents,
+    LoadCutsValues,
+    LoadSeesExpired,
+    LoadExpiresLate,
+    LoadMovesTheDeadline,
+    LoadHidesTombstones,
+    DeadlinesInSeconds,
+    KeysByHalf,
+    RecordsUpTo64KiB,
+}
+
+/// A store that breaks one rule.
+pub(crate) struct Broken {
+    fault: Fault,
+    entries: Mutex<HashMap<SessionKey, Entry>>,
+    index: MapStore,
+    /// Makes each verb atomic.
+    verb: async_lock::Mutex<()>,
+}
+
+type Entries = HashMap<SessionKey, Entry>;
+
+impl Broken {
+    pub(crate) fn new(fault: Fault) -> Self {
+        Self {
+            fault,
+            entries: Mutex::default(),
+            index: MapStore::default(),
+            verb: async_lock::Mutex::new(()),
+        }
+    }
+
+    fn is(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    fn key(&self, key: &SessionKey) -> SessionKey {
+        let mut bytes = *key.as_bytes();
+        if self.is(Fault::KeysByHalf) {
+            bytes[8..].fill(0);
+        }
+        SessionKey::from_bytes(bytes)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is there, unless it has expired and this verb minds.
+    fn found(&self, key: &SessionKey, now: Timestamp, sees_expired: Fault) -> Option<Entry> {
+        let entry = self.entries().get(key).cloned()?;
+        let deadline = if self.is(Fault::DeadlinesInSeconds) {
+            Timestamp::from_millis(entry.expires_at().as_millis() / 1_000 * 1_000)
+        } else {
+            entry.expires_at()
+        };
+        (now < deadline || self.is(sees_expired)).then_some(entry)
+    }
+
+    /// Keeps others out, if that is not the fault.
+    async fn alone(&self, fault: Fault) -> Option<async_lock::MutexGuard<'_, ()>> {
+        if self.is(fault) { None } else { Some(self.verb.lock().await) }
+    }
+
+    /// Lets others in, between the look and the change, if that is the fault.
+    async fn hesitate(&self, fault: Fault) {
+        if self.is(fault) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl SessionStore for Broken {
+    async fn create(
+        &self,
+        key: &SessionKey,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Created, StoreError> {
+        let key = self.key(key);
+        let _alone = self.alone(Fault::CreateChecksThenActs).await;
+        if self.is(Fault::CreateChecksThenActs) {
+            let there = self.found(&key, now, Fault::None).is_some();
+            self.hesitate(Fault::CreateChecksThenActs).await;
+            if there {
+                return Ok(Created::Exists);
+            }
+            self.entries().insert(key, entry);
+            return Ok(Created::Created);
+        }
+        if self.is(Fault::RecordsUpTo64KiB) && entry.encode().len() > 64 * 1024 {
+            return Err(StoreError::new(session_core::StoreErrorKind::TooLarge));
+        }
+        let free = match self.found(&key, now, Fault::None) {
+            None => true,
+            Some(Entry::Live(_)) => self.is(Fault::CreateOverwrites),
+            Some(Entry::Moved(_)) => self.is(Fault::CreateOverwritesTombstones),
+        };
+        if !free {
+            return Ok(Created::Exists);
+        }
+        if !self.is(Fault::CreateDoesNothing) {
+            self.entries().insert(key, entry);
+        }
+        Ok(Created::Created)
+    }
+
+    async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
+        let key = self.key(key);
+        let at = if self.is(Fault::LoadExpiresLate) {
+            Timestamp::from_millis(now.as_millis() - 1)
+        } else {
+            now
+        };
+        let mut found = self.found(&key, at, Fault::LoadSeesExpired);
+        if let Some(Entry::Live(record)) = &found
+            && self.is(Fault::LoadMovesTheDeadline)
+        {
+            let seen = Entry::Live(Arc::new(record.seen(now)));
+            self.entries().insert(key, seen);
+        }
+        if self.is(Fault::LoadInvents) && found.is_none() {
+            found = Some(session_at(now));
+        }
+        if let Some(entry) = &found
+            && self.is(Fault::LoadCutsValues)
+        {
+            // The last byte of the last value.
+            found = Some(patched(entry, |bytes| {
+                if let Some(last) = bytes.last_mut().filter(|last| **last >= 0x80) {
+                    *last &= 0x7f;
+                }
+            }));
+        }
+        if self.is(Fault::LoadHidesTombstones) {
+            found = found.filter(|entry| matches!(entry, Entry::Live(_)));
+        }
+        Ok(found)
+    }
+
+    async fn commit(
+        &self,
+        key: &SessionKey,
+        expected: Revision,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Committed, StoreError> {
+        let key = self.key(key);
+        let _alone = self.alone(Fault::CommitChecksThenActs).await;
+        if self.is(Fault::CommitChecksThenActs) {
+            let there = self.found(&key, now, Fault::None);
+            self.hesitate(Fault::CommitChecksThenActs).await;
+            return Ok(match there {
+                Some(Entry::Live(record)) if record.revision() == expected => {
+                    self.entries().insert(key, entry);
+                    Committed::Committed
+                }
+                Some(there) => Committed::Conflict(there),
+                None => Committed::Gone,
+            });
+        }
+        let mut entries = self.entries();
+        let there = entries
+            .get(&key)
+            .filter(|there| there.is_live(now) || self.is(Fault::CommitSeesExpired))
+            .cloned();
+        let matches = |revision: Revision| {
+            let (stored, expected) = (revision.as_u64(), expected.as_u64());
+            match self.fault {
+                Fault::CommitIgnoresTheRevision => true,
+                Fault::CommitTakesOlderRevisions => expected <= stored,
+                Fault::CommitComparesLowBitsOfTheRevision => {
+                    expected & 0xffff_ffff == stored & 0xffff_ffff
+                }
+                _ => stored == expected,
+            }
+        };
+        let replaces = match &there {
+            None if self.is(Fault::CommitInserts) => true,
+            None => return Ok(Committed::Gone),
+            Some(Entry::Live(record)) => matches(record.revision()),
+            Some(tombstone) => {
+                self.is(Fault::CommitReplacesTombstones)
+                    || self.is(Fault::CommitReplacesTombstonesAtTheirRevision)
+                        && tombstone.revision() == expected
+            }
+        };
+        if let Some(there) = there.filter(|_| !replaces) {
+            let told = if self.is(Fault::CommitTellsItsOwnRecord) { entry } else { there };
+            return Ok(Committed::Conflict(told));
+        }
+        if self.is(Fault::CommitRefusesWhatHasExpired) && !entry.is_live(now) {
+            return Err(StoreError::new(session_core::StoreErrorKind::Unavailable));
+        }
+        let entry = match (self.fault, entries.get(&key), entry) {
+            (
+                Fault::CommitKeepsTheOldDeadline,
+                Some(old @ Entry::Live(_)),
+                new @ Entry::Live(_),
+            ) => {
+                let old = old.encode();
+                patched(&new, |bytes| {
+                    for field in [envelope::IDLE, envelope::ENDS_AT] {
+                        bytes[field.clone()].copy_from_slice(&old[field]);
+                    }
+                })
+            }
+            (_, _, entry) => entry,
+        };
+        if !self.is(Fault::CommitDoesNothing) {
+            entries.insert(key, entry);
+        }
+        Ok(Committed::Committed)
+    }
+
+    async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
+        let key = self.key(key);
+        let _alone = self.alone(Fault::TouchChecksThenActs).await;
+        let Some(found) = self.found(&key, now, Fault::TouchSeesExpired) else {
+            if self.is(Fault::TouchInserts) {
+                let entry = session_at(now);
+                self.entries().insert(key, entry);
+                return Ok(Touched::Touched);
+            }
+            return Ok(Touched::Gone);
+        };
+        self.hesitate(Fault::TouchChecksThenActs).await;
+        let Entry::Live(record) = &found else {
+            if self.is(Fault::TouchMovesTombstones) {
+                let end = envelope::u48((found.expires_at() + Duration::from_secs(60)).as_millis());
+                let longer = patched(&found, |bytes| {
+                    bytes[envelope::ENDS_AT].copy_from_slice(&end);
+                });
+                self.entries().insert(key, longer);
+            }
+            return Ok(Touched::Gone);
+        };
+        let seen = Entry::Live(Arc::new(record.seen(now)));
+        let at = envelope::u48(now.as_millis());
+        let touched = match self.fault {
+            Fault::TouchDoesNothing => found,
+            Fault::TouchBumpsTheRevision => {
+                let next = envelope::u48(found.revision().as_u64() + 1);
+                patched(&seen, |bytes| bytes[envelope::REVISION].copy_from_slice(&next))
+            }
+            Fault::TouchDropsTheValues => patched(&seen, |bytes| {
+                bytes.truncate(envelope::HEADER_LEN);
+                bytes.push(0x80);
+            }),
+            Fault::TouchMovesBack => patched(&seen, |bytes| {
+                bytes[envelope::LAST_SEEN_AT].copy_from_slice(&at);
+            }),
+            Fault::TouchForgetsTheAbsoluteDeadline => patched(&seen, |bytes| {
+                let end = envelope::u48((now + record.lifetime().idle()).as_millis());
+                bytes[envelope::ENDS_AT].copy_from_slice(&end);
+            }),
+            _ => seen,
+        };
+        self.entries().insert(key, touched);
+        Ok(Touched::Touched)
+    }
+
+    async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
+        let key = self.key(key);
+        let _alone = self.alone(Fault::DeleteChecksThenActs).await;
+        if self.is(Fault::DeleteChecksThenActs) {
+            let found = self.found(&key, now, Fault::None);
+            self.hesitate(Fault::DeleteChecksThenActs).await;
+            self.entries().remove(&key);
+            return Ok(found);
+        }
+        let mut entries = self.entries();
+        let there = entries.get(&key).cloned();
+        let stays = match &there {
+            Some(Entry::Moved(_)) => !self.is(Fault::DeleteRemovesTombstones),
+            _ => self.is(Fault::DeleteLeavesIt),
+        };
+        if !stays {
+            entries.remove(&key);
+        }
+        if self.is(Fault::DeleteEmptiesTheStore) {
+            entries.clear();
+        }
+        Ok(there.filter(|there| there.is_live(now) || self.is(Fault::DeleteTellsExpired)).filter(
+            |there| match there {
+                Entry::Live(_) => !self.is(Fault::DeleteForgetsToTell),
+                Entry::Moved(_) => {
+                    !self.is(Fault::DeleteForgetsToTell) && !self.is(Fault::DeleteTellsOnlySessions)
+                }
+            },
+        ))
+    }
+}
+
+/// Not the part that is broken: what breaks an index is in the module `owners`.
+#[async_trait::async_trait]
+impl OwnerIndex for Broken {
+    async fn enter(
+        &self,
+        owner: &OwnerKey,
+        key: &SessionKey,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.index.enter(owner, key, until, now).await
+    }
+
+    async fn admit(
+        &self,
+        owner: &OwnerKey,
+        key: &SessionKey,
+        until: Timestamp,
+        admission: &Admission<'_>,
+        now: Timestamp,
+    ) -> Result<Admitted, StoreError> {
+        self.index.admit(owner, key, until, admission, now).await
+    }
+
+    async fn create_entered(
+        &self,
+        owner: &OwnerKey,
+        until: Timestamp,
+        key: &SessionKey,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Created, StoreError> {
+        self.enter(owner, key, until, now).await?;
+        self.create(key, entry, now).await
+    }
+
+    async fn leave(
+        &self,
+        owner: &OwnerKey,
+        keys: &[SessionKey],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.index.leave(owner, keys, now).await
+    }
+
+    async fn entries(
+        &self,
+        owner: &OwnerKey,
+        now: Timestamp,
+    ) -> Result<Vec<SessionKey>, StoreError> {
+        self.index.entries(owner, now).await
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[SessionKey],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
+        let mut loaded = Vec::new();
+        for key in keys {
+            loaded.push(self.load(key, now).await);
+        }
+        Ok(loaded)
+    }
+
+    async fn end_many(
+        &self,
+        keys: &[SessionKey],
+        marker: Entry,
+        now: Timestamp,
+    ) -> Result<Vec<Ended>, StoreError> {
+        let _alone = self.verb.lock().await;
+        let end = |key: &SessionKey| {
+            let mut entries = self.entries();
+            match entries.get(key).filter(|entry| entry.is_live(now)) {
+                Some(Entry::Live(_)) => {
+                    entries.remove(key);
+                    Ended::Session
+                }
+                Some(Entry::Moved(tombstone)) => Ended::Moved(Arc::clone(tombstone)),
+                None => {
+                    entries.insert(*key, marker.clone());
+                    Ended::Barred
+                }
+            }
+        };
+        Ok(keys.iter().map(end).collect())
+    }
+}
+
+impl fmt::Debug for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broken").field("fault", &self.fault).finish_non_exhaustive()
+    }
+}
+
+/// The entry with some of its bytes changed.
+fn patched(entry: &Entry, patch: impl FnOnce(&mut Vec<u8>)) -> Entry {
+    let mut bytes = entry.encode();
+    patch(&mut bytes);
+    Entry::decode(bytes).expect("the fault leaves a record")
+}
+
+/// A session of one hour and no values.
+fn session_at(now: Timestamp) -> Entry {
+    let hour = Duration::from_secs(3600);
+    let mut bytes = vec![envelope::VERSION, envelope::LIVE];
+    bytes.extend([0; 14]);
+    bytes.extend(envelope::u48(now.as_millis()));
+    bytes.extend(envelope::u48(3_600_000));
+    bytes.extend(envelope::u48((now + hour).as_millis()));
+    bytes.extend(envelope::u48(now.as_millis()));
+    bytes.push(0x80);
+    Entry::decode(bytes).expect("the fault leaves a record")
+}
