@@ -181,14 +181,27 @@ async fn the_store_of_this_test_passes_without_a_fault() {
     assert!(report.is_ok(), "{report}");
 }
 
+/// The cases that do not fail, on a machine where others run too and one attempt may meet no race.
+pub(crate) async fn missed<F: Future<Output = Report>>(
+    cases: &[&'static str],
+    check: impl Fn() -> F,
+) -> Vec<&'static str> {
+    let mut missed = cases.to_vec();
+    for _ in 0..ATTEMPTS {
+        let report = check().await;
+        missed.retain(|case| report.failures().all(|(failed, _)| failed != *case));
+        if missed.is_empty() {
+            break;
+        }
+    }
+    missed
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_broken_store_fails_the_cases_that_name_its_fault() {
     for (fault, cases) in FAULTS {
-        let report = check(*fault).await;
-        let failed: Vec<_> = report.failures().map(|(case, _)| case).collect();
-        for case in *cases {
-            assert!(failed.contains(case), "{fault:?} passes {case}, fails {failed:?}");
-        }
+        let missed = missed(cases, || check(*fault)).await;
+        assert!(missed.is_empty(), "{fault:?} passes {missed:?}");
     }
 }
 
@@ -222,3 +235,6 @@ async fn every_case_can_fail() {
     });
     assert_eq!(never_failed, [""; 0]);
 }
+
+/// How often a broken store is tried.
+const ATTEMPTS: usize = 5;

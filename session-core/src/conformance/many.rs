@@ -94,14 +94,22 @@ pub async fn end_many_and_create_at_once_leave_nothing(store: Store) -> Outcome 
             let store = Arc::clone(&store);
             async move { store.end_many(&[key], moved(&end_marker(now)), now).await }
         };
-        let (created, ended) = if round % 2 == 0 {
-            let create = tokio::spawn(create);
-            let end = tokio::spawn(end);
-            (joined(create).await?, joined(end).await?)
-        } else {
-            let end = tokio::spawn(end);
-            let create = tokio::spawn(create);
-            (joined(create).await?, joined(end).await?)
+        let (created, ended) = match round % 3 {
+            0 => {
+                let create = tokio::spawn(create);
+                let end = tokio::spawn(end);
+                (joined(create).await?, joined(end).await?)
+            }
+            1 => {
+                let end = tokio::spawn(end);
+                let create = tokio::spawn(create);
+                (joined(create).await?, joined(end).await?)
+            }
+            // In turns, on one thread.
+            _ => {
+                let (ended, created) = futures_util::future::join(end, create).await;
+                (created?, ended?)
+            }
         };
         let ended_as = match created {
             Created::Created => Ended::Session,
