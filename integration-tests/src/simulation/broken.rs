@@ -1,6 +1,8 @@
 use std::fmt;
 
-use session_core::{Entry, envelope};
+use session_core::{Entry, Sessions, envelope};
+
+use super::plan::LEASE_SPAN;
 
 /// The protocol with one of its rules broken, to prove that the simulation would find it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,11 +50,13 @@ pub enum Broken {
     /// A creation whose answer was lost arrives after the session's end. The store's commands are taken
     /// to arrive in order where one of them ends what another one made.
     CreationAfterTheEnd,
+    /// A holder of a lock minds neither its lease's end nor who has it since.
+    LeaseNotChecked,
 }
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::NoRevisionCheck,
         Self::UpsertOnGone,
         Self::DeleteBeforeCreate,
@@ -74,6 +78,7 @@ impl Broken {
         Self::ReadsAnOldCopy,
         Self::KeepsIdsReadable,
         Self::CreationAfterTheEnd,
+        Self::LeaseNotChecked,
     ];
 
     /// The name on the command line.
@@ -101,6 +106,7 @@ impl Broken {
             Self::ReadsAnOldCopy => "reads-an-old-copy",
             Self::KeepsIdsReadable => "keeps-ids-readable",
             Self::CreationAfterTheEnd => "creation-after-the-end",
+            Self::LeaseNotChecked => "lease-not-checked",
         }
     }
 
@@ -117,6 +123,36 @@ impl Broken {
         bytes[nonce].fill(0);
         Entry::decode(bytes).expect("a nonce may be anything")
     }
+
+    /// An entry whose lease is as long as one is, where its holder takes it for the longest.
+    pub(super) fn with_short_lease(entry: &Entry) -> Entry {
+        let mut bytes = entry.encode();
+        if let Some(at) = lease(&bytes) {
+            let until = at.start + LEASE.len() + 1;
+            let until = &mut bytes[until..until + 8];
+            let end = until.iter().fold(0, |end, byte| end << 8 | u64::from(*byte));
+            let excess = Sessions::MAX_LEASE - LEASE_SPAN;
+            let end = end - u64::try_from(excess.as_millis()).expect("leases are short");
+            until.copy_from_slice(&end.to_be_bytes());
+        }
+        Entry::decode(bytes).expect("a lease may end at any time")
+    }
+
+    /// An entry with the lease of another one, as that one's holder sees it.
+    pub(super) fn with_lease_of(entry: &Entry, holder: &Entry) -> Entry {
+        let (mut bytes, theirs) = (entry.encode(), holder.encode());
+        let Some(theirs) = lease(&theirs).map(|at| theirs[at].to_vec()) else {
+            return entry.clone();
+        };
+        match lease(&bytes) {
+            Some(at) => drop(bytes.drain(at)),
+            // One field more in a map of a few.
+            None => bytes[envelope::HEADER_LEN] += 1,
+        }
+        let at = envelope::HEADER_LEN + 1;
+        bytes.splice(at..at, theirs);
+        Entry::decode(bytes).expect("the fields of a record have no order")
+    }
 }
 
 impl fmt::Display for Broken {
@@ -124,3 +160,13 @@ impl fmt::Display for Broken {
         f.write_str(self.name())
     }
 }
+
+/// Where the longest lease stands in a record: its end and its mark of nine bytes each, and its length of
+/// five.
+fn lease(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
+    let at = bytes.windows(LEASE.len()).position(|name| name == LEASE)?;
+    Some(at..at + LEASE.len() + 9 + 5 + 9)
+}
+
+/// The name of the lease in a record, and the beginning of its three numbers.
+const LEASE: &[u8] = b"\xa1l\x93";

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, time::Duration};
 use session_core::{Lifetime, Sessions};
 
 use super::{
-    plan::{ClientPlan, ClockMove, Cookies, Crash, Deed, Ending, Plan, RequestPlan, SHARED_SLOTS},
+    plan::{
+        ClientPlan, ClockMove, Cookies, Crash, Deed, Ending, LEASE_SPAN, Plan, RequestPlan,
+        SHARED_SLOTS,
+    },
     random::{Part, Random},
 };
 
@@ -166,6 +169,8 @@ fn deeds(random: &mut Random, own: usize) -> Vec<Deed> {
                 (6, Deed::Destroy),
                 (4, Deed::SetLifetime(lifetime)),
                 (10, Deed::Commit),
+                (8, Deed::Lock),
+                (3, Deed::Unlock),
                 (2, Deed::Discard),
                 (4, Deed::List(owner)),
                 (3, Deed::EndAll(owner)),
@@ -197,6 +202,7 @@ fn clock_move(random: &mut Random, lifetime: &Lifetime, grace: Duration, grain: 
             (4, grace - 1),
             (4, grace),
             (2, 5_001),
+            (4, millis(LEASE_SPAN)),
             (3, idle / 10 - 1),
             (6, idle / 10),
             (4, idle * 2 / 5),

@@ -25,6 +25,8 @@ pub(super) struct Shop {
     stored: BTreeMap<SessionKey, [Option<Entry>; 2]>,
     held: BTreeMap<SessionKey, Call>,
     created: BTreeSet<SessionKey>,
+    /// What each request stored when it took a lock.
+    leased: BTreeMap<usize, Entry>,
 }
 
 /// What came of a call: its answer, and a call that was held back until now.
@@ -39,6 +41,7 @@ impl Shop {
             stored: BTreeMap::new(),
             held: BTreeMap::new(),
             created: BTreeSet::new(),
+            leased: BTreeMap::new(),
         }
     }
 
@@ -90,6 +93,12 @@ impl Shop {
                 let store = &self.store;
                 let answer = store.commit(key, *expected, entry.clone(), LONG_AGO).await?;
                 return Ok((Answer::Commit(answer), None));
+            }
+            (Broken::LeaseNotChecked, Verb::Commit { expected, entry: entry @ Entry::Live(_) }) => {
+                let short = Broken::with_short_lease(entry);
+                let answer = self.store.commit(key, *expected, short, *now).await?;
+                let answer = self.spoiled(broken, call, Answer::Commit(answer)).await?;
+                return Ok((answer, None));
             }
             (Broken::IndexNotKept, Verb::Enter { .. }) => return Ok((Answer::Done, None)),
             (Broken::TouchThatForgets, Verb::Touch) => {
@@ -150,6 +159,22 @@ impl Shop {
                 Verb::Commit { entry: Entry::Live(_), .. },
                 Answer::Commit(Committed::Conflict(Entry::Live(_))),
             ) => Answer::Commit(Committed::Committed),
+            (
+                Broken::LeaseNotChecked,
+                Verb::Commit { entry, .. },
+                Answer::Commit(Committed::Committed),
+            ) if call.attempt.locks => {
+                self.leased.insert(call.request, entry.clone());
+                Answer::Commit(Committed::Committed)
+            }
+            (
+                Broken::LeaseNotChecked,
+                Verb::Commit { .. },
+                Answer::Commit(Committed::Conflict(newer @ Entry::Live(_))),
+            ) if !call.attempt.locks && self.leased.contains_key(&call.request) => {
+                let newer = Broken::with_lease_of(&newer, &self.leased[&call.request]);
+                Answer::Commit(Committed::Conflict(newer))
+            }
             (Broken::EndStopsAtTombstone, _, Answer::Delete(Some(Entry::Moved(_)))) => {
                 Answer::Delete(None)
             }

@@ -69,6 +69,10 @@ pub(super) enum Deed {
     Destroy,
     SetLifetime(usize),
     Commit,
+    /// Takes the session's lock, if nobody has it.
+    Lock,
+    /// Commits and releases it.
+    Unlock,
     Discard,
     List(u8),
     EndAll(u8),
@@ -100,6 +104,9 @@ pub(super) struct Crash {
     pub(super) at: u64,
     pub(super) server: usize,
 }
+
+/// How long a lock is held that is not released.
+pub(super) const LEASE_SPAN: Duration = Duration::from_secs(10);
 
 /// The names of the values, by slot.
 pub(super) const NAMES: [&str; 8] =

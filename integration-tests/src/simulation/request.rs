@@ -1,8 +1,10 @@
 //! A request, as a server handles it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use session_core::{CookieChange, Key, Lifetime, Owner, Session, SessionId, SessionInfo, Sessions};
+use session_core::{
+    CookieChange, Key, Lifetime, Lock, Owner, Session, SessionId, SessionInfo, Sessions,
+};
 
 use super::{
     ledger::{Change, Which},
@@ -34,8 +36,13 @@ impl Request {
             }
         };
         self.world.ledger().opened(self.number, &View::of(&session));
+        let mut held = None;
         for (at, deed) in self.deeds.iter().enumerate() {
-            self.perform(&session, *deed, at).await;
+            match deed {
+                Deed::Lock => self.lock(&session, &mut held).await,
+                Deed::Unlock => self.unlock(&session, &mut held).await,
+                _ => self.perform(&session, *deed, at).await,
+            }
         }
         self.world.ledger().finishing(self.number);
         let result = match session.finish_without_io() {
@@ -109,6 +116,7 @@ impl Request {
                 self.commit(session).await;
                 return;
             }
+            Deed::Lock | Deed::Unlock => return,
             Deed::Discard => {
                 session.discard();
                 return self.world.ledger().discarded(self.number, &View::of(session));
@@ -123,6 +131,27 @@ impl Request {
         let view = View::of(session);
         self.world.ledger().attempted(self.number, result.as_ref().copied(), &view);
         result.is_ok()
+    }
+
+    /// Who does not get the lock goes on without: it binds those who have it.
+    async fn lock(&self, session: &Session, held: &mut Option<Lock>) {
+        if held.is_some() {
+            return;
+        }
+        self.world.ledger().locking(self.number);
+        let result = session.lock(Duration::ZERO).await;
+        let leased = result.as_ref().map(|lock| lock.expires_at().is_some());
+        self.world.ledger().locked(self.number, leased);
+        *held = result.ok();
+    }
+
+    async fn unlock(&self, session: &Session, held: &mut Option<Lock>) {
+        let Some(lock) = held.take() else { return };
+        self.world.ledger().attempt(self.number);
+        let result = lock.release().await;
+        let view = View::of(session);
+        self.world.ledger().attempted(self.number, result.as_ref().copied(), &view);
+        self.world.ledger().unlocked(self.number);
     }
 
     async fn list(&self, owner: u8) {

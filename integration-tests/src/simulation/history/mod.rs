@@ -24,7 +24,7 @@ use crate::simulation::{
     flaw::Shop,
     glass::Glass,
     ledger::{Ledger, Rules, Violation},
-    plan::{Cookies, Deed, Ending, Plan, RequestPlan},
+    plan::{Cookies, Deed, Ending, LEASE_SPAN, Plan, RequestPlan},
     remote::Remote,
     request::Request,
     stores::Stores,
@@ -377,7 +377,12 @@ fn restarted(plan: &Plan, world: &Arc<World>) -> Arc<Sessions> {
         .with_clock(Arc::clone(&world.clock))
         .with_id_generator(Ids(Arc::clone(world)))
         .with_renewal_grace(plan.grace)
-        .expect("the grace is short");
+        .expect("the grace is short")
+        .with_lease(match world.broken {
+            Some(Broken::LeaseNotChecked) => Sessions::MAX_LEASE,
+            _ => LEASE_SPAN,
+        })
+        .expect("the lease is short");
     Arc::new(sessions)
 }
 

@@ -246,7 +246,8 @@ impl Ledger {
         let log = &mut request.log[attempt.from..attempt.to];
         let again = log.iter().any(|logged| logged.applied > 0);
         let mut state = self.lives[life].state.clone();
-        if attempt.carries && !again {
+        let carries = attempt.carries && !again;
+        if carries {
             for logged in &mut *log {
                 state.apply(logged);
                 logged.applied += 1;
@@ -283,6 +284,9 @@ impl Ledger {
         model.state = State { last_seen_at: stored.last_seen_at, ..state };
         if model.end.is_some() {
             self.violate("I2", || "a commit brought back a session that was ended".into());
+        }
+        if carries {
+            self.stored_under_lock(call.request, life);
         }
     }
 

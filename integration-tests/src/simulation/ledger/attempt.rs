@@ -33,6 +33,7 @@ impl Ledger {
             request.ever_doomed.push(life);
         }
         request.settled = request.log.len();
+        request.hold = None;
         request.owner = None;
         request.authenticated = false;
     }
@@ -68,6 +69,7 @@ impl Ledger {
             to,
             carries: carries && stores,
             required: stores && log.iter().any(needed),
+            locks: false,
             life: request.life,
         });
     }
@@ -90,8 +92,12 @@ impl Ledger {
         self.check_ends(number);
         let request = &self.requests[&number];
         let log = &request.log[attempt.from..attempt.to];
+        let stored = log.iter().any(|logged| logged.effective && logged.applied == 1);
         if attempt.required && log.iter().any(|logged| logged.applied != 1) {
             self.violate("I6", || "a commit was acknowledged and not stored".into());
+        }
+        if stored {
+            self.acknowledged_under_lock(number);
         }
         let life = view.key.and_then(|key| self.life_of.get(&key).copied());
         let strange = view
@@ -146,7 +152,7 @@ impl Ledger {
         }
     }
 
-    fn failed(&mut self, number: usize, attempt: Attempt, error: &SessionError) {
+    pub(super) fn failed(&mut self, number: usize, attempt: Attempt, error: &SessionError) {
         self.say(|_| format!("request {number} fails to commit: {error}"));
         let unknown = match error {
             SessionError::Store(error) => error.is_outcome_unknown(),
@@ -154,6 +160,7 @@ impl Ledger {
             _ => false,
         };
         self.counters.contended += u64::from(matches!(error, SessionError::Contended));
+        self.counters.leases_lost += u64::from(matches!(error, SessionError::LeaseLost));
         self.counters.unconfirmed += u64::from(matches!(error, SessionError::Unconfirmed));
         let request = &self.requests[&number];
         let (began, latest, seen_at) = (request.began, request.latest, request.seen_at);

@@ -8,6 +8,7 @@
 mod applied;
 mod attempt;
 mod finished;
+mod holds;
 mod life;
 mod notes;
 mod opened;
@@ -28,6 +29,7 @@ use std::{
 use session_core::{Clock as _, Entry, Lifetime, ManualClock, SessionId, SessionKey, Timestamp};
 
 use self::{
+    holds::Held,
     life::{Life, Step},
     request::Request,
 };
@@ -58,6 +60,7 @@ pub(super) struct Ledger {
     life_of: BTreeMap<SessionKey, usize>,
     lives: Vec<Life>,
     requests: BTreeMap<usize, Request>,
+    holds: Vec<Held>,
 }
 
 /// What the sessions of a history were told to be like.
@@ -108,6 +111,7 @@ impl Ledger {
             life_of: BTreeMap::new(),
             lives: Vec::new(),
             requests: BTreeMap::new(),
+            holds: Vec::new(),
         }
     }
 

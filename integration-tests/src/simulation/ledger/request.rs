@@ -1,6 +1,7 @@
 use session_core::{Entry, Owner, SessionKey, Timestamp};
 
 use super::{
+    holds::Hold,
     life::Step,
     owners::Revocation,
     state::{Logged, State},
@@ -37,6 +38,8 @@ pub(crate) struct Request {
     /// What lies before this in the log is settled.
     pub(crate) settled: usize,
     pub(crate) attempt: Option<Attempt>,
+    /// The lock that it holds.
+    pub(crate) hold: Option<Hold>,
     /// The session that it created, and from where on in the log.
     pub(crate) created: Option<(usize, usize)>,
     /// Whose sessions it ends, of those that it does not have itself.
@@ -66,6 +69,8 @@ pub(crate) struct Attempt {
     pub(crate) carries: bool,
     /// Success without having stored it is a lie.
     pub(crate) required: bool,
+    /// It takes the session's lock, and stores nothing else.
+    pub(crate) locks: bool,
     /// The session that it changes; a new one, if there is none.
     pub(crate) life: Option<usize>,
 }
@@ -96,6 +101,7 @@ impl Request {
             log: Vec::new(),
             settled: 0,
             attempt: None,
+            hold: None,
             created: None,
             revocations: Vec::new(),
             told_ended: false,

@@ -1,0 +1,90 @@
+//! Who holds the lock of a session, and what was stored under it.
+
+use session_core::SessionError;
+
+use super::{Ledger, life::Step, request::Attempt};
+
+/// The lock of a session, from when a request was told that it has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Hold {
+    life: usize,
+    from: Step,
+    /// When a commit under it last took effect, acknowledged or not.
+    stored: Option<Step>,
+}
+
+/// A lock under which a commit took effect and was acknowledged: between these steps nobody else had it.
+#[derive(Debug)]
+pub(crate) struct Held {
+    by: usize,
+    life: usize,
+    from: Step,
+    to: Step,
+}
+
+impl Ledger {
+    /// Notes that a request asks for the lock of its session: commits that store nothing of what it
+    /// recorded.
+    pub(crate) fn locking(&mut self, number: usize) {
+        self.say(|_| format!("request {number} asks for the lock"));
+        let request = self.request(number);
+        let (at, life) = (request.settled, request.life);
+        request.attempt =
+            Some(Attempt { from: at, to: at, locks: true, life, ..Attempt::default() });
+    }
+
+    /// Notes whether the request was given the lock, and whether it needs a lease for it.
+    pub(crate) fn locked(&mut self, number: usize, result: Result<bool, &SessionError>) {
+        match result {
+            Ok(leased) => {
+                self.say(|_| format!("request {number} has the lock"));
+                let from = self.step;
+                let request = self.request(number);
+                let life = request.life.filter(|_| leased);
+                if life.is_some() {
+                    // What it recorded before is done anew, to the session as the lock found it: what only
+                    // confirmed what was there may be more by now.
+                    let settled = request.settled;
+                    request.log[settled..].iter_mut().for_each(|logged| logged.effective = true);
+                }
+                request.hold = life.map(|life| Hold { life, from, stored: None });
+                self.counters.locks += u64::from(leased);
+            }
+            Err(SessionError::Locked) => {
+                self.say(|_| format!("request {number} finds the session locked"));
+                self.counters.locks_refused += 1;
+            }
+            Err(error) => {
+                let attempt = self.request(number).attempt.expect("it asked");
+                self.failed(number, attempt, error);
+            }
+        }
+    }
+
+    /// Notes that a request needs its lock no more.
+    pub(crate) fn unlocked(&mut self, number: usize) {
+        self.request(number).hold = None;
+    }
+
+    /// Notes that what a request recorded took effect.
+    pub(super) fn stored_under_lock(&mut self, number: usize, life: usize) {
+        let step = self.step;
+        if let Some(hold) = self.request(number).hold.as_mut().filter(|hold| hold.life == life) {
+            hold.stored = Some(step);
+        }
+    }
+
+    /// Of two requests whose commits under the lock of one session were acknowledged, one had it after the
+    /// other.
+    pub(super) fn acknowledged_under_lock(&mut self, number: usize) {
+        let Some(Hold { life, from, stored: Some(to) }) = self.request(number).hold else { return };
+        let overlap = self.holds.iter().any(|other| {
+            other.by != number && other.life == life && other.from < to && from < other.to
+        });
+        if overlap {
+            self.violate("I6", || "two requests worked under one lock, and both counted".into());
+        }
+        self.counters.locked_commits += 1;
+        self.holds.push(Held { by: number, life, from, to });
+    }
+}
