@@ -2,11 +2,13 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use futures_util::future::try_join_all;
+
 use crate::{
     Admission, Admitted, AtLimit, Created, Ended, Entry, Event, Owner, Record, SessionError,
     SessionKey, SessionLimit, Sessions, StoreError, StoreErrorKind, Timestamp, Tombstone,
     merge::MAX_CONFLICTS,
-    sessions::Home,
+    sessions::{Home, NothingThere},
     work::{Rotation, Stamp},
 };
 
@@ -151,7 +153,7 @@ impl Room<'_> {
             .collect();
         let taken = live.len() + missing.len() + self.ended.len() - self.pairs.len();
         let places = (taken + 1).saturating_sub(self.limit.max.get());
-        self.bar(&missing, places).await?;
+        self.bar(&missing).await?;
         if self.ended.len() >= places || !missing.is_empty() {
             return Ok(None);
         }
@@ -168,17 +170,17 @@ impl Room<'_> {
 
     /// Makes keys without a session useless for a login that is under way, so that they can be forgotten
     /// (I8). Each is given one more look before: a login needs a moment between its entry and its session.
-    async fn bar(&mut self, missing: &[SessionKey], places: usize) -> Result<(), StoreError> {
+    async fn bar(&mut self, missing: &[SessionKey]) -> Result<(), StoreError> {
         let sessions = self.sessions;
-        for key in missing {
-            if self.ended.len() < places && self.missing.contains(key) {
+        let twice: Vec<_> = missing.iter().filter(|key| self.missing.contains(key)).collect();
+        for some in twice.chunks(BARRED_TOGETHER) {
+            let bars = some.iter().map(async |key| {
                 // One that has expired may still be in the way of another, and never becomes a session.
-                if sessions.bar(key).await? == Created::Created
-                    || sessions.load(key).await?.is_none()
-                {
-                    self.ended.push(*key);
-                }
-            }
+                let is_barred = sessions.bar(key).await? == Created::Created
+                    || matches!(sessions.load_readable(key).await?, Err(NothingThere::Missing));
+                Ok::<_, StoreError>(is_barred.then_some(**key))
+            });
+            self.ended.extend(try_join_all(bars).await?.into_iter().flatten());
         }
         self.missing = missing.iter().copied().collect();
         Ok(())
@@ -212,6 +214,9 @@ impl Room<'_> {
         }
     }
 }
+
+/// How many keys without a session are made useless at once.
+const BARRED_TOGETHER: usize = 100;
 
 /// When a session was signed in and used, in the order that counts.
 type Rank = (Timestamp, Timestamp);

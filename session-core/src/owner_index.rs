@@ -128,7 +128,8 @@ pub trait OwnerIndex: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// See the [trait](Self#errors).
+    /// See the [trait](Self#errors). What fails for one key, as leaving a marker does on a server that is
+    /// full, keeps no other session from being ended.
     async fn end_many(
         &self,
         keys: &[SessionKey],

@@ -67,7 +67,8 @@ impl Sessions {
     /// any more (I2). A login whose session is not there yet signs in after this.
     ///
     /// Costs a round trip for the index, and two per 100 sessions where the store sends so many together: to
-    /// look at them, for the count and the [events](Event::Revoked), and to end them.
+    /// look at them, for the count and the [events](Event::Revoked), and to end them. If there are keys in the
+    /// index that hold no session any more, they are ended after the others, in one more.
     ///
     /// # Errors
     ///
@@ -76,8 +77,23 @@ impl Sessions {
         let owner = Owner::checked(owner)?;
         let keys = self.entries(&owner).await?;
         let entries = self.load_each(&keys).await?;
+        let (mut there, mut empty) = (Vec::new(), Vec::new());
+        for (key, entry) in keys.iter().zip(&entries) {
+            if matches!(entry, Ok(None)) { &mut empty } else { &mut there }.push(*key);
+        }
         let (_, live) = targets(sessions(&keys, entries));
-        self.end_keys(&owner, keys, live, &mut HashSet::new()).await
+        let mut seen = HashSet::new();
+        let ended = self.end_keys(&owner, there, live, &mut seen).await?;
+        // A login under way, or what is left of a session that has ended. It needs memory to be barred, and
+        // stays in the index if there is none.
+        match self.end_keys(&owner, empty, Formers::new(), &mut seen).await {
+            Ok(more) => Ok(ended + more),
+            Err(error) => {
+                let owner = owner.key();
+                tracing::debug!(target: "session", %owner, %error, "keys left in the index");
+                Ok(ended)
+            }
+        }
     }
 
     /// Ends all sessions of a session's owner but that one, and tells how many those were: after a change

@@ -254,7 +254,7 @@ impl Sessions {
     }
 
     /// Loads what is under a key, or tells why there is nothing to be had.
-    async fn load_readable(
+    pub(crate) async fn load_readable(
         &self,
         key: &SessionKey,
     ) -> Result<Result<Entry, NothingThere>, StoreError> {
@@ -388,7 +388,7 @@ enum Found {
 }
 
 /// Why a key has nothing that can be used.
-enum NothingThere {
+pub(crate) enum NothingThere {
     Missing,
     Unreadable,
 }

@@ -152,6 +152,7 @@ impl OwnerIndex for RedisStore {
         let script = &self.scripts().end;
         let (bytes, time_to_live) = (marker.encode(), time_to_live_ms(&marker, now));
         let mut ended = Vec::with_capacity(keys.len());
+        let mut failure = None;
         for chunk in keys.chunks(CHUNK) {
             let mut ends = Pipeline::with_capacity(chunk.len());
             for (number, key) in chunk.iter().enumerate() {
@@ -163,18 +164,30 @@ impl OwnerIndex for RedisStore {
                 ends.add_command(end);
             }
             for answer in self.connection().write_all(&ends).await? {
-                ended.push(match answer? {
-                    Value::Int(1) => Ended::Session,
-                    Value::Nil => Ended::Barred,
-                    Value::BulkString(bytes) => match Entry::decode(bytes)? {
-                        Entry::Moved(tombstone) => Ended::Moved(tombstone),
-                        Entry::Live(_) => return Err(unexpected()),
-                    },
-                    _ => return Err(unexpected()),
-                });
+                match answer.and_then(answer_of_end) {
+                    Ok(answer) => ended.push(answer),
+                    // Told when the others were tried.
+                    Err(error) => failure = failure.or(Some(error)),
+                }
             }
         }
-        if ended.len() == keys.len() { Ok(ended) } else { Err(unexpected()) }
+        match failure {
+            Some(error) => Err(error),
+            None if ended.len() == keys.len() => Ok(ended),
+            None => Err(unexpected()),
+        }
+    }
+}
+
+fn answer_of_end(answer: Value) -> Result<Ended, StoreError> {
+    match answer {
+        Value::Int(1) => Ok(Ended::Session),
+        Value::Nil => Ok(Ended::Barred),
+        Value::BulkString(bytes) => match Entry::decode(bytes)? {
+            Entry::Moved(tombstone) => Ok(Ended::Moved(tombstone)),
+            Entry::Live(_) => Err(unexpected()),
+        },
+        _ => Err(unexpected()),
     }
 }
 

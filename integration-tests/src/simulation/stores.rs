@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use redis::{RedisError, aio::MultiplexedConnection};
 use session_axum::MemoryStore;
@@ -29,6 +29,11 @@ impl Stores {
                 self.clear().await?;
                 let config = RedisConfig::new(&redis.url).with_prefix(&redis.prefix);
                 let config = config.expect("the prefix is short");
+                // Faults are the simulation's to draw, not the machine's.
+                let config = config
+                    .with_operation_timeout(PATIENCE)
+                    .and_then(|config| config.with_response_timeout(PATIENCE))
+                    .expect("the time limits are possible");
                 Ok(Arc::new(RedisStore::connect(config).await?))
             }
         }
@@ -74,3 +79,6 @@ impl Redis {
 fn unavailable(error: RedisError) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable).with_source(error)
 }
+
+/// How long Redis may take to answer.
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -142,6 +142,33 @@ async fn a_full_server_refuses_writes_but_reads_and_ends_sessions() {
     assert_eq!(stage.browser.post("/count").await.ok().body, "2");
 }
 
+/// More than are ended in one round trip, and one key in the index that cannot be barred.
+#[tokio::test]
+async fn a_full_server_still_signs_out_everywhere() {
+    let redis = RedisServer::start().await;
+    let store = RedisStore::connect(redis.url()).await.unwrap();
+    let sessions = Arc::new(Sessions::new(store));
+    for _ in 0..150 {
+        let session = sessions.open([]).await.unwrap();
+        session.authenticate("ada").unwrap();
+        let _ = session.finish().await.unwrap();
+    }
+    let mut admin = redis.connection().await;
+    let key = sessions.of("ada").await.unwrap()[70].key();
+    let gone: u64 =
+        redis::cmd("DEL").arg(format!("session:s:{key}")).query_async(&mut admin).await.unwrap();
+    assert_eq!(gone, 1);
+    let set = redis::cmd("CONFIG").arg(&["SET", "maxmemory", "1"]).to_owned();
+    let _: () = set.query_async(&mut admin).await.unwrap();
+
+    assert_eq!(refused_write(&redis).await, StoreErrorKind::Full);
+    assert_eq!(sessions.end_all("ada").await.unwrap(), 149);
+    assert!(sessions.of("ada").await.unwrap().is_empty());
+    let left: Vec<String> =
+        redis::cmd("KEYS").arg("session:s:*").query_async(&mut admin).await.unwrap();
+    assert_eq!(left, [""; 0]);
+}
+
 #[tokio::test]
 async fn scripts_that_redis_forgot_are_loaded_again() {
     let stage = Stage::new().await;

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use session_core::{
     AtLimit, Event, Events, OwnerIndex as _, SessionId, SessionKey, SessionLimit, Sessions,
+    StoreErrorKind,
 };
 
 use crate::support::{Fault, Verb, World, told};
@@ -148,4 +149,21 @@ async fn a_session_that_moves_before_it_is_asked_for_again_is_told_once() {
     let new = new.try_recv().unwrap();
     assert_eq!(revoked(&events), [new.key()]);
     assert!(!world.opens(&new).await);
+}
+
+/// A server that is full cannot bar the key of a session that has expired, but ends those that live; the
+/// key stays in the index, as a login that is under way may still use it.
+#[tokio::test]
+async fn a_key_that_cannot_be_barred_keeps_no_session_alive() {
+    let (world, silent, events) = heard();
+    silent.user("ada").await;
+    world.wait(HOUR);
+    let id = silent.user("ada").await;
+    world.store.fail_nth(2, Verb::EndMany, Fault::Before(StoreErrorKind::Full));
+    assert_eq!(world.sessions.end_all("ada").await.unwrap(), 1);
+    assert_eq!(revoked(&events), [id.key()]);
+    assert!(!world.opens(&id).await);
+    assert_eq!(world.store.count_entered(world.sessions_now()).await, 1);
+    assert_eq!(world.sessions.end_all("ada").await.unwrap(), 0);
+    assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
 }

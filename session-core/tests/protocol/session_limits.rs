@@ -264,3 +264,35 @@ async fn fifty_logins_at_once_leave_three() {
         }
     }
 }
+
+/// What has expired is cleared away by the first login that meets it, all of it, and costs the next ones
+/// nothing.
+#[tokio::test]
+async fn what_has_expired_costs_one_login_and_not_every_one() {
+    let world = World::new();
+    for _ in 0..5 {
+        world.user("ada").await;
+    }
+    world.wait(HOUR);
+    let limit = SessionLimit::new(2, AtLimit::Reject).unwrap();
+    let sessions = Sessions::new(Arc::clone(&world.store))
+        .with_clock(Arc::clone(&world.clock))
+        .with_session_limit(limit);
+    let limited = World {
+        store: Arc::clone(&world.store),
+        clock: Arc::clone(&world.clock),
+        sessions: Arc::new(sessions),
+    };
+    let login = async || {
+        let session = limited.anonymous().await;
+        session.authenticate("ada").unwrap();
+        world.store.calls();
+        let id = told(session.finish().await.unwrap());
+        (id, world.store.calls())
+    };
+    let (first, _) = login().await;
+    assert_eq!(world.store.count_entered(world.sessions_now()).await, 1);
+    let (_, calls) = login().await;
+    assert_eq!(calls, [Verb::Admit, Verb::CreateEntered]);
+    assert!(limited.opens(&first).await);
+}

@@ -14,5 +14,9 @@ if #head == 40 and string.byte(head, 1) == 1 then
     return redis.call('GET', KEYS[1])
   end
 end
+-- What has expired or is no record goes, also where a full server refuses the marker.
+if head ~= '' then
+  redis.call('DEL', KEYS[1])
+end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return false
