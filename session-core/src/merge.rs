@@ -80,12 +80,12 @@ impl Sessions {
             match met {
                 Committed::Committed => return Ok(Home { record, ..home }),
                 Committed::Gone => {
-                    // It may have been entered anew after it had left.
-                    if home.record.absolute_deadline() < record.absolute_deadline() {
-                        self.forget(&record, &[home.key]).await;
-                    }
                     if home.record.expires_at() <= self.now() {
+                        // By a clock that is a little behind it may live on: it stays in the index.
                         self.tell(Event::Expired { key: home.key });
+                    } else if home.record.absolute_deadline() < record.absolute_deadline() {
+                        // It may have been entered anew after it had left.
+                        self.forget(&record, &[home.key]).await;
                     }
                     return Err(SessionError::Ended);
                 }

@@ -166,13 +166,17 @@ impl Session {
             let present = before.as_ref().and_then(|record| record.values.get(&name));
             let (value, encoded) = step(present)?;
             let mut state = self.open_state()?;
-            if state.value(&name) != present {
+            let same = match (state.view(), &before) {
+                (Some(now), Some(before)) => Arc::ptr_eq(now, before),
+                (now, before) => now.is_none() && before.is_none(),
+            };
+            if !same && state.value(&name) != present {
                 before = state.view().cloned();
                 continue;
             }
+            let weak = present == Some(&encoded) && state.is_stored_as(&name, &encoded);
             // Else the draft would be copied for its sake.
             drop(before);
-            let weak = state.is_stored_as(&name, &encoded);
             let apply: Box<Apply> = Box::new(move |present| Ok(step(present)?.1));
             self.record_as(&mut state, Change::Update { name, apply }, Some(&encoded), weak)?;
             return Ok(value);

@@ -129,7 +129,9 @@ impl Values {
             }
         }
         let after = if old.is_some() { self.packed.len() - rest.len() } else { before };
-        let added = value.map_or(0, |value| name.len() + value.len() + ENTRY_HEADS);
+        let added = value.map_or(0, |value| {
+            str_head_len(name.len()) + name.len() + bin_head_len(value.len()) + value.len()
+        });
         let packed = if self.packed.is_unique() {
             // Another change by the same request: the rest is left where it is.
             let mut entry = Vec::with_capacity(added);
@@ -216,8 +218,24 @@ const BIN_8: u8 = 0xc4;
 
 const INFALLIBLE: &str = "a vector takes all";
 
-/// What MessagePack writes in front of a name and a value of usual length.
-const ENTRY_HEADS: usize = 4;
+/// What MessagePack writes in front of a string of this length.
+fn str_head_len(len: usize) -> usize {
+    match len {
+        0..32 => 1,
+        32..256 => 2,
+        256..65_536 => 3,
+        _ => 5,
+    }
+}
+
+/// What MessagePack writes in front of a binary of this length.
+fn bin_head_len(len: usize) -> usize {
+    match len {
+        0..256 => 2,
+        256..65_536 => 3,
+        _ => 5,
+    }
+}
 
 /// Encodes a value with its format's byte in front.
 pub(crate) fn encode<T, C: Codec<T>>(
@@ -300,6 +318,9 @@ mod tests {
                 .collect();
             prop_assert_eq!(values.len(), stored.len());
             prop_assert_eq!(values.size(), stored.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>());
+            let heads = |name: &str, value: &[u8]| str_head_len(name.len()) + bin_head_len(value.len());
+            let heads: usize = stored.iter().map(|(name, value)| heads(name, value)).sum();
+            prop_assert_eq!(values.packed_size(), values.size() + heads);
             prop_assert_eq!(stored, model.into_iter().collect::<Vec<_>>());
         }
 

@@ -3,6 +3,7 @@
 mod config;
 mod connection;
 mod error;
+mod key;
 mod owner_index;
 mod script;
 mod store;

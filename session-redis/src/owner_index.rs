@@ -20,7 +20,7 @@ impl OwnerIndex for RedisStore {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let script = &self.scripts().enter;
-        let mut enter = script.call(&self.owner_key(owner), 0);
+        let mut enter = script.call(self.owner_key(owner), 0);
         entry(&mut enter, key, until, now);
         match self.connection().run(script, &enter).await? {
             Value::Int(1) => Ok(()),
@@ -37,7 +37,7 @@ impl OwnerIndex for RedisStore {
         now: Timestamp,
     ) -> Result<Admitted, StoreError> {
         let script = &self.scripts().admit;
-        let mut admit = script.call(&self.owner_key(owner), 0);
+        let mut admit = script.call(self.owner_key(owner), 0);
         entry(&mut admit, key, until, now);
         let Admission { max, replaces, pairs, ended } = *admission;
         admit.arg(max.get()).arg(replaces.len()).arg(pairs.len());
@@ -62,7 +62,7 @@ impl OwnerIndex for RedisStore {
         record: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
-        let mut enter = self.scripts().enter.eval(&self.owner_key(owner));
+        let mut enter = self.scripts().enter.eval(self.owner_key(owner));
         entry(&mut enter, key, until, now);
         let mut both = Pipeline::with_capacity(2);
         both.add_command(enter).add_command(self.create_command(key, &record, now));
@@ -89,7 +89,7 @@ impl OwnerIndex for RedisStore {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         for chunk in keys.chunks(CHUNK) {
-            let mut leave = self.scripts().leave.call(&self.owner_key(owner), 0);
+            let mut leave = self.scripts().leave.call(self.owner_key(owner), 0);
             leave.arg(now.as_millis());
             for key in chunk {
                 text(&mut leave, key);
@@ -128,7 +128,7 @@ impl OwnerIndex for RedisStore {
         for chunk in keys.chunks(CHUNK) {
             let mut loads = Pipeline::with_capacity(chunk.len());
             for key in chunk {
-                loads.add_command(Cmd::get(self.redis_key(key)));
+                loads.add_command(self.get_command(key));
             }
             for answer in self.connection().read_all(&loads).await? {
                 loaded.push(match answer {
@@ -159,7 +159,7 @@ impl OwnerIndex for RedisStore {
                 let key = self.redis_key(key);
                 // The first tells the server the script.
                 let mut end =
-                    if number == 0 { script.eval(&key) } else { script.call(&key, bytes.len()) };
+                    if number == 0 { script.eval(key) } else { script.call(key, bytes.len()) };
                 end.arg(&bytes).arg(time_to_live).arg(now.as_millis());
                 ends.add_command(end);
             }

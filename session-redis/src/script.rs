@@ -1,4 +1,4 @@
-use redis::{Cmd, cmd};
+use redis::{Cmd, ToSingleRedisArg, cmd};
 
 /// The scripts that run inside of Redis, each on one key, so that they work on a cluster too.
 ///
@@ -43,14 +43,14 @@ impl Script {
     /// copy each of them once more.
     ///
     /// `size` is about what the arguments take, in bytes: what grows on the way is copied.
-    pub(crate) fn call(&self, key: &str, size: usize) -> Cmd {
-        let mut call = Cmd::with_capacity(MAX_ARGUMENTS, NUMBERS_SIZE + key.len() + size);
+    pub(crate) fn call(&self, key: impl ToSingleRedisArg, size: usize) -> Cmd {
+        let mut call = Cmd::with_capacity(MAX_ARGUMENTS, KEY_AND_NUMBERS_SIZE + size);
         call.arg("EVALSHA").arg(&self.hash).arg(1).arg(key);
         call
     }
 
     /// The same for a server that may not know the script, and does afterwards.
-    pub(crate) fn eval(&self, key: &str) -> Cmd {
+    pub(crate) fn eval(&self, key: impl ToSingleRedisArg) -> Cmd {
         let mut call = cmd("EVAL");
         call.arg(self.code).arg(1).arg(key);
         call
@@ -66,8 +66,8 @@ impl Script {
 
 const MAX_ARGUMENTS: usize = 8;
 
-/// What the command, the hash and the numbers take.
-const NUMBERS_SIZE: usize = 128;
+/// What the command, the hash, a key of usual length and the numbers take.
+const KEY_AND_NUMBERS_SIZE: usize = 192;
 
 #[cfg(test)]
 mod tests {

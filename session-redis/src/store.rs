@@ -7,7 +7,7 @@ use session_core::{
     StoreErrorKind, Timestamp, Touched, envelope,
 };
 
-use crate::{RedisConfig, connection::Connection, script::Scripts};
+use crate::{RedisConfig, connection::Connection, key::RedisKey, script::Scripts};
 
 /// Sessions in Redis, shared by any number of processes.
 ///
@@ -71,11 +71,15 @@ impl RedisStore {
         set
     }
 
-    pub(crate) fn redis_key(&self, key: &SessionKey) -> String {
-        let mut redis_key = String::with_capacity(self.0.key_prefix.len() + SessionKey::TEXT_LEN);
-        redis_key.push_str(&self.0.key_prefix);
-        key.with_text(|text| redis_key.push_str(text));
-        redis_key
+    pub(crate) fn get_command(&self, key: &SessionKey) -> Cmd {
+        let key = self.redis_key(key);
+        let mut get = Cmd::with_capacity(2, GET.len() + key.len());
+        get.arg(GET).arg(key);
+        get
+    }
+
+    pub(crate) fn redis_key<'s>(&'s self, session: &'s SessionKey) -> RedisKey<'s> {
+        RedisKey { prefix: &self.0.key_prefix, session }
     }
 }
 
@@ -101,8 +105,7 @@ impl SessionStore for RedisStore {
     }
 
     async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        let get = Cmd::get(self.redis_key(key));
-        match self.0.connection.read(&get).await? {
+        match self.0.connection.read(&self.get_command(key)).await? {
             Value::BulkString(bytes) => Ok(Some(Entry::decode(bytes)?).filter(|e| e.is_live(now))),
             Value::Nil => Ok(None),
             _ => Err(unexpected()),
@@ -117,7 +120,7 @@ impl SessionStore for RedisStore {
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
         let record = entry.encode();
-        let mut commit = self.0.scripts.commit.call(&self.redis_key(key), record.len());
+        let mut commit = self.0.scripts.commit.call(self.redis_key(key), record.len());
         commit.arg(expected.as_u64()).arg(now.as_millis());
         commit.arg(record).arg(time_to_live_ms(&entry, now));
         match self.0.connection.run(&self.0.scripts.commit, &commit).await? {
@@ -129,7 +132,7 @@ impl SessionStore for RedisStore {
     }
 
     async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
-        let mut touch = self.0.scripts.touch.call(&self.redis_key(key), 0);
+        let mut touch = self.0.scripts.touch.call(self.redis_key(key), 0);
         touch.arg(now.as_millis()).arg(&envelope::u48(now.as_millis())[..]);
         match self.0.connection.run(&self.0.scripts.touch, &touch).await? {
             Value::Int(1) => Ok(Touched::Touched),
@@ -139,7 +142,7 @@ impl SessionStore for RedisStore {
     }
 
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        let delete = self.0.scripts.delete.call(&self.redis_key(key), 0);
+        let delete = self.0.scripts.delete.call(self.redis_key(key), 0);
         match self.0.connection.run(&self.0.scripts.delete, &delete).await? {
             // Bytes that are no record are gone as well, and have nothing to tell.
             Value::BulkString(bytes) => {
@@ -150,6 +153,8 @@ impl SessionStore for RedisStore {
         }
     }
 }
+
+const GET: &str = "GET";
 
 /// The time for which Redis has to keep an entry: never zero, which it refuses.
 pub(crate) fn time_to_live_ms(entry: &Entry, now: Timestamp) -> u64 {

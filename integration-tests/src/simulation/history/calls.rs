@@ -74,14 +74,14 @@ impl History<'_> {
         Ok(())
     }
 
-    /// Tells whether a creation is under way for longer than a key stays barred: that much patience no
-    /// connection has.
+    /// Tells whether a creation is under way for about as long as a key stays barred: that much patience no
+    /// connection has. The clock may have gone back a little before the key was barred.
     fn comes_too_late(&self, number: usize) -> bool {
         let (call, fate, _) = &self.calls[number];
         fate.is_some_and(|fate| fate.kind == Kind::AppliedLate)
             && matches!(call.command.entry(), Some(Entry::Live(_)))
             && matches!(call.command.verb, Verb::Create(_) | Verb::CreateEntered { .. })
-            && self.clock.now().since(call.command.now) >= Sessions::ROTATION_WINDOW
+            && self.clock.now().since(call.command.now) >= Sessions::ROTATION_WINDOW * 4 / 5
     }
 
     pub(super) fn answer(&mut self, number: usize) {
