@@ -16,7 +16,7 @@ use session_axum::{
 use session_core::BoxError;
 use tokio::sync::Semaphore;
 
-use crate::locked;
+use crate::{locked, patience};
 
 /// What `POST /count` counts.
 pub const COUNT: Key<u64> = Key::new("count");
@@ -231,17 +231,22 @@ impl Gates {
 }
 
 /// Reads the settings of the server's process and makes its sessions: `REDIS_URL` (memory without it),
-/// `REDIS_PREFIX`, `IDLE_MS`, `ABSOLUTE_MS`, `LEASE_MS`, `SESSION_LIMIT` (`3 reject`, `3 oldest` or
-/// `3 least-recent`).
+/// `REDIS_PREFIX`, `REDIS_PATIENCE` (milliseconds, or `default` for the store's own limits), `IDLE_MS`,
+/// `ABSOLUTE_MS`, `LEASE_MS`, `SESSION_LIMIT` (`3 reject`, `3 oldest` or `3 least-recent`).
 ///
 /// # Errors
 ///
 /// Returns an error if a setting cannot be used, or Redis cannot be reached.
 pub async fn sessions_from_env() -> Result<Sessions, BoxError> {
     use session_axum::{MemoryStore, RedisConfig, RedisStore};
+    let millis = |text: String| text.parse().map(std::time::Duration::from_millis);
     let mut sessions = match std::env::var("REDIS_URL") {
         Ok(url) => {
-            let mut config = RedisConfig::new(url);
+            let mut config = match std::env::var("REDIS_PATIENCE").as_deref() {
+                Ok("default") => RedisConfig::new(url),
+                Ok(text) => patience::redis_config(&url, millis(text.to_owned())?),
+                Err(_) => patience::redis_config(&url, patience::PATIENCE),
+            };
             if let Ok(prefix) = std::env::var("REDIS_PREFIX") {
                 config = config.with_prefix(prefix)?;
             }
@@ -259,7 +264,6 @@ pub async fn sessions_from_env() -> Result<Sessions, BoxError> {
         };
         sessions = sessions.with_session_limit(SessionLimit::new(max.parse()?, at_limit)?);
     }
-    let millis = |text: String| text.parse().map(std::time::Duration::from_millis);
     let sessions = match std::env::var("LEASE_MS") {
         Ok(lease) => sessions.with_lease(millis(lease)?)?,
         Err(_) => sessions,

@@ -35,7 +35,7 @@ impl Browser {
             .cookie_provider(Arc::clone(&jar))
             .pool_max_idle_per_host(0)
             .no_proxy()
-            .timeout(Duration::from_secs(30))
+            .timeout(Duration::from_secs(120))
             .build()
             .expect("a plain HTTP client");
         let base = Url::parse(&format!("http://{addr}")).expect("an address makes a URL");

@@ -3,6 +3,7 @@
 pub mod app;
 mod browser;
 mod locked;
+mod patience;
 mod proxy;
 mod redis;
 mod server_process;
@@ -10,5 +11,6 @@ pub mod simulation;
 
 pub use self::redis::{CommandCounts, CommandMark, RedisServer, RedisServerBuilder};
 pub use browser::{Answer, Browser, assert_silent};
+pub use patience::{PATIENCE, redis_config, until};
 pub use proxy::Proxy;
 pub use server_process::ServerProcess;

@@ -64,4 +64,4 @@ async fn add_in_file() -> io::Result<u64> {
     Ok(number)
 }
 
-const WAIT: Duration = Duration::from_secs(30);
+const WAIT: Duration = Duration::from_secs(90);

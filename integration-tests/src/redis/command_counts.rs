@@ -122,7 +122,7 @@ impl Monitor {
             .await
             .map_err(|error| error.to_string())?;
         let by_scripts = loop {
-            match timeout(Duration::from_secs(5), self.seen.recv()).await {
+            match timeout(Duration::from_secs(30), self.seen.recv()).await {
                 Ok(Some((seen, calls))) if seen == token => break calls,
                 Ok(Some(_)) => {}
                 Ok(None) => return Err("the monitor's connection ended".to_owned()),

@@ -54,7 +54,7 @@ impl RedisServer {
 
     /// Opens a connection for a test that looks at keys; what it sends is counted as any client's.
     ///
-    /// A command on it waits at most 5 seconds.
+    /// A command on it waits at most 30 seconds.
     ///
     /// # Panics
     ///
@@ -200,7 +200,7 @@ impl RedisServerBuilder {
 async fn wait_until_ready(instance: &Instance, url: &str) -> Result<(), String> {
     let deadline = Instant::now() + READY_WITHIN;
     loop {
-        let failure = match timeout(Duration::from_secs(2), server_pid(url)).await {
+        let failure = match timeout(Duration::from_secs(5), server_pid(url)).await {
             Ok(Ok(pid)) if instance.is_process(pid) => return Ok(()),
             Ok(Ok(pid)) => format!("process {pid}, of someone else, answers on the port"),
             Ok(Err(error)) => error.to_string(),
@@ -224,8 +224,8 @@ async fn server_pid(url: &str) -> Result<u32, RedisError> {
 
 pub(super) async fn connect(url: &str) -> Result<MultiplexedConnection, RedisError> {
     let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(Duration::from_secs(5)))
-        .set_response_timeout(Some(Duration::from_secs(5)));
+        .set_connection_timeout(Some(READY_WITHIN))
+        .set_response_timeout(Some(READY_WITHIN));
     Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
 }
 

@@ -1,9 +1,11 @@
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use redis::{RedisError, aio::MultiplexedConnection};
 use session_axum::MemoryStore;
 use session_core::{Backend, StoreError, StoreErrorKind};
-use session_redis::{RedisConfig, RedisStore};
+use session_redis::RedisStore;
+
+use crate::patience::{PATIENCE, redis_config};
 
 /// Where histories are played.
 #[derive(Clone, Debug)]
@@ -27,13 +29,9 @@ impl Stores {
             Self::Memory => Ok(Arc::new(MemoryStore::default())),
             Self::Redis(redis) => {
                 self.clear().await?;
-                let config = RedisConfig::new(&redis.url).with_prefix(&redis.prefix);
-                let config = config.expect("the prefix is short");
                 // Faults are the simulation's to draw, not the machine's.
-                let config = config
-                    .with_operation_timeout(PATIENCE)
-                    .and_then(|config| config.with_response_timeout(PATIENCE))
-                    .expect("the time limits are possible");
+                let config = redis_config(&redis.url, PATIENCE).with_prefix(&redis.prefix);
+                let config = config.expect("the prefix is short");
                 Ok(Arc::new(RedisStore::connect(config).await?))
             }
         }
@@ -79,6 +77,3 @@ impl Redis {
 fn unavailable(error: RedisError) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable).with_source(error)
 }
-
-/// How long Redis may take to answer.
-const PATIENCE: Duration = Duration::from_secs(60);

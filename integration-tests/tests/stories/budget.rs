@@ -1,10 +1,7 @@
-use std::time::Duration;
-
-use integration_tests::{Answer, CommandCounts};
+use integration_tests::{Answer, CommandCounts, until};
 use reqwest::Method;
-use tokio::time::sleep;
 
-use crate::support::{Stage, send_raw, until};
+use crate::support::{Stage, send_raw};
 
 /// The commands that a request of the stage's browser costs, read from Redis itself.
 async fn cost_of(stage: &Stage, method: Method, path: &str) -> (Answer, CommandCounts) {
@@ -41,13 +38,11 @@ async fn each_kind_of_request_keeps_its_budget() {
         stage.browser.send(method, path).await.ok();
         // What the request does not wait for comes a moment later.
         let mut counts = stage.redis.commands_since(&mark).await;
-        for _ in 0..100 {
-            if counts.total() >= total {
-                break;
-            }
-            sleep(Duration::from_millis(5)).await;
+        until("all commands are there", async || {
             counts = stage.redis.commands_since(&mark).await;
-        }
+            counts.total() >= total
+        })
+        .await;
         assert_eq!(counts.total(), total, "{path}: {counts}");
         for (name, count) in commands {
             assert_eq!(counts.of(name), *count, "{path}: {counts}");

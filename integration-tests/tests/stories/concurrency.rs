@@ -1,6 +1,6 @@
 use futures_util::future::join_all;
 
-use crate::support::Deployment;
+use crate::support::{Deployment, post_patiently};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_requests_at_once_through_three_instances_lose_nothing() {
@@ -11,7 +11,7 @@ async fn twenty_requests_at_once_through_three_instances_lose_nothing() {
         browser.post("/set/start/here").await.ok();
 
         let paths = (0..20).map(|number| format!("/set/key{number}/value{number}"));
-        join_all(paths.map(async |path| browser.post(&path).await.ok())).await;
+        join_all(paths.map(async |path| post_patiently(&browser, &path).await.ok())).await;
 
         let session = browser.session().await;
         for number in 0..20 {
@@ -29,7 +29,7 @@ async fn five_hundred_increments_at_once_add_five_hundred() {
         let browser = deployment.browser();
         browser.post("/set/start/here").await.ok();
 
-        join_all((0..500).map(async |_| browser.post("/count").await.ok())).await;
+        join_all((0..500).map(async |_| post_patiently(&browser, "/count").await.ok())).await;
 
         assert_eq!(browser.session().await["values"]["count"], 500);
     }

@@ -5,16 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use integration_tests::{Browser, RedisServer};
+use integration_tests::{Browser, PATIENCE, RedisServer, redis_config, until};
 use reqwest::StatusCode;
-use session_axum::{RedisStore, Sessions};
+use session_axum::{RedisConfig, RedisStore, Sessions};
 use session_core::{SessionError, StoreError, StoreErrorKind};
 
-use crate::support::{Stage, serve, until};
+use crate::support::{Stage, patient_store, serve};
 
 /// The error of a connection that must not come about, whose texts hold neither URL nor password.
-async fn refused(url: &str) -> StoreError {
-    let error = RedisStore::connect(url).await.unwrap_err();
+async fn refused(config: impl Into<RedisConfig>) -> StoreError {
+    let error = RedisStore::connect(config).await.unwrap_err();
     let source = std::error::Error::source(&error).map(ToString::to_string);
     let text = format!("{error} {error:?} {source:?}");
     assert!(!text.contains("hunter2") && !text.contains("redis://"), "{text}");
@@ -23,7 +23,7 @@ async fn refused(url: &str) -> StoreError {
 
 /// What the store of a stage says to a new session.
 async fn refused_write(redis: &RedisServer) -> StoreErrorKind {
-    let store = RedisStore::connect(redis.url()).await.unwrap();
+    let store = patient_store(redis).await;
     let session = Arc::new(Sessions::new(store)).open([]).await.unwrap();
     session.authenticate("ada").unwrap();
     match session.finish().await.unwrap_err() {
@@ -49,7 +49,7 @@ async fn a_wrong_password_is_misconfigured() {
     let _: () = set.query_async(&mut admin).await.unwrap();
     for user in [":hunter2@", "nobody:hunter2@", ""] {
         let url = redis.url().replace("redis://", &format!("redis://{user}"));
-        let result = RedisStore::connect(url.as_str()).await;
+        let result = RedisStore::connect(redis_config(&url, PATIENCE)).await;
         match result {
             Err(error) => assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{user}"),
             // Without any password Redis lets a client in, and refuses its first command.
@@ -64,9 +64,10 @@ async fn a_server_that_is_not_there_is_unavailable_at_once() {
     let addr = listener.local_addr().unwrap();
     drop(listener);
     let begin = Instant::now();
-    let error = refused(&format!("redis://:hunter2@{addr}")).await;
+    let url = format!("redis://:hunter2@{addr}");
+    let error = refused(redis_config(&url, PATIENCE)).await;
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < PATIENCE, "{:?}: it waited for its limit", begin.elapsed());
 }
 
 #[tokio::test]
@@ -87,7 +88,7 @@ async fn a_busy_server_is_unavailable() {
         ping.is_err()
     })
     .await;
-    let store = RedisStore::connect(redis.url()).await;
+    let store = RedisStore::connect(redis_config(redis.url(), PATIENCE)).await;
     let kind = match store {
         Err(error) => error.kind(),
         Ok(_) => refused_write(&redis).await,
@@ -102,9 +103,9 @@ async fn a_server_that_says_nothing_is_a_timeout() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let begin = Instant::now();
-    let error = refused(&format!("redis://{addr}")).await;
+    let error = refused(format!("redis://{addr}")).await;
     assert_eq!(error.kind(), StoreErrorKind::Timeout);
-    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
     drop(listener);
 }
 
@@ -265,16 +266,18 @@ async fn a_connection_that_went_silent_is_replaced() {
     let proxy = SilentProxy::before(&redis).await;
     let store = RedisStore::connect(format!("redis://{}", proxy.addr)).await.unwrap();
     let browser = Browser::new(serve(store).await);
-    browser.post("/login/ada").await.ok();
+    until("Ada is signed in", async || browser.post("/login/ada").await.status == StatusCode::OK)
+        .await;
 
     proxy.silence();
-    let begin = Instant::now();
+    let mut session = None;
     until("a new connection is used", async || {
-        browser.get("/session").await.status == StatusCode::OK
+        let answer = browser.get("/session").await;
+        session = (answer.status == StatusCode::OK).then(|| answer.json());
+        session.is_some()
     })
     .await;
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
-    assert_eq!(browser.session().await["owner"], "ada");
+    assert_eq!(session.unwrap()["owner"], "ada");
 }
 
 /// An address that leads to the new primary, while the open connection leads to the old one.
@@ -282,8 +285,8 @@ async fn a_connection_that_went_silent_is_replaced() {
 async fn a_primary_that_was_demoted_is_left() {
     let (old, new) = (RedisServer::start().await, RedisServer::start().await);
     let proxy = SilentProxy::before(&old).await;
-    let store = RedisStore::connect(format!("redis://{}", proxy.addr)).await.unwrap();
-    let browser = Browser::new(serve(store).await);
+    let config = redis_config(&format!("redis://{}", proxy.addr), PATIENCE);
+    let browser = Browser::new(serve(RedisStore::connect(config).await.unwrap()).await);
     browser.post("/count").await.ok();
     let mut admin = old.connection().await;
     let demote = redis::cmd("REPLICAOF").arg(&["127.0.0.1", "1"]).to_owned();

@@ -1,10 +1,11 @@
 use std::time::{Duration, Instant};
 
+use integration_tests::until;
 use redis::AsyncCommands as _;
 use serde_json::json;
 use session_axum::Lifetime;
 
-use crate::support::{Stage, until};
+use crate::support::Stage;
 
 const MINUTE: u64 = 60_000;
 
@@ -83,27 +84,25 @@ async fn remember_me_lasts_over_later_writes() {
 }
 
 #[tokio::test]
-async fn half_a_second_is_half_a_second_in_redis_too() {
+async fn five_and_a_half_seconds_are_five_and_a_half_in_redis_too() {
+    let idle = Duration::from_millis(5_500);
     let stage = Stage::with(|sessions| {
-        let half = Duration::from_millis(500);
         sessions
             .with_clock(session_core::SystemClock)
-            .with_lifetime(Lifetime::new(half, Duration::from_secs(60)).unwrap())
+            .with_lifetime(Lifetime::new(idle, Duration::from_secs(60)).unwrap())
     })
     .await;
     let mut redis = stage.redis.connection().await;
     let begin = Instant::now();
     stage.browser.post("/count").await.ok();
-    let stored = Instant::now();
     let keys: Vec<String> = redis.keys("session:s:*").await.unwrap();
     let [key] = &keys[..] else { panic!("{keys:?}") };
     let left: i64 = redis.pttl(key).await.unwrap();
-    assert!((1..=500).contains(&left), "{left} ms");
+    assert!((1..=5_500).contains(&left), "{left} ms");
 
     until("the key is gone", async || redis.exists::<_, u32>(key).await.unwrap() == 0).await;
-    let (longest, shortest) = (begin.elapsed(), stored.elapsed());
-    assert!(longest >= Duration::from_millis(500), "{longest:?}");
-    assert!(shortest < Duration::from_secs(2), "{shortest:?}");
+    let elapsed = begin.elapsed();
+    assert!(elapsed >= idle, "{elapsed:?}");
     assert!(stage.browser.session().await["key"].is_null());
 }
 
@@ -125,5 +124,5 @@ async fn a_touch_moves_the_time_to_live_in_redis_and_nothing_else() {
     assert_ne!(before[16..22], after[16..22], "last seen");
     assert_eq!(before[22..], after[22..], "all the rest");
     let left: u64 = redis.pttl(&key).await.unwrap();
-    assert!((60 * MINUTE - 5_000..=60 * MINUTE).contains(&left), "{left} ms");
+    assert!((59 * MINUTE..=60 * MINUTE).contains(&left), "{left} ms");
 }

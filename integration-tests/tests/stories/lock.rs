@@ -1,17 +1,21 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use integration_tests::{Answer, Browser, RedisServer};
+use integration_tests::{Answer, Browser, RedisServer, until};
 use reqwest::{Method, StatusCode};
 use tokio::task::JoinHandle;
 
 use crate::support::{Deployment, Stage};
 
-/// Two servers on one Redis whose leases last so long.
+/// A lease that no machine is too slow for.
+const LONG_LEASE: (&str, &str) = ("LEASE_MS", "300000");
+
+/// Two servers on one Redis. The leases of the first last so long, those of the second longer than any test.
 async fn two_servers(lease: Duration) -> (Deployment, Browser) {
     let lease_ms = lease.as_millis().to_string();
     let redis = RedisServer::start().await;
-    let deployment = Deployment::start(Some(redis), 2, &[("LEASE_MS", &lease_ms)]).await;
+    let envs: [&[(&str, &str)]; 2] = [&[("LEASE_MS", lease_ms.as_str())], &[LONG_LEASE]];
+    let deployment = Deployment::of_each(Some(redis), &envs).await;
     let browser = deployment.at_server(&deployment.browser(), 0);
     browser.post("/set/note/before").await.ok();
     (deployment, browser)
@@ -32,7 +36,7 @@ async fn work_under_the_lock_never_overlaps_across_instances() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("counter");
         std::fs::write(&file, "0").unwrap();
-        let env = [("COUNTER_FILE", file.to_str().unwrap())];
+        let env = [("COUNTER_FILE", file.to_str().unwrap()), LONG_LEASE];
         let redis = if servers == 1 { None } else { Some(RedisServer::start().await) };
         let deployment = Deployment::start(redis, servers, &env).await;
         let browser = deployment.browser();
@@ -59,7 +63,7 @@ async fn a_holder_that_is_killed_holds_up_others_for_its_lease_and_no_longer() {
     other.post("/locked/set/note/of-the-next").await.ok();
     let (longest, shortest) = (begin.elapsed(), held.elapsed());
     assert!(longest >= lease, "{longest:?}: the lock was not held");
-    assert!(shortest < lease + Duration::from_secs(2), "{shortest:?}");
+    assert!(shortest < lease + Duration::from_secs(10), "{shortest:?}");
     assert_eq!(other.session().await["values"]["note"], "of-the-next");
 }
 
@@ -78,8 +82,11 @@ async fn work_of_a_paused_holder_is_refused_and_not_stored() {
     assert_eq!(answer.set_cookie(), None);
     assert_eq!(browser.session().await["values"]["note"], "of-the-next");
 
-    // Its next request works as any other.
-    browser.post("/locked/set/note/again").await.ok();
+    // Its next request works as any other, unless the machine stands still for longer than the lease.
+    until("a request is done within its lease", async || {
+        browser.post("/locked/set/note/again").await.status == StatusCode::OK
+    })
+    .await;
     assert_eq!(other.session().await["values"]["note"], "again");
 }
 

@@ -10,7 +10,6 @@ mod concurrency;
 mod conformance;
 mod errors;
 mod expiry;
-mod growth;
 mod load_balancer;
 mod lock;
 mod outage;

@@ -2,31 +2,32 @@ use std::{
     io::{self, Write},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
-use integration_tests::{Answer, Browser, RedisServer};
+use integration_tests::{Answer, Browser, RedisServer, until};
 use reqwest::StatusCode;
 use session_core::{Clock as _, Owner, OwnerIndex as _, SessionKey, SystemClock};
 use session_redis::RedisStore;
 use tokio::time::timeout;
 
-use crate::support::{Deployment, until};
+use crate::support::Deployment;
 
-/// The longest that a request may take: a load and its time limit, or a commit and its one repetition,
-/// of a second each, and room for a busy machine.
-const LONGEST: Duration = Duration::from_millis(3_500);
+/// The longest that a request may take: a load and its time limit, or a commit and its one repetition, of
+/// a few seconds each, and room for a busy machine. Less than the browser waits.
+const LONGEST: Duration = Duration::from_secs(20);
 
-async fn durable() -> Deployment {
+/// Two servers that wait for Redis so long, which keeps what was acknowledged.
+async fn durable(patience: &str) -> Deployment {
     let redis = RedisServer::builder()
         .arg("--appendonly", "yes")
         .arg("--appendfsync", "always")
         .start()
         .await;
-    Deployment::start(Some(redis), 2, &[]).await
+    Deployment::start(Some(redis), 2, &[("REDIS_PATIENCE", patience)]).await
 }
 
 /// What every request meets while Redis is away (I7).
@@ -65,7 +66,7 @@ async fn assert_recovered(browser: &Browser, count: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_is_no_logout() {
-    let deployment = durable().await;
+    let deployment = durable("2000").await;
     let redis = deployment.redis();
     let browser = deployment.browser();
     browser.post("/login/ada").await.ok();
@@ -87,6 +88,23 @@ async fn an_outage_is_no_logout() {
     assert_recovered(&browser, 3).await;
 }
 
+/// Said of the store's own limits, which this machine may be too busy to keep while Redis is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_in_an_outage_is_answered_within_seconds_by_default() {
+    let deployment = durable("default").await;
+    let browser = deployment.browser();
+    until("Ada is signed in", async || browser.post("/login/ada").await.status == StatusCode::OK)
+        .await;
+    deployment.redis().pause().await;
+    assert_outage(&browser).await;
+    deployment.redis().unpause().await;
+    until("sessions are back", async || {
+        let answer = browser.get("/session").await;
+        answer.status == StatusCode::OK && answer.json()["owner"] == "ada"
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visitor_without_a_cookie_gets_an_error_and_no_cookie_in_an_outage() {
     let deployment = Deployment::on_redis(1).await;
@@ -100,19 +118,20 @@ async fn a_visitor_without_a_cookie_gets_an_error_and_no_cookie_in_an_outage() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_while_redis_failed_is_what_counts() {
     for fault in ["kill", "pause", "stop"] {
-        let deployment = durable().await;
+        let deployment = durable("2000").await;
         let redis = deployment.redis();
         let browser = deployment.browser();
         browser.post("/login/ada").await.ok();
         let (acknowledged, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let over = Arc::new(AtomicBool::new(false));
         let writers = (0..8).map(|_| {
-            let (browser, acknowledged, failed) =
-                (browser.clone(), Arc::clone(&acknowledged), Arc::clone(&failed));
+            let (browser, over) = (browser.clone(), Arc::clone(&over));
+            let (acknowledged, failed) = (Arc::clone(&acknowledged), Arc::clone(&failed));
             tokio::spawn(async move {
-                for _ in 0..40 {
+                while !over.load(Ordering::SeqCst) {
                     let begin = Instant::now();
                     let answer = browser.post("/count").await;
-                    assert!(begin.elapsed() < LONGEST * 2, "{:?}", begin.elapsed());
+                    assert!(begin.elapsed() < LONGEST, "{:?}", begin.elapsed());
                     if answer.status == StatusCode::OK {
                         acknowledged.fetch_add(1, Ordering::SeqCst);
                     } else {
@@ -137,6 +156,9 @@ async fn what_was_acknowledged_while_redis_failed_is_what_counts() {
             "pause" => redis.unpause().await,
             _ => redis.start_again().await,
         }
+        let before = load(&acknowledged);
+        until("more are acknowledged", async || load(&acknowledged) >= before + 20).await;
+        over.store(true, Ordering::SeqCst);
         for written in join_all(writers).await {
             written.unwrap();
         }
@@ -147,13 +169,13 @@ async fn what_was_acknowledged_while_redis_failed_is_what_counts() {
         println!("{fault}: {acknowledged} acknowledged, {failed} failed, {count} counted");
         assert!(acknowledged <= count, "{fault}: {acknowledged} acknowledged, {count} counted");
         assert!(count <= acknowledged + failed.min(8), "{fault}: {count} counted");
-        assert_eq!(acknowledged + failed, 320);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_came_too_late_is_repeated_and_counts_once() {
-    let deployment = Deployment::on_redis(1).await;
+    let redis = RedisServer::start().await;
+    let deployment = Deployment::start(Some(redis), 1, &[("REDIS_PATIENCE", "3000")]).await;
     let browser = deployment.browser();
     browser.post("/count").await.ok();
     browser.post("/count").await.ok();
@@ -163,8 +185,9 @@ async fn a_commit_whose_answer_came_too_late_is_repeated_and_counts_once() {
         browser.post("/gates/once/wait").await.ok();
         deployment.redis().pause().await;
         browser.post("/gates/once/open").await.ok();
-        // After half a second the commit counts as lost and is sent again. Redis gets both.
-        let early = timeout(Duration::from_millis(700), &mut writing).await;
+        // After three seconds the commit counts as lost and is sent again, after six it fails. Redis gets
+        // both.
+        let early = timeout(Duration::from_millis(3_300), &mut writing).await;
         assert!(early.is_err(), "answered although Redis stands still");
         deployment.redis().unpause().await;
 

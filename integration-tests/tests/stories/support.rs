@@ -1,10 +1,12 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use integration_tests::{Browser, Proxy, RedisServer, ServerProcess, app, assert_silent};
-use reqwest::Method;
+use integration_tests::{
+    Answer, Browser, PATIENCE, Proxy, RedisServer, ServerProcess, app, assert_silent, redis_config,
+};
+use reqwest::{Method, StatusCode};
 use session_axum::{RedisStore, Sessions};
 use session_core::{Clock as _, ManualClock, SystemClock};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 /// Processes of the application behind a load balancer, on one Redis or each on its own memory.
 ///
@@ -30,8 +32,13 @@ impl Deployment {
         servers: usize,
         env: &[(&str, &str)],
     ) -> Self {
+        Self::of_each(redis, &vec![env; servers]).await
+    }
+
+    /// Servers with settings of their own.
+    pub(crate) async fn of_each(redis: Option<RedisServer>, envs: &[&[(&str, &str)]]) -> Self {
         let mut started = Vec::new();
-        for _ in 0..servers {
+        for env in envs {
             started.push(server(redis.as_ref(), env).await);
         }
         let balancer = Proxy::round_robin(started.iter().map(ServerProcess::addr)).await;
@@ -110,7 +117,7 @@ impl Stage {
     pub(crate) async fn with(rules: impl FnOnce(Sessions) -> Sessions) -> Self {
         let redis = RedisServer::start().await;
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
-        let store = RedisStore::connect(redis.url()).await.unwrap();
+        let store = patient_store(&redis).await;
         let sessions = rules(Sessions::new(store).with_clock(Arc::clone(&clock)));
         let browser = Browser::new(serve(sessions).await);
         Self { redis, clock, browser }
@@ -131,6 +138,11 @@ impl Stage {
     }
 }
 
+/// A store that waits for Redis as long as a busy machine may take.
+pub(crate) async fn patient_store(redis: &RedisServer) -> RedisStore {
+    RedisStore::connect(redis_config(redis.url(), PATIENCE)).await.unwrap()
+}
+
 /// Serves the application in this process, for as long as the test lasts.
 pub(crate) async fn serve(sessions: impl Into<Sessions>) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -139,13 +151,15 @@ pub(crate) async fn serve(sessions: impl Into<Sessions>) -> SocketAddr {
     addr
 }
 
-/// Waits until a condition holds, at most ten seconds.
-pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds().await {
-        assert!(Instant::now() < deadline, "not within ten seconds: {what}");
-        sleep(Duration::from_millis(5)).await;
+/// Posts until the server is not too busy any more: a 503 that is no outage stored nothing, and says to try
+/// again.
+pub(crate) async fn post_patiently(browser: &Browser, path: &str) -> Answer {
+    let mut answer = browser.post(path).await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while answer.status == StatusCode::SERVICE_UNAVAILABLE && Instant::now() < deadline {
+        answer = browser.post(path).await;
     }
+    answer
 }
 
 /// Sends a request with these `Cookie` headers, from a client that has no jar.
@@ -154,11 +168,11 @@ pub(crate) async fn send_raw(
     method: Method,
     path: &str,
     cookies: &[&[u8]],
-) -> integration_tests::Answer {
+) -> Answer {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let mut request = client.request(method, format!("http://{addr}{path}"));
     for cookie in cookies {
         request = request.header("cookie", *cookie);
     }
-    integration_tests::Answer::read(request.send().await.unwrap()).await
+    Answer::read(request.send().await.unwrap()).await
 }

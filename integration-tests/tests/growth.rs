@@ -1,16 +1,20 @@
+//! Nothing grows for ever: a promise that takes a machine of its own, and so a test program of its own, as
+//! Cargo runs one after another.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
-use integration_tests::RedisServer;
+use integration_tests::{RedisServer, redis_config, until};
 use redis::aio::MultiplexedConnection;
 use session_axum::{Lifetime, RedisStore, Sessions};
 use session_core::CookieChange;
 
-use crate::support::until;
-
 const OWNERS: u32 = 1_000;
 const ROUNDS: u32 = 100;
 const AT_ONCE: usize = 64;
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// Of three logins one is signed out, one ended from elsewhere, and one left to expire.
 async fn live(sessions: &Arc<Sessions>, soon: &Arc<Sessions>, number: u32) {
@@ -46,9 +50,9 @@ async fn keys(redis: &mut MultiplexedConnection) -> u64 {
 async fn a_hundred_thousand_logins_logouts_and_expiries_leave_nothing_in_redis() {
     let server = RedisServer::start().await;
     let mut redis = server.connection().await;
-    let store = RedisStore::connect(server.url()).await.unwrap();
+    let store = RedisStore::connect(redis_config(server.url(), MAX_WAIT)).await.unwrap();
     let sessions = Arc::new(Sessions::new(store.clone()));
-    let lifetime = Lifetime::new(Duration::from_millis(500), Duration::from_secs(1)).unwrap();
+    let lifetime = Lifetime::new(Duration::from_secs(5), Duration::from_secs(10)).unwrap();
     let soon = Arc::new(Sessions::new(store).with_lifetime(lifetime));
     let counting = redis.clone();
     let run = async |rounds: std::ops::Range<u32>| {
