@@ -10,7 +10,10 @@
 
 mod login {
     pub(super) mod devices;
+    pub(super) mod forgery;
     pub(super) mod pages;
+    #[cfg(test)]
+    mod tests;
 }
 
 use std::{env, error::Error, process::ExitCode, sync::Arc};
@@ -18,11 +21,11 @@ use std::{env, error::Error, process::ExitCode, sync::Arc};
 use axum::{
     Form, Router,
     http::{HeaderMap, StatusCode, header},
-    middleware::map_response,
+    middleware::{from_fn, map_response},
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use login::{devices, pages};
+use login::{devices, forgery, pages};
 use serde::Deserialize;
 use session_axum::{
     Backend, Key, MemoryStore, Session, SessionCookie, SessionError, SessionKey, SessionLayer,
@@ -54,17 +57,26 @@ async fn index(session: Result<Session, SessionRejection>) -> Result<Response, S
             let devices = devices::list(&devices, &session);
             pages::member(owner.as_str().unwrap_or_default(), visits, notice.as_deref(), &devices)
         }
-        None => pages::visitor(visits, notice.as_deref().or(ended(&session)), None),
+        None => {
+            let ended = session.cookie_opened_nothing().then_some(ENDED);
+            pages::visitor(visits, notice.as_deref().or(ended), None)
+        }
     };
     Ok(page.into_response())
 }
 
-/// What to say to a browser whose session was ended elsewhere, or has expired.
-fn ended(session: &Session) -> Option<&'static str> {
-    session.cookie_opened_nothing().then_some(
-        "Your session has ended: it was signed out on another device, or not used for too long.",
-    )
+/// Keeps for the next page that the session has ended: the answer to this request removes the cookie that
+/// told it, or replaces it.
+fn note_end(session: &Session) -> Result<(), SessionError> {
+    if session.cookie_opened_nothing() {
+        session.set(NOTICE, &ENDED.to_owned())?;
+    }
+    Ok(())
 }
+
+/// What to say to a browser whose session was ended elsewhere, or has expired.
+const ENDED: &str =
+    "Your session has ended: it was signed out on another device, or not used for too long.";
 
 #[derive(Deserialize)]
 struct SignIn {
@@ -98,12 +110,14 @@ async fn login(
 /// Counts a visit. Of two at the same time, in whatever processes, both count.
 async fn visit(session: Session) -> Result<Redirect, SessionError> {
     session.update(VISITS, |visits| *visits += 1)?;
+    note_end(&session)?;
     Ok(Redirect::to("/"))
 }
 
 /// Signs out: the session is gone from the store, and the cookie from the browser.
 async fn logout(session: Session) -> Result<Redirect, SessionError> {
     session.destroy()?;
+    note_end(&session)?;
     Ok(Redirect::to("/"))
 }
 
@@ -119,6 +133,7 @@ async fn end_device(
     Form(form): Form<EndDevice>,
 ) -> Result<Redirect, SessionError> {
     let (Some(owner), Some(key)) = (session.owner(), SessionKey::parse(&form.key)) else {
+        note_end(&session)?;
         return Ok(Redirect::to("/"));
     };
     if session.key() == Some(key) {
@@ -141,6 +156,7 @@ async fn end_other_devices(session: Session) -> Result<Redirect, SessionError> {
         };
         session.set(NOTICE, &notice)?;
     }
+    note_end(&session)?;
     Ok(Redirect::to("/"))
 }
 
@@ -157,8 +173,9 @@ fn app(store: impl Backend) -> Router {
     // works over HTTPS: `__Host-session`, with `Secure`.
     let cookie = SessionCookie::insecure_for_development();
 
-    // The cookie is `SameSite=Lax`, so a browser does not send it along with a POST from another site,
-    // and everything that changes something is a POST: that is the defence against forged requests.
+    // The cookie is `SameSite=Lax`, so a browser does not send it along with a POST from another site, and
+    // everything that changes something is a POST: another site cannot use the session. `forgery::refuse`
+    // keeps it from having a session set, or replaced, by a form that it sends without the cookie.
     Router::new()
         .route("/", get(index))
         .route("/login", post(login))
@@ -168,6 +185,7 @@ fn app(store: impl Backend) -> Router {
         .route("/devices/end-others", post(end_other_devices))
         .layer(SessionLayer::new(store).with_cookie(cookie))
         .route("/style.css", get(pages::style))
+        .layer(from_fn(forgery::refuse))
         .layer(map_response(pages::secure))
 }
 

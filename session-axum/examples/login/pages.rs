@@ -52,6 +52,15 @@ pub(crate) fn outage() -> Markup {
     })
 }
 
+/// For a form that another site's page sent.
+pub(crate) fn foreign() -> Markup {
+    page(html! {
+        h1 { "Nothing was done" }
+        p { "That form was sent by another site. If you meant to do something here, do it on this page." }
+        p { a.button href="/" { "Go to the page" } }
+    })
+}
+
 fn notice_line(notice: Option<&str>) -> Markup {
     html! {
         @if let Some(notice) = notice {

@@ -1,0 +1,91 @@
+//! Refuses forms that another site's page sends.
+//!
+//! `SameSite` keeps another site from using the visitor's session. It does not keep it from sending a form
+//! without the cookie, whose answer sets one: the victim is signed in as somebody else, and leaves what is
+//! theirs in the account of the attacker.
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+
+use super::pages;
+
+/// Answers 403 to what would change something and comes from another site.
+pub(crate) async fn refuse(request: Request, next: Next) -> Response {
+    // HTTP/2 has the host in the URI.
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    if is_forged(request.method(), request.headers(), authority) {
+        return (StatusCode::FORBIDDEN, pages::foreign()).into_response();
+    }
+    next.run(request).await
+}
+
+/// Tells whether a page of another site made the browser send this.
+///
+/// Browsers say so themselves, and scripts cannot change what they say (W3C Fetch Metadata). Older ones, and
+/// all over plain HTTP that is not to localhost, at least name the origin. What says neither is no browser.
+fn is_forged(method: &Method, headers: &HeaderMap, authority: Option<&str>) -> bool {
+    if method == Method::GET || method == Method::HEAD {
+        return false;
+    }
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site != "same-origin" && site != "none";
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else { return false };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).or(authority);
+    // `null`, of a page that hides where it is, has no host.
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    match (origin, host) {
+        (Some((_, origin)), Some(host)) => !origin.eq_ignore_ascii_case(host),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_refused(method: &Method, headers: &[(&'static str, &'static str)]) -> bool {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), header::HeaderValue::from_static(value)));
+        is_forged(method, &headers.collect(), None)
+    }
+
+    #[test]
+    fn what_the_browser_says_of_the_site_counts() {
+        for (site, refused) in
+            [("same-origin", false), ("none", false), ("same-site", true), ("cross-site", true)]
+        {
+            assert_eq!(is_refused(&Method::POST, &[("sec-fetch-site", site)]), refused, "{site}");
+            assert!(!is_refused(&Method::GET, &[("sec-fetch-site", site)]), "{site}");
+        }
+        // Whatever else it says.
+        let own = [("sec-fetch-site", "cross-site"), ("origin", "http://a"), ("host", "a")];
+        assert!(is_refused(&Method::POST, &own));
+    }
+
+    #[test]
+    fn without_that_the_origin_has_to_be_this_host() {
+        for (origin, refused) in [
+            ("http://localhost:3000", false),
+            ("https://LOCALHOST:3000", false),
+            ("http://localhost", true),
+            ("http://localhost:3000.evil.example", true),
+            ("https://evil.example", true),
+            ("null", true),
+        ] {
+            let headers = [("origin", origin), ("host", "localhost:3000")];
+            assert_eq!(is_refused(&Method::POST, &headers), refused, "{origin}");
+        }
+        assert!(is_refused(&Method::POST, &[("origin", "http://localhost:3000")]), "no host");
+    }
+
+    #[test]
+    fn a_program_that_is_no_browser_is_let_in() {
+        assert!(!is_refused(&Method::POST, &[("host", "localhost:3000")]));
+    }
+}

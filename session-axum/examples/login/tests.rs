@@ -1,0 +1,104 @@
+//! The program as a browser meets it.
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{Request, Response, StatusCode, header},
+};
+use session_axum::MemoryStore;
+use tower::ServiceExt as _;
+
+/// A browser with a jar for one cookie.
+struct Device {
+    app: Router,
+    cookie: Option<String>,
+}
+
+impl Device {
+    fn new(app: &Router) -> Self {
+        Self { app: app.clone(), cookie: None }
+    }
+
+    async fn send(&mut self, request: Request<Body>) -> Response<Body> {
+        let response = self.app.clone().oneshot(request).await.unwrap();
+        if let Some(set) = response.headers().get(header::SET_COOKIE) {
+            let pair = set.to_str().unwrap().split(';').next().unwrap();
+            self.cookie = (!pair.ends_with('=')).then(|| pair.to_owned());
+        }
+        response
+    }
+
+    fn request(&self, path: &str) -> axum::http::request::Builder {
+        let request = Request::builder().uri(path).header(header::HOST, "localhost:3000");
+        match &self.cookie {
+            Some(cookie) => request.header(header::COOKIE, cookie),
+            None => request,
+        }
+    }
+
+    async fn page(&mut self) -> String {
+        let response = self.send(self.request("/").body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        text(response).await
+    }
+
+    async fn post_from(&mut self, site: &str, path: &str, form: &str) -> Response<Body> {
+        let request = self
+            .request(path)
+            .method("POST")
+            .header("sec-fetch-site", site)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Body::from(form.to_owned()));
+        self.send(request.unwrap()).await
+    }
+
+    async fn post(&mut self, path: &str, form: &str) {
+        let response = self.post_from("same-origin", path, form).await;
+        assert_eq!(response.status(), StatusCode::SEE_OTHER, "{path}");
+    }
+}
+
+async fn text(response: Response<Body>) -> String {
+    let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn another_site_neither_signs_anybody_in_nor_replaces_a_cookie() {
+    let app = crate::app(MemoryStore::default());
+    for path in ["/login", "/visit"] {
+        // Without her cookie, which is `SameSite`.
+        let mut without = Device::new(&app);
+        let response = without.post_from("cross-site", path, "user=mallory").await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN, "{path}");
+        assert!(without.cookie.is_none(), "{path}");
+        assert!(text(response).await.contains("sent by another site"), "{path}");
+    }
+    let mut ada = Device::new(&app);
+    ada.post("/login", "user=ada").await;
+    assert!(ada.page().await.contains("ada"));
+}
+
+#[tokio::test]
+async fn a_device_that_was_signed_out_elsewhere_is_told_whatever_it_does_next() {
+    for path in ["/", "/visit", "/logout", "/devices/end", "/devices/end-others"] {
+        let app = crate::app(MemoryStore::default());
+        let mut devices = [Device::new(&app), Device::new(&app), Device::new(&app)];
+        for device in &mut devices {
+            device.post("/login", "user=ada").await;
+        }
+        let [laptop, phone, tablet] = &mut devices;
+        laptop.post("/devices/end-others", "").await;
+        assert!(laptop.page().await.contains("2 other devices are signed out."));
+
+        for device in [phone, tablet] {
+            if path != "/" {
+                device.post(path, "key=AAAAAAAAAAAAAAAAAAAAAA").await;
+            }
+            let page = device.page().await;
+            assert!(page.contains("Your session has ended"), "{path}: {page}");
+            assert!(page.contains("Sign in"), "{path}: {page}");
+            assert!(!device.page().await.contains("Your session has ended"), "once: {path}");
+        }
+    }
+}
