@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
+mod acl;
 mod bad_input;
 mod budget;
 mod concurrency;

@@ -1,0 +1,102 @@
+//! The user of Redis that the README tells to make may do everything that sessions need, and nothing else.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use integration_tests::{Browser, PATIENCE, RedisServer, redis_config, until};
+use session_axum::{AtLimit, RedisStore, SessionLimit, Sessions};
+use session_core::{Clock as _, ManualClock, SystemClock};
+
+use crate::support::serve;
+
+const README: &str = include_str!("../../../session-redis/README.md");
+
+/// The words of `ACL SETUSER …`.
+fn acl() -> Vec<String> {
+    let (_, rest) = README.split_once("redis-cli ACL ").unwrap();
+    let (command, _) = rest.split_once("```").unwrap();
+    let words = command.split_whitespace().filter(|word| *word != "\\");
+    words.map(|word| word.trim_matches('\'').to_owned()).collect()
+}
+
+/// What stands between the two, at its first place.
+fn quoted(begin: &str, end: &str) -> &'static str {
+    README.split_once(begin).unwrap().1.split_once(end).unwrap().0
+}
+
+/// As the user of the README, with its settings.
+async fn store(redis: &RedisServer) -> RedisStore {
+    let host = format!("{}:{}", redis.host(), redis.port());
+    let url = quoted("RedisConfig::new(\"", "\"").replace("redis.internal", &host);
+    let config = redis_config(&url, PATIENCE).with_prefix(quoted(".with_prefix(\"", "\"")).unwrap();
+    RedisStore::connect(config).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_user_of_the_readme_may_do_everything_and_needs_all_of_it() {
+    let redis = RedisServer::start().await;
+    let mut admin = redis.connection().await;
+    let _: () = redis::cmd("ACL").arg(acl()).query_async(&mut admin).await.unwrap();
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
+    let store = store(&redis).await;
+    let sessions = || Sessions::new(store.clone()).with_clock(Arc::clone(&clock));
+    let limited = |at_limit| sessions().with_session_limit(SessionLimit::new(2, at_limit).unwrap());
+    let unlimited = serve(sessions()).await;
+    let strict = serve(limited(AtLimit::Reject)).await;
+    let limited = serve(limited(AtLimit::EvictOldest)).await;
+
+    // A visitor: create, read, write, touch, and what nobody signed in to.
+    let visitor = Browser::new(unlimited);
+    for count in 1..=2 {
+        assert_eq!(visitor.post("/count").await.ok().body, count.to_string());
+    }
+    clock.advance(Duration::from_secs(6 * 60));
+    assert_eq!(visitor.session().await["values"]["count"], 2);
+    visitor.post("/locked/set/note/under-the-lock").await.ok();
+    visitor.post("/renew").await.ok();
+    visitor.post("/logout").await.ok();
+
+    // Devices, with a limit: the third login ends the first.
+    let devices: Vec<_> = (0..3).map(|_| Browser::new(limited)).collect();
+    for device in &devices {
+        device.post("/login/ada").await.ok();
+        clock.advance(Duration::from_secs(1));
+    }
+    assert!(devices[0].session().await["owner"].is_null());
+    assert_eq!(Browser::new(strict).post("/login/ada").await.status, 409);
+    let list = devices[1].get("/devices").await.ok().json();
+    assert_eq!(list.as_array().unwrap().len(), 2);
+    let other = list.as_array().unwrap().iter().find(|device| device["current"] == false).unwrap();
+    let end = format!("/end/{}", other["key"].as_str().unwrap());
+    assert_eq!(devices[1].post(&end).await.ok().body, "true");
+
+    // Renewed, lengthened, and all ended.
+    let this = devices[1].at(unlimited);
+    this.post("/renew").await.ok();
+    this.post("/lifetime/3600000/360000000").await.ok();
+    Browser::new(unlimited).post("/login/ada").await.ok();
+    assert_eq!(this.post("/end-others").await.ok().body, "1");
+    this.post("/login/ada").await.ok();
+    assert_eq!(this.post("/end-all").await.ok().body, "1");
+
+    // Nothing is allowed that was not used. That keys leave the index is not waited for.
+    let allowed: Vec<_> =
+        acl().iter().filter_map(|word| Some(word.strip_prefix('+')?.into())).collect();
+    until("all that is allowed is used", async || {
+        let mut info = redis::cmd("INFO");
+        let used: String = info.arg("commandstats").query_async(&mut admin.clone()).await.unwrap();
+        let unused = |command: &&String| !used.contains(&format!("cmdstat_{command}:"));
+        let unused: Vec<_> = allowed.iter().filter(unused).collect();
+        println!("allowed and not used: {unused:?}");
+        unused.is_empty()
+    })
+    .await;
+    // A refusal of what is not waited for fails no request, but Redis notes it. From 7.2 on the client says
+    // its name, and does without if it may not.
+    let mut log = redis::cmd("ACL");
+    let refused: Vec<BTreeMap<String, redis::Value>> =
+        log.arg("LOG").query_async(&mut admin).await.unwrap();
+    for refusal in refused {
+        let command: String = redis::from_redis_value(refusal["object"].clone()).unwrap();
+        assert_eq!(command, "client|setinfo", "{refusal:?}");
+    }
+}
