@@ -39,8 +39,7 @@ impl Session {
     /// Lets the session end at an instant at the latest: when the identity provider's does (OWASP ASVS
     /// 5.0, 7.6.1).
     ///
-    /// The end is kept in the session, and only ever moved forward in time: of several the earliest
-    /// counts, a later [`set_lifetime`](Self::set_lifetime) does not raise it, and the lifetime still
+    /// The end is kept in the session, and only ever made earlier: of several the earliest counts, a later [`set_lifetime`](Self::set_lifetime) does not raise it, and the lifetime still
     /// ends the session where that comes first. A later login does away with it, as what that begins
     /// depends on a new authentication; what one request records of both, before it commits, sets the end of
     /// the new session, in whatever order.

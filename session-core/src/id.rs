@@ -132,7 +132,6 @@ impl IdGenerator for UuidV4 {
     }
 }
 
-/// Tells a version 4 UUID in the one spelling that [`UuidV4`] writes.
 /// Tells whether the text is what an encoder makes of 256 bits. It is not decoded, for nobody needs the
 /// bits, and this is done for every request.
 fn is_base64url(text: &[u8]) -> bool {
@@ -157,6 +156,7 @@ const SIX_BITS: [u8; 256] = {
 
 const NO_BITS: u8 = 0b1000_0000;
 
+/// Tells a version 4 UUID in the one spelling that [`UuidV4`] writes.
 fn is_uuid_v4(text: &[u8]) -> bool {
     let Ok(uuid) = uuid::Uuid::try_parse_ascii(text) else {
         return false;

@@ -135,7 +135,7 @@ impl Sessions {
     /// Limits how many sessions an owner may have at once. There is no limit by default.
     ///
     /// Each login costs one round trip more, and logins of one owner in one process come one after the
-    /// other.
+    /// other. So do those of owners who share a queue: there are 256 for all owners.
     #[must_use]
     pub fn with_session_limit(mut self, limit: SessionLimit) -> Self {
         self.session_limit = Some(limit);
