@@ -95,12 +95,8 @@ async fn login(
         let page = pages::visitor(visits, None, Some(problem));
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }
-    // What one user left in the session is not for the next one.
-    if session.owner().is_some_and(|owner| owner != user.into()) {
-        session.destroy()?;
-    }
-    // The session keeps its values and gets a new ID: one that somebody planted or saw before the
-    // login is worth nothing after it.
+    // The session gets a new ID: one that somebody planted or saw before the login is worth nothing
+    // after it. What a visitor left in it stays, what another user left does not.
     session.authenticate(user)?;
     session.set(DEVICE, &devices::name(&headers))?;
     session.set(NOTICE, &"You are signed in, and your session has a new ID.".to_owned())?;

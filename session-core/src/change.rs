@@ -39,6 +39,10 @@ impl Change {
                 record.ends_by = Some(record.ends_by.map_or(*at, |end| end.min(*at)));
             }
             Self::Authenticate { owner, at, lifetime } => {
+                if record.owner.as_ref().is_some_and(|former| former != owner) {
+                    // They are the former owner's.
+                    record.values.clear();
+                }
                 record.owner = Some(owner.clone());
                 record.authenticated_at = Some(*at);
                 // What follows a login is a new session that took over the values: its absolute

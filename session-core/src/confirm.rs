@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::{
     Admission, Admitted, Committed, Created, Ended, Entry, OwnerKey, Record, SessionError,
-    SessionKey, Sessions, StoreError, Timestamp, merge::MAX_CONFLICTS, sessions::Home, work::Stamp,
+    SessionKey, Sessions, StoreError, Timestamp,
+    sessions::{Home, MAX_MOVES},
+    work::Stamp,
 };
 
 impl Sessions {
@@ -82,7 +84,7 @@ impl Sessions {
         &self,
         mut key: SessionKey,
     ) -> Result<Option<SessionKey>, SessionError> {
-        for _ in 0..MAX_CONFLICTS {
+        for _ in 0..=MAX_MOVES {
             match self.delete_at(&key).await? {
                 Deleted::Told(Entry::Moved(tombstone)) => match tombstone.successor {
                     Some(successor) => key = successor,

@@ -48,8 +48,8 @@ pub enum Event {
         /// The session that was.
         key: SessionKey,
     },
-    /// A request found that its session's deadline had passed, while it ran or before. Most sessions expire
-    /// unseen: the store forgets them.
+    /// A request under way met its session's deadline. Most sessions expire unseen: stores answer nothing for
+    /// one that expired before.
     Expired {
         /// The session that was.
         key: SessionKey,

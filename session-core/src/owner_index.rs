@@ -60,7 +60,8 @@ pub trait OwnerIndex: fmt::Debug + Send + Sync + 'static {
     /// this order and in one round trip.
     ///
     /// An interruption leaves a key in the index without a session, never a session without its key in
-    /// the index. If the key cannot be entered nothing is left created.
+    /// the index. If the key cannot be entered a session that was created is removed again, as far as the store
+    /// can.
     ///
     /// # Errors
     ///

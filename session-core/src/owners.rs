@@ -17,8 +17,9 @@ impl Sessions {
     /// # Errors
     ///
     /// Returns [`SessionError::TooLarge`] if the owner is longer than
-    /// [`Limits::OWNER_BYTES`](crate::Limits::OWNER_BYTES), and [`SessionError::Store`] if the store
-    /// failed. A session that cannot be read is counted, and left out.
+    /// [`Limits::OWNER_BYTES`](crate::Limits::OWNER_BYTES), [`SessionError::Store`] if the store failed, and
+    /// [`SessionError::Contended`] if a session gets one ID after the other all the time. A session that cannot
+    /// be read is counted, and left out.
     pub async fn of(
         self: &Arc<Self>,
         owner: impl Into<Owner>,

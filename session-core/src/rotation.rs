@@ -185,7 +185,8 @@ impl Sessions {
         }
     }
 
-    /// Loads the session that a tombstone leads to, for a request that had loaded it before it moved.
+    /// Loads the session that a tombstone leads to, for a request that had loaded it before it moved. One
+    /// that another user took over is over for this one's.
     pub(crate) async fn successor(
         &self,
         home: &Home,
@@ -196,7 +197,13 @@ impl Sessions {
         for _ in 0..MAX_MOVES {
             let Some(key) = successor else { break };
             match self.load(&key).await? {
-                Some(Entry::Live(record)) => return Ok(Home { key, id, record }),
+                Some(Entry::Live(record)) => {
+                    let former = &home.record.owner;
+                    if former.is_some() && record.owner != *former {
+                        break;
+                    }
+                    return Ok(Home { key, id, record });
+                }
                 Some(Entry::Moved(next)) => {
                     id = follow_id(id.as_ref(), &next);
                     successor = next.successor;

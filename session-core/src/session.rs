@@ -223,8 +223,8 @@ impl Session {
     /// Says who the session belongs to from now on, after a login or a change of privileges.
     ///
     /// At the commit the session gets a new ID, and the old one opens nothing from then on (OWASP ASVS
-    /// 5.0, 7.2.4). The values stay; where they must not (another user signs in), call
-    /// [`destroy`](Self::destroy) first.
+    /// 5.0, 7.2.4). What a visitor left in the session stays, like a cart, and what its owner left stays for
+    /// the owner; another one begins without values.
     ///
     /// The absolute lifetime begins anew. A [visitor's lifetime](Sessions::with_anonymous_lifetime)
     /// becomes a user's, and an [end](Self::end_by) that was set with the login before no longer counts.

@@ -43,6 +43,18 @@ impl SessionLimit {
             Some(max) => Ok(Self { max, at_limit }),
         }
     }
+
+    /// How many sessions an owner may have.
+    #[must_use]
+    pub fn max(&self) -> usize {
+        self.max.get()
+    }
+
+    /// What a login meets that would be one more.
+    #[must_use]
+    pub fn at_limit(&self) -> AtLimit {
+        self.at_limit
+    }
 }
 
 /// What a login meets that would exceed the [`SessionLimit`].

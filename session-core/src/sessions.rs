@@ -175,6 +175,12 @@ impl Sessions {
         self.anonymous_lifetime.unwrap_or(self.lifetime)
     }
 
+    /// How many sessions an owner may have at once, if that is limited.
+    #[must_use]
+    pub fn session_limit(&self) -> Option<SessionLimit> {
+        self.session_limit
+    }
+
     /// How many loads met a record that could not be read, each answered with a fresh session.
     ///
     /// Worth an alert: some after a deployment that was taken back are expected, steady growth is not.

@@ -231,6 +231,33 @@ async fn a_login_of_another_user_at_once_takes_nothing_over() {
     }
 }
 
+/// And what a user left in the session, or is just writing to it, is not for the next one.
+#[tokio::test]
+async fn another_user_begins_without_values_and_gets_none_of_who_was_there() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    session.authenticate("ada").unwrap();
+    let id = told(session.finish().await.unwrap());
+    assert_eq!(world.open(&id).await.get(VISITS), Some(1), "what the visitor left");
+
+    let late = world.open(&id).await;
+    late.set(NOTE, &"private".to_owned()).unwrap();
+    let session = world.open(&id).await;
+    session.set(NOTE, &"private too".to_owned()).unwrap();
+    session.authenticate("grace").unwrap();
+    assert_eq!(session.names(), [""; 0]);
+    session.set(VISITS, &7).unwrap();
+    let id = told(session.finish().await.unwrap());
+    assert!(matches!(late.finish().await, Err(SessionError::Ended)));
+    let session = world.open(&id).await;
+    assert_eq!((session.names(), session.get(VISITS)), (vec!["visits".to_owned()], Some(7)));
+
+    session.authenticate("grace").unwrap();
+    let id = told(session.finish().await.unwrap());
+    assert_eq!(world.open(&id).await.get(VISITS), Some(7), "the same user keeps them");
+}
+
 #[tokio::test]
 async fn a_renewal_leaves_the_former_id_open_for_the_grace_and_tells_the_new_one_again() {
     let world = World::new();
