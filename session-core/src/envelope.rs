@@ -238,7 +238,9 @@ fn read_body<'a, B: Deserialize<'a>>(bytes: &'a [u8]) -> Result<B, Unreadable> {
 }
 
 fn number(bytes: &[u8], range: Range<usize>) -> u64 {
-    bytes[range].iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
+    let mut number = [0; 8];
+    number[8 - range.len()..].copy_from_slice(&bytes[range]);
+    u64::from_be_bytes(number)
 }
 
 fn instant(bytes: &[u8], range: Range<usize>) -> Timestamp {

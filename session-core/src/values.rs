@@ -28,7 +28,9 @@ impl Values {
         let mut is_sorted = true;
         for _ in 0..claimed {
             let (name, value) = read_entry(rest)?;
-            std::str::from_utf8(name).ok()?;
+            if !name.is_ascii() {
+                std::str::from_utf8(name).ok()?;
+            }
             is_sorted &= last.is_none_or(|last| last < name);
             last = Some(name);
             count += 1;
