@@ -52,11 +52,19 @@ pub enum Broken {
     CreationAfterTheEnd,
     /// A holder of a lock minds neither its lease's end nor who has it since.
     LeaseNotChecked,
+    /// Every login is let in, whatever the limit is.
+    AdmitDoesNotCount,
+    /// The owner's sessions are counted, and a login's key is entered, as two steps.
+    AdmitInTwoSteps,
+    /// A login from a session of the same owner does not take that one's place.
+    OwnSessionTakesAPlace,
+    /// A login that needs room ends another session than the one whose turn it is.
+    EvictsAnotherSession,
 }
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 26] = [
         Self::NoRevisionCheck,
         Self::UpsertOnGone,
         Self::DeleteBeforeCreate,
@@ -79,6 +87,10 @@ impl Broken {
         Self::KeepsIdsReadable,
         Self::CreationAfterTheEnd,
         Self::LeaseNotChecked,
+        Self::AdmitDoesNotCount,
+        Self::AdmitInTwoSteps,
+        Self::OwnSessionTakesAPlace,
+        Self::EvictsAnotherSession,
     ];
 
     /// The name on the command line.
@@ -107,6 +119,10 @@ impl Broken {
             Self::KeepsIdsReadable => "keeps-ids-readable",
             Self::CreationAfterTheEnd => "creation-after-the-end",
             Self::LeaseNotChecked => "lease-not-checked",
+            Self::AdmitDoesNotCount => "admit-does-not-count",
+            Self::AdmitInTwoSteps => "admit-in-two-steps",
+            Self::OwnSessionTakesAPlace => "own-session-takes-a-place",
+            Self::EvictsAnotherSession => "evicts-another-session",
         }
     }
 

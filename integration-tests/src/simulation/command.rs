@@ -1,6 +1,8 @@
+use std::num::NonZeroUsize;
+
 use session_core::{
-    Backend, Committed, Created, Ended, Entry, OwnerKey, Revision, SessionKey, StoreError,
-    StoreErrorKind, Timestamp, Touched,
+    Admission, Admitted, Backend, Committed, Created, Ended, Entry, OwnerKey, Revision, SessionKey,
+    StoreError, StoreErrorKind, Timestamp, Touched,
 };
 
 /// One of the store's verbs with what it is about.
@@ -19,11 +21,21 @@ pub(super) enum Verb {
     Touch,
     Delete,
     Enter { owner: OwnerKey, until: Timestamp },
+    Admit { owner: OwnerKey, until: Timestamp, room: Room },
     CreateEntered { owner: OwnerKey, until: Timestamp, entry: Entry },
     Leave { owner: OwnerKey },
     Entries { owner: OwnerKey },
     LoadMany,
     EndMany { marker: Entry },
+}
+
+/// An [`Admission`] on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Room {
+    max: NonZeroUsize,
+    replaces: Vec<SessionKey>,
+    pairs: Vec<(SessionKey, SessionKey)>,
+    ended: Vec<SessionKey>,
 }
 
 /// What the store says to a command.
@@ -35,6 +47,7 @@ pub(super) enum Answer {
     Touch(Touched),
     Delete(Option<Entry>),
     Done,
+    Admit(Admitted),
     Entries(Vec<SessionKey>),
     LoadMany(Vec<Option<Entry>>),
     EndMany(Vec<Ended>),
@@ -62,6 +75,10 @@ impl Command {
             Verb::Enter { owner, until } => {
                 store.enter(owner, &keys[0], *until, now).await?;
                 Answer::Done
+            }
+            Verb::Admit { owner, until, room } => {
+                let admission = room.admission();
+                Answer::Admit(store.admit(owner, &keys[0], *until, &admission, now).await?)
             }
             Verb::CreateEntered { owner, until, entry } => {
                 let entry = entry.clone();
@@ -96,6 +113,7 @@ impl Command {
     pub(super) fn owner(&self) -> Option<&OwnerKey> {
         match &self.verb {
             Verb::Enter { owner, .. }
+            | Verb::Admit { owner, .. }
             | Verb::CreateEntered { owner, .. }
             | Verb::Leave { owner } => Some(owner),
             _ => None,
@@ -112,6 +130,7 @@ impl Verb {
             Self::Touch => "touch",
             Self::Delete => "delete",
             Self::Enter { .. } => "enter",
+            Self::Admit { .. } => "admit",
             Self::CreateEntered { .. } => "enter and create",
             Self::Leave { .. } => "leave",
             Self::Entries { .. } => "entries",
@@ -123,6 +142,22 @@ impl Verb {
     /// Tells whether the command changes nothing.
     pub(super) fn only_reads(&self) -> bool {
         matches!(self, Self::Load | Self::Entries { .. } | Self::LoadMany)
+    }
+}
+
+impl Room {
+    pub(super) fn of(admission: &Admission<'_>) -> Self {
+        Self {
+            max: admission.max,
+            replaces: admission.replaces.to_vec(),
+            pairs: admission.pairs.to_vec(),
+            ended: admission.ended.to_vec(),
+        }
+    }
+
+    fn admission(&self) -> Admission<'_> {
+        let Self { max, replaces, pairs, ended } = self;
+        Admission { max: *max, replaces, pairs, ended }
     }
 }
 

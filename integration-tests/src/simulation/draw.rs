@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use session_core::{Lifetime, Sessions};
+use session_core::{AtLimit, Lifetime, Sessions};
 
 use super::{
     plan::{
-        ClientPlan, ClockMove, Cookies, Crash, Deed, Ending, LEASE_SPAN, Plan, RequestPlan,
+        ClientPlan, ClockMove, Cookies, Crash, Deed, Ending, LEASE_SPAN, Limit, Plan, RequestPlan,
         SHARED_SLOTS,
     },
     random::{Part, Random},
@@ -30,22 +30,35 @@ impl Plan {
         let attackers = random.index(2).max(2_usize.saturating_sub(tabs));
         let servers = 1 + random.index(3);
         let (lifetimes, grace) = lifetimes(&mut random, grain);
+        let mut for_limit = Random::of(seed, Part::Limit, 0);
+        let limit = limit(&mut for_limit);
         let warm = random.percent(85);
         let mut clients: Vec<_> = (0..tabs + attackers)
             .map(|number| {
                 let browser = (number < tabs).then_some(number % browsers);
                 let first = warm && number < browsers;
-                client(seed, number, browser, servers, first, warm)
+                client(seed, number, browser, servers, first, warm, limit.is_some())
             })
             .collect();
         number_requests(&mut clients);
         let ends_at = random.between(60, 400);
-        let clock_moves = (0..random.weighted(&[(3, 0), (2, 1), (2, 2), (2, 3), (1, 5)]))
-            .map(|_| ClockMove {
-                at: random.between(if warm { WARM_UP } else { 1 }, ends_at),
-                by_ms: clock_move(&mut random, &lifetimes[0], grace, grain),
-            })
-            .collect();
+        let mut clock_moves: Vec<_> =
+            (0..random.weighted(&[(3, 0), (2, 1), (2, 2), (2, 3), (1, 5)]))
+                .map(|_| ClockMove {
+                    at: random.between(if warm { WARM_UP } else { 1 }, ends_at),
+                    by_ms: clock_move(&mut random, &lifetimes[0], grace, grain),
+                })
+                .collect();
+        if limit.is_some() {
+            // Which session goes first depends on when each began and was used.
+            clock_moves.extend((0..for_limit.between(2, 6)).map(|_| ClockMove {
+                at: for_limit.between(1, ends_at.min(200)),
+                by_ms: match grain {
+                    Grain::Fine => 1,
+                    Grain::Coarse => 60_000,
+                },
+            }));
+        }
         let crashes = (0..random.weighted(&[(7, 0), (2, 1), (1, 2)]))
             .map(|_| Crash { at: random.between(1, ends_at), server: random.index(servers) })
             .collect();
@@ -55,6 +68,7 @@ impl Plan {
             browsers,
             lifetimes,
             grace,
+            limit,
             clients,
             clock_moves,
             crashes,
@@ -63,6 +77,13 @@ impl Plan {
             spared: BTreeSet::new(),
         }
     }
+}
+
+fn limit(random: &mut Random) -> Option<Limit> {
+    let policies = [AtLimit::Reject, AtLimit::EvictOldest, AtLimit::EvictLeastRecent];
+    let limit =
+        Limit { max: random.weighted(&[(4, 1), (4, 2), (1, 3)]), at_limit: random.pick(&policies) };
+    random.percent(35).then_some(limit)
 }
 
 fn lifetimes(random: &mut Random, grain: Grain) -> ([Lifetime; 3], Duration) {
@@ -99,6 +120,7 @@ fn client(
     servers: usize,
     first: bool,
     warm: bool,
+    limited: bool,
 ) -> ClientPlan {
     let mut random = Random::of(seed, Part::Client, number as u64);
     let mut requests = Vec::new();
@@ -126,7 +148,7 @@ fn client(
             number: 0,
             server: random.index(servers),
             think,
-            cookies: cookies(&mut random, browser),
+            cookies: cookies(&mut random, browser, limited),
             deeds: deeds(&mut random, SHARED_SLOTS + number),
             ending: ending(&mut random),
             calm: false,
@@ -135,9 +157,16 @@ fn client(
     ClientPlan { browser, requests }
 }
 
-fn cookies(random: &mut Random, browser: Option<usize>) -> Cookies {
+fn cookies(random: &mut Random, browser: Option<usize>, limited: bool) -> Cookies {
     let which = random.next();
     match browser {
+        // Who comes without a session may sign in to one more.
+        Some(_) if limited => random.weighted(&[
+            (65, Cookies::Jar),
+            (4, Cookies::JarBehindJunk),
+            (25, Cookies::MadeUp),
+            (6, Cookies::Stolen(which)),
+        ]),
         Some(_) => random.weighted(&[
             (88, Cookies::Jar),
             (4, Cookies::JarBehindJunk),

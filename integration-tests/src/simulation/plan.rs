@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
-use session_core::Lifetime;
+use session_core::{AtLimit, Lifetime};
 
 /// Who does what in one history. Made from the seed, before anything runs.
 #[derive(Clone, Debug)]
@@ -11,6 +11,8 @@ pub(super) struct Plan {
     /// The first is that of new sessions.
     pub(super) lifetimes: [Lifetime; 3],
     pub(super) grace: Duration,
+    /// How many sessions an owner may have at once, if there is a limit.
+    pub(super) limit: Option<Limit>,
     pub(super) clients: Vec<ClientPlan>,
     pub(super) clock_moves: Vec<ClockMove>,
     pub(super) crashes: Vec<Crash>,
@@ -20,6 +22,13 @@ pub(super) struct Plan {
     pub(super) fault_percent: u64,
     /// Calls that go well whatever was drawn for them: a request's number, and which of its calls.
     pub(super) spared: BTreeSet<(usize, u64)>,
+}
+
+/// The same on all servers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    pub(super) max: usize,
+    pub(super) at_limit: AtLimit,
 }
 
 /// A tab of a browser, or somebody without one.
@@ -128,6 +137,9 @@ impl Plan {
             if !self.clients[at].requests.is_empty() {
                 add(&|plan| plan.clients[at].requests.clear());
             }
+        }
+        if self.limit.is_some() {
+            add(&|plan| plan.limit = None);
         }
         for at in 0..self.crashes.len() {
             add(&|plan| {

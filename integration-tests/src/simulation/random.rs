@@ -12,6 +12,7 @@ pub(super) enum Part {
     Client,
     Id,
     Call,
+    Limit,
 }
 
 impl Random {

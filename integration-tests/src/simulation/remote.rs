@@ -7,7 +7,7 @@ use session_core::{
 
 use super::{
     broken::Broken,
-    command::{Answer, Verb},
+    command::{Answer, Room, Verb},
     wire::World,
 };
 
@@ -128,17 +128,46 @@ impl OwnerIndex for Remote {
         self.ask_to_do(&[*key], Verb::Enter { owner: *owner, until }, now).await
     }
 
-    /// Histories set no limit, so that nobody asks for room.
     async fn admit(
         &self,
         owner: &OwnerKey,
         key: &SessionKey,
         until: Timestamp,
-        _: &Admission<'_>,
+        admission: &Admission<'_>,
         now: Timestamp,
     ) -> Result<Admitted, StoreError> {
-        self.enter(owner, key, until, now).await?;
-        Ok(Admitted::Admitted)
+        self.0.asks_for_room(*owner);
+        match self.0.broken {
+            Some(Broken::AdmitDoesNotCount) => {
+                self.enter(owner, key, until, now).await?;
+                return Ok(Admitted::Admitted);
+            }
+            Some(Broken::AdmitInTwoSteps) => {
+                let mut others = self.entries(owner, now).await?;
+                let is_other = |other: &SessionKey| {
+                    other != key
+                        && !admission.replaces.contains(other)
+                        && !admission.ended.contains(other)
+                };
+                others.retain(is_other);
+                if admission.count(&others) >= admission.max.get() {
+                    return Ok(Admitted::Full(others));
+                }
+                self.leave(owner, admission.ended, now).await?;
+                self.enter(owner, key, until, now).await?;
+                return Ok(Admitted::Admitted);
+            }
+            _ => {}
+        }
+        let admission = match self.0.broken {
+            Some(Broken::OwnSessionTakesAPlace) => Admission { replaces: &[], ..*admission },
+            _ => *admission,
+        };
+        let verb = Verb::Admit { owner: *owner, until, room: Room::of(&admission) };
+        match self.ask(&[*key], verb, now).await? {
+            Answer::Admit(admitted) => Ok(admitted),
+            other => Err(other.astray()),
+        }
     }
 
     async fn create_entered(
@@ -190,7 +219,17 @@ impl OwnerIndex for Remote {
         now: Timestamp,
     ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
         match self.ask(keys, Verb::LoadMany, now).await? {
-            Answer::LoadMany(entries) => Ok(entries.into_iter().map(Ok).collect()),
+            Answer::LoadMany(mut entries) => {
+                if self.0.broken == Some(Broken::EvictsAnotherSession)
+                    && self.0.is_asking_for_room()
+                    // The last may be that of the session that signs in.
+                    && let [Some(Entry::Live(one)), Some(Entry::Live(other)), _, ..] = &mut entries[..]
+                    && one.owner() == other.owner()
+                {
+                    std::mem::swap(one, other);
+                }
+                Ok(entries.into_iter().map(Ok).collect())
+            }
             other => Err(other.astray()),
         }
     }

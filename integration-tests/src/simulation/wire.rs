@@ -5,7 +5,8 @@ use std::{
 };
 
 use session_core::{
-    CookieChange, IdGenerator, ManualClock, SessionId, SessionKey, StoreErrorKind, Timestamp,
+    CookieChange, IdGenerator, ManualClock, OwnerKey, SessionId, SessionKey, StoreErrorKind,
+    Timestamp,
 };
 
 use super::{
@@ -76,6 +77,18 @@ impl World {
     /// Says which request runs from now on.
     pub(super) fn enter(&self, request: usize) {
         self.wire().request = request;
+    }
+
+    /// Notes that the request whose turn it is asks for a place among an owner's sessions.
+    pub(super) fn asks_for_room(&self, owner: OwnerKey) {
+        let request = self.wire().request;
+        self.ledger().asks_for_room(request, owner);
+    }
+
+    /// Tells whether the request whose turn it is has asked for one.
+    pub(super) fn is_asking_for_room(&self) -> bool {
+        let request = self.wire().request;
+        self.ledger().is_asking_for_room(request)
     }
 
     /// Notes what the client of a request made up.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use session_core::{
-    Backend, CookieChange, ManualClock, SessionId, Sessions, StoreError, Timestamp,
+    Backend, CookieChange, ManualClock, SessionId, SessionLimit, Sessions, StoreError, Timestamp,
 };
 
 use crate::simulation::{
@@ -24,7 +24,7 @@ use crate::simulation::{
     flaw::Shop,
     glass::Glass,
     ledger::{Ledger, Rules, Violation},
-    plan::{Cookies, Deed, Ending, LEASE_SPAN, Plan, RequestPlan},
+    plan::{Cookies, Deed, Ending, LEASE_SPAN, Limit, Plan, RequestPlan},
     remote::Remote,
     request::Request,
     stores::Stores,
@@ -117,6 +117,7 @@ impl<'p> History<'p> {
         let rules = Rules {
             lifetime: plan.lifetimes[0],
             grace: plan.grace,
+            limit: plan.limit,
             keeps_ids: stage.broken == Some(Broken::KeepsIdsReadable),
             expiry_is_final: stage.expiry_is_final,
         };
@@ -383,6 +384,13 @@ fn restarted(plan: &Plan, world: &Arc<World>) -> Arc<Sessions> {
             _ => LEASE_SPAN,
         })
         .expect("the lease is short");
+    let sessions = match plan.limit {
+        Some(Limit { max, at_limit }) => {
+            let limit = SessionLimit::new(max, at_limit).expect("the limit is small");
+            sessions.with_session_limit(limit)
+        }
+        None => sessions,
+    };
     Arc::new(sessions)
 }
 

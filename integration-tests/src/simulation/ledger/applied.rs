@@ -31,6 +31,10 @@ impl Ledger {
         if matches!(call.command.verb, Verb::Load) {
             self.loaded(call);
         }
+        if matches!(call.command.verb, Verb::LoadMany) {
+            self.looked_for_room(call);
+        }
+        self.check_limit();
     }
 
     fn loaded(&mut self, call: &Call) {
@@ -137,6 +141,7 @@ impl Ledger {
             end: None,
             expired: false,
             overdue: 0,
+            lapsed: false,
             overtaken: 0,
             next_place_ended: 0,
             owner_changed: 0,
@@ -326,13 +331,16 @@ impl Ledger {
             .revocations
             .iter()
             .any(|revocation| revocation.wants(life, &self.lives[life], before.owner()));
+        let evicted = !expired && !revoked && self.may_evict(call, key);
         let wanted = revoked
+            || evicted
             || request.ever_doomed.contains(&life)
             || self.lives[life].forgotten(request.began, request.latest);
         if !expired && !wanted {
             self.violate("I4", || "a session was removed that nobody ended".into());
         }
-        self.counters.ends += u64::from(wanted && !revoked);
+        self.counters.ends += u64::from(wanted && !revoked && !evicted);
+        self.counters.evictions += u64::from(evicted);
         self.counters.revocations += u64::from(revoked);
         self.lives[life].expired = expired;
         self.lives[life].end = Some(self.step);

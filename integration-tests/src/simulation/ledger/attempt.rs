@@ -64,6 +64,9 @@ impl Ledger {
             log.iter().for_each(|logged| state.apply(logged));
             state.owner.is_some() || state.values.iter().any(Option::is_some)
         };
+        request.asks = None;
+        request.victims.clear();
+        request.met_limit = false;
         request.attempt = Some(Attempt {
             from,
             to,
@@ -162,6 +165,7 @@ impl Ledger {
         self.counters.contended += u64::from(matches!(error, SessionError::Contended));
         self.counters.leases_lost += u64::from(matches!(error, SessionError::LeaseLost));
         self.counters.unconfirmed += u64::from(matches!(error, SessionError::Unconfirmed));
+        self.check_refusal(number, error);
         let request = &self.requests[&number];
         let (began, latest, seen_at) = (request.began, request.latest, request.seen_at);
         let applied = request.log[attempt.from..attempt.to].iter().any(|logged| logged.applied > 0);

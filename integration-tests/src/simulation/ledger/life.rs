@@ -22,6 +22,8 @@ pub(crate) struct Life {
     pub(crate) overtaken: Step,
     /// When what was to be its next place was last ended.
     pub(crate) next_place_ended: Step,
+    /// The clock was once behind its deadline: it may have been forgotten, and need not.
+    pub(crate) lapsed: bool,
     /// When it last became another owner's.
     pub(crate) owner_changed: Step,
     /// When its lifetime was last changed.

@@ -14,6 +14,7 @@ mod notes;
 mod opened;
 mod owners;
 mod request;
+mod rooms;
 mod state;
 
 pub(super) use owners::Which;
@@ -37,6 +38,7 @@ use super::{
     command::Verb,
     counters::Counters,
     glass::Glass,
+    plan::Limit,
     trace::{Names, Trace},
     wire::Call,
 };
@@ -68,6 +70,7 @@ pub(super) struct Ledger {
 pub(super) struct Rules {
     pub(super) lifetime: Lifetime,
     pub(super) grace: Duration,
+    pub(super) limit: Option<Limit>,
     /// The store keeps IDs readable, which is to be found.
     pub(super) keeps_ids: bool,
     /// What was found expired stays so, even if the clock jumps back.
@@ -175,6 +178,7 @@ impl Ledger {
         for request in self.requests.values_mut().filter(|request| !request.done) {
             request.clock_moved(now);
         }
+        self.note_lapsed();
     }
 
     pub(super) fn id_of(&self, key: &SessionKey) -> Option<&SessionId> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use session_core::{Committed, Created, Ended, Entry, Touched};
+use session_core::{Admitted, Committed, Created, Ended, Entry, Touched};
 
 use super::Ledger;
 use crate::simulation::{command::Answer, wire::Call};
@@ -29,6 +29,8 @@ impl Ledger {
             Answer::Create(_) if matches!(call.command.entry(), Some(Entry::Moved(_))) => {
                 counters.creations_barred += 1;
             }
+            Answer::Admit(Admitted::Admitted) => counters.admissions += 1,
+            Answer::Admit(Admitted::Full(_)) => counters.admissions_full += 1,
             Answer::Create(Created::Exists) => counters.own_creations_met += 1,
             _ => {}
         }
@@ -56,6 +58,10 @@ impl Ledger {
                 | (Answer::Commit(Committed::Gone), _) => "nothing there".to_owned(),
                 (Answer::Entries(keys), _) => {
                     return format!("request {}: {verb}: {}", call.request, names.of_all(keys));
+                }
+                (Answer::Admit(Admitted::Admitted), _) => "admitted".to_owned(),
+                (Answer::Admit(Admitted::Full(keys)), _) => {
+                    format!("no room besides {}", names.of_all(keys))
                 }
                 (Answer::LoadMany(found), _) => {
                     let found: Vec<_> = found

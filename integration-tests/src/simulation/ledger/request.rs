@@ -1,4 +1,4 @@
-use session_core::{Entry, Owner, SessionKey, Timestamp};
+use session_core::{Entry, Owner, OwnerKey, SessionKey, Timestamp};
 
 use super::{
     holds::Hold,
@@ -40,6 +40,12 @@ pub(crate) struct Request {
     pub(crate) attempt: Option<Attempt>,
     /// The lock that it holds.
     pub(crate) hold: Option<Hold>,
+    /// Whose index it asked for a place.
+    pub(crate) asks: Option<OwnerKey>,
+    /// What it may end to get one.
+    pub(crate) victims: Vec<SessionKey>,
+    /// It saw as many sessions as the limit allows.
+    pub(crate) met_limit: bool,
     /// The session that it created, and from where on in the log.
     pub(crate) created: Option<(usize, usize)>,
     /// Whose sessions it ends, of those that it does not have itself.
@@ -102,6 +108,9 @@ impl Request {
             settled: 0,
             attempt: None,
             hold: None,
+            asks: None,
+            victims: Vec::new(),
+            met_limit: false,
             created: None,
             revocations: Vec::new(),
             told_ended: false,
