@@ -1,8 +1,9 @@
 //! How a login finds room where the sessions of an owner are limited.
 
-use std::{collections::HashSet, sync::Arc};
-
-use futures_util::future::try_join_all;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
     Admission, Admitted, AtLimit, Created, Ended, Entry, Event, Owner, Record, SessionError,
@@ -49,7 +50,9 @@ impl Sessions {
             owner,
             limit,
             former: former.map(|home| home.key),
+            before_former: former.and_then(|home| home.record.predecessor),
             siblings: Vec::new(),
+            uncertain: Vec::new(),
             pairs: Vec::new(),
             ended: Vec::new(),
             missing: HashSet::new(),
@@ -57,8 +60,12 @@ impl Sessions {
         let owner_key = owner.key();
         for _ in 0..MAX_CONFLICTS {
             self.check_patience(stamp)?;
-            let replaces: Vec<_> =
-                replaces.iter().map(|home| home.key).chain(room.siblings.iter().copied()).collect();
+            let replaces: Vec<_> = replaces
+                .iter()
+                .map(|home| home.key)
+                .chain(room.siblings.iter().copied())
+                .chain(room.uncertain.iter().copied())
+                .collect();
             let admission = Admission {
                 max: limit.max,
                 replaces: &replaces,
@@ -94,10 +101,15 @@ struct Room<'a> {
     limit: SessionLimit,
     /// The session that the new one is made of, whoever's it is.
     former: Option<SessionKey>,
-    /// Keys of other logins from that session that are under way, or broke off.
+    /// The key that that session had before.
+    before_former: Option<SessionKey>,
+    /// Keys that others made for that session, which are under way, broke off, or came too late.
     siblings: Vec<SessionKey>,
-    /// Keys of the same session each, which gets another ID right now: the one that it has and the one that
-    /// it is about to have.
+    /// Keys of sessions that have expired by this clock, and may go on by one that is behind. They stay in the
+    /// index, and are not counted.
+    uncertain: Vec<SessionKey>,
+    /// Keys of the same session each, which gets another ID right now: the one that it has and one that it may
+    /// be about to have, or two of these.
     pairs: Vec<(SessionKey, SessionKey)>,
     /// Keys under which nothing can live any more.
     ended: Vec<SessionKey>,
@@ -126,31 +138,39 @@ impl Room<'_> {
                 _ => return Err(SessionError::Ended),
             }
         }
-        let (mut live, mut missing) = (Vec::new(), Vec::new());
+        let (mut found, mut missing, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
         for (&key, entry) in present.iter().zip(loaded) {
             match entry {
                 Ok(Some(entry)) if !entry.is_live(now) => missing.push(key),
                 Ok(None) => missing.push(key),
                 Ok(Some(Entry::Live(record))) if record.owner.as_ref() == Some(self.owner) => {
                     match record.predecessor {
-                        Some(former) if self.former == Some(former) => self.siblings.push(key),
-                        former => live.push((self.rank(&record), key, former)),
+                        before @ Some(_)
+                            if before == self.former || before == self.before_former =>
+                        {
+                            self.siblings.push(key);
+                        }
+                        _ => found.push((key, record)),
                     }
                 }
                 // It has left this key, or is another owner's.
                 Ok(Some(_)) => self.ended.push(key),
                 // A version that can read it may count on it, but nobody knows how old it is.
-                Err(error) if error.kind() == StoreErrorKind::Corrupt => {
-                    live.push((Default::default(), key, None));
-                }
+                Err(error) if error.kind() == StoreErrorKind::Corrupt => unreadable.push(key),
                 Err(error) => return Err(error.into()),
             }
         }
-        let is_live = |key: &SessionKey| live.iter().any(|(_, live, _)| live == key);
-        self.pairs = live
-            .iter()
-            .filter_map(|(_, key, former)| Some((former.filter(is_live)?, *key)))
-            .collect();
+        let overtaken = sessions.overtaken(&found).await?;
+        if !overtaken.is_empty() {
+            found.retain(|(key, _)| !overtaken.contains(key));
+            let keys: Vec<_> = overtaken.into_iter().collect();
+            sessions.end_many_at(&keys, |_| false).await?;
+            self.ended.extend(keys);
+        }
+        self.pairs = pairs(&found);
+        let mut live: Vec<_> =
+            found.into_iter().map(|(key, record)| (self.rank(&record), key)).collect();
+        live.extend(unreadable.into_iter().map(|key| (Rank::default(), key)));
         let taken = live.len() + missing.len() + self.ended.len() - self.pairs.len();
         let places = (taken + 1).saturating_sub(self.limit.max.get());
         self.bar(&missing).await?;
@@ -160,7 +180,7 @@ impl Room<'_> {
         if self.limit.at_limit == AtLimit::Reject {
             return Err(SessionError::TooManySessions { limit: self.limit.max.get() });
         }
-        let mut units: Vec<_> = live.into_iter().map(|(rank, key, _)| (rank, vec![key])).collect();
+        let mut units: Vec<_> = live.into_iter().map(|(rank, key)| (rank, vec![key])).collect();
         join(&mut units, &self.pairs);
         units.sort_unstable();
         let victims = units.into_iter().take(places - self.ended.len());
@@ -172,15 +192,14 @@ impl Room<'_> {
     /// (I8). Each is given one more look before: a login needs a moment between its entry and its session.
     async fn bar(&mut self, missing: &[SessionKey]) -> Result<(), StoreError> {
         let sessions = self.sessions;
-        let twice: Vec<_> = missing.iter().filter(|key| self.missing.contains(key)).collect();
-        for some in twice.chunks(BARRED_TOGETHER) {
-            let bars = some.iter().map(async |key| {
-                // One that has expired may still be in the way of another, and never becomes a session.
-                let is_barred = sessions.bar(key).await? == Created::Created
-                    || matches!(sessions.load_readable(key).await?, Err(NothingThere::Missing));
-                Ok::<_, StoreError>(is_barred.then_some(**key))
-            });
-            self.ended.extend(try_join_all(bars).await?.into_iter().flatten());
+        let twice: Vec<_> =
+            missing.iter().filter(|key| self.missing.contains(key)).copied().collect();
+        for (key, answer) in sessions.bar_all(&twice).await? {
+            if answer == Created::Created {
+                self.ended.push(key);
+            } else if let Err(NothingThere::Missing) = sessions.load_readable(&key).await? {
+                self.uncertain.push(key);
+            }
         }
         self.missing = missing.iter().copied().collect();
         Ok(())
@@ -215,8 +234,21 @@ impl Room<'_> {
     }
 }
 
-/// How many keys without a session are made useless at once.
-const BARRED_TOGETHER: usize = 100;
+/// Pairs of keys under which the same session is: at most one of those that name the same key before comes to
+/// something.
+fn pairs(live: &[(SessionKey, Arc<Record>)]) -> Vec<(SessionKey, SessionKey)> {
+    let mut first: HashMap<_, _> = live.iter().map(|(key, _)| (*key, *key)).collect();
+    let mut pairs = Vec::new();
+    for (key, record) in live {
+        if let Some(before) = record.predecessor {
+            let first = *first.entry(before).or_insert(*key);
+            if first != *key {
+                pairs.push((first, *key));
+            }
+        }
+    }
+    pairs
+}
 
 /// When a session was signed in and used, in the order that counts.
 type Rank = (Timestamp, Timestamp);

@@ -32,6 +32,11 @@ impl Timestamp {
         self.0
     }
 
+    /// The instant a span before this one.
+    pub(crate) fn before(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(millis_rounded_up(span)))
+    }
+
     /// The time that has passed since `earlier`, zero if it lies in the future.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

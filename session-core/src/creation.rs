@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
+
 use crate::{
     Created, Entry, OwnerKey, Record, SessionError, SessionKey, Sessions, StoreError,
     StoreErrorKind, Tombstone,
@@ -106,6 +108,20 @@ impl Sessions {
         (*self.store).create(key, self.end_marker(), self.now()).await
     }
 
+    /// [Bars](Self::bar) keys, many at once, and tells of each whether it held nothing.
+    pub(crate) async fn bar_all(
+        &self,
+        keys: &[SessionKey],
+    ) -> Result<Vec<(SessionKey, Created)>, StoreError> {
+        let mut answers = Vec::with_capacity(keys.len());
+        for some in keys.chunks(BARRED_TOGETHER) {
+            let bars =
+                some.iter().map(async |key| self.bar(key).await.map(|answer| (*key, answer)));
+            answers.extend(try_join_all(bars).await?);
+        }
+        Ok(answers)
+    }
+
     /// A note that nothing shall live under a key.
     pub(crate) fn end_marker(&self) -> Entry {
         let expires_at = self.now() + Self::ROTATION_WINDOW;
@@ -127,6 +143,9 @@ pub(crate) enum Placed {
     /// It is not placed: the session that it is made of has moved.
     FormerMoved(Arc<Tombstone>),
 }
+
+/// How many keys are barred at once.
+const BARRED_TOGETHER: usize = 100;
 
 /// How many IDs in use the generator may offer.
 const MAX_COLLISIONS: usize = 3;

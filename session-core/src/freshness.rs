@@ -73,4 +73,4 @@ impl Session {
 }
 
 /// By how much the clocks of servers may differ before a login counts as one of the future.
-const MAX_SKEW: Duration = Duration::from_secs(10);
+pub(crate) const MAX_SKEW: Duration = Duration::from_secs(10);

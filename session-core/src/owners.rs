@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    Ended, Entry, Event, Owner, Record, Session, SessionError, SessionInfo, SessionKey, Sessions,
-    StoreError, StoreErrorKind, sessions::MAX_MOVES,
+    Created, Ended, Entry, Event, Owner, Record, Session, SessionError, SessionInfo, SessionKey,
+    Sessions, StoreError, StoreErrorKind, Timestamp, freshness::MAX_SKEW, sessions::MAX_MOVES,
 };
 
 impl Sessions {
@@ -26,10 +26,12 @@ impl Sessions {
     ) -> Result<Vec<SessionInfo>, SessionError> {
         let owner = Owner::checked(owner)?;
         let keys = self.entries(&owner).await?;
-        let mut found = self.owned(&owner, keys, &mut HashSet::new()).await?;
+        let mut found = self.owned(&owner, keys, self.now(), &mut HashSet::new()).await?;
         // One that is getting another ID is under both keys, and as yet goes by the first.
         let live: HashSet<_> = found.iter().map(|(key, _)| *key).collect();
         found.retain(|(_, record)| !record.predecessor.is_some_and(|key| live.contains(&key)));
+        let overtaken = self.overtaken(&found).await?;
+        found.retain(|(key, _)| !overtaken.contains(key));
         let mut list: Vec<_> = found
             .into_iter()
             .map(|(key, record)| SessionInfo { key, record, sessions: Arc::clone(self) })
@@ -56,9 +58,9 @@ impl Sessions {
     ) -> Result<bool, SessionError> {
         let owner = Owner::checked(owner)?;
         let mut seen = HashSet::from([key]);
-        let found = self.owned(&owner, vec![key], &mut seen).await?;
+        let found = self.owned(&owner, vec![key], self.skewed_now(), &mut seen).await?;
         let (keys, live) = targets(found);
-        Ok(self.end_keys(&owner, keys, live, &mut seen).await? > 0)
+        Ok(self.end_keys(&owner, keys, live, &mut seen, HashSet::new()).await? > 0)
     }
 
     /// Ends all sessions of an owner, and tells how many those were: "sign out everywhere", or an account
@@ -68,8 +70,8 @@ impl Sessions {
     /// any more (I2). A login whose session is not there yet signs in after this.
     ///
     /// Costs a round trip for the index, and two per 100 sessions where the store sends so many together: to
-    /// look at them, for the count and the [events](Event::Revoked), and to end them. If there are keys in the
-    /// index that hold no session any more, they are ended after the others, in one more.
+    /// look at them, for the count and the [events](Event::Revoked), and to end them. Keys in the index that
+    /// hold no session any more take one more.
     ///
     /// # Errors
     ///
@@ -77,22 +79,30 @@ impl Sessions {
     pub async fn end_all(&self, owner: impl Into<Owner>) -> Result<usize, SessionError> {
         let owner = Owner::checked(owner)?;
         let keys = self.entries(&owner).await?;
-        let entries = self.load_each(&keys).await?;
-        let (mut there, mut empty) = (Vec::new(), Vec::new());
-        for (key, entry) in keys.iter().zip(&entries) {
-            if matches!(entry, Ok(None)) { &mut empty } else { &mut there }.push(*key);
-        }
-        let (_, live) = targets(sessions(&keys, entries));
+        let (there, live) = self.there(&keys).await?;
         let mut seen = HashSet::new();
-        let ended = self.end_keys(&owner, there, live, &mut seen).await?;
-        // A login under way, or what is left of a session that has ended. It needs memory to be barred, and
-        // stays in the index if there is none.
-        match self.end_keys(&owner, empty, Formers::new(), &mut seen).await {
-            Ok(more) => Ok(ended + more),
+        let ended = self.end_keys(&owner, there, live, &mut seen, HashSet::new()).await?;
+        let mut empty = keys;
+        empty.retain(|key| !seen.contains(key));
+        self.clear(&owner, &empty).await;
+        Ok(ended)
+    }
+
+    /// Takes keys that hold nothing out of an owner's index. A login that is under way takes another one.
+    ///
+    /// What cannot be barred, as on a server that is full, stays in the index until its deadline.
+    async fn clear(&self, owner: &Owner, keys: &[SessionKey]) {
+        match self.bar_all(keys).await {
+            Ok(answers) => {
+                let barred = answers.into_iter().filter(|(_, answer)| *answer == Created::Created);
+                let barred: Vec<_> = barred.map(|(key, _)| key).collect();
+                if !barred.is_empty() {
+                    self.forget_of(&owner.key(), &barred).await;
+                }
+            }
             Err(error) => {
                 let owner = owner.key();
                 tracing::debug!(target: "session", %owner, %error, "keys left in the index");
-                Ok(ended)
             }
         }
     }
@@ -123,20 +133,60 @@ impl Sessions {
         // one before, or lies on the way from there.
         let mut keys = self.entries(&owner).await?;
         keys.retain(|key| *key != home.key);
-        let entries = self.load_each(&keys).await?;
+        let (mut others, live) = self.there(&keys).await?;
         let mut own = self.lineage(&owner, home.key).await?;
-        // What is created under a key that holds nothing comes after this, and may be the own session. What
-        // cannot be read may be a session for another version.
-        let there = keys.iter().zip(&entries).filter(|(_, entry)| !matches!(entry, Ok(None)));
-        let mut others: Vec<_> = there.map(|(key, _)| *key).collect();
-        let (_, live) = targets(sessions(&keys, entries));
         for (key, former) in &live {
             if former.is_some_and(|former| own.contains(&former)) {
                 own.insert(*key);
             }
         }
         others.retain(|key| !own.contains(key));
-        self.end_keys(&owner, others, live, &mut own).await
+        // Another request may have tried to move the session from the same key as its last move did.
+        let told = home.record.predecessor.into_iter().collect();
+        self.end_keys(&owner, others, live, &mut own, told).await
+    }
+
+    /// Those of the keys that hold something, and what has to be known of the sessions to end them.
+    ///
+    /// What is created under a key that holds nothing comes after this: a login, or the own session. What
+    /// cannot be read may be a session for another version.
+    async fn there(&self, keys: &[SessionKey]) -> Result<(Vec<SessionKey>, Formers), StoreError> {
+        let entries = self.load_each(keys, self.skewed_now()).await?;
+        let there = keys.iter().zip(&entries).filter(|(_, entry)| !matches!(entry, Ok(None)));
+        let there = there.map(|(key, _)| *key).collect();
+        let now = self.now();
+        let live = sessions(keys, entries).filter(|(_, record)| now < record.expires_at());
+        Ok((there, targets(live).1))
+    }
+
+    /// A server whose clock is behind may still serve what has expired by this one.
+    fn skewed_now(&self) -> Timestamp {
+        self.now().before(MAX_SKEW)
+    }
+
+    /// Those of live sessions that another request overtook as it moved the same one: nobody knows their IDs,
+    /// and nobody will. That is known while the key before remembers who came first.
+    pub(crate) async fn overtaken(
+        &self,
+        live: &[(SessionKey, Arc<Record>)],
+    ) -> Result<HashSet<SessionKey>, StoreError> {
+        let now = self.now();
+        let recent =
+            |record: &Record| now.since(record.issued_at) < Self::ROTATION_WINDOW + MAX_SKEW;
+        let mut moved: Vec<_> = live
+            .iter()
+            .filter(|(_, record)| recent(record))
+            .filter_map(|(key, record)| Some((record.predecessor?, *key)))
+            .collect();
+        let keys: HashSet<_> = live.iter().map(|(key, _)| *key).collect();
+        moved.retain(|(former, _)| !keys.contains(former));
+        let formers: Vec<_> = moved.iter().map(|(former, _)| *former).collect();
+        let entries = self.load_each(&formers, now).await?;
+        let overtaken = moved.iter().zip(entries).filter_map(|((_, key), entry)| match entry {
+            Ok(Some(Entry::Moved(tombstone))) if tombstone.successor != Some(*key) => Some(*key),
+            _ => None,
+        });
+        Ok(overtaken.collect())
     }
 
     async fn entries(&self, owner: &Owner) -> Result<Vec<SessionKey>, StoreError> {
@@ -171,6 +221,7 @@ impl Sessions {
         &self,
         owner: &Owner,
         mut keys: Vec<SessionKey>,
+        now: Timestamp,
         seen: &mut HashSet<SessionKey>,
     ) -> Result<Vec<(SessionKey, Arc<Record>)>, SessionError> {
         seen.extend(&keys);
@@ -179,7 +230,7 @@ impl Sessions {
             if keys.is_empty() {
                 return Ok(found);
             }
-            let entries = self.load_each(&keys).await?;
+            let entries = self.load_each(&keys, now).await?;
             let mut successors = Vec::new();
             for (key, entry) in keys.into_iter().zip(entries) {
                 match entry {
@@ -197,13 +248,17 @@ impl Sessions {
     }
 
     /// Ends what lives under keys of an owner, and what moved from there, but nothing that was seen
-    /// before. A session that was just getting another ID is told once, by the key that it had.
+    /// before.
+    ///
+    /// A session that was just getting another ID is told once, by the key that it had, and not at all if that
+    /// key is one of those that were told.
     async fn end_keys(
         &self,
         owner: &Owner,
         mut keys: Vec<SessionKey>,
         mut live: Formers,
         seen: &mut HashSet<SessionKey>,
+        mut told: HashSet<SessionKey>,
     ) -> Result<usize, SessionError> {
         let owner_key = owner.key();
         seen.extend(&keys);
@@ -222,16 +277,20 @@ impl Sessions {
                     Ended::Barred => {}
                 }
             }
-            for key in &gone {
-                let former = live.get(key).copied().flatten();
-                if !former.is_some_and(|former| gone.contains(&former)) {
+            // Those that were live under the key before come first.
+            let former = |key: &SessionKey| live.get(key).copied().flatten();
+            gone.sort_by_key(|key| former(key).is_some());
+            for key in gone {
+                let is_told = former(&key).is_some_and(|former| !told.insert(former));
+                if told.insert(key) && !is_told {
                     ended += 1;
-                    self.tell(Event::Revoked { key: *key });
+                    self.tell(Event::Revoked { key });
                 }
             }
             successors.retain(|key| seen.insert(*key));
             // Where another user signed in, the session is that user's by now.
-            (keys, live) = targets(self.owned(owner, successors, seen).await?);
+            let found = self.owned(owner, successors, self.skewed_now(), seen).await?;
+            (keys, live) = targets(found);
         }
         Err(SessionError::Contended)
     }
@@ -240,11 +299,11 @@ impl Sessions {
     async fn load_each(
         &self,
         keys: &[SessionKey],
+        now: Timestamp,
     ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let now = self.now();
         let loaded = (*self.store).load_many(keys, now).await?;
         keys.iter()
             .zip(loaded)

@@ -116,6 +116,12 @@ impl Sessions {
                 Ok(merged) => new.record = merged,
                 Err(error) => {
                     self.abandon(&new).await;
+                    if matches!(error, SessionError::Ended)
+                        && let Some(Entry::Moved(tombstone)) = self.load(&home.key).await?
+                    {
+                        // A login from the same session was faster, and has ended what came too late.
+                        return Ok(Replaced::MovedTo(self.successor(home, &tombstone).await?));
+                    }
                     return Err(error);
                 }
             }

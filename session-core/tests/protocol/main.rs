@@ -20,6 +20,7 @@ mod interleaved;
 mod limits;
 mod lock;
 mod lost_ends;
+mod overtaken;
 mod owners;
 mod owners_interleaved;
 mod recording;

@@ -1,14 +1,15 @@
 //! I8: the sessions of an owner are known, and can be ended from elsewhere.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use session_core::{
-    CookieChange, Lifetime, OwnerIndex as _, SessionError, SessionId, SessionKey,
-    SessionStore as _, StoreErrorKind,
+    CookieChange, Lifetime, ManualClock, OwnerIndex as _, SessionError, SessionId, SessionKey,
+    SessionStore as _, Sessions, StoreErrorKind,
 };
 
 use crate::support::{Fault, NOTE, VISITS, Verb, World, told};
 
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -436,7 +437,7 @@ async fn a_login_that_is_overtaken_by_the_end_of_all_takes_another_id() {
     let session = world.anonymous().await;
     session.authenticate("ada").unwrap();
     let other = world.other_process();
-    let store = std::sync::Arc::clone(&world.store);
+    let store = Arc::clone(&world.store);
     world.store.before(Verb::CreateEntered, move || async move {
         // The entry is there and the session is not.
         let pending = SessionKey::from_bytes([1; SessionKey::LEN]);
@@ -480,4 +481,31 @@ async fn a_login_that_was_ended_before_it_asked_again_takes_another_id() {
     assert_eq!(ended.try_recv().expect("it asked again").await.unwrap().unwrap(), 1);
     assert!(world.opens(&id).await);
     assert_eq!(entered(&world, "ada").await, keys(&[&id]));
+}
+
+/// Another process whose clock is two seconds ahead.
+fn ahead(world: &World) -> World {
+    let clock = Arc::new(ManualClock::new(world.sessions_now() + 2 * SECOND));
+    let sessions = Sessions::new(Arc::clone(&world.store)).with_clock(Arc::clone(&clock));
+    World { store: Arc::clone(&world.store), clock, sessions: Arc::new(sessions) }
+}
+
+/// What has just expired by this server's clock goes on by one that is behind.
+#[tokio::test]
+async fn a_session_in_its_last_seconds_is_ended_by_a_server_whose_clock_is_ahead() {
+    for what in ["all", "others", "one"] {
+        let world = World::new();
+        world.store.keep_expired();
+        let stolen = world.user("ada").await;
+        world.wait(HOUR - SECOND);
+        let own = world.user("ada").await;
+        let fast = ahead(&world);
+        let session = fast.open(&own).await;
+        match what {
+            "all" => drop(fast.sessions.end_all("ada").await.unwrap()),
+            "others" => drop(fast.sessions.end_others(&session).await.unwrap()),
+            _ => drop(fast.sessions.end_one("ada", stolen.key()).await.unwrap()),
+        }
+        assert!(!world.opens(&stolen).await, "{what}");
+    }
 }

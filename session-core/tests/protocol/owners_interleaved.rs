@@ -4,8 +4,8 @@
 use std::{pin::Pin, sync::Arc};
 
 use session_core::{
-    AtLimit, Clock as _, CookieChange, Lifetime, Session, SessionError, SessionId, SessionLimit,
-    Sessions, SystemClock,
+    AtLimit, Clock as _, CookieChange, Event, Events, Lifetime, Session, SessionError, SessionId,
+    SessionLimit, Sessions, SystemClock,
 };
 
 use crate::support::{Steps, VISITS, interleavings, run, told};
@@ -168,6 +168,27 @@ fn two_who_end_all_at_once_end_each_session_once() {
         };
         assert_eq!((one + other, site.owned(), site.entered()), (2, 0, 0), "{order:?}");
     });
+}
+
+/// A session that gets another ID meanwhile is one session to who counts and to who listens.
+#[test]
+fn ending_all_counts_a_session_once_that_gets_another_id() {
+    for deed in [renew as fn(&Session), login] {
+        let make = || {
+            let events = Events::with_capacity(100).unwrap();
+            let site = Site::with(|sessions| sessions.with_events(&events));
+            let id = site.user();
+            while events.try_next().is_some() {}
+            let requests = [site.request(Some(&id), deed), site.end_all()];
+            (events, requests)
+        };
+        interleavings(11, make, |events: Events, answers, order| {
+            let Answer::Ended(ended) = &answers[1] else { panic!("{order:?}: {answers:?}") };
+            let told = std::iter::from_fn(|| events.try_next());
+            let revoked = told.filter(|event| matches!(event, Event::Revoked { .. })).count();
+            assert!(matches!(ended, Ok(1)) && revoked == 1, "{order:?}: {ended:?}, {revoked} told");
+        });
+    }
 }
 
 /// A request that breaks off at any point leaves nothing that the end of all misses, and logs nobody out.

@@ -252,6 +252,10 @@ impl Ledger {
         let again = log.iter().any(|logged| logged.applied > 0);
         let mut state = self.lives[life].state.clone();
         let carries = attempt.carries && !again;
+        let strange = carries
+            && !request.authenticated
+            && request.owner.is_some()
+            && request.owner != state.owner;
         if carries {
             for logged in &mut *log {
                 state.apply(logged);
@@ -268,6 +272,9 @@ impl Ledger {
             } else {
                 self.violate("I1", || format!("an update was lost or invented: {difference}"));
             }
+        }
+        if strange {
+            self.violate("I4", || "a user's changes are in another user's session".into());
         }
         let model = &mut self.lives[life];
         // A commit's own time, which a touch since may have overtaken, is as good.

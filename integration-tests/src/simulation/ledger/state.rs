@@ -41,6 +41,9 @@ impl State {
             Change::Clear => self.values = Values::default(),
             Change::SetLifetime(lifetime) => self.lifetime = *lifetime,
             Change::Authenticate(owner) => {
+                if self.owner.as_ref().is_some_and(|former| former != owner) {
+                    self.values = Values::default();
+                }
                 self.owner = Some(owner.clone());
                 self.created_at = logged.at;
             }
