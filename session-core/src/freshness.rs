@@ -47,7 +47,9 @@ impl Session {
     /// # Errors
     ///
     /// Returns [`SessionError::Ended`] if the instant is not in the future. The session is ended then,
-    /// as by [`destroy`](Self::destroy). Returns [`SessionError::Closed`] after the response has begun.
+    /// as by [`destroy`](Self::destroy). Returns [`SessionError::TooLarge`] beyond
+    /// [`Limits::CHANGES`](crate::Limits::CHANGES), and [`SessionError::Closed`] after the response has begun;
+    /// no end is set then.
     ///
     /// # Examples
     ///

@@ -5,8 +5,7 @@ use std::{
 };
 
 use crate::{
-    Codec, Key, Lifetime, Limits, Owner, Record, SessionError, SessionId, SessionKey, Sessions,
-    Timestamp,
+    Codec, Key, Lifetime, Owner, Record, SessionError, SessionId, SessionKey, Sessions, Timestamp,
     change::{Apply, Change},
     lease::Standing,
     sessions::{Home, Presented},
@@ -187,7 +186,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Returns [`SessionError::Closed`] after the response has begun.
+    /// Returns [`SessionError::TooLarge`] beyond [`Limits::CHANGES`](crate::Limits::CHANGES), and
+    /// [`SessionError::Closed`] after the response has begun. Nothing is changed then.
     pub fn remove<T, C>(&self, key: Key<'_, T, C>) -> Result<(), SessionError> {
         let mut state = self.open_state()?;
         let weak = state.value(key.name()).is_none();
@@ -213,7 +213,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Returns [`SessionError::Closed`] after the response has begun.
+    /// Returns [`SessionError::TooLarge`] beyond [`Limits::CHANGES`](crate::Limits::CHANGES), and
+    /// [`SessionError::Closed`] after the response has begun. Nothing is changed then.
     pub fn clear(&self) -> Result<(), SessionError> {
         let mut state = self.open_state()?;
         let weak = state.view().is_none_or(|record| record.values.is_empty());
@@ -232,17 +233,22 @@ impl Session {
     /// # Errors
     ///
     /// Returns [`SessionError::TooLarge`] if the owner is longer than
-    /// [`Limits::OWNER_BYTES`](crate::Limits::OWNER_BYTES), and [`SessionError::Closed`] after the response has begun.
+    /// [`Limits::OWNER_BYTES`](crate::Limits::OWNER_BYTES), or more was recorded than
+    /// [`Limits::CHANGES`](crate::Limits::CHANGES) allow, and [`SessionError::Closed`] after the response has
+    /// begun. Nothing is changed then.
     pub fn authenticate(&self, owner: impl Into<Owner>) -> Result<(), SessionError> {
         let owner = Owner::checked(owner)?;
         let (at, lifetime) = (self.sessions().now(), self.sessions().lifetime);
         let mut state = self.open_state()?;
+        // An end that this request set is meant for the session that the login begins. Of several the
+        // earliest counts.
+        let end = state.log.iter().filter_map(|change| change.end()).min();
+        // The login and its end are recorded both or neither.
+        state.check_room(1 + usize::from(end.is_some()))?;
         // What the cookie named is ended by the login, readable or not.
         state.doom_unreadable();
-        let ends: Vec<_> = state.log.iter().filter_map(|change| change.end()).collect();
         self.record(&mut state, Change::Authenticate { owner, at, lifetime }, false)?;
-        // An end that this request set is meant for the session that the login begins.
-        ends.into_iter().try_for_each(|end| self.record(&mut state, Change::EndBy(end), false))
+        end.map_or(Ok(()), |end| self.record(&mut state, Change::EndBy(end), false))
     }
 
     /// Gives the session a new ID at the commit. The old one still opens it for the
@@ -254,7 +260,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Returns [`SessionError::Closed`] after the response has begun.
+    /// Returns [`SessionError::TooLarge`] beyond [`Limits::CHANGES`](crate::Limits::CHANGES), and
+    /// [`SessionError::Closed`] after the response has begun. Nothing is changed then.
     pub fn renew(&self) -> Result<(), SessionError> {
         let at = self.sessions().now();
         let mut state = self.open_state()?;
@@ -269,7 +276,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Returns [`SessionError::Closed`] after the response has begun.
+    /// Returns [`SessionError::TooLarge`] beyond [`Limits::CHANGES`](crate::Limits::CHANGES), and
+    /// [`SessionError::Closed`] after the response has begun. Nothing is changed then.
     pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), SessionError> {
         let mut state = self.open_state()?;
         let weak =
@@ -420,9 +428,7 @@ impl Session {
         computed: Option<&[u8]>,
         weak: bool,
     ) -> Result<(), SessionError> {
-        if state.log.len() >= Limits::CHANGES {
-            return Err(values::too_large("the number of changes of a request", Limits::CHANGES));
-        }
+        state.check_room(1)?;
         if weak {
             if state.home.is_some() {
                 state.log(change);

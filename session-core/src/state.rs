@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
 use crate::{
-    CookieChange, CookieLifetime, Record, SessionKey, Timestamp,
+    CookieChange, CookieLifetime, Limits, Record, SessionError, SessionKey, Timestamp,
     change::Change,
     lease::Hold,
     sessions::{Home, Presented},
+    values,
 };
 
 /// What a request knows of its session, and wants of it.
@@ -76,6 +77,14 @@ impl State {
     pub(crate) fn is_stored_as(&self, name: &str, value: &[u8]) -> bool {
         self.home.as_ref().is_some_and(|home| home.record.values.get(name) == Some(value))
             && (self.draft.is_none() || self.value(name) == Some(value))
+    }
+
+    /// Refuses more changes than a request may record.
+    pub(crate) fn check_room(&self, more: usize) -> Result<(), SessionError> {
+        if self.log.len() + more > Limits::CHANGES {
+            return Err(values::too_large("the number of changes of a request", Limits::CHANGES));
+        }
+        Ok(())
     }
 
     /// Adds a change to the log, and drops those that it makes pointless.

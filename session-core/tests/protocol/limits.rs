@@ -1,8 +1,10 @@
 //! I9: bounded.
 
-use session_core::{Key, Limits, Raw, SessionError};
+use std::time::Duration;
 
-use crate::support::{NOTE, VISITS, World};
+use session_core::{Key, Lifetime, Limits, Raw, SessionError, StoreErrorKind};
+
+use crate::support::{Fault, NOTE, VISITS, Verb, World, told};
 
 const RAW: Key<Vec<u8>, Raw> = Key::new("raw");
 
@@ -134,4 +136,79 @@ async fn a_request_may_have_8192_changes_it_has_not_committed_and_no_more() {
     session.commit().await.unwrap();
     assert_eq!(session.update(VISITS, |visits| *visits += 1).unwrap(), 8_193);
     let _ = session.finish().await.unwrap();
+}
+
+/// A login is recorded with the end that was set for it, or not at all.
+#[tokio::test]
+async fn a_login_needs_room_for_its_end_too() {
+    for room in [1, 2] {
+        let world = World::new();
+        let id = world.visitor().await;
+        let session = world.open(&id).await;
+        let end = world.sessions_now() + Duration::from_secs(60);
+        session.end_by(end + Duration::from_secs(60)).unwrap();
+        session.end_by(end).unwrap();
+        for _ in 2..Limits::CHANGES - room {
+            session.update(VISITS, |visits| *visits += 1).unwrap();
+        }
+        let login = session.authenticate("ada");
+        if room == 1 {
+            limit_of(login);
+            assert_eq!(session.owner(), None);
+            session.renew().unwrap();
+        } else {
+            login.unwrap();
+        }
+        let id = told(session.finish().await.unwrap());
+        let session = world.open(&id).await;
+        assert_eq!(session.owner().is_some(), room == 2);
+        assert_eq!(session.expires_at(), Some(end));
+    }
+}
+
+/// Nor does a login that was refused end what the cookie named and nobody can read.
+#[tokio::test]
+async fn a_login_without_room_ends_nothing() {
+    let world = World::new();
+    let id = world.visitor().await;
+    world.store.fail(Verb::Load, Fault::Before(StoreErrorKind::Corrupt));
+    let session = world.open(&id).await;
+    for _ in 0..Limits::CHANGES {
+        session.update(VISITS, |visits| *visits += 1).unwrap();
+    }
+    limit_of(session.authenticate("ada"));
+    let _ = session.finish().await.unwrap();
+    assert!(world.opens(&id).await);
+}
+
+/// Whatever was recorded, a session can be ended.
+#[tokio::test]
+async fn at_the_limit_of_changes_each_is_refused_but_the_end() {
+    let world = World::new();
+    for by_time in [false, true] {
+        let id = world.visitor().await;
+        let session = world.open(&id).await;
+        for _ in 0..Limits::CHANGES {
+            session.update(VISITS, |visits| *visits += 1).unwrap();
+        }
+        let (now, view) = (world.sessions_now(), format!("{session:?}"));
+        let deadline = session.expires_at();
+        limit_of(session.end_by(now + Duration::from_secs(1)));
+        limit_of(session.renew());
+        limit_of(session.authenticate("ada"));
+        limit_of(session.set_lifetime(Lifetime::aal1()));
+        limit_of(session.remove(VISITS));
+        limit_of(session.clear());
+        assert_eq!(format!("{session:?}"), view);
+        assert_eq!((session.expires_at(), session.owner()), (deadline, None));
+        if by_time {
+            assert!(matches!(session.end_by(now), Err(SessionError::Ended)));
+        } else {
+            session.destroy().unwrap();
+        }
+        session.set(VISITS, &1).unwrap();
+        let new = told(session.finish().await.unwrap());
+        assert!(!world.opens(&id).await);
+        assert!(world.opens(&new).await);
+    }
 }
