@@ -42,7 +42,7 @@ impl Session {
     ///   or waits for it.
     /// - [`SessionError::Ended`] if the session was ended meanwhile, or moved to another ID by a login.
     /// - [`SessionError::LeaseLost`] if the request dropped a lock before whose lease has ended since,
-    ///   and has not committed what it recorded under it.
+    ///   and has neither committed what it recorded under it nor [given it up](Self::discard).
     /// - [`SessionError::Store`], [`SessionError::Contended`], [`SessionError::Unconfirmed`] and
     ///   [`SessionError::Closed`], as for [`commit`](Self::commit).
     ///
@@ -172,19 +172,20 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
+        let now = self.session.sessions().now();
         let mut state = self.session.state();
         let Some(hold) = &mut state.hold else { return };
         hold.standing = Standing::Dropped;
         let (token, leased, lost) = (hold.token, hold.leased, hold.lost);
-        if !leased || (lost && !state.dirty) {
-            state.hold = None;
-        } else if !state.dirty && self.session.sessions().spawner.is_some() {
+        if leased && !lost && !state.dirty && self.session.sessions().spawner.is_some() {
             // Where there are changes they must be stored no later than the lock is released, and
             // whether they are to be stored at all is not known before the request ends.
             let Some(home) = state.home.clone() else { return };
             state.hold = None;
             drop(state);
             self.session.sessions().release_soon(home, token);
+        } else {
+            state.settle_hold(now);
         }
     }
 }
@@ -253,6 +254,12 @@ impl<'s> LockRequest<'s> {
             Err(error) => {
                 match &error {
                     SessionError::Store(error) if error.is_outcome_unknown() => {}
+                    SessionError::LeaseLost => {
+                        self.unsettled = None;
+                        if let Some(hold) = &mut self.session.state().hold {
+                            hold.lost = true;
+                        }
+                    }
                     SessionError::Ended => {
                         self.unsettled = None;
                         self.session.state().tell = false;

@@ -312,6 +312,7 @@ impl Session {
 
     /// Gives up all that was recorded since the last commit.
     pub fn discard(&self) {
+        let now = self.sessions().now();
         let mut state = self.state();
         if let Some(home) = state.left.take() {
             state.home = Some(home);
@@ -324,8 +325,9 @@ impl Session {
         state.doomed.clear();
         state.endings = state.endings_at_commit;
         state.forget_changes();
-        // With what was done under a lock that was lost, and is not held any more, that is settled.
-        state.hold.take_if(|hold| hold.lost && hold.standing == Standing::Dropped);
+        // With what was done under a lock that was lost, noticed or not, and is not held any more, that
+        // is settled.
+        state.settle_hold(now);
         // What a commit under way comes to is not known yet.
         if self.committing().try_lock().is_some() {
             state.unconfirmed = false;

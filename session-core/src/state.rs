@@ -3,7 +3,7 @@ use std::sync::Arc;
 use crate::{
     CookieChange, CookieLifetime, Limits, Record, SessionError, SessionKey, Timestamp,
     change::Change,
-    lease::Hold,
+    lease::{Hold, Standing},
     sessions::{Home, Presented},
     values,
 };
@@ -108,6 +108,20 @@ impl State {
         self.stale = false;
         self.log.clear();
         self.dirty = false;
+    }
+
+    /// Forgets a lock that was dropped and needs no release, if nothing is left to be stored of what was
+    /// recorded under it.
+    pub(crate) fn settle_hold(&mut self, now: Timestamp) {
+        let home = self.home.as_ref().or(self.left.as_ref());
+        let lease = home.and_then(|home| home.record.lease);
+        let dirty = self.dirty;
+        self.hold.take_if(|hold| {
+            let has_ended =
+                lease.is_none_or(|lease| lease.token != hold.token || !lease.is_live(now));
+            hold.standing == Standing::Dropped
+                && (!hold.leased || (!dirty && (hold.lost || has_ended)))
+        });
     }
 
     /// What the client's cookie has to become.

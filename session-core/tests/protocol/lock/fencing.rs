@@ -200,6 +200,79 @@ async fn a_new_lock_does_not_save_what_was_recorded_under_a_lost_one() {
 }
 
 #[tokio::test]
+async fn discard_settles_a_loss_that_no_commit_has_noticed() {
+    for discard_first in [false, true] {
+        for taken_over in [false, true] {
+            let world = World::new();
+            let id = world.visitor().await;
+            let (session, other) = (world.open(&id).await, world.open(&id).await);
+            let lock = locked(&session).await;
+            session.set(VISITS, &2).unwrap();
+            world.wait(LEASE);
+            if taken_over {
+                other.update(VISITS, |visits| *visits += 10).unwrap();
+                locked(&other).await.release().await.unwrap();
+            }
+            if discard_first {
+                session.discard();
+                drop(lock);
+            } else {
+                drop(lock);
+                session.discard();
+            }
+            session.set(NOTE, &"try again later".to_owned()).unwrap();
+            let _ = session.finish().await.unwrap();
+            assert_eq!(world.open(&id).await.get(NOTE).as_deref(), Some("try again later"));
+            assert_eq!(visits(&world, &id).await, Some(if taken_over { 11 } else { 1 }));
+        }
+    }
+}
+
+/// Another clock may say that the lease has not ended.
+#[tokio::test]
+async fn discard_settles_a_loss_that_the_lock_told() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let lock = locked(&session).await;
+    session.set(VISITS, &2).unwrap();
+    let now = world.sessions_now();
+    world.wait(LEASE);
+    drop(lock);
+    assert!(is_lost(&session.lock(AT_ONCE).await));
+    let other = world.open(&id).await;
+    locked(&other).await.release().await.unwrap();
+    world.clock.set(now);
+    session.discard();
+    session.set(NOTE, &"try again later".to_owned()).unwrap();
+    let _ = session.finish().await.unwrap();
+    assert_eq!(world.open(&id).await.get(NOTE).as_deref(), Some("try again later"));
+    assert_eq!(visits(&world, &id).await, Some(1));
+}
+
+/// One whose lease goes on is released by the request's end.
+#[tokio::test]
+async fn discard_after_a_lock_was_dropped_in_time_leaves_its_release_to_the_finish() {
+    let world = World::new();
+    let id = world.visitor().await;
+    for ended in [false, true] {
+        let session = world.open(&id).await;
+        let lock = locked(&session).await;
+        session.set(VISITS, &2).unwrap();
+        if ended {
+            // Its lease is that of the session which the discard goes back to.
+            session.destroy().unwrap();
+        }
+        drop(lock);
+        session.discard();
+        assert!(!is_free(&world, &id).await);
+        let _ = session.finish().await.unwrap();
+        assert!(is_free(&world, &id).await);
+        assert_eq!(visits(&world, &id).await, Some(1));
+    }
+}
+
+#[tokio::test]
 async fn a_clock_set_back_keeps_a_lease_for_its_length_and_no_longer() {
     let world = World::new();
     let id = world.visitor().await;
