@@ -174,6 +174,11 @@ impl Drop for Lock {
     fn drop(&mut self) {
         let now = self.session.sessions().now();
         let mut state = self.session.state();
+        if state.hold.is_some() && !state.dirty {
+            // What only confirms what is stored is settled by the end of the lock, as by a commit. Done
+            // again later, it would undo what others have stored since.
+            state.log.clear();
+        }
         let Some(hold) = &mut state.hold else { return };
         hold.standing = Standing::Dropped;
         let (token, leased, lost) = (hold.token, hold.leased, hold.lost);

@@ -199,6 +199,50 @@ async fn a_new_lock_does_not_save_what_was_recorded_under_a_lost_one() {
     assert_eq!(visits(&world, &id).await, Some(1));
 }
 
+/// Nor what only confirmed what was stored then, whether a new lock is taken or not.
+#[tokio::test]
+async fn what_a_lost_lock_confirmed_does_not_undo_what_the_next_holder_stored() {
+    for spawner in [false, true] {
+        for again in [false, true] {
+            let world = if spawner { Spawned::world().0 } else { World::new() };
+            let id = world.visitor().await;
+            let (session, other) = (world.open(&id).await, world.open(&id).await);
+            let lock = locked(&session).await;
+            session.set(VISITS, &1).unwrap();
+            world.wait(LEASE);
+            let others = locked(&other).await;
+            other.set(VISITS, &100).unwrap();
+            others.release().await.unwrap();
+            drop(lock);
+            if again {
+                let lock = locked(&session).await;
+                assert_eq!(session.get(VISITS), Some(100));
+                lock.release().await.unwrap();
+            }
+            session.set(NOTE, &"worth a commit".to_owned()).unwrap();
+            let _ = session.finish().await.unwrap();
+            assert_eq!(visits(&world, &id).await, Some(100), "{spawner} {again}");
+        }
+    }
+}
+
+/// The lock that was dropped, and is not released yet, says nothing of it.
+#[tokio::test]
+async fn what_was_confirmed_between_two_locks_is_done_again_under_the_second() {
+    for wait in [AT_ONCE, LEASE] {
+        let world = World::new();
+        let id = world.visitor().await;
+        let (session, other) = (world.open(&id).await, world.open(&id).await);
+        drop(locked(&session).await);
+        session.set(VISITS, &1).unwrap();
+        other.set(VISITS, &100).unwrap();
+        let _ = other.finish().await.unwrap();
+        world.wait(wait);
+        locked(&session).await.release().await.unwrap();
+        assert_eq!(visits(&world, &id).await, Some(1));
+    }
+}
+
 #[tokio::test]
 async fn discard_settles_a_loss_that_no_commit_has_noticed() {
     for discard_first in [false, true] {
