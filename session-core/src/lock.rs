@@ -108,7 +108,7 @@ impl Session {
             match (&state.hold, home) {
                 (Some(hold), Some(home)) if hold.leased => (home, hold.token),
                 _ => {
-                    state.hold = None;
+                    state.end_hold();
                     return Ok(());
                 }
             }
@@ -125,7 +125,7 @@ impl Session {
         let mut state = self.state();
         // What a clone recorded meanwhile is refused if the lease was lost.
         if released.is_ok() || (matches!(released, Err(SessionError::LeaseLost)) && !state.dirty) {
-            state.hold = None;
+            state.end_hold();
         }
         released.map(drop)
     }
@@ -180,6 +180,10 @@ impl Drop for Lock {
             state.log.clear();
         }
         let Some(hold) = &mut state.hold else { return };
+        if hold.standing == Standing::Wanted {
+            // Its release failed, and a clone takes it up again.
+            return;
+        }
         hold.standing = Standing::Dropped;
         let (token, leased, lost) = (hold.token, hold.leased, hold.lost);
         if leased && !lost && !state.dirty && self.session.sessions().spawner.is_some() {

@@ -110,6 +110,16 @@ impl State {
         self.dirty = false;
     }
 
+    /// Forgets a lock that was released, unless a clone waits for it by now.
+    pub(crate) fn end_hold(&mut self) {
+        match &mut self.hold {
+            Some(hold) if hold.standing == Standing::Wanted => {
+                (hold.leased, hold.lost) = (false, false);
+            }
+            _ => self.hold = None,
+        }
+    }
+
     /// Forgets a lock that was dropped and needs no release, if nothing is left to be stored of what was
     /// recorded under it.
     pub(crate) fn settle_hold(&mut self, now: Timestamp) {

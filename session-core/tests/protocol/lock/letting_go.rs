@@ -198,3 +198,39 @@ async fn a_lock_that_was_taken_after_a_destroy_is_lost_with_the_discard_of_that(
     others.release().await.unwrap();
     assert_eq!(visits(&world, &id).await, Some(1));
 }
+
+#[tokio::test]
+async fn a_clone_that_asks_during_the_release_gets_a_lock_of_its_own() {
+    for (changes, fails) in [(false, false), (true, false), (false, true), (true, true)] {
+        let (world, spawned) = Spawned::world();
+        let id = world.visitor().await;
+        let session = world.open(&id).await;
+        let lock = locked(&session).await;
+        if changes {
+            session.update(VISITS, |visits| *visits += 1).unwrap();
+        }
+        let (begin, begun) = async_channel::bounded(1);
+        let (go_on, wait) = async_channel::bounded::<()>(1);
+        world.store.before(Verb::Commit, move || async move {
+            begin.send(()).await.unwrap();
+            wait.recv().await.unwrap();
+        });
+        if fails {
+            world.store.fail(Verb::Commit, Fault::DOWN);
+        }
+        let clone = session.clone();
+        let ask = async {
+            begun.recv().await.unwrap();
+            tokio::join!(clone.lock(AT_ONCE), async { go_on.send(()).await.unwrap() }).0
+        };
+        let (released, asked) = tokio::join!(lock.release(), ask);
+        assert_eq!(released.is_err(), fails);
+        let lock = asked.unwrap();
+        assert_eq!(spawned.run().await, 0);
+        assert!(lock.expires_at().is_some());
+        assert!(!is_free(&world, &id).await);
+        lock.release().await.unwrap();
+        assert!(is_free(&world, &id).await);
+        assert_eq!(visits(&world, &id).await, Some(1 + u64::from(changes)));
+    }
+}
