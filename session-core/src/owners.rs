@@ -14,6 +14,9 @@ use crate::{
 impl Sessions {
     /// Lists an owner's sessions, the last used first.
     ///
+    /// Costs a round trip for the index, and one per 100 sessions where the store sends so many together; another
+    /// per 100 for those that got their ID within five minutes and were not written to since.
+    ///
     /// # Errors
     ///
     /// Returns [`SessionError::TooLarge`] if the owner is longer than
