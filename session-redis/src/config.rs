@@ -4,6 +4,18 @@ use session_core::ConfigError;
 
 /// Where Redis is, and how long to wait for it.
 ///
+/// | Redis is | |
+/// | --- | --- |
+/// | one server, or a primary behind one address | [`new`](Self::new) |
+#[cfg_attr(
+    feature = "sentinel",
+    doc = "| a primary with replicas, watched by Sentinel | [`sentinel`](Self::sentinel) |"
+)]
+#[cfg_attr(
+    not(feature = "sentinel"),
+    doc = "| a primary with replicas, watched by Sentinel | `sentinel`, with the feature `sentinel` |"
+)]
+///
 /// A URL alone is a whole configuration, so [`RedisStore::connect`](crate::RedisStore::connect) takes
 /// one as well:
 ///
@@ -11,9 +23,9 @@ use session_core::ConfigError;
 /// | --- | --- |
 /// | `redis://[user:password@]host[:port][/database]` | TCP |
 /// | `rediss://…` | TLS, with the feature `tls` |
-/// | `unix:///path/to/socket[?db=database]` | a Unix socket |
+/// | `unix:///path/to/socket[?db=database&user=user&pass=password]` | a Unix socket |
 ///
-/// `Debug` does not show the URL, which may hold a password.
+/// `Debug` shows neither a URL, which may hold a password, nor a password, nor a key.
 ///
 /// # Examples
 ///
@@ -31,11 +43,27 @@ use session_core::ConfigError;
 /// ```
 #[derive(Clone)]
 pub struct RedisConfig {
-    pub(crate) url: String,
+    pub(crate) place: Place,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) database: Option<u32>,
+    #[cfg(feature = "tls")]
+    certificates: Option<redis::TlsCertificates>,
     pub(crate) prefix: String,
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
     pub(crate) operation_timeout: Duration,
+}
+
+/// Where to look for the servers that hold sessions.
+#[derive(Clone)]
+pub(crate) enum Place {
+    Server(String),
+    #[cfg(feature = "sentinel")]
+    Sentinel {
+        sentinels: Vec<String>,
+        primary: String,
+    },
 }
 
 impl RedisConfig {
@@ -45,13 +73,111 @@ impl RedisConfig {
     /// Makes a configuration for the server at this URL. It is checked when the store connects.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
+        Self::at(Place::Server(url.into()))
+    }
+
+    /// Makes a configuration for the server that these sentinels call the primary of this name
+    /// (`mymaster` in most examples), whichever it is at the time.
+    ///
+    /// Each is named by a URL of its own, with a user and a password if the sentinels want them; what the
+    /// primary wants is said by [`with_user`](Self::with_user), [`with_password`](Self::with_password)
+    /// and [`with_database`](Self::with_database). The primary is spoken to by TLS if a sentinel is. One
+    /// sentinel that answers is enough, so name all of them. It is checked when the store connects.
+    ///
+    /// When the connection is lost, or turns out to lead to a replica, the sentinels are asked again: at
+    /// once, and then at most ten times a second while commands come.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use session_redis::RedisConfig;
+    ///
+    /// let sentinels = ["redis://s1:26379", "redis://s2:26379", "redis://s3:26379"];
+    /// let config = RedisConfig::sentinel(sentinels, "mymaster").with_password("secret");
+    /// # drop(config);
+    /// ```
+    #[cfg(feature = "sentinel")]
+    #[must_use]
+    pub fn sentinel(
+        sentinels: impl IntoIterator<Item = impl Into<String>>,
+        primary: impl Into<String>,
+    ) -> Self {
+        let sentinels = sentinels.into_iter().map(Into::into).collect();
+        Self::at(Place::Sentinel { sentinels, primary: primary.into() })
+    }
+
+    fn at(place: Place) -> Self {
         Self {
-            url: url.into(),
+            place,
+            user: None,
+            password: None,
+            database: None,
+            #[cfg(feature = "tls")]
+            certificates: None,
             prefix: "session:".to_owned(),
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_millis(500),
             operation_timeout: Duration::from_secs(1),
         }
+    }
+
+    /// Sets the name of the user at the servers that hold sessions, in place of the URL's. The default is
+    /// Redis's user `default`.
+    #[must_use]
+    pub fn with_user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// Sets the password at the servers that hold sessions, in place of the URL's, as it is: without
+    /// %-codes. The default is none.
+    #[must_use]
+    pub fn with_password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// Sets the number of the database, in place of the URL's. The default is 0.
+    #[must_use]
+    pub fn with_database(mut self, database: u32) -> Self {
+        self.database = Some(database);
+        self
+    }
+
+    /// Sets the authorities whose certificates servers may have, in PEM format, in place of those that
+    /// the system knows. For `rediss://`; read when the store connects.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_root_certificate(mut self, certificate_pem: impl Into<Vec<u8>>) -> Self {
+        self.certificates_mut().root_cert = Some(certificate_pem.into());
+        self
+    }
+
+    /// Sets the certificate that this client shows to servers, and its private key, in PEM format. The
+    /// default is none. For `rediss://`; read when the store connects.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_client_certificate(
+        mut self,
+        certificate_pem: impl Into<Vec<u8>>,
+        key_pem: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.certificates_mut().client_tls = Some(redis::ClientTlsConfig {
+            client_cert: certificate_pem.into(),
+            client_key: key_pem.into(),
+        });
+        self
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn certificates(&self) -> Option<&redis::TlsCertificates> {
+        self.certificates.as_ref()
+    }
+
+    #[cfg(feature = "tls")]
+    fn certificates_mut(&mut self) -> &mut redis::TlsCertificates {
+        self.certificates
+            .get_or_insert(redis::TlsCertificates { client_tls: None, root_cert: None })
     }
 
     /// Sets what the keys in Redis begin with. The default is `session:`. Applications that share a
@@ -148,7 +274,7 @@ mod tests {
 
     #[test]
     fn debug_hides_the_url() {
-        let config = RedisConfig::new("redis://:secret@host");
+        let config = RedisConfig::new("redis://:secret@host").with_password("secret");
         insta::assert_snapshot!(
             format!("{config:?}"),
             @r#"RedisConfig { prefix: "session:", connect_timeout: 1s, response_timeout: 500ms, operation_timeout: 1s, .. }"#

@@ -1,3 +1,5 @@
+use std::{error::Error, fmt, time::Duration};
+
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use session_core::{StoreError, StoreErrorKind};
 
@@ -51,6 +53,180 @@ fn meaning(error: &RedisError) -> StoreErrorKind {
 
 fn says(error: &RedisError, text: &str) -> bool {
     error.detail().is_some_and(|detail| detail.contains(text))
+}
+
+/// Why there is no connection to Redis: what is wrong, and what to do. Holds no URL and no password.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectError {
+    kind: StoreErrorKind,
+    text: String,
+    source: Option<RedisError>,
+}
+
+impl ConnectError {
+    pub(crate) fn new(kind: StoreErrorKind, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into(), source: None }
+    }
+
+    pub(crate) fn misconfigured(text: impl Into<String>) -> Self {
+        Self::new(StoreErrorKind::Misconfigured, text)
+    }
+
+    /// The server, or whatever listens there, says nothing.
+    pub(crate) fn silent(address: &str, limit: Duration) -> Self {
+        let text = format!("the server at {address} did not answer within {limit:?}");
+        Self::new(StoreErrorKind::Timeout, text)
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn with_source(mut self, source: RedisError) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    #[cfg(feature = "sentinel")]
+    pub(crate) const fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+
+    /// The same for a command that waited for the connection: it was not carried out.
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn nothing_sent(mut self) -> Self {
+        if self.kind == StoreErrorKind::Timeout {
+            self.kind = StoreErrorKind::Unavailable;
+        }
+        self
+    }
+
+    /// Says of an error that came while a connection was set up what it is about.
+    pub(crate) fn explain(error: RedisError, address: &str) -> Self {
+        use StoreErrorKind::{Misconfigured, Timeout, Unavailable};
+
+        let (kind, text) = match error.kind() {
+            ErrorKind::AuthenticationFailed => (Misconfigured, wrong_password(address)),
+            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => (
+                Misconfigured,
+                format!("what listens at {address} does not speak like Redis: check host and port"),
+            ),
+            ErrorKind::Io if error.is_connection_refusal() => (
+                Unavailable,
+                format!("nobody listens at {address}: is Redis running, and is this its address?"),
+            ),
+            ErrorKind::Io if error.is_timeout() => {
+                (Timeout, format!("the server at {address} did not answer in time"))
+            }
+            ErrorKind::Io => match tls_trouble(&error) {
+                Some(trouble) => {
+                    (Misconfigured, format!("no TLS with the server at {address}: {trouble}"))
+                }
+                None if error.is_connection_dropped() => (
+                    Unavailable,
+                    format!(
+                        "the server at {address} closed the connection while it was set up: it may be \
+                         starting, have too many clients, or speak TLS only (the scheme `rediss`)"
+                    ),
+                ),
+                None => (Unavailable, format!("no connection to {address}: check host and port")),
+            },
+            _ if says(&error, "SELECT is not allowed in cluster mode") => (
+                Misconfigured,
+                format!(
+                    "the server at {address} belongs to a cluster, which has no database but 0"
+                ),
+            ),
+            _ if error.to_string().contains("switch database") => (
+                Misconfigured,
+                format!(
+                    "the server at {address} refuses the database: the number must be below its \
+                     `databases`, and the user allowed to `SELECT`"
+                ),
+            ),
+            _ => match error.code() {
+                Some("NOAUTH") => (
+                    Misconfigured,
+                    format!("the server at {address} wants a password, and there is none"),
+                ),
+                Some("WRONGPASS") => (Misconfigured, wrong_password(address)),
+                Some("DENIED") => (
+                    Misconfigured,
+                    format!(
+                        "the server at {address} is in protected mode, which serves its own machine \
+                         only: give it a password"
+                    ),
+                ),
+                _ => (meaning(&error), format!("the server at {address} refuses the connection")),
+            },
+        };
+        Self { kind, text, source: Some(error) }
+    }
+
+    pub(crate) fn into_store_error(self) -> StoreError {
+        StoreError::new(self.kind).with_source(self)
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}
+
+impl From<ConnectError> for StoreError {
+    fn from(error: ConnectError) -> Self {
+        error.into_store_error()
+    }
+}
+
+fn wrong_password(address: &str) -> String {
+    format!("the server at {address} refuses the password: check it, and the user's name")
+}
+
+/// Says what rustls says about the server's certificate or ours.
+#[cfg(feature = "tls")]
+fn tls_trouble(error: &RedisError) -> Option<&'static str> {
+    use rustls::{AlertDescription, Error as Tls};
+
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        // An error of input or output does not name what it wraps as its source.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = error
+            .downcast_ref::<Tls>()
+            .or_else(|| inner.and_then(|inner| inner.downcast_ref::<Tls>()));
+        if let Some(tls) = tls {
+            return Some(match tls {
+                Tls::InvalidCertificate(_) => {
+                    "its certificate is not accepted: it must be made out to this host name, not be \
+                     expired, and come from an authority that the system knows or that \
+                     `with_root_certificate` names"
+                }
+                Tls::AlertReceived(
+                    AlertDescription::CertificateRequired
+                    | AlertDescription::HandshakeFailure
+                    | AlertDescription::BadCertificate
+                    | AlertDescription::UnknownCA
+                    | AlertDescription::CertificateUnknown,
+                ) => {
+                    "it does not accept our certificate, or wants one: `with_client_certificate` takes it"
+                }
+                Tls::InvalidMessage(_) => "it does not speak TLS at this port",
+                _ => "the two do not agree",
+            });
+        }
+        cause = error.source();
+    }
+    None
+}
+
+#[cfg(not(feature = "tls"))]
+fn tls_trouble(_: &RedisError) -> Option<&'static str> {
+    None
 }
 
 #[cfg(test)]

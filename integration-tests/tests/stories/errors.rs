@@ -49,7 +49,7 @@ async fn a_wrong_password_is_misconfigured() {
     let _: () = set.query_async(&mut admin).await.unwrap();
     for user in [":hunter2@", "nobody:hunter2@", ""] {
         let url = redis.url().replace("redis://", &format!("redis://{user}"));
-        let result = RedisStore::connect(redis_config(&url, PATIENCE)).await;
+        let result = RedisStore::connect(redis_config(url.as_str(), PATIENCE)).await;
         match result {
             Err(error) => assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{user}"),
             // Without any password Redis lets a client in, and refuses its first command.
@@ -65,7 +65,7 @@ async fn a_server_that_is_not_there_is_unavailable_at_once() {
     drop(listener);
     let begin = Instant::now();
     let url = format!("redis://:hunter2@{addr}");
-    let error = refused(redis_config(&url, PATIENCE)).await;
+    let error = refused(redis_config(url.as_str(), PATIENCE)).await;
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     assert!(begin.elapsed() < PATIENCE, "{:?}: it waited for its limit", begin.elapsed());
 }
@@ -212,7 +212,9 @@ async fn a_replica_that_may_not_be_written_is_an_outage_and_no_success() {
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
         assert_eq!(answer.set_cookie(), None, "{path}");
     }
-    assert_eq!(refused_write(&stage.redis).await, StoreErrorKind::Unavailable);
+    // Whoever starts with it is told at once.
+    let error = refused(redis_config(stage.redis.url(), PATIENCE)).await;
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
     replicate(&["NO", "ONE"]).await;
     until("writes work again", async || {
         stage.browser.post("/count").await.status == StatusCode::OK
@@ -285,7 +287,7 @@ async fn a_connection_that_went_silent_is_replaced() {
 async fn a_primary_that_was_demoted_is_left() {
     let (old, new) = (RedisServer::start().await, RedisServer::start().await);
     let proxy = SilentProxy::before(&old).await;
-    let config = redis_config(&format!("redis://{}", proxy.addr), PATIENCE);
+    let config = redis_config(format!("redis://{}", proxy.addr), PATIENCE);
     let browser = Browser::new(serve(RedisStore::connect(config).await.unwrap()).await);
     browser.post("/count").await.ok();
     let mut admin = old.connection().await;

@@ -1,0 +1,168 @@
+use std::time::Duration;
+
+use redis::{Cmd, Pipeline, RedisResult, Value};
+use session_core::StoreErrorKind;
+
+use crate::{error::ConnectError, node::Pipe};
+
+/// What kind of server is expected to answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Wanted {
+    /// One that is named by its URL.
+    Server,
+    /// One that sentinels call the primary.
+    #[cfg(feature = "sentinel")]
+    Primary,
+}
+
+/// Looks at who answers, with one round trip. What the user may not ask is not looked at.
+pub(crate) async fn check(
+    pipe: &mut Pipe,
+    address: &str,
+    wanted: Wanted,
+    limit: Duration,
+) -> Result<(), ConnectError> {
+    let mut questions = Pipeline::with_capacity(2);
+    questions.add_command(info()).add_command(redis::cmd("ROLE"));
+    let answers = tokio::time::timeout(limit, pipe.send_all(&questions))
+        .await
+        .map_err(|_| ConnectError::silent(address, limit))?
+        .map_err(|error| ConnectError::explain(error, address))?;
+    let [info, role] = answers.try_into().unwrap_or_else(|_| [Ok(Value::Nil), Ok(Value::Nil)]);
+    for answer in [&info, &role] {
+        // `NOPERM` leaves a question open, and what the server cannot do at this moment the first
+        // command will tell.
+        if let Err(error) = answer
+            && error.code() == Some("NOAUTH")
+        {
+            return Err(ConnectError::explain(error.clone(), address));
+        }
+    }
+    judge(&Answers::read(info, role), address, wanted)
+}
+
+fn info() -> Cmd {
+    let mut info = redis::cmd("INFO");
+    info.arg("server");
+    info
+}
+
+/// What a server tells of itself, as far as it does.
+#[derive(Debug, Default)]
+struct Answers {
+    version: Option<(u32, u32)>,
+    mode: Option<String>,
+    role: Option<String>,
+}
+
+impl Answers {
+    fn read(info: RedisResult<Value>, role: RedisResult<Value>) -> Self {
+        let info = info.ok().and_then(|info| redis::from_redis_value::<String>(info).ok());
+        let field = |name: &str| {
+            let line = info.as_ref()?.lines().find_map(|line| line.strip_prefix(name))?;
+            line.strip_prefix(':').map(|value| value.trim().to_owned())
+        };
+        let version = field("redis_version").and_then(|version| {
+            let mut parts = version.split('.');
+            Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+        });
+        let role = match role {
+            Ok(Value::Array(parts)) => {
+                let name = parts.into_iter().next();
+                name.and_then(|name| redis::from_redis_value::<String>(name).ok())
+            }
+            _ => None,
+        };
+        Self { version, mode: field("redis_mode"), role }
+    }
+}
+
+fn judge(answers: &Answers, address: &str, wanted: Wanted) -> Result<(), ConnectError> {
+    let Answers { version, mode, role } = answers;
+    if mode.as_deref() == Some("sentinel") || role.as_deref() == Some("sentinel") {
+        return Err(ConnectError::misconfigured(format!(
+            "the server at {address} is a sentinel and holds no sessions: \
+             `RedisConfig::sentinel` (feature `sentinel`) asks it for the one that does"
+        )));
+    }
+    if let Some((major, minor)) = version
+        && (*major, *minor) < OLDEST
+    {
+        return Err(ConnectError::misconfigured(format!(
+            "the server at {address} is Redis {major}.{minor}, which is too old: {}.{} is needed",
+            OLDEST.0, OLDEST.1
+        )));
+    }
+    if mode.as_deref() == Some("cluster") {
+        return Err(ConnectError::misconfigured(format!(
+            "the server at {address} is a node of a cluster, and a server of its own is needed"
+        )));
+    }
+    if role.as_deref() == Some("slave") {
+        return Err(match wanted {
+            #[cfg(feature = "sentinel")]
+            Wanted::Primary => ConnectError::new(
+                StoreErrorKind::Unavailable,
+                format!(
+                    "the server at {address}, which the sentinels call the primary, is a replica: \
+                     a failover may be under way"
+                ),
+            ),
+            _ => ConnectError::new(
+                StoreErrorKind::Misconfigured,
+                format!(
+                    "the server at {address} is a replica, which takes no writes: \
+                     name the primary, or use `RedisConfig::sentinel`"
+                ),
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// The oldest Redis that knows what is used here (`GETDEL`, `ZADD GT`).
+const OLDEST: (u32, u32) = (6, 2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(version: &str, mode: &str, role: &str, wanted: Wanted) -> String {
+        let info = format!("# Server\r\nredis_version:{version}\r\nredis_mode:{mode}\r\n");
+        let info = Ok(Value::BulkString(info.into_bytes()));
+        let role = Ok(Value::Array(vec![Value::BulkString(role.into())]));
+        let verdict = judge(&Answers::read(info, role), "redis.internal:6379", wanted);
+        verdict.map_or_else(|error| error.to_string(), |()| "fits".to_owned())
+    }
+
+    #[test]
+    fn a_server_that_cannot_hold_sessions_is_told_apart() {
+        let wanted = Wanted::Server;
+        for version in ["6.2.0", "7.0.15", "8.0.1", "255.255.255"] {
+            assert_eq!(verdict(version, "standalone", "master", wanted), "fits");
+        }
+        insta::assert_snapshot!(
+            verdict("6.0.16", "standalone", "master", wanted),
+            @"the server at redis.internal:6379 is Redis 6.0, which is too old: 6.2 is needed"
+        );
+        insta::assert_snapshot!(
+            verdict("7.0.15", "standalone", "slave", wanted),
+            @"the server at redis.internal:6379 is a replica, which takes no writes: name the primary, or use `RedisConfig::sentinel`"
+        );
+        insta::assert_snapshot!(
+            verdict("7.0.15", "sentinel", "sentinel", wanted),
+            @"the server at redis.internal:6379 is a sentinel and holds no sessions: `RedisConfig::sentinel` (feature `sentinel`) asks it for the one that does"
+        );
+        insta::assert_snapshot!(
+            verdict("7.0.15", "cluster", "master", wanted),
+            @"the server at redis.internal:6379 is a node of a cluster, and a server of its own is needed"
+        );
+    }
+
+    #[test]
+    fn what_may_not_be_asked_is_not_held_against_the_server() {
+        let answers = Answers::read(Ok(Value::Nil), Ok(Value::Nil));
+        judge(&answers, "redis.internal:6379", Wanted::Server).unwrap();
+        assert_eq!(verdict("unheard of", "", "", Wanted::Server), "fits");
+    }
+}

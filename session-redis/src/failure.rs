@@ -1,0 +1,84 @@
+use redis::{ErrorKind, RedisError, RetryMethod, ServerErrorKind};
+use session_core::{StoreError, StoreErrorKind};
+
+use crate::error::{ConnectError, store_error, timeout};
+
+/// Why an operation has no answer.
+#[derive(Clone)]
+pub(crate) enum Failure {
+    Redis(RedisError),
+    /// It took too long.
+    Silence,
+    /// There was nobody to send it to.
+    Lost(ConnectError),
+}
+
+impl Failure {
+    /// Nothing was sent, because there was no connection in time.
+    pub(crate) fn not_connected() -> Self {
+        Self::Lost(ConnectError::new(
+            StoreErrorKind::Unavailable,
+            "there was no connection in time",
+        ))
+    }
+
+    pub(crate) fn is(&self, kind: ServerErrorKind) -> bool {
+        matches!(self, Self::Redis(error) if is(error, kind))
+    }
+
+    pub(crate) fn is_silence(&self) -> bool {
+        match self {
+            Self::Redis(error) => error.is_timeout(),
+            Self::Silence => true,
+            Self::Lost(_) => false,
+        }
+    }
+
+    pub(crate) fn is_io(&self) -> bool {
+        matches!(self, Self::Redis(error) if error.is_io_error())
+    }
+
+    /// Tells an error of the connection that redis-rs does not mend from one that concerns a command.
+    pub(crate) fn is_of_the_connection(&self) -> bool {
+        matches!(self, Self::Redis(error) if is_of_the_connection(error))
+    }
+
+    /// Whether the connection was lost, so that the command may be sent again if it changes nothing.
+    pub(crate) fn is_dead_connection(&self) -> bool {
+        matches!(self, Self::Redis(error) if error.is_connection_dropped()
+            && matches!(error.retry_method(), RetryMethod::Reconnect))
+    }
+
+    pub(crate) fn into_store_error(self) -> StoreError {
+        match self {
+            Self::Redis(error) => store_error(error),
+            Self::Silence => timeout(),
+            Self::Lost(lost) => lost.into_store_error(),
+        }
+    }
+}
+
+pub(crate) fn is(error: &RedisError, kind: ServerErrorKind) -> bool {
+    error.kind() == ErrorKind::Server(kind)
+}
+
+pub(crate) fn is_of_the_connection(error: &RedisError) -> bool {
+    !error.is_io_error()
+        && !is(error, ServerErrorKind::NoScript)
+        && !matches!(
+            error.code(),
+            Some(
+                "ASK"
+                    | "BUSY"
+                    | "CLUSTERDOWN"
+                    | "MISCONF"
+                    | "MOVED"
+                    | "NOREPLICAS"
+                    | "OOM"
+                    | "TRYAGAIN"
+                    | "WRONGTYPE"
+            )
+        )
+        // How a script's error reads up to Redis 6.2.
+        && !error.detail().is_some_and(|detail| detail.contains("unning script"))
+}

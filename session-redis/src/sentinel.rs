@@ -1,0 +1,291 @@
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
+    Pipeline, RedisConnectionInfo, RedisError, Value, aio::MultiplexedConnection,
+};
+use session_core::StoreErrorKind;
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+
+use crate::{
+    RedisConfig,
+    access::{Access, parse},
+    check::{self, Wanted},
+    error::ConnectError,
+    node::{Limits, PIPELINE_BUFFER, Pipe},
+};
+
+/// The processes that know which server is the primary.
+///
+/// redis-rs has a client for them as well. It asks for the whole list of primaries and waits for a
+/// sentinel that hangs before it hears the next; it cannot do without `ROLE`, which a user may be
+/// forbidden; it believes the first, also one that missed the last failover; and it checks one connection
+/// and then makes another. Here all sentinels are asked at once, the newest word counts, and the connection
+/// that was checked is the one that is used.
+#[derive(Clone)]
+pub(crate) struct Sentinels {
+    sentinels: Vec<Client>,
+    /// What the sentinels call the primary and its replicas.
+    name: String,
+    config: RedisConfig,
+    limits: Limits,
+    tls: bool,
+}
+
+impl Sentinels {
+    pub(crate) fn new(
+        config: &RedisConfig,
+        urls: &[String],
+        name: &str,
+    ) -> Result<Self, ConnectError> {
+        let access = Access::new(config);
+        let mut sentinels = Vec::with_capacity(urls.len());
+        let mut tls = false;
+        for url in urls {
+            let info = parse(url)?;
+            if info.redis_settings().db() != 0 {
+                return Err(ConnectError::misconfigured(
+                    "the URL of a sentinel names a database, and sentinels have none: \
+                     `with_database` is for that of the sessions",
+                ));
+            }
+            tls |= matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+            sentinels.push(access.client(info)?);
+        }
+        if sentinels.is_empty() {
+            return Err(ConnectError::misconfigured(
+                "there must be the URL of a sentinel at least",
+            ));
+        }
+        let (name, config) = (name.to_owned(), config.clone());
+        Ok(Self { sentinels, name, limits: Limits::of(&config), config, tls })
+    }
+
+    /// Finds the primary and connects to it, in the time that a connection may take.
+    pub(crate) async fn find(&self) -> Result<MultiplexedConnection, ConnectError> {
+        let limit = self.limits.connect;
+        tokio::time::timeout(limit, self.search()).await.unwrap_or_else(|_| {
+            Err(ConnectError::new(
+                StoreErrorKind::Timeout,
+                format!("no primary of the name {:?} was found within {limit:?}", self.name),
+            ))
+        })
+    }
+
+    /// Asks all sentinels at once, and tries every server that one of them names.
+    ///
+    /// The server of the newest failover counts. A sentinel that has not heard of it yet names the former
+    /// primary, which may just have come back and take itself for one: so the others are given a moment.
+    async fn search(&self) -> Result<MultiplexedConnection, ConnectError> {
+        let mut steps = JoinSet::new();
+        for sentinel in &self.sentinels {
+            let (sentinel, name, limits) = (sentinel.clone(), self.name.clone(), self.limits);
+            steps.spawn(async move { Step::Named(ask(&sentinel, &name, limits).await) });
+        }
+        let mut asked = self.sentinels.len();
+        let mut named: HashMap<Address, Epoch> = HashMap::new();
+        let mut connections = HashMap::new();
+        let mut failure = Failures::default();
+        let mut moment_ends_at = None;
+        loop {
+            let newest = named.values().max().copied();
+            let is_newest = |address: &Address| named.get(address).copied() == newest;
+            let found = connections.keys().find(|address| is_newest(address)).cloned();
+            if found.is_some() && moment_ends_at.is_none() {
+                moment_ends_at = Some(Instant::now() + MOMENT);
+            }
+            let is_over = asked == 0 || moment_ends_at.is_some_and(|end| end <= Instant::now());
+            if is_over
+                && let Some(connection) = found.and_then(|address| connections.remove(&address))
+            {
+                return Ok(connection);
+            }
+            let step = match moment_ends_at {
+                Some(end) if !is_over => {
+                    match tokio::time::timeout_at(end, steps.join_next()).await {
+                        Ok(step) => step,
+                        Err(_) => continue,
+                    }
+                }
+                _ => steps.join_next().await,
+            };
+            match step {
+                Some(Ok(Step::Named(answer))) => {
+                    asked -= 1;
+                    match answer {
+                        Ok((address, epoch)) => {
+                            let former = named.insert(address.clone(), epoch);
+                            if let Some(former) = former {
+                                named.insert(address, former.max(epoch));
+                            } else {
+                                let searcher = self.clone();
+                                steps.spawn(async move {
+                                    let result = searcher.connect(address.clone()).await;
+                                    Step::Tried(address, result)
+                                });
+                            }
+                        }
+                        Err(error) => failure.of_sentinel(error),
+                    }
+                }
+                Some(Ok(Step::Tried(address, Ok(connection)))) => {
+                    connections.insert(address, connection);
+                }
+                Some(Ok(Step::Tried(_, Err(error)))) => failure.of_server = Some(error),
+                // A task that was aborted with its runtime.
+                Some(Err(_)) => {}
+                None => return Err(failure.into_error()),
+            }
+        }
+    }
+
+    async fn connect(&self, (host, port): Address) -> Result<MultiplexedConnection, ConnectError> {
+        let addr = if self.tls {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        let address = addr.to_string();
+        let access = Access::new(&self.config);
+        let settings = access.settings(RedisConnectionInfo::default());
+        let client = access.client(info(addr, &address)?.set_redis_settings(settings))?;
+        let connection = open(&client, self.limits)
+            .await
+            .map_err(|error| ConnectError::explain(error, &address))?;
+        let mut pipe = Pipe::Direct(connection.clone());
+        check::check(&mut pipe, &address, Wanted::Primary, self.limits.connect).await?;
+        Ok(connection)
+    }
+}
+
+/// The host and the port of a server.
+type Address = (String, u16);
+
+/// Counts the failovers.
+type Epoch = u64;
+
+/// What came of a question.
+enum Step {
+    Named(Result<(Address, Epoch), ConnectError>),
+    Tried(Address, Result<MultiplexedConnection, ConnectError>),
+}
+
+/// Why there is no primary yet.
+#[derive(Default)]
+struct Failures {
+    of_server: Option<ConnectError>,
+    of_sentinel: Option<ConnectError>,
+}
+
+impl Failures {
+    /// The word of a sentinel that is there counts for more than the silence of one that is not.
+    fn of_sentinel(&mut self, error: ConnectError) {
+        let is_told = |error: &ConnectError| error.kind() == StoreErrorKind::Misconfigured;
+        if !self.of_sentinel.as_ref().is_some_and(is_told) {
+            self.of_sentinel = Some(error);
+        }
+    }
+
+    /// What a server says counts for more than what a sentinel says.
+    fn into_error(self) -> ConnectError {
+        self.of_server.or(self.of_sentinel).unwrap_or_else(|| {
+            ConnectError::new(StoreErrorKind::Unavailable, "the search for a primary was ended")
+        })
+    }
+}
+
+async fn ask(
+    sentinel: &Client,
+    name: &str,
+    limits: Limits,
+) -> Result<(Address, Epoch), ConnectError> {
+    let address = sentinel.get_connection_info().addr().to_string();
+    let explain = |error: RedisError| {
+        if error.to_string().contains("unknown command") {
+            return ConnectError::misconfigured(format!(
+                "the server at {address} is no sentinel: `RedisConfig::new` is for servers"
+            ));
+        }
+        ConnectError::explain(error, &address)
+    };
+    let mut connection = Pipe::Direct(open(sentinel, limits).await.map_err(explain)?);
+    let mut questions = Pipeline::with_capacity(2);
+    questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name);
+    questions.cmd("SENTINEL").arg("MASTER").arg(name);
+    let answers = connection.send_all(&questions).await.map_err(explain)?;
+    let mut answers = answers.into_iter();
+    let primary = answers.next().unwrap_or(Ok(Value::Nil)).map_err(explain)?;
+    let primary = redis::from_redis_value::<Option<Address>>(primary).ok().flatten();
+    // A user of the sentinel may be allowed the first question only.
+    let epoch = answers.next().and_then(Result::ok).and_then(|state| {
+        let state = redis::from_redis_value::<HashMap<String, String>>(state).ok()?;
+        state.get("config-epoch")?.parse().ok()
+    });
+    match primary {
+        Some(primary) => Ok((primary, epoch.unwrap_or_default())),
+        None => Err(ConnectError::misconfigured(format!(
+            "the sentinel at {address} knows no primary of the name {name:?}: \
+             `SENTINEL MASTERS` tells the names"
+        ))),
+    }
+}
+
+async fn open(client: &Client, limits: Limits) -> Result<MultiplexedConnection, RedisError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(limits.connect))
+        // Timed by those who send.
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(PIPELINE_BUFFER);
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+fn info(addr: ConnectionAddr, address: &str) -> Result<ConnectionInfo, ConnectError> {
+    addr.into_connection_info().map_err(|error| ConnectError::explain(error, address))
+}
+
+/// A search for the primary, for which any number of commands can wait.
+#[derive(Clone)]
+pub(crate) struct Search(watch::Receiver<Option<Result<MultiplexedConnection, ConnectError>>>);
+
+impl Search {
+    pub(crate) fn found(connection: MultiplexedConnection) -> Self {
+        Self(watch::channel(Some(Ok(connection))).1)
+    }
+
+    pub(crate) fn start(sentinels: &Arc<Sentinels>) -> Self {
+        let (sender, receiver) = watch::channel(None);
+        let sentinels = Arc::clone(sentinels);
+        tokio::spawn(async move {
+            let result = sentinels.find().await;
+            match &result {
+                Ok(_) => tracing::debug!(target: "session", "connected to the primary"),
+                Err(error) => tracing::debug!(target: "session", %error, "found no primary"),
+            }
+            sender.send_replace(Some(result));
+        });
+        Self(receiver)
+    }
+
+    pub(crate) async fn result(&self) -> Result<MultiplexedConnection, ConnectError> {
+        let mut receiver = self.0.clone();
+        match receiver.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(result)) => result.clone().map_err(ConnectError::nothing_sent),
+            _ => Err(ConnectError::new(StoreErrorKind::Unavailable, "the search was ended")),
+        }
+    }
+
+    pub(crate) fn is_under_way(&self) -> bool {
+        // Without a sender it will never end.
+        self.0.borrow().is_none() && self.0.has_changed().is_ok()
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        match &*self.0.borrow() {
+            Some(result) => result.is_err(),
+            None => self.0.has_changed().is_err(),
+        }
+    }
+}
+
+/// How long the other sentinels are waited for when a primary was found.
+const MOMENT: Duration = Duration::from_millis(100);
