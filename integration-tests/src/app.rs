@@ -244,8 +244,8 @@ pub async fn sessions_from_env() -> Result<Sessions, BoxError> {
         Ok(url) => {
             let mut config = match std::env::var("REDIS_PATIENCE").as_deref() {
                 Ok("default") => RedisConfig::new(url),
-                Ok(text) => patience::redis_config(&url, millis(text.to_owned())?),
-                Err(_) => patience::redis_config(&url, patience::PATIENCE),
+                Ok(text) => patience::redis_config(url.as_str(), millis(text.to_owned())?),
+                Err(_) => patience::redis_config(url.as_str(), patience::PATIENCE),
             };
             if let Ok(prefix) = std::env::var("REDIS_PREFIX") {
                 config = config.with_prefix(prefix)?;

@@ -16,8 +16,9 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// If the time is zero, or longer than half a minute.
 #[must_use]
-pub fn redis_config(url: &str, patience: Duration) -> RedisConfig {
-    RedisConfig::new(url)
+pub fn redis_config(config: impl Into<RedisConfig>, patience: Duration) -> RedisConfig {
+    config
+        .into()
         .with_connect_timeout(patience)
         .and_then(|config| config.with_response_timeout(patience))
         .and_then(|config| config.with_operation_timeout(2 * patience))

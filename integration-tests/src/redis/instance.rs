@@ -28,6 +28,14 @@ impl Source {
             .await
     }
 
+    /// The program, where nothing else will do.
+    pub(super) fn program() -> Source {
+        let program = process::find_program();
+        Source::Program(
+            program.expect("these tests need a `redis-server` on the PATH: install one"),
+        )
+    }
+
     async fn choose() -> Result<Source, String> {
         let choice = env::var(CHOICE).unwrap_or_default();
         let docker = async {
@@ -61,14 +69,21 @@ pub(super) enum Instance {
 }
 
 impl Instance {
-    pub(super) async fn start(source: &Source, args: &[String]) -> Result<Self, String> {
+    /// Starts a server; one with a file of its own to keep its configuration in is a process.
+    pub(super) async fn start(
+        source: &Source,
+        args: &[String],
+        config: Option<&str>,
+    ) -> Result<Self, String> {
         let port = free_port();
         match source {
             Source::Docker(image) => {
                 let container = Container::start(image, port, args).await?;
                 Ok(Self::Container(Box::new(container)))
             }
-            Source::Program(program) => Process::start(program, port, args).map(Self::Process),
+            Source::Program(program) => {
+                Process::start(program, port, args, config).map(Self::Process)
+            }
         }
     }
 

@@ -5,7 +5,9 @@ mod container;
 mod image;
 mod instance;
 mod process;
+mod sentinel;
 mod server;
 
 pub use command_counts::{CommandCounts, CommandMark};
+pub use sentinel::SentinelRedis;
 pub use server::{RedisServer, RedisServerBuilder};

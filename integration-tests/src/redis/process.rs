@@ -20,13 +20,25 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn start(program: &Path, port: u16, args: &[String]) -> Result<Self, String> {
+    pub(super) fn start(
+        program: &Path,
+        port: u16,
+        args: &[String],
+        config: Option<&str>,
+    ) -> Result<Self, String> {
         let folder =
             TempDir::with_prefix("redis-").map_err(|e| format!("no temporary folder: {e}"))?;
-        let child = spawn(program, port, args, folder.path())?;
+        let mut args = args.to_vec();
+        if let Some(config) = config {
+            // Sentinels write their configuration, and want its file as the first word.
+            fs::write(folder.path().join(CONFIG), config)
+                .map_err(|e| format!("no file for the configuration: {e}"))?;
+            args.insert(0, CONFIG.to_owned());
+        }
+        let child = spawn(program, port, &args, folder.path())?;
         Ok(Self {
             program: program.to_owned(),
-            args: args.to_vec(),
+            args,
             address: Address { host: "127.0.0.1".to_owned(), port },
             child: Mutex::new(child),
             folder,
@@ -94,7 +106,10 @@ pub(super) fn find_program() -> Option<PathBuf> {
 }
 
 fn spawn(program: &Path, port: u16, args: &[String], folder: &Path) -> Result<Child, String> {
+    // A file comes first.
+    let (file, args) = args.split_at(usize::from(args.first().is_some_and(|arg| arg == CONFIG)));
     Command::new(program)
+        .args(file)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--logfile", LOG, "--dir"])
         .arg(folder)
         .args(args)
@@ -106,4 +121,5 @@ fn spawn(program: &Path, port: u16, args: &[String], folder: &Path) -> Result<Ch
         .map_err(|error| format!("{} was not started: {error}", program.display()))
 }
 
+const CONFIG: &str = "server.conf";
 const LOG: &str = "redis.log";

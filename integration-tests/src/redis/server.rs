@@ -34,7 +34,11 @@ impl RedisServer {
 
     /// Starts a server with arguments of its own.
     pub fn builder() -> RedisServerBuilder {
-        RedisServerBuilder { args: ["--save", "", "--appendonly", "no"].map(String::from).into() }
+        RedisServerBuilder {
+            args: ["--save", "", "--appendonly", "no"].map(String::from).into(),
+            config: None,
+            process: false,
+        }
     }
 
     /// Returns the URL, `redis://host:port`, the same for the whole life of this value.
@@ -152,6 +156,8 @@ impl RedisServer {
 #[derive(Clone, Debug)]
 pub struct RedisServerBuilder {
     args: Vec<String>,
+    config: Option<String>,
+    process: bool,
 }
 
 impl RedisServerBuilder {
@@ -164,17 +170,44 @@ impl RedisServerBuilder {
         self
     }
 
+    /// Adds words to the command line.
+    #[must_use]
+    pub fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
+        self.args.extend(args.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Starts a process of this machine whatever else there is: servers that are to reach each other, and
+    /// tell their clients where they are, need addresses that are the same for all.
+    #[must_use]
+    pub fn process(mut self) -> Self {
+        self.process = true;
+        self
+    }
+
+    /// Starts a sentinel with this configuration, as a process.
+    #[must_use]
+    pub(super) fn sentinel(mut self, config: String) -> Self {
+        self.args = vec!["--sentinel".to_owned()];
+        self.config = Some(config);
+        self.process()
+    }
+
     /// Starts the server and waits until it answers.
     ///
     /// # Panics
     ///
     /// If there is neither a Docker engine nor a `redis-server`, or the server does not answer.
     pub async fn start(self) -> RedisServer {
-        let source = Source::find().await;
+        let program = if self.process { Some(Source::program()) } else { None };
+        let source = match &program {
+            Some(program) => program,
+            None => Source::find().await,
+        };
         let mut failures = Vec::new();
         // Another program can take the free port between its choice and its use.
         for _ in 0..3 {
-            let instance = match Instance::start(source, &self.args).await {
+            let instance = match Instance::start(source, &self.args, self.config.as_deref()).await {
                 Ok(instance) => instance,
                 Err(failure) => {
                     failures.push(failure);

@@ -30,7 +30,7 @@ impl Stores {
             Self::Redis(redis) => {
                 self.clear().await?;
                 // Faults are the simulation's to draw, not the machine's.
-                let config = redis_config(&redis.url, PATIENCE).with_prefix(&redis.prefix);
+                let config = redis_config(redis.url.as_str(), PATIENCE).with_prefix(&redis.prefix);
                 let config = config.expect("the prefix is short");
                 Ok(Arc::new(RedisStore::connect(config).await?))
             }

@@ -18,5 +18,6 @@ mod owners;
 mod races;
 mod renewal;
 mod restart;
+mod sentinel;
 mod silence;
 mod support;

@@ -1,0 +1,163 @@
+//! A primary that fails over: Sentinel says who it is, and sessions go on at the next one.
+
+use std::{
+    error::Error as _,
+    time::{Duration, Instant},
+};
+
+use integration_tests::{Browser, PATIENCE, RedisServer, SentinelRedis, redis_config, until};
+use redis::AsyncCommands as _;
+use reqwest::StatusCode;
+use session_axum::{RedisConfig, RedisStore, Sessions};
+use session_core::{StoreErrorKind, conformance};
+
+use crate::support::serve;
+
+/// Longer than a test lasts: nothing fails over by itself.
+const NEVER: Duration = Duration::from_secs(3600);
+
+fn config(redis: &SentinelRedis) -> RedisConfig {
+    RedisConfig::sentinel(redis.urls(), SentinelRedis::NAME)
+}
+
+async fn why(config: RedisConfig) -> (StoreErrorKind, String) {
+    let error = RedisStore::connect(config).await.unwrap_err();
+    (error.kind(), error.source().map(ToString::to_string).unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_found_by_sentinel_passes_the_suite() {
+    let redis = SentinelRedis::start(NEVER).await;
+    let config = redis_config(config(&redis), PATIENCE).with_prefix("suite:").unwrap();
+    let report = conformance::check(RedisStore::connect(config).await.unwrap()).await;
+    println!("{report}");
+    assert!(report.is_ok(), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_go_on_after_the_primary_was_killed() {
+    let redis = SentinelRedis::start(Duration::from_secs(2)).await;
+    let store = RedisStore::connect(redis_config(config(&redis), PATIENCE)).await.unwrap();
+    let hasty = RedisStore::connect(config(&redis)).await.unwrap();
+    // Two applications: one with the default time limits, one that waits.
+    let (browser, patient) =
+        (Browser::new(serve(Sessions::new(hasty)).await), serve(Sessions::new(store)).await);
+    until("a visitor is signed in", async || {
+        browser.post("/login/ada").await.status == StatusCode::OK
+    })
+    .await;
+    let id = browser.session_id().unwrap();
+    for replica in &redis.servers()[1..] {
+        let mut replica = replica.connection().await;
+        until("the login is at the replicas", async || {
+            replica.keys::<_, Vec<String>>("session:s:*").await.unwrap().len() == 1
+        })
+        .await;
+    }
+
+    redis.servers()[0].kill().await;
+    let killed = Instant::now();
+    let (mut failed, mut slowest) = (0, Duration::ZERO);
+    let answer = loop {
+        let begin = Instant::now();
+        let answer = browser.post("/set/note/after").await;
+        slowest = slowest.max(begin.elapsed());
+        if answer.status == StatusCode::OK {
+            break answer;
+        }
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "an outage is no logout");
+        assert_eq!(answer.set_cookie(), None);
+        failed += 1;
+        assert!(killed.elapsed() < Duration::from_secs(60), "no new primary");
+    };
+    println!(
+        "failover by Sentinel, which waits 2 s: errors for {:?}, {failed} requests, the slowest took \
+         {slowest:?}",
+        killed.elapsed()
+    );
+    assert_eq!(answer.set_cookie(), None);
+    assert_eq!(browser.session_id().unwrap(), id);
+    let session = browser.at(patient).session().await;
+    assert_eq!((&session["owner"], &session["values"]["note"]), (&"ada".into(), &"after".into()));
+
+    // The old primary comes back, and for a while takes itself for one: nobody follows it.
+    redis.servers()[0].start_again().await;
+    for _ in 0..20 {
+        let store = RedisStore::connect(redis_config(config(&redis), PATIENCE)).await.unwrap();
+        let late = browser.at(serve(Sessions::new(store)).await);
+        assert_eq!(late.session().await["values"]["note"], "after");
+    }
+    assert_ne!(redis.primary().await.port(), redis.servers()[0].port());
+    assert_eq!(browser.at(patient).post("/count").await.ok().body, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_on_demand_is_followed_before_the_old_primary_goes() {
+    let redis = SentinelRedis::start(NEVER).await;
+    let store = RedisStore::connect(redis_config(config(&redis), PATIENCE)).await.unwrap();
+    let browser = Browser::new(serve(Sessions::new(store)).await);
+    browser.post("/login/ada").await.ok();
+    let mut sentinel = redis.sentinels()[0].connection().await;
+    let mut failover = redis::cmd("SENTINEL");
+    failover.arg(&["FAILOVER", SentinelRedis::NAME]);
+    let _: () = failover.query_async(&mut sentinel).await.unwrap();
+    let former = redis.servers()[0].port();
+    until("there is another primary", async || redis.primary().await.port() != former).await;
+    // Nothing was killed: the old one says `READONLY`, or closed the connection when it was demoted.
+    let answer = until_ok(&browser, "/set/note/after").await;
+    assert_eq!(answer.set_cookie(), None);
+    assert_eq!(browser.session().await["owner"], "ada");
+}
+
+async fn until_ok(browser: &Browser, path: &str) -> integration_tests::Answer {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let answer = browser.post(path).await;
+        if answer.status == StatusCode::OK || Instant::now() > deadline {
+            return answer.ok();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_sentinels_is_said_at_the_start() {
+    let redis = SentinelRedis::start(NEVER).await;
+    let urls = || redis.urls().map(str::to_owned).collect::<Vec<_>>();
+    let patient = |config| redis_config(config, PATIENCE);
+
+    let (kind, text) = why(patient(RedisConfig::sentinel(urls(), "nobody"))).await;
+    assert_eq!(kind, StoreErrorKind::Misconfigured);
+    assert!(text.contains("knows no primary of the name \"nobody\""), "{text}");
+
+    let server = redis.servers()[0].url();
+    let (kind, text) = why(patient(RedisConfig::sentinel([server], "mymaster"))).await;
+    assert_eq!(kind, StoreErrorKind::Misconfigured);
+    assert!(text.contains("is no sentinel"), "{text}");
+
+    let (kind, text) = why(patient(RedisConfig::new(redis.sentinels()[0].url()))).await;
+    assert_eq!(kind, StoreErrorKind::Misconfigured);
+    assert!(text.contains("is a sentinel and holds no sessions"), "{text}");
+
+    let (kind, text) = why(patient(RedisConfig::new(redis.servers()[1].url()))).await;
+    assert_eq!(kind, StoreErrorKind::Misconfigured);
+    assert!(text.contains("is a replica, which takes no writes"), "{text}");
+
+    let (kind, text) = why(patient(config(&redis).with_password("hunter2").with_user("eve"))).await;
+    assert_eq!(kind, StoreErrorKind::Misconfigured);
+    assert!(text.contains("refuses the password") && !text.contains("hunter2"), "{text}");
+
+    let (kind, text) = why(patient(RedisConfig::sentinel(Vec::<String>::new(), "x"))).await;
+    assert_eq!(kind, StoreErrorKind::Misconfigured);
+    assert!(text.contains("there must be the URL of a sentinel"), "{text}");
+
+    let gone = RedisServer::builder().process().start().await;
+    gone.kill().await;
+    let (kind, text) = why(patient(RedisConfig::sentinel([gone.url()], "x"))).await;
+    assert_eq!(kind, StoreErrorKind::Unavailable);
+    assert!(text.contains("nobody listens at"), "{text}");
+
+    // One sentinel that is there is enough.
+    let with_one_gone = [gone.url().to_owned()].into_iter().chain(urls());
+    let config = RedisConfig::sentinel(with_one_gone, SentinelRedis::NAME).with_database(3);
+    RedisStore::connect(patient(config)).await.unwrap();
+}
