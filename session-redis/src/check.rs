@@ -13,6 +13,9 @@ pub(crate) enum Wanted {
     /// One that sentinels call the primary.
     #[cfg(feature = "sentinel")]
     Primary,
+    /// One of a cluster.
+    #[cfg(feature = "cluster")]
+    ClusterNode,
 }
 
 /// Looks at who answers, with one round trip. What the user may not ask is not looked at.
@@ -93,12 +96,22 @@ fn judge(answers: &Answers, address: &str, wanted: Wanted) -> Result<(), Connect
             OLDEST.0, OLDEST.1
         )));
     }
-    if mode.as_deref() == Some("cluster") {
-        return Err(ConnectError::misconfigured(format!(
-            "the server at {address} is a node of a cluster, and a server of its own is needed"
-        )));
+    let of_cluster = wanted.is_of_cluster();
+    match mode.as_deref() {
+        Some("cluster") if !of_cluster => {
+            return Err(ConnectError::misconfigured(format!(
+                "the server at {address} is a node of a cluster: \
+                 `RedisConfig::cluster` (feature `cluster`) is for that"
+            )));
+        }
+        Some("standalone") if of_cluster => {
+            return Err(ConnectError::misconfigured(format!(
+                "the server at {address} belongs to no cluster: `RedisConfig::new` is for that"
+            )));
+        }
+        _ => {}
     }
-    if role.as_deref() == Some("slave") {
+    if role.as_deref() == Some("slave") && !of_cluster {
         return Err(match wanted {
             #[cfg(feature = "sentinel")]
             Wanted::Primary => ConnectError::new(
@@ -118,6 +131,18 @@ fn judge(answers: &Answers, address: &str, wanted: Wanted) -> Result<(), Connect
         });
     }
     Ok(())
+}
+
+impl Wanted {
+    fn is_of_cluster(self) -> bool {
+        match self {
+            Self::Server => false,
+            #[cfg(feature = "sentinel")]
+            Self::Primary => false,
+            #[cfg(feature = "cluster")]
+            Self::ClusterNode => true,
+        }
+    }
 }
 
 /// The oldest Redis that knows what is used here (`GETDEL`, `ZADD GT`).
@@ -155,7 +180,7 @@ mod tests {
         );
         insta::assert_snapshot!(
             verdict("7.0.15", "cluster", "master", wanted),
-            @"the server at redis.internal:6379 is a node of a cluster, and a server of its own is needed"
+            @"the server at redis.internal:6379 is a node of a cluster: `RedisConfig::cluster` (feature `cluster`) is for that"
         );
     }
 

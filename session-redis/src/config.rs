@@ -15,6 +15,8 @@ use session_core::ConfigError;
     not(feature = "sentinel"),
     doc = "| a primary with replicas, watched by Sentinel | `sentinel`, with the feature `sentinel` |"
 )]
+#[cfg_attr(feature = "cluster", doc = "| a cluster | [`cluster`](Self::cluster) |")]
+#[cfg_attr(not(feature = "cluster"), doc = "| a cluster | `cluster`, with the feature `cluster` |")]
 ///
 /// A URL alone is a whole configuration, so [`RedisStore::connect`](crate::RedisStore::connect) takes
 /// one as well:
@@ -64,6 +66,8 @@ pub(crate) enum Place {
         sentinels: Vec<String>,
         primary: String,
     },
+    #[cfg(feature = "cluster")]
+    Cluster(Vec<String>),
 }
 
 impl RedisConfig {
@@ -106,6 +110,26 @@ impl RedisConfig {
         Self::at(Place::Sentinel { sentinels, primary: primary.into() })
     }
 
+    /// Makes a configuration for the cluster that these nodes belong to.
+    ///
+    /// One that answers is enough and tells all others, so name a few. User, password and TLS are the same
+    /// for all nodes: those of the first URL, or of [`with_user`](Self::with_user) and its like. It is
+    /// checked when the store connects.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use session_redis::RedisConfig;
+    ///
+    /// let config = RedisConfig::cluster(["redis://n1", "redis://n2"]).with_password("secret");
+    /// # drop(config);
+    /// ```
+    #[cfg(feature = "cluster")]
+    #[must_use]
+    pub fn cluster(nodes: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self::at(Place::Cluster(nodes.into_iter().map(Into::into).collect()))
+    }
+
     fn at(place: Place) -> Self {
         Self {
             place,
@@ -137,7 +161,8 @@ impl RedisConfig {
         self
     }
 
-    /// Sets the number of the database, in place of the URL's. The default is 0.
+    /// Sets the number of the database, in place of the URL's. The default is 0, which is the only one of
+    /// a cluster.
     #[must_use]
     pub fn with_database(mut self, database: u32) -> Self {
         self.database = Some(database);

@@ -23,6 +23,8 @@ pub(crate) struct Connection {
 enum Servers {
     /// One server, or the one of several that is the primary.
     One(Node),
+    #[cfg(feature = "cluster")]
+    Cluster(crate::cluster::Cluster),
 }
 
 impl Connection {
@@ -53,6 +55,14 @@ impl Connection {
     pub(crate) async fn run(&self, script: &Script, call: &Cmd) -> Result<Value, StoreError> {
         let deadline = self.limits.deadline();
         let answer = match self.write_until(call, deadline).await {
+            // Whoever has the key is the one to be told.
+            #[cfg(feature = "cluster")]
+            Err(failure)
+                if failure.is(ServerErrorKind::NoScript)
+                    && matches!(self.servers, Servers::Cluster(_)) =>
+            {
+                self.write_until(&script.with_code(call), deadline).await
+            }
             Err(failure) if failure.is(ServerErrorKind::NoScript) => {
                 match self.write_until(&script.load(), deadline).await {
                     Ok(_) => self.write_until(call, deadline).await,
@@ -79,45 +89,89 @@ impl Connection {
     /// answer of its own.
     pub(crate) async fn read_all(
         &self,
-        commands: &Pipeline,
+        commands: Vec<Cmd>,
     ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
         let deadline = self.limits.deadline();
-        let answers = match self.send_all(commands, deadline).await {
-            Err(failure) if failure.is_dead_connection() => self.send_all(commands, deadline).await,
-            answers => answers,
-        };
-        each(answers)
+        match &self.servers {
+            Servers::One(node) => {
+                let commands = pipeline(commands);
+                each(match node.send_all(&commands, deadline).await {
+                    Err(failure) if failure.is_dead_connection() => {
+                        node.send_all(&commands, deadline).await
+                    }
+                    answers => answers,
+                })
+            }
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => {
+                let again = Failure::is_dead_connection;
+                Ok(meant(cluster.send_all(commands, deadline, again).await))
+            }
+        }
     }
 
-    /// Runs commands that may change something, together and in their order; each has an answer of its own,
-    /// and a failure of one does not keep the next from being carried out.
-    pub(crate) async fn write_all(
+    /// Calls a script on many keys, together and in their order, and tells servers what it is; each call
+    /// has an answer of its own, and a failure of one does not keep the next from being carried out.
+    pub(crate) async fn run_all(
         &self,
-        commands: &Pipeline,
+        script: &Script,
+        mut calls: Vec<Cmd>,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        match &self.servers {
+            Servers::One(node) => {
+                if let Some(first) = calls.first_mut() {
+                    *first = script.with_code(first);
+                }
+                self.write_all(node, calls).await
+            }
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => {
+                Ok(meant(cluster.run_all(script, calls, self.limits.deadline()).await))
+            }
+        }
+    }
+
+    /// Runs two commands that may change something, in one round trip where the second cannot overtake the
+    /// first that way; otherwise the second after the first, if that was carried out.
+    pub(crate) async fn write_in_order(
+        &self,
+        first: Cmd,
+        second: Cmd,
+    ) -> Result<(Result<Value, StoreError>, Result<Value, StoreError>), StoreError> {
+        match &self.servers {
+            Servers::One(node) => {
+                let answers = self.write_all(node, vec![first, second]).await?;
+                let [first, second] = answers.try_into().map_err(|_| crate::store::unexpected())?;
+                Ok((first, second))
+            }
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(_) => {
+                let first = self.write(&first).await?;
+                Ok((Ok(first), self.write(&second).await))
+            }
+        }
+    }
+
+    async fn write_all(
+        &self,
+        node: &Node,
+        commands: Vec<Cmd>,
     ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
         let deadline = self.limits.deadline();
-        let answers = match self.send_all(commands, deadline).await {
+        let commands = pipeline(commands);
+        each(match node.send_all(&commands, deadline).await {
             Ok(answers) if answers.iter().all(is_read_only) => {
-                self.send_all(commands, deadline).await
+                node.send_all(&commands, deadline).await
             }
             answers => answers,
-        };
-        each(answers)
+        })
     }
 
     async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         match &self.servers {
             Servers::One(node) => node.send(command, deadline).await,
-        }
-    }
-
-    async fn send_all(
-        &self,
-        commands: &Pipeline,
-        deadline: Instant,
-    ) -> Result<Vec<RedisResult<Value>>, Failure> {
-        match &self.servers {
-            Servers::One(node) => node.send_all(commands, deadline).await,
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => cluster.send(command, deadline).await,
         }
     }
 }
@@ -136,12 +190,29 @@ impl Servers {
                 let sentinels = crate::sentinel::Sentinels::new(config, sentinels, primary)?;
                 Ok(Self::One(Node::find(sentinels, limits).await?))
             }
+            #[cfg(feature = "cluster")]
+            Place::Cluster(nodes) => {
+                Ok(Self::Cluster(crate::cluster::Cluster::open(config, nodes).await?))
+            }
         }
     }
 }
 
 fn is_read_only(answer: &RedisResult<Value>) -> bool {
     matches!(answer, Err(error) if is(error, ServerErrorKind::ReadOnly))
+}
+
+fn pipeline(commands: Vec<Cmd>) -> Pipeline {
+    let mut pipeline = Pipeline::with_capacity(commands.len());
+    for command in commands {
+        pipeline.add_command(command);
+    }
+    pipeline
+}
+
+#[cfg(feature = "cluster")]
+fn meant(answers: Vec<Result<Value, Failure>>) -> Vec<Result<Value, StoreError>> {
+    answers.into_iter().map(|answer| answer.map_err(Failure::into_store_error)).collect()
 }
 
 /// Says of each answer what it means to the protocol.

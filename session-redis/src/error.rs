@@ -78,7 +78,7 @@ impl ConnectError {
         Self::new(StoreErrorKind::Timeout, text)
     }
 
-    #[cfg(feature = "tls")]
+    #[cfg(any(feature = "cluster", feature = "tls"))]
     pub(crate) fn with_source(mut self, source: RedisError) -> Self {
         self.source = Some(source);
         self

@@ -38,6 +38,16 @@ impl Failure {
         matches!(self, Self::Redis(error) if error.is_io_error())
     }
 
+    /// Whether there was nobody to send it to.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn was_not_sent(&self) -> bool {
+        match self {
+            Self::Redis(error) => error.is_connection_refusal(),
+            Self::Silence => false,
+            Self::Lost(_) => true,
+        }
+    }
+
     /// Tells an error of the connection that redis-rs does not mend from one that concerns a command.
     pub(crate) fn is_of_the_connection(&self) -> bool {
         matches!(self, Self::Redis(error) if is_of_the_connection(error))

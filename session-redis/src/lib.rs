@@ -2,6 +2,8 @@
 
 mod access;
 mod check;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod config;
 mod connection;
 mod error;
@@ -12,6 +14,8 @@ mod owner_index;
 mod script;
 #[cfg(feature = "sentinel")]
 mod sentinel;
+#[cfg(feature = "cluster")]
+mod slot;
 mod store;
 
 pub use {config::RedisConfig, store::RedisStore};

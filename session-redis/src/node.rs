@@ -151,6 +151,15 @@ impl Node {
         Ok(Self::new(source, Channel::Managed(manager), limits))
     }
 
+    /// A node whose first command connects.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn lazy(client: Client, limits: Limits) -> RedisResult<Self> {
+        let settings = settings(limits);
+        let manager = ConnectionManager::new_lazy_with_config(client.clone(), settings.clone())?;
+        let source = Source::Address(Box::new(Address { client, settings }));
+        Ok(Self::new(source, Channel::Managed(manager), limits))
+    }
+
     /// Connects to whatever the sentinels call the primary, now and each time the connection is lost.
     #[cfg(feature = "sentinel")]
     pub(crate) async fn find(

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use redis::{Cmd, Pipeline, Value, cmd};
+use redis::{Cmd, Value, cmd};
 use session_core::{
     Admission, Admitted, Created, Ended, Entry, OwnerIndex, OwnerKey, SessionKey,
     SessionStore as _, StoreError, Timestamp,
@@ -53,7 +53,8 @@ impl OwnerIndex for RedisStore {
     }
 
     /// Two commands that are sent together and carried out in their order: the script as a whole, for a
-    /// hash that the server does not know would let the second overtake the first.
+    /// hash that the server does not know would let the second overtake the first. In a cluster, where the
+    /// two keys are in different places, one after the other.
     async fn create_entered(
         &self,
         owner: &OwnerKey,
@@ -64,10 +65,8 @@ impl OwnerIndex for RedisStore {
     ) -> Result<Created, StoreError> {
         let mut enter = self.scripts().enter.eval(self.owner_key(owner));
         entry(&mut enter, key, until, now);
-        let mut both = Pipeline::with_capacity(2);
-        both.add_command(enter).add_command(self.create_command(key, &record, now));
-        let answers = self.connection().write_all(&both).await?;
-        let [entered, created] = answers.try_into().map_err(|_| unexpected())?;
+        let create = self.create_command(key, &record, now);
+        let (entered, created) = self.connection().write_in_order(enter, create).await?;
         match (entered, created?) {
             (Ok(Value::Int(1)), Value::Okay) => Ok(Created::Created),
             (Ok(Value::Int(1)), Value::Nil) => Ok(Created::Exists),
@@ -126,11 +125,8 @@ impl OwnerIndex for RedisStore {
     ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
         let mut loaded = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(CHUNK) {
-            let mut loads = Pipeline::with_capacity(chunk.len());
-            for key in chunk {
-                loads.add_command(self.get_command(key));
-            }
-            for answer in self.connection().read_all(&loads).await? {
+            let loads = chunk.iter().map(|key| self.get_command(key)).collect();
+            for answer in self.connection().read_all(loads).await? {
                 loaded.push(match answer {
                     Ok(Value::BulkString(bytes)) => Entry::decode(bytes)
                         .map(|entry| Some(entry).filter(|entry| entry.is_live(now))),
@@ -154,16 +150,13 @@ impl OwnerIndex for RedisStore {
         let mut ended = Vec::with_capacity(keys.len());
         let mut failure = None;
         for chunk in keys.chunks(CHUNK) {
-            let mut ends = Pipeline::with_capacity(chunk.len());
-            for (number, key) in chunk.iter().enumerate() {
-                let key = self.redis_key(key);
-                // The first tells the server the script.
-                let mut end =
-                    if number == 0 { script.eval(key) } else { script.call(key, bytes.len()) };
+            let end = |key| {
+                let mut end = script.call(self.redis_key(key), bytes.len());
                 end.arg(&bytes).arg(time_to_live).arg(now.as_millis());
-                ends.add_command(end);
-            }
-            for answer in self.connection().write_all(&ends).await? {
+                end
+            };
+            let ends = chunk.iter().map(end).collect();
+            for answer in self.connection().run_all(script, ends).await? {
                 match answer.and_then(answer_of_end) {
                     Ok(answer) => ended.push(answer),
                     // Told when the others were tried.

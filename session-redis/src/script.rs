@@ -1,4 +1,4 @@
-use redis::{Cmd, ToSingleRedisArg, cmd};
+use redis::{Arg, Cmd, ToSingleRedisArg, cmd};
 
 /// The scripts that run inside of Redis, each on one key, so that they work on a cluster too.
 ///
@@ -54,6 +54,18 @@ impl Script {
         let mut call = cmd("EVAL");
         call.arg(self.code).arg(1).arg(key);
         call
+    }
+
+    /// A [`call`](Self::call) for a server that may not know the script, and does afterwards.
+    pub(crate) fn with_code(&self, call: &Cmd) -> Cmd {
+        let mut eval = cmd("EVAL");
+        eval.arg(self.code);
+        for arg in call.args_iter().skip(2) {
+            if let Arg::Simple(arg) = arg {
+                eval.arg(arg);
+            }
+        }
+        eval
     }
 
     /// What tells the server the script.

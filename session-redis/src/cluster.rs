@@ -1,0 +1,532 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use redis::{
+    Client, Cmd, ConnectionAddr, IntoConnectionInfo as _, Pipeline, RedisConnectionInfo,
+    RedisError, ServerErrorKind, Value, cmd,
+};
+use session_core::StoreErrorKind;
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+
+use crate::{
+    RedisConfig,
+    access::{Access, parse},
+    check::Wanted,
+    error::ConnectError,
+    failure::{Failure, is},
+    node::{Limits, MIN_AGE, Node},
+    script::Script,
+    slot::{SLOTS, slot_of},
+};
+
+/// The nodes of a cluster, and which of them has which slot.
+///
+/// redis-rs has a connection to clusters as well. It sends a command again by itself when the answer was
+/// lost, which could apply a commit twice; it sends `ASKING` apart from the command that it is for, over a
+/// connection that others use as well; and a node that went silent can stop all commands. Here each node
+/// is watched as a single server is.
+#[derive(Clone)]
+pub(crate) struct Cluster(Arc<Shared>);
+
+struct Shared {
+    config: RedisConfig,
+    limits: Limits,
+    tls: bool,
+    settings: RedisConnectionInfo,
+    seeds: Vec<Address>,
+    map: Mutex<Map>,
+}
+
+/// The host and the port of a node.
+type Address = (String, u16);
+
+struct Member {
+    address: Address,
+    node: Node,
+}
+
+#[derive(Default)]
+struct Map {
+    /// By slot.
+    owners: Vec<Option<Arc<Member>>>,
+    members: HashMap<Address, Arc<Member>>,
+    /// When it was last asked for.
+    asked_at: Option<Instant>,
+    /// Ends when it was heard what is asked for now.
+    asking: Option<watch::Receiver<()>>,
+    /// How often it was asked for.
+    count: usize,
+}
+
+impl Cluster {
+    /// Connects to the nodes that are named, until one tells the others.
+    pub(crate) async fn open(config: &RedisConfig, urls: &[String]) -> Result<Self, ConnectError> {
+        let access = Access::new(config);
+        let limits = Limits::of(config);
+        let (mut clients, mut seeds) = (Vec::new(), Vec::new());
+        let mut of_all = None;
+        for url in urls {
+            let info = parse(url)?;
+            let (seed, is_tls) = match info.addr() {
+                ConnectionAddr::Tcp(host, port) => ((host.clone(), *port), false),
+                ConnectionAddr::TcpTls { host, port, .. } => ((host.clone(), *port), true),
+                _ => {
+                    return Err(ConnectError::misconfigured(
+                        "the URL of a node of a cluster is that of a Unix socket, and nodes tell the \
+                         others by host and port",
+                    ));
+                }
+            };
+            let settings = access.settings(info.redis_settings().clone());
+            if settings.db() != 0 {
+                return Err(ConnectError::misconfigured(format!(
+                    "the database is {}, and a cluster has none but 0",
+                    settings.db()
+                )));
+            }
+            let (tls, settings) = &*of_all.get_or_insert((is_tls, settings));
+            if *tls != is_tls {
+                return Err(ConnectError::misconfigured(
+                    "the URLs of the nodes have different schemes: TLS is for all or none",
+                ));
+            }
+            clients.push(access.client(info.set_redis_settings(settings.clone()))?);
+            seeds.push(seed);
+        }
+        let Some((tls, settings)) = of_all else {
+            return Err(ConnectError::misconfigured("there must be the URL of a node at least"));
+        };
+        let map = Mutex::new(Map::default());
+        let config = config.clone();
+        let cluster = Self(Arc::new(Shared { config, limits, tls, settings, seeds, map }));
+        cluster.start(clients).await?;
+        Ok(cluster)
+    }
+
+    async fn start(&self, clients: Vec<Client>) -> Result<(), ConnectError> {
+        let limits = self.0.limits;
+        let mut answers = JoinSet::new();
+        for (client, seed) in clients.into_iter().zip(self.0.seeds.iter().cloned()) {
+            answers.spawn(async move {
+                let node = Node::open(client, Wanted::ClusterNode, limits).await?;
+                slots(&node, &seed, limits.deadline()).await.map_err(|f| no_slots(f, &seed))
+            });
+        }
+        let mut failure = None;
+        while let Some(answer) = answers.join_next().await {
+            match answer {
+                Ok(Ok(ranges)) if !ranges.is_empty() => {
+                    self.learn(ranges);
+                    return Ok(());
+                }
+                Ok(Ok(_)) => {
+                    failure = Some(ConnectError::new(
+                        StoreErrorKind::Unavailable,
+                        "the cluster serves no slots yet: `redis-cli --cluster create` assigns them",
+                    ));
+                }
+                Ok(Err(error)) => failure = Some(error),
+                // A task that was aborted with its runtime.
+                Err(_) => {}
+            }
+        }
+        Err(failure.unwrap_or_else(|| {
+            ConnectError::new(StoreErrorKind::Unavailable, "the search for the cluster was ended")
+        }))
+    }
+
+    /// Sends a command to whoever has its key, wherever that leads.
+    pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        let slot = slot_of(command);
+        let mut member = self.owner(slot)?;
+        let mut asking = false;
+        let mut may_wait = true;
+        for _ in 0..MAX_REDIRECTIONS {
+            let answer = if asking {
+                ask(&member, command, deadline).await
+            } else {
+                member.node.send(command, deadline).await
+            };
+            let failure = match answer {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            match redirection(&failure, &member) {
+                Some((false, to)) => {
+                    member = self.moved(slot, to)?;
+                    asking = false;
+                }
+                Some((true, to)) => {
+                    member = self.member(to)?;
+                    asking = true;
+                }
+                None => {
+                    let news = self.doubt(&member, &failure);
+                    // Nobody is there, so nothing was carried out: another node may have the slot by now.
+                    if let Some(mut news) = news.filter(|_| failure.was_not_sent() && may_wait) {
+                        may_wait = false;
+                        // It ends by being dropped.
+                        let _ = tokio::time::timeout_at(deadline, news.changed()).await;
+                        let owner = self.owner(slot)?;
+                        if owner.address != member.address {
+                            member = owner;
+                            continue;
+                        }
+                    }
+                    return Err(failure);
+                }
+            }
+        }
+        Err(Failure::Lost(ConnectError::new(
+            StoreErrorKind::Unavailable,
+            "the nodes of the cluster refer to each other in circles",
+        )))
+    }
+
+    /// Sends many commands, those for one node together and in their order; each has an answer of its own.
+    /// What was not carried out because it went to a wrong node is sent again, and so is what failed in a
+    /// way that `again` takes.
+    pub(crate) async fn send_all(
+        &self,
+        commands: Vec<Cmd>,
+        deadline: Instant,
+        again: impl Fn(&Failure) -> bool,
+    ) -> Vec<Result<Value, Failure>> {
+        let mut answers: Vec<Option<Result<Value, Failure>>> = vec![None; commands.len()];
+        let mut groups: HashMap<Address, (Arc<Member>, Vec<usize>)> = HashMap::new();
+        for (number, command) in commands.iter().enumerate() {
+            match self.owner(slot_of(command)) {
+                Ok(member) => groups
+                    .entry(member.address.clone())
+                    .or_insert_with(|| (member, Vec::new()))
+                    .1
+                    .push(number),
+                Err(failure) => answers[number] = Some(Err(failure)),
+            }
+        }
+        let sent = groups.into_values().map(async |(member, numbers)| {
+            let mut together = Pipeline::with_capacity(numbers.len());
+            for number in &numbers {
+                together.add_command(commands[*number].clone());
+            }
+            let answers = member.node.send_all(&together, deadline).await;
+            (member, numbers, answers)
+        });
+        let mut repeated = Vec::new();
+        for (member, numbers, sent) in join_all(sent).await {
+            let sent: Vec<Result<Value, Failure>> = match sent {
+                Ok(sent) => sent.into_iter().map(|answer| answer.map_err(Failure::Redis)).collect(),
+                Err(failure) => vec![Err(failure); numbers.len()],
+            };
+            for (number, answer) in numbers.into_iter().zip(sent) {
+                if let Err(failure) = &answer {
+                    if redirection(failure, &member).is_some() || again(failure) {
+                        repeated.push(number);
+                        continue;
+                    }
+                    self.doubt(&member, failure);
+                }
+                answers[number] = Some(answer);
+            }
+        }
+        let sent = repeated.iter().map(|number| self.send(&commands[*number], deadline));
+        for (number, answer) in repeated.iter().zip(join_all(sent).await) {
+            answers[*number] = Some(answer);
+        }
+        answers.into_iter().map(|answer| answer.unwrap_or(Err(Failure::Silence))).collect()
+    }
+
+    /// Calls a script on many keys, and tells each node what it is if that does not know.
+    pub(crate) async fn run_all(
+        &self,
+        script: &Script,
+        calls: Vec<Cmd>,
+        deadline: Instant,
+    ) -> Vec<Result<Value, Failure>> {
+        let mut answers = self.send_all(calls.clone(), deadline, |_| false).await;
+        let unknown = |answer: &Result<Value, Failure>| matches!(answer, Err(failure) if failure.is(ServerErrorKind::NoScript));
+        let again: Vec<usize> = (0..answers.len()).filter(|at| unknown(&answers[*at])).collect();
+        let with_code = again.iter().map(|at| script.with_code(&calls[*at])).collect();
+        let told = self.send_all(with_code, deadline, |_| false).await;
+        for (at, answer) in again.into_iter().zip(told) {
+            answers[at] = answer;
+        }
+        answers
+    }
+
+    fn owner(&self, slot: u16) -> Result<Arc<Member>, Failure> {
+        let owner = self.map().owners.get(usize::from(slot)).cloned().flatten();
+        owner.ok_or_else(|| {
+            self.ask_around(None);
+            Failure::Lost(ConnectError::new(
+                StoreErrorKind::Unavailable,
+                format!("no node of the cluster has slot {slot}"),
+            ))
+        })
+    }
+
+    /// Notes who has a slot now, and asks who has the others.
+    fn moved(&self, slot: u16, address: Address) -> Result<Arc<Member>, Failure> {
+        let member = self.member(address)?;
+        if let Some(owner) = self.map().owners.get_mut(usize::from(slot)) {
+            *owner = Some(Arc::clone(&member));
+        }
+        self.ask_around(None);
+        Ok(member)
+    }
+
+    /// The node at an address, known or not.
+    fn member(&self, address: Address) -> Result<Arc<Member>, Failure> {
+        self.member_in(&mut self.map(), address).map_err(Failure::Lost)
+    }
+
+    fn member_in(&self, map: &mut Map, address: Address) -> Result<Arc<Member>, ConnectError> {
+        if let Some(member) = map.members.get(&address) {
+            return Ok(Arc::clone(member));
+        }
+        let member = Arc::new(self.new_member(address.clone())?);
+        map.members.insert(address, Arc::clone(&member));
+        Ok(member)
+    }
+
+    fn new_member(&self, address: Address) -> Result<Member, ConnectError> {
+        let (host, port) = address.clone();
+        let addr = if self.0.tls {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        let text = addr.to_string();
+        let explain = |error: RedisError| ConnectError::explain(error, &text);
+        let info = addr.into_connection_info().map_err(explain)?;
+        let info = info.set_redis_settings(self.0.settings.clone());
+        let client = Access::new(&self.0.config).client(info)?;
+        let node = Node::lazy(client, self.0.limits).map_err(explain)?;
+        Ok(Member { address, node })
+    }
+
+    /// Asks the other nodes who has which slot, if this failure may mean that another node has them.
+    fn doubt(&self, member: &Member, failure: &Failure) -> Option<watch::Receiver<()>> {
+        let doubtful = match failure {
+            Failure::Silence | Failure::Lost(_) => true,
+            Failure::Redis(error) => {
+                error.is_io_error()
+                    || [
+                        ServerErrorKind::BusyLoading,
+                        ServerErrorKind::ClusterDown,
+                        ServerErrorKind::MasterDown,
+                        ServerErrorKind::ReadOnly,
+                    ]
+                    .into_iter()
+                    .any(|kind| is(error, kind))
+            }
+        };
+        if doubtful { self.ask_around(Some(&member.address)) } else { None }
+    }
+
+    /// Asks nodes who has which slot, any but `except` if there are others. Nothing is asked again so soon
+    /// that nobody can know more; what is returned ends when the answer is known.
+    fn ask_around(&self, except: Option<&Address>) -> Option<watch::Receiver<()>> {
+        let (heard, news) = watch::channel(());
+        let nodes = {
+            let mut map = self.map();
+            if map.asking.is_some() {
+                return map.asking.clone();
+            }
+            if map.asked_at.is_some_and(|at| at.elapsed() < MIN_AGE) {
+                return None;
+            }
+            map.asking = Some(news.clone());
+            map.asked_at = Some(Instant::now());
+            map.count += 1;
+            let mut nodes: Vec<_> = map.members.values().cloned().collect();
+            for seed in &self.0.seeds {
+                // One that the cluster does not name any more may still know it.
+                if !map.members.contains_key(seed)
+                    && let Ok(member) = self.new_member(seed.clone())
+                {
+                    nodes.push(Arc::new(member));
+                }
+            }
+            if nodes.iter().any(|node| Some(&node.address) != except) {
+                nodes.retain(|node| Some(&node.address) != except);
+            }
+            // Others than last time, where there are many.
+            let begin = map.count % nodes.len().max(1);
+            nodes.rotate_left(begin);
+            nodes.truncate(ASKED_AT_ONCE);
+            nodes
+        };
+        let (cluster, deadline) = (self.clone(), self.0.limits.deadline());
+        tokio::spawn(async move {
+            let mut answers = JoinSet::new();
+            for node in nodes {
+                answers.spawn(async move { slots(&node.node, &node.address, deadline).await });
+            }
+            let mut found = None;
+            while let Some(answer) = answers.join_next().await {
+                if let Ok(Ok(ranges)) = answer
+                    && !ranges.is_empty()
+                {
+                    found = Some(ranges);
+                    break;
+                }
+            }
+            match found {
+                Some(ranges) => cluster.learn(ranges),
+                None => tracing::debug!(target: "session", "no node tells of the cluster"),
+            }
+            cluster.map().asking = None;
+            drop(heard);
+        });
+        Some(news)
+    }
+
+    fn learn(&self, ranges: Vec<Range>) {
+        let mut map = self.map();
+        let mut owners = vec![None; usize::from(SLOTS)];
+        let mut members = HashMap::new();
+        for Range { first, last, primary } in ranges {
+            let Ok(member) = self.member_in(&mut map, primary.clone()) else { continue };
+            if let Some(owners) = owners.get_mut(usize::from(first)..=usize::from(last)) {
+                owners.fill(Some(Arc::clone(&member)));
+            }
+            members.insert(primary, member);
+        }
+        map.owners = owners;
+        // The connections to those that have no slots any more end with what is under way.
+        map.members = members;
+    }
+
+    fn map(&self) -> MutexGuard<'_, Map> {
+        // Every change leaves it usable.
+        self.0.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends a command to a node that is just getting its slot: in one piece, as others use the connection.
+async fn ask(member: &Member, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+    let mut both = Pipeline::with_capacity(2);
+    both.add_command(cmd("ASKING")).add_command(command.clone());
+    let answers = member.node.send_all(&both, deadline).await?;
+    let answer = answers.into_iter().nth(1);
+    answer.unwrap_or(Ok(Value::Nil)).map_err(Failure::Redis)
+}
+
+/// Where a command is to go instead, and whether only this once (`ASK`).
+fn redirection(failure: &Failure, from: &Member) -> Option<(bool, Address)> {
+    let Failure::Redis(error) = failure else { return None };
+    let once = is(error, ServerErrorKind::Ask);
+    if !once && !is(error, ServerErrorKind::Moved) {
+        return None;
+    }
+    let (place, _) = error.redirect_node()?;
+    let (host, port) = place.rsplit_once(':')?;
+    // Nodes that do not know under which name they are reached leave it out.
+    let host = if host.is_empty() { &from.address.0 } else { host };
+    Some((once, (host.to_owned(), port.parse().ok()?)))
+}
+
+/// Slots that one node has, from the first to the last.
+#[derive(Debug, Eq, PartialEq)]
+struct Range {
+    first: u16,
+    last: u16,
+    primary: Address,
+}
+
+async fn slots(node: &Node, asked: &Address, deadline: Instant) -> Result<Vec<Range>, Failure> {
+    let mut question = cmd("CLUSTER");
+    question.arg("SLOTS");
+    Ok(ranges(node.send(&question, deadline).await?, asked))
+}
+
+fn ranges(answer: Value, asked: &Address) -> Vec<Range> {
+    let Value::Array(answer) = answer else { return Vec::new() };
+    let range = |range| {
+        let Value::Array(range) = range else { return None };
+        let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = &range[..] else {
+            return None;
+        };
+        let [host, Value::Int(port), ..] = &primary[..] else { return None };
+        let host = match host {
+            Value::BulkString(host) => String::from_utf8(host.clone()).ok()?,
+            Value::SimpleString(host) => host.clone(),
+            _ => String::new(),
+        };
+        let host = match host.as_str() {
+            "?" => return None,
+            "" => asked.0.clone(),
+            _ => host,
+        };
+        let primary = (host, u16::try_from(*port).ok()?);
+        let (first, last) = (u16::try_from(*first).ok()?, u16::try_from(*last).ok()?);
+        (first <= last && last < SLOTS).then_some(Range { first, last, primary })
+    };
+    answer.into_iter().filter_map(range).collect()
+}
+
+/// Why a node does not tell of its cluster.
+fn no_slots(failure: Failure, (host, port): &Address) -> ConnectError {
+    let address = format!("{host}:{port}");
+    match failure {
+        Failure::Redis(error) if error.to_string().contains("cluster support disabled") => {
+            ConnectError::misconfigured(format!(
+                "the server at {address} belongs to no cluster: `RedisConfig::new` is for that"
+            ))
+        }
+        Failure::Redis(error) if is(&error, ServerErrorKind::NoPerm) => {
+            ConnectError::misconfigured(format!(
+                "the user may not ask the node at {address} for `CLUSTER SLOTS`"
+            ))
+            .with_source(error)
+        }
+        Failure::Redis(error) => ConnectError::explain(error, &address),
+        Failure::Silence => ConnectError::silent(&address, Duration::ZERO),
+        Failure::Lost(error) => error,
+    }
+}
+
+/// How many nodes a command may be led to: from the wrong one to the right one, and on to one that is
+/// getting the slot, and once more if the slot moved meanwhile.
+const MAX_REDIRECTIONS: usize = 5;
+
+/// How many nodes are asked at once who has which slot.
+const ASKED_AT_ONCE: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_tells_of_its_cluster_is_read() {
+        let text = |text: &str| Value::BulkString(text.into());
+        let node = |host, port| Value::Array(vec![host, Value::Int(port), text("id")]);
+        let range = |first, last, nodes: Vec<Value>| {
+            let numbers = [Value::Int(first), Value::Int(last)];
+            Value::Array(numbers.into_iter().chain(nodes).collect())
+        };
+        let answer = Value::Array(vec![
+            range(0, 99, vec![node(text("10.0.0.1"), 6379), node(text("10.0.0.2"), 6379)]),
+            range(100, 199, vec![node(text(""), 6380)]),
+            range(200, 299, vec![node(Value::Nil, 6381)]),
+            range(300, 399, vec![node(text("?"), 6382)]),
+            range(400, 16_384, vec![node(text("10.0.0.1"), 6379)]),
+            Value::Nil,
+        ]);
+        let read =
+            |first, last, host: &str, port| Range { first, last, primary: (host.to_owned(), port) };
+        assert_eq!(
+            ranges(answer, &("asked".to_owned(), 1)),
+            [
+                read(0, 99, "10.0.0.1", 6379),
+                read(100, 199, "asked", 6380),
+                read(200, 299, "asked", 6381)
+            ]
+        );
+    }
+}
