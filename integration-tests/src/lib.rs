@@ -14,7 +14,9 @@ mod redis;
 mod server_process;
 pub mod simulation;
 
-pub use self::redis::{CommandCounts, CommandMark, RedisServer, RedisServerBuilder, SentinelRedis};
+pub use self::redis::{
+    ClusterRedis, CommandCounts, CommandMark, RedisServer, RedisServerBuilder, SentinelRedis,
+};
 pub use browser::{Answer, Browser, assert_silent};
 pub use patience::{PATIENCE, redis_config, until};
 pub use proxy::Proxy;

@@ -1,5 +1,6 @@
 //! A real Redis for each test: where it comes from, its faults, what it was asked.
 
+mod cluster;
 mod command_counts;
 mod container;
 mod image;
@@ -8,6 +9,7 @@ mod process;
 mod sentinel;
 mod server;
 
+pub use cluster::ClusterRedis;
 pub use command_counts::{CommandCounts, CommandMark};
 pub use sentinel::SentinelRedis;
 pub use server::{RedisServer, RedisServerBuilder};

@@ -10,8 +10,8 @@ use crate::support::serve;
 
 const README: &str = include_str!("../../../session-redis/README.md");
 
-/// The words of `ACL SETUSER …`.
-fn acl() -> Vec<String> {
+/// The words of `ACL SETUSER …`, for the user `sessions` with the password `secret` and the prefix `shop:`.
+pub(crate) fn acl() -> Vec<String> {
     let (_, rest) = README.split_once("redis-cli ACL ").unwrap();
     let (command, _) = rest.split_once("```").unwrap();
     let words = command.split_whitespace().filter(|word| *word != "\\");

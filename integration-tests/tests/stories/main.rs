@@ -7,6 +7,7 @@
 mod acl;
 mod bad_input;
 mod budget;
+mod cluster;
 mod concurrency;
 mod conformance;
 mod errors;

@@ -1,0 +1,246 @@
+//! Sessions on a cluster: keys on different servers, slots that move, a node that is gone.
+
+use std::{
+    error::Error as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use integration_tests::{Browser, ClusterRedis, PATIENCE, RedisServer, redis_config, until};
+use redis::AsyncCommands as _;
+use reqwest::StatusCode;
+use session_axum::{RedisConfig, RedisStore, Sessions};
+use session_core::{StoreErrorKind, conformance};
+
+use crate::{acl::acl, support::serve};
+
+/// Longer than a machine stands still: no node is given up.
+const NEVER: Duration = Duration::from_secs(600);
+
+fn config(redis: &ClusterRedis) -> RedisConfig {
+    RedisConfig::cluster(redis.urls())
+}
+
+async fn patient(redis: &ClusterRedis) -> RedisStore {
+    RedisStore::connect(redis_config(config(redis), PATIENCE)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_on_a_cluster_passes_the_suite() {
+    let redis = ClusterRedis::start(NEVER).await;
+    let report = conformance::check(patient(&redis).await).await;
+    println!("{report}");
+    assert!(report.is_ok(), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_on_all_nodes_are_listed_and_ended() {
+    let redis = ClusterRedis::start(NEVER).await;
+    // As a user that may do what the README says, and nothing else.
+    for node in redis.nodes() {
+        let mut node = node.connection().await;
+        let mut words = acl();
+        words.extend(["+cluster|slots", "+asking"].map(str::to_owned));
+        let _: () = redis::cmd("ACL").arg(words).query_async(&mut node).await.unwrap();
+    }
+    let config = config(&redis).with_user("sessions").with_password("secret");
+    let config = redis_config(config, PATIENCE).with_prefix("shop:").unwrap();
+    let addr = serve(Sessions::new(RedisStore::connect(config).await.unwrap())).await;
+    let devices: Vec<_> = (0..40).map(|_| Browser::new(addr)).collect();
+    for device in &devices {
+        device.post("/login/ada").await.ok();
+        device.post("/count").await.ok();
+    }
+    for node in &redis.nodes()[..3] {
+        let mut node = node.connection().await;
+        let keys: Vec<String> = node.keys("shop:s:*").await.unwrap();
+        assert!(!keys.is_empty(), "40 keys are on all nodes");
+    }
+    let list = devices[0].get("/devices").await.ok().json();
+    assert_eq!(list.as_array().unwrap().len(), 40);
+
+    // What a node does not know it is told, each on its own.
+    for node in &redis.nodes()[..3] {
+        let mut node = node.connection().await;
+        let _: () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut node).await.unwrap();
+    }
+    assert_eq!(devices[0].post("/end-others").await.ok().body, "39");
+    assert!(devices[39].session().await["owner"].is_null());
+    assert_eq!(devices[0].session().await["owner"], "ada");
+    devices[0].post("/renew").await.ok();
+    assert_eq!(devices[0].post("/end-all").await.ok().body, "1");
+    assert!(devices[0].session().await["owner"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_moves_under_writes_loses_none() {
+    let redis = ClusterRedis::start(NEVER).await;
+    let store = RedisStore::connect(
+        // All keys in one slot, so that the one that moves is the one that is written.
+        redis_config(config(&redis), PATIENCE).with_prefix("{one}").unwrap(),
+    )
+    .await
+    .unwrap();
+    let addr = serve(Sessions::new(store)).await;
+    let slot = redis.slot("{one}s:any").await;
+    let mut owner = redis.owner(slot).await;
+    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let writers: Vec<_> = (0..8)
+        .map(|number| {
+            let (browser, stop) = (Browser::new(addr), Arc::clone(&stop));
+            let acknowledged = Arc::clone(&acknowledged);
+            tokio::spawn(async move {
+                browser.post(&format!("/login/user-{number}")).await.ok();
+                let mut count = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    browser.post("/count").await.ok();
+                    count += 1;
+                    acknowledged.fetch_add(1, Ordering::Relaxed);
+                }
+                (browser, count)
+            })
+        })
+        .collect();
+    // Each pause lets the writers meet every state of the move.
+    let more_writes = async || {
+        let enough = acknowledged.load(Ordering::Relaxed) + 50;
+        until("writes go on", async || acknowledged.load(Ordering::Relaxed) >= enough).await;
+    };
+    more_writes().await;
+    for _ in 0..4 {
+        let next = (owner + 1) % 3;
+        redis.move_slot(slot, owner, next, more_writes).await;
+        owner = next;
+        more_writes().await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        let (browser, count) = writer.await.unwrap();
+        assert_eq!(browser.session().await["values"]["count"], count);
+    }
+    println!("slot {slot} moved 4 times under {} writes", acknowledged.load(Ordering::Relaxed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_go_on_after_a_primary_was_killed() {
+    let redis = ClusterRedis::start(Duration::from_secs(2)).await;
+    let waiting = Browser::new(serve(Sessions::new(patient(&redis).await)).await);
+    let hasty = RedisStore::connect(config(&redis)).await.unwrap();
+    let browser = Browser::new(serve(Sessions::new(hasty)).await);
+    until("a visitor is signed in", async || {
+        browser.post("/login/ada").await.status == StatusCode::OK
+    })
+    .await;
+    let id = browser.session_id().unwrap();
+    let waiting = waiting.at(waiting.addr());
+    let key = format!("session:s:{}", browser.session().await["key"].as_str().unwrap());
+    let owner = redis.owner(redis.slot(&key).await).await;
+    let mut replica = redis.nodes()[owner + 3].connection().await;
+    let _: () = redis::cmd("READONLY").query_async(&mut replica).await.unwrap();
+    until("the login is at the replica", async || replica.exists(&key).await.unwrap()).await;
+
+    redis.nodes()[owner].kill().await;
+    let killed = Instant::now();
+    let (mut failed, mut slowest) = (0, Duration::ZERO);
+    loop {
+        let begin = Instant::now();
+        let answer = browser.post("/set/note/after").await;
+        slowest = slowest.max(begin.elapsed());
+        if answer.status == StatusCode::OK {
+            break;
+        }
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "an outage is no logout");
+        assert_eq!(answer.set_cookie(), None);
+        failed += 1;
+        assert!(killed.elapsed() < Duration::from_secs(60), "no new primary");
+    }
+    println!(
+        "failover by a cluster, which waits 2 s: errors for {:?}, {failed} requests, the slowest took \
+         {slowest:?}",
+        killed.elapsed()
+    );
+    assert_eq!(browser.session_id().unwrap(), id);
+    let session = browser.at(waiting.addr()).session().await;
+    assert_eq!((&session["owner"], &session["values"]["note"]), (&"ada".into(), &"after".into()));
+
+    redis.nodes()[owner].start_again().await;
+    assert_eq!(browser.post("/count").await.ok().body, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_went_silent_costs_only_its_own_sessions() {
+    let redis = ClusterRedis::start(NEVER).await;
+    let store = RedisStore::connect(config(&redis)).await.unwrap();
+    let addr = serve(Sessions::new(store)).await;
+    // Anonymous sessions have one key each.
+    let mut by_node: Vec<Option<Browser>> = vec![None, None, None];
+    while by_node.iter().any(Option::is_none) {
+        let browser = Browser::new(addr);
+        if browser.post("/count").await.status != StatusCode::OK {
+            continue;
+        }
+        let key = format!("session:s:{}", browser.session().await["key"].as_str().unwrap());
+        by_node[redis.owner(redis.slot(&key).await).await] = Some(browser);
+    }
+    let browsers: Vec<_> = by_node.into_iter().flatten().collect();
+
+    redis.nodes()[0].pause().await;
+    for _ in 0..10 {
+        let begin = Instant::now();
+        let answer = browsers[0].get("/session").await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    }
+    for browser in &browsers[1..] {
+        until("the other nodes serve", async || {
+            browser.get("/session").await.status == StatusCode::OK
+        })
+        .await;
+    }
+    redis.nodes()[0].unpause().await;
+    until("the node is back", async || browsers[0].get("/session").await.status == StatusCode::OK)
+        .await;
+    assert_eq!(browsers[0].session().await["values"]["count"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_cluster_is_said_at_the_start() {
+    let redis = ClusterRedis::start(NEVER).await;
+    let why = async |config: RedisConfig| {
+        let error = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap_err();
+        (error.kind(), error.source().map(ToString::to_string).unwrap_or_default())
+    };
+    let url = redis.nodes()[0].url();
+    let (kind, text) = why(RedisConfig::new(url)).await;
+    assert_eq!(kind, StoreErrorKind::Misconfigured);
+    assert!(text.contains("is a node of a cluster: `RedisConfig::cluster`"), "{text}");
+
+    let alone = RedisServer::builder().process().start().await;
+    let (kind, text) = why(RedisConfig::cluster([alone.url()])).await;
+    assert_eq!(kind, StoreErrorKind::Misconfigured);
+    assert!(text.contains("belongs to no cluster: `RedisConfig::new`"), "{text}");
+
+    let (kind, text) = why(config(&redis).with_database(1)).await;
+    assert_eq!(kind, StoreErrorKind::Misconfigured);
+    assert!(text.contains("the database is 1, and a cluster has none but 0"), "{text}");
+
+    let (kind, text) = why(config(&redis).with_user("eve").with_password("hunter2")).await;
+    assert_eq!(kind, StoreErrorKind::Misconfigured);
+    assert!(text.contains("refuses the password") && !text.contains("hunter2"), "{text}");
+
+    let (kind, _) = why(RedisConfig::cluster(["unix:///tmp/none"])).await;
+    assert_eq!(kind, StoreErrorKind::Misconfigured);
+    let (kind, _) = why(RedisConfig::cluster(Vec::<String>::new())).await;
+    assert_eq!(kind, StoreErrorKind::Misconfigured);
+
+    // One node that is there is enough, a replica too.
+    alone.kill().await;
+    let some = RedisConfig::cluster([alone.url(), redis.nodes()[5].url()]);
+    let store = RedisStore::connect(redis_config(some, PATIENCE)).await.unwrap();
+    let browser = Browser::new(serve(Sessions::new(store)).await);
+    browser.post("/login/ada").await.ok();
+    assert_eq!(browser.session().await["owner"], "ada");
+}
