@@ -1,7 +1,6 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use futures_util::future::join_all;
@@ -113,7 +112,7 @@ impl Cluster {
         for (client, seed) in clients.into_iter().zip(self.0.seeds.iter().cloned()) {
             answers.spawn(async move {
                 let node = Node::open(client, Wanted::ClusterNode, limits).await?;
-                slots(&node, &seed, limits.deadline()).await.map_err(|f| no_slots(f, &seed))
+                slots(&node, &seed, limits.deadline()).await.map_err(|f| no_slots(f, &seed, limits))
             });
         }
         let mut failure = None;
@@ -471,7 +470,7 @@ fn ranges(answer: Value, asked: &Address) -> Vec<Range> {
 }
 
 /// Why a node does not tell of its cluster.
-fn no_slots(failure: Failure, (host, port): &Address) -> ConnectError {
+fn no_slots(failure: Failure, (host, port): &Address, limits: Limits) -> ConnectError {
     let address = format!("{host}:{port}");
     match failure {
         Failure::Redis(error) if error.to_string().contains("cluster support disabled") => {
@@ -486,7 +485,7 @@ fn no_slots(failure: Failure, (host, port): &Address) -> ConnectError {
             .with_source(error)
         }
         Failure::Redis(error) => ConnectError::explain(error, &address),
-        Failure::Silence => ConnectError::silent(&address, Duration::ZERO),
+        Failure::Silence => ConnectError::silent(&address, limits.response),
         Failure::Lost(error) => error,
     }
 }

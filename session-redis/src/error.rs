@@ -74,7 +74,7 @@ impl ConnectError {
 
     /// The server, or whatever listens there, says nothing.
     pub(crate) fn silent(address: &str, limit: Duration) -> Self {
-        let text = format!("the server at {address} did not answer within {limit:?}");
+        let text = format!("the server at {address} did not answer within {limit:?}: {SILENT}");
         Self::new(StoreErrorKind::Timeout, text)
     }
 
@@ -113,7 +113,7 @@ impl ConnectError {
                 format!("nobody listens at {address}: is Redis running, and is this its address?"),
             ),
             ErrorKind::Io if error.is_timeout() => {
-                (Timeout, format!("the server at {address} did not answer in time"))
+                (Timeout, format!("the server at {address} did not answer in time: {SILENT}"))
             }
             ErrorKind::Io => match tls_trouble(&error) {
                 Some(trouble) => {
@@ -183,6 +183,8 @@ impl From<ConnectError> for StoreError {
     }
 }
 
+const SILENT: &str = "is it overloaded, or does only one side speak TLS?";
+
 fn wrong_password(address: &str) -> String {
     format!("the server at {address} refuses the password: check it, and the user's name")
 }
@@ -190,10 +192,16 @@ fn wrong_password(address: &str) -> String {
 /// Says what rustls says about the server's certificate or ours.
 #[cfg(feature = "tls")]
 fn tls_trouble(error: &RedisError) -> Option<&'static str> {
+    use std::sync::Arc;
+
     use rustls::{AlertDescription, Error as Tls};
 
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
+    while let Some(mut error) = cause {
+        // redis-rs shares its causes.
+        if let Some(shared) = error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
+            error = &**shared;
+        }
         // An error of input or output does not name what it wraps as its source.
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         let tls = error
@@ -211,7 +219,8 @@ fn tls_trouble(error: &RedisError) -> Option<&'static str> {
                     | AlertDescription::HandshakeFailure
                     | AlertDescription::BadCertificate
                     | AlertDescription::UnknownCA
-                    | AlertDescription::CertificateUnknown,
+                    | AlertDescription::CertificateUnknown
+                    | AlertDescription::DecryptError,
                 ) => {
                     "it does not accept our certificate, or wants one: `with_client_certificate` takes it"
                 }
