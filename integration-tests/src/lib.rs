@@ -16,6 +16,7 @@ pub mod simulation;
 
 pub use self::redis::{
     ClusterRedis, CommandCounts, CommandMark, RedisServer, RedisServerBuilder, SentinelRedis,
+    free_port,
 };
 pub use browser::{Answer, Browser, assert_silent};
 pub use patience::{PATIENCE, redis_config, until};

@@ -161,7 +161,11 @@ pub(super) struct Address {
 
 /// Finds a port that nobody listens on, out of the range that outgoing connections take theirs from
 /// (32768 and up on Linux): so it is still free after the server was stopped for a while.
-fn free_port() -> u16 {
+///
+/// # Panics
+///
+/// If there is none.
+pub fn free_port() -> u16 {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 12_000;
     static TAKEN: AtomicU32 = AtomicU32::new(0);

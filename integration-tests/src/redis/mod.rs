@@ -11,5 +11,6 @@ mod server;
 
 pub use cluster::ClusterRedis;
 pub use command_counts::{CommandCounts, CommandMark};
+pub use instance::free_port;
 pub use sentinel::SentinelRedis;
 pub use server::{RedisServer, RedisServerBuilder};

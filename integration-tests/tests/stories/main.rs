@@ -21,4 +21,6 @@ mod renewal;
 mod restart;
 mod sentinel;
 mod silence;
+mod start;
 mod support;
+mod transports;
