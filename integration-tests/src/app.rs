@@ -10,8 +10,8 @@ use axum::{
 };
 use serde_json::{Value, json};
 use session_axum::{
-    AtLimit, Key, Lifetime, Session, SessionCookie, SessionError, SessionKey, SessionLayer,
-    SessionLimit, SessionRejection, Sessions,
+    AtLimit, Key, Lifetime, PublicSession, Session, SessionCookie, SessionError, SessionKey,
+    SessionLayer, SessionLimit, SessionRejection, Sessions,
 };
 use session_core::BoxError;
 use tokio::sync::Semaphore;
@@ -47,6 +47,8 @@ pub const DEVICE: Key<String> = Key::new("device");
 /// | `POST /locked/slow/{gate}/{name}/{value}` | under the lock: waits for the gate, sets a text |
 /// | `GET /count-as-text` | reads the count as what it is not |
 /// | `GET /optional` | answers an outage of the store itself, with status 200 |
+/// | `GET /public` | a page that goes on in an outage, and says so |
+/// | `POST /public` | increments [`COUNT`] if there is no outage |
 pub fn app(sessions: impl Into<Sessions>) -> Router {
     let layer = SessionLayer::new(sessions).with_cookie(SessionCookie::insecure_for_development());
     Router::new()
@@ -69,6 +71,7 @@ pub fn app(sessions: impl Into<Sessions>) -> Router {
         .route("/lifetime/{idle}/{absolute}", post(lifetime))
         .route("/count-as-text", get(count_as_text))
         .route("/optional", get(optional))
+        .route("/public", get(public).post(public_count))
         .nest("/locked", locked::routes())
         .with_state(Gates::default())
         .layer(layer)
@@ -201,6 +204,16 @@ async fn optional(session: Result<Session, SessionRejection>) -> String {
         Ok(session) => format!("count {:?}", session.get(COUNT)),
         Err(rejection) => format!("no session: {rejection}"),
     }
+}
+
+async fn public(session: PublicSession) -> String {
+    let owner = session.owner().and_then(|owner| owner.as_str().map(str::to_owned));
+    let (count, outage) = (session.get(COUNT), session.outage().is_some());
+    format!("owner {owner:?}, count {count:?}, outage {outage}")
+}
+
+async fn public_count(session: PublicSession) -> Result<String, SessionError> {
+    Ok(session.require()?.update(COUNT, |count| *count += 1)?.to_string())
 }
 
 /// Points where requests wait until a test lets them go on, so that races come about when the test

@@ -52,6 +52,12 @@ impl From<session_core::SessionError> for SessionError {
     }
 }
 
+impl From<session_core::StoreError> for SessionError {
+    fn from(error: session_core::StoreError) -> Self {
+        Self(error.into())
+    }
+}
+
 impl IntoResponse for SessionError {
     fn into_response(self) -> Response {
         failure(&self.0)

@@ -10,7 +10,9 @@ use crate::{SessionRejection, slot::Slot};
 /// It is loaded when the first of them asks for it, once per request. All that a session can do is
 /// said at [`session_core::Session`], to which this dereferences.
 ///
-/// Asking for `Result<Session, SessionRejection>` lets a handler answer an outage of the store itself.
+/// In an outage of the store the request is answered by 503. A page that is shown then too asks for a
+/// [`PublicSession`](crate::PublicSession); `Result<Session, SessionRejection>` lets a handler see every
+/// rejection.
 ///
 /// # Examples
 ///
@@ -27,6 +29,12 @@ use crate::{SessionRejection, slot::Slot};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Session(session_core::Session);
+
+impl Session {
+    pub(crate) fn new(session: session_core::Session) -> Self {
+        Self(session)
+    }
+}
 
 impl Deref for Session {
     type Target = session_core::Session;
@@ -45,6 +53,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
             .open(&parts.headers)
             .await
             .map_err(|error| SessionRejection::Store(error.into()))?;
-        Ok(Self(session.clone()))
+        Ok(Self::new(session.clone()))
     }
 }

@@ -51,6 +51,9 @@ where
                     if this.slot.was_asked() {
                         headers::vary_by_cookie(response.headers_mut());
                     }
+                    if this.slot.has_failed() {
+                        headers::keep_out_of_caches(response.headers_mut());
+                    }
                     return Poll::Ready(Ok(response));
                 };
                 if let Some(change) = session.finish_without_io() {

@@ -12,10 +12,15 @@ pub(crate) fn write(headers: &mut HeaderMap, cookie: &SessionCookie, change: &Co
     };
     if let Some(set_cookie) = set_cookie {
         headers.append(header::SET_COOKIE, set_cookie);
-        // No cache may keep an ID, whatever the handler said (OWASP ASVS 5.0, 14.3.2).
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // No cache may keep an ID (OWASP ASVS 5.0, 14.3.2).
+        keep_out_of_caches(headers);
     }
     vary_by_cookie(headers);
+}
+
+/// Says that no cache may keep the response, whatever the handler said.
+pub(crate) fn keep_out_of_caches(headers: &mut HeaderMap) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
 /// Says that the response is for this client alone (Flask CVE-2023-30861).

@@ -6,6 +6,7 @@ mod extract;
 mod future;
 mod headers;
 mod layer;
+mod public;
 mod service;
 mod slot;
 
@@ -28,5 +29,6 @@ pub use {
     extract::Session,
     future::ResponseFuture,
     layer::SessionLayer,
+    public::PublicSession,
     service::SessionService,
 };

@@ -5,7 +5,7 @@ use std::sync::{
 
 use futures_util::lock::Mutex;
 use http::HeaderMap;
-use session_core::{Session, SessionError, Sessions};
+use session_core::{Session, SessionError, Sessions, StoreError, StoreErrorKind};
 
 use crate::SessionCookie;
 
@@ -14,6 +14,8 @@ use crate::SessionCookie;
 pub(crate) struct Slot {
     pub(crate) settings: Arc<Settings>,
     session: OnceLock<Session>,
+    /// Boxed, as few requests have one.
+    failure: OnceLock<Box<Failure>>,
     opening: Mutex<()>,
     asked: AtomicBool,
 }
@@ -30,23 +32,43 @@ impl Slot {
         Self {
             settings,
             session: OnceLock::new(),
+            failure: OnceLock::new(),
             opening: Mutex::new(()),
             asked: AtomicBool::new(false),
         }
     }
 
-    /// Loads the session when it is asked for the first time.
-    pub(crate) async fn open(&self, headers: &HeaderMap) -> Result<&Session, SessionError> {
+    /// Loads the session when it is asked for the first time. If that fails it has failed for the whole
+    /// request: its handler sees one truth, and the response fits it.
+    pub(crate) async fn open(&self, headers: &HeaderMap) -> Result<&Session, StoreError> {
         self.asked.store(true, Ordering::Relaxed);
         let _opening = self.opening.lock().await;
         if let Some(session) = self.session.get() {
             return Ok(session);
         }
+        if let Some(failure) = self.failure.get() {
+            return Err(failure.again());
+        }
         let Settings { sessions, cookie } = &*self.settings;
         // Apart from the handler's future, which is moved about and would grow out of the sizes that an
         // allocator is quick with.
-        let session = Box::pin(sessions.open(cookie.values(headers))).await?;
-        Ok(self.session.get_or_init(|| session))
+        match Box::pin(sessions.open(cookie.values(headers))).await {
+            Ok(session) => Ok(self.session.get_or_init(|| session)),
+            Err(error) => {
+                let error = match error {
+                    SessionError::Store(error) => error,
+                    // The store is all that can fail before anything was recorded.
+                    other => StoreError::new(StoreErrorKind::Unavailable).with_source(other),
+                };
+                let _ = self.failure.set(Box::new(Failure::of(&error)));
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells whether the session was asked for and could not be loaded.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failure.get().is_some()
     }
 
     /// Tells whether anybody asked for the session, also if it could not be loaded.
@@ -57,5 +79,28 @@ impl Slot {
     /// The session, if it was loaded.
     pub(crate) fn opened(&self) -> Option<&Session> {
         self.session.get()
+    }
+}
+
+/// Why a session could not be loaded, for those who ask later.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: StoreErrorKind,
+    source: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn of(error: &StoreError) -> Self {
+        let source = std::error::Error::source(error).map(ToString::to_string);
+        Self { kind: error.kind(), source }
+    }
+
+    /// The error once more.
+    pub(crate) fn again(&self) -> StoreError {
+        let error = StoreError::new(self.kind);
+        match &self.source {
+            Some(source) => error.with_source(source.clone()),
+            None => error,
+        }
     }
 }

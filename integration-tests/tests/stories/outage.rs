@@ -88,6 +88,30 @@ async fn an_outage_is_no_logout() {
     assert_recovered(&browser, 3).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_public_page_goes_on_while_redis_is_killed() {
+    let deployment = durable("2000").await;
+    let browser = deployment.browser();
+    browser.post("/login/ada").await.ok();
+    assert_eq!(browser.post("/public").await.ok().body, "1");
+    let as_usual = r#"owner Some("ada"), count Some(1), outage false"#;
+    assert_eq!(browser.get("/public").await.ok().body, as_usual);
+    let id = browser.session_id();
+
+    deployment.redis().kill().await;
+    let answer = browser.get("/public").await.ok();
+    assert_eq!(answer.body, "owner None, count None, outage true");
+    assert_eq!(answer.set_cookie(), None);
+    assert_eq!(answer.headers["cache-control"], "no-store");
+    assert_eq!(answer.headers["vary"], "cookie");
+    assert_unavailable(&browser.post("/public").await);
+    assert_eq!(browser.session_id(), id, "the cookie stays");
+
+    deployment.redis().start_again().await;
+    until("sessions are back", async || browser.get("/public").await.body == as_usual).await;
+    assert_eq!(browser.post("/public").await.ok().body, "2", "nothing of the outage was stored");
+}
+
 /// Said of the store's own limits, which this machine may be too busy to keep while Redis is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_in_an_outage_is_answered_within_seconds_by_default() {

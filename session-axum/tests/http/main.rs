@@ -6,5 +6,6 @@ mod commit;
 mod cookie;
 mod lock;
 mod outage;
+mod public;
 mod service;
 mod support;

@@ -21,6 +21,7 @@ async fn an_outage_is_503_and_leaves_the_cookie() {
             503 Service Unavailable
             retry-after: 1
             vary: cookie
+            cache-control: no-store
             sessions are unavailable, try again in a moment
             ");
         }
@@ -57,6 +58,7 @@ async fn a_handler_can_answer_an_outage_itself() {
     assert_snapshot!(site.send("GET /page", &cookie).await.text(), @"
     200 OK
     vary: cookie
+    cache-control: no-store
     back in a moment: the session store is unavailable
     ");
 }

@@ -179,7 +179,14 @@ impl IdGenerator for CountingIds {
 }
 
 /// The verbs that fail, and how.
-type Fault = Option<(Vec<&'static str>, StoreErrorKind)>;
+type Fault = Option<(Vec<&'static str>, StoreErrorKind, Lasting)>;
+
+/// How often it fails.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Lasting {
+    Once,
+    Always,
+}
 
 /// A memory store that notes what it is asked, and fails where a test wants it to.
 #[derive(Clone, Debug, Default)]
@@ -192,7 +199,12 @@ pub(crate) struct FaultyStore {
 impl FaultyStore {
     /// Makes these verbs fail from now on.
     pub(crate) fn fail(&self, verbs: &[&'static str], kind: StoreErrorKind) {
-        *self.fault.lock().unwrap() = Some((verbs.to_vec(), kind));
+        *self.fault.lock().unwrap() = Some((verbs.to_vec(), kind, Lasting::Always));
+    }
+
+    /// Makes this verb fail the next time, and only then.
+    pub(crate) fn fail_once(&self, verb: &'static str, kind: StoreErrorKind) {
+        *self.fault.lock().unwrap() = Some((vec![verb], kind, Lasting::Once));
     }
 
     pub(crate) fn recover(&self) {
@@ -206,8 +218,15 @@ impl FaultyStore {
 
     fn note(&self, verb: &'static str) -> Result<(), StoreError> {
         self.calls.lock().unwrap().push(verb);
-        match &*self.fault.lock().unwrap() {
-            Some((verbs, kind)) if verbs.contains(&verb) => Err(StoreError::new(*kind)),
+        let mut fault = self.fault.lock().unwrap();
+        match &*fault {
+            Some((verbs, kind, lasting)) if verbs.contains(&verb) => {
+                let error = StoreError::new(*kind);
+                if *lasting == Lasting::Once {
+                    *fault = None;
+                }
+                Err(error)
+            }
             _ => Ok(()),
         }
     }
