@@ -167,6 +167,19 @@ impl Connection {
         })
     }
 
+    /// Runs a command that this client may not be allowed: what the server refuses is the answer, a value of
+    /// its own kind. The nodes of a cluster are not asked, as each would say something else.
+    pub(crate) async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
+        match &self.servers {
+            Servers::One(node) => {
+                let answer = node.ask(command, self.limits.deadline()).await;
+                answer.map_err(Failure::into_store_error)
+            }
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(_) => Ok(Value::Nil),
+        }
+    }
+
     async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         match &self.servers {
             Servers::One(node) => node.send(command, deadline).await,
@@ -228,7 +241,7 @@ fn each(
 #[cfg(feature = "tls")]
 fn choose_crypto_provider() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // ConnectError only to somebody who chose at the same moment.
+        // Lost only to somebody who chose at the same moment.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }

@@ -8,6 +8,7 @@ mod config;
 mod connection;
 mod error;
 mod failure;
+mod health;
 mod key;
 mod node;
 mod owner_index;
@@ -18,4 +19,8 @@ mod sentinel;
 mod slot;
 mod store;
 
-pub use {config::RedisConfig, store::RedisStore};
+pub use {
+    config::RedisConfig,
+    health::{EvictionPolicy, Health, Role},
+    store::RedisStore,
+};

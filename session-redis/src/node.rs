@@ -7,7 +7,7 @@ use std::{
 };
 
 use redis::{
-    Client, Cmd, Pipeline, RedisResult, Value,
+    Client, Cmd, Pipeline, RedisResult, ServerError, Value,
     aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection},
 };
 use tokio::time::Instant;
@@ -181,6 +181,18 @@ impl Node {
         self.exchange(send, deadline).await
     }
 
+    /// Sends a command that this client may not be allowed: what the server refuses is the answer, and says
+    /// nothing about the connection.
+    pub(crate) async fn ask(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        let send = async |mut pipe: Pipe| match pipe.send(command).await? {
+            Value::ServerError(refusal) if is_forbidden(&refusal) => {
+                Ok(Value::ServerError(refusal))
+            }
+            answer => answer.extract_error(),
+        };
+        self.exchange(send, deadline).await
+    }
+
     pub(crate) async fn send_all(
         &self,
         commands: &Pipeline,
@@ -298,6 +310,12 @@ impl Node {
         // Every change is one assignment.
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Tells that the command is refused to this user, or is none that the server has.
+fn is_forbidden(refusal: &ServerError) -> bool {
+    refusal.code() == "NOPERM"
+        || refusal.details().is_some_and(|details| details.contains("unknown command"))
 }
 
 fn settings(limits: Limits) -> ConnectionManagerConfig {

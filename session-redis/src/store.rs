@@ -7,7 +7,7 @@ use session_core::{
     StoreErrorKind, Timestamp, Touched, envelope,
 };
 
-use crate::{RedisConfig, connection::Connection, key::RedisKey, script::Scripts};
+use crate::{RedisConfig, connection::Connection, health::Watch, key::RedisKey, script::Scripts};
 
 /// Sessions in Redis, shared by any number of processes.
 ///
@@ -21,10 +21,14 @@ struct Shared {
     scripts: Scripts,
     key_prefix: String,
     owner_prefix: String,
+    watch: Watch,
 }
 
 impl RedisStore {
     /// Connects to Redis, given a URL or a [`RedisConfig`].
+    ///
+    /// Asks for its [health](Self::health), and warns (`tracing`, target `session`) if it evicts sessions when
+    /// its memory is full, or is a replica. A server that does not tell is used all the same.
     ///
     /// # Errors
     ///
@@ -48,8 +52,14 @@ impl RedisStore {
         let connection = Connection::open(&config).await?;
         let key_prefix = format!("{}s:", config.prefix);
         let owner_prefix = format!("{}o:", config.prefix);
-        let scripts = Scripts::new();
-        Ok(Self(Arc::new(Shared { connection, scripts, key_prefix, owner_prefix })))
+        let (scripts, watch) = (Scripts::new(), Watch::default());
+        let store = Self(Arc::new(Shared { connection, scripts, key_prefix, owner_prefix, watch }));
+        store.check().await?;
+        Ok(store)
+    }
+
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.0.watch
     }
 
     pub(crate) fn connection(&self) -> &Connection {

@@ -12,6 +12,7 @@ mod concurrency;
 mod conformance;
 mod errors;
 mod expiry;
+mod health;
 mod load_balancer;
 mod lock;
 mod outage;

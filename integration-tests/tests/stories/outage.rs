@@ -1,7 +1,6 @@
 use std::{
-    io::{self, Write},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -14,7 +13,7 @@ use session_core::{Clock as _, Owner, OwnerIndex as _, SessionKey, SystemClock};
 use session_redis::RedisStore;
 use tokio::time::timeout;
 
-use crate::support::Deployment;
+use crate::support::{Deployment, Log};
 
 /// The longest that a request may take: a load and its time limit, or a commit and its one repetition, of
 /// a few seconds each, and room for a busy machine. Less than the browser waits.
@@ -221,26 +220,6 @@ async fn a_commit_whose_answer_came_too_late_is_repeated_and_counts_once() {
     }
 }
 
-/// Where all that a test logs goes.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Nobody waits for a key to leave the index, and it leaves at its deadline in any case: a failure is quiet,
 /// and still can be seen.
 #[tokio::test]
@@ -248,12 +227,7 @@ async fn a_key_that_does_not_leave_the_index_is_logged() {
     let redis = RedisServer::start().await;
     let store = RedisStore::connect(redis.url()).await.unwrap();
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter("session=debug")
-        .with_writer(move || writer.clone())
-        .finish();
-    let _logged = tracing::subscriber::set_default(subscriber);
+    let _logged = log.listen();
     redis.stop().await;
     let (owner, key) = (Owner::from("ada").key(), SessionKey::from_bytes([1; SessionKey::LEN]));
     store.leave(&owner, &[key], SystemClock.now()).await.unwrap();
