@@ -21,7 +21,9 @@ pub use session_core::{
 #[cfg(feature = "memory")]
 pub use session_memory::MemoryStore;
 #[cfg(feature = "redis")]
-pub use session_redis::{RedisConfig, RedisStore};
+pub use session_redis::{
+    Circuit, EvictionPolicy, Health, RedisConfig, RedisState, RedisStore, Role,
+};
 
 pub use {
     cookie::{SameSite, SessionCookie},

@@ -12,7 +12,7 @@ use session_core::StoreErrorKind;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use crate::{
-    RedisConfig,
+    RedisConfig, RedisState,
     access::{Access, parse},
     check::Wanted,
     error::ConnectError,
@@ -136,6 +136,13 @@ impl Cluster {
         Err(failure.unwrap_or_else(|| {
             ConnectError::new(StoreErrorKind::Unavailable, "the search for the cluster was ended")
         }))
+    }
+
+    /// That of the node that is worst off, and what waits for all of them.
+    pub(crate) fn state(&self) -> RedisState {
+        let states: Vec<_> =
+            self.map().members.values().map(|member| member.node.state()).collect();
+        RedisState::worst(states)
     }
 
     /// Sends a command to whoever has its key, wherever that leads.
@@ -311,7 +318,7 @@ impl Cluster {
     /// Asks the other nodes who has which slot, if this failure may mean that another node has them.
     fn doubt(&self, member: &Member, failure: &Failure) -> Option<watch::Receiver<()>> {
         let doubtful = match failure {
-            Failure::Silence | Failure::Lost(_) => true,
+            Failure::Silence | Failure::Lost(_) | Failure::Refused(_) => true,
             Failure::Redis(error) => {
                 error.is_io_error()
                     || [
@@ -487,6 +494,9 @@ fn no_slots(failure: Failure, (host, port): &Address, limits: Limits) -> Connect
         Failure::Redis(error) => ConnectError::explain(error, &address),
         Failure::Silence => ConnectError::silent(&address, limits.response),
         Failure::Lost(error) => error,
+        Failure::Refused(refused) => {
+            ConnectError::new(StoreErrorKind::Unavailable, refused.to_string())
+        }
     }
 }
 

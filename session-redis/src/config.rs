@@ -55,6 +55,8 @@ pub struct RedisConfig {
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
     pub(crate) operation_timeout: Duration,
+    pub(crate) max_failures: u32,
+    pub(crate) max_waiting: usize,
 }
 
 /// Where to look for the servers that hold sessions.
@@ -142,6 +144,8 @@ impl RedisConfig {
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_millis(500),
             operation_timeout: Duration::from_secs(1),
+            max_failures: 5,
+            max_waiting: 4_096,
         }
     }
 
@@ -256,6 +260,42 @@ impl RedisConfig {
         self.operation_timeout = checked("operation timeout", timeout)?;
         Ok(self)
     }
+
+    /// Sets after how many commands in a row without an answer requests no longer wait for Redis: from then
+    /// on one at a time is sent, and the others fail at once, until one is answered. The default is 5.
+    ///
+    /// What counts is that an answer does not come in time, or that no connection can be set up. What Redis
+    /// answers is an answer, also an error. A connection that is lost says nothing either way.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] if the number is zero or more than a million.
+    pub fn with_max_failures(mut self, commands: u32) -> Result<Self, ConfigError> {
+        if !(1..=1_000_000).contains(&commands) {
+            return Err(ConfigError::new(format!(
+                "{commands} commands without an answer are not between 1 and a million"
+            )));
+        }
+        self.max_failures = commands;
+        Ok(self)
+    }
+
+    /// Sets how many commands may wait for Redis at once; more of them fail at once, so that a Redis that
+    /// stands still does not fill the memory. The default is 4,096: what comes in while Redis stands still
+    /// for 400 milliseconds, at 10,000 commands per second.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] if the number is zero or more than a million.
+    pub fn with_max_waiting(mut self, commands: usize) -> Result<Self, ConfigError> {
+        if !(1..=1_000_000).contains(&commands) {
+            return Err(ConfigError::new(format!(
+                "{commands} commands that wait are not between 1 and a million"
+            )));
+        }
+        self.max_waiting = commands;
+        Ok(self)
+    }
 }
 
 impl From<&str> for RedisConfig {
@@ -277,6 +317,8 @@ impl fmt::Debug for RedisConfig {
             .field("connect_timeout", &self.connect_timeout)
             .field("response_timeout", &self.response_timeout)
             .field("operation_timeout", &self.operation_timeout)
+            .field("max_failures", &self.max_failures)
+            .field("max_waiting", &self.max_waiting)
             .finish_non_exhaustive()
     }
 }
@@ -302,7 +344,7 @@ mod tests {
         let config = RedisConfig::new("redis://:secret@host").with_password("secret");
         insta::assert_snapshot!(
             format!("{config:?}"),
-            @r#"RedisConfig { prefix: "session:", connect_timeout: 1s, response_timeout: 500ms, operation_timeout: 1s, .. }"#
+            @r#"RedisConfig { prefix: "session:", connect_timeout: 1s, response_timeout: 500ms, operation_timeout: 1s, max_failures: 5, max_waiting: 4096, .. }"#
         );
     }
 
@@ -313,6 +355,10 @@ mod tests {
         insta::assert_snapshot!(error, @"the response timeout is zero");
         let error = config().with_connect_timeout(Duration::from_secs(61)).unwrap_err();
         insta::assert_snapshot!(error, @"the connect timeout of 61s is longer than a minute");
+        let error = config().with_max_failures(0).unwrap_err();
+        insta::assert_snapshot!(error, @"0 commands without an answer are not between 1 and a million");
+        let error = config().with_max_waiting(1_000_001).unwrap_err();
+        insta::assert_snapshot!(error, @"1000001 commands that wait are not between 1 and a million");
         let error = config().with_prefix("x".repeat(65)).unwrap_err();
         assert!(error.to_string().contains("is longer than 64 bytes"));
     }

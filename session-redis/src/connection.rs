@@ -3,7 +3,7 @@ use session_core::StoreError;
 use tokio::time::Instant;
 
 use crate::{
-    RedisConfig,
+    RedisConfig, RedisState,
     access::Access,
     check::Wanted,
     config::Place,
@@ -177,6 +177,15 @@ impl Connection {
             }
             #[cfg(feature = "cluster")]
             Servers::Cluster(_) => Ok(Value::Nil),
+        }
+    }
+
+    /// What is known without asking.
+    pub(crate) fn state(&self) -> RedisState {
+        match &self.servers {
+            Servers::One(node) => node.state(),
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => cluster.state(),
         }
     }
 

@@ -1,7 +1,10 @@
 use redis::{ErrorKind, RedisError, RetryMethod, ServerErrorKind};
 use session_core::{StoreError, StoreErrorKind};
 
-use crate::error::{ConnectError, store_error, timeout};
+use crate::{
+    breaker::Refused,
+    error::{ConnectError, store_error, timeout},
+};
 
 /// Why an operation has no answer.
 #[derive(Clone)]
@@ -11,6 +14,8 @@ pub(crate) enum Failure {
     Silence,
     /// There was nobody to send it to.
     Lost(ConnectError),
+    /// It was not sent.
+    Refused(Refused),
 }
 
 impl Failure {
@@ -30,8 +35,24 @@ impl Failure {
         match self {
             Self::Redis(error) => error.is_timeout(),
             Self::Silence => true,
-            Self::Lost(_) => false,
+            Self::Lost(_) | Self::Refused(_) => false,
         }
+    }
+
+    /// Tells that the server did not answer in time, or that there is no way to it.
+    pub(crate) fn is_absence(&self) -> bool {
+        let is_unreachable = |error: &RedisError| {
+            error.is_connection_refusal() || (error.is_io_error() && !error.is_connection_dropped())
+        };
+        self.is_silence() || matches!(self, Self::Redis(error) if is_unreachable(error))
+    }
+
+    /// Tells an error of the connection, which the server need not know of.
+    pub(crate) fn is_of_the_line(&self) -> bool {
+        !matches!(
+            self,
+            Self::Redis(error) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+        )
     }
 
     pub(crate) fn is_io(&self) -> bool {
@@ -44,7 +65,7 @@ impl Failure {
         match self {
             Self::Redis(error) => error.is_connection_refusal(),
             Self::Silence => false,
-            Self::Lost(_) => true,
+            Self::Lost(_) | Self::Refused(_) => true,
         }
     }
 
@@ -64,6 +85,9 @@ impl Failure {
             Self::Redis(error) => store_error(error),
             Self::Silence => timeout(),
             Self::Lost(lost) => lost.into_store_error(),
+            Self::Refused(refused) => {
+                StoreError::new(StoreErrorKind::Unavailable).with_source(refused)
+            }
         }
     }
 }

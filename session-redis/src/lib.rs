@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod access;
+mod breaker;
 mod check;
 #[cfg(feature = "cluster")]
 mod cluster;
@@ -20,6 +21,7 @@ mod slot;
 mod store;
 
 pub use {
+    breaker::{Circuit, RedisState},
     config::RedisConfig,
     health::{EvictionPolicy, Health, Role},
     store::RedisStore,

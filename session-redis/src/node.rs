@@ -13,7 +13,8 @@ use redis::{
 use tokio::time::Instant;
 
 use crate::{
-    RedisConfig,
+    RedisConfig, RedisState,
+    breaker::Breaker,
     check::{self, Wanted},
     error::ConnectError,
     failure::{Failure, is_of_the_connection},
@@ -29,15 +30,18 @@ pub(crate) struct Node {
     line: Mutex<Line>,
     /// How many commands in a row got no answer.
     silences: AtomicU32,
+    breaker: Breaker,
     limits: Limits,
 }
 
-/// How long things may take.
+/// How long things may take, and how much may come to nothing or wait.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) connect: Duration,
     pub(crate) response: Duration,
     pub(crate) operation: Duration,
+    pub(crate) failures: u32,
+    pub(crate) waiting: usize,
 }
 
 impl Limits {
@@ -46,6 +50,8 @@ impl Limits {
             connect: config.connect_timeout,
             response: config.response_timeout,
             operation: config.operation_timeout,
+            failures: config.max_failures,
+            waiting: config.max_waiting,
         }
     }
 
@@ -173,7 +179,13 @@ impl Node {
 
     fn new(source: Source, channel: Channel, limits: Limits) -> Self {
         let line = Mutex::new(Line { channel, number: 0, opened_at: Instant::now() });
-        Self { source, line, silences: AtomicU32::new(0), limits }
+        let breaker = Breaker::new(limits);
+        Self { source, line, silences: AtomicU32::new(0), breaker, limits }
+    }
+
+    /// What is known without asking.
+    pub(crate) fn state(&self) -> RedisState {
+        self.breaker.state()
     }
 
     pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
@@ -217,16 +229,27 @@ impl Node {
         send: impl AsyncFnOnce(Pipe) -> RedisResult<T>,
         deadline: Instant,
     ) -> Result<T, Failure> {
+        let pass = self.breaker.enter().map_err(Failure::Refused)?;
         let (channel, number) = self.channel();
         let limit = deadline.min(Instant::now() + self.limits.response);
-        let pipe = match tokio::time::timeout_at(limit, channel.pipe()).await {
-            Ok(pipe) => pipe?,
-            Err(_) => return Err(Failure::not_connected()),
+        let found = tokio::time::timeout_at(limit, channel.pipe()).await;
+        let pipe = match found.unwrap_or_else(|_| Err(Failure::not_connected())) {
+            Ok(pipe) => pipe,
+            Err(failure) => {
+                pass.failed();
+                return Err(failure);
+            }
         };
         let answer = match tokio::time::timeout_at(limit, send(pipe)).await {
             Ok(answer) => answer.map_err(Failure::Redis),
             Err(_) => Err(Failure::Silence),
         };
+        match &answer {
+            Err(failure) if failure.is_absence() => pass.failed(),
+            // The server may be well, and the next command goes over a new connection.
+            Err(failure) if failure.is_of_the_line() => drop(pass),
+            Ok(_) | Err(_) => pass.answered(),
+        }
         match &answer {
             Err(failure) if failure.is_silence() => self.note_silence(number),
             Err(failure)

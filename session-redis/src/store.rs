@@ -7,7 +7,9 @@ use session_core::{
     StoreErrorKind, Timestamp, Touched, envelope,
 };
 
-use crate::{RedisConfig, connection::Connection, health::Watch, key::RedisKey, script::Scripts};
+use crate::{
+    RedisConfig, RedisState, connection::Connection, health::Watch, key::RedisKey, script::Scripts,
+};
 
 /// Sessions in Redis, shared by any number of processes.
 ///
@@ -56,6 +58,30 @@ impl RedisStore {
         let store = Self(Arc::new(Shared { connection, scripts, key_prefix, owner_prefix, watch }));
         store.check().await?;
         Ok(store)
+    }
+
+    /// Whether Redis answered the last commands, without asking it: for a metric, or a page of the
+    /// operator's.
+    ///
+    /// It is known from the requests. Where none come, as to a server that a load balancer has taken out, use
+    /// [`ping`](Self::ping).
+    #[must_use]
+    pub fn state(&self) -> RedisState {
+        self.0.connection.state()
+    }
+
+    /// Asks Redis for something, as a request does that reads a session: for a readiness route.
+    ///
+    /// While Redis does not answer, this is one of the commands by which its return is noticed.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`StoreError`] if a session could not be read at the moment.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        // No session has this key.
+        let mut get = cmd(GET);
+        get.arg(&self.0.key_prefix);
+        self.0.connection.read(&get).await.map(drop)
     }
 
     pub(crate) fn watch(&self) -> &Watch {

@@ -6,6 +6,7 @@
 
 mod acl;
 mod bad_input;
+mod breaker;
 mod budget;
 mod cluster;
 mod concurrency;

@@ -1,0 +1,303 @@
+use std::{
+    fmt,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::node::Limits;
+
+/// Keeps requests from waiting for a Redis that does not answer, and too many from waiting for one that does.
+///
+/// After several commands in a row without an answer only one at a time is let through, and the others are
+/// refused at once. The first that is answered ends that. There is no pause between two probes and nothing
+/// that has to run in the background: the requests are the probes, so that back is back.
+pub(crate) struct Breaker {
+    max_failures: u32,
+    max_waiting: usize,
+    waiting: AtomicUsize,
+    /// How many commands in a row got no answer.
+    failures: AtomicU32,
+    is_open: AtomicBool,
+    is_probing: AtomicBool,
+    /// When it was last opened or closed. Held while that is done.
+    changed_at: Mutex<Instant>,
+}
+
+impl Breaker {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            max_failures: limits.failures,
+            max_waiting: limits.waiting,
+            waiting: AtomicUsize::new(0),
+            failures: AtomicU32::new(0),
+            is_open: AtomicBool::new(false),
+            is_probing: AtomicBool::new(false),
+            changed_at: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Lets a command through, or says why not.
+    pub(crate) fn enter(&self) -> Result<Pass<'_>, Refused> {
+        let is_probe = self.is_open.load(Ordering::Relaxed);
+        if is_probe && self.is_probing.swap(true, Ordering::Relaxed) {
+            return Err(Refused::NoAnswers);
+        }
+        // From here on dropping the pass undoes it.
+        let pass = Pass { breaker: self, is_probe };
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.max_waiting {
+            return Err(Refused::TooManyWait);
+        }
+        Ok(pass)
+    }
+
+    pub(crate) fn state(&self) -> RedisState {
+        let changed_at = self.changed_at();
+        let circuit = if !self.is_open.load(Ordering::Relaxed) {
+            Circuit::Closed
+        } else if self.is_probing.load(Ordering::Relaxed) {
+            Circuit::HalfOpen
+        } else {
+            Circuit::Open
+        };
+        RedisState { circuit, since: *changed_at, waiting: self.waiting.load(Ordering::Relaxed) }
+    }
+
+    fn set(&self, open: bool) {
+        let mut changed_at = self.changed_at();
+        if self.is_open.swap(open, Ordering::Relaxed) == open {
+            return;
+        }
+        let lasted = std::mem::replace(&mut *changed_at, Instant::now()).elapsed();
+        drop(changed_at);
+        if open {
+            tracing::warn!(target: "session", "Redis does not answer: requests fail at once");
+        } else {
+            tracing::info!(target: "session", ?lasted, "Redis answers again");
+        }
+    }
+
+    fn changed_at(&self) -> MutexGuard<'_, Instant> {
+        self.changed_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The permission of one command, until it is dropped: with its answer, its failure, or the request that
+/// nobody waits for any more, which says nothing about Redis.
+pub(crate) struct Pass<'b> {
+    breaker: &'b Breaker,
+    is_probe: bool,
+}
+
+impl Pass<'_> {
+    /// Redis said something, be it an error.
+    pub(crate) fn answered(self) {
+        let breaker = self.breaker;
+        if breaker.failures.load(Ordering::Relaxed) != 0 {
+            breaker.failures.store(0, Ordering::Relaxed);
+        }
+        if breaker.is_open.load(Ordering::Relaxed) {
+            breaker.set(false);
+        }
+    }
+
+    /// It said nothing in time, or could not be reached.
+    pub(crate) fn failed(self) {
+        let breaker = self.breaker;
+        let failures = breaker.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if failures >= breaker.max_failures && !breaker.is_open.load(Ordering::Relaxed) {
+            breaker.set(true);
+        }
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        self.breaker.waiting.fetch_sub(1, Ordering::Relaxed);
+        if self.is_probe {
+            self.breaker.is_probing.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Why a command was not sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("Redis did not answer the last commands, and is being asked again")]
+    NoAnswers,
+    #[error("too many commands wait for Redis")]
+    TooManyWait,
+}
+
+/// Whether Redis answered the last commands of a [`RedisStore`](crate::RedisStore), and how many wait for it. Of a
+/// cluster it is the node that is worst off, and what waits for all.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RedisState {
+    circuit: Circuit,
+    since: Instant,
+    waiting: usize,
+}
+
+impl RedisState {
+    /// The state of many servers: that of the one that is worst off. One that knows of none is closed.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn worst(states: Vec<Self>) -> Self {
+        let waiting = states.iter().map(|state| state.waiting).sum();
+        let rank = |state: &Self| match state.circuit {
+            Circuit::Closed => 0,
+            Circuit::HalfOpen => 1,
+            Circuit::Open => 2,
+        };
+        let worst = states.into_iter().max_by_key(rank);
+        let closed = Self { circuit: Circuit::Closed, since: Instant::now(), waiting: 0 };
+        Self { waiting, ..worst.unwrap_or(closed) }
+    }
+
+    /// Whether commands are sent.
+    #[must_use]
+    pub fn circuit(&self) -> Circuit {
+        self.circuit
+    }
+
+    /// When the circuit was last closed, or opened; when the store connected, if it never was. Probes do not
+    /// count.
+    #[must_use]
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// How long ago that was.
+    #[must_use]
+    pub fn lasts(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// How many commands wait for an answer.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+}
+
+/// Whether commands are sent to Redis.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Circuit {
+    /// All are.
+    Closed,
+    /// None was answered lately. One is sent now, to see; the others fail at once.
+    HalfOpen,
+    /// None was answered lately. The next one will be sent, to see.
+    Open,
+}
+
+impl fmt::Display for Circuit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half-open",
+            Self::Open => "open",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RedisConfig;
+
+    fn breaker() -> Breaker {
+        let config = RedisConfig::new("redis://host");
+        let config = config.with_max_failures(3).and_then(|config| config.with_max_waiting(4));
+        Breaker::new(Limits::of(&config.unwrap()))
+    }
+
+    fn fail(breaker: &Breaker, times: usize) {
+        for _ in 0..times {
+            breaker.enter().unwrap().failed();
+        }
+    }
+
+    #[test]
+    fn it_opens_after_failures_in_a_row_and_closes_with_an_answer() {
+        let breaker = breaker();
+        fail(&breaker, 2);
+        breaker.enter().unwrap().answered();
+        fail(&breaker, 2);
+        let closed = breaker.state();
+        assert_eq!(closed.circuit(), Circuit::Closed);
+        fail(&breaker, 1);
+        let open = breaker.state();
+        assert_eq!(open.circuit(), Circuit::Open);
+        assert!(open.since() >= closed.since());
+
+        let probe = breaker.enter().unwrap();
+        assert_eq!(breaker.state().circuit(), Circuit::HalfOpen);
+        assert_eq!(breaker.state().since(), open.since(), "a probe changes nothing yet");
+        assert_eq!(breaker.enter().err(), Some(Refused::NoAnswers));
+        probe.failed();
+        assert_eq!(breaker.state().circuit(), Circuit::Open);
+
+        breaker.enter().unwrap().answered();
+        assert_eq!(breaker.state().circuit(), Circuit::Closed);
+        fail(&breaker, 2);
+        assert_eq!(breaker.state().circuit(), Circuit::Closed, "counted from the start again");
+    }
+
+    #[test]
+    fn a_request_that_goes_away_says_nothing() {
+        let breaker = breaker();
+        for _ in 0..10 {
+            drop(breaker.enter().unwrap());
+        }
+        assert_eq!(breaker.state().circuit(), Circuit::Closed);
+        fail(&breaker, 3);
+        drop(breaker.enter().unwrap());
+        assert_eq!(breaker.state().circuit(), Circuit::Open);
+        // The next one is the probe.
+        breaker.enter().unwrap().answered();
+        assert_eq!(breaker.state().circuit(), Circuit::Closed);
+    }
+
+    #[test]
+    fn an_answer_to_what_was_sent_before_closes_it_too() {
+        let breaker = breaker();
+        let early = breaker.enter().unwrap();
+        fail(&breaker, 3);
+        let probe = breaker.enter().unwrap();
+        early.answered();
+        assert_eq!(breaker.state().circuit(), Circuit::Closed);
+        drop(probe);
+        drop((breaker.enter().unwrap(), breaker.enter().unwrap()));
+    }
+
+    #[test]
+    fn only_so_many_wait() {
+        let breaker = breaker();
+        let passes: Vec<_> = (0..4).map(|_| breaker.enter().unwrap()).collect();
+        for _ in 0..3 {
+            assert_eq!(breaker.enter().err(), Some(Refused::TooManyWait));
+        }
+        assert_eq!(breaker.state().waiting(), 4);
+        assert_eq!(breaker.state().circuit(), Circuit::Closed, "they wait, and that is all");
+        drop(passes);
+        assert_eq!(breaker.state().waiting(), 0);
+        breaker.enter().unwrap().answered();
+    }
+
+    /// A probe that finds no place must leave the place of the probe.
+    #[test]
+    fn a_probe_that_is_refused_is_no_probe() {
+        let breaker = breaker();
+        let mut passes: Vec<_> = (0..4).map(|_| breaker.enter().unwrap()).collect();
+        for pass in passes.drain(1..) {
+            pass.failed();
+        }
+        assert_eq!(breaker.state().circuit(), Circuit::Open);
+        let probe = breaker.enter().unwrap();
+        assert_eq!(breaker.enter().err(), Some(Refused::NoAnswers));
+        drop((probe, passes));
+        assert_eq!((breaker.state().waiting(), breaker.state().circuit()), (0, Circuit::Open));
+    }
+}
