@@ -50,17 +50,21 @@ impl StoreError {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self.kind {
-            StoreErrorKind::Unavailable | StoreErrorKind::Timeout | StoreErrorKind::Full => true,
+            StoreErrorKind::Unavailable
+            | StoreErrorKind::Timeout
+            | StoreErrorKind::Unreplicated
+            | StoreErrorKind::Full => true,
             StoreErrorKind::Corrupt | StoreErrorKind::TooLarge | StoreErrorKind::Misconfigured => {
                 false
             }
         }
     }
 
-    /// Tells whether the operation may have been carried out although it was not confirmed.
+    /// Tells whether the operation may have been carried out although it was not confirmed, so that it has to
+    /// be asked for again.
     #[must_use]
     pub const fn is_outcome_unknown(&self) -> bool {
-        matches!(self.kind, StoreErrorKind::Timeout)
+        matches!(self.kind, StoreErrorKind::Timeout | StoreErrorKind::Unreplicated)
     }
 
     /// The cause in words, for an event.
@@ -74,6 +78,9 @@ impl fmt::Display for StoreError {
         f.write_str(match self.kind {
             StoreErrorKind::Unavailable => "the session store is unavailable",
             StoreErrorKind::Timeout => "the session store did not answer in time",
+            StoreErrorKind::Unreplicated => {
+                "too few replicas of the session store confirmed the change"
+            }
             StoreErrorKind::Full => "the session store is full",
             StoreErrorKind::Corrupt => "the stored session is unreadable",
             StoreErrorKind::TooLarge => "the session is too large for the store",
@@ -97,6 +104,9 @@ pub enum StoreErrorKind {
     /// No answer came, or the connection was lost before it; whether the operation was carried out
     /// is unknown.
     Timeout,
+    /// It was carried out, but fewer replicas than asked for have confirmed that: a failover may undo it.
+    /// Asked for again, the same operation waits for them again.
+    Unreplicated,
     /// The store has no room left; nothing was carried out.
     Full,
     /// The bytes under the key are no record, or one of a format that this version does not know.

@@ -57,6 +57,8 @@ pub struct RedisConfig {
     pub(crate) operation_timeout: Duration,
     pub(crate) max_failures: u32,
     pub(crate) max_waiting: usize,
+    /// How many, and how long they are waited for.
+    pub(crate) revocation_replicas: Option<(u32, Duration)>,
 }
 
 /// Where to look for the servers that hold sessions.
@@ -146,6 +148,7 @@ impl RedisConfig {
             operation_timeout: Duration::from_secs(1),
             max_failures: 5,
             max_waiting: 4_096,
+            revocation_replicas: None,
         }
     }
 
@@ -296,6 +299,34 @@ impl RedisConfig {
         self.max_waiting = commands;
         Ok(self)
     }
+
+    /// Makes whatever ends a session (a logout, an end from elsewhere, the end of the former ID at a login or
+    /// a renewal) wait until so many replicas have confirmed it, at most for this time, so that a failover to
+    /// one of them does not bring the session back. By default no replica is waited for.
+    ///
+    /// The time is counted in milliseconds, rounded up. If it passes, the session is ended, but the answer is
+    /// an error: [`Unreplicated`](session_core::StoreErrorKind::Unreplicated), a 503. The protocol has asked
+    /// once more by then. What is asked for while others wait is sent when they are done, and waits together:
+    /// so with a replica missing an operation takes up to four times this.
+    ///
+    /// It takes a connection of its own, and the commands `WAIT` and `PUBLISH`, on the channel `{prefix}wait`. A
+    /// cluster is refused: there each primary has replicas of its own.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] if the number of replicas is not 1 to 100, or the time is zero or longer than
+    /// a minute.
+    pub fn with_revocation_replicas(
+        mut self,
+        replicas: u32,
+        timeout: Duration,
+    ) -> Result<Self, ConfigError> {
+        if !(1..=100).contains(&replicas) {
+            return Err(ConfigError::new(format!("{replicas} replicas are not between 1 and 100")));
+        }
+        self.revocation_replicas = Some((replicas, checked("wait for replicas", timeout)?));
+        Ok(self)
+    }
 }
 
 impl From<&str> for RedisConfig {
@@ -319,6 +350,7 @@ impl fmt::Debug for RedisConfig {
             .field("operation_timeout", &self.operation_timeout)
             .field("max_failures", &self.max_failures)
             .field("max_waiting", &self.max_waiting)
+            .field("revocation_replicas", &self.revocation_replicas)
             .finish_non_exhaustive()
     }
 }
@@ -344,7 +376,7 @@ mod tests {
         let config = RedisConfig::new("redis://:secret@host").with_password("secret");
         insta::assert_snapshot!(
             format!("{config:?}"),
-            @r#"RedisConfig { prefix: "session:", connect_timeout: 1s, response_timeout: 500ms, operation_timeout: 1s, max_failures: 5, max_waiting: 4096, .. }"#
+            @r#"RedisConfig { prefix: "session:", connect_timeout: 1s, response_timeout: 500ms, operation_timeout: 1s, max_failures: 5, max_waiting: 4096, revocation_replicas: None, .. }"#
         );
     }
 
@@ -359,6 +391,11 @@ mod tests {
         insta::assert_snapshot!(error, @"0 commands without an answer are not between 1 and a million");
         let error = config().with_max_waiting(1_000_001).unwrap_err();
         insta::assert_snapshot!(error, @"1000001 commands that wait are not between 1 and a million");
+        let second = Duration::from_secs(1);
+        let error = config().with_revocation_replicas(0, second).unwrap_err();
+        insta::assert_snapshot!(error, @"0 replicas are not between 1 and 100");
+        let error = config().with_revocation_replicas(1, Duration::ZERO).unwrap_err();
+        insta::assert_snapshot!(error, @"the wait for replicas is zero");
         let error = config().with_prefix("x".repeat(65)).unwrap_err();
         assert!(error.to_string().contains("is longer than 64 bytes"));
     }

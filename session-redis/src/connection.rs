@@ -152,6 +152,19 @@ impl Connection {
         }
     }
 
+    /// Runs commands that may change something, together and in their order, on one server.
+    pub(crate) async fn write_together(
+        &self,
+        commands: Vec<Cmd>,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        match &self.servers {
+            Servers::One(node) => self.write_all(node, commands).await,
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(_) => Err(StoreError::new(session_core::StoreErrorKind::Misconfigured)
+                .with_source("a cluster has no one server for all keys")),
+        }
+    }
+
     async fn write_all(
         &self,
         node: &Node,

@@ -13,6 +13,7 @@ mod health;
 mod key;
 mod node;
 mod owner_index;
+mod revocations;
 mod script;
 #[cfg(feature = "sentinel")]
 mod sentinel;

@@ -156,7 +156,7 @@ impl OwnerIndex for RedisStore {
                 end
             };
             let ends = chunk.iter().map(end).collect();
-            for answer in self.connection().run_all(script, ends).await? {
+            for answer in self.revoke_all(script, ends).await? {
                 match answer.and_then(answer_of_end) {
                     Ok(answer) => ended.push(answer),
                     // Told when the others were tried.

@@ -8,7 +8,12 @@ use session_core::{
 };
 
 use crate::{
-    RedisConfig, RedisState, connection::Connection, health::Watch, key::RedisKey, script::Scripts,
+    RedisConfig, RedisState,
+    connection::Connection,
+    health::Watch,
+    key::RedisKey,
+    revocations::Revocations,
+    script::{Script, Scripts},
 };
 
 /// Sessions in Redis, shared by any number of processes.
@@ -24,6 +29,7 @@ struct Shared {
     key_prefix: String,
     owner_prefix: String,
     watch: Watch,
+    revocations: Option<Revocations>,
 }
 
 impl RedisStore {
@@ -54,8 +60,15 @@ impl RedisStore {
         let connection = Connection::open(&config).await?;
         let key_prefix = format!("{}s:", config.prefix);
         let owner_prefix = format!("{}o:", config.prefix);
-        let (scripts, watch) = (Scripts::new(), Watch::default());
-        let store = Self(Arc::new(Shared { connection, scripts, key_prefix, owner_prefix, watch }));
+        let shared = Shared {
+            connection,
+            scripts: Scripts::new(),
+            key_prefix,
+            owner_prefix,
+            watch: Watch::default(),
+            revocations: Revocations::open(&config).await?,
+        };
+        let store = Self(Arc::new(shared));
         store.check().await?;
         Ok(store)
     }
@@ -82,6 +95,46 @@ impl RedisStore {
         let mut get = cmd(GET);
         get.arg(&self.0.key_prefix);
         self.0.connection.read(&get).await.map(drop)
+    }
+
+    /// Runs a script that ends a session, and waits for the replicas, if that is asked for.
+    async fn revoke(
+        &self,
+        script: &Script,
+        key: RedisKey<'_>,
+        size: usize,
+        arguments: impl FnOnce(&mut Cmd),
+    ) -> Result<Value, StoreError> {
+        match &self.0.revocations {
+            // The script as a whole, as the command is not sent again if the server does not know it.
+            Some(revocations) => {
+                let mut command = script.eval(key);
+                arguments(&mut command);
+                revocations.run_one(command).await
+            }
+            None => {
+                let mut command = script.call(key, size);
+                arguments(&mut command);
+                self.0.connection.run(script, &command).await
+            }
+        }
+    }
+
+    /// Calls a script that ends a session on many, and waits for the replicas, if that is asked for.
+    pub(crate) async fn revoke_all(
+        &self,
+        script: &Script,
+        mut calls: Vec<Cmd>,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        match &self.0.revocations {
+            Some(revocations) => {
+                if let Some(first) = calls.first_mut() {
+                    *first = script.with_code(first);
+                }
+                revocations.run(calls).await
+            }
+            None => self.0.connection.run_all(script, calls).await,
+        }
     }
 
     pub(crate) fn watch(&self) -> &Watch {
@@ -156,10 +209,22 @@ impl SessionStore for RedisStore {
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
         let record = entry.encode();
-        let mut commit = self.0.scripts.commit.call(self.redis_key(key), record.len());
-        commit.arg(expected.as_u64()).arg(now.as_millis());
-        commit.arg(record).arg(time_to_live_ms(&entry, now));
-        match self.0.connection.run(&self.0.scripts.commit, &commit).await? {
+        let size = record.len();
+        let arguments = |commit: &mut Cmd| {
+            commit.arg(expected.as_u64()).arg(now.as_millis());
+            commit.arg(record).arg(time_to_live_ms(&entry, now));
+        };
+        let (script, key) = (&self.0.scripts.commit, self.redis_key(key));
+        let answer = match &entry {
+            // The end of the former ID.
+            Entry::Moved(_) => self.revoke(script, key, size, arguments).await?,
+            Entry::Live(_) => {
+                let mut commit = script.call(key, size);
+                arguments(&mut commit);
+                self.0.connection.run(script, &commit).await?
+            }
+        };
+        match answer {
             Value::Int(1) => Ok(Committed::Committed),
             Value::BulkString(bytes) => Ok(Committed::Conflict(Entry::decode(bytes)?)),
             Value::Nil => Ok(Committed::Gone),
@@ -178,8 +243,7 @@ impl SessionStore for RedisStore {
     }
 
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        let delete = self.0.scripts.delete.call(self.redis_key(key), 0);
-        match self.0.connection.run(&self.0.scripts.delete, &delete).await? {
+        match self.revoke(&self.0.scripts.delete, self.redis_key(key), 0, |_| {}).await? {
             // Bytes that are no record are gone as well, and have nothing to tell.
             Value::BulkString(bytes) => {
                 Ok(Entry::decode(bytes).ok().filter(|entry| entry.is_live(now)))

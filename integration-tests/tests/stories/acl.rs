@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use integration_tests::{Browser, PATIENCE, RedisServer, redis_config, until};
-use session_axum::{AtLimit, RedisStore, SessionLimit, Sessions};
+use session_axum::{AtLimit, RedisConfig, RedisStore, SessionLimit, Sessions, StoreErrorKind};
 use session_core::{Clock as _, ManualClock, SystemClock};
 
 use crate::support::serve;
@@ -12,7 +12,12 @@ const README: &str = include_str!("../../../session-redis/README.md");
 
 /// The words of `ACL SETUSER …`, for the user `sessions` with the password `secret` and the prefix `shop:`.
 pub(crate) fn acl() -> Vec<String> {
-    let (_, rest) = README.split_once("redis-cli ACL ").unwrap();
+    acl_command(1)
+}
+
+/// Those of the one that stands there at this place, counted from one.
+fn acl_command(place: usize) -> Vec<String> {
+    let rest = README.split("redis-cli ACL ").nth(place).unwrap();
     let (command, _) = rest.split_once("```").unwrap();
     let words = command.split_whitespace().filter(|word| *word != "\\");
     words.map(|word| word.trim_matches('\'').to_owned()).collect()
@@ -25,11 +30,13 @@ fn quoted(begin: &str, end: &str) -> &'static str {
 
 /// As the user of the README, with its settings.
 async fn store(redis: &RedisServer) -> RedisStore {
+    RedisStore::connect(config(redis)).await.unwrap()
+}
+
+fn config(redis: &RedisServer) -> RedisConfig {
     let host = format!("{}:{}", redis.host(), redis.port());
     let url = quoted("RedisConfig::new(\"", "\"").replace("redis.internal", &host);
-    let config =
-        redis_config(url.as_str(), PATIENCE).with_prefix(quoted(".with_prefix(\"", "\"")).unwrap();
-    RedisStore::connect(config).await.unwrap()
+    redis_config(url.as_str(), PATIENCE).with_prefix(quoted(".with_prefix(\"", "\"")).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,4 +108,18 @@ async fn the_user_of_the_readme_may_do_everything_and_needs_all_of_it() {
         let dispensable = ["client|setinfo", "info", "role"].contains(&command.as_str());
         assert!(dispensable, "{refusal:?}");
     }
+}
+
+#[tokio::test]
+async fn who_waits_for_replicas_needs_what_the_readme_says_of_that() {
+    let redis = RedisServer::start().await;
+    let mut admin = redis.connection().await;
+    let _: () = redis::cmd("ACL").arg(acl()).query_async(&mut admin).await.unwrap();
+    let wait = Duration::from_millis(10);
+    let config = || config(&redis).with_revocation_replicas(1, wait).unwrap();
+    let error = RedisStore::connect(config()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
+    let _: () = redis::cmd("ACL").arg(acl_command(2)).query_async(&mut admin).await.unwrap();
+    // There is no replica, which is another matter.
+    RedisStore::connect(config()).await.unwrap();
 }

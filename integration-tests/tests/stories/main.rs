@@ -20,6 +20,7 @@ mod outage;
 mod owners;
 mod races;
 mod renewal;
+mod replicas;
 mod restart;
 mod sentinel;
 mod silence;
