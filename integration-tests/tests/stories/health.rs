@@ -103,7 +103,7 @@ async fn health_works_without_config_and_is_unknown_without_info() {
     }
     let store = async |user: &str| {
         let url = redis.url().replace("redis://", &format!("redis://{user}:secret@"));
-        RedisStore::connect(redis_config(&url, PATIENCE)).await.unwrap()
+        RedisStore::connect(redis_config(url.as_str(), PATIENCE)).await.unwrap()
     };
     let informed = store("some").await;
     assert_eq!(informed.health().await.unwrap().role(), Some(Role::Primary));

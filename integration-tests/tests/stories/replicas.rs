@@ -272,7 +272,7 @@ async fn what_cannot_be_waited_for_is_said_at_the_start() {
     acl.arg(&["SETUSER", "some", "on", ">secret", "~*", "&*", "+@all", "-wait"]);
     let _: () = acl.query_async(&mut admin).await.unwrap();
     let url = redis.url().replace("redis://", "redis://some:secret@");
-    let config = redis_config(&url, PATIENCE).with_revocation_replicas(1, wait).unwrap();
+    let config = redis_config(url.as_str(), PATIENCE).with_revocation_replicas(1, wait).unwrap();
     let error = RedisStore::connect(config).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
 }
