@@ -75,7 +75,11 @@ impl Instance {
         args: &[String],
         config: Option<&str>,
     ) -> Result<Self, String> {
-        let port = free_port();
+        let port = if args.iter().any(|arg| arg == "--cluster-enabled") {
+            free_port_with_bus()
+        } else {
+            free_port()
+        };
         match source {
             Source::Docker(image) => {
                 let container = Container::start(image, port, args).await?;
@@ -179,6 +183,16 @@ pub fn free_port() -> u16 {
         }
     }
     panic!("no free port between {FIRST} and {}", FIRST + COUNT);
+}
+
+/// The same for a node of a cluster, which talks to the others at a port that is 10,000 higher.
+fn free_port_with_bus() -> u16 {
+    loop {
+        let port = free_port() - 10_000;
+        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 const CHOICE: &str = "INTEGRATION_TESTS_REDIS";

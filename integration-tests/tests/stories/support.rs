@@ -167,6 +167,28 @@ pub(crate) async fn post_patiently(browser: &Browser, path: &str) -> Answer {
     answer
 }
 
+/// Writes until it works, tells how long it did not, and asserts that meanwhile nobody was signed out.
+pub(crate) async fn outage(of: &str, browser: &Browser) -> Answer {
+    let outage = Instant::now();
+    let (mut failed, mut slowest) = (0, Duration::ZERO);
+    loop {
+        let begin = Instant::now();
+        let answer = browser.post("/set/note/after").await;
+        slowest = slowest.max(begin.elapsed());
+        if answer.status == StatusCode::OK {
+            println!(
+                "failover by {of}: errors for {:.1?}, {failed} requests, the slowest took {slowest:.1?}",
+                outage.elapsed()
+            );
+            return answer;
+        }
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "an outage is no logout");
+        assert_eq!(answer.set_cookie(), None);
+        failed += 1;
+        assert!(outage.elapsed() < Duration::from_secs(60), "no new primary");
+    }
+}
+
 /// Sends a request with these `Cookie` headers, from a client that has no jar.
 pub(crate) async fn send_raw(
     addr: SocketAddr,
