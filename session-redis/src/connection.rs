@@ -160,8 +160,10 @@ impl Connection {
         match &self.servers {
             Servers::One(node) => self.write_all(node, commands).await,
             #[cfg(feature = "cluster")]
-            Servers::Cluster(_) => Err(StoreError::new(session_core::StoreErrorKind::Misconfigured)
-                .with_source("a cluster has no one server for all keys")),
+            Servers::Cluster(_) => {
+                Err(StoreError::new(session_core::StoreErrorKind::Misconfigured)
+                    .with_source("a cluster has no one server for all keys"))
+            }
         }
     }
 

@@ -20,6 +20,8 @@ mod sentinel;
 #[cfg(feature = "cluster")]
 mod slot;
 mod store;
+#[cfg(feature = "cluster")]
+mod topology;
 
 pub use {
     breaker::{Circuit, RedisState},
