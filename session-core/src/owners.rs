@@ -186,7 +186,10 @@ impl Sessions {
         let formers: Vec<_> = moved.iter().map(|(former, _)| *former).collect();
         let entries = self.load_each(&formers, now).await?;
         let overtaken = moved.iter().zip(entries).filter_map(|((_, key), entry)| match entry {
-            Ok(Some(Entry::Moved(tombstone))) if tombstone.successor != Some(*key) => Some(*key),
+            // A note that the key is barred says nothing of who came first.
+            Ok(Some(Entry::Moved(tombstone))) => {
+                tombstone.successor.is_some_and(|first| first != *key).then_some(*key)
+            }
             _ => None,
         });
         Ok(overtaken.collect())

@@ -43,6 +43,9 @@ impl History<'_> {
     pub(super) async fn apply(&mut self, number: usize, again: bool) -> Result<(), StoreError> {
         let call = self.calls[number].0.clone();
         if self.comes_too_late(number) {
+            if let Some(fate) = &mut self.calls[number].1 {
+                fate.error.get_or_insert(StoreErrorKind::Timeout);
+            }
             self.world.ledger().say(|_| {
                 format!(
                     "request {}: its {} is lost after all",
@@ -77,9 +80,8 @@ impl History<'_> {
     /// Tells whether a creation is under way for about as long as a key stays barred: that much patience no
     /// connection has. The clock may have gone back a little before the key was barred.
     fn comes_too_late(&self, number: usize) -> bool {
-        let (call, fate, _) = &self.calls[number];
-        fate.is_some_and(|fate| fate.kind == Kind::AppliedLate)
-            && matches!(call.command.entry(), Some(Entry::Live(_)))
+        let (call, ..) = &self.calls[number];
+        matches!(call.command.entry(), Some(Entry::Live(_)))
             && matches!(call.command.verb, Verb::Create(_) | Verb::CreateEntered { .. })
             && self.clock.now().since(call.command.now) >= Sessions::ROTATION_WINDOW * 4 / 5
     }

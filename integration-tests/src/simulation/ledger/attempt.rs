@@ -65,7 +65,6 @@ impl Ledger {
             state.owner.is_some() || state.values.iter().any(Option::is_some)
         };
         request.asks = None;
-        request.victims.clear();
         request.met_limit = false;
         request.attempt = Some(Attempt {
             from,
