@@ -6,7 +6,7 @@ use redis::{FromRedisValue, RedisResult, Value};
 use super::server::{RedisServer, RedisServerBuilder};
 use crate::patience::until;
 
-/// A cluster of three primaries and three replicas, as processes of this machine: empty at the start,
+/// A cluster of three primaries and three replicas, at addresses of this machine: empty at the start,
 /// removed on drop.
 ///
 /// Its methods panic, with a message that says what failed, as those of [`RedisServer`] do.
@@ -74,7 +74,7 @@ impl ClusterRedis {
             .arg("--cluster-enabled", "yes")
             .arg("--cluster-node-timeout", node_timeout.as_millis().to_string())
             .arg("--repl-diskless-sync-delay", "0")
-            .process()
+            .on_host()
     }
 
     async fn is_whole(&self) {

@@ -3,7 +3,7 @@ use std::{env, thread};
 
 use testcontainers::bollard::Docker;
 use testcontainers::bollard::query_parameters::KillContainerOptions;
-use testcontainers::core::IntoContainerPort;
+use testcontainers::core::{IntoContainerPort, Mount};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 use tokio::runtime::{Builder, Handle};
@@ -44,6 +44,41 @@ impl Container {
             name => name,
         };
         Ok(Self { container: Some(container), address: Address { host, port } })
+    }
+
+    /// Starts a server on the host's own network: at an address that is the same for other servers and for
+    /// clients, and which it can tell them. It sees the temporary folder of the tests, where their files are.
+    pub(super) async fn start_on_host(
+        image: &Image,
+        port: u16,
+        args: &[String],
+        config: Option<&str>,
+    ) -> Result<Self, String> {
+        if is_remote() {
+            return Err(
+                "servers that tell others where they are need an engine of this machine, or a \
+                        `redis-server` on the PATH"
+                    .to_owned(),
+            );
+        }
+        let port_text = port.to_string();
+        let file = config.map(|_| CONFIG);
+        let own = ["--port", port_text.as_str(), "--bind", "127.0.0.1"];
+        let words = file.into_iter().chain(own).chain(args.iter().map(String::as_str));
+        let folder = env::temp_dir().to_string_lossy().into_owned();
+        let mut request = GenericImage::new(image.name, image.tag)
+            .with_cmd(words)
+            .with_network("host")
+            .with_mount(Mount::bind_mount(folder.clone(), folder));
+        if let Some(config) = config {
+            request = request.with_copy_to(CONFIG, config.as_bytes().to_vec());
+        }
+        let container = request
+            .start()
+            .await
+            .map_err(|error| format!("the container was not started: {error}"))?;
+        let address = Address { host: "127.0.0.1".to_owned(), port };
+        Ok(Self { container: Some(container), address })
     }
 
     pub(super) fn address(&self) -> &Address {
@@ -140,8 +175,14 @@ fn socket() -> Option<String> {
 /// Whether the engine's published ports are at our own 127.0.0.1: not with a remote engine, and not when
 /// the tests run in a container themselves.
 fn is_reached_by_loopback() -> bool {
-    let remote = env::var("DOCKER_HOST").is_ok_and(|host| !host.starts_with("unix:"));
-    !remote && !Path::new("/.dockerenv").exists()
+    !is_remote() && !Path::new("/.dockerenv").exists()
+}
+
+fn is_remote() -> bool {
+    env::var("DOCKER_HOST").is_ok_and(|host| !host.starts_with("unix:"))
 }
 
 const REDIS_PORT: u16 = 6379;
+
+/// Where a configuration is that the server writes to.
+const CONFIG: &str = "/data/server.conf";

@@ -28,14 +28,6 @@ impl Source {
             .await
     }
 
-    /// The program, where nothing else will do.
-    pub(super) fn program() -> Source {
-        let program = process::find_program();
-        Source::Program(
-            program.expect("these tests need a `redis-server` on the PATH: install one"),
-        )
-    }
-
     async fn choose() -> Result<Source, String> {
         let choice = env::var(CHOICE).unwrap_or_default();
         let docker = async {
@@ -74,6 +66,7 @@ impl Instance {
         source: &Source,
         args: &[String],
         config: Option<&str>,
+        on_host: bool,
     ) -> Result<Self, String> {
         let port = if args.iter().any(|arg| arg == "--cluster-enabled") {
             free_port_with_bus()
@@ -82,7 +75,11 @@ impl Instance {
         };
         match source {
             Source::Docker(image) => {
-                let container = Container::start(image, port, args).await?;
+                let container = if on_host {
+                    Container::start_on_host(image, port, args, config).await?
+                } else {
+                    Container::start(image, port, args).await?
+                };
                 Ok(Self::Container(Box::new(container)))
             }
             Source::Program(program) => {

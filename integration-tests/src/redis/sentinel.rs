@@ -5,7 +5,7 @@ use redis::Value;
 use super::server::RedisServer;
 use crate::patience::until;
 
-/// A primary with two replicas, watched by three sentinels, as processes of this machine: empty at the
+/// A primary with two replicas, watched by three sentinels, at addresses of this machine: empty at the
 /// start, removed on drop.
 ///
 /// Its methods panic, with a message that says what failed, as those of [`RedisServer`] do.
@@ -27,13 +27,13 @@ impl SentinelRedis {
     ///
     /// If there is no `redis-server` on the `PATH`, or it does not come to that.
     pub async fn start(down_after: Duration) -> Self {
-        let primary = RedisServer::builder().process().start().await;
+        let primary = RedisServer::builder().on_host().start().await;
         let mut servers = vec![primary];
         for _ in 0..2 {
             let port = servers[0].port().to_string();
             let replica = RedisServer::builder()
                 .args(["--repl-diskless-sync-delay", "0", "--replicaof", "127.0.0.1", &port])
-                .process();
+                .on_host();
             servers.push(replica.start().await);
         }
         for replica in &servers[1..] {

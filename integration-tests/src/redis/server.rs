@@ -37,7 +37,7 @@ impl RedisServer {
         RedisServerBuilder {
             args: ["--save", "", "--appendonly", "no"].map(String::from).into(),
             config: None,
-            process: false,
+            on_host: false,
         }
     }
 
@@ -157,7 +157,7 @@ impl RedisServer {
 pub struct RedisServerBuilder {
     args: Vec<String>,
     config: Option<String>,
-    process: bool,
+    on_host: bool,
 }
 
 impl RedisServerBuilder {
@@ -177,20 +177,20 @@ impl RedisServerBuilder {
         self
     }
 
-    /// Starts a process of this machine whatever else there is: servers that are to reach each other, and
-    /// tell their clients where they are, need addresses that are the same for all.
+    /// Starts it at an address of this machine, be it in a container or as a process: servers that are to
+    /// reach each other, and tell their clients where they are, need addresses that are the same for all.
     #[must_use]
-    pub fn process(mut self) -> Self {
-        self.process = true;
+    pub fn on_host(mut self) -> Self {
+        self.on_host = true;
         self
     }
 
-    /// Starts a sentinel with this configuration, as a process.
+    /// Starts a sentinel with this configuration.
     #[must_use]
     pub(super) fn sentinel(mut self, config: String) -> Self {
         self.args = vec!["--sentinel".to_owned()];
         self.config = Some(config);
-        self.process()
+        self.on_host()
     }
 
     /// Starts the server and waits until it answers.
@@ -199,15 +199,12 @@ impl RedisServerBuilder {
     ///
     /// If there is neither a Docker engine nor a `redis-server`, or the server does not answer.
     pub async fn start(self) -> RedisServer {
-        let program = if self.process { Some(Source::program()) } else { None };
-        let source = match &program {
-            Some(program) => program,
-            None => Source::find().await,
-        };
+        let source = Source::find().await;
         let mut failures = Vec::new();
         // Another program can take the free port between its choice and its use.
         for _ in 0..3 {
-            let instance = match Instance::start(source, &self.args, self.config.as_deref()).await {
+            let config = self.config.as_deref();
+            let instance = match Instance::start(source, &self.args, config, self.on_host).await {
                 Ok(instance) => instance,
                 Err(failure) => {
                     failures.push(failure);

@@ -218,7 +218,7 @@ async fn what_is_wrong_with_a_cluster_is_said_at_the_start() {
     assert_eq!(kind, StoreErrorKind::Misconfigured);
     assert!(text.contains("is a node of a cluster: `RedisConfig::cluster`"), "{text}");
 
-    let alone = RedisServer::builder().process().start().await;
+    let alone = RedisServer::builder().on_host().start().await;
     let (kind, text) = why(RedisConfig::cluster([alone.url()])).await;
     assert_eq!(kind, StoreErrorKind::Misconfigured);
     assert!(text.contains("belongs to no cluster: `RedisConfig::new`"), "{text}");

@@ -21,8 +21,8 @@ struct Pair {
 
 impl Pair {
     async fn start() -> Self {
-        let primary = RedisServer::builder().process().arg("--repl-diskless-sync-delay", "0");
-        let (primary, replica) = (primary.start().await, RedisServer::builder().process());
+        let primary = RedisServer::builder().on_host().arg("--repl-diskless-sync-delay", "0");
+        let (primary, replica) = (primary.start().await, RedisServer::builder().on_host());
         let pair = Self { primary, replica: replica.start().await };
         let mut admin = pair.replica.connection().await;
         let port = pair.primary.port().to_string();

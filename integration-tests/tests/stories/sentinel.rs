@@ -148,7 +148,7 @@ async fn what_is_wrong_with_sentinels_is_said_at_the_start() {
     assert_eq!(kind, StoreErrorKind::Misconfigured);
     assert!(text.contains("there must be the URL of a sentinel"), "{text}");
 
-    let gone = RedisServer::builder().process().start().await;
+    let gone = RedisServer::builder().on_host().start().await;
     gone.kill().await;
     let (kind, text) = why(patient(RedisConfig::sentinel([gone.url()], "x"))).await;
     assert_eq!(kind, StoreErrorKind::Unavailable);

@@ -30,7 +30,7 @@ async fn why(config: RedisConfig) -> (StoreErrorKind, String) {
 async fn a_unix_socket_leads_to_redis() {
     let folder = TempDir::with_prefix("redis-socket-").unwrap();
     let socket = folder.path().join("redis.sock").display().to_string();
-    let redis = RedisServer::builder().arg("--unixsocket", socket.clone()).process().start().await;
+    let redis = RedisServer::builder().arg("--unixsocket", socket.clone()).on_host().start().await;
     a_visitor_is_signed_in(RedisConfig::new(format!("unix://{socket}?db=3"))).await;
     a_visitor_is_signed_in(RedisConfig::new(format!("unix://{socket}")).with_database(3)).await;
     let mut connection = redis.connection().await;
@@ -81,7 +81,7 @@ async fn with_tls(authority: &Authority, name: &str) -> (RedisServer, TempDir, S
         .arg("--tls-ca-cert-file", file("ca.pem", &authority.0.pem()))
         .arg("--tls-cert-file", file("server.pem", &certificate))
         .arg("--tls-key-file", file("server.key", &key))
-        .process()
+        .on_host()
         .start()
         .await;
     (redis, folder, format!("rediss://127.0.0.1:{port}"))
