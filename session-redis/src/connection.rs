@@ -119,9 +119,7 @@ impl Connection {
     ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
         match &self.servers {
             Servers::One(node) => {
-                if let Some(first) = calls.first_mut() {
-                    *first = script.with_code(first);
-                }
+                script.put_code_into_the_first(&mut calls);
                 self.write_all(node, calls).await
             }
             #[cfg(feature = "cluster")]

@@ -68,6 +68,13 @@ impl Script {
         eval
     }
 
+    /// The same for many calls that one server carries out in their order.
+    pub(crate) fn put_code_into_the_first(&self, calls: &mut [Cmd]) {
+        if let Some(first) = calls.first_mut() {
+            *first = self.with_code(first);
+        }
+    }
+
     /// What tells the server the script.
     pub(crate) fn load(&self) -> Cmd {
         let mut load = cmd("SCRIPT");

@@ -18,8 +18,9 @@ use crate::{
 
 /// Sessions in Redis, shared by any number of processes.
 ///
-/// Works on Redis 6.2 and later and on Valkey. All commands go over one multiplexed connection, which
-/// comes back by itself after it was lost; none waits without a limit. Clones share it.
+/// Works on Redis 6.2 and later and on Valkey. All commands go over one multiplexed connection, to each node
+/// where they are a cluster's, which comes back by itself after it was lost; none waits without a limit.
+/// Clones share it. What [waits for replicas](RedisConfig::with_revocation_replicas) has one of its own.
 #[derive(Clone)]
 pub struct RedisStore(Arc<Shared>);
 
@@ -36,7 +37,8 @@ impl RedisStore {
     /// Connects to Redis, given a URL or a [`RedisConfig`].
     ///
     /// Asks for its [health](Self::health), and warns (`tracing`, target `session`) if it evicts sessions when
-    /// its memory is full, or is a replica. A server that does not tell is used all the same.
+    /// its memory is full. A server that does not tell is used all the same; one that says that it is a
+    /// replica, or too old, is refused.
     ///
     /// # Errors
     ///
@@ -128,9 +130,7 @@ impl RedisStore {
     ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
         match &self.0.revocations {
             Some(revocations) => {
-                if let Some(first) = calls.first_mut() {
-                    *first = script.with_code(first);
-                }
+                script.put_code_into_the_first(&mut calls);
                 revocations.run(calls).await
             }
             None => self.0.connection.run_all(script, calls).await,
