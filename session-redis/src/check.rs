@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, RedisResult, Value};
+use redis::{Cmd, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 use session_core::StoreErrorKind;
 
-use crate::{error::ConnectError, node::Pipe};
+use crate::{error::ConnectError, node::send_all};
 
 /// What kind of server is expected to answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,14 +20,14 @@ pub(crate) enum Wanted {
 
 /// Looks at who answers, with one round trip. What the user may not ask is not looked at.
 pub(crate) async fn check(
-    pipe: &mut Pipe,
+    connection: &mut MultiplexedConnection,
     address: &str,
     wanted: Wanted,
     limit: Duration,
 ) -> Result<(), ConnectError> {
     let mut questions = Pipeline::with_capacity(2);
     questions.add_command(info()).add_command(redis::cmd("ROLE"));
-    let answers = tokio::time::timeout(limit, pipe.send_all(&questions))
+    let answers = tokio::time::timeout(limit, send_all(connection, &questions))
         .await
         .map_err(|_| ConnectError::silent(address, limit))?
         .map_err(|error| ConnectError::explain(error, address))?;

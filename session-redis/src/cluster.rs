@@ -17,7 +17,8 @@ use crate::{
     check::Wanted,
     error::ConnectError,
     failure::{Failure, is},
-    node::{Limits, MIN_AGE, Node},
+    line::PAUSE,
+    node::{Limits, Node},
     script::Script,
     slot::{SLOTS, slot_of},
     topology::{Address, Range, no_slots, slots},
@@ -309,7 +310,7 @@ impl Cluster {
         let info = addr.into_connection_info().map_err(explain)?;
         let info = info.set_redis_settings(self.0.settings.clone());
         let client = Access::new(&self.0.config).client(info)?;
-        let node = Node::lazy(client, self.0.limits).map_err(explain)?;
+        let node = Node::lazy(client, self.0.limits);
         Ok(Member { address, node })
     }
 
@@ -341,7 +342,7 @@ impl Cluster {
             if map.asking.is_some() {
                 return map.asking.clone();
             }
-            if map.asked_at.is_some_and(|at| at.elapsed() < MIN_AGE) {
+            if map.asked_at.is_some_and(|at| at.elapsed() < PAUSE) {
                 return None;
             }
             map.asking = Some(news.clone());

@@ -22,7 +22,7 @@ pub(crate) struct Connection {
 
 enum Servers {
     /// One server, or the one of several that is the primary.
-    One(Node),
+    One(Box<Node>),
     #[cfg(feature = "cluster")]
     Cluster(crate::cluster::Cluster),
 }
@@ -38,11 +38,14 @@ impl Connection {
     /// on a new one.
     pub(crate) async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {
         let deadline = self.limits.deadline();
-        let answer = match self.send(command, deadline).await {
-            Err(failure) if failure.is_dead_connection() => self.send(command, deadline).await,
-            answer => answer,
-        };
-        answer.map_err(Failure::into_store_error)
+        match self.send(command, deadline).await {
+            Ok(answer) => Ok(answer),
+            // Boxed, as below: most commands are sent once, and would carry the size of the other about.
+            Err(failure) if failure.is_dead_connection() => {
+                Box::pin(self.send(command, deadline)).await.map_err(Failure::into_store_error)
+            }
+            Err(failure) => Err(failure.into_store_error()),
+        }
     }
 
     /// Runs a command that may change something.
@@ -54,7 +57,22 @@ impl Connection {
     /// Runs a script, and tells the server what it is if it does not know.
     pub(crate) async fn run(&self, script: &Script, call: &Cmd) -> Result<Value, StoreError> {
         let deadline = self.limits.deadline();
-        let answer = match self.write_until(call, deadline).await {
+        match self.send(call, deadline).await {
+            Ok(answer) => Ok(answer),
+            Err(failure) => Box::pin(self.run_again(failure, script, call, deadline))
+                .await
+                .map_err(Failure::into_store_error),
+        }
+    }
+
+    async fn run_again(
+        &self,
+        failure: Failure,
+        script: &Script,
+        call: &Cmd,
+        deadline: Instant,
+    ) -> Result<Value, Failure> {
+        match self.write_again(failure, call, deadline).await {
             // Whoever has the key is the one to be told.
             #[cfg(feature = "cluster")]
             Err(failure)
@@ -64,25 +82,32 @@ impl Connection {
                 self.write_until(&script.with_code(call), deadline).await
             }
             Err(failure) if failure.is(ServerErrorKind::NoScript) => {
-                match self.write_until(&script.load(), deadline).await {
-                    Ok(_) => self.write_until(call, deadline).await,
-                    Err(failure) => Err(failure),
-                }
-            }
-            answer => answer,
-        };
-        answer.map_err(Failure::into_store_error)
-    }
-
-    /// Runs a command once, and once more on a new connection if a replica refused it and therefore did
-    /// not carry it out: the address may lead to the new primary by now.
-    async fn write_until(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
-        match self.send(command, deadline).await {
-            Err(failure) if failure.is(ServerErrorKind::ReadOnly) => {
-                self.send(command, deadline).await
+                self.write_until(&script.load(), deadline).await?;
+                self.write_until(call, deadline).await
             }
             answer => answer,
         }
+    }
+
+    async fn write_until(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        match self.send(command, deadline).await {
+            Ok(answer) => Ok(answer),
+            Err(failure) => Box::pin(self.write_again(failure, command, deadline)).await,
+        }
+    }
+
+    /// Runs a command once more, on a new connection, if a replica refused it and therefore did not carry it
+    /// out: the address may lead to the new primary by now.
+    async fn write_again(
+        &self,
+        failure: Failure,
+        command: &Cmd,
+        deadline: Instant,
+    ) -> Result<Value, Failure> {
+        if failure.is(ServerErrorKind::ReadOnly) {
+            return self.send(command, deadline).await;
+        }
+        Err(failure)
     }
 
     /// Runs commands that change nothing, together, as [`read`](Self::read) does with one; each has an
@@ -206,7 +231,7 @@ impl Connection {
         match &self.servers {
             Servers::One(node) => node.send(command, deadline).await,
             #[cfg(feature = "cluster")]
-            Servers::Cluster(cluster) => cluster.send(command, deadline).await,
+            Servers::Cluster(cluster) => Box::pin(cluster.send(command, deadline)).await,
         }
     }
 }
@@ -218,12 +243,12 @@ impl Servers {
         match &config.place {
             Place::Server(url) => {
                 let client = Access::new(config).client_at(url)?;
-                Ok(Self::One(Node::open(client, Wanted::Server, limits).await?))
+                Ok(Self::One(Box::new(Node::open(client, Wanted::Server, limits).await?)))
             }
             #[cfg(feature = "sentinel")]
             Place::Sentinel { sentinels, primary } => {
                 let sentinels = crate::sentinel::Sentinels::new(config, sentinels, primary)?;
-                Ok(Self::One(Node::find(sentinels, limits).await?))
+                Ok(Self::One(Box::new(Node::find(sentinels, limits).await?)))
             }
             #[cfg(feature = "cluster")]
             Place::Cluster(nodes) => {

@@ -84,13 +84,11 @@ impl ConnectError {
         self
     }
 
-    #[cfg(feature = "sentinel")]
     pub(crate) const fn kind(&self) -> StoreErrorKind {
         self.kind
     }
 
     /// The same for a command that waited for the connection: it was not carried out.
-    #[cfg(feature = "sentinel")]
     pub(crate) fn nothing_sent(mut self) -> Self {
         if self.kind == StoreErrorKind::Timeout {
             self.kind = StoreErrorKind::Unavailable;

@@ -41,10 +41,15 @@ impl Failure {
 
     /// Tells that the server did not answer in time, or that there is no way to it.
     pub(crate) fn is_absence(&self) -> bool {
-        let is_unreachable = |error: &RedisError| {
-            error.is_connection_refusal() || (error.is_io_error() && !error.is_connection_dropped())
-        };
-        self.is_silence() || matches!(self, Self::Redis(error) if is_unreachable(error))
+        match self {
+            Self::Redis(error) => {
+                error.is_timeout() || (error.is_io_error() && !error.is_connection_dropped())
+            }
+            Self::Silence => true,
+            // What somebody says is wrong is not absence.
+            Self::Lost(lost) => lost.kind() != StoreErrorKind::Misconfigured,
+            Self::Refused(_) => false,
+        }
     }
 
     /// Tells an error of the connection, which the server need not know of.
@@ -63,8 +68,7 @@ impl Failure {
     #[cfg(feature = "cluster")]
     pub(crate) fn was_not_sent(&self) -> bool {
         match self {
-            Self::Redis(error) => error.is_connection_refusal(),
-            Self::Silence => false,
+            Self::Redis(_) | Self::Silence => false,
             Self::Lost(_) | Self::Refused(_) => true,
         }
     }

@@ -11,6 +11,7 @@ mod error;
 mod failure;
 mod health;
 mod key;
+mod line;
 mod node;
 mod owner_index;
 mod revocations;

@@ -1,18 +1,19 @@
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
-    Pipeline, RedisConnectionInfo, RedisError, Value, aio::MultiplexedConnection,
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Pipeline, RedisConnectionInfo,
+    RedisError, Value, aio::MultiplexedConnection,
 };
 use session_core::StoreErrorKind;
-use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     RedisConfig,
     access::{Access, parse},
     check::{self, Wanted},
     error::ConnectError,
-    node::{Limits, PIPELINE_BUFFER, Pipe},
+    line::connect,
+    node::{Limits, send_all},
 };
 
 /// The processes that know which server is the primary.
@@ -149,11 +150,10 @@ impl Sentinels {
         let access = Access::new(&self.config);
         let settings = access.settings(RedisConnectionInfo::default());
         let client = access.client(info(addr, &address)?.set_redis_settings(settings))?;
-        let connection = open(&client, self.limits)
+        let mut connection = connect(&client, self.limits)
             .await
             .map_err(|error| ConnectError::explain(error, &address))?;
-        let mut pipe = Pipe::Direct(connection.clone());
-        check::check(&mut pipe, &address, Wanted::Primary, self.limits.connect).await?;
+        check::check(&mut connection, &address, Wanted::Primary, self.limits.connect).await?;
         Ok(connection)
     }
 }
@@ -208,11 +208,11 @@ async fn ask(
         }
         ConnectError::explain(error, &address)
     };
-    let mut connection = Pipe::Direct(open(sentinel, limits).await.map_err(explain)?);
+    let mut connection = connect(sentinel, limits).await.map_err(explain)?;
     let mut questions = Pipeline::with_capacity(2);
     questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name);
     questions.cmd("SENTINEL").arg("MASTER").arg(name);
-    let answers = connection.send_all(&questions).await.map_err(explain)?;
+    let answers = send_all(&mut connection, &questions).await.map_err(explain)?;
     let mut answers = answers.into_iter();
     let primary = answers.next().unwrap_or(Ok(Value::Nil)).map_err(explain)?;
     let primary = redis::from_redis_value::<Option<Address>>(primary).ok().flatten();
@@ -230,61 +230,8 @@ async fn ask(
     }
 }
 
-async fn open(client: &Client, limits: Limits) -> Result<MultiplexedConnection, RedisError> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(limits.connect))
-        // Timed by those who send.
-        .set_response_timeout(None)
-        .set_pipeline_buffer_size(PIPELINE_BUFFER);
-    client.get_multiplexed_async_connection_with_config(&config).await
-}
-
 fn info(addr: ConnectionAddr, address: &str) -> Result<ConnectionInfo, ConnectError> {
     addr.into_connection_info().map_err(|error| ConnectError::explain(error, address))
-}
-
-/// A search for the primary, for which any number of commands can wait.
-#[derive(Clone)]
-pub(crate) struct Search(watch::Receiver<Option<Result<MultiplexedConnection, ConnectError>>>);
-
-impl Search {
-    pub(crate) fn found(connection: MultiplexedConnection) -> Self {
-        Self(watch::channel(Some(Ok(connection))).1)
-    }
-
-    pub(crate) fn start(sentinels: &Arc<Sentinels>) -> Self {
-        let (sender, receiver) = watch::channel(None);
-        let sentinels = Arc::clone(sentinels);
-        tokio::spawn(async move {
-            let result = sentinels.find().await;
-            match &result {
-                Ok(_) => tracing::debug!(target: "session", "connected to the primary"),
-                Err(error) => tracing::debug!(target: "session", %error, "found no primary"),
-            }
-            sender.send_replace(Some(result));
-        });
-        Self(receiver)
-    }
-
-    pub(crate) async fn result(&self) -> Result<MultiplexedConnection, ConnectError> {
-        let mut receiver = self.0.clone();
-        match receiver.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(result)) => result.clone().map_err(ConnectError::nothing_sent),
-            _ => Err(ConnectError::new(StoreErrorKind::Unavailable, "the search was ended")),
-        }
-    }
-
-    pub(crate) fn is_under_way(&self) -> bool {
-        // Without a sender it will never end.
-        self.0.borrow().is_none() && self.0.has_changed().is_ok()
-    }
-
-    pub(crate) fn has_failed(&self) -> bool {
-        match &*self.0.borrow() {
-            Some(result) => result.is_err(),
-            None => self.0.has_changed().is_err(),
-        }
-    }
 }
 
 /// How long the other sentinels are waited for when a primary was found.

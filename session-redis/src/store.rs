@@ -216,8 +216,8 @@ impl SessionStore for RedisStore {
         };
         let (script, key) = (&self.0.scripts.commit, self.redis_key(key));
         let answer = match &entry {
-            // The end of the former ID.
-            Entry::Moved(_) => self.revoke(script, key, size, arguments).await?,
+            // The end of the former ID. Boxed, as most commits are none and would carry its size about.
+            Entry::Moved(_) => Box::pin(self.revoke(script, key, size, arguments)).await?,
             Entry::Live(_) => {
                 let mut commit = script.call(key, size);
                 arguments(&mut commit);

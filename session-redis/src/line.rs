@@ -1,0 +1,243 @@
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::{AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnection};
+use session_core::StoreErrorKind;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{error::ConnectError, failure::Failure, node::Limits};
+
+/// The connection to one server: made by one task for all who wait for it, and made again when it was lost.
+///
+/// redis-rs has a manager that does this too. It notices neither a connection that stays silent, nor one that
+/// leads to a server that became a replica, nor one whose set-up the server refused; and it costs each
+/// command two steps more.
+pub(crate) struct Line {
+    source: Source,
+    limits: Limits,
+    state: Mutex<State>,
+    /// How many commands in a row got no answer.
+    silences: AtomicU32,
+}
+
+/// Where connections come from.
+#[derive(Clone)]
+pub(crate) enum Source {
+    Server(Box<Client>),
+    #[cfg(feature = "sentinel")]
+    Sentinels(std::sync::Arc<crate::sentinel::Sentinels>),
+}
+
+struct State {
+    channel: Channel,
+    /// Counts the connections, so that a command which fails late does not replace a newer one.
+    number: u64,
+    begun_at: Instant,
+}
+
+#[derive(Clone)]
+pub(crate) enum Channel {
+    Open(MultiplexedConnection),
+    Opening(Opening),
+}
+
+impl Line {
+    pub(crate) fn open(source: Source, connection: MultiplexedConnection, limits: Limits) -> Self {
+        Self::new(source, Channel::Open(connection), limits)
+    }
+
+    /// A line whose first command connects.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn closed(source: Source, limits: Limits) -> Self {
+        Self::new(source, Channel::Opening(Opening::none()), limits)
+    }
+
+    fn new(source: Source, channel: Channel, limits: Limits) -> Self {
+        let state = Mutex::new(State { channel, number: 0, begun_at: Instant::now() });
+        Self { source, limits, state, silences: AtomicU32::new(0) }
+    }
+
+    /// The connection, or the attempt to make one, and its number.
+    pub(crate) fn channel(&self) -> (Channel, u64) {
+        let mut state = self.state();
+        if matches!(&state.channel, Channel::Opening(opening) if opening.has_failed()) {
+            self.replace(&mut state, self.source.pause());
+        }
+        (state.channel.clone(), state.number)
+    }
+
+    /// Waits for a connection that is being made.
+    pub(crate) async fn opened(
+        &self,
+        opening: Opening,
+        number: u64,
+        limit: Instant,
+    ) -> Result<MultiplexedConnection, Failure> {
+        let connection = match tokio::time::timeout_at(limit, opening.result()).await {
+            Ok(result) => result.map_err(Failure::Lost)?,
+            Err(_) => return Err(Failure::not_connected()),
+        };
+        let mut state = self.state();
+        if state.number == number {
+            state.channel = Channel::Open(connection.clone());
+        }
+        Ok(connection)
+    }
+
+    /// Notes that the connection with this number answered.
+    pub(crate) fn note_answer(&self, number: u64) {
+        if self.silences.load(Ordering::Relaxed) != 0 && self.state().number == number {
+            self.silences.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the connection with this number did not answer in time. It is replaced when that is so
+    /// several times in a row.
+    pub(crate) fn note_silence(&self, number: u64) {
+        let mut state = self.state();
+        if state.number != number {
+            return;
+        }
+        // Counted while nobody can replace the line.
+        if self.silences.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_SILENCES {
+            // A new connection may need all of its time to be set up.
+            self.replace(&mut state, self.limits.connect + self.limits.response);
+        }
+    }
+
+    /// Notes that the connection with this number is gone.
+    pub(crate) fn note_loss(&self, number: u64) {
+        let mut state = self.state();
+        if state.number == number {
+            self.replace(&mut state, self.source.pause());
+        }
+    }
+
+    /// Notes that the connection with this number is of no use, though there is somebody who says so.
+    pub(crate) fn note_refusal(&self, number: u64) {
+        let mut state = self.state();
+        if state.number == number {
+            self.replace(&mut state, PAUSE);
+        }
+    }
+
+    /// Begins another connection in place of one that is so old; not more often than a server in trouble
+    /// bears.
+    fn replace(&self, state: &mut State, min_age: Duration) {
+        let is_under_way =
+            matches!(&state.channel, Channel::Opening(opening) if opening.is_under_way());
+        // An attempt ends by itself.
+        if is_under_way || state.begun_at.elapsed() < min_age {
+            return;
+        }
+        let channel = Channel::Opening(Opening::begin(self.source.clone(), self.limits));
+        *state = State { channel, number: state.number + 1, begun_at: Instant::now() };
+        self.silences.store(0, Ordering::Relaxed);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is one assignment.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source {
+    async fn connect(&self, limits: Limits) -> Result<MultiplexedConnection, ConnectError> {
+        match self {
+            Self::Server(client) => {
+                let address = client.get_connection_info().addr().to_string();
+                connect(client, limits)
+                    .await
+                    .map_err(|error| ConnectError::explain(error, &address))
+            }
+            #[cfg(feature = "sentinel")]
+            Self::Sentinels(sentinels) => sentinels.find().await,
+        }
+    }
+
+    /// How old a connection must be to be replaced when it is lost. To a server none is needed: back is back,
+    /// and as long as it is away every attempt fails at once. A search for a primary asks many.
+    fn pause(&self) -> Duration {
+        match self {
+            Self::Server(_) => Duration::ZERO,
+            #[cfg(feature = "sentinel")]
+            Self::Sentinels(_) => PAUSE,
+        }
+    }
+}
+
+/// Connects to a server, in the time that this may take.
+pub(crate) async fn connect(
+    client: &Client,
+    limits: Limits,
+) -> Result<MultiplexedConnection, RedisError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(limits.connect))
+        // Timed by those who send, together with the wait for the connection.
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(PIPELINE_BUFFER);
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// A connection that is being made, for which any number of commands can wait.
+#[derive(Clone)]
+pub(crate) struct Opening(watch::Receiver<Option<Result<MultiplexedConnection, ConnectError>>>);
+
+impl Opening {
+    #[cfg(feature = "cluster")]
+    fn none() -> Self {
+        Self(watch::channel(None).1)
+    }
+
+    fn begin(source: Source, limits: Limits) -> Self {
+        let (sender, receiver) = watch::channel(None);
+        tokio::spawn(async move {
+            let result = source.connect(limits).await;
+            match &result {
+                Ok(_) => tracing::debug!(target: "session", "connected to Redis"),
+                Err(error) => tracing::debug!(target: "session", %error, "no connection to Redis"),
+            }
+            sender.send_replace(Some(result));
+        });
+        Self(receiver)
+    }
+
+    async fn result(&self) -> Result<MultiplexedConnection, ConnectError> {
+        let mut receiver = self.0.clone();
+        match receiver.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(result)) => result.clone().map_err(ConnectError::nothing_sent),
+            // With its runtime.
+            _ => Err(ConnectError::new(
+                StoreErrorKind::Unavailable,
+                "the connection's set-up was ended",
+            )),
+        }
+    }
+
+    fn is_under_way(&self) -> bool {
+        // Without a sender it will never end.
+        self.0.borrow().is_none() && self.0.has_changed().is_ok()
+    }
+
+    fn has_failed(&self) -> bool {
+        match &*self.0.borrow() {
+            Some(result) => result.is_err(),
+            None => self.0.has_changed().is_err(),
+        }
+    }
+}
+
+/// How many commands may wait to be written to the connection. redis-rs' default of 50 makes many
+/// requests at once wait for each other.
+const PIPELINE_BUFFER: usize = 1024;
+
+/// How many commands in a row may stay without an answer before a new connection is tried.
+const MAX_SILENCES: u32 = 3;
+
+/// How long a connection is given before it is replaced by another one to a server in trouble.
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
