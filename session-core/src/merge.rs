@@ -13,6 +13,19 @@ use crate::{
 impl Sessions {
     /// Carries out a commit.
     pub(crate) async fn store_changes(&self, work: &Work) -> Result<Stored, SessionError> {
+        match &work.home {
+            Some(origin) if work.rotation.is_none() => {
+                let record = Arc::clone(&work.record);
+                let home = self.update(origin, record, &work.log, work.stamp).await?;
+                Ok(Stored::of(work, origin, home))
+            }
+            // Boxed, for most requests do not need it and would carry its size about.
+            _ => Box::pin(self.store_under_new_id(work)).await,
+        }
+    }
+
+    /// Carries out a commit that creates the session, or moves it.
+    async fn store_under_new_id(&self, work: &Work) -> Result<Stored, SessionError> {
         let Work { home, record, log, rotation, stamp } = work;
         let (record, mut stamp) = (Arc::clone(record), *stamp);
         let turn = self.login_turn(&record, *rotation).await;
@@ -23,46 +36,37 @@ impl Sessions {
                 return Err(SessionError::Contended);
             }
         }
-        let Some(origin) = home else {
-            let home = match Box::pin(self.create(&record, *rotation, None, stamp)).await? {
-                Placed::At(home, _) => home,
-                Placed::FormerMoved(_) => return Err(SessionError::Ended),
-            };
-            self.tell(match rotation {
-                Some(Rotation::Login) => Event::Authenticated { key: home.key, former: None },
-                _ => Event::Created { key: home.key },
-            });
-            return Ok(Stored { home, crossed: false });
-        };
-        let home = match rotation {
-            None => self.update(origin.clone(), record, log, stamp).await?,
-            // Boxed, for most requests do not need it and would carry its size about.
-            Some(rotation) => {
-                Box::pin(self.rotate(origin.clone(), record, log, *rotation, stamp)).await?
+        match (home, rotation) {
+            (Some(origin), Some(rotation)) => {
+                let home = self.rotate(origin.clone(), record, log, *rotation, stamp).await?;
+                Ok(Stored::of(work, origin, home))
             }
-        };
-        if home.id.is_some() {
-            return Ok(Stored { home, crossed: false });
+            _ => {
+                let home = match self.create(&record, *rotation, None, stamp).await? {
+                    Placed::At(home, _) => home,
+                    Placed::FormerMoved(_) => return Err(SessionError::Ended),
+                };
+                self.tell(match rotation {
+                    Some(Rotation::Login) => Event::Authenticated { key: home.key, former: None },
+                    _ => Event::Created { key: home.key },
+                });
+                Ok(Stored { home, crossed: false })
+            }
         }
-        // Another request signed in meanwhile. What this one began before that is merged, but what the
-        // session holds now is not for it to see, nor is the ID: it goes on as if the session were what
-        // it loaded, with its own changes (I4).
-        let home = Home { record: Arc::clone(&work.record), ..origin.clone() };
-        Ok(Stored { home, crossed: true })
     }
 
     /// Stores changes where the session is.
     pub(crate) async fn update(
         &self,
-        home: Home,
+        home: &Home,
         record: Arc<Record>,
         log: &[Arc<Change>],
         stamp: Stamp,
     ) -> Result<Home, SessionError> {
-        match self.replace_at(&home, &record, stamp).await? {
-            Committed::Committed => Ok(Home { record, ..home }),
+        match self.replace_at(home, &record, stamp).await? {
+            Committed::Committed => Ok(Home { record, ..home.clone() }),
             // Boxed, for most requests meet nobody and would carry its size about.
-            met => Box::pin(self.update_newer(home, record, met, log, stamp)).await,
+            met => Box::pin(self.update_newer(home.clone(), record, met, log, stamp)).await,
         }
     }
 
@@ -146,6 +150,20 @@ pub(crate) struct Stored {
     pub(crate) home: Home,
     /// A login by another request lies between what this one loaded and what is stored.
     pub(crate) crossed: bool,
+}
+
+impl Stored {
+    /// What the request sees of the session that its changes went into.
+    fn of(work: &Work, origin: &Home, home: Home) -> Self {
+        if home.id.is_some() {
+            return Self { home, crossed: false };
+        }
+        // Another request signed in meanwhile. What this one began before that is merged, but what the
+        // session holds now is not for it to see, nor is the ID: it goes on as if the session were what
+        // it loaded, with its own changes (I4).
+        let home = Home { record: Arc::clone(&work.record), ..origin.clone() };
+        Self { home, crossed: true }
+    }
 }
 
 /// How long one commit tries again after others were faster.

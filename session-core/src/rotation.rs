@@ -64,7 +64,7 @@ impl Sessions {
                         return Ok(home);
                     }
                     let record = self.replayed(&home, &rest, stamp)?;
-                    return self.update(home, record, &rest, stamp).await;
+                    return self.update(&home, record, &rest, stamp).await;
                 }
             }
         }

@@ -400,7 +400,8 @@ pub(crate) enum NothingThere {
 }
 
 /// Makes marks for commits: a random start, counted up and mixed so that two processes meet only by
-/// chance.
+/// chance. Has its cache lines to itself, as it is written with every commit.
+#[repr(align(128))]
 struct Nonces {
     start: u64,
     count: AtomicU64,

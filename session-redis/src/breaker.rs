@@ -17,7 +17,7 @@ use crate::node::Limits;
 pub(crate) struct Breaker {
     max_failures: u32,
     max_waiting: usize,
-    waiting: AtomicUsize,
+    waiting: Alone<AtomicUsize>,
     /// How many commands in a row got no answer.
     failures: AtomicU32,
     is_open: AtomicBool,
@@ -31,7 +31,7 @@ impl Breaker {
         Self {
             max_failures: limits.failures,
             max_waiting: limits.waiting,
-            waiting: AtomicUsize::new(0),
+            waiting: Alone(AtomicUsize::new(0)),
             failures: AtomicU32::new(0),
             is_open: AtomicBool::new(false),
             is_probing: AtomicBool::new(false),
@@ -47,7 +47,7 @@ impl Breaker {
         }
         // From here on dropping the pass undoes it.
         let pass = Pass { breaker: self, is_probe };
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.max_waiting {
+        if self.waiting.0.fetch_add(1, Ordering::Relaxed) >= self.max_waiting {
             return Err(Refused::TooManyWait);
         }
         Ok(pass)
@@ -62,7 +62,7 @@ impl Breaker {
         } else {
             Circuit::Open
         };
-        RedisState { circuit, since: *changed_at, waiting: self.waiting.load(Ordering::Relaxed) }
+        RedisState { circuit, since: *changed_at, waiting: self.waiting.0.load(Ordering::Relaxed) }
     }
 
     fn set(&self, open: bool) {
@@ -83,6 +83,10 @@ impl Breaker {
         self.changed_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Has its cache lines to itself: it is written with every command, and what is only read stands elsewhere.
+#[repr(align(128))]
+struct Alone<T>(T);
 
 /// The permission of one command, until it is dropped: with its answer, its failure, or the request that
 /// nobody waits for any more, which says nothing about Redis.
@@ -115,7 +119,7 @@ impl Pass<'_> {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        self.breaker.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.breaker.waiting.0.fetch_sub(1, Ordering::Relaxed);
         if self.is_probe {
             self.breaker.is_probing.store(false, Ordering::Relaxed);
         }

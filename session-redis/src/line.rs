@@ -1,11 +1,12 @@
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use redis::{AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnection};
 use session_core::StoreErrorKind;
 use tokio::{sync::watch, time::Instant};
@@ -20,7 +21,10 @@ use crate::{error::ConnectError, failure::Failure, node::Limits};
 pub(crate) struct Line {
     source: Source,
     limits: Limits,
-    state: Mutex<State>,
+    /// Read with every command, by all threads at once: they must not wait for each other.
+    state: ArcSwap<State>,
+    /// Held while the state is changed.
+    changing: Mutex<()>,
     /// How many commands in a row got no answer.
     silences: AtomicU32,
 }
@@ -30,7 +34,7 @@ pub(crate) struct Line {
 pub(crate) enum Source {
     Server(Box<Client>),
     #[cfg(feature = "sentinel")]
-    Sentinels(std::sync::Arc<crate::sentinel::Sentinels>),
+    Sentinels(Arc<crate::sentinel::Sentinels>),
 }
 
 struct State {
@@ -58,16 +62,24 @@ impl Line {
     }
 
     fn new(source: Source, channel: Channel, limits: Limits) -> Self {
-        let state = Mutex::new(State { channel, number: 0, begun_at: Instant::now() });
-        Self { source, limits, state, silences: AtomicU32::new(0) }
+        let state = State { channel, number: 0, begun_at: Instant::now() };
+        Self {
+            source,
+            limits,
+            state: ArcSwap::from_pointee(state),
+            changing: Mutex::new(()),
+            silences: AtomicU32::new(0),
+        }
     }
 
     /// The connection, or the attempt to make one, and its number.
     pub(crate) fn channel(&self) -> (Channel, u64) {
-        let mut state = self.state();
-        if matches!(&state.channel, Channel::Opening(opening) if opening.has_failed()) {
-            self.replace(&mut state, self.source.pause());
+        let state = self.state.load();
+        if !matches!(&state.channel, Channel::Opening(opening) if opening.has_failed()) {
+            return (state.channel.clone(), state.number);
         }
+        self.replace(state.number, self.source.pause());
+        let state = self.state.load();
         (state.channel.clone(), state.number)
     }
 
@@ -82,16 +94,22 @@ impl Line {
             Ok(result) => result.map_err(Failure::Lost)?,
             Err(_) => return Err(Failure::not_connected()),
         };
-        let mut state = self.state();
+        let _changing = self.changing();
+        let state = self.state.load();
         if state.number == number {
-            state.channel = Channel::Open(connection.clone());
+            let channel = Channel::Open(connection.clone());
+            self.state.store(Arc::new(State { channel, ..**state }));
         }
         Ok(connection)
     }
 
     /// Notes that the connection with this number answered.
     pub(crate) fn note_answer(&self, number: u64) {
-        if self.silences.load(Ordering::Relaxed) != 0 && self.state().number == number {
+        if self.silences.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let _changing = self.changing();
+        if self.state.load().number == number {
             self.silences.store(0, Ordering::Relaxed);
         }
     }
@@ -99,50 +117,47 @@ impl Line {
     /// Notes that the connection with this number did not answer in time. It is replaced when that is so
     /// several times in a row.
     pub(crate) fn note_silence(&self, number: u64) {
-        let mut state = self.state();
-        if state.number != number {
+        let changing = self.changing();
+        if self.state.load().number != number {
             return;
         }
         // Counted while nobody can replace the line.
         if self.silences.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_SILENCES {
+            drop(changing);
             // A new connection may need all of its time to be set up.
-            self.replace(&mut state, self.limits.connect + self.limits.response);
+            self.replace(number, self.limits.connect + self.limits.response);
         }
     }
 
     /// Notes that the connection with this number is gone.
     pub(crate) fn note_loss(&self, number: u64) {
-        let mut state = self.state();
-        if state.number == number {
-            self.replace(&mut state, self.source.pause());
-        }
+        self.replace(number, self.source.pause());
     }
 
     /// Notes that the connection with this number is of no use, though there is somebody who says so.
     pub(crate) fn note_refusal(&self, number: u64) {
-        let mut state = self.state();
-        if state.number == number {
-            self.replace(&mut state, PAUSE);
-        }
+        self.replace(number, PAUSE);
     }
 
-    /// Begins another connection in place of one that is so old; not more often than a server in trouble
-    /// bears.
-    fn replace(&self, state: &mut State, min_age: Duration) {
+    /// Begins another connection in place of the one with this number, if that is so old; not more often than a
+    /// server in trouble bears.
+    fn replace(&self, number: u64, min_age: Duration) {
+        let _changing = self.changing();
+        let state = self.state.load();
+        // An attempt ends by itself.
         let is_under_way =
             matches!(&state.channel, Channel::Opening(opening) if opening.is_under_way());
-        // An attempt ends by itself.
-        if is_under_way || state.begun_at.elapsed() < min_age {
+        if state.number != number || is_under_way || state.begun_at.elapsed() < min_age {
             return;
         }
         let channel = Channel::Opening(Opening::begin(self.source.clone(), self.limits));
-        *state = State { channel, number: state.number + 1, begun_at: Instant::now() };
+        let begun_at = Instant::now();
+        self.state.store(Arc::new(State { channel, number: number + 1, begun_at }));
         self.silences.store(0, Ordering::Relaxed);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Every change is one assignment.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
