@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use session_bench::create_session;
-use session_core::{Clock as _, SessionStore as _, Sessions, SystemClock};
+use session_core::{Clock as _, Expected, SessionStore as _, Sessions, SystemClock};
 use session_memory::MemoryStore;
 use support::{Work, at_once, request};
 use tokio::runtime::{Builder, Runtime};
@@ -56,8 +56,8 @@ fn verbs(c: &mut Criterion) {
         b.to_async(&runtime).iter(|| store.load(&key, now));
     });
     group.bench_function("commit", |b| {
-        let revision = entry.revision();
-        b.to_async(&runtime).iter(|| store.commit(&key, revision, entry.clone(), now));
+        let expected = Expected::from(&entry);
+        b.to_async(&runtime).iter(|| store.commit(&key, expected, entry.clone(), now));
     });
     group.bench_function("touch", |b| {
         b.to_async(&runtime).iter(|| store.touch(&key, now));

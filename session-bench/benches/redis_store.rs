@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use session_bench::{RedisServer, create_session};
-use session_core::{Clock as _, SessionStore as _, Sessions, SystemClock};
+use session_core::{Clock as _, Expected, SessionStore as _, Sessions, SystemClock};
 use session_redis::RedisStore;
 use support::{Work, at_once, request};
 use tokio::runtime::Builder;
@@ -31,8 +31,8 @@ fn redis(c: &mut Criterion) {
         b.to_async(&runtime).iter(|| store.load(&key, now));
     });
     group.bench_function("commit", |b| {
-        let revision = entry.revision();
-        b.to_async(&runtime).iter(|| store.commit(&key, revision, entry.clone(), now));
+        let expected = Expected::from(&entry);
+        b.to_async(&runtime).iter(|| store.commit(&key, expected, entry.clone(), now));
     });
     group.bench_function("touch", |b| {
         b.to_async(&runtime).iter(|| store.touch(&key, now));

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Admission, Admitted, Committed, Created, Ended, Entry, OwnerKey, Record, SessionError,
-    SessionKey, Sessions, StoreError, Timestamp,
+    Admission, Admitted, Committed, Created, Ended, Entry, Expected, OwnerKey, Record,
+    SessionError, SessionKey, Sessions, StoreError, Timestamp,
     sessions::{Home, MAX_MOVES},
     work::Stamp,
 };
@@ -58,7 +58,7 @@ impl Sessions {
         entry: Entry,
         stamp: Stamp,
     ) -> Result<Committed, StoreError> {
-        let expected = home.record.revision;
+        let expected = Expected::from(&*home.record);
         let ours = |stored: &Entry| stored.nonce() == stamp.nonce;
         let moves = matches!(entry, Entry::Moved(_));
         match (*self.store).commit(&home.key, expected, entry.clone(), stamp.now).await {

@@ -58,6 +58,14 @@ pub fn u48(number: u64) -> [u8; 6] {
     low
 }
 
+/// How a session begins that is at this revision, for a store that compares it on its own side.
+#[must_use]
+pub fn live_start(revision: Revision) -> [u8; 8] {
+    let mut start = [VERSION, LIVE, 0, 0, 0, 0, 0, 0];
+    start[REVISION].copy_from_slice(&u48(revision.0));
+    start
+}
+
 impl Entry {
     /// The bytes to keep in a store that keeps bytes.
     #[must_use]
@@ -67,8 +75,7 @@ impl Entry {
                 let owner = record.owner.as_ref().map_or(0, |owner| owner.as_bytes().len());
                 let mut out =
                     Vec::with_capacity(HEADER_LEN + 64 + owner + record.values.packed_size());
-                out.extend_from_slice(&[VERSION, LIVE]);
-                out.extend_from_slice(&u48(record.revision.0));
+                out.extend_from_slice(&live_start(record.revision));
                 out.extend_from_slice(&record.nonce.0.to_be_bytes());
                 out.extend_from_slice(&u48(record.last_seen_at.as_millis()));
                 out.extend_from_slice(&u48(millis(record.lifetime.idle())));

@@ -59,5 +59,5 @@ pub use {
     session_key::SessionKey,
     session_limit::{AtLimit, SessionLimit},
     sessions::Sessions,
-    store::{Committed, Created, SessionStore, Touched},
+    store::{Committed, Created, Expected, SessionStore, Touched},
 };

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
-use crate::{Entry, Revision, SessionKey, StoreError, Timestamp};
+use crate::{Entry, Record, Revision, SessionKey, StoreError, Timestamp};
 
 /// Holds sessions.
 ///
@@ -52,9 +52,10 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// [`Corrupt`](crate::StoreErrorKind::Corrupt).
     async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError>;
 
-    /// Replaces a session that is still at a revision.
+    /// Replaces a session that is still at the expected revision.
     ///
-    /// A tombstone is never replaced, whatever its revision.
+    /// A tombstone is never replaced, whatever its revision. What has expired is not replaced either, and
+    /// [`Expected`] may say that it has not.
     ///
     /// # Errors
     ///
@@ -62,7 +63,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     async fn commit(
         &self,
         key: &SessionKey,
-        expected: Revision,
+        expected: Expected,
         entry: Entry,
         now: Timestamp,
     ) -> Result<Committed, StoreError>;
@@ -99,6 +100,40 @@ pub enum Created {
     Created,
     /// The key holds something already, which is left as it is.
     Exists,
+}
+
+/// What whoever [commits](SessionStore::commit) knows of the session that is to be replaced.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Expected {
+    pub(crate) revision: Revision,
+    pub(crate) expires_at: Timestamp,
+}
+
+impl Expected {
+    /// The revision at which the session must be.
+    #[must_use]
+    pub fn revision(self) -> Revision {
+        self.revision
+    }
+
+    /// The deadline that the session had. At the same revision nothing moves it but a touch, which moves it
+    /// on: before this instant a store need not look at the deadline that it holds.
+    #[must_use]
+    pub fn expires_at(self) -> Timestamp {
+        self.expires_at
+    }
+}
+
+impl From<&Record> for Expected {
+    fn from(record: &Record) -> Self {
+        Self { revision: record.revision, expires_at: record.expires_at() }
+    }
+}
+
+impl From<&Entry> for Expected {
+    fn from(entry: &Entry) -> Self {
+        Self { revision: entry.revision(), expires_at: entry.expires_at() }
+    }
 }
 
 /// What [`SessionStore::commit`] answers.
@@ -148,7 +183,7 @@ macro_rules! forward {
             async fn commit(
                 &self,
                 key: &SessionKey,
-                expected: Revision,
+                expected: Expected,
                 entry: Entry,
                 now: Timestamp,
             ) -> Result<Committed, StoreError> {

@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use moka::{notification::RemovalCause, ops::compute::Op, policy::EvictionPolicy, sync::Cache};
 use session_core::{
-    Committed, ConfigError, Created, Entry, OwnerKey, Revision, SessionKey, SessionStore,
+    Committed, ConfigError, Created, Entry, Expected, OwnerKey, SessionKey, SessionStore,
     StoreError, Timestamp, Touched,
 };
 
@@ -173,7 +173,7 @@ impl SessionStore for MemoryStore {
     async fn commit(
         &self,
         key: &SessionKey,
-        expected: Revision,
+        expected: Expected,
         entry: Entry,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
@@ -184,7 +184,7 @@ impl SessionStore for MemoryStore {
             let mut present = slot.lock();
             match &*present {
                 Some(Entry::Live(record))
-                    if now < record.expires_at() && record.revision() == expected => {}
+                    if now < record.expires_at() && record.revision() == expected.revision() => {}
                 Some(newer) if newer.is_live(now) => return Ok(Committed::Conflict(newer.clone())),
                 Some(_) | None => return Ok(Committed::Gone),
             }

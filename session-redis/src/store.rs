@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use redis::{Cmd, Value, cmd};
 use session_core::{
-    Committed, Created, Entry, OwnerKey, Revision, SessionKey, SessionStore, StoreError,
+    Committed, Created, Entry, Expected, OwnerKey, SessionKey, SessionStore, StoreError,
     StoreErrorKind, Timestamp, Touched, envelope,
 };
 
@@ -204,14 +204,23 @@ impl SessionStore for RedisStore {
     async fn commit(
         &self,
         key: &SessionKey,
-        expected: Revision,
+        expected: Expected,
         entry: Entry,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
+        if expected.expires_at() <= now {
+            // It has expired, unless it was used since. What is still at its revision afterwards is what is
+            // found now.
+            match Box::pin(self.load(key, now)).await? {
+                Some(Entry::Live(found)) if found.revision() == expected.revision() => {}
+                Some(other) => return Ok(Committed::Conflict(other)),
+                None => return Ok(Committed::Gone),
+            }
+        }
         let record = entry.encode();
         let size = record.len();
         let arguments = |commit: &mut Cmd| {
-            commit.arg(expected.as_u64()).arg(now.as_millis());
+            commit.arg(&envelope::live_start(expected.revision())[..]);
             commit.arg(record).arg(time_to_live_ms(&entry, now));
         };
         let (script, key) = (&self.0.scripts.commit, self.redis_key(key));
@@ -226,7 +235,10 @@ impl SessionStore for RedisStore {
         };
         match answer {
             Value::Int(1) => Ok(Committed::Committed),
-            Value::BulkString(bytes) => Ok(Committed::Conflict(Entry::decode(bytes)?)),
+            Value::BulkString(bytes) => match Entry::decode(bytes)? {
+                stored if stored.is_live(now) => Ok(Committed::Conflict(stored)),
+                _ => Ok(Committed::Gone),
+            },
             Value::Nil => Ok(Committed::Gone),
             _ => Err(unexpected()),
         }

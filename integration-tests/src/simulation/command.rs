@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 
 use session_core::{
-    Admission, Admitted, Backend, Committed, Created, Ended, Entry, OwnerKey, Revision, SessionKey,
+    Admission, Admitted, Backend, Committed, Created, Ended, Entry, Expected, OwnerKey, SessionKey,
     StoreError, StoreErrorKind, Timestamp, Touched,
 };
 
@@ -17,7 +17,7 @@ pub(super) struct Command {
 pub(super) enum Verb {
     Create(Entry),
     Load,
-    Commit { expected: Revision, entry: Entry },
+    Commit { expected: Expected, entry: Entry },
     Touch,
     Delete,
     Enter { owner: OwnerKey, until: Timestamp },

@@ -221,7 +221,7 @@ impl Shop {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let Some(Entry::Live(present)) = self.look(key).await? else { return Ok(false) };
-        let answer = self.store.commit(key, present.revision(), entry.clone(), now).await?;
+        let answer = self.store.commit(key, (&*present).into(), entry.clone(), now).await?;
         Ok(answer == Committed::Committed)
     }
 }

@@ -5,9 +5,8 @@ use std::{
 
 use futures_util::FutureExt as _;
 use session_core::{
-    Admission, Admitted, Committed, Created, Ended, Entry, Key, OwnerIndex, OwnerKey, Record,
-    Revision, Session, SessionId, SessionKey, SessionStore, Sessions, StoreError, Timestamp,
-    Touched,
+    Admission, Admitted, Committed, Created, Ended, Entry, Expected, Key, OwnerIndex, OwnerKey,
+    Record, Session, SessionId, SessionKey, SessionStore, Sessions, StoreError, Timestamp, Touched,
 };
 
 use super::{
@@ -78,7 +77,7 @@ impl SessionStore for Shown {
     async fn commit(
         &self,
         _: &SessionKey,
-        _: Revision,
+        _: Expected,
         _: Entry,
         _: Timestamp,
     ) -> Result<Committed, StoreError> {

@@ -1,7 +1,7 @@
 use std::{sync::Arc, task::Poll};
 
 use session_core::{
-    Admission, Admitted, Committed, Created, Ended, Entry, OwnerIndex, OwnerKey, Revision,
+    Admission, Admitted, Committed, Created, Ended, Entry, Expected, OwnerIndex, OwnerKey,
     SessionKey, SessionStore, StoreError, StoreErrorKind, Timestamp, Touched,
 };
 
@@ -91,7 +91,7 @@ impl SessionStore for Remote {
     async fn commit(
         &self,
         key: &SessionKey,
-        expected: Revision,
+        expected: Expected,
         entry: Entry,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {

@@ -18,7 +18,7 @@ use session_axum::{
     SessionLayer, Sessions, StoreError, StoreErrorKind, Timestamp,
 };
 use session_core::{
-    Admission, Admitted, Committed, Created, Ended, Entry, OwnerIndex, OwnerKey, Revision,
+    Admission, Admitted, Committed, Created, Ended, Entry, Expected, OwnerIndex, OwnerKey,
     SessionStore, Touched,
 };
 use tower::{Service, ServiceExt as _};
@@ -252,7 +252,7 @@ impl SessionStore for FaultyStore {
     async fn commit(
         &self,
         key: &SessionKey,
-        expected: Revision,
+        expected: Expected,
         entry: Entry,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {

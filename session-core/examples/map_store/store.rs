@@ -5,7 +5,7 @@ use std::{
 };
 
 use session_core::{
-    Admission, Admitted, Committed, Created, Ended, Entry, OwnerIndex, OwnerKey, Revision,
+    Admission, Admitted, Committed, Created, Ended, Entry, Expected, OwnerIndex, OwnerKey,
     SessionKey, SessionStore, StoreError, Timestamp, Touched,
 };
 
@@ -79,7 +79,7 @@ impl SessionStore for MapStore {
     async fn commit(
         &self,
         key: &SessionKey,
-        expected: Revision,
+        expected: Expected,
         entry: Entry,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
@@ -88,7 +88,7 @@ impl SessionStore for MapStore {
             return Ok(Committed::Gone);
         };
         match stored {
-            Entry::Live(record) if record.revision() == expected => {
+            Entry::Live(record) if record.revision() == expected.revision() => {
                 *stored = entry;
                 Ok(Committed::Committed)
             }

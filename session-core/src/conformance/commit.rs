@@ -10,7 +10,7 @@ pub async fn commit_replaces_a_session_at_its_revision(store: Store) -> Outcome 
     let key = stored(&store, &record, now).await?;
     for _ in 0..10 {
         let later = next(&record, now);
-        let answer = store.commit(&key, record.revision, live(&later), now).await?;
+        let answer = store.commit(&key, (&record).into(), live(&later), now).await?;
         expect("commit at the revision", &answer, &Committed::Committed)?;
         expect_stored(&store, &key, now, Some(live(&later))).await?;
         record = later;
@@ -26,10 +26,12 @@ pub async fn commit_at_another_revision_conflicts_and_tells_what_is_stored(
     let first = session(now);
     let key = stored(&store, &first, now).await?;
     let second = next(&first, now);
-    let answer = store.commit(&key, first.revision, live(&second), now).await?;
+    let answer = store.commit(&key, (&first).into(), live(&second), now).await?;
     expect("commit at the revision", &answer, &Committed::Committed)?;
     for revision in [0, 1, 3, (1 << 48) - 1] {
-        let answer = store.commit(&key, Revision(revision), live(&next(&first, now)), now).await?;
+        let answer = store
+            .commit(&key, at(Revision(revision), &first), live(&next(&first, now)), now)
+            .await?;
         expect("commit at another revision", &answer, &Committed::Conflict(live(&second)))?;
         expect_stored(&store, &key, now, Some(live(&second))).await?;
     }
@@ -43,7 +45,7 @@ pub async fn commit_compares_all_48_bits_of_the_revision(store: Store) -> Outcom
     record.revision = Revision(0x0102_0304_0506);
     let key = stored(&store, &record, now).await?;
     for bit in 0..48 {
-        let other = Revision(record.revision.0 ^ (1 << bit));
+        let other = at(Revision(record.revision.0 ^ (1 << bit)), &record);
         let answer = store.commit(&key, other, live(&next(&record, now)), now).await?;
         expect("commit at another revision", &answer, &Committed::Conflict(live(&record)))?;
     }
@@ -51,7 +53,7 @@ pub async fn commit_compares_all_48_bits_of_the_revision(store: Store) -> Outcom
     for revision in [last, last.next()] {
         let mut later = next(&record, now);
         later.revision = revision;
-        let answer = store.commit(&key, record.revision, live(&later), now).await?;
+        let answer = store.commit(&key, (&record).into(), live(&later), now).await?;
         expect("commit at the revision", &answer, &Committed::Committed)?;
         record = later;
     }
@@ -63,7 +65,9 @@ pub async fn commit_on_nothing_is_gone_and_stores_nothing(store: Store) -> Outco
     let now = now();
     for revision in [0, 1, 2] {
         let key = fresh_key();
-        let answer = store.commit(&key, Revision(revision), live(&session(now)), now).await?;
+        let session = session(now);
+        let expected = at(Revision(revision), &session);
+        let answer = store.commit(&key, expected, live(&session), now).await?;
         expect("commit on nothing", &answer, &Committed::Gone)?;
         expect_stored(&store, &key, now, None).await?;
     }
@@ -77,7 +81,7 @@ pub async fn commit_after_delete_is_gone(store: Store) -> Outcome {
     let key = stored(&store, &record, now).await?;
     store.delete(&key, now).await?;
     for entry in [live(&next(&record, now)), moved(&tombstone(&record, now))] {
-        let answer = store.commit(&key, record.revision, entry, now).await?;
+        let answer = store.commit(&key, (&record).into(), entry, now).await?;
         expect("commit after delete", &answer, &Committed::Gone)?;
         expect_stored(&store, &key, now, None).await?;
     }
@@ -90,14 +94,14 @@ pub async fn commit_can_leave_a_tombstone(store: Store) -> Outcome {
     let record = session(now);
     let key = stored(&store, &record, now).await?;
     let tombstone = tombstone(&record, now);
-    let other = Revision(record.revision.0 + 1);
+    let other = at(Revision(record.revision.0 + 1), &record);
     let answer = store.commit(&key, other, moved(&tombstone), now).await?;
     expect(
         "commit of a tombstone at another revision",
         &answer,
         &Committed::Conflict(live(&record)),
     )?;
-    let answer = store.commit(&key, record.revision, moved(&tombstone), now).await?;
+    let answer = store.commit(&key, (&record).into(), moved(&tombstone), now).await?;
     expect("commit of a tombstone", &answer, &Committed::Committed)?;
     // The tombstone ends when it says, not when the session would have.
     let last = before(tombstone.expires_at, MILLISECOND);
@@ -111,11 +115,11 @@ pub async fn tombstone_answers_conflict_to_every_commit(store: Store) -> Outcome
     let record = session(now);
     for tombstone in [tombstone(&record, now), renewal(&record, now)] {
         let key = stored(&store, &record, now).await?;
-        let answer = store.commit(&key, record.revision, moved(&tombstone), now).await?;
+        let answer = store.commit(&key, (&record).into(), moved(&tombstone), now).await?;
         expect("commit of a tombstone", &answer, &Committed::Committed)?;
         for revision in [record.revision, tombstone.revision, tombstone.revision.next()] {
             for entry in [live(&next(&record, now)), moved(&renewal(&record, now))] {
-                let answer = store.commit(&key, revision, entry, now).await?;
+                let answer = store.commit(&key, at(revision, &record), entry, now).await?;
                 expect("commit on a tombstone", &answer, &Committed::Conflict(moved(&tombstone)))?;
             }
         }
@@ -132,7 +136,7 @@ pub async fn commit_that_shortens_the_lifetime_is_honoured(store: Store) -> Outc
         let key = stored(&store, &record, now).await?;
         let mut shorter = next(&record, now);
         shorter.lifetime = lifetime(idle, absolute);
-        let answer = store.commit(&key, record.revision, live(&shorter), now).await?;
+        let answer = store.commit(&key, (&record).into(), live(&shorter), now).await?;
         expect("commit", &answer, &Committed::Committed)?;
         let end = now + 10 * MINUTE;
         expect_stored(&store, &key, before(end, MILLISECOND), Some(live(&shorter))).await?;
@@ -148,7 +152,7 @@ pub async fn commit_that_lengthens_the_lifetime_is_honoured(store: Store) -> Out
     let key = stored(&store, &record, now).await?;
     let mut longer = next(&record, now);
     longer.lifetime = lifetime(100 * HOUR, 200 * HOUR);
-    let answer = store.commit(&key, record.revision, live(&longer), now).await?;
+    let answer = store.commit(&key, (&record).into(), live(&longer), now).await?;
     expect("commit", &answer, &Committed::Committed)?;
     let end = now + 100 * HOUR;
     expect_stored(&store, &key, before(end, MILLISECOND), Some(live(&longer))).await?;
@@ -163,7 +167,7 @@ pub async fn commit_that_was_dropped_is_done_or_not(store: Store) -> Outcome {
         let key = stored(&store, &record, now).await?;
         let later = next(&record, now);
         {
-            let mut commit = pin!(store.commit(&key, record.revision, live(&later), now));
+            let mut commit = pin!(store.commit(&key, (&record).into(), live(&later), now));
             std::future::poll_fn(|cx| {
                 let _ = commit.as_mut().poll(cx);
                 Poll::Ready(())

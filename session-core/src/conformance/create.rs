@@ -28,7 +28,7 @@ pub async fn create_refuses_the_key_of_a_tombstone(store: Store) -> Outcome {
     let record = session(now);
     let key = stored(&store, &record, now).await?;
     let tombstone = moved(&tombstone(&record, now));
-    let answer = store.commit(&key, record.revision, tombstone.clone(), now).await?;
+    let answer = store.commit(&key, (&record).into(), tombstone.clone(), now).await?;
     expect("commit of a tombstone", &answer, &Committed::Committed)?;
     let answer = store.create(&key, live(&session(now)), now).await?;
     expect("create in a tombstone's place", &answer, &Created::Exists)?;

@@ -6,7 +6,7 @@ pub async fn delete_tells_what_was_there(store: Store) -> Outcome {
     let first = session(now);
     let second = next(&first, now);
     let key = stored(&store, &first, now).await?;
-    store.commit(&key, first.revision, live(&second), now).await?;
+    store.commit(&key, (&first).into(), live(&second), now).await?;
     let answer = store.delete(&key, now).await?;
     expect("delete", &answer, &Some(live(&second)))?;
     expect_stored(&store, &key, now, None).await
@@ -18,7 +18,7 @@ pub async fn delete_tells_a_tombstone_and_leaves_it(store: Store) -> Outcome {
     let record = session(now);
     for tombstone in [tombstone(&record, now), renewal(&record, now)] {
         let key = stored(&store, &record, now).await?;
-        store.commit(&key, record.revision, moved(&tombstone), now).await?;
+        store.commit(&key, (&record).into(), moved(&tombstone), now).await?;
         let answer = store.delete(&key, now).await?;
         expect("delete", &answer, &Some(moved(&tombstone)))?;
         expect_stored(&store, &key, now, Some(moved(&tombstone))).await?;

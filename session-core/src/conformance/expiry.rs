@@ -17,7 +17,8 @@ pub async fn expired_is_missing_for_commit(store: Store) -> Outcome {
     let key = stored(&store, &record, now).await?;
     let late = now + 2 * HOUR;
     for revision in [record.revision, record.revision.next()] {
-        let answer = store.commit(&key, revision, live(&next(&record, late)), late).await?;
+        let answer =
+            store.commit(&key, at(revision, &record), live(&next(&record, late)), late).await?;
         expect("commit after expiry", &answer, &Committed::Gone)?;
     }
     expect_stored(&store, &key, late, None).await
@@ -49,11 +50,12 @@ pub async fn expired_tombstone_is_missing(store: Store) -> Outcome {
     let record = session(now);
     let tombstone = tombstone(&record, now);
     let key = stored(&store, &record, now).await?;
-    store.commit(&key, record.revision, moved(&tombstone), now).await?;
+    store.commit(&key, (&record).into(), moved(&tombstone), now).await?;
     let late = tombstone.expires_at;
     expect_stored(&store, &key, late, None).await?;
     for revision in [record.revision, tombstone.revision] {
-        let answer = store.commit(&key, revision, live(&next(&record, late)), late).await?;
+        let answer =
+            store.commit(&key, at(revision, &record), live(&next(&record, late)), late).await?;
         expect("commit after expiry", &answer, &Committed::Gone)?;
     }
     expect("touch", &store.touch(&key, late).await?, &Touched::Gone)?;
@@ -72,7 +74,7 @@ pub async fn expired_before_it_was_stored_is_missing(store: Store) -> Outcome {
     let key = stored(&store, &record, now).await?;
     let mut over = next(&record, now);
     over.lifetime = lifetime(10 * MINUTE, 10 * MINUTE);
-    let answer = store.commit(&key, record.revision, live(&over), now).await?;
+    let answer = store.commit(&key, (&record).into(), live(&over), now).await?;
     expect("commit", &answer, &Committed::Committed)?;
     expect_stored(&store, &key, now, None).await?;
     expect("touch", &store.touch(&key, now).await?, &Touched::Gone)
@@ -90,7 +92,7 @@ pub async fn deadline_is_exact_to_the_millisecond(store: Store) -> Outcome {
     let key = stored(&store, &record, now).await?;
     expect_stored(&store, &key, last, Some(live(&record))).await?;
     expect_stored(&store, &key, end, None).await?;
-    let answer = store.commit(&key, record.revision, late, end).await?;
+    let answer = store.commit(&key, (&record).into(), late, end).await?;
     expect("commit at the deadline", &answer, &Committed::Gone)?;
 
     let key = stored(&store, &record, now).await?;
@@ -132,7 +134,7 @@ pub async fn last_millisecond_is_storable(store: Store) -> Outcome {
     let last = before(now + HOUR, MILLISECOND);
     let mut late = next(&record, now);
     late.last_seen_at = now;
-    let answer = store.commit(&key, record.revision, live(&late), last).await?;
+    let answer = store.commit(&key, (&record).into(), live(&late), last).await?;
     expect("commit in the last millisecond", &answer, &Committed::Committed)?;
     expect_stored(&store, &key, now + HOUR, None).await
 }

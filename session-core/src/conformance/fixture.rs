@@ -7,8 +7,8 @@ use tokio::task::JoinHandle;
 
 use super::report::{Outcome, Violation};
 use crate::{
-    Backend, Clock as _, Created, Entry, Lifetime, Nonce, Record, Revision, SessionKey, StoreError,
-    SystemClock, Timestamp, Tombstone, record::Grace, seal::SealedId,
+    Backend, Clock as _, Created, Entry, Expected, Lifetime, Nonce, Record, Revision, SessionKey,
+    StoreError, SystemClock, Timestamp, Tombstone, record::Grace, seal::SealedId,
 };
 
 pub(super) type Store = Arc<dyn Backend>;
@@ -64,6 +64,11 @@ pub(super) fn next(record: &Record, now: Timestamp) -> Record {
     next.nonce = fresh_nonce();
     next.values.set("visits", &random::<8>());
     next
+}
+
+/// What a commit expects that takes a session for one at another revision.
+pub(super) fn at(revision: Revision, record: &Record) -> Expected {
+    Expected { revision, ..record.into() }
 }
 
 /// What a move leaves in place of the session.

@@ -32,7 +32,7 @@ pub async fn load_gives_back_what_was_stored_bit_for_bit(store: Store) -> Outcom
     expect_stored(&store, &key, now, Some(live(&full))).await?;
     let key = stored(&store, &least, now).await?;
     expect_stored(&store, &key, now, Some(live(&least))).await?;
-    let answer = store.commit(&key, least.revision, live(&full), now).await?;
+    let answer = store.commit(&key, (&least).into(), live(&full), now).await?;
     expect("commit", &answer, &Committed::Committed)?;
     expect_stored(&store, &key, now, Some(live(&full))).await
 }
@@ -56,7 +56,7 @@ pub async fn load_gives_back_values_up_to_the_limits(store: Store) -> Outcome {
         let key = stored(&store, &record, now).await?;
         expect_stored(&store, &key, now, Some(live(&record))).await?;
         let later = next(&record, now);
-        let answer = store.commit(&key, record.revision, live(&later), now).await?;
+        let answer = store.commit(&key, (&record).into(), live(&later), now).await?;
         expect("commit", &answer, &Committed::Committed)?;
         expect_stored(&store, &key, now, Some(live(&later))).await?;
         store.delete(&key, now).await?;
@@ -84,7 +84,7 @@ pub async fn load_gives_back_a_tombstone_bit_for_bit(store: Store) -> Outcome {
     let ended = Tombstone { successor: None, ..tombstone(&record, now) };
     for tombstone in [tombstone(&record, now), renewal(&record, now), ended] {
         let key = stored(&store, &record, now).await?;
-        let answer = store.commit(&key, record.revision, moved(&tombstone), now).await?;
+        let answer = store.commit(&key, (&record).into(), moved(&tombstone), now).await?;
         expect("commit of a tombstone", &answer, &Committed::Committed)?;
         expect_stored(&store, &key, now, Some(moved(&tombstone))).await?;
     }

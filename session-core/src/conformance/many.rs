@@ -6,7 +6,9 @@ use super::{
     fixture::*,
     report::{Outcome, Violation},
 };
-use crate::{Committed, Created, Ended, Entry, Revision, SessionKey, Timestamp, Tombstone};
+use crate::{
+    Committed, Created, Ended, Entry, Expected, Revision, SessionKey, Timestamp, Tombstone,
+};
 
 /// One answer for each key, in their order, however many there are.
 pub async fn load_many_answers_in_the_order_of_the_keys(store: Store) -> Outcome {
@@ -43,7 +45,8 @@ pub async fn end_many_ends_sessions_and_bars_keys(store: Store) -> Outcome {
 
     let answer = store.create(&empty, live(&session(now)), now).await?;
     expect("create under a key that was barred", &answer, &Created::Exists)?;
-    let answer = store.commit(&empty, Revision(0), live(&session(now)), now).await?;
+    let answer =
+        store.commit(&empty, at(Revision(0), &session(now)), live(&session(now)), now).await?;
     expect("commit under a key that was barred", &answer, &Committed::Conflict(moved(&marker)))?;
     let answers = store.end_many(&[empty], moved(&end_marker(now)), now).await?;
     expect("end_many again", &answers, &vec![Ended::Moved(Arc::new(marker))])?;
@@ -131,7 +134,7 @@ pub async fn end_many_and_commit_at_once_leave_nothing(store: Store) -> Outcome 
         let mut tasks = Vec::new();
         for _ in 0..REQUESTS / 2 {
             let (store, later) = (Arc::clone(&store), next(&record, now));
-            let expected = record.revision;
+            let expected = Expected::from(&record);
             tasks.push(tokio::spawn(async move {
                 store.commit(&key, expected, live(&later), now).await.map(drop)
             }));
@@ -180,7 +183,7 @@ async fn bury(store: &Store, now: Timestamp) -> Result<(SessionKey, Tombstone), 
     let record = session(now);
     let key = stored(store, &record, now).await?;
     let tombstone = tombstone(&record, now);
-    let answer = store.commit(&key, record.revision, moved(&tombstone), now).await?;
+    let answer = store.commit(&key, (&record).into(), moved(&tombstone), now).await?;
     expect("commit of a tombstone", &answer, &Committed::Committed)?;
     Ok((key, tombstone))
 }

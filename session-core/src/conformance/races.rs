@@ -9,7 +9,9 @@ use super::{
     fixture::*,
     report::{Outcome, Violation},
 };
-use crate::{Committed, Created, Entry, Record, SessionKey, StoreError, Timestamp, Touched};
+use crate::{
+    Committed, Created, Entry, Expected, Record, SessionKey, StoreError, Timestamp, Touched,
+};
 
 /// Of creates of one key at once one wins, and its record is there.
 pub async fn of_n_creates_exactly_one_wins(store: Store) -> Outcome {
@@ -45,7 +47,7 @@ pub async fn of_n_commits_at_one_revision_exactly_one_wins(store: Store) -> Outc
         let mut tasks = JoinSet::new();
         for _ in 0..REQUESTS {
             let (store, record) = (Arc::clone(&store), next(&first, now));
-            let expected = first.revision;
+            let expected = Expected::from(&first);
             tasks.spawn(async move {
                 let answer = store.commit(&key, expected, live(&record), now).await;
                 (answer, record)
@@ -103,7 +105,7 @@ pub async fn n_commits_that_try_again_all_count(store: Store) -> Outcome {
             for _ in 0..REQUESTS {
                 let mut record = next(&base, now);
                 record.values.set(&name, b"");
-                match store.commit(&key, base.revision, live(&record), now).await? {
+                match store.commit(&key, (&base).into(), live(&record), now).await? {
                     Committed::Committed => return Ok(()),
                     Committed::Conflict(Entry::Live(newer)) => base = Record::clone(&newer),
                     answer => {
@@ -237,7 +239,7 @@ fn spawn_commit(
     entry: Entry,
     now: Timestamp,
 ) -> Task<Committed> {
-    let (store, expected) = (Arc::clone(store), base.revision);
+    let (store, expected) = (Arc::clone(store), Expected::from(base));
     tokio::spawn(async move { store.commit(&key, expected, entry, now).await })
 }
 

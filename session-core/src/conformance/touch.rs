@@ -15,7 +15,7 @@ pub async fn touch_moves_the_idle_deadline_and_nothing_else(store: Store) -> Out
     let last = before(end, MILLISECOND);
     expect_stored(&store, &key, last, Some(live(&touched))).await?;
     // Who asks by another verb is told the same.
-    let other = record.revision.next();
+    let other = at(record.revision.next(), &record);
     let answer = store.commit(&key, other, live(&next(&record, last)), last).await?;
     expect("commit at another revision", &answer, &Committed::Conflict(live(&touched)))?;
     let answer = store.delete(&key, last).await?;
@@ -34,7 +34,7 @@ pub async fn touch_keeps_the_revision(store: Store) -> Outcome {
     let later = next(&record, now + MINUTE);
     let touched = now + 2 * MINUTE;
     store.touch(&key, touched).await?;
-    let answer = store.commit(&key, record.revision, live(&later), touched).await?;
+    let answer = store.commit(&key, (&record).into(), live(&later), touched).await?;
     expect("commit after touch", &answer, &Committed::Committed)?;
     // Of the two notes of the last request either may stay.
     let there = store.load(&key, touched).await?;
@@ -82,7 +82,7 @@ pub async fn touch_follows_the_lifetime_of_the_last_commit(store: Store) -> Outc
     let key = stored(&store, &record, now).await?;
     let mut shorter = next(&record, now);
     shorter.lifetime = lifetime(10 * MINUTE, 24 * HOUR);
-    store.commit(&key, record.revision, live(&shorter), now).await?;
+    store.commit(&key, (&record).into(), live(&shorter), now).await?;
     let later = now + 5 * MINUTE;
     let answer = store.touch(&key, later).await?;
     expect("touch", &answer, &Touched::Touched)?;
@@ -116,7 +116,7 @@ pub async fn touch_on_a_tombstone_is_gone(store: Store) -> Outcome {
     for tombstone in [tombstone(&record, now), renewal(&record, now)] {
         let key = stored(&store, &record, now).await?;
         let tombstone: Entry = moved(&tombstone);
-        store.commit(&key, record.revision, tombstone.clone(), now).await?;
+        store.commit(&key, (&record).into(), tombstone.clone(), now).await?;
         let later = now + MINUTE;
         expect("touch", &store.touch(&key, later).await?, &Touched::Gone)?;
         let end = tombstone.expires_at();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use session_core::{
-    Admission, Admitted, Committed, Created, Ended, Entry, OwnerIndex, OwnerKey, Revision,
+    Admission, Admitted, Committed, Created, Ended, Entry, Expected, OwnerIndex, OwnerKey,
     SessionKey, SessionStore, StoreError, Timestamp, Touched,
     conformance::{self, Report},
 };
@@ -356,7 +356,7 @@ impl SessionStore for Broken {
     async fn commit(
         &self,
         key: &SessionKey,
-        expected: Revision,
+        expected: Expected,
         entry: Entry,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {

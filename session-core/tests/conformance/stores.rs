@@ -8,8 +8,8 @@ use std::{
 };
 
 use session_core::{
-    Admission, Admitted, Committed, Created, Ended, Entry, OwnerIndex, OwnerKey, Revision,
-    SessionKey, SessionStore, StoreError, Timestamp, Touched, envelope,
+    Admission, Admitted, Committed, Created, Ended, Entry, Expected, OwnerIndex, OwnerKey,
+    Revision, SessionKey, SessionStore, StoreError, Timestamp, Touched, envelope,
 };
 
 use crate::support::MapStore;
@@ -194,7 +194,7 @@ impl SessionStore for Broken {
     async fn commit(
         &self,
         key: &SessionKey,
-        expected: Revision,
+        expected: Expected,
         entry: Entry,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
@@ -204,7 +204,7 @@ impl SessionStore for Broken {
             let there = self.found(&key, now, Fault::None);
             self.hesitate(Fault::CommitChecksThenActs).await;
             return Ok(match there {
-                Some(Entry::Live(record)) if record.revision() == expected => {
+                Some(Entry::Live(record)) if record.revision() == expected.revision() => {
                     self.entries().insert(key, entry);
                     Committed::Committed
                 }
@@ -218,7 +218,7 @@ impl SessionStore for Broken {
             .filter(|there| there.is_live(now) || self.is(Fault::CommitSeesExpired))
             .cloned();
         let matches = |revision: Revision| {
-            let (stored, expected) = (revision.as_u64(), expected.as_u64());
+            let (stored, expected) = (revision.as_u64(), expected.revision().as_u64());
             match self.fault {
                 Fault::CommitIgnoresTheRevision => true,
                 Fault::CommitTakesOlderRevisions => expected <= stored,
@@ -235,7 +235,7 @@ impl SessionStore for Broken {
             Some(tombstone) => {
                 self.is(Fault::CommitReplacesTombstones)
                     || self.is(Fault::CommitReplacesTombstonesAtTheirRevision)
-                        && tombstone.revision() == expected
+                        && tombstone.revision() == expected.revision()
             }
         };
         if let Some(there) = there.filter(|_| !replaces) {

@@ -7,8 +7,8 @@ use std::{
 };
 
 use session_core::{
-    Admission, Admitted, Clock, Committed, Created, Ended, Entry, ManualClock, Owner, OwnerIndex,
-    OwnerKey, Record, Revision, SessionKey, SessionStore, Sleep, StoreError, Timestamp, Touched,
+    Admission, Admitted, Clock, Committed, Created, Ended, Entry, Expected, ManualClock, Owner,
+    OwnerIndex, OwnerKey, Record, SessionKey, SessionStore, Sleep, StoreError, Timestamp, Touched,
 };
 
 use super::MapStore;
@@ -163,7 +163,7 @@ impl SessionStore for Steps {
     async fn commit(
         &self,
         key: &SessionKey,
-        expected: Revision,
+        expected: Expected,
         entry: Entry,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
