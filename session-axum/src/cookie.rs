@@ -108,7 +108,11 @@ impl SessionCookie {
         headers
             .get_all(header::COOKIE)
             .iter()
-            .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+            .flat_map(|line| {
+                let line = line.as_bytes();
+                let ends = memchr::memchr_iter(b';', line).chain([line.len()]);
+                ends.scan(0, |start, end| line.get(std::mem::replace(start, end + 1)..end))
+            })
             .filter_map(|pair| {
                 let rest = pair.trim_ascii_start().strip_prefix(self.name.as_bytes())?;
                 match rest.trim_ascii_start() {
