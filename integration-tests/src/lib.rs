@@ -7,6 +7,7 @@ struct Readme;
 
 pub mod app;
 mod browser;
+mod fault_proxy;
 mod locked;
 mod patience;
 mod proxy;
@@ -19,6 +20,7 @@ pub use self::redis::{
     free_port,
 };
 pub use browser::{Answer, Browser, assert_silent};
+pub use fault_proxy::{Fault, FaultProxy};
 pub use patience::{PATIENCE, redis_config, until};
 pub use proxy::Proxy;
 pub use server_process::ServerProcess;

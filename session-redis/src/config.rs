@@ -241,7 +241,8 @@ impl RedisConfig {
     }
 
     /// Sets how long one command may take, the wait for a connection included. The default is 500
-    /// milliseconds.
+    /// milliseconds. A command that may change something has no more than its share of the
+    /// [operation's time](Self::with_operation_timeout).
     ///
     /// # Errors
     ///
@@ -251,10 +252,12 @@ impl RedisConfig {
         Ok(self)
     }
 
-    /// Sets how long one operation of the store may take in all: a command, and the one more that is
-    /// sent where the first certainly did nothing. The default is 1 second.
+    /// Sets how long one operation on the store may take in all, its repetition included. The default is 1
+    /// second.
     ///
-    /// A commit or a deletion whose answer was lost is an operation that is asked for once more.
+    /// What only reads has all of it. What may change something has half of it each time, less a pause: if the
+    /// answer is lost, the protocol asks once more. The pause before that is by chance, up to a twentieth of the
+    /// operation's time and at most 50 milliseconds. So a commit has two times 475 milliseconds by default.
     ///
     /// # Errors
     ///

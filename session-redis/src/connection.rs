@@ -42,7 +42,11 @@ impl Connection {
             Ok(answer) => Ok(answer),
             // Boxed, as below: most commands are sent once, and would carry the size of the other about.
             Err(failure) if failure.is_dead_connection() => {
-                Box::pin(self.send(command, deadline)).await.map_err(Failure::into_store_error)
+                let again = async {
+                    self.limits.pause().await;
+                    self.send(command, deadline).await
+                };
+                Box::pin(again).await.map_err(Failure::into_store_error)
             }
             Err(failure) => Err(failure.into_store_error()),
         }
@@ -50,18 +54,27 @@ impl Connection {
 
     /// Runs a command that may change something.
     pub(crate) async fn write(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let deadline = self.limits.deadline();
-        self.write_until(command, deadline).await.map_err(Failure::into_store_error)
+        let deadline = self.limits.deadline_of_each();
+        match self.write_until(command, deadline).await {
+            Ok(answer) => Ok(answer),
+            Err(failure) => Err(Box::pin(self.not_done(failure)).await),
+        }
     }
 
     /// Runs a script, and tells the server what it is if it does not know.
     pub(crate) async fn run(&self, script: &Script, call: &Cmd) -> Result<Value, StoreError> {
-        let deadline = self.limits.deadline();
+        let deadline = self.limits.deadline_of_each();
         match self.send(call, deadline).await {
             Ok(answer) => Ok(answer),
-            Err(failure) => Box::pin(self.run_again(failure, script, call, deadline))
-                .await
-                .map_err(Failure::into_store_error),
+            Err(failure) => {
+                let again = async {
+                    match self.run_again(failure, script, call, deadline).await {
+                        Ok(answer) => Ok(answer),
+                        Err(failure) => Err(self.not_done(failure).await),
+                    }
+                };
+                Box::pin(again).await
+            }
         }
     }
 
@@ -110,6 +123,13 @@ impl Connection {
         Err(failure)
     }
 
+    /// What a failure means to the protocol, told when it may ask again.
+    async fn not_done(&self, failure: Failure) -> StoreError {
+        let error = failure.into_store_error();
+        self.limits.pause_if_lost([&error]).await;
+        error
+    }
+
     /// Runs commands that change nothing, together, as [`read`](Self::read) does with one; each has an
     /// answer of its own.
     pub(crate) async fn read_all(
@@ -122,6 +142,7 @@ impl Connection {
                 let commands = pipeline(commands);
                 each(match node.send_all(&commands, deadline).await {
                     Err(failure) if failure.is_dead_connection() => {
+                        self.limits.pause().await;
                         node.send_all(&commands, deadline).await
                     }
                     answers => answers,
@@ -149,7 +170,11 @@ impl Connection {
             }
             #[cfg(feature = "cluster")]
             Servers::Cluster(cluster) => {
-                Ok(meant(cluster.run_all(script, calls, self.limits.deadline()).await))
+                let deadline = self.limits.deadline_of_each();
+                let answers = meant(cluster.run_all(script, calls, deadline).await);
+                let errors = answers.iter().filter_map(|answer| answer.as_ref().err());
+                self.limits.pause_if_lost(errors).await;
+                Ok(answers)
             }
         }
     }
@@ -169,8 +194,15 @@ impl Connection {
             }
             #[cfg(feature = "cluster")]
             Servers::Cluster(_) => {
-                let first = self.write(&first).await?;
-                Ok((Ok(first), self.write(&second).await))
+                let deadline = self.limits.deadline_of_each();
+                let both = async {
+                    let first = self.write_until(&first, deadline).await?;
+                    Ok((first, self.write_until(&second, deadline).await?))
+                };
+                match both.await {
+                    Ok((first, second)) => Ok((Ok(first), Ok(second))),
+                    Err(failure) => Err(self.not_done(failure).await),
+                }
             }
         }
     }
@@ -195,14 +227,16 @@ impl Connection {
         node: &Node,
         commands: Vec<Cmd>,
     ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
-        let deadline = self.limits.deadline();
+        let deadline = self.limits.deadline_of_each();
         let commands = pipeline(commands);
-        each(match node.send_all(&commands, deadline).await {
+        let answers = each(match node.send_all(&commands, deadline).await {
             Ok(answers) if answers.iter().all(is_read_only) => {
                 node.send_all(&commands, deadline).await
             }
             answers => answers,
-        })
+        });
+        self.limits.pause_if_lost(answers.as_ref().err()).await;
+        answers
     }
 
     /// Runs a command that this client may not be allowed: what the server refuses is the answer, a value of

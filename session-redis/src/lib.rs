@@ -14,6 +14,7 @@ mod key;
 mod line;
 mod node;
 mod owner_index;
+mod repetition;
 mod revocations;
 mod script;
 #[cfg(feature = "sentinel")]

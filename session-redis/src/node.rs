@@ -39,10 +39,6 @@ impl Limits {
             waiting: config.max_waiting,
         }
     }
-
-    pub(crate) fn deadline(self) -> Instant {
-        Instant::now() + self.operation
-    }
 }
 
 impl Node {

@@ -51,7 +51,8 @@ impl Revocations {
         }
         let mut patient = config.clone();
         patient.response_timeout += wait;
-        patient.operation_timeout += wait;
+        // An operation has room for one repetition.
+        patient.operation_timeout += 2 * wait;
         let shared = Shared {
             connection: Connection::open(&patient).await?,
             replicas,

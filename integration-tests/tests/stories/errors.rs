@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use integration_tests::{Browser, PATIENCE, RedisServer, redis_config, until};
+use integration_tests::{Browser, Fault, FaultProxy, PATIENCE, RedisServer, redis_config, until};
 use reqwest::StatusCode;
 use session_axum::{RedisConfig, RedisStore, Sessions};
 use session_core::{SessionError, StoreError, StoreErrorKind};
@@ -265,13 +265,13 @@ async fn a_password_that_was_wrong_for_a_while_is_no_lasting_outage() {
 #[tokio::test]
 async fn a_connection_that_went_silent_is_replaced() {
     let redis = RedisServer::start().await;
-    let proxy = SilentProxy::before(&redis).await;
-    let store = RedisStore::connect(format!("redis://{}", proxy.addr)).await.unwrap();
+    let proxy = FaultProxy::before(&redis).await;
+    let store = RedisStore::connect(proxy.url()).await.unwrap();
     let browser = Browser::new(serve(store).await);
     until("Ada is signed in", async || browser.post("/login/ada").await.status == StatusCode::OK)
         .await;
 
-    proxy.silence();
+    proxy.next("get", Fault::Stall);
     let mut session = None;
     until("a new connection is used", async || {
         let answer = browser.get("/session").await;
@@ -286,8 +286,8 @@ async fn a_connection_that_went_silent_is_replaced() {
 #[tokio::test]
 async fn a_primary_that_was_demoted_is_left() {
     let (old, new) = (RedisServer::start().await, RedisServer::start().await);
-    let proxy = SilentProxy::before(&old).await;
-    let config = redis_config(format!("redis://{}", proxy.addr), PATIENCE);
+    let proxy = FaultProxy::before(&old).await;
+    let config = redis_config(proxy.url(), PATIENCE);
     let browser = Browser::new(serve(RedisStore::connect(config).await.unwrap()).await);
     browser.post("/count").await.ok();
     let mut admin = old.connection().await;
@@ -301,45 +301,4 @@ async fn a_primary_that_was_demoted_is_left() {
     let mut admin = new.connection().await;
     let keys: u32 = redis::cmd("DBSIZE").query_async(&mut admin).await.unwrap();
     assert_eq!(keys, 1);
-}
-
-/// Stands between a client and Redis, and can stop passing on what the connections open now say.
-struct SilentProxy {
-    addr: std::net::SocketAddr,
-    target: Arc<std::sync::Mutex<String>>,
-    silence: tokio::sync::watch::Sender<u32>,
-}
-
-impl SilentProxy {
-    async fn before(redis: &RedisServer) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let target = Arc::new(std::sync::Mutex::new(format!("{}:{}", redis.host(), redis.port())));
-        let (silence, silenced) = tokio::sync::watch::channel(0);
-        let proxy = Self { addr, target: Arc::clone(&target), silence };
-        tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let target = target.lock().unwrap().clone();
-                let mut silenced = silenced.clone();
-                silenced.mark_unchanged();
-                tokio::spawn(async move {
-                    let mut server = tokio::net::TcpStream::connect(target).await.unwrap();
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-                        // Both ends stay open, and hear nothing any more.
-                        _ = silenced.changed() => std::future::pending::<()>().await,
-                    }
-                });
-            }
-        });
-        proxy
-    }
-
-    fn silence(&self) {
-        self.silence.send_modify(|times| *times += 1);
-    }
-
-    fn lead_to(&self, redis: &RedisServer) {
-        *self.target.lock().unwrap() = format!("{}:{}", redis.host(), redis.port());
-    }
 }

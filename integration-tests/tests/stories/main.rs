@@ -13,6 +13,7 @@ mod concurrency;
 mod conformance;
 mod errors;
 mod expiry;
+mod faulty_network;
 mod health;
 mod load_balancer;
 mod lock;
