@@ -13,6 +13,7 @@ mod concurrency;
 mod conformance;
 mod errors;
 mod expiry;
+mod failure_table;
 mod faulty_network;
 mod health;
 mod load_balancer;

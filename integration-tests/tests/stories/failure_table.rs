@@ -1,0 +1,335 @@
+//! What Redis says, and what becomes of a load, a commit and the end of a session: the table of
+//! session-redis's README, a test for each of its cells.
+
+use std::{error::Error as _, pin::pin, sync::Arc, time::Duration};
+
+use axum::response::IntoResponse as _;
+use integration_tests::{Fault, FaultProxy, PATIENCE, RedisServer, redis_config, until};
+use redis::aio::MultiplexedConnection;
+use reqwest::StatusCode;
+use session_axum::{Key, RedisConfig, RedisStore, Sessions};
+use session_core::{CookieChange, Session, SessionError, SessionId, StoreErrorKind};
+
+use StoreErrorKind::{Corrupt, Full, Timeout, Unavailable};
+
+/// Makes three tests of each row, `row::load`, `row::commit` and `row::revoke`.
+macro_rules! table {
+    ($($row:ident: $load:expr, $commit:expr, $revoke:expr;)*) => {$(
+        mod $row {
+            use super::{*, Outcome::*};
+
+            #[tokio::test]
+            async fn load() {
+                assert_eq!(super::$row(Verb::Load).await, $load);
+            }
+
+            #[tokio::test]
+            async fn commit() {
+                assert_eq!(super::$row(Verb::Commit).await, $commit);
+            }
+
+            #[tokio::test]
+            async fn revoke() {
+                assert_eq!(super::$row(Verb::Revoke).await, $revoke);
+            }
+        }
+    )*};
+}
+
+// What Redis says: what a load, a commit and the end of a session come to.
+table! {
+    nil:         NoSession,           Ended,               Done;
+    silence:     Failed(Timeout),     Failed(Timeout),     Failed(Timeout);
+    lost_answer: Done,                Done,                Done;
+    readonly:    Done,                Failed(Unavailable), Failed(Unavailable);
+    oom:         Done,                Failed(Full),        Done;
+    loading:     Failed(Unavailable), Failed(Unavailable), Failed(Unavailable);
+    masterdown:  Failed(Unavailable), Failed(Unavailable), Failed(Unavailable);
+    clusterdown: Failed(Unavailable), Failed(Unavailable), Failed(Unavailable);
+    busy:        Failed(Unavailable), Failed(Unavailable), Failed(Unavailable);
+    tryagain:    Failed(Unavailable), Failed(Unavailable), Failed(Unavailable);
+    noscript:    Done,                Done,                Done;
+    undecodable: NoSession,           Failed(Corrupt),     Done;
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Verb {
+    Load,
+    Commit,
+    Revoke,
+}
+
+impl Verb {
+    /// The command that it sends.
+    fn command(self) -> &'static str {
+        match self {
+            Self::Load => "get",
+            Self::Commit | Self::Revoke => "evalsha",
+        }
+    }
+}
+
+#[derive(Debug, Eq, PartialEq)]
+enum Outcome {
+    /// The session is there, was written, or is gone: 200.
+    Done,
+    /// A request goes on without one: 200.
+    NoSession,
+    /// It was ended meanwhile: 409.
+    Ended,
+    /// 503.
+    Failed(StoreErrorKind),
+}
+
+impl Outcome {
+    fn of(result: Result<(), SessionError>) -> Self {
+        let Err(error) = result else { return Self::Done };
+        let (outcome, status) = match &error {
+            SessionError::Ended => (Self::Ended, StatusCode::CONFLICT),
+            SessionError::Store(error) => {
+                (Self::Failed(error.kind()), StatusCode::SERVICE_UNAVAILABLE)
+            }
+            error => panic!("{error}"),
+        };
+        let told = session_axum::SessionError::from(error).into_response().status();
+        assert_eq!(told, status, "{outcome:?}");
+        outcome
+    }
+}
+
+const COUNT: Key<u64> = Key::new("count");
+
+/// A session, and a request that has loaded it, before Redis gets into trouble.
+struct Scene {
+    sessions: Arc<Sessions>,
+    id: SessionId,
+    request: Session,
+}
+
+impl Scene {
+    async fn on(config: RedisConfig) -> Self {
+        let sessions = Arc::new(Sessions::new(RedisStore::connect(config).await.unwrap()));
+        // Another session first, so that Redis knows the scripts.
+        let session = sessions.open([]).await.unwrap();
+        for count in 0..2 {
+            session.set(COUNT, &count).unwrap();
+            session.commit().await.unwrap();
+        }
+        session.destroy().unwrap();
+        session.commit().await.unwrap();
+        let session = sessions.open([]).await.unwrap();
+        session.authenticate("ada").unwrap();
+        session.set(COUNT, &1).unwrap();
+        let CookieChange::Set { id, .. } = session.finish().await.unwrap() else {
+            panic!("a login sets the cookie");
+        };
+        let request = sessions.open([id.expose().as_bytes()]).await.unwrap();
+        Self { sessions, id, request }
+    }
+
+    async fn on_patient(redis: &RedisServer) -> Self {
+        Self::on(redis_config(redis.url(), PATIENCE)).await
+    }
+
+    fn redis_key(&self) -> String {
+        format!("session:s:{}", self.id.key())
+    }
+
+    async fn meets(&self, verb: Verb) -> Outcome {
+        match verb {
+            Verb::Load => match self.open().await {
+                Ok(session) if session.key().is_none() => Outcome::NoSession,
+                result => Outcome::of(result.map(drop)),
+            },
+            Verb::Commit => {
+                self.request.update(COUNT, |count| *count += 1).unwrap();
+                Outcome::of(self.request.commit().await)
+            }
+            Verb::Revoke => {
+                self.request.destroy().unwrap();
+                Outcome::of(self.request.commit().await)
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Session, SessionError> {
+        self.sessions.open([self.id.expose().as_bytes()]).await
+    }
+}
+
+async fn tell(redis: &mut MultiplexedConnection, words: &[&str]) {
+    let told = redis::cmd(words[0]).arg(&words[1..]).to_owned();
+    let _: redis::Value = told.query_async(redis).await.unwrap();
+}
+
+async fn nil(verb: Verb) -> Outcome {
+    let redis = RedisServer::start().await;
+    let scene = Scene::on_patient(&redis).await;
+    tell(&mut redis.connection().await, &["DEL", &scene.redis_key()]).await;
+    scene.meets(verb).await
+}
+
+async fn silence(verb: Verb) -> Outcome {
+    let redis = RedisServer::start().await;
+    let scene = Scene::on(redis_config(redis.url(), Duration::from_secs(2))).await;
+    redis.pause().await;
+    let outcome = scene.meets(verb).await;
+    redis.unpause().await;
+    // What was given up may be carried out now, at most once.
+    until("sessions are back", async || scene.open().await.is_ok()).await;
+    let count = scene.open().await.unwrap().get(COUNT);
+    assert!([None, Some(1), Some(2)].contains(&count), "{verb:?}: {count:?}");
+    outcome
+}
+
+async fn lost_answer(verb: Verb) -> Outcome {
+    let redis = RedisServer::start().await;
+    let proxy = FaultProxy::before(&redis).await;
+    let scene = Scene::on(redis_config(proxy.url(), PATIENCE)).await;
+    drop(proxy.take_arrivals(verb.command()));
+    proxy.next(verb.command(), Fault::CutAfter);
+    let outcome = scene.meets(verb).await;
+    assert_eq!(proxy.take_arrivals(verb.command()).len(), 2, "once more");
+    let count = scene.open().await.unwrap().get(COUNT);
+    let expected = match verb {
+        Verb::Load => Some(1),
+        Verb::Commit => Some(2),
+        Verb::Revoke => None,
+    };
+    assert_eq!(count, expected);
+    outcome
+}
+
+async fn readonly(verb: Verb) -> Outcome {
+    let redis = RedisServer::start().await;
+    let proxy = FaultProxy::before(&redis).await;
+    let scene = Scene::on(redis_config(proxy.url(), PATIENCE)).await;
+    tell(&mut redis.connection().await, &["REPLICAOF", "127.0.0.1", "1"]).await;
+    drop(proxy.take_arrivals(verb.command()));
+    let outcome = scene.meets(verb).await;
+    let attempts = if verb == Verb::Load { 1 } else { 2 };
+    assert_eq!(proxy.take_arrivals(verb.command()).len(), attempts);
+    outcome
+}
+
+async fn oom(verb: Verb) -> Outcome {
+    let redis = RedisServer::start().await;
+    let scene = Scene::on_patient(&redis).await;
+    tell(&mut redis.connection().await, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    scene.meets(verb).await
+}
+
+async fn loading(verb: Verb) -> Outcome {
+    let redis = RedisServer::builder()
+        .arg("--rdbcompression", "no")
+        // Of 400 keys, so that there are 8 seconds, in which it answers between two keys.
+        .arg("--key-load-delay", "20000")
+        .arg("--loading-process-events-interval-bytes", "1024")
+        .start()
+        .await;
+    let scene = Scene::on_patient(&redis).await;
+    let mut admin = redis.connection().await;
+    let big = "x".repeat(2_048);
+    for number in 0..400 {
+        tell(&mut admin, &["SET", &number.to_string(), &big]).await;
+    }
+    tell(&mut admin, &["SAVE"]).await;
+    redis.kill().await;
+    let mut loading = pin!(redis.start_again());
+    let met = async {
+        until("Redis loads", async || {
+            let Err(SessionError::Store(error)) = scene.open().await else { return false };
+            error.source().is_some_and(|source| source.to_string().contains("loading the dataset"))
+        })
+        .await;
+        scene.meets(verb).await
+    };
+    tokio::select! {
+        outcome = met => outcome,
+        () = &mut loading => panic!("Redis was ready too soon"),
+    }
+}
+
+async fn masterdown(verb: Verb) -> Outcome {
+    let redis = RedisServer::start().await;
+    let scene = Scene::on_patient(&redis).await;
+    let mut admin = redis.connection().await;
+    tell(&mut admin, &["CONFIG", "SET", "replica-serve-stale-data", "no"]).await;
+    tell(&mut admin, &["REPLICAOF", "127.0.0.1", "1"]).await;
+    scene.meets(verb).await
+}
+
+async fn clusterdown(verb: Verb) -> Outcome {
+    let redis = RedisServer::builder().arg("--cluster-enabled", "yes").on_host().start().await;
+    let mut admin = redis.connection().await;
+    let state = async |state: &str| {
+        let mut admin = redis.connection().await;
+        until(state, async || {
+            let info = redis::cmd("CLUSTER").arg("INFO").to_owned();
+            info.query_async::<String>(&mut admin).await.unwrap().contains(state)
+        })
+        .await;
+    };
+    tell(&mut admin, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+    state("cluster_state:ok").await;
+    let scene = Scene::on(redis_config(RedisConfig::cluster([redis.url()]), PATIENCE)).await;
+    let slot = redis::cmd("CLUSTER").arg("KEYSLOT").arg(scene.redis_key()).to_owned();
+    let slot: u16 = slot.query_async(&mut admin).await.unwrap();
+    // Not the session's own: a cluster that lacks a slot serves none.
+    tell(&mut admin, &["CLUSTER", "DELSLOTS", &((slot + 1) % 16_384).to_string()]).await;
+    state("cluster_state:fail").await;
+    scene.meets(verb).await
+}
+
+async fn busy(verb: Verb) -> Outcome {
+    let redis = RedisServer::start().await;
+    let scene = Scene::on_patient(&redis).await;
+    let (mut admin, mut other) = (redis.connection().await, redis.connection().await);
+    // From 10 ms on a script counts as one that hangs.
+    tell(&mut admin, &["CONFIG", "SET", "lua-time-limit", "10"]).await;
+    let hang = tokio::spawn(async move {
+        let eval = redis::cmd("EVAL").arg(&["while true do end", "0"]).to_owned();
+        eval.query_async::<redis::Value>(&mut admin).await
+    });
+    until("Redis is busy", async || {
+        redis::cmd("PING").query_async::<String>(&mut other).await.is_err()
+    })
+    .await;
+    let outcome = scene.meets(verb).await;
+    tell(&mut other, &["SCRIPT", "KILL"]).await;
+    hang.await.unwrap().unwrap_err();
+    outcome
+}
+
+/// Redis says it of several keys while their slot moves, which is no command of ours: so it is made up.
+async fn tryagain(verb: Verb) -> Outcome {
+    let redis = RedisServer::start().await;
+    let proxy = FaultProxy::before(&redis).await;
+    let scene = Scene::on(redis_config(proxy.url(), PATIENCE)).await;
+    let text = "-TRYAGAIN Multiple keys request during rehashing of slot";
+    proxy.next(verb.command(), Fault::Answer(text));
+    let outcome = scene.meets(verb).await;
+    assert_eq!(scene.open().await.unwrap().get(COUNT), Some(1), "nothing was done");
+    outcome
+}
+
+async fn noscript(verb: Verb) -> Outcome {
+    let redis = RedisServer::start().await;
+    let scene = Scene::on_patient(&redis).await;
+    tell(&mut redis.connection().await, &["SCRIPT", "FLUSH"]).await;
+    scene.meets(verb).await
+}
+
+async fn undecodable(verb: Verb) -> Outcome {
+    let redis = RedisServer::start().await;
+    let scene = Scene::on_patient(&redis).await;
+    let mut admin = redis.connection().await;
+    tell(&mut admin, &["SET", &scene.redis_key(), "no record"]).await;
+    let outcome = scene.meets(verb).await;
+    let left: u32 =
+        redis::cmd("EXISTS").arg(scene.redis_key()).query_async(&mut admin).await.unwrap();
+    assert_eq!(left, u32::from(verb != Verb::Revoke));
+    let noted = scene.sessions.corrupt_records();
+    assert_eq!(noted, u64::from(verb == Verb::Load), "it is counted");
+    outcome
+}
