@@ -263,6 +263,21 @@ impl Cluster {
         answers
     }
 
+    /// Sends a command to all who have slots, and tells who they are.
+    pub(crate) async fn ask_each(
+        &self,
+        command: &Cmd,
+        deadline: Instant,
+    ) -> Vec<(String, Result<Value, Failure>)> {
+        let members: Vec<_> = self.map().members.values().cloned().collect();
+        let answers = members
+            .iter()
+            .map(async |member| (member.node.name(), member.node.ask(command, deadline).await));
+        let mut answers = join_all(answers).await;
+        answers.sort_by(|(one, _), (other, _)| one.cmp(other));
+        answers
+    }
+
     fn owner(&self, slot: u16) -> Result<Arc<Member>, Failure> {
         let owner = self.map().owners.get(usize::from(slot)).cloned().flatten();
         owner.ok_or_else(|| {

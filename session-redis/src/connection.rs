@@ -239,17 +239,19 @@ impl Connection {
         answers
     }
 
-    /// Runs a command that this client may not be allowed: what the server refuses is the answer, a value of
-    /// its own kind. The nodes of a cluster are not asked, as each would say something else.
-    pub(crate) async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
-        match &self.servers {
-            Servers::One(node) => {
-                let answer = node.ask(command, self.limits.deadline()).await;
-                answer.map_err(Failure::into_store_error)
-            }
+    /// Runs a command on each server that this client may not be allowed, and tells which server that is: what
+    /// it refuses is its answer, a value of its own kind.
+    pub(crate) async fn ask_each(&self, command: &Cmd) -> Vec<(String, Result<Value, StoreError>)> {
+        let deadline = self.limits.deadline();
+        let answers = match &self.servers {
+            Servers::One(node) => vec![(node.name(), node.ask(command, deadline).await)],
             #[cfg(feature = "cluster")]
-            Servers::Cluster(_) => Ok(Value::Nil),
-        }
+            Servers::Cluster(cluster) => cluster.ask_each(command, deadline).await,
+        };
+        let meant = |(name, answer): (_, Result<_, Failure>)| {
+            (name, answer.map_err(Failure::into_store_error))
+        };
+        answers.into_iter().map(meant).collect()
     }
 
     /// What is known without asking.

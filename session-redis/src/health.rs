@@ -1,8 +1,3 @@
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
-};
-
 use redis::Value;
 use session_core::{StoreError, StoreErrorKind};
 
@@ -21,11 +16,14 @@ impl RedisStore {
     ///
     /// [`connect`](Self::connect) asks too, so that what would cost sessions is a warning from the start.
     ///
-    /// Of a cluster nothing is told, as each node would tell something else: ask the nodes.
+    /// Of a cluster it is the health of the node that is worst off: one that evicts sessions comes before one
+    /// that does not, and then the one whose memory is the fullest. [`health_of_nodes`](Self::health_of_nodes)
+    /// tells all of them.
     ///
     /// # Errors
     ///
-    /// Returns a [`StoreError`] if Redis does not answer or refuses this client.
+    /// Returns a [`StoreError`] if Redis does not answer or refuses this client, of a cluster if one of the nodes
+    /// does.
     ///
     /// # Examples
     ///
@@ -45,36 +43,87 @@ impl RedisStore {
     /// # }
     /// ```
     pub async fn health(&self) -> Result<Health, StoreError> {
-        let health = match self.connection().ask(&redis::cmd("INFO")).await? {
-            Value::BulkString(text) => Health::parse(&String::from_utf8_lossy(&text)),
-            Value::VerbatimString { text, .. } => Health::parse(&text),
-            Value::SimpleString(text) => Health::parse(&text),
-            // Not allowed, renamed or left out; or a proxy's own idea of it.
-            _ => Health::default(),
-        };
-        let watch = self.watch();
-        let newly_evicted = watch.newly_evicted(health.evicted_keys);
-        if newly_evicted > 0 {
-            tracing::warn!(
-                target: "session",
-                keys = newly_evicted,
-                "Redis evicted keys: sessions may be lost, and their users signed out"
-            );
+        let mut healths = Vec::new();
+        for node in self.health_of_nodes().await {
+            healths.push(node.health?);
         }
-        watch.warn_once(&health);
-        Ok(Health { newly_evicted, ..health })
+        Ok(healths.into_iter().max_by(Health::cmp_trouble).unwrap_or_default())
     }
 
-    /// What a new connection is worth. Trouble that may pass is none of the connection's.
+    /// Asks each server for its [health](Self::health), all at the same time: of a cluster the nodes that have
+    /// slots, sorted by their addresses, otherwise the one.
+    ///
+    /// What one of them does not answer keeps nobody from hearing of the others.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use session_redis::RedisStore;
+    ///
+    /// # async fn example(store: RedisStore) {
+    /// for node in store.health_of_nodes().await {
+    ///     match node.health() {
+    ///         Ok(health) => println!("{}: {:?} bytes are used", node.name(), health.used_memory()),
+    ///         Err(error) => println!("{}: {error}", node.name()),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub async fn health_of_nodes(&self) -> Vec<NodeHealth> {
+        let answers = self.connection().ask_each(&redis::cmd("INFO")).await;
+        let nodes = answers.into_iter().map(|(name, answer)| {
+            let health = answer.map(|answer| self.watch().look(&name, read(answer)));
+            NodeHealth { name, health }
+        });
+        nodes.collect()
+    }
+
+    /// What new connections are worth. Trouble that may pass is none of theirs.
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
-        match self.health().await {
-            Err(error) if error.kind() == StoreErrorKind::Misconfigured => Err(error),
-            Err(error) => {
-                tracing::debug!(target: "session", %error, "the health of Redis is not known");
-                Ok(())
+        for NodeHealth { name, health } in self.health_of_nodes().await {
+            match health {
+                Err(error) if error.kind() == StoreErrorKind::Misconfigured => return Err(error),
+                Err(error) => {
+                    tracing::debug!(target: "session", name, %error, "the health of Redis is not known");
+                }
+                Ok(_) => {}
             }
-            Ok(_) => Ok(()),
         }
+        Ok(())
+    }
+}
+
+fn read(answer: Value) -> Health {
+    match answer {
+        Value::BulkString(text) => Health::parse(&String::from_utf8_lossy(&text)),
+        Value::VerbatimString { text, .. } => Health::parse(&text),
+        Value::SimpleString(text) => Health::parse(&text),
+        // Not allowed, renamed or left out; or a proxy's own idea of it.
+        _ => Health::default(),
+    }
+}
+
+/// How one server is, as [`RedisStore::health_of_nodes`] found it.
+#[derive(Debug)]
+pub struct NodeHealth {
+    name: String,
+    health: Result<Health, StoreError>,
+}
+
+impl NodeHealth {
+    /// The host and the port of the server, or its socket; where sentinels watch, what they call the primary.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How it is.
+    ///
+    /// # Errors
+    ///
+    /// Returns the [`StoreError`] of a server that did not answer or refuses this client.
+    pub const fn health(&self) -> Result<&Health, &StoreError> {
+        self.health.as_ref()
     }
 }
 
@@ -86,7 +135,7 @@ pub struct Health {
     used_memory: Option<u64>,
     max_memory: Option<u64>,
     evicted_keys: Option<u64>,
-    newly_evicted: u64,
+    pub(crate) newly_evicted: u64,
     role: Option<Role>,
     replicas: Option<u64>,
     primary_link_is_up: Option<bool>,
@@ -153,6 +202,23 @@ impl Health {
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Compares how badly off servers are.
+    fn cmp_trouble(&self, other: &Self) -> std::cmp::Ordering {
+        let evicts = |health: &Self| {
+            health.eviction_policy.as_ref().is_some_and(EvictionPolicy::evicts_sessions)
+        };
+        // Of what has no limit: as much as there is.
+        let max = |health: &Self| match health.max_memory {
+            None | Some(0) => u64::MAX,
+            Some(max) => max,
+        };
+        let used = |health: &Self| health.used_memory.unwrap_or_default();
+        // Used of one in the limit of the other: a comparison of the shares.
+        let [full, other_full] = [(self, other), (other, self)]
+            .map(|(one, another)| u128::from(used(one)) * u128::from(max(another)));
+        evicts(self).cmp(&evicts(other)).then(full.cmp(&other_full))
     }
 
     fn parse(info: &str) -> Self {
@@ -232,52 +298,6 @@ pub enum Role {
     Replica,
 }
 
-/// What was seen of a server before.
-#[derive(Debug, Default)]
-pub(crate) struct Watch {
-    evicted_keys: Mutex<Option<u64>>,
-    warned_of_policy: AtomicBool,
-    warned_of_role: AtomicBool,
-}
-
-impl Watch {
-    /// How many keys were evicted since the last time. The count begins anew when the server does.
-    fn newly_evicted(&self, now: Option<u64>) -> u64 {
-        let Some(now) = now else { return 0 };
-        let mut last = self.evicted_keys.lock().unwrap_or_else(PoisonError::into_inner);
-        match last.replace(now) {
-            Some(before) if before <= now => now - before,
-            Some(_) => now,
-            None => 0,
-        }
-    }
-
-    /// Warns of what would cost sessions, when it is found and not each time.
-    fn warn_once(&self, health: &Health) {
-        let policy = health.eviction_policy.as_ref().filter(|policy| policy.evicts_sessions());
-        if begins(&self.warned_of_policy, policy.is_some())
-            && let Some(policy) = policy
-        {
-            tracing::warn!(
-                target: "session",
-                policy = policy.as_str(),
-                "Redis evicts sessions when its memory is full: set maxmemory-policy noeviction"
-            );
-        }
-        if begins(&self.warned_of_role, health.role == Some(Role::Replica)) {
-            tracing::warn!(
-                target: "session",
-                "this Redis is a replica, which stores no session: connect to its primary"
-            );
-        }
-    }
-}
-
-/// Tells whether something holds that did not before.
-fn begins(before: &AtomicBool, holds: bool) -> bool {
-    !before.swap(holds, Ordering::Relaxed) && holds
-}
-
 const NO_EVICTION: &str = "noeviction";
 
 #[cfg(test)]
@@ -330,9 +350,20 @@ mod tests {
     }
 
     #[test]
-    fn evicted_keys_are_counted_from_the_last_time_and_over_a_restart() {
-        let watch = Watch::default();
-        let counts = [Some(5), Some(5), Some(7), None, Some(8), Some(2)];
-        assert_eq!(counts.map(|now| watch.newly_evicted(now)), [0, 0, 2, 0, 1, 2]);
+    fn a_node_that_evicts_is_worse_off_than_a_full_one_and_that_than_a_large_one() {
+        let node = |policy, used, max| {
+            Health::parse(&format!(
+                "maxmemory_policy:{policy}\nused_memory:{used}\nmaxmemory:{max}"
+            ))
+        };
+        let in_order = [
+            Health::default(),
+            node("noeviction", 5_000, 0),
+            node("noeviction", 5_000, 100_000),
+            node("noeviction", 90, 100),
+            node("noeviction", 100, 100),
+            node("allkeys-lru", 1, 100),
+        ];
+        assert!(in_order.is_sorted_by(|one, other| one.cmp_trouble(other).is_lt()));
     }
 }

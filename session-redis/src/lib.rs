@@ -24,10 +24,11 @@ mod slot;
 mod store;
 #[cfg(feature = "cluster")]
 mod topology;
+mod watch;
 
 pub use {
     breaker::{Circuit, RedisState},
     config::RedisConfig,
-    health::{EvictionPolicy, Health, Role},
+    health::{EvictionPolicy, Health, NodeHealth, Role},
     store::RedisStore,
 };

@@ -72,6 +72,10 @@ impl Line {
         }
     }
 
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
     /// The connection, or the attempt to make one, and its number.
     pub(crate) fn channel(&self) -> (Channel, u64) {
         let state = self.state.load();
@@ -162,14 +166,20 @@ impl Line {
 }
 
 impl Source {
+    /// The address of the server, or what the sentinels call it.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Server(client) => client.get_connection_info().addr().to_string(),
+            #[cfg(feature = "sentinel")]
+            Self::Sentinels(sentinels) => sentinels.name().to_owned(),
+        }
+    }
+
     async fn connect(&self, limits: Limits) -> Result<MultiplexedConnection, ConnectError> {
         match self {
-            Self::Server(client) => {
-                let address = client.get_connection_info().addr().to_string();
-                connect(client, limits)
-                    .await
-                    .map_err(|error| ConnectError::explain(error, &address))
-            }
+            Self::Server(client) => connect(client, limits)
+                .await
+                .map_err(|error| ConnectError::explain(error, &self.name())),
             #[cfg(feature = "sentinel")]
             Self::Sentinels(sentinels) => sentinels.find().await,
         }

@@ -79,6 +79,11 @@ impl Node {
         Self { line, breaker: Breaker::new(limits), limits }
     }
 
+    /// Which server this is, for people.
+    pub(crate) fn name(&self) -> String {
+        self.line.source().name()
+    }
+
     /// What is known without asking.
     pub(crate) fn state(&self) -> RedisState {
         self.breaker.state()

@@ -62,6 +62,11 @@ impl Sentinels {
         Ok(Self { sentinels, name, limits: Limits::of(&config), config, tls })
     }
 
+    /// What the sentinels call the primary.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Finds the primary and connects to it, in the time that a connection may take.
     pub(crate) async fn find(&self) -> Result<MultiplexedConnection, ConnectError> {
         let limit = self.limits.connect;

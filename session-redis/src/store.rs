@@ -10,10 +10,10 @@ use session_core::{
 use crate::{
     RedisConfig, RedisState,
     connection::Connection,
-    health::Watch,
     key::RedisKey,
     revocations::Revocations,
     script::{Script, Scripts},
+    watch::Watch,
 };
 
 /// Sessions in Redis, shared by any number of processes.

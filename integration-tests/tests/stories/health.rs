@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use integration_tests::{PATIENCE, RedisServer, redis_config, until};
+use integration_tests::{ClusterRedis, PATIENCE, RedisServer, redis_config, until};
 use redis::aio::MultiplexedConnection;
-use session_axum::{RedisStore, StoreErrorKind};
+use session_axum::{RedisConfig, RedisStore, StoreErrorKind};
 use session_core::{Clock as _, SessionKey, SessionStore as _, SystemClock};
 use session_redis::{EvictionPolicy, Role};
 
@@ -38,6 +38,10 @@ async fn health_is_what_redis_says() {
     assert_eq!((health.evicted_keys(), health.newly_evicted_keys()), (Some(0), 0));
     assert!(!health.is_unknown());
     assert_eq!(log.text(), "", "nothing to warn of");
+    let nodes = store.health_of_nodes().await;
+    let [node] = &nodes[..] else { panic!("{nodes:?}") };
+    assert_eq!(node.name(), format!("{}:{}", redis.host(), redis.port()));
+    assert_eq!(node.health().unwrap().version(), health.version());
 
     redis.stop().await;
     assert!(store.health().await.unwrap_err().is_retryable());
@@ -152,4 +156,44 @@ async fn a_password_that_is_missing_is_an_error_at_the_start() {
     run(&mut admin, &["CONFIG", "SET", "requirepass", "secret"]).await;
     let error = RedisStore::connect(redis_config(redis.url(), PATIENCE)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
+}
+
+#[tokio::test]
+async fn health_of_a_cluster_is_that_of_each_node_and_of_the_worst() {
+    // So patient that nobody takes over from a node that is gone.
+    let cluster = ClusterRedis::start(Duration::from_secs(60)).await;
+    let mut evicting = cluster.nodes()[1].connection().await;
+    run(&mut evicting, &["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]).await;
+    let mut full = cluster.nodes()[2].connection().await;
+    run(&mut full, &["CONFIG", "SET", "maxmemory", "1gb"]).await;
+    let log = Log::default();
+    let _logged = log.listen();
+    let config = redis_config(RedisConfig::cluster(cluster.urls()), PATIENCE);
+    let store = RedisStore::connect(config).await.unwrap();
+    let name = |number: usize| format!("127.0.0.1:{}", cluster.nodes()[number].port());
+    assert_eq!(log.count(POLICY), 1, "of any node: {}", log.text());
+    assert!(log.text().contains(&name(1)), "{}", log.text());
+
+    let nodes = store.health_of_nodes().await;
+    let mut names = [0, 1, 2].map(name);
+    names.sort();
+    assert_eq!(nodes.iter().map(|node| node.name()).collect::<Vec<_>>(), names);
+    for node in &nodes {
+        let health = node.health().unwrap();
+        assert_eq!((health.role(), health.replicas()), (Some(Role::Primary), Some(1)));
+        let evicts = health.eviction_policy().is_some_and(EvictionPolicy::evicts_sessions);
+        assert_eq!(evicts, node.name() == name(1));
+    }
+    let worst = store.health().await.unwrap();
+    assert_eq!(worst.eviction_policy().unwrap().as_str(), "volatile-lru");
+    run(&mut evicting, &["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
+    let worst = store.health().await.unwrap();
+    assert_eq!(worst.max_memory(), Some(1 << 30), "the fuller one");
+    assert_eq!(log.count(POLICY), 1, "said once: {}", log.text());
+
+    cluster.nodes()[1].kill().await;
+    store.health().await.unwrap_err();
+    for node in store.health_of_nodes().await {
+        assert_eq!(node.health().is_err(), node.name() == name(1), "{node:?}");
+    }
 }

@@ -1,0 +1,87 @@
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use crate::{Health, Role};
+
+/// What was seen of servers before, by their names.
+#[derive(Debug, Default)]
+pub(crate) struct Watch(Mutex<HashMap<String, Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    evicted_keys: Option<u64>,
+    warned_of_policy: bool,
+    warned_of_role: bool,
+}
+
+impl Watch {
+    /// Warns of what costs sessions, and adds what is new since the last time.
+    pub(crate) fn look(&self, name: &str, mut health: Health) -> Health {
+        let mut watch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = watch.entry(name.to_owned()).or_default();
+        health.newly_evicted = seen.newly_evicted(health.evicted_keys());
+        if health.newly_evicted > 0 {
+            tracing::warn!(
+                target: "session",
+                name,
+                keys = health.newly_evicted,
+                "Redis evicted keys: sessions may be lost, and their users signed out"
+            );
+        }
+        seen.warn_once(name, &health);
+        health
+    }
+}
+
+impl Seen {
+    /// How many keys were evicted since the last time. The count begins anew when the server does.
+    fn newly_evicted(&mut self, now: Option<u64>) -> u64 {
+        let Some(now) = now else { return 0 };
+        match self.evicted_keys.replace(now) {
+            Some(before) if before <= now => now - before,
+            Some(_) => now,
+            None => 0,
+        }
+    }
+
+    /// Warns of what would cost sessions, when it is found and not each time.
+    fn warn_once(&mut self, name: &str, health: &Health) {
+        let policy = health.eviction_policy().filter(|policy| policy.evicts_sessions());
+        if begins(&mut self.warned_of_policy, policy.is_some())
+            && let Some(policy) = policy
+        {
+            tracing::warn!(
+                target: "session",
+                name,
+                policy = policy.as_str(),
+                "Redis evicts sessions when its memory is full: set maxmemory-policy noeviction"
+            );
+        }
+        if begins(&mut self.warned_of_role, health.role() == Some(Role::Replica)) {
+            tracing::warn!(
+                target: "session",
+                name,
+                "this Redis is a replica, which stores no session: connect to its primary"
+            );
+        }
+    }
+}
+
+/// Tells whether something holds that did not before.
+fn begins(before: &mut bool, holds: bool) -> bool {
+    !std::mem::replace(before, holds) && holds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evicted_keys_are_counted_from_the_last_time_and_over_a_restart() {
+        let mut seen = Seen::default();
+        let counts = [Some(5), Some(5), Some(7), None, Some(8), Some(2)];
+        assert_eq!(counts.map(|now| seen.newly_evicted(now)), [0, 0, 2, 0, 1, 2]);
+    }
+}
