@@ -32,3 +32,6 @@ pub use {
     health::{EvictionPolicy, Health, NodeHealth, Role},
     store::RedisStore,
 };
+
+#[doc = include_str!("../OPERATING.md")]
+pub mod operating {}

@@ -43,6 +43,7 @@ table! {
     lost_answer: Done,                Done,                Done;
     readonly:    Done,                Failed(Unavailable), Failed(Unavailable);
     oom:         Done,                Failed(Full),        Done;
+    noreplicas:  Done,                Failed(Unavailable), Failed(Unavailable);
     loading:     Failed(Unavailable), Failed(Unavailable), Failed(Unavailable);
     masterdown:  Failed(Unavailable), Failed(Unavailable), Failed(Unavailable);
     clusterdown: Failed(Unavailable), Failed(Unavailable), Failed(Unavailable);
@@ -216,6 +217,13 @@ async fn oom(verb: Verb) -> Outcome {
     let redis = RedisServer::start().await;
     let scene = Scene::on_patient(&redis).await;
     tell(&mut redis.connection().await, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    scene.meets(verb).await
+}
+
+async fn noreplicas(verb: Verb) -> Outcome {
+    let redis = RedisServer::start().await;
+    let scene = Scene::on_patient(&redis).await;
+    tell(&mut redis.connection().await, &["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
     scene.meets(verb).await
 }
 

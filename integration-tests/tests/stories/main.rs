@@ -18,6 +18,7 @@ mod faulty_network;
 mod health;
 mod load_balancer;
 mod lock;
+mod operating;
 mod outage;
 mod owners;
 mod races;
