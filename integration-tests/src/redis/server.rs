@@ -185,9 +185,9 @@ impl RedisServerBuilder {
         self
     }
 
-    /// Starts a sentinel with this configuration.
+    /// Makes it a sentinel with this configuration; arguments said before do not count.
     #[must_use]
-    pub(super) fn sentinel(mut self, config: String) -> Self {
+    pub fn sentinel(mut self, config: String) -> Self {
         self.args = vec!["--sentinel".to_owned()];
         self.config = Some(config);
         self.on_host()

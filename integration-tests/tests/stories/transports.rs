@@ -2,11 +2,15 @@
 
 use std::{error::Error as _, fs};
 
-use integration_tests::{Browser, PATIENCE, RedisServer, free_port, redis_config};
+use integration_tests::{
+    Browser, PATIENCE, RedisServer, RedisServerBuilder, free_port, redis_config, until,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair,
 };
+use redis::FromRedisValue;
+use reqwest::StatusCode;
 use session_axum::{RedisConfig, RedisStore, Sessions};
 use session_core::StoreErrorKind;
 use tempfile::TempDir;
@@ -66,25 +70,53 @@ impl Authority {
     }
 }
 
+/// What servers need to know each other and their clients by certificates, as files.
+struct Files {
+    folder: TempDir,
+}
+
+impl Files {
+    fn new(authority: &Authority, name: &str) -> Self {
+        let folder = TempDir::with_prefix("redis-tls-").unwrap();
+        let (certificate, key) = authority.sign(name);
+        let contents =
+            [("ca.pem", authority.0.pem()), ("server.pem", certificate), ("server.key", key)];
+        for (name, content) in contents {
+            fs::write(folder.path().join(name), content).unwrap();
+        }
+        Self { folder }
+    }
+
+    /// The settings of a server that speaks TLS at a second port, also to other servers, and wants to see
+    /// certificates there.
+    fn settings(&self, port: u16) -> [(&'static str, String); 6] {
+        let file = |name| self.folder.path().join(name).display().to_string();
+        [
+            ("--tls-port", port.to_string()),
+            ("--tls-ca-cert-file", file("ca.pem")),
+            ("--tls-cert-file", file("server.pem")),
+            ("--tls-key-file", file("server.key")),
+            ("--tls-replication", "yes".to_owned()),
+            ("--tls-cluster", "yes".to_owned()),
+        ]
+    }
+
+    async fn start(&self, server: RedisServerBuilder, port: u16) -> RedisServer {
+        let settings = self.settings(port).into_iter();
+        settings
+            .fold(server, |server, (name, value)| server.arg(name, value))
+            .on_host()
+            .start()
+            .await
+    }
+}
+
 /// A Redis that speaks TLS at a second port, and wants to see certificates there.
-async fn with_tls(authority: &Authority, name: &str) -> (RedisServer, TempDir, String) {
-    let folder = TempDir::with_prefix("redis-tls-").unwrap();
-    let (certificate, key) = authority.sign(name);
-    let file = |name: &str, content: &str| {
-        let path = folder.path().join(name);
-        fs::write(&path, content).unwrap();
-        path.display().to_string()
-    };
+async fn with_tls(authority: &Authority, name: &str) -> (RedisServer, Files, String) {
+    let files = Files::new(authority, name);
     let port = free_port();
-    let redis = RedisServer::builder()
-        .arg("--tls-port", port.to_string())
-        .arg("--tls-ca-cert-file", file("ca.pem", &authority.0.pem()))
-        .arg("--tls-cert-file", file("server.pem", &certificate))
-        .arg("--tls-key-file", file("server.key", &key))
-        .on_host()
-        .start()
-        .await;
-    (redis, folder, format!("rediss://127.0.0.1:{port}"))
+    let redis = files.start(RedisServer::builder(), port).await;
+    (redis, files, format!("rediss://127.0.0.1:{port}"))
 }
 
 #[tokio::test]
@@ -134,4 +166,120 @@ async fn a_certificate_of_another_host_is_not_accepted() {
     let (kind, text) = why(RedisConfig::new(url).with_root_certificate(ours.0.pem())).await;
     assert_eq!(kind, StoreErrorKind::Misconfigured);
     assert!(text.contains("it must be made out to this host name"), "{text}");
+}
+
+async fn ask<T: FromRedisValue>(redis: &RedisServer, words: &[&str]) -> T {
+    let mut connection = redis.connection().await;
+    redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_cluster_is_reached_by_tls_on_each_node() {
+    let ours = Authority::new();
+    let files = Files::new(&ours, "127.0.0.1");
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        let port = free_port_with_bus();
+        let node = RedisServer::builder().arg("--cluster-enabled", "yes");
+        nodes.push((files.start(node, port).await, port));
+    }
+    for ((node, port), slots) in
+        nodes.iter().zip([["0", "5460"], ["5461", "10922"], ["10923", "16383"]])
+    {
+        let _: String = ask(node, &["CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1]]).await;
+        let meet = ["CLUSTER", "MEET", "127.0.0.1", &port.to_string()];
+        if *port != nodes[0].1 {
+            let _: String = ask(&nodes[0].0, &meet).await;
+        }
+    }
+    for (node, _) in &nodes {
+        until("the cluster is whole", async || {
+            let info: String = ask(node, &["CLUSTER", "INFO"]).await;
+            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+        })
+        .await;
+    }
+
+    let (certificate, key) = ours.sign("application");
+    let config = RedisConfig::cluster([format!("rediss://127.0.0.1:{}", nodes[0].1)])
+        .with_root_certificate(ours.0.pem())
+        .with_client_certificate(certificate, key);
+    let store = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap();
+    let addr = serve(Sessions::new(store.clone())).await;
+    for number in 0..20 {
+        let browser = Browser::new(addr);
+        browser.post(&format!("/login/{number}")).await.ok();
+        browser.post("/count").await.ok();
+        assert_eq!(browser.session().await["values"]["count"], 1);
+    }
+    for (node, _) in &nodes {
+        assert!(ask::<u64>(node, &["DBSIZE"]).await > 0, "a node that has no session");
+    }
+    let mut names: Vec<_> = nodes.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
+    names.sort();
+    let healths = store.health_of_nodes().await;
+    assert_eq!(healths.iter().map(|node| node.name()).collect::<Vec<_>>(), names, "by TLS");
+}
+
+#[tokio::test]
+async fn a_primary_that_sentinel_names_is_reached_by_tls_also_after_a_failover() {
+    let ours = Authority::new();
+    let files = Files::new(&ours, "127.0.0.1");
+    let [first, second, third] = [free_port(), free_port(), free_port()];
+    let primary = files.start(RedisServer::builder(), first).await;
+    let replica = RedisServer::builder().args([
+        "--repl-diskless-sync-delay",
+        "0",
+        "--replicaof",
+        "127.0.0.1",
+        &first.to_string(),
+    ]);
+    let replica = files.start(replica, second).await;
+    let monitor = format!("sentinel monitor mymaster 127.0.0.1 {first} 1\n");
+    let sentinel = files.start(RedisServer::builder().sentinel(monitor), third).await;
+    until("the sentinel knows the replica", async || {
+        let known: Vec<redis::Value> = ask(&sentinel, &["SENTINEL", "REPLICAS", "mymaster"]).await;
+        let info: String = ask(&replica, &["INFO", "replication"]).await;
+        known.len() == 1 && info.contains("master_link_status:up")
+    })
+    .await;
+
+    let (certificate, key) = ours.sign("application");
+    let config = RedisConfig::sentinel([format!("rediss://127.0.0.1:{third}")], "mymaster")
+        .with_root_certificate(ours.0.pem())
+        .with_client_certificate(certificate, key);
+    let store = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap();
+    let browser = Browser::new(serve(Sessions::new(store)).await);
+    browser.post("/login/ada").await.ok();
+    until("the replica has the session", async || ask::<u64>(&replica, &["DBSIZE"]).await == 2)
+        .await;
+
+    until("the sentinel begins a failover", async || {
+        let mut connection = sentinel.connection().await;
+        let failover = redis::cmd("SENTINEL").arg(&["FAILOVER", "mymaster"]).to_owned();
+        failover.query_async::<String>(&mut connection).await.is_ok()
+    })
+    .await;
+    until("the replica is the primary", async || {
+        ask::<String>(&replica, &["INFO", "replication"]).await.contains("role:master")
+    })
+    .await;
+    until("the former primary follows", async || {
+        ask::<String>(&primary, &["INFO", "replication"]).await.contains("role:slave")
+    })
+    .await;
+    until("writes work", async || browser.post("/count").await.status == StatusCode::OK).await;
+    assert_eq!(browser.session().await["owner"], "ada");
+    let stats: String = ask(&replica, &["INFO", "commandstats"]).await;
+    assert!(stats.contains("cmdstat_evalsha"), "{stats}");
+}
+
+/// A port for a node of a cluster, which talks to the others at one that is 10,000 higher.
+fn free_port_with_bus() -> u16 {
+    loop {
+        let port = free_port() - 10_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
