@@ -116,6 +116,10 @@ async fn a_full_server_refuses_writes_but_reads_and_ends_sessions() {
     stage.browser.post("/count").await.ok();
     let other = Browser::new(stage.addr());
     other.post("/login/eve").await.ok();
+    let devices = [(); 3].map(|()| Browser::new(stage.addr()));
+    for device in &devices {
+        device.post("/login/ada").await.ok();
+    }
     let mut admin = stage.redis.connection().await;
     let mut set = async |setting: &str, value: &str| {
         let mut command = redis::cmd("CONFIG");
@@ -135,6 +139,13 @@ async fn a_full_server_refuses_writes_but_reads_and_ends_sessions() {
     assert_eq!((&session["owner"], &session["values"]["count"]), (&"ada".into(), &1.into()));
     assert_eq!(refused_write(&stage.redis).await, StoreErrorKind::Full);
     other.post("/logout").await.ok();
+    assert!(other.session().await["owner"].is_null());
+    let key = devices[0].session().await["key"].as_str().unwrap().to_owned();
+    assert_eq!(stage.browser.post(&format!("/end/{key}")).await.ok().body, "true");
+    assert_eq!(stage.browser.post("/end-others").await.ok().body, "2");
+    for device in &devices {
+        assert!(device.session().await["owner"].is_null());
+    }
     // A touch that finds no room fails no request.
     stage.advance(10 * 60_000);
     assert_eq!(stage.browser.session().await["owner"], "ada");
