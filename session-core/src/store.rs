@@ -23,6 +23,10 @@ use crate::{Entry, Record, Revision, SessionKey, StoreError, Timestamp};
 /// its knowing, and must not repeat a `create` or `commit` by itself in that case: the protocol does, and
 /// recognizes its own commit by the nonce.
 ///
+/// The protocol asks again as soon as it is told. A store that can lose the answers of many requests at one
+/// instant, with a connection that they share, tells each after a short pause by chance, so that they do not
+/// all come back together.
+///
 /// # Cancel safety
 ///
 /// A future that is dropped leaves its operation carried out or not, never half carried out.
