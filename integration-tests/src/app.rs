@@ -244,8 +244,8 @@ impl Gates {
 }
 
 /// Reads the settings of the server's process and makes its sessions: `REDIS_URL` (memory without it),
-/// `REDIS_PREFIX`, `REDIS_PATIENCE` (milliseconds, or `default` for the store's own limits), `IDLE_MS`,
-/// `ABSOLUTE_MS`, `LEASE_MS`, `SESSION_LIMIT` (`3 reject`, `3 oldest` or `3 least-recent`).
+/// `REDIS_PREFIX`, `REDIS_PATIENCE` (milliseconds, or `default` for the store's own limits), `NEAR_CACHE_MS`
+/// (the staleness of a near cache; none without it), `IDLE_MS`, `ABSOLUTE_MS`, `LEASE_MS`, `SESSION_LIMIT` (`3 reject`, `3 oldest` or `3 least-recent`).
 ///
 /// # Errors
 ///
@@ -262,6 +262,10 @@ pub async fn sessions_from_env() -> Result<Sessions, BoxError> {
             };
             if let Ok(prefix) = std::env::var("REDIS_PREFIX") {
                 config = config.with_prefix(prefix)?;
+            }
+            if let Ok(staleness) = std::env::var("NEAR_CACHE_MS") {
+                let cache = session_redis::NearCache::default();
+                config = config.with_near_cache(cache.with_staleness(millis(staleness)?)?);
             }
             Sessions::new(RedisStore::connect(config).await?)
         }

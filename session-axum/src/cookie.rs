@@ -18,6 +18,10 @@ use session_core::{ConfigError, SessionId};
 ///
 /// The setting and the removing cookie are made in one place, so that they always match.
 ///
+/// Over a store that [keeps copies](session_core::Copies), a response whose request has changed the session sets
+/// a second cookie for a few seconds, of the same attributes and with `-changed` behind the name: as long as the
+/// client has it, its session is read from the store itself, so that it reads what it wrote through any server.
+///
 /// # Examples
 ///
 /// ```
@@ -105,6 +109,20 @@ impl SessionCookie {
     /// Works on bytes, as another application's cookie may hold anything; names are compared to the
     /// letter and never percent-decoded (PHP CVE-2020-7070).
     pub(crate) fn values<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h [u8]> {
+        self.values_of("", headers)
+    }
+
+    /// Tells whether the client has changed its session a moment ago.
+    pub(crate) fn is_marked(&self, headers: &HeaderMap) -> bool {
+        self.values_of(MARKER, headers).next().is_some()
+    }
+
+    /// What the cookies say that have the name with this suffix.
+    fn values_of<'h>(
+        &self,
+        suffix: &'static str,
+        headers: &'h HeaderMap,
+    ) -> impl Iterator<Item = &'h [u8]> {
         headers
             .get_all(header::COOKIE)
             .iter()
@@ -113,9 +131,9 @@ impl SessionCookie {
                 let ends = memchr::memchr_iter(b';', line).chain([line.len()]);
                 ends.scan(0, |start, end| line.get(std::mem::replace(start, end + 1)..end))
             })
-            .filter_map(|pair| {
+            .filter_map(move |pair| {
                 let rest = pair.trim_ascii_start().strip_prefix(self.name.as_bytes())?;
-                match rest.trim_ascii_start() {
+                match rest.strip_prefix(suffix.as_bytes())?.trim_ascii_start() {
                     [] => Some(&[][..]),
                     [b'=', value @ ..] => Some(value.trim_ascii()),
                     _ => None,
@@ -126,12 +144,17 @@ impl SessionCookie {
     /// The `Set-Cookie` that tells the client its ID.
     pub(crate) fn setting(&self, id: &SessionId, max_age: Option<Duration>) -> HeaderValue {
         let mut cookie = self.cookie(id.expose());
-        // Whole seconds, up: the record decides anyway when the session ends.
-        let seconds = max_age.map(|age| age.as_secs() + u64::from(age.subsec_nanos() > 0));
-        cookie
-            .set_max_age(seconds.map(|seconds| {
-                time::Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
-            }));
+        // The record decides anyway when the session ends.
+        cookie.set_max_age(max_age.map(whole_seconds));
+        header_value(&cookie)
+    }
+
+    /// The `Set-Cookie` by which the client says for so long that it has changed its session. It says no more, as
+    /// the responses to requests that were sent together arrive in any order.
+    pub(crate) fn marking(&self, max_age: Duration) -> HeaderValue {
+        let mut cookie = self.cookie("1");
+        cookie.set_name(format!("{}{MARKER}", self.name));
+        cookie.set_max_age(whole_seconds(max_age));
         header_value(&cookie)
     }
 
@@ -225,6 +248,12 @@ fn header_value(cookie: &Cookie<'_>) -> HeaderValue {
     value
 }
 
+/// Up: none ends too early.
+fn whole_seconds(span: Duration) -> time::Duration {
+    let seconds = span.as_secs() + u64::from(span.subsec_nanos() > 0);
+    time::Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
 /// RFC 9110, 5.6.2.
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
@@ -239,6 +268,9 @@ fn is_domain(byte: u8) -> bool {
 }
 
 const MAX_NAME: usize = 128;
+
+/// What the name of the cookie ends with by which a client says that it has changed its session.
+const MARKER: &str = "-changed";
 
 #[cfg(test)]
 mod tests {
@@ -260,6 +292,21 @@ mod tests {
         assert_snapshot!(text(&cookie.setting(&id(), None)), @"__Host-session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; HttpOnly; SameSite=Lax; Secure; Path=/");
         assert_snapshot!(text(&cookie.setting(&id(), Some(Duration::from_millis(1500)))), @"__Host-session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=2");
         assert_snapshot!(text(&cookie.removing()), @"__Host-session=; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_snapshot!(text(&cookie.marking(Duration::from_millis(1500))), @"__Host-session-changed=1; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=2");
+    }
+
+    #[test]
+    fn a_marker_is_found_whatever_it_says_and_is_no_session() {
+        let is_marked = |line: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.append(header::COOKIE, HeaderValue::from_static(line));
+            let values = SessionCookie::default().values(&headers).count();
+            (SessionCookie::default().is_marked(&headers), values)
+        };
+        assert_eq!(is_marked("__Host-session-changed=1; __Host-session=id"), (true, 1));
+        assert_eq!(is_marked("__Host-session-changed=; __Host-session-changed=\"x"), (true, 0));
+        assert_eq!(is_marked("__Host-session-change=1; __Host-session-changed2=1"), (false, 0));
+        assert_eq!(is_marked("__Host-session=-changed=1; session-changed=1"), (false, 1));
     }
 
     #[test]

@@ -57,7 +57,7 @@ where
                     return Poll::Ready(Ok(response));
                 };
                 if let Some(change) = session.finish_without_io() {
-                    headers::write(response.headers_mut(), &this.slot.settings.cookie, &change);
+                    this.slot.tell(response.headers_mut(), session, &change);
                     return Poll::Ready(Ok(response));
                 }
                 let session = session.clone();
@@ -67,17 +67,14 @@ where
         };
         let finished = ready!(finish.as_mut().poll(context));
         let (_, mut response) = this.finishing.take().expect("it was polled just now");
+        let session = this.slot.opened().expect("it was finished");
         match finished {
-            Ok(change) => {
-                headers::write(response.headers_mut(), &this.slot.settings.cookie, &change);
-            }
+            Ok(change) => this.slot.tell(response.headers_mut(), session, &change),
             // The handler said success of what is not stored: its response must not go out (I6).
             Err(error) => {
                 response = failure_of_commit(&error);
                 // What an earlier commit of the handler stored, the client still has to be told.
-                let change = this.slot.opened().map(session_core::Session::untold_cookie);
-                let change = change.unwrap_or(CookieChange::Keep);
-                headers::write(response.headers_mut(), &this.slot.settings.cookie, &change);
+                this.slot.tell(response.headers_mut(), session, &session.untold_cookie());
             }
         }
         Poll::Ready(Ok(response))

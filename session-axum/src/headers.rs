@@ -1,16 +1,23 @@
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue, header, header::Entry};
 use session_core::CookieChange;
 
 use crate::SessionCookie;
 
 /// Tells the client, and the caches on the way, what came of the session.
-pub(crate) fn write(headers: &mut HeaderMap, cookie: &SessionCookie, change: &CookieChange) {
+pub(crate) fn write(
+    headers: &mut HeaderMap,
+    cookie: &SessionCookie,
+    change: &CookieChange,
+    marker: Option<Duration>,
+) {
     let set_cookie = match change {
         CookieChange::Keep => None,
         CookieChange::Set { id, max_age } => Some(cookie.setting(id, *max_age)),
         CookieChange::Remove => Some(cookie.removing()),
     };
-    if let Some(set_cookie) = set_cookie {
+    for set_cookie in [set_cookie, marker.map(|age| cookie.marking(age))].into_iter().flatten() {
         headers.append(header::SET_COOKIE, set_cookie);
         // No cache may keep an ID (OWASP ASVS 5.0, 14.3.2).
         keep_out_of_caches(headers);

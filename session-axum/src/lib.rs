@@ -24,6 +24,8 @@ pub use session_memory::MemoryStore;
 pub use session_redis::{
     Circuit, EvictionPolicy, Health, RedisConfig, RedisState, RedisStore, Role,
 };
+#[cfg(feature = "redis-near-cache")]
+pub use session_redis::{NearCache, NearCacheStats};
 
 pub use {
     cookie::{SameSite, SessionCookie},

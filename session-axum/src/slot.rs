@@ -5,9 +5,9 @@ use std::sync::{
 
 use futures_util::lock::Mutex;
 use http::HeaderMap;
-use session_core::{Session, SessionError, Sessions, StoreError, StoreErrorKind};
+use session_core::{CookieChange, Session, SessionError, Sessions, StoreError, StoreErrorKind};
 
-use crate::SessionCookie;
+use crate::{SessionCookie, headers};
 
 /// What the layer leaves in a request for whoever asks for the session, and looks at afterwards.
 #[derive(Debug)]
@@ -52,7 +52,15 @@ impl Slot {
         let Settings { sessions, cookie } = &*self.settings;
         // Apart from the handler's future, which is moved about and would grow out of the sizes that an
         // allocator is quick with.
-        match Box::pin(sessions.open(cookie.values(headers))).await {
+        let opening = async {
+            let ids = cookie.values(headers);
+            if cookie.is_marked(headers) {
+                sessions.open(ids).await
+            } else {
+                sessions.open_recent(ids).await
+            }
+        };
+        match Box::pin(opening).await {
             Ok(session) => Ok(self.session.get_or_init(|| session)),
             Err(error) => {
                 let error = match error {
@@ -64,6 +72,11 @@ impl Slot {
                 Err(error)
             }
         }
+    }
+
+    /// Tells the client, and the caches on the way, what came of its session.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap, session: &Session, change: &CookieChange) {
+        headers::write(headers, &self.settings.cookie, change, session.marker());
     }
 
     /// Tells whether the session was asked for and could not be loaded.

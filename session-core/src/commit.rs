@@ -1,6 +1,6 @@
 //! The protocol's second half, as a request sees it: commit and finish.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tracing::{Instrument as _, debug_span};
 
@@ -75,6 +75,23 @@ impl Session {
     /// [`commit`](Self::commit) of the request gave the session. Never a removal.
     pub fn untold_cookie(&self) -> CookieChange {
         self.state().untold(self.sessions().now())
+    }
+
+    /// For how long the client has to be marked, because copies that are older than what this request has
+    /// changed may be [answered](crate::Copies) by other processes. Until that time has passed, its requests are
+    /// to be opened by [`open`](crate::Sessions::open), so that it reads what it wrote, and those of other clients
+    /// by [`open_recent`](crate::Sessions::open_recent). None for a request that changed nothing, and with stores
+    /// that keep no copies.
+    ///
+    /// For integrations, after [`finish`](Self::finish), whatever that came to. The mark is told with the response:
+    /// in a cookie beside that with the ID, say. It holds nothing, and is not secret; a client that makes it up
+    /// only has the store asked. It must not hold a revision: the responses to two requests that were sent
+    /// together arrive in any order, and the older one would take the newer mark away.
+    #[must_use]
+    pub fn marker(&self) -> Option<Duration> {
+        let changed = self.state().changed;
+        let copies = changed.then(|| (*self.sessions().store).copies()).flatten()?;
+        Some(copies.staleness())
     }
 
     /// Does what [`finish`](Self::finish) does if that needs no I/O, the usual case of a request that
@@ -214,7 +231,10 @@ impl Session {
     where
         F: Future<Output = Result<T, SessionError>>,
     {
-        self.state().unconfirmed = true;
+        {
+            let mut state = self.state();
+            (state.unconfirmed, state.changed) = (true, true);
+        }
         let result = step().await;
         self.state().unconfirmed = matches!(
             &result,
@@ -230,6 +250,7 @@ impl Session {
         let key = home.key;
         if renewal_is_due(&home, now) {
             let renewal = State::renewal(home, now, self.sessions());
+            self.state().changed = true;
             match self.sessions().store_changes(&renewal).await {
                 Ok(Stored { home, crossed }) => {
                     let mut state = self.state();

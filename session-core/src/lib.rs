@@ -8,6 +8,7 @@ mod commit;
 mod confirm;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod copies;
 mod creation;
 pub mod envelope;
 mod error;
@@ -42,6 +43,7 @@ pub use codec::Json;
 pub use {
     clock::{Clock, ManualClock, Sleep, SystemClock, Timestamp},
     codec::{Codec, Format, MessagePack, Raw},
+    copies::Copies,
     error::{BoxError, ConfigError, SessionError, StoreError, StoreErrorKind},
     event::{Event, Events},
     id::{IdGenerator, OsRandom, SessionId, UuidV4},

@@ -10,9 +10,9 @@ use std::{
 use tracing::{Instrument as _, debug_span};
 
 use crate::{
-    Backend, Clock, Codec, ConfigError, Entry, Event, Events, IdGenerator, Lifetime, Limits, Nonce,
-    OsRandom, Record, Session, SessionError, SessionId, SessionKey, SessionLimit, StoreError,
-    StoreErrorKind, SystemClock, Timestamp, Tombstone, lease::Spawner, values,
+    Backend, Clock, Codec, ConfigError, Copies, Entry, Event, Events, IdGenerator, Lifetime,
+    Limits, Nonce, OsRandom, Record, Session, SessionError, SessionId, SessionKey, SessionLimit,
+    StoreError, StoreErrorKind, SystemClock, Timestamp, Tombstone, lease::Spawner, values,
 };
 
 /// The sessions of an application: a store and the rules by which its sessions live.
@@ -209,13 +209,37 @@ impl Sessions {
         self: &Arc<Self>,
         cookies: impl IntoIterator<Item = &'c [u8]>,
     ) -> Result<Session, SessionError> {
+        self.open_from(None, cookies).await
+    }
+
+    /// Opens the session of a request as [`open`](Self::open) does, for which a [copy](Copies) is new enough.
+    ///
+    /// Not for a client that is [marked](Session::marker): it could read something older than it wrote. With a store
+    /// that keeps no copies it is the same as [`open`](Self::open).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub async fn open_recent<'c>(
+        self: &Arc<Self>,
+        cookies: impl IntoIterator<Item = &'c [u8]>,
+    ) -> Result<Session, SessionError> {
+        self.open_from((*self.store).copies(), cookies).await
+    }
+
+    async fn open_from<'c>(
+        self: &Arc<Self>,
+        copies: Option<&dyn Copies>,
+        cookies: impl IntoIterator<Item = &'c [u8]>,
+    ) -> Result<Session, SessionError> {
         let mut cookies = cookies.into_iter();
         let mut presented = Presented::Nothing;
         let mut unreadable = Vec::new();
         for text in cookies.by_ref().take(Self::MAX_COOKIES) {
             let found = match SessionId::parse(text) {
                 Some(id) => {
-                    self.find(id).instrument(debug_span!(target: "session", "session open")).await?
+                    let span = debug_span!(target: "session", "session open");
+                    self.find(copies, id).instrument(span).await?
                 }
                 None => Found::Nothing,
             };
@@ -281,6 +305,12 @@ impl Sessions {
         }
     }
 
+    /// A copy that has expired says nothing: another process may have touched the session since (I5).
+    fn copy(&self, copies: &dyn Copies, key: &SessionKey) -> Option<Entry> {
+        let now = self.now();
+        copies.find(key, now).filter(|entry| entry.is_live(now))
+    }
+
     pub(crate) fn report_corrupt(&self, key: &SessionKey, error: &StoreError) {
         self.corrupt_records.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(
@@ -302,11 +332,19 @@ impl Sessions {
             .ok()
     }
 
-    async fn find(&self, mut id: SessionId) -> Result<Found, StoreError> {
+    async fn find(
+        &self,
+        copies: Option<&dyn Copies>,
+        mut id: SessionId,
+    ) -> Result<Found, StoreError> {
         let mut by_former_id = false;
         for _ in 0..MAX_MOVES {
             let key = id.key();
-            match self.load_readable(&key).await? {
+            let entry = match copies.and_then(|copies| self.copy(copies, &key)) {
+                Some(entry) => Ok(entry),
+                None => self.load_readable(&key).await?,
+            };
+            match entry {
                 Ok(Entry::Live(record)) => {
                     let home = Home { key, id: Some(id), record };
                     return Ok(Found::Session { home, by_former_id });

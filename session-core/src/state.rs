@@ -39,6 +39,8 @@ pub(crate) struct State {
     pub(crate) tell: bool,
     /// A commit began whose outcome is not known (yet).
     pub(crate) unconfirmed: bool,
+    /// The request has changed something in the store, or may have.
+    pub(crate) changed: bool,
     pub(crate) closed: bool,
 }
 
@@ -60,6 +62,7 @@ impl State {
             hold: None,
             tell: false,
             unconfirmed: false,
+            changed: false,
             closed: false,
         }
     }

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
-use crate::{Entry, Record, Revision, SessionKey, StoreError, Timestamp};
+use crate::{Copies, Entry, Record, Revision, SessionKey, StoreError, Timestamp};
 
 /// Holds sessions.
 ///
@@ -48,7 +48,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Created, StoreError>;
 
-    /// Reads what is stored under a key, and changes nothing.
+    /// Reads what is stored under a key, and changes nothing. Never answers from a [copy](Self::copies).
     ///
     /// # Errors
     ///
@@ -95,6 +95,11 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// See the [trait](Self#errors).
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError>;
+
+    /// What the store remembers of what it has read. None, for those that always ask, and that may be left out.
+    fn copies(&self) -> Option<&dyn Copies> {
+        None
+    }
 }
 
 /// What [`SessionStore::create`] answers.
@@ -204,6 +209,10 @@ macro_rules! forward {
                 now: Timestamp,
             ) -> Result<Option<Entry>, StoreError> {
                 (**self).delete(key, now).await
+            }
+
+            fn copies(&self) -> Option<&dyn Copies> {
+                (**self).copies()
             }
         }
     )+};

@@ -169,6 +169,9 @@ const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::DeadlinesInSeconds, &["deadline_is_exact_to_the_millisecond"]),
     (Fault::KeysByHalf, &["keys_of_any_bytes_do_not_mix"]),
     (Fault::RecordsUpTo64KiB, &["load_gives_back_values_up_to_the_limits"]),
+    (Fault::CopiesOfNothing, &["copies_are_of_what_was_stored"]),
+    (Fault::CopiesOutliveChanges, &["copies_are_no_older_than_what_this_store_has_changed"]),
+    (Fault::CopiesOutliveTheirDeadline, &["copies_end_at_their_deadline"]),
 ];
 
 async fn check(fault: Fault) -> Report {

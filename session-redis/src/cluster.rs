@@ -22,6 +22,7 @@ use crate::{
     script::Script,
     slot::{SLOTS, slot_of},
     topology::{Address, Range, no_slots, slots},
+    tracking::{Seen, Tracking},
 };
 
 /// The nodes of a cluster, and which of them has which slot.
@@ -36,6 +37,7 @@ pub(crate) struct Cluster(Arc<Shared>);
 struct Shared {
     config: RedisConfig,
     limits: Limits,
+    tracking: Tracking,
     tls: bool,
     settings: RedisConnectionInfo,
     seeds: Vec<Address>,
@@ -62,7 +64,11 @@ struct Map {
 
 impl Cluster {
     /// Connects to the nodes that are named, until one tells the others.
-    pub(crate) async fn open(config: &RedisConfig, urls: &[String]) -> Result<Self, ConnectError> {
+    pub(crate) async fn open(
+        config: &RedisConfig,
+        urls: &[String],
+        tracking: &Tracking,
+    ) -> Result<Self, ConnectError> {
         let access = Access::new(config);
         let limits = Limits::of(config);
         let (mut clients, mut seeds) = (Vec::new(), Vec::new());
@@ -99,8 +105,9 @@ impl Cluster {
             return Err(ConnectError::misconfigured("there must be the URL of a node at least"));
         };
         let map = Mutex::new(Map::default());
-        let config = config.clone();
-        let cluster = Self(Arc::new(Shared { config, limits, tls, settings, seeds, map }));
+        let (config, tracking) = (config.clone(), tracking.clone());
+        let cluster =
+            Self(Arc::new(Shared { config, limits, tracking, tls, settings, seeds, map }));
         cluster.start(clients).await?;
         Ok(cluster)
     }
@@ -110,7 +117,9 @@ impl Cluster {
         let mut answers = JoinSet::new();
         for (client, seed) in clients.into_iter().zip(self.0.seeds.iter().cloned()) {
             answers.spawn(async move {
-                let node = Node::open(client, Wanted::ClusterNode, limits).await?;
+                // Only to be asked once.
+                let tracking = Tracking::default();
+                let node = Node::open(client, tracking, Wanted::ClusterNode, limits).await?;
                 slots(&node, &seed, limits.deadline()).await.map_err(|f| no_slots(f, &seed, limits))
             });
         }
@@ -145,16 +154,28 @@ impl Cluster {
     }
 
     /// Sends a command to whoever has its key, wherever that leads.
-    pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+    async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        self.send_seen(command, deadline, &mut Seen::default()).await
+    }
+
+    /// As [`send`](Self::send), and notes in `seen` over which connection something was read.
+    pub(crate) async fn send_seen(
+        &self,
+        command: &Cmd,
+        deadline: Instant,
+        seen: &mut Seen,
+    ) -> Result<Value, Failure> {
         let slot = slot_of(command);
         let mut member = self.owner(slot)?;
         let mut asking = false;
         let mut may_wait = true;
         for _ in 0..MAX_REDIRECTIONS {
             let answer = if asking {
+                // The key may be gone from here again before the node has the slot.
+                *seen = Seen::default();
                 ask(&member, command, deadline).await
             } else {
-                member.node.send(command, deadline).await
+                member.node.send_seen(command, deadline, seen).await
             };
             let failure = match answer {
                 Ok(value) => return Ok(value),
@@ -162,7 +183,7 @@ impl Cluster {
             };
             match redirection(&failure, &member) {
                 Some((false, to)) => {
-                    member = self.moved(slot, to)?;
+                    member = self.moved(slot, &member, to)?;
                     asking = false;
                 }
                 Some((true, to)) => {
@@ -290,7 +311,9 @@ impl Cluster {
     }
 
     /// Notes who has a slot now, and asks who has the others.
-    fn moved(&self, slot: u16, address: Address) -> Result<Arc<Member>, Failure> {
+    fn moved(&self, slot: u16, from: &Member, address: Address) -> Result<Arc<Member>, Failure> {
+        // It may have lost the others as well, and what is read from it may be a replica's by now.
+        from.node.flush_copies();
         let member = self.member(address)?;
         if let Some(owner) = self.map().owners.get_mut(usize::from(slot)) {
             *owner = Some(Arc::clone(&member));
@@ -325,7 +348,7 @@ impl Cluster {
         let info = addr.into_connection_info().map_err(explain)?;
         let info = info.set_redis_settings(self.0.settings.clone());
         let client = Access::new(&self.0.config).client(info)?;
-        let node = Node::lazy(client, self.0.limits);
+        let node = Node::lazy(client, self.0.tracking.clone(), self.0.limits);
         Ok(Member { address, node })
     }
 

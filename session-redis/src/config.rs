@@ -59,6 +59,8 @@ pub struct RedisConfig {
     pub(crate) max_waiting: usize,
     /// How many, and how long they are waited for.
     pub(crate) revocation_replicas: Option<(u32, Duration)>,
+    #[cfg(feature = "near-cache")]
+    pub(crate) near_cache: Option<crate::NearCache>,
 }
 
 /// Where to look for the servers that hold sessions.
@@ -149,6 +151,8 @@ impl RedisConfig {
             max_failures: 5,
             max_waiting: 4_096,
             revocation_replicas: None,
+            #[cfg(feature = "near-cache")]
+            near_cache: None,
         }
     }
 
@@ -330,6 +334,27 @@ impl RedisConfig {
         self.revocation_replicas = Some((replicas, checked("wait for replicas", timeout)?));
         Ok(self)
     }
+
+    /// Keeps sessions that were read in this process, so that reading one again asks Redis nothing. Redis tells what
+    /// others change (RESP3, `CLIENT TRACKING`); if it does not, that is said once (`tracing`, target `session`) and
+    /// sessions are read from it as ever. By default no session is kept.
+    ///
+    /// What a client wrote it reads back through any process. What is changed otherwise, the end of a session too, is
+    /// seen by the other processes within the time of a message, and within
+    /// [`with_staleness`](crate::NearCache::with_staleness) if the connection hangs.
+    ///
+    /// It takes the command `CLIENT TRACKING`.
+    #[cfg(feature = "near-cache")]
+    #[must_use]
+    pub fn with_near_cache(mut self, cache: crate::NearCache) -> Self {
+        self.near_cache = Some(cache);
+        self
+    }
+
+    /// What the keys of sessions begin with.
+    pub(crate) fn key_prefix(&self) -> String {
+        format!("{}s:", self.prefix)
+    }
 }
 
 impl From<&str> for RedisConfig {
@@ -346,15 +371,20 @@ impl From<String> for RedisConfig {
 
 impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisConfig")
+        let mut shown = f.debug_struct("RedisConfig");
+        shown
             .field("prefix", &self.prefix)
             .field("connect_timeout", &self.connect_timeout)
             .field("response_timeout", &self.response_timeout)
             .field("operation_timeout", &self.operation_timeout)
             .field("max_failures", &self.max_failures)
             .field("max_waiting", &self.max_waiting)
-            .field("revocation_replicas", &self.revocation_replicas)
-            .finish_non_exhaustive()
+            .field("revocation_replicas", &self.revocation_replicas);
+        #[cfg(feature = "near-cache")]
+        if let Some(near_cache) = &self.near_cache {
+            shown.field("near_cache", near_cache);
+        }
+        shown.finish_non_exhaustive()
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     failure::{Failure, is},
     node::{Limits, Node},
     script::Script,
+    tracking::{Seen, Tracking},
 };
 
 /// The way to Redis, whatever it consists of: every operation has a deadline, and is sent again at most
@@ -28,23 +29,36 @@ enum Servers {
 }
 
 impl Connection {
-    pub(crate) async fn open(config: &RedisConfig) -> Result<Self, StoreError> {
+    /// Connects, and keeps track over the connection of what others change, if that is wanted.
+    pub(crate) async fn open(
+        config: &RedisConfig,
+        tracking: &Tracking,
+    ) -> Result<Self, StoreError> {
         let limits = Limits::of(config);
-        let servers = Servers::open(config, limits).await?;
+        let servers = Servers::open(config, tracking, limits).await?;
         Ok(Self { servers, limits })
     }
 
     /// Runs a command that changes nothing. If the connection turns out to be dead it is run once more,
     /// on a new one.
     pub(crate) async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {
+        self.read_seen(command, &mut Seen::default()).await
+    }
+
+    /// As [`read`](Self::read), and notes in `seen` over which connection.
+    pub(crate) async fn read_seen(
+        &self,
+        command: &Cmd,
+        seen: &mut Seen,
+    ) -> Result<Value, StoreError> {
         let deadline = self.limits.deadline();
-        match self.send(command, deadline).await {
+        match self.send_seen(command, deadline, seen).await {
             Ok(answer) => Ok(answer),
             // Boxed, as below: most commands are sent once, and would carry the size of the other about.
             Err(failure) if failure.is_dead_connection() => {
                 let again = async {
                     self.limits.pause().await;
-                    self.send(command, deadline).await
+                    self.send_seen(command, deadline, seen).await
                 };
                 Box::pin(again).await.map_err(Failure::into_store_error)
             }
@@ -264,31 +278,47 @@ impl Connection {
     }
 
     async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        self.send_seen(command, deadline, &mut Seen::default()).await
+    }
+
+    async fn send_seen(
+        &self,
+        command: &Cmd,
+        deadline: Instant,
+        seen: &mut Seen,
+    ) -> Result<Value, Failure> {
         match &self.servers {
-            Servers::One(node) => node.send(command, deadline).await,
+            Servers::One(node) => node.send_seen(command, deadline, seen).await,
             #[cfg(feature = "cluster")]
-            Servers::Cluster(cluster) => Box::pin(cluster.send(command, deadline)).await,
+            Servers::Cluster(cluster) => Box::pin(cluster.send_seen(command, deadline, seen)).await,
         }
     }
 }
 
 impl Servers {
-    async fn open(config: &RedisConfig, limits: Limits) -> Result<Self, StoreError> {
+    async fn open(
+        config: &RedisConfig,
+        tracking: &Tracking,
+        limits: Limits,
+    ) -> Result<Self, StoreError> {
         #[cfg(feature = "tls")]
         choose_crypto_provider();
         match &config.place {
             Place::Server(url) => {
                 let client = Access::new(config).client_at(url)?;
-                Ok(Self::One(Box::new(Node::open(client, Wanted::Server, limits).await?)))
+                let node = Node::open(client, tracking.clone(), Wanted::Server, limits).await?;
+                Ok(Self::One(Box::new(node)))
             }
             #[cfg(feature = "sentinel")]
             Place::Sentinel { sentinels, primary } => {
-                let sentinels = crate::sentinel::Sentinels::new(config, sentinels, primary)?;
+                let tracking = tracking.clone();
+                let sentinels =
+                    crate::sentinel::Sentinels::new(config, sentinels, primary, tracking)?;
                 Ok(Self::One(Box::new(Node::find(sentinels, limits).await?)))
             }
             #[cfg(feature = "cluster")]
             Place::Cluster(nodes) => {
-                Ok(Self::Cluster(crate::cluster::Cluster::open(config, nodes).await?))
+                Ok(Self::Cluster(crate::cluster::Cluster::open(config, nodes, tracking).await?))
             }
         }
     }

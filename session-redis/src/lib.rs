@@ -7,11 +7,16 @@ mod check;
 mod cluster;
 mod config;
 mod connection;
+#[cfg(feature = "near-cache")]
+#[doc(hidden)]
+pub mod copies;
 mod error;
 mod failure;
 mod health;
 mod key;
 mod line;
+#[cfg(feature = "near-cache")]
+mod near_cache;
 mod node;
 mod owner_index;
 mod repetition;
@@ -24,8 +29,11 @@ mod slot;
 mod store;
 #[cfg(feature = "cluster")]
 mod topology;
+mod tracking;
 mod watch;
 
+#[cfg(feature = "near-cache")]
+pub use near_cache::{NearCache, NearCacheStats};
 pub use {
     breaker::{Circuit, RedisState},
     config::RedisConfig,

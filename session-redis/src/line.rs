@@ -11,7 +11,12 @@ use redis::{AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnectio
 use session_core::StoreErrorKind;
 use tokio::{sync::watch, time::Instant};
 
-use crate::{error::ConnectError, failure::Failure, node::Limits};
+use crate::{
+    error::ConnectError,
+    failure::Failure,
+    node::Limits,
+    tracking::{Link, Tracking},
+};
 
 /// The connection to one server: made by one task for all who wait for it, and made again when it was lost.
 ///
@@ -32,7 +37,7 @@ pub(crate) struct Line {
 /// Where connections come from.
 #[derive(Clone)]
 pub(crate) enum Source {
-    Server(Box<Client>),
+    Server(Box<Client>, Tracking),
     #[cfg(feature = "sentinel")]
     Sentinels(Arc<crate::sentinel::Sentinels>),
 }
@@ -46,13 +51,13 @@ struct State {
 
 #[derive(Clone)]
 pub(crate) enum Channel {
-    Open(MultiplexedConnection),
+    Open(Link),
     Opening(Opening),
 }
 
 impl Line {
-    pub(crate) fn open(source: Source, connection: MultiplexedConnection, limits: Limits) -> Self {
-        Self::new(source, Channel::Open(connection), limits)
+    pub(crate) fn open(source: Source, link: Link, limits: Limits) -> Self {
+        Self::new(source, Channel::Open(link), limits)
     }
 
     /// A line whose first command connects.
@@ -93,18 +98,18 @@ impl Line {
         opening: Opening,
         number: u64,
         limit: Instant,
-    ) -> Result<MultiplexedConnection, Failure> {
-        let connection = match tokio::time::timeout_at(limit, opening.result()).await {
+    ) -> Result<Link, Failure> {
+        let link = match tokio::time::timeout_at(limit, opening.result()).await {
             Ok(result) => result.map_err(Failure::Lost)?,
             Err(_) => return Err(Failure::not_connected()),
         };
         let _changing = self.changing();
         let state = self.state.load();
         if state.number == number {
-            let channel = Channel::Open(connection.clone());
+            let channel = Channel::Open(link.clone());
             self.state.store(Arc::new(State { channel, ..**state }));
         }
-        Ok(connection)
+        Ok(link)
     }
 
     /// Notes that the connection with this number answered.
@@ -154,6 +159,9 @@ impl Line {
         if state.number != number || is_under_way || state.begun_at.elapsed() < min_age {
             return;
         }
+        if let Channel::Open(link) = &state.channel {
+            link.tracked.end();
+        }
         let channel = Channel::Opening(Opening::begin(self.source.clone(), self.limits));
         let begun_at = Instant::now();
         self.state.store(Arc::new(State { channel, number: number + 1, begun_at }));
@@ -169,15 +177,16 @@ impl Source {
     /// The address of the server, or what the sentinels call it.
     pub(crate) fn name(&self) -> String {
         match self {
-            Self::Server(client) => client.get_connection_info().addr().to_string(),
+            Self::Server(client, _) => client.get_connection_info().addr().to_string(),
             #[cfg(feature = "sentinel")]
             Self::Sentinels(sentinels) => sentinels.name().to_owned(),
         }
     }
 
-    async fn connect(&self, limits: Limits) -> Result<MultiplexedConnection, ConnectError> {
+    async fn connect(&self, limits: Limits) -> Result<Link, ConnectError> {
         match self {
-            Self::Server(client) => connect(client, limits)
+            Self::Server(client, tracking) => tracking
+                .connect(client, limits)
                 .await
                 .map_err(|error| ConnectError::explain(error, &self.name())),
             #[cfg(feature = "sentinel")]
@@ -189,7 +198,7 @@ impl Source {
     /// and as long as it is away every attempt fails at once. A search for a primary asks many.
     fn pause(&self) -> Duration {
         match self {
-            Self::Server(_) => Duration::ZERO,
+            Self::Server(..) => Duration::ZERO,
             #[cfg(feature = "sentinel")]
             Self::Sentinels(_) => PAUSE,
         }
@@ -201,17 +210,20 @@ pub(crate) async fn connect(
     client: &Client,
     limits: Limits,
 ) -> Result<MultiplexedConnection, RedisError> {
-    let config = AsyncConnectionConfig::new()
+    client.get_multiplexed_async_connection_with_config(&connection_config(limits)).await
+}
+
+pub(crate) fn connection_config(limits: Limits) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
         .set_connection_timeout(Some(limits.connect))
         // Timed by those who send, together with the wait for the connection.
         .set_response_timeout(None)
-        .set_pipeline_buffer_size(PIPELINE_BUFFER);
-    client.get_multiplexed_async_connection_with_config(&config).await
+        .set_pipeline_buffer_size(PIPELINE_BUFFER)
 }
 
 /// A connection that is being made, for which any number of commands can wait.
 #[derive(Clone)]
-pub(crate) struct Opening(watch::Receiver<Option<Result<MultiplexedConnection, ConnectError>>>);
+pub(crate) struct Opening(watch::Receiver<Option<Result<Link, ConnectError>>>);
 
 impl Opening {
     #[cfg(feature = "cluster")]
@@ -232,7 +244,7 @@ impl Opening {
         Self(receiver)
     }
 
-    async fn result(&self) -> Result<MultiplexedConnection, ConnectError> {
+    async fn result(&self) -> Result<Link, ConnectError> {
         let mut receiver = self.0.clone();
         match receiver.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(result)) => result.clone().map_err(ConnectError::nothing_sent),

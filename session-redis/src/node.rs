@@ -9,7 +9,8 @@ use crate::{
     check::{self, Wanted},
     error::ConnectError,
     failure::{Failure, is_of_the_connection},
-    line::{self, Channel, Line, Source},
+    line::{Channel, Line, Source},
+    tracking::{Link, Seen, Tracked, Tracking},
 };
 
 /// One server, spoken to over one multiplexed connection, with a time limit on everything.
@@ -45,23 +46,24 @@ impl Node {
     /// Connects to the server at one address, and looks at who answers.
     pub(crate) async fn open(
         client: Client,
+        tracking: Tracking,
         wanted: Wanted,
         limits: Limits,
     ) -> Result<Self, ConnectError> {
         let address = client.get_connection_info().addr().to_string();
-        let mut connection = tokio::time::timeout(limits.connect, line::connect(&client, limits))
+        let mut link = tokio::time::timeout(limits.connect, tracking.connect(&client, limits))
             .await
             .map_err(|_| ConnectError::silent(&address, limits.connect))?
             .map_err(|error| ConnectError::explain(error, &address))?;
-        check::check(&mut connection, &address, wanted, limits.response).await?;
-        let source = Source::Server(Box::new(client));
-        Ok(Self::new(Line::open(source, connection, limits), limits))
+        check::check(&mut link.connection, &address, wanted, limits.response).await?;
+        let source = Source::Server(Box::new(client), tracking);
+        Ok(Self::new(Line::open(source, link, limits), limits))
     }
 
     /// A node whose first command connects.
     #[cfg(feature = "cluster")]
-    pub(crate) fn lazy(client: Client, limits: Limits) -> Self {
-        Self::new(Line::closed(Source::Server(Box::new(client)), limits), limits)
+    pub(crate) fn lazy(client: Client, tracking: Tracking, limits: Limits) -> Self {
+        Self::new(Line::closed(Source::Server(Box::new(client), tracking), limits), limits)
     }
 
     /// Connects to whatever the sentinels call the primary, now and each time the connection is lost.
@@ -70,9 +72,9 @@ impl Node {
         sentinels: crate::sentinel::Sentinels,
         limits: Limits,
     ) -> Result<Self, ConnectError> {
-        let connection = sentinels.find().await?;
+        let link = sentinels.find().await?;
         let source = Source::Sentinels(std::sync::Arc::new(sentinels));
-        Ok(Self::new(Line::open(source, connection, limits), limits))
+        Ok(Self::new(Line::open(source, link, limits), limits))
     }
 
     fn new(line: Line, limits: Limits) -> Self {
@@ -89,8 +91,27 @@ impl Node {
         self.breaker.state()
     }
 
+    /// Gives up what was read from this server.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn flush_copies(&self) {
+        if let (Channel::Open(link), _) = self.line.channel() {
+            link.tracked.flush();
+        }
+    }
+
     pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        self.send_seen(command, deadline, &mut Seen::default()).await
+    }
+
+    /// Sends a command that reads, and notes in `seen` over which connection.
+    pub(crate) async fn send_seen(
+        &self,
+        command: &Cmd,
+        deadline: Instant,
+        seen: &mut Seen,
+    ) -> Result<Value, Failure> {
         let (exchange, mut connection) = self.begin(deadline).await?;
+        *seen = exchange.tracked.seen();
         let sent = {
             // Pinned here, so that the timer has a pointer, and the future is not copied.
             let sending = pin!(connection.send_packed_command(command));
@@ -137,19 +158,23 @@ impl Node {
         deadline: Instant,
     ) -> Result<(Exchange<'_>, MultiplexedConnection), Failure> {
         let pass = self.breaker.enter().map_err(Failure::Refused)?;
-        let limit = deadline.min(Instant::now() + self.limits.response);
+        let sent_at = Instant::now();
+        let limit = deadline.min(sent_at + self.limits.response);
         let (channel, number) = self.line.channel();
-        let exchange = Exchange { node: self, pass, number, limit };
-        match channel {
-            Channel::Open(connection) => Ok((exchange, connection)),
+        let tracked = Tracked::default();
+        let mut exchange = Exchange { node: self, pass, number, limit, sent_at, tracked };
+        let Link { connection, tracked } = match channel {
+            Channel::Open(link) => link,
             // Boxed, for most commands do not wait and would carry its size about.
             Channel::Opening(opening) => {
                 match Box::pin(self.line.opened(opening, number, limit)).await {
-                    Ok(connection) => Ok((exchange, connection)),
-                    Err(failure) => Err(exchange.note(failure)),
+                    Ok(link) => link,
+                    Err(failure) => return Err(exchange.note(failure)),
                 }
             }
-        }
+        };
+        exchange.tracked = tracked;
+        Ok((exchange, connection))
     }
 }
 
@@ -160,6 +185,9 @@ struct Exchange<'n> {
     number: u64,
     /// When it has taken too long.
     limit: Instant,
+    /// No later than it is.
+    sent_at: Instant,
+    tracked: Tracked,
 }
 
 impl Exchange<'_> {
@@ -167,6 +195,7 @@ impl Exchange<'_> {
         match sent {
             Ok(Ok(answer)) => {
                 self.node.line.note_answer(self.number);
+                self.tracked.prove(self.sent_at);
                 self.pass.answered();
                 Ok(answer)
             }

@@ -1,3 +1,5 @@
+use std::slice;
+
 use async_trait::async_trait;
 use redis::{Cmd, Value, cmd};
 use session_core::{
@@ -63,6 +65,7 @@ impl OwnerIndex for RedisStore {
         record: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
+        let _changing = self.tracking().changing(slice::from_ref(key));
         let mut enter = self.scripts().enter.eval(self.owner_key(owner));
         entry(&mut enter, key, until, now);
         let create = self.create_command(key, &record, now);
@@ -145,6 +148,7 @@ impl OwnerIndex for RedisStore {
         marker: Entry,
         now: Timestamp,
     ) -> Result<Vec<Ended>, StoreError> {
+        let _changing = self.tracking().changing(keys);
         let script = &self.scripts().end;
         let (bytes, time_to_live) = (marker.encode(), time_to_live_ms(&marker, now));
         let mut ended = Vec::with_capacity(keys.len());

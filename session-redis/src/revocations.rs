@@ -7,7 +7,9 @@ use redis::{Cmd, Value, cmd};
 use session_core::{StoreError, StoreErrorKind};
 use tokio::sync::oneshot;
 
-use crate::{RedisConfig, connection::Connection, error::timeout, store::unexpected};
+use crate::{
+    RedisConfig, connection::Connection, error::timeout, store::unexpected, tracking::Tracking,
+};
 
 /// Carries out what ends sessions, and answers when enough replicas have it.
 ///
@@ -54,7 +56,8 @@ impl Revocations {
         // An operation has room for one repetition.
         patient.operation_timeout += 2 * wait;
         let shared = Shared {
-            connection: Connection::open(&patient).await?,
+            // Nothing is read over it.
+            connection: Connection::open(&patient, &Tracking::default()).await?,
             replicas,
             wait,
             channel: format!("{}wait", config.prefix),

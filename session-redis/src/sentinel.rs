@@ -2,7 +2,7 @@ use std::{collections::HashMap, time::Duration};
 
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Pipeline, RedisConnectionInfo,
-    RedisError, Value, aio::MultiplexedConnection,
+    RedisError, Value,
 };
 use session_core::StoreErrorKind;
 use tokio::{task::JoinSet, time::Instant};
@@ -14,6 +14,7 @@ use crate::{
     error::ConnectError,
     line::connect,
     node::{Limits, send_all},
+    tracking::{Link, Tracking},
 };
 
 /// The processes that know which server is the primary.
@@ -30,6 +31,7 @@ pub(crate) struct Sentinels {
     name: String,
     config: RedisConfig,
     limits: Limits,
+    tracking: Tracking,
     tls: bool,
 }
 
@@ -38,6 +40,7 @@ impl Sentinels {
         config: &RedisConfig,
         urls: &[String],
         name: &str,
+        tracking: Tracking,
     ) -> Result<Self, ConnectError> {
         let access = Access::new(config);
         let mut sentinels = Vec::with_capacity(urls.len());
@@ -59,7 +62,7 @@ impl Sentinels {
             ));
         }
         let (name, config) = (name.to_owned(), config.clone());
-        Ok(Self { sentinels, name, limits: Limits::of(&config), config, tls })
+        Ok(Self { sentinels, name, limits: Limits::of(&config), config, tracking, tls })
     }
 
     /// What the sentinels call the primary.
@@ -68,7 +71,7 @@ impl Sentinels {
     }
 
     /// Finds the primary and connects to it, in the time that a connection may take.
-    pub(crate) async fn find(&self) -> Result<MultiplexedConnection, ConnectError> {
+    pub(crate) async fn find(&self) -> Result<Link, ConnectError> {
         let limit = self.limits.connect;
         tokio::time::timeout(limit, self.search()).await.unwrap_or_else(|_| {
             Err(ConnectError::new(
@@ -82,7 +85,7 @@ impl Sentinels {
     ///
     /// The server of the newest failover counts. A sentinel that has not heard of it yet names the former
     /// primary, which may just have come back and take itself for one: so the others are given a moment.
-    async fn search(&self) -> Result<MultiplexedConnection, ConnectError> {
+    async fn search(&self) -> Result<Link, ConnectError> {
         let mut steps = JoinSet::new();
         for sentinel in &self.sentinels {
             let (sentinel, name, limits) = (sentinel.clone(), self.name.clone(), self.limits);
@@ -145,7 +148,7 @@ impl Sentinels {
         }
     }
 
-    async fn connect(&self, (host, port): Address) -> Result<MultiplexedConnection, ConnectError> {
+    async fn connect(&self, (host, port): Address) -> Result<Link, ConnectError> {
         let addr = if self.tls {
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
         } else {
@@ -155,11 +158,13 @@ impl Sentinels {
         let access = Access::new(&self.config);
         let settings = access.settings(RedisConnectionInfo::default());
         let client = access.client(info(addr, &address)?.set_redis_settings(settings))?;
-        let mut connection = connect(&client, self.limits)
+        let mut link = self
+            .tracking
+            .connect(&client, self.limits)
             .await
             .map_err(|error| ConnectError::explain(error, &address))?;
-        check::check(&mut connection, &address, Wanted::Primary, self.limits.connect).await?;
-        Ok(connection)
+        check::check(&mut link.connection, &address, Wanted::Primary, self.limits.connect).await?;
+        Ok(link)
     }
 }
 
@@ -172,7 +177,7 @@ type Epoch = u64;
 /// What came of a question.
 enum Step {
     Named(Result<(Address, Epoch), ConnectError>),
-    Tried(Address, Result<MultiplexedConnection, ConnectError>),
+    Tried(Address, Result<Link, ConnectError>),
 }
 
 /// Why there is no primary yet.

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, slice, sync::Arc};
 
 use async_trait::async_trait;
 use redis::{Cmd, Value, cmd};
@@ -13,6 +13,7 @@ use crate::{
     key::RedisKey,
     revocations::Revocations,
     script::{Script, Scripts},
+    tracking::{Seen, Tracking},
     watch::Watch,
 };
 
@@ -31,6 +32,7 @@ struct Shared {
     owner_prefix: String,
     watch: Watch,
     revocations: Option<Revocations>,
+    tracking: Tracking,
 }
 
 impl RedisStore {
@@ -59,8 +61,9 @@ impl RedisStore {
     /// ```
     pub async fn connect(config: impl Into<RedisConfig>) -> Result<Self, StoreError> {
         let config = config.into();
-        let connection = Connection::open(&config).await?;
-        let key_prefix = format!("{}s:", config.prefix);
+        let tracking = Tracking::of(&config);
+        let connection = Connection::open(&config, &tracking).await?;
+        let key_prefix = config.key_prefix();
         let owner_prefix = format!("{}o:", config.prefix);
         let shared = Shared {
             connection,
@@ -69,6 +72,7 @@ impl RedisStore {
             owner_prefix,
             watch: Watch::default(),
             revocations: Revocations::open(&config).await?,
+            tracking,
         };
         let store = Self(Arc::new(shared));
         store.check().await?;
@@ -97,6 +101,13 @@ impl RedisStore {
         let mut get = cmd(GET);
         get.arg(&self.0.key_prefix);
         self.0.connection.read(&get).await.map(drop)
+    }
+
+    /// What became of the near cache so far, if there [is one](RedisConfig::with_near_cache).
+    #[cfg(feature = "near-cache")]
+    #[must_use]
+    pub fn near_cache(&self) -> Option<crate::NearCacheStats> {
+        self.0.tracking.stats()
     }
 
     /// Runs a script that ends a session, and waits for the replicas, if that is asked for.
@@ -139,6 +150,10 @@ impl RedisStore {
 
     pub(crate) fn watch(&self) -> &Watch {
         &self.0.watch
+    }
+
+    pub(crate) fn tracking(&self) -> &Tracking {
+        &self.0.tracking
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -186,6 +201,7 @@ impl SessionStore for RedisStore {
         entry: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
+        let _changing = self.0.tracking.changing(slice::from_ref(key));
         match self.0.connection.write(&self.create_command(key, &entry, now)).await? {
             Value::Okay => Ok(Created::Created),
             Value::Nil => Ok(Created::Exists),
@@ -194,8 +210,17 @@ impl SessionStore for RedisStore {
     }
 
     async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        match self.0.connection.read(&self.get_command(key)).await? {
-            Value::BulkString(bytes) => Ok(Some(Entry::decode(bytes)?).filter(|e| e.is_live(now))),
+        let fetch = self.0.tracking.fetch(key);
+        let mut seen = Seen::default();
+        match self.0.connection.read_seen(&self.get_command(key), &mut seen).await? {
+            Value::BulkString(bytes) => {
+                let entry = Entry::decode(bytes)?;
+                if !entry.is_live(now) {
+                    return Ok(None);
+                }
+                fetch.keep(&entry, seen);
+                Ok(Some(entry))
+            }
             Value::Nil => Ok(None),
             _ => Err(unexpected()),
         }
@@ -217,6 +242,7 @@ impl SessionStore for RedisStore {
                 None => return Ok(Committed::Gone),
             }
         }
+        let _changing = self.0.tracking.changing(slice::from_ref(key));
         let record = entry.encode();
         let size = record.len();
         let arguments = |commit: &mut Cmd| {
@@ -245,6 +271,7 @@ impl SessionStore for RedisStore {
     }
 
     async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
+        let _changing = self.0.tracking.changing(slice::from_ref(key));
         let mut touch = self.0.scripts.touch.call(self.redis_key(key), 0);
         touch.arg(now.as_millis()).arg(&envelope::u48(now.as_millis())[..]);
         match self.0.connection.run(&self.0.scripts.touch, &touch).await? {
@@ -255,6 +282,7 @@ impl SessionStore for RedisStore {
     }
 
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
+        let _changing = self.0.tracking.changing(slice::from_ref(key));
         match self.revoke(&self.0.scripts.delete, self.redis_key(key), 0, |_| {}).await? {
             // Bytes that are no record are gone as well, and have nothing to tell.
             Value::BulkString(bytes) => {
@@ -263,6 +291,11 @@ impl SessionStore for RedisStore {
             Value::Nil => Ok(None),
             _ => Err(unexpected()),
         }
+    }
+
+    #[cfg(feature = "near-cache")]
+    fn copies(&self) -> Option<&dyn session_core::Copies> {
+        self.0.tracking.copies().map(|_| self as &dyn session_core::Copies)
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) fn acl() -> Vec<String> {
 }
 
 /// Those of the one that stands there at this place, counted from one.
-fn acl_command(place: usize) -> Vec<String> {
+pub(crate) fn acl_command(place: usize) -> Vec<String> {
     let rest = README.split("redis-cli ACL ").nth(place).unwrap();
     let (command, _) = rest.split_once("```").unwrap();
     let words = command.split_whitespace().filter(|word| *word != "\\");

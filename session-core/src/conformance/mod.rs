@@ -38,6 +38,7 @@
 )]
 
 mod commit;
+mod copies;
 mod create;
 mod delete;
 mod expiry;
@@ -62,7 +63,8 @@ pub use report::{Report, Violation};
 #[doc(hidden)]
 pub mod cases {
     pub use super::{
-        commit::*, create::*, delete::*, expiry::*, load::*, many::*, owners::*, races::*, touch::*,
+        commit::*, copies::*, create::*, delete::*, expiry::*, load::*, many::*, owners::*,
+        races::*, touch::*,
     };
 }
 
@@ -103,6 +105,7 @@ mod tests {
     fn every_case_is_in_the_list() {
         let sources = [
             include_str!("commit.rs"),
+            include_str!("copies.rs"),
             include_str!("create.rs"),
             include_str!("delete.rs"),
             include_str!("expiry.rs"),

@@ -144,6 +144,10 @@ macro_rules! __conformance_cases {
             delete_is_idempotent
             delete_leaves_other_keys_alone
 
+            copies_are_of_what_was_stored
+            copies_are_no_older_than_what_this_store_has_changed
+            copies_end_at_their_deadline
+
             expired_is_missing_for_load
             expired_is_missing_for_commit
             expired_is_missing_for_touch

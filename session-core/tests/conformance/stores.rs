@@ -8,7 +8,7 @@ use std::{
 };
 
 use session_core::{
-    Admission, Admitted, Committed, Created, Ended, Entry, Expected, OwnerIndex, OwnerKey,
+    Admission, Admitted, Committed, Copies, Created, Ended, Entry, Expected, OwnerIndex, OwnerKey,
     Revision, SessionKey, SessionStore, StoreError, Timestamp, Touched, envelope,
 };
 
@@ -59,12 +59,17 @@ pub(crate) enum Fault {
     DeadlinesInSeconds,
     KeysByHalf,
     RecordsUpTo64KiB,
+    CopiesOfNothing,
+    CopiesOutliveChanges,
+    CopiesOutliveTheirDeadline,
 }
 
 /// A store that breaks one rule.
 pub(crate) struct Broken {
     fault: Fault,
-    entries: Mutex<HashMap<SessionKey, Entry>>,
+    entries: Mutex<Entries>,
+    /// What was loaded, of a store that keeps copies.
+    copies: Mutex<Entries>,
     index: MapStore,
     /// Makes each verb atomic.
     verb: async_lock::Mutex<()>,
@@ -77,6 +82,7 @@ impl Broken {
         Self {
             fault,
             entries: Mutex::default(),
+            copies: Mutex::default(),
             index: MapStore::default(),
             verb: async_lock::Mutex::new(()),
         }
@@ -187,6 +193,9 @@ impl SessionStore for Broken {
         }
         if self.is(Fault::LoadHidesTombstones) {
             found = found.filter(|entry| matches!(entry, Entry::Live(_)));
+        }
+        if let Some(entry) = &found {
+            self.copies.lock().unwrap_or_else(PoisonError::into_inner).insert(key, entry.clone());
         }
         Ok(found)
     }
@@ -342,6 +351,31 @@ impl SessionStore for Broken {
                 }
             },
         ))
+    }
+
+    fn copies(&self) -> Option<&dyn Copies> {
+        let keeps_some = [
+            Fault::CopiesOfNothing,
+            Fault::CopiesOutliveChanges,
+            Fault::CopiesOutliveTheirDeadline,
+        ]
+        .contains(&self.fault);
+        keeps_some.then_some(self)
+    }
+}
+
+impl Copies for Broken {
+    fn staleness(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn find(&self, key: &SessionKey, now: Timestamp) -> Option<Entry> {
+        let copy = self.copies.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        match self.fault {
+            Fault::CopiesOfNothing => copy.or_else(|| Some(session_at(now))),
+            Fault::CopiesOutliveChanges => copy.filter(|entry| entry.is_live(now)),
+            _ => copy,
+        }
     }
 }
 

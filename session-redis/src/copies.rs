@@ -1,0 +1,255 @@
+//! Copies of sessions that this process has read, and what decides whether one may still be used.
+//!
+//! There is no I/O in here, and no clock: the store and the simulation of the integration tests drive it alike.
+
+mod horizon;
+
+use std::{
+    collections::HashMap,
+    fmt, slice,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use moka::{policy::EvictionPolicy, sync::Cache};
+use session_core::{Entry, SessionKey, Timestamp};
+
+pub use horizon::{Horizon, Mark};
+
+/// The copies, each of them as its session was on the server until the server says otherwise.
+///
+/// A read that may be kept is announced before it is sent ([`fetch`](Self::fetch)); the announcement is withdrawn
+/// by whatever changes the session, and an answer without one is not kept. So an answer that an invalidation has
+/// overtaken, on its way through this process, is used by the request that asked and by no other.
+pub struct NearCopies {
+    staleness: Duration,
+    kept: Cache<SessionKey, Arc<Kept>>,
+    /// The reads under way, each key's last. What changes a key's copy holds the lock of its share, so that looking
+    /// for the announcement and keeping the answer are one step.
+    fetches: Box<[Mutex<HashMap<SessionKey, u64>>]>,
+    tokens: AtomicU64,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    invalidations: AtomicU64,
+    flushes: AtomicU64,
+}
+
+/// A copy.
+struct Kept {
+    entry: Entry,
+    mark: Mark,
+    is_gone: AtomicBool,
+}
+
+/// A copy that may be used.
+#[derive(Debug)]
+pub struct Found {
+    /// What was read.
+    pub entry: Entry,
+    /// It is time to hear from the server again, and this is whose turn it is: a read of the same key does.
+    pub wants_proof: bool,
+}
+
+impl NearCopies {
+    /// Makes room for copies of so many bytes, each to be used only while its connection has
+    /// [proved](Horizon::prove) within the time of `staleness` that nothing is outstanding.
+    #[must_use]
+    pub fn new(capacity: u64, staleness: Duration) -> Self {
+        let kept = Cache::builder()
+            .name("copies of sessions")
+            .max_capacity(capacity)
+            .weigher(|_, kept: &Arc<Kept>| {
+                u32::try_from(kept.entry.memory_bytes() + OVERHEAD).unwrap_or(u32::MAX)
+            })
+            // A session that was just read is the one that is asked for next.
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        Self {
+            staleness,
+            kept,
+            fetches: (0..SHARES).map(|_| Mutex::default()).collect(),
+            tokens: AtomicU64::new(0),
+            counts: Counts::default(),
+        }
+    }
+
+    /// How old what is found may be.
+    #[must_use]
+    pub fn staleness(&self) -> Duration {
+        self.staleness
+    }
+
+    /// Looks for a copy that may be used at this instant, in the session's time `now`.
+    #[must_use]
+    pub fn find(&self, key: &SessionKey, at: Instant, now: Timestamp) -> Option<Found> {
+        let found = self.usable(key, at, now);
+        let count = if found.is_some() { &self.counts.hits } else { &self.counts.misses };
+        count.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    fn usable(&self, key: &SessionKey, at: Instant, now: Timestamp) -> Option<Found> {
+        let kept = self.kept.get(key)?;
+        // In this order: what is still there after the proof was seen is what the proof is about. Whoever holds a
+        // copy from before an invalidation, and is slow, must not take a proof from after it for one of his.
+        let proof_age = kept.mark.horizon().proof_age(at);
+        if proof_age > self.staleness
+            || kept.is_gone.load(Ordering::Acquire)
+            || !kept.mark.holds()
+            || !kept.entry.is_live(now)
+        {
+            return None;
+        }
+        let wants_proof = proof_age > self.staleness / 2
+            && kept.mark.horizon().begin_proof(at, self.staleness / 8);
+        Some(Found { entry: kept.entry.clone(), wants_proof })
+    }
+
+    /// Announces a read whose answer may be kept, before it is sent.
+    pub fn fetch(&self, key: &SessionKey) -> Fetch<'_> {
+        let token = self.tokens.fetch_add(1, Ordering::Relaxed);
+        self.fetches(key).insert(*key, token);
+        Fetch { copies: self, key: *key, token }
+    }
+
+    /// Removes the copy of a session that the server says was changed, and keeps no answer that is under way.
+    pub fn invalidate(&self, key: &SessionKey) {
+        self.counts.invalidations.fetch_add(1, Ordering::Relaxed);
+        self.remove(key);
+    }
+
+    /// Removes the copies of sessions that this process changes: now, and when it has done so. The server's word
+    /// comes after its answer, and the client may be faster.
+    pub fn changing<'c>(&'c self, keys: &'c [SessionKey]) -> Changing<'c> {
+        let changing = Changing { copies: self, keys };
+        changing.remove();
+        changing
+    }
+
+    /// As [`changing`](Self::changing), of one session.
+    pub fn changing_one<'c>(&'c self, key: &'c SessionKey) -> Changing<'c> {
+        self.changing(slice::from_ref(key))
+    }
+
+    /// Gives up all that was read over a connection.
+    pub fn flush(&self, horizon: &Horizon) {
+        if horizon.flush() {
+            self.counts.flushes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives up all that was read over a connection, and all that will be.
+    pub fn disconnect(&self, horizon: &Horizon) {
+        if horizon.end() {
+            self.counts.flushes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What became of the copies so far.
+    #[must_use]
+    pub fn stats(&self) -> crate::NearCacheStats {
+        crate::NearCacheStats {
+            hits: self.counts.hits.load(Ordering::Relaxed),
+            misses: self.counts.misses.load(Ordering::Relaxed),
+            invalidations: self.counts.invalidations.load(Ordering::Relaxed),
+            flushes: self.counts.flushes.load(Ordering::Relaxed),
+            entries: self.kept.entry_count(),
+            bytes: self.kept.weighted_size(),
+        }
+    }
+
+    fn remove(&self, key: &SessionKey) {
+        let mut fetches = self.fetches(key);
+        fetches.remove(key);
+        if let Some(kept) = self.kept.remove(key) {
+            kept.is_gone.store(true, Ordering::Release);
+        }
+    }
+
+    fn fetches(&self, key: &SessionKey) -> MutexGuard<'_, HashMap<SessionKey, u64>> {
+        let share = usize::from(key.as_bytes()[0]) % SHARES;
+        // Every change is one call.
+        self.fetches[share].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for NearCopies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NearCopies")
+            .field("staleness", &self.staleness)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A read under way. Dropped, it is one whose answer is not kept.
+#[derive(Debug)]
+#[must_use]
+pub struct Fetch<'c> {
+    copies: &'c NearCopies,
+    key: SessionKey,
+    token: u64,
+}
+
+impl Fetch<'_> {
+    /// Keeps the answer, given what the connection was when the read was sent over it, unless the session was
+    /// changed since the read was announced.
+    pub fn keep(self, entry: &Entry, mark: &Mark) {
+        if !mark.holds() {
+            return;
+        }
+        let fetches = self.copies.fetches(&self.key);
+        // An announcement that another read has replaced may have been withdrawn in between.
+        if fetches.get(&self.key) == Some(&self.token) {
+            let kept =
+                Kept { entry: entry.clone(), mark: mark.clone(), is_gone: AtomicBool::new(false) };
+            self.copies.kept.insert(self.key, Arc::new(kept));
+        }
+    }
+}
+
+impl Drop for Fetch<'_> {
+    fn drop(&mut self) {
+        let mut fetches = self.copies.fetches(&self.key);
+        if fetches.get(&self.key) == Some(&self.token) {
+            fetches.remove(&self.key);
+        }
+    }
+}
+
+/// Sessions that this process is about to change. Dropped when that is done, or given up.
+#[derive(Debug)]
+#[must_use]
+pub struct Changing<'c> {
+    copies: &'c NearCopies,
+    keys: &'c [SessionKey],
+}
+
+impl Changing<'_> {
+    fn remove(&self) {
+        self.keys.iter().for_each(|key| self.copies.remove(key));
+    }
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// How many locks the keys share.
+const SHARES: usize = 64;
+
+/// What a copy takes besides its entry, in the cache and around it, in bytes.
+const OVERHEAD: usize = 256;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+use session_core::{SessionId, envelope};
+
+use super::*;
+
+/// A cache and the horizon of a connection that has just proved itself.
+struct World {
+    copies: NearCopies,
+    begin: Instant,
+    horizon: Arc<Horizon>,
+}
+
+impl World {
+    fn new() -> Self {
+        let begin = Instant::now();
+        let copies = NearCopies::new(1024 * 1024, STALENESS);
+        Self { copies, begin, horizon: Horizon::new(begin) }
+    }
+
+    /// Reads over the connection, as fast as can be.
+    fn read(&self, revision: u64) {
+        let fetch = self.copies.fetch(&key());
+        fetch.keep(&entry(revision), &self.horizon.mark());
+    }
+
+    fn revision_after(&self, span: Duration) -> Option<u64> {
+        let found = self.copies.find(&key(), self.begin + span, NOW)?;
+        Some(found.entry.revision().as_u64())
+    }
+
+    fn revision(&self) -> Option<u64> {
+        self.revision_after(Duration::ZERO)
+    }
+}
+
+fn key() -> SessionKey {
+    SessionId::from_random_bits([7; 32]).key()
+}
+
+/// A session without values, of an hour.
+fn entry(revision: u64) -> Entry {
+    let mut bytes = vec![envelope::VERSION, envelope::LIVE];
+    bytes.extend(envelope::u48(revision));
+    bytes.extend([0; 8]);
+    bytes.extend(envelope::u48(NOW.as_millis()));
+    bytes.extend(envelope::u48(3_600_000));
+    bytes.extend(envelope::u48(NOW.as_millis() + 3_600_000));
+    bytes.extend(envelope::u48(NOW.as_millis()));
+    bytes.push(0x80);
+    Entry::decode(bytes).unwrap()
+}
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const STALENESS: Duration = Duration::from_secs(2);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+#[test]
+fn what_was_read_is_found_until_it_is_changed() {
+    let world = World::new();
+    assert_eq!(world.revision(), None);
+    world.read(1);
+    assert_eq!(world.revision(), Some(1));
+    world.copies.invalidate(&key());
+    assert_eq!(world.revision(), None);
+    let stats = world.copies.stats();
+    assert_eq!((stats.hits, stats.misses, stats.invalidations), (1, 2, 1));
+}
+
+#[test]
+fn an_answer_that_an_invalidation_overtook_is_not_kept() {
+    let world = World::new();
+    let (fetch, mark) = (world.copies.fetch(&key()), world.horizon.mark());
+    world.copies.invalidate(&key());
+    fetch.keep(&entry(1), &mark);
+    assert_eq!(world.revision(), None);
+}
+
+/// The later read was announced after the change, and sees it.
+#[test]
+fn of_two_reads_the_one_after_the_change_is_kept() {
+    for earlier_ends_first in [true, false] {
+        let world = World::new();
+        let mark = world.horizon.mark();
+        let earlier = world.copies.fetch(&key());
+        world.copies.invalidate(&key());
+        let later = world.copies.fetch(&key());
+        if earlier_ends_first {
+            earlier.keep(&entry(1), &mark);
+            later.keep(&entry(2), &mark);
+        } else {
+            later.keep(&entry(2), &mark);
+            earlier.keep(&entry(1), &mark);
+        }
+        assert_eq!(world.revision(), Some(2), "{earlier_ends_first}");
+    }
+}
+
+#[test]
+fn a_read_that_came_to_nothing_leaves_no_trace() {
+    let world = World::new();
+    drop(world.copies.fetch(&key()));
+    assert!(world.copies.fetches(&key()).is_empty());
+    world.read(1);
+    assert!(world.copies.fetches(&key()).is_empty());
+}
+
+/// Between the server's carrying out a change and this process's hearing of it a read sees either.
+#[test]
+fn what_this_process_changes_is_forgotten_before_and_after() {
+    let world = World::new();
+    world.read(1);
+    let keys = [key()];
+    let changing = world.copies.changing(&keys);
+    assert_eq!(world.revision(), None);
+    world.read(1);
+    let (fetch, mark) = (world.copies.fetch(&key()), world.horizon.mark());
+    drop(changing);
+    assert_eq!(world.revision(), None);
+    fetch.keep(&entry(1), &mark);
+    assert_eq!(world.revision(), None);
+}
+
+#[test]
+fn a_copy_is_used_only_while_its_connection_proves_itself() {
+    let world = World::new();
+    world.read(1);
+    assert_eq!(world.revision_after(STALENESS), Some(1));
+    assert_eq!(world.revision_after(STALENESS + MILLISECOND), None);
+    world.horizon.prove(world.begin + MILLISECOND);
+    assert_eq!(world.revision_after(STALENESS + MILLISECOND), Some(1));
+    // An answer that comes late to a command that was sent early proves little.
+    world.horizon.prove(world.begin);
+    assert_eq!(world.revision_after(STALENESS + MILLISECOND), Some(1));
+    assert_eq!(world.revision_after(STALENESS + 2 * MILLISECOND), None);
+}
+
+#[test]
+fn a_proof_is_asked_for_in_time_and_not_by_all() {
+    let world = World::new();
+    world.read(1);
+    let asked = |span| world.copies.find(&key(), world.begin + span, NOW).unwrap().wants_proof;
+    assert!(!asked(STALENESS / 2));
+    let late = STALENESS / 2 + MILLISECOND;
+    assert_eq!([asked(late), asked(late), asked(late)], [true, false, false]);
+    // The first may have come to nothing.
+    let later = late + STALENESS / 8;
+    assert_eq!([asked(later), asked(later)], [true, false]);
+}
+
+#[test]
+fn a_copy_ends_with_its_session() {
+    let world = World::new();
+    world.read(1);
+    let find = |now| world.copies.find(&key(), world.begin, now).is_some();
+    let end = entry(1).expires_at();
+    assert!(find(Timestamp::from_millis(end.as_millis() - 1)));
+    assert!(!find(end));
+}
+
+#[test]
+fn what_was_read_over_a_lost_connection_is_gone() {
+    let world = World::new();
+    world.read(1);
+    let (fetch, mark) = (world.copies.fetch(&key()), world.horizon.mark());
+    world.copies.disconnect(&world.horizon);
+    assert_eq!(world.revision(), None);
+    fetch.keep(&entry(1), &mark);
+    assert_eq!(world.revision(), None);
+    // Nor is anything kept that comes over it still, or proved by it.
+    world.read(1);
+    world.horizon.prove(world.begin + MILLISECOND);
+    assert_eq!(world.revision(), None);
+    world.copies.disconnect(&world.horizon);
+    world.copies.flush(&world.horizon);
+    assert_eq!(world.copies.stats().flushes, 1, "it was lost once");
+}
+
+#[test]
+fn a_flush_gives_up_what_was_read_before_it_and_no_more() {
+    let world = World::new();
+    world.read(1);
+    let (fetch, mark) = (world.copies.fetch(&key()), world.horizon.mark());
+    let other = Horizon::new(world.begin);
+    let other_key = SessionId::from_random_bits([8; 32]).key();
+    world.copies.fetch(&other_key).keep(&entry(5), &other.mark());
+    world.copies.flush(&world.horizon);
+    fetch.keep(&entry(1), &mark);
+    assert_eq!(world.revision(), None);
+    world.read(2);
+    assert_eq!(world.revision(), Some(2));
+    assert!(world.copies.find(&other_key, world.begin, NOW).is_some(), "another connection's");
+    assert_eq!(world.copies.stats().flushes, 1);
+}
+
+#[test]
+fn copies_take_no_more_than_they_may() {
+    let world = World::new();
+    for number in 0..20_000_u16 {
+        let mut bits = [0; 32];
+        bits[..2].copy_from_slice(&number.to_le_bytes());
+        let key = SessionId::from_random_bits(bits).key();
+        world.copies.fetch(&key).keep(&entry(1), &world.horizon.mark());
+    }
+    world.copies.kept.run_pending_tasks();
+    let stats = world.copies.stats();
+    assert!(stats.bytes <= 1024 * 1024 && stats.entries > 1_000, "{stats:?}");
+}
+
+/// Whatever threads do, nothing is found that is older than what this process has changed.
+#[test]
+fn threads_find_nothing_older_than_the_last_change() {
+    let world = World::new();
+    let (stored, told) = (AtomicU64::new(1), AtomicU64::new(1));
+    let is_over = AtomicBool::new(false);
+    let reader = || {
+        while !is_over.load(Ordering::Relaxed) {
+            let least = told.load(Ordering::SeqCst);
+            if let Some(found) = world.revision() {
+                assert!(found >= least, "{found} after {least}");
+            }
+            let (fetch, mark) = (world.copies.fetch(&key()), world.horizon.mark());
+            // As it is on the server at some instant after the announcement.
+            let answer = stored.load(Ordering::SeqCst);
+            std::thread::yield_now();
+            fetch.keep(&entry(answer), &mark);
+        }
+    };
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2).map(|_| scope.spawn(reader)).collect();
+        let keys = [key()];
+        for revision in 2..20_000 {
+            let changing = world.copies.changing(&keys);
+            stored.store(revision, Ordering::SeqCst);
+            drop(changing);
+            told.store(revision, Ordering::SeqCst);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+    });
+}
