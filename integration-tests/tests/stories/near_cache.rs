@@ -78,15 +78,15 @@ async fn a_store_with_a_near_cache_passes_the_suite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_servers_one_writes_and_the_other_reads_at_once() {
     let rounds = std::env::var("NEAR_CACHE_ROUNDS");
-    let rounds: usize = rounds.map_or(2_000, |rounds| rounds.parse().unwrap());
+    let rounds: u64 = rounds.map_or(2_000, |rounds| rounds.parse().unwrap());
     let redis = RedisServer::start().await;
     let servers = Server::two_on(&redis).await;
     let browser = Browser::new(servers[0].addr);
     let mut admin = redis.connection().await;
     let mut stale = 0;
     for round in 1..=rounds {
-        let (writer, reader) = (round % 2, (round + 1) % 2);
-        let (writer, reader) = (&servers[writer], &servers[reader]);
+        let [even, odd] = &servers;
+        let (writer, reader) = if round % 2 == 0 { (even, odd) } else { (odd, even) };
         // What the reader has now it would answer still.
         if round > 1 {
             reader.count(&browser).await;
