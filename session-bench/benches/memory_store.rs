@@ -1,14 +1,11 @@
 //! The memory store: requests through the protocol on one thread and many, and its verbs alone.
 
-mod support;
-
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use session_bench::create_session;
+use session_bench::{Work, at_once, create_session, request};
 use session_core::{Clock as _, Expected, SessionStore as _, Sessions, SystemClock};
 use session_memory::MemoryStore;
-use support::{Work, at_once, request};
 use tokio::runtime::{Builder, Runtime};
 
 fn one_thread(c: &mut Criterion) {

@@ -1,15 +1,12 @@
 //! The Redis store: requests through the protocol one after the other and many at once, and its verbs
 //! alone.
 
-mod support;
-
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use session_bench::{RedisServer, create_session};
+use session_bench::{RedisServer, Work, at_once, create_session, request};
 use session_core::{Clock as _, Expected, SessionStore as _, Sessions, SystemClock};
 use session_redis::RedisStore;
-use support::{Work, at_once, request};
 use tokio::runtime::Builder;
 
 fn redis(c: &mut Criterion) {

@@ -2,18 +2,19 @@ use std::{fmt, future::Future, pin::Pin};
 
 use axum::Router;
 
-use crate::{BoxError, floor, ours, plain};
+use crate::{BoxError, floor, ours, peers, plain};
 
 /// A server that takes part in the comparison.
 ///
-/// All have the same routes, `/create` and those of [`Route`], and differ in what keeps the session.
+/// All have the same routes, those of [`Route`] and of [`paths`], and differ in what keeps the session.
 pub(crate) struct Candidate {
-    /// Its name in the table and on the command line.
+    /// Its name in the tables and on the command line.
     pub(crate) name: &'static str,
-    /// Makes its routes, given the URL of Redis. Runs in a process of its own.
-    pub(crate) router: fn(String) -> RouterFuture,
-    /// Keeps its sessions in Redis.
-    pub(crate) uses_redis: bool,
+    /// Its name in the picture.
+    pub(crate) title: &'static str,
+    /// Makes its routes; `None` if this build has no such server.
+    pub(crate) router: Option<MakeRouter>,
+    pub(crate) keeps: Keeps,
     /// What is measured of it.
     pub(crate) measured: &'static [Measured],
 }
@@ -22,12 +23,52 @@ impl Candidate {
     pub(crate) fn find(name: &str) -> Option<&'static Self> {
         CANDIDATES.iter().find(|candidate| candidate.name == name)
     }
+
+    pub(crate) fn is_ours(&self) -> bool {
+        self.name.starts_with("ours-")
+    }
+
+    pub(crate) fn uses_redis(&self) -> bool {
+        self.keeps == Keeps::InRedis
+    }
+}
+
+/// The candidates with `only` in their name, and those that they are compared with.
+pub(crate) fn chosen(only: Option<&str>) -> Result<Vec<&'static Candidate>, BoxError> {
+    let there = || CANDIDATES.iter().filter(|candidate| candidate.router.is_some());
+    let Some(only) = only else {
+        return Ok(there().collect());
+    };
+    let named: Vec<_> = there().filter(|candidate| candidate.name.contains(only)).collect();
+    if named.is_empty() {
+        return Err(format!("no server has {only:?} in its name").into());
+    }
+    let needed = |candidate: &&Candidate| {
+        named.iter().any(|other| {
+            let mut against = other.measured.iter().flat_map(|measured| measured.against);
+            other.name == candidate.name || against.any(|a| a.candidate == candidate.name)
+        })
+    };
+    Ok(there().filter(needed).collect())
+}
+
+/// Makes the routes of a server, given the URL of Redis. Runs in a process of its own.
+pub(crate) type MakeRouter = fn(String) -> RouterFuture;
+
+type RouterFuture = Pin<Box<dyn Future<Output = Result<Router, BoxError>> + Send>>;
+
+/// Where a server keeps its sessions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Keeps {
+    Nothing,
+    InMemory,
+    InRedis,
 }
 
 /// A route that is measured, and what it is compared with.
 pub(crate) struct Measured {
     pub(crate) route: Route,
-    pub(crate) against: Option<Against>,
+    pub(crate) against: &'static [Against],
 }
 
 /// Another candidate's route, and the share of its requests per second to reach.
@@ -46,6 +87,9 @@ pub(crate) enum Route {
     Read,
     /// Increments one of four small values, and answers how it is now.
     Write,
+    /// Signs a user in: the session moves to a new ID and belongs to the user. The path goes on with the
+    /// name of the user.
+    Login,
 }
 
 impl Route {
@@ -54,6 +98,7 @@ impl Route {
             Self::Untouched => "/untouched",
             Self::Read => "/read",
             Self::Write => "/write",
+            Self::Login => "/login",
         }
     }
 }
@@ -64,69 +109,169 @@ impl fmt::Display for Route {
     }
 }
 
-/// Makes a session with four small values and answers its cookie.
-pub(crate) const CREATE: &str = "/create";
+/// The routes beside those that are measured.
+pub(crate) mod paths {
+    /// Signs in the user that it names.
+    pub(crate) const LOGIN: &str = "/login/{user}";
+    /// Makes a session with four small values and answers its cookie.
+    pub(crate) const CREATE: &str = "/create";
+    /// Answers what [`Write`](super::Route::Write) increments.
+    pub(crate) const COUNT: &str = "/count";
+    /// Sets a value of its own, one of [`KEYS`].
+    pub(crate) const SET: &str = "/set/{key}";
+    /// Answers how many of the values that [`SET`] sets are there.
+    pub(crate) const FOUND: &str = "/found";
+    /// How many values [`SET`] can set, numbered from 0.
+    pub(crate) const KEYS: usize = 20;
+}
 
 /// All candidates, in the order in which each round measures them: who is compared stands together.
 pub(crate) const CANDIDATES: &[Candidate] = &[
     Candidate {
         name: NO_SESSIONS,
-        router: |_| Box::pin(async { Ok(plain::router()) }),
-        uses_redis: false,
+        title: "no sessions",
+        router: Some(|_| Box::pin(async { Ok(plain::router()) })),
+        keeps: Keeps::Nothing,
         measured: &[
-            alone(Route::Read),
+            Measured { route: Route::Read, against: &[] },
             // Does the very same work: how far its share is from 1 is the noise of the machine.
-            Measured {
-                route: Route::Untouched,
-                against: Some(Against {
-                    candidate: NO_SESSIONS,
-                    route: Route::Read,
-                    at_least: None,
-                }),
-            },
+            Measured { route: Route::Untouched, against: &[of(NO_SESSIONS, Route::Read, None)] },
         ],
     },
     Candidate {
         name: "ours-memory",
-        router: |_| Box::pin(async { Ok(ours::on_memory()) }),
-        uses_redis: false,
+        title: "session-axum, MemoryStore",
+        router: Some(|_| Box::pin(async { Ok(ours::on_memory()) })),
+        keeps: Keeps::InMemory,
         measured: &[
-            against_no_sessions(Route::Untouched, None),
-            against_no_sessions(Route::Read, Some(0.90)),
-            against_no_sessions(Route::Write, Some(0.80)),
+            Measured {
+                route: Route::Untouched,
+                against: &[of(NO_SESSIONS, Route::Untouched, Some(0.98))],
+            },
+            Measured { route: Route::Read, against: &[of(NO_SESSIONS, Route::Read, Some(0.95))] },
+            Measured { route: Route::Write, against: &[of(NO_SESSIONS, Route::Read, Some(0.88))] },
+            Measured { route: Route::Login, against: &[of(NO_SESSIONS, Route::Read, None)] },
+        ],
+    },
+    Candidate {
+        name: "tower-sessions-moka",
+        title: "tower-sessions, MokaStore",
+        router: peers::TOWER_SESSIONS_MOKA,
+        keeps: Keeps::InMemory,
+        measured: &[
+            Measured {
+                route: Route::Untouched,
+                against: &[of(NO_SESSIONS, Route::Untouched, None)],
+            },
+            Measured { route: Route::Read, against: &[of(NO_SESSIONS, Route::Read, None)] },
+            Measured { route: Route::Write, against: &[of(NO_SESSIONS, Route::Read, None)] },
+            Measured { route: Route::Login, against: &[of(NO_SESSIONS, Route::Read, None)] },
         ],
     },
     Candidate {
         name: FLOOR,
-        router: |url| Box::pin(floor::router(url)),
-        uses_redis: true,
-        measured: &[alone(Route::Read), alone(Route::Write)],
+        title: "floor",
+        router: Some(|url| Box::pin(floor::router(url))),
+        keeps: Keeps::InRedis,
+        measured: &[
+            Measured { route: Route::Read, against: &[] },
+            Measured { route: Route::Write, against: &[] },
+            Measured { route: Route::Login, against: &[] },
+        ],
     },
     Candidate {
         name: "ours-redis",
-        router: |url| Box::pin(ours::on_redis(url)),
-        uses_redis: true,
-        measured: &[against_floor(Route::Read, 0.90), against_floor(Route::Write, 0.90)],
+        title: "session-axum, RedisStore",
+        router: Some(|url| Box::pin(ours::on_redis(url))),
+        keeps: Keeps::InRedis,
+        measured: &[
+            Measured {
+                route: Route::Untouched,
+                against: &[of(NO_SESSIONS, Route::Untouched, Some(0.98))],
+            },
+            Measured {
+                route: Route::Read,
+                against: &[
+                    of(FLOOR, Route::Read, Some(0.95)),
+                    of(TOWER_SESSIONS, Route::Read, Some(1.3)),
+                ],
+            },
+            Measured {
+                route: Route::Write,
+                against: &[
+                    of(FLOOR, Route::Write, Some(0.92)),
+                    of(TOWER_SESSIONS, Route::Write, Some(1.7)),
+                ],
+            },
+            Measured {
+                route: Route::Login,
+                against: &[of(FLOOR, Route::Login, None), of(TOWER_SESSIONS, Route::Login, None)],
+            },
+        ],
+    },
+    Candidate {
+        name: "ours-redis-near",
+        title: "session-axum, near cache",
+        router: ours::ON_REDIS_WITH_NEAR_CACHE,
+        keeps: Keeps::InRedis,
+        measured: &[
+            Measured {
+                route: Route::Read,
+                against: &[of(NO_SESSIONS, Route::Read, Some(0.92)), of(FLOOR, Route::Read, None)],
+            },
+            Measured { route: Route::Write, against: &[of(FLOOR, Route::Write, None)] },
+            Measured { route: Route::Login, against: &[of(FLOOR, Route::Login, None)] },
+        ],
+    },
+    Candidate {
+        name: TOWER_SESSIONS,
+        title: "tower-sessions, RedisStore",
+        router: peers::TOWER_SESSIONS_REDIS,
+        keeps: Keeps::InRedis,
+        measured: OTHERS_ON_REDIS,
+    },
+    Candidate {
+        name: "axum_session-redis",
+        title: "axum_session, RedisPool",
+        router: peers::AXUM_SESSION_REDIS,
+        keeps: Keeps::InRedis,
+        measured: OTHERS_ON_REDIS,
     },
 ];
 
-const NO_SESSIONS: &str = "no-sessions";
-const FLOOR: &str = "redis-floor";
+const OTHERS_ON_REDIS: &[Measured] = &[
+    Measured { route: Route::Untouched, against: &[of(NO_SESSIONS, Route::Untouched, None)] },
+    Measured { route: Route::Read, against: &[of(FLOOR, Route::Read, None)] },
+    Measured { route: Route::Write, against: &[of(FLOOR, Route::Write, None)] },
+    Measured { route: Route::Login, against: &[of(FLOOR, Route::Login, None)] },
+];
 
-const fn alone(route: Route) -> Measured {
-    Measured { route, against: None }
+const fn of(candidate: &'static str, route: Route, at_least: Option<f64>) -> Against {
+    Against { candidate, route, at_least }
 }
 
-/// The server without sessions does the same whatever the route.
-const fn against_no_sessions(route: Route, at_least: Option<f64>) -> Measured {
-    Measured {
-        route,
-        against: Some(Against { candidate: NO_SESSIONS, route: Route::Read, at_least }),
+pub(crate) const NO_SESSIONS: &str = "no-sessions";
+pub(crate) const FLOOR: &str = "redis-floor";
+pub(crate) const TOWER_SESSIONS: &str = "tower-sessions-redis";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everyone_is_compared_with_what_is_measured() {
+        let all = || CANDIDATES.iter().flat_map(|c| c.measured.iter().map(move |m| (c.name, m)));
+        for against in all().flat_map(|(_, measured)| measured.against) {
+            let (candidate, route) = (against.candidate, against.route);
+            let is_there = all().any(|(name, m)| name == candidate && m.route == route);
+            assert!(is_there, "{candidate} {route} is not measured");
+        }
+    }
+
+    #[test]
+    fn those_who_are_compared_with_are_chosen_too() {
+        let names = chosen(Some("ours-memory")).unwrap().iter().map(|c| c.name).collect::<Vec<_>>();
+        assert_eq!(names, [NO_SESSIONS, "ours-memory"]);
+        assert!(chosen(Some("nobody")).is_err());
     }
 }
-
-const fn against_floor(route: Route, at_least: f64) -> Measured {
-    Measured { route, against: Some(Against { candidate: FLOOR, route, at_least: Some(at_least) }) }
-}
-
-type RouterFuture = Pin<Box<dyn Future<Output = Result<Router, BoxError>> + Send>>;

@@ -22,13 +22,13 @@ use session_core::{
 
 use crate::{
     BoxError,
-    candidate::{CREATE, Route},
+    candidate::{Route, paths},
 };
 
 /// The least that a server with sessions in Redis can do: one `GET` per read, one `GET` and one script
-/// per write, of a record of the same size, through the same client with the same settings. It knows
-/// nothing of sessions: it finds the key in the cookie by its place, and looks at the record only to
-/// count it up.
+/// per write, and one more round trip per login, of a record of the same size, through the same client
+/// with the same settings. It knows nothing of sessions: it finds the key in the cookie by its place, and
+/// looks at the record only to count it up.
 pub(crate) async fn router(url: String) -> Result<Router, BoxError> {
     let settings = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(Duration::from_secs(1)))
@@ -40,9 +40,14 @@ pub(crate) async fn router(url: String) -> Result<Router, BoxError> {
     record[REVISION].fill(0);
     let floor = Floor { manager, commit: Arc::new(Script::new(COMMIT)), record: record.into() };
     let router = Router::new()
-        .route(CREATE, get(create))
         .route(Route::Read.path(), get(read))
         .route(Route::Write.path(), get(write))
+        .route(paths::LOGIN, get(login))
+        .route(paths::CREATE, get(create))
+        .route(paths::COUNT, get(count))
+        // To it a write is a write, and each counts.
+        .route(paths::SET, get(write))
+        .route(paths::FOUND, get(count))
         .with_state(floor);
     Ok(router)
 }
@@ -56,9 +61,7 @@ struct Floor {
 }
 
 async fn create(State(mut floor): State<Floor>) -> Result<impl IntoResponse, Failure> {
-    let id = OsRandom.generate();
-    let cookie = format!("{COOKIE_START}{}; Path=/", id.expose());
-    let key = format!("{KEY_START}{}", &id.expose()[..KEY_LEN]);
+    let (key, cookie) = new_key();
     floor.manager.pset_ex(key, &*floor.record, TIME_TO_LIVE_MS).await?;
     Ok(AppendHeaders([(SET_COOKIE, cookie)]))
 }
@@ -74,7 +77,7 @@ async fn write(State(mut floor): State<Floor>, headers: HeaderMap) -> Result<Str
     let key = key(&headers)?;
     let mut record = floor.load(&key).await?;
     let revision = record[REVISION].to_vec();
-    let count = revision.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)) + 1;
+    let count = count_of(&record) + 1;
     record[REVISION].copy_from_slice(&u48(count));
     let committed: bool = floor
         .commit
@@ -85,6 +88,37 @@ async fn write(State(mut floor): State<Floor>, headers: HeaderMap) -> Result<Str
         .invoke_async(&mut floor.manager)
         .await?;
     if committed { Ok(count.to_string()) } else { Err(Failure("somebody else was faster".into())) }
+}
+
+/// The record moves to a new key, in one round trip.
+async fn login(
+    State(mut floor): State<Floor>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Failure> {
+    let old_key = key(&headers)?;
+    let record = floor.load(&old_key).await?;
+    let (key, cookie) = new_key();
+    let mut commands = redis::pipe();
+    commands.pset_ex(key, record, TIME_TO_LIVE_MS).ignore().del(old_key).ignore();
+    let () = commands.query_async(&mut floor.manager).await?;
+    Ok(AppendHeaders([(SET_COOKIE, cookie)]))
+}
+
+async fn count(State(mut floor): State<Floor>, headers: HeaderMap) -> Result<String, Failure> {
+    let record = floor.load(&key(&headers)?).await?;
+    Ok(count_of(&record).to_string())
+}
+
+/// How often a record was written to.
+fn count_of(record: &[u8]) -> u64 {
+    record[REVISION].iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
+/// A key, and the cookie that holds it.
+fn new_key() -> (String, String) {
+    let id = OsRandom.generate();
+    let cookie = format!("{COOKIE_START}{}; Path=/", id.expose());
+    (format!("{KEY_START}{}", &id.expose()[..KEY_LEN]), cookie)
 }
 
 impl Floor {

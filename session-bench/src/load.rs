@@ -1,6 +1,5 @@
 use std::{
     net::SocketAddr,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,15 +9,50 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::BoxError;
+use crate::{BoxError, candidate::paths};
 
-/// What the load generator sends: one request per session, each with the session's own cookie.
-pub(crate) type Requests = Arc<[Box<[u8]>]>;
+/// Whom a request comes from: a browser with the cookie of its session.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    path: String,
+    request: Box<[u8]>,
+}
+
+impl Visitor {
+    pub(crate) fn new(path: String, cookie: &str) -> Self {
+        let request = request(&path, Some(cookie));
+        Self { path, request }
+    }
+
+    /// What the visitor sends.
+    pub(crate) fn request(&self) -> &[u8] {
+        &self.request
+    }
+
+    /// Keeps the cookie that an answer sets.
+    pub(crate) fn keep_cookie(&mut self, answer: &Response<'_>) {
+        if let Some(cookie) = answer.cookie() {
+            self.request = request(&self.path, Some(cookie));
+        }
+    }
+}
 
 /// Makes the bytes of a request.
 pub(crate) fn request(path: &str, cookie: Option<&str>) -> Box<[u8]> {
     let cookie = cookie.map_or_else(String::new, |cookie| format!("Cookie: {cookie}\r\n"));
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{cookie}\r\n").into_bytes().into()
+}
+
+/// How a server is kept busy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) connections: usize,
+    /// How long it runs before it counts.
+    pub(crate) warm_up: Duration,
+    /// How long it counts.
+    pub(crate) span: Duration,
+    /// Visitors keep the cookies that they are given, which costs the generator time.
+    pub(crate) keep_cookies: bool,
 }
 
 /// What came of a span of load.
@@ -30,57 +64,63 @@ pub(crate) struct Outcome {
     pub(crate) answered: u64,
 }
 
-/// Keeps so many connections busy, one request at a time on each, first for the warm-up and then for
-/// the span that counts.
+/// Keeps the connections busy, one request at a time on each.
 ///
-/// Each connection takes turns over sessions of its own, so that no two requests meet on one.
+/// Each connection takes turns over visitors of its own, so that no two requests meet on one session.
 pub(crate) async fn drive(
     addr: SocketAddr,
-    requests: &Requests,
-    connections: usize,
-    warm_up: Duration,
-    span: Duration,
+    visitors: &mut Vec<Visitor>,
+    load: Load,
 ) -> Result<Outcome, BoxError> {
-    let connecting = (0..connections).map(|_| Connection::open(addr));
+    let connecting = (0..load.connections).map(|_| Connection::open(addr));
     let opened = try_join_all(connecting).await?;
-    let begin = Instant::now() + warm_up;
-    let end = begin + span;
-    let tasks = opened.into_iter().enumerate().map(|(first, connection)| {
-        let requests = Arc::clone(requests);
+    let mut shares: Vec<Vec<Visitor>> = opened.iter().map(|_| Vec::new()).collect();
+    for (number, visitor) in visitors.drain(..).enumerate() {
+        shares[number % load.connections].push(visitor);
+    }
+    let begin = Instant::now() + load.warm_up;
+    let tasks = opened.into_iter().zip(shares).map(|(connection, mut own)| {
         tokio::spawn(async move {
-            let own = requests.iter().skip(first).step_by(connections).cycle();
-            keep_busy(connection, own, begin, end).await
+            let outcome = keep_busy(connection, &mut own, begin, load).await;
+            outcome.map(|outcome| (outcome, own))
         })
     });
     let mut sum = Outcome::default();
-    for outcome in try_join_all(tasks).await? {
-        let Outcome { latencies, answered } = outcome?;
-        sum.latencies.extend(latencies);
-        sum.answered += answered;
+    for result in try_join_all(tasks).await? {
+        let (outcome, own) = result?;
+        sum.latencies.extend(outcome.latencies);
+        sum.answered += outcome.answered;
+        visitors.extend(own);
     }
     Ok(sum)
 }
 
 async fn keep_busy(
     mut connection: Connection,
-    requests: impl Iterator<Item = &Box<[u8]>>,
+    visitors: &mut [Visitor],
     begin: Instant,
-    end: Instant,
+    load: Load,
 ) -> Result<Outcome, BoxError> {
+    let end = begin + load.span;
     let mut outcome = Outcome::default();
     let mut sent_at = Instant::now();
-    for request in requests {
-        connection.send(request).await?;
-        let answered_at = Instant::now();
-        outcome.answered += 1;
-        if sent_at >= begin && answered_at <= end {
-            let latency = answered_at.duration_since(sent_at).as_nanos();
-            outcome.latencies.push(u32::try_from(latency).unwrap_or(u32::MAX));
+    'busy: loop {
+        for visitor in &mut *visitors {
+            let answer = connection.send(visitor.request()).await?;
+            let answered_at = Instant::now();
+            outcome.answered += 1;
+            if load.keep_cookies {
+                visitor.keep_cookie(&answer);
+            }
+            if sent_at >= begin && answered_at <= end {
+                let latency = answered_at.duration_since(sent_at).as_nanos();
+                outcome.latencies.push(u32::try_from(latency).unwrap_or(u32::MAX));
+            }
+            if answered_at >= end {
+                break 'busy;
+            }
+            sent_at = answered_at;
         }
-        if answered_at >= end {
-            break;
-        }
-        sent_at = answered_at;
     }
     Ok(outcome)
 }
@@ -102,6 +142,24 @@ impl Connection {
 
     /// Sends a request and waits for the whole answer, which must be a success.
     pub(crate) async fn send(&mut self, request: &[u8]) -> Result<Response<'_>, BoxError> {
+        let answer = self.exchange(request).await?;
+        if answer.is_success() {
+            Ok(answer)
+        } else {
+            let (head, body) = (answer.head, answer.body);
+            let text = [head, body].map(String::from_utf8_lossy).concat();
+            Err(format!("the server answers {text}").into())
+        }
+    }
+
+    /// Has the server make a session, and returns its cookie.
+    pub(crate) async fn create_session(&mut self) -> Result<String, BoxError> {
+        let answer = self.send(&request(paths::CREATE, None)).await?;
+        Ok(answer.cookie().ok_or("the server sets no cookie")?.to_owned())
+    }
+
+    /// Sends a request and waits for the whole answer, whatever it says.
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<Response<'_>, BoxError> {
         self.stream.write_all(request).await?;
         let mut filled = 0;
         loop {
@@ -113,14 +171,14 @@ impl Connection {
             if let Some(head) = head_len(&self.buffer[..filled]) {
                 let body = content_length(&self.buffer[..head])?;
                 if filled == head + body {
-                    return Response::of(&self.buffer[..filled], head);
+                    return Ok(Response::of(&self.buffer[..filled], head));
                 }
             }
         }
     }
 }
 
-/// An answer that says success.
+/// An answer.
 #[derive(Debug)]
 pub(crate) struct Response<'b> {
     head: &'b [u8],
@@ -128,25 +186,30 @@ pub(crate) struct Response<'b> {
 }
 
 impl<'b> Response<'b> {
-    fn of(bytes: &'b [u8], head: usize) -> Result<Self, BoxError> {
+    fn of(bytes: &'b [u8], head: usize) -> Self {
         let (head, body) = bytes.split_at(head);
-        if head.starts_with(b"HTTP/1.1 200 ") {
-            Ok(Self { head, body })
-        } else {
-            Err(format!("the server answers {}", String::from_utf8_lossy(bytes)).into())
-        }
+        Self { head, body }
     }
 
-    /// Name and value of the cookie that the answer sets.
+    pub(crate) fn is_success(&self) -> bool {
+        self.head.starts_with(b"HTTP/1.1 200 ")
+    }
+
+    /// Name and value of the last cookie that the answer sets; one without a value is removed by it.
     pub(crate) fn cookie(&self) -> Option<&'b str> {
         let head = str::from_utf8(self.head).ok()?;
-        let mut lines = head.lines().rev();
-        let line = lines.find_map(|line| line.strip_prefix("set-cookie: "))?;
-        line.split(';').next()
+        let lines = head.lines().rev().filter_map(|line| line.strip_prefix("set-cookie: "));
+        let mut cookies = lines.filter_map(|line| line.split(';').next());
+        cookies.find(|cookie| !cookie.ends_with('='))
     }
 
     pub(crate) fn body(&self) -> &'b [u8] {
         self.body
+    }
+
+    /// The number that the answer is.
+    pub(crate) fn number(&self) -> Result<u64, BoxError> {
+        Ok(str::from_utf8(self.body)?.parse()?)
     }
 }
 
@@ -185,13 +248,20 @@ mod tests {
     fn the_last_cookie_is_the_one_that_counts() {
         let bytes =
             b"HTTP/1.1 200 OK\r\nset-cookie: a=1; Path=/\r\nset-cookie: b=2; Path=/\r\n\r\n";
-        let response = Response::of(bytes, bytes.len()).unwrap();
+        let response = Response::of(bytes, bytes.len());
         assert_eq!(response.cookie(), Some("b=2"));
     }
 
     #[test]
-    fn a_failure_is_no_answer() {
+    fn a_cookie_that_is_removed_does_not_count() {
+        let bytes = b"HTTP/1.1 200 OK\r\nset-cookie: a=1\r\nset-cookie: b=; Max-Age=0\r\n\r\n";
+        let response = Response::of(bytes, bytes.len());
+        assert_eq!(response.cookie(), Some("a=1"));
+    }
+
+    #[test]
+    fn a_failure_is_no_success() {
         let bytes = b"HTTP/1.1 503 Service Unavailable\r\n\r\n";
-        assert!(Response::of(bytes, bytes.len()).is_err());
+        assert!(!Response::of(bytes, bytes.len()).is_success());
     }
 }

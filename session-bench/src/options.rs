@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use crate::BoxError;
 
@@ -10,8 +10,16 @@ pub(crate) struct Options {
     pub(crate) span: Duration,
     pub(crate) connections: usize,
     pub(crate) sessions: usize,
+    /// How many sessions are created to see what they cost in memory.
+    pub(crate) footprint_sessions: usize,
+    /// How often changes of one session at once are looked at.
+    pub(crate) failure_rounds: usize,
+    /// How many sessions are written through one server and read through another.
+    pub(crate) failure_sessions: usize,
     /// Measures only what has this in its name.
     pub(crate) only: Option<String>,
+    /// Where to draw the result, if anywhere.
+    pub(crate) picture: Option<PathBuf>,
 }
 
 impl Options {
@@ -21,25 +29,33 @@ impl Options {
     /// Reads the command line; nothing if it asks for help.
     pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Option<Self>, BoxError> {
         let mut options = Self {
-            rounds: 15,
-            span: Duration::from_secs(2),
+            rounds: 31,
+            span: Duration::from_millis(500),
             connections: 64,
             sessions: 1_024,
+            footprint_sessions: 100_000,
+            failure_rounds: 20,
+            failure_sessions: 50,
             only: None,
+            picture: None,
         };
         let mut args = args;
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
             match arg.as_str() {
                 "--quick" => {
-                    options.rounds = 5;
-                    options.span = Duration::from_millis(500);
+                    options.rounds = 3;
+                    options.span = Duration::from_millis(300);
+                    options.footprint_sessions = 20_000;
+                    options.failure_rounds = 5;
+                    options.failure_sessions = 20;
                 }
                 "--rounds" => options.rounds = value()?.parse()?,
                 "--seconds" => options.span = Duration::try_from_secs_f64(value()?.parse()?)?,
                 "--connections" => options.connections = value()?.parse()?,
                 "--sessions" => options.sessions = value()?.parse()?,
                 "--only" => options.only = Some(value()?),
+                "--picture" => options.picture = Some(value()?.into()),
                 "--help" | "-h" => return Ok(None),
                 _ => return Err(format!("unknown option {arg}\n{HELP}").into()),
             }
@@ -55,10 +71,11 @@ impl Options {
 
 pub(crate) const HELP: &str = "\
 Usage: session-bench [OPTIONS]
-  --quick            5 rounds of half a second each
-  --rounds N         measure each server N times, in turns (15)
-  --seconds S        for so long each time (2)
+  --quick            3 rounds of 0.3 seconds each, and less of everything else
+  --rounds N         measure each server N times, in turns (31)
+  --seconds S        for so long each time (0.5)
   --connections N    kept open, one request at a time on each (64)
   --sessions N       spread over the connections (1024)
   --only TEXT        only the servers with TEXT in their name, and whom they are compared with
+  --picture PATH     draw the result there, as SVG
 Redis: REDIS_URL, or else a redis-server on the PATH is started.";

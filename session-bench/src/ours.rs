@@ -1,12 +1,12 @@
-use axum::{Router, routing::get};
+use axum::{Router, extract::Path, routing::get};
 use session_axum::{
-    Backend, MemoryStore, RedisConfig, RedisStore, Session, SessionError, SessionLayer,
+    Backend, Key, MemoryStore, RedisConfig, RedisStore, Session, SessionError, SessionLayer,
 };
 use session_bench::{COUNT, NAME, fill};
 
 use crate::{
     BoxError,
-    candidate::{CREATE, Route},
+    candidate::{MakeRouter, Route, paths},
 };
 
 /// Our layer on the memory store.
@@ -20,17 +20,20 @@ pub(crate) async fn on_redis(url: String) -> Result<Router, BoxError> {
     Ok(router(RedisStore::connect(config).await?))
 }
 
+/// Our layer on the Redis store with its near cache, which the store does not have yet.
+pub(crate) const ON_REDIS_WITH_NEAR_CACHE: Option<MakeRouter> = None;
+
 fn router(store: impl Backend) -> Router {
     Router::new()
-        .route(CREATE, get(create))
         .route(Route::Untouched.path(), get(async || "untouched"))
         .route(Route::Read.path(), get(read))
         .route(Route::Write.path(), get(write))
+        .route(paths::LOGIN, get(login))
+        .route(paths::CREATE, get(create))
+        .route(paths::COUNT, get(count))
+        .route(paths::SET, get(set))
+        .route(paths::FOUND, get(found))
         .layer(SessionLayer::new(store))
-}
-
-async fn create(session: Session) -> Result<(), SessionError> {
-    Ok(fill(&session)?)
 }
 
 async fn read(session: Session) -> String {
@@ -40,4 +43,25 @@ async fn read(session: Session) -> String {
 async fn write(session: Session) -> Result<String, SessionError> {
     let count = session.update(COUNT, |count| *count += 1)?;
     Ok(count.to_string())
+}
+
+async fn login(session: Session, Path(user): Path<String>) -> Result<(), SessionError> {
+    Ok(session.authenticate(user)?)
+}
+
+async fn create(session: Session) -> Result<(), SessionError> {
+    Ok(fill(&session)?)
+}
+
+async fn count(session: Session) -> String {
+    session.get(COUNT).unwrap_or_default().to_string()
+}
+
+async fn set(session: Session, Path(key): Path<String>) -> Result<(), SessionError> {
+    Ok(session.set(Key::<bool>::new(&key), &true)?)
+}
+
+async fn found(session: Session) -> String {
+    let found = |key: &usize| session.get(Key::<bool>::new(&key.to_string())).is_some();
+    (0..paths::KEYS).filter(found).count().to_string()
 }

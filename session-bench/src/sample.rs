@@ -7,12 +7,14 @@ pub(crate) struct Sample {
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
     /// The CPU time of the server per request, where the system tells it.
-    pub(crate) cpu: Option<Duration>,
+    pub(crate) server_cpu: Option<Duration>,
+    /// The CPU time of Redis per request, of a server that uses it.
+    pub(crate) redis_cpu: Option<Duration>,
 }
 
 impl Sample {
     /// Sums up the latencies of the requests of a span, in nanoseconds.
-    pub(crate) fn of(mut latencies: Vec<u32>, span: Duration, cpu: Option<Duration>) -> Self {
+    pub(crate) fn of(mut latencies: Vec<u32>, span: Duration) -> Self {
         latencies.sort_unstable();
         let at = |percent: usize| {
             let place = (latencies.len() * percent / 100).min(latencies.len().saturating_sub(1));
@@ -22,7 +24,8 @@ impl Sample {
             per_second: latencies.len() as f64 / span.as_secs_f64(),
             p50: at(50),
             p99: at(99),
-            cpu,
+            server_cpu: None,
+            redis_cpu: None,
         }
     }
 }
@@ -66,7 +69,7 @@ mod tests {
     #[test]
     fn percentiles_are_latencies_that_were_met() {
         let latencies = (1..=1_000).rev().collect();
-        let sample = Sample::of(latencies, Duration::from_secs(2), None);
+        let sample = Sample::of(latencies, Duration::from_secs(2));
         assert_eq!(sample.per_second, 500.0);
         assert_eq!(sample.p50, Duration::from_nanos(501));
         assert_eq!(sample.p99, Duration::from_nanos(991));

@@ -7,12 +7,13 @@ use crate::{BoxError, candidate::Candidate, child};
 
 /// Serves one candidate until the process is ended.
 pub(crate) fn run(candidate: &str) -> Result<(), BoxError> {
-    let candidate =
-        Candidate::find(candidate).ok_or_else(|| format!("no candidate {candidate:?}"))?;
+    let router = Candidate::find(candidate)
+        .and_then(|candidate| candidate.router)
+        .ok_or_else(|| format!("no candidate {candidate:?}"))?;
     let redis_url = env::var("REDIS_URL").unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let router = (candidate.router)(redis_url).await?;
+        let router = router(redis_url).await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         println!("{}{}", child::LISTENING, listener.local_addr()?);
         let listener = listener.tap_io(|stream| {

@@ -2,17 +2,20 @@ use std::fmt;
 
 /// A table in Markdown, with its columns aligned for those who read it as text.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
+    text_columns: usize,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(crate) fn new(heads: &[&str]) -> Self {
-        Self { rows: vec![heads.iter().map(ToString::to_string).collect()] }
+    /// Begins a table whose first columns, so many, hold text and the others numbers.
+    #[must_use]
+    pub fn new(text_columns: usize, heads: &[&str]) -> Self {
+        Self { text_columns, rows: vec![heads.iter().map(ToString::to_string).collect()] }
     }
 
     /// Adds a row; what it has no value for is a dash.
-    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = Option<String>>) {
+    pub fn row(&mut self, cells: impl IntoIterator<Item = Option<String>>) {
         let dash = || "–".to_owned();
         let cells = cells.into_iter().map(|cell| cell.unwrap_or_else(dash));
         self.rows.push(cells.collect());
@@ -31,7 +34,7 @@ impl fmt::Display for Table {
         for (number, row) in self.rows.iter().enumerate() {
             for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
                 // Names to the left, numbers to the right.
-                if column < TEXT_COLUMNS {
+                if column < self.text_columns {
                     write!(f, "| {cell:<width$} ")?;
                 } else {
                     write!(f, "| {cell:>width$} ")?;
@@ -41,7 +44,7 @@ impl fmt::Display for Table {
             if number == 0 {
                 for (column, width) in widths.iter().enumerate() {
                     let line = "-".repeat(*width);
-                    let right = if column < TEXT_COLUMNS { ' ' } else { ':' };
+                    let right = if column < self.text_columns { ' ' } else { ':' };
                     write!(f, "| {line}{right}")?;
                 }
                 writeln!(f, "|")?;
@@ -51,16 +54,13 @@ impl fmt::Display for Table {
     }
 }
 
-/// How many columns hold names.
-const TEXT_COLUMNS: usize = 2;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn columns_are_aligned() {
-        let mut table = Table::new(&["server", "route", "requests/s"]);
+        let mut table = Table::new(2, &["server", "route", "requests/s"]);
         table.row([Some("a".to_owned()), Some("read".to_owned()), None]);
         assert_eq!(
             table.to_string(),

@@ -1,24 +1,29 @@
-//! What the benches of the stores share.
-
 use std::{
     hint::black_box,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use session_bench::{COUNT, NAME, create_session};
 use session_core::{SessionId, Sessions};
 use tokio::runtime::Runtime;
 
+use crate::{COUNT, NAME, create_session};
+
 /// What a request does to its session.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Work {
+pub enum Work {
+    /// Reads one of the four small values.
     Read,
+    /// Increments one of them.
     Write,
 }
 
 /// Does what a request does: opens a session by its cookie, uses it, finishes.
-pub(crate) async fn request(sessions: &Arc<Sessions>, id: &SessionId, work: Work) {
+///
+/// # Panics
+///
+/// If the store does not answer.
+pub async fn request(sessions: &Arc<Sessions>, id: &SessionId, work: Work) {
     let session = sessions.open([id.expose().as_bytes()]).await.expect("the store answers");
     match work {
         Work::Read => {
@@ -37,7 +42,11 @@ pub(crate) async fn request(sessions: &Arc<Sessions>, id: &SessionId, work: Work
 
 /// Does `requests` in all, by so many tasks at once, each with a session of its own, and returns how
 /// long it took.
-pub(crate) fn at_once(
+///
+/// # Panics
+///
+/// If the store does not answer.
+pub fn at_once(
     runtime: &Runtime,
     sessions: &Arc<Sessions>,
     tasks: usize,

@@ -1,0 +1,126 @@
+//! What a server's speed was bought with: changes that it loses, and answers that are out of date.
+
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use session_bench::Progress;
+
+use crate::{
+    BoxError,
+    candidate::{Candidate, Keeps, Route, paths},
+    child::ServerProcess,
+    load::{self, Connection},
+    options::Options,
+};
+
+/// What went wrong on a server.
+pub(crate) struct Failures {
+    pub(crate) candidate: &'static Candidate,
+    pub(crate) updates: Updates,
+    /// Of a server that shares its sessions with others.
+    pub(crate) reads: Option<Reads>,
+}
+
+/// Changes of one session at the same time, each of a value of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Updates {
+    /// Answered with success.
+    pub(crate) acknowledged: u64,
+    /// Answered with an error, so that the client knows.
+    pub(crate) refused: u64,
+    /// There afterwards.
+    pub(crate) found: u64,
+}
+
+impl Updates {
+    /// Answered with success, and not there afterwards.
+    pub(crate) fn lost(&self) -> u64 {
+        self.acknowledged.saturating_sub(self.found)
+    }
+}
+
+/// Reads through one server of what another one has answered that it is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reads {
+    pub(crate) sessions: u64,
+    /// How many showed an older value right after the answer.
+    pub(crate) stale_at_once: u64,
+    /// How many still did so [`LATER`].
+    pub(crate) stale_later: u64,
+}
+
+/// Looks for them on all candidates that keep sessions.
+pub(crate) async fn look_for(
+    options: &Options,
+    candidates: &[&'static Candidate],
+    redis_url: &str,
+) -> Result<Vec<Failures>, BoxError> {
+    let candidates = candidates.iter().filter(|candidate| candidate.keeps != Keeps::Nothing);
+    let mut progress = Progress::new(candidates.clone().count());
+    let mut all = Vec::new();
+    for candidate in candidates {
+        let server = ServerProcess::start(candidate, redis_url)?;
+        let updates = change_at_once(&server, options.failure_rounds).await?;
+        let reads = if candidate.uses_redis() {
+            let other = ServerProcess::start(candidate, redis_url)?;
+            Some(read_elsewhere(&server, &other, options.failure_sessions).await?)
+        } else {
+            None
+        };
+        progress.step(&format!("{}: {} changes lost", candidate.name, updates.lost()));
+        all.push(Failures { candidate, updates, reads });
+    }
+    Ok(all)
+}
+
+/// Has 20 requests change one session at once, as a page with many parts does, again and again.
+async fn change_at_once(server: &ServerProcess, rounds: usize) -> Result<Updates, BoxError> {
+    let opening = (0..paths::KEYS).map(|_| Connection::open(server.addr()));
+    let mut connections = try_join_all(opening).await?;
+    let mut updates = Updates::default();
+    for _ in 0..rounds {
+        let cookie = connections[0].create_session().await?;
+        let requests = connections.iter_mut().enumerate().map(async |(key, connection)| {
+            let path = paths::SET.replace("{key}", &key.to_string());
+            let request = load::request(&path, Some(&cookie));
+            connection.exchange(&request).await.map(|answer| answer.is_success())
+        });
+        for success in try_join_all(requests).await? {
+            *(if success { &mut updates.acknowledged } else { &mut updates.refused }) += 1;
+        }
+        let request = load::request(paths::FOUND, Some(&cookie));
+        updates.found += connections[0].send(&request).await?.number()?;
+    }
+    Ok(updates)
+}
+
+/// Writes through one server, and reads through another one that has seen the session before.
+async fn read_elsewhere(
+    server: &ServerProcess,
+    other: &ServerProcess,
+    sessions: usize,
+) -> Result<Reads, BoxError> {
+    let mut writer = Connection::open(server.addr()).await?;
+    let mut reader = Connection::open(other.addr()).await?;
+    let mut reads = Reads { sessions: sessions as u64, ..Reads::default() };
+    let mut written = Vec::with_capacity(sessions);
+    for _ in 0..sessions {
+        let cookie = writer.create_session().await?;
+        let read = load::request(paths::COUNT, Some(&cookie));
+        reader.send(&read).await?;
+        let write = load::request(Route::Write.path(), Some(&cookie));
+        let count = writer.send(&write).await?.number()?;
+        let is_stale = reader.send(&read).await?.number()? < count;
+        reads.stale_at_once += u64::from(is_stale);
+        written.push((read, count));
+    }
+    tokio::time::sleep(LATER).await;
+    for (read, count) in written {
+        let is_stale = reader.send(&read).await?.number()? < count;
+        reads.stale_later += u64::from(is_stale);
+    }
+    Ok(reads)
+}
+
+/// When reads are looked at once more.
+pub(crate) const LATER: Duration = Duration::from_secs(1);

@@ -1,0 +1,95 @@
+//! What sessions cost in memory: in Redis, and in the process of the server.
+
+use futures_util::future::try_join_all;
+use session_bench::{Progress, RedisInfo, RedisServer, process};
+
+use crate::{
+    BoxError,
+    candidate::{Candidate, Keeps, Route},
+    child::ServerProcess,
+    load::{self, Connection},
+    options::Options,
+};
+
+/// What the sessions of a server cost.
+pub(crate) struct Footprint {
+    pub(crate) candidate: &'static Candidate,
+    /// The memory that its process grew by per session, in bytes, where the system tells it.
+    pub(crate) in_process: Option<f64>,
+    /// Of a server that keeps its sessions in Redis.
+    pub(crate) in_redis: Option<InRedis>,
+}
+
+/// What a session costs in Redis, in bytes.
+pub(crate) struct InRedis {
+    /// What the memory in use grew by: with the key, the time to live and a share of the tables.
+    pub(crate) used: f64,
+    /// What `MEMORY USAGE` says of its key.
+    pub(crate) by_key: f64,
+    /// How many keys it has.
+    pub(crate) keys: f64,
+}
+
+/// Measures it of all candidates that keep sessions: each in a new process, with a Redis of its own
+/// unless one is given.
+pub(crate) async fn measure(
+    options: &Options,
+    candidates: &[&'static Candidate],
+) -> Result<Vec<Footprint>, BoxError> {
+    let candidates = candidates.iter().filter(|candidate| candidate.keeps != Keeps::Nothing);
+    let mut progress = Progress::new(candidates.clone().count());
+    let mut all = Vec::new();
+    for candidate in candidates {
+        let redis = RedisServer::find().await?;
+        let server = ServerProcess::start(candidate, redis.url())?;
+        let mut info = RedisInfo::open(redis.url()).await?;
+        // What is allocated once is there before the first look.
+        create(&server, WARM_UP).await?;
+        let before = (process::resident_memory(server.id()), info.settled_memory().await?);
+        let cookies = create(&server, options.footprint_sessions).await?;
+        let after = (process::resident_memory(server.id()), info.settled_memory().await?);
+        all_are_there(&server, &cookies).await?;
+        let each = |before, after| difference(before, after) / cookies.len() as f64;
+        let in_redis = candidate.uses_redis().then_some(InRedis {
+            used: each(before.1.used, after.1.used),
+            by_key: info.memory_of_keys().await?,
+            keys: each(before.1.keys, after.1.keys),
+        });
+        let in_process = before.0.zip(after.0).map(|(before, after)| each(before, after));
+        all.push(Footprint { candidate, in_process, in_redis });
+        progress.step(&format!("{}: {} sessions more", candidate.name, cookies.len()));
+    }
+    Ok(all)
+}
+
+async fn create(server: &ServerProcess, sessions: usize) -> Result<Vec<String>, BoxError> {
+    let creating = (0..CONNECTIONS).map(async |number| {
+        let mut connection = Connection::open(server.addr()).await?;
+        let mut cookies = Vec::new();
+        for _ in (number..sessions).step_by(CONNECTIONS) {
+            cookies.push(connection.create_session().await?);
+        }
+        Ok::<_, BoxError>(cookies)
+    });
+    Ok(try_join_all(creating).await?.concat())
+}
+
+/// A store that had dropped some would look small.
+async fn all_are_there(server: &ServerProcess, cookies: &[String]) -> Result<(), BoxError> {
+    let mut connection = Connection::open(server.addr()).await?;
+    for cookie in cookies.iter().step_by(100) {
+        let request = load::request(Route::Read.path(), Some(cookie));
+        if connection.send(&request).await?.body().is_empty() {
+            return Err("a session is no longer there".into());
+        }
+    }
+    Ok(())
+}
+
+fn difference(before: u64, after: u64) -> f64 {
+    after as f64 - before as f64
+}
+
+const CONNECTIONS: usize = 16;
+/// How many sessions are created before the first look.
+const WARM_UP: usize = 1_000;

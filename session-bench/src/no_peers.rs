@@ -1,0 +1,7 @@
+//! What stands for the other libraries in a build without them.
+
+use crate::candidate::MakeRouter;
+
+pub(crate) const TOWER_SESSIONS_MOKA: Option<MakeRouter> = None;
+pub(crate) const TOWER_SESSIONS_REDIS: Option<MakeRouter> = None;
+pub(crate) const AXUM_SESSION_REDIS: Option<MakeRouter> = None;
