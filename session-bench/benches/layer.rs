@@ -1,14 +1,13 @@
 //! The layer around an empty handler, called in the process: no HTTP is spoken.
 
-use std::{convert::Infallible, hint::black_box, sync::Arc};
+use std::{convert::Infallible, sync::Arc};
 
-use axum::extract::FromRequestParts as _;
 use criterion::{
     BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
 };
 use http::{HeaderValue, Request, Response, header};
-use session_axum::{Backend, Session, SessionLayer};
-use session_bench::{COUNT, NAME, RedisServer, create_session};
+use session_axum::{Backend, SessionLayer};
+use session_bench::{RedisServer, create_session, handlers};
 use session_core::Sessions;
 use session_memory::MemoryStore;
 use session_redis::RedisStore;
@@ -19,7 +18,7 @@ fn layer(c: &mut Criterion) {
     let runtime = Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let mut group = c.benchmark_group("layer");
     let cookie = HeaderValue::from_static("__Host-session=none");
-    call(&mut group, "no layer", &runtime, &cookie, service_fn(untouched));
+    call(&mut group, "no layer", &runtime, &cookie, service_fn(handlers::untouched));
     with_store(&mut group, "memory", &runtime, MemoryStore::default());
 
     let server = runtime.block_on(RedisServer::find()).unwrap_or_else(|error| panic!("{error}"));
@@ -41,11 +40,11 @@ fn with_store(
         .expect("an ID fits into a header");
     let layer = SessionLayer::new(store);
     let name = |work: &str| format!("{name}, {work}");
-    let service = layer.layer(service_fn(untouched));
+    let service = layer.layer(service_fn(handlers::untouched));
     call(group, &name("untouched"), runtime, &cookie, service);
-    let service = layer.layer(service_fn(read));
+    let service = layer.layer(service_fn(handlers::read));
     call(group, &name("read"), runtime, &cookie, service);
-    let service = layer.layer(service_fn(write));
+    let service = layer.layer(service_fn(handlers::write));
     call(group, &name("write"), runtime, &cookie, service);
 }
 
@@ -65,28 +64,6 @@ fn call<S>(
             service.clone().oneshot(request)
         });
     });
-}
-
-async fn untouched(request: Request<()>) -> Result<Response<()>, Infallible> {
-    black_box(&request);
-    Ok(Response::new(()))
-}
-
-async fn read(request: Request<()>) -> Result<Response<()>, Infallible> {
-    let session = session(request).await;
-    black_box(session.get(NAME).expect("the session has the value"));
-    Ok(Response::new(()))
-}
-
-async fn write(request: Request<()>) -> Result<Response<()>, Infallible> {
-    let session = session(request).await;
-    session.update(COUNT, |count| *count += 1).expect("the session is open");
-    Ok(Response::new(()))
-}
-
-async fn session(request: Request<()>) -> Session {
-    let (mut parts, ()) = request.into_parts();
-    Session::from_request_parts(&mut parts, &()).await.expect("the store answers")
 }
 
 criterion_group!(benches, layer);

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod fixture;
+pub mod handlers;
 pub mod process;
 mod progress;
 mod redis_info;
