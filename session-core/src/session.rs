@@ -56,9 +56,11 @@ impl Session {
         sessions: &Arc<Sessions>,
         presented: Presented,
         unreadable: Vec<SessionKey>,
+        missing: Vec<SessionKey>,
     ) -> Self {
         let opened_nothing = presented == Presented::Dead;
-        Self::new(sessions, State { unreadable, opened_nothing, ..State::empty(presented) })
+        let empty = State::empty(presented);
+        Self::new(sessions, State { unreadable, missing, opened_nothing, ..empty })
     }
 
     fn new(sessions: &Arc<Sessions>, state: State) -> Self {
@@ -301,6 +303,9 @@ impl Session {
             state.left.get_or_insert(home);
         }
         state.doom_unreadable();
+        // An end that was done before may have to be confirmed: it is asked for again.
+        let missing = std::mem::take(&mut state.missing);
+        state.doomed.extend(missing);
         if state.presented == Presented::Superseded {
             // Who ends a session that another one took the place of wants a fresh one.
             state.presented = Presented::Nothing;

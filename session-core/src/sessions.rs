@@ -234,7 +234,7 @@ impl Sessions {
     ) -> Result<Session, SessionError> {
         let mut cookies = cookies.into_iter();
         let mut presented = Presented::Nothing;
-        let mut unreadable = Vec::new();
+        let (mut unreadable, mut missing) = (Vec::new(), Vec::new());
         for text in cookies.by_ref().take(Self::MAX_COOKIES) {
             let found = match SessionId::parse(text) {
                 Some(id) => {
@@ -251,6 +251,10 @@ impl Sessions {
                     unreadable.push(key);
                     if before == Presented::Superseded { before } else { Presented::Dead }
                 }
+                (Found::Missing(key), before) => {
+                    missing.push(key);
+                    if before == Presented::Superseded { before } else { Presented::Dead }
+                }
                 (Found::Superseded, _) | (_, Presented::Superseded) => Presented::Superseded,
                 (Found::Nothing, _) => Presented::Dead,
             };
@@ -259,7 +263,7 @@ impl Sessions {
         if presented == Presented::Dead && cookies.next().is_some() {
             presented = Presented::Untried;
         }
-        Ok(Session::fresh(self, presented, unreadable))
+        Ok(Session::fresh(self, presented, unreadable, missing))
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -354,7 +358,7 @@ impl Sessions {
                     Err(stays) => return Ok(stays),
                 },
                 Err(NothingThere::Unreadable) => return Ok(Found::Unreadable(key)),
-                Err(NothingThere::Missing) => break,
+                Err(NothingThere::Missing) => return Ok(Found::Missing(key)),
             }
             by_former_id = true;
         }
@@ -428,6 +432,7 @@ enum Found {
     Session { home: Home, by_former_id: bool },
     Superseded,
     Unreadable(SessionKey),
+    Missing(SessionKey),
     Nothing,
 }
 

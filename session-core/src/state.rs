@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub(crate) endings_at_commit: u32,
     /// What the cookies name and this version cannot read: no session to use, but one to end.
     pub(crate) unreadable: Vec<SessionKey>,
+    /// What the cookies name and nothing is stored under.
+    pub(crate) missing: Vec<SessionKey>,
     pub(crate) presented: Presented,
     /// The request came with an ID that opened nothing.
     pub(crate) opened_nothing: bool,
@@ -57,6 +59,7 @@ impl State {
             endings: 0,
             endings_at_commit: 0,
             unreadable: Vec::new(),
+            missing: Vec::new(),
             presented,
             opened_nothing: false,
             hold: None,

@@ -202,6 +202,30 @@ async fn an_end_that_the_replica_does_not_confirm_is_done_and_an_error() {
     assert!(store.load(&key, SystemClock.now()).await.unwrap().is_none(), "it is done");
 }
 
+/// The first one was done, so that the browser's cookie opens nothing by now; a success would say that the replica
+/// knows of it.
+#[tokio::test]
+async fn a_logout_that_is_asked_for_again_waits_again() {
+    let pair = Pair::start().await;
+    let sessions = Sessions::new(pair.store(Duration::from_millis(200)).await);
+    let browser = Browser::new(serve(sessions).await);
+    browser.post("/login/ada").await.ok();
+    let mut replica = pair.replica.connection().await;
+    until("the replica has the session", async || names(&mut replica).await.len() == 1).await;
+
+    pair.replica.pause().await;
+    for _ in 0..3 {
+        let id = browser.session_id();
+        assert_eq!(browser.post("/logout").await.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(browser.session_id(), id, "the cookie stays, so that the browser can ask again");
+    }
+    pair.replica.unpause().await;
+    until("the logout is confirmed", async || browser.post("/logout").await.status.is_success())
+        .await;
+    assert_eq!(names(&mut replica).await, [""; 0]);
+    assert_eq!(browser.session_id(), None);
+}
+
 /// `WAIT` holds up its connection, and must hold up nothing else, and nobody for longer than two of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_replicas_holds_up_nobody_else() {
