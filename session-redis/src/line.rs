@@ -84,10 +84,13 @@ impl Line {
     /// The connection, or the attempt to make one, and its number.
     pub(crate) fn channel(&self) -> (Channel, u64) {
         let state = self.state.load();
-        if !matches!(&state.channel, Channel::Opening(opening) if opening.has_failed()) {
+        if matches!(&state.channel, Channel::Opening(opening) if opening.has_failed()) {
+            self.replace(state.number, self.source.pause());
+        } else if self.source.has_moved() {
+            self.replace(state.number, PAUSE);
+        } else {
             return (state.channel.clone(), state.number);
         }
-        self.replace(state.number, self.source.pause());
         let state = self.state.load();
         (state.channel.clone(), state.number)
     }
@@ -191,6 +194,15 @@ impl Source {
                 .map_err(|error| ConnectError::explain(error, &self.name())),
             #[cfg(feature = "sentinel")]
             Self::Sentinels(sentinels) => sentinels.find().await,
+        }
+    }
+
+    /// Tells whether another server is to be connected to by now, as far as is known.
+    fn has_moved(&self) -> bool {
+        match self {
+            Self::Server(..) => false,
+            #[cfg(feature = "sentinel")]
+            Self::Sentinels(sentinels) => sentinels.have_moved(),
         }
     }
 

@@ -1,4 +1,8 @@
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Pipeline, RedisConnectionInfo,
@@ -33,6 +37,14 @@ pub(crate) struct Sentinels {
     limits: Limits,
     tracking: Tracking,
     tls: bool,
+    watch: Arc<Mutex<Watch>>,
+}
+
+/// Whether the primary that was found is the primary still.
+struct Watch {
+    found: Option<(Address, Epoch)>,
+    asked_at: Instant,
+    has_moved: bool,
 }
 
 impl Sentinels {
@@ -62,12 +74,53 @@ impl Sentinels {
             ));
         }
         let (name, config) = (name.to_owned(), config.clone());
-        Ok(Self { sentinels, name, limits: Limits::of(&config), config, tracking, tls })
+        let watch = Watch { found: None, asked_at: Instant::now(), has_moved: false };
+        let watch = Arc::new(Mutex::new(watch));
+        Ok(Self { sentinels, name, limits: Limits::of(&config), config, tracking, tls, watch })
     }
 
     /// What the sentinels call the primary.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Tells whether a failover has taken place since the primary was found, as far as is known: the sentinels
+    /// are asked in the background, at most once a second.
+    ///
+    /// A primary that was cut off or silent, or whose place was given away on demand, takes itself for one until
+    /// a sentinel tells it better, about ten seconds later. What is written to it until then is lost.
+    pub(crate) fn have_moved(self: &Arc<Self>) -> bool {
+        let mut watch = self.watch();
+        if watch.asked_at.elapsed() >= ASK_EVERY {
+            watch.asked_at = Instant::now();
+            tokio::spawn(Arc::clone(self).look());
+        }
+        std::mem::take(&mut watch.has_moved)
+    }
+
+    async fn look(self: Arc<Self>) {
+        let mut answers = JoinSet::new();
+        for sentinel in &self.sentinels {
+            let (sentinel, name, limits) = (sentinel.clone(), self.name.clone(), self.limits);
+            answers.spawn(async move {
+                tokio::time::timeout(limits.connect, ask(&sentinel, &name, limits)).await
+            });
+        }
+        while let Some(answer) = answers.join_next().await {
+            // One that does not answer says nothing new.
+            let Ok(Ok(Ok((address, epoch)))) = answer else { continue };
+            let mut watch = self.watch();
+            // One that missed the last failover neither.
+            watch.has_moved |= watch
+                .found
+                .as_ref()
+                .is_some_and(|(found, found_in)| epoch > *found_in && address != *found);
+        }
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        // Every change is complete before anything can panic.
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Finds the primary and connects to it, in the time that a connection may take.
@@ -105,8 +158,12 @@ impl Sentinels {
             }
             let is_over = asked == 0 || moment_ends_at.is_some_and(|end| end <= Instant::now());
             if is_over
-                && let Some(connection) = found.and_then(|address| connections.remove(&address))
+                && let Some((address, connection)) =
+                    found.and_then(|address| connections.remove_entry(&address))
             {
+                let mut watch = self.watch();
+                watch.found = Some((address, newest.unwrap_or_default()));
+                watch.has_moved = false;
                 return Ok(connection);
             }
             let step = match moment_ends_at {
@@ -246,3 +303,6 @@ fn info(addr: ConnectionAddr, address: &str) -> Result<ConnectionInfo, ConnectEr
 
 /// How long the other sentinels are waited for when a primary was found.
 const MOMENT: Duration = Duration::from_millis(100);
+
+/// How often they are asked whether the primary is the primary still.
+const ASK_EVERY: Duration = Duration::from_secs(1);

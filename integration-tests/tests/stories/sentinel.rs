@@ -107,6 +107,37 @@ async fn a_failover_on_demand_is_followed_before_the_old_primary_goes() {
     assert_eq!(browser.session().await["owner"], "ada");
 }
 
+/// A primary that was silent takes itself for one until a sentinel tells it better, which takes about ten seconds, and
+/// here for ever: it is not allowed to follow.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_primary_that_takes_itself_for_one_is_left() {
+    let redis = SentinelRedis::start(NEVER).await;
+    let store = RedisStore::connect(redis_config(config(&redis), PATIENCE)).await.unwrap();
+    let addr = serve(Sessions::new(store)).await;
+    Browser::new(addr).post("/count").await.ok();
+    let former = &redis.servers()[0];
+    let mut admin = former.connection().await;
+    let mut forbid = redis::cmd("ACL");
+    forbid.arg(&["SETUSER", "default", "-replicaof", "-slaveof"]);
+    let _: () = forbid.query_async(&mut admin).await.unwrap();
+    let mut sentinel = redis.sentinels()[0].connection().await;
+    let mut failover = redis::cmd("SENTINEL");
+    failover.arg(&["FAILOVER", SentinelRedis::NAME]);
+    let _: () = failover.query_async(&mut sentinel).await.unwrap();
+    until("there is another primary", async || redis.primary().await.port() != former.port()).await;
+
+    let mut primary = redis.primary().await.connection().await;
+    let mut keys = async || redis::cmd("DBSIZE").query_async::<u64>(&mut primary).await.unwrap();
+    let before = keys().await;
+    until("the new primary gets what is written", async || {
+        Browser::new(addr).post("/count").await.ok();
+        keys().await > before
+    })
+    .await;
+    let role: Vec<redis::Value> = redis::cmd("ROLE").query_async(&mut admin).await.unwrap();
+    assert_eq!(role[0], redis::Value::BulkString(b"master".into()));
+}
+
 async fn until_ok(browser: &Browser, path: &str) -> integration_tests::Answer {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
