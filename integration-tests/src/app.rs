@@ -10,13 +10,12 @@ use axum::{
 };
 use serde_json::{Value, json};
 use session_axum::{
-    AtLimit, Key, Lifetime, PublicSession, Session, SessionCookie, SessionError, SessionKey,
-    SessionLayer, SessionLimit, SessionRejection, Sessions,
+    Key, Lifetime, PublicSession, Session, SessionCookie, SessionError, SessionKey, SessionLayer,
+    SessionRejection, Sessions,
 };
-use session_core::BoxError;
 use tokio::sync::Semaphore;
 
-use crate::{locked, patience};
+use crate::locked;
 
 /// What `POST /count` counts.
 pub const COUNT: Key<u64> = Key::new("count");
@@ -240,55 +239,5 @@ impl Gates {
         let gate = self.gate(name);
         gate.arrived.add_permits(1);
         gate.open.acquire().await.expect("never closed").forget();
-    }
-}
-
-/// Reads the settings of the server's process and makes its sessions: `REDIS_URL` (memory without it),
-/// `REDIS_PREFIX`, `REDIS_PATIENCE` (milliseconds, or `default` for the store's own limits), `NEAR_CACHE_MS`
-/// (the staleness of a near cache; none without it), `IDLE_MS`, `ABSOLUTE_MS`, `LEASE_MS`, `SESSION_LIMIT` (`3 reject`, `3 oldest` or `3 least-recent`).
-///
-/// # Errors
-///
-/// Returns an error if a setting cannot be used, or Redis cannot be reached.
-pub async fn sessions_from_env() -> Result<Sessions, BoxError> {
-    use session_axum::{MemoryStore, RedisConfig, RedisStore};
-    let millis = |text: String| text.parse().map(std::time::Duration::from_millis);
-    let mut sessions = match std::env::var("REDIS_URL") {
-        Ok(url) => {
-            let mut config = match std::env::var("REDIS_PATIENCE").as_deref() {
-                Ok("default") => RedisConfig::new(url),
-                Ok(text) => patience::redis_config(url.as_str(), millis(text.to_owned())?),
-                Err(_) => patience::redis_config(url.as_str(), patience::PATIENCE),
-            };
-            if let Ok(prefix) = std::env::var("REDIS_PREFIX") {
-                config = config.with_prefix(prefix)?;
-            }
-            if let Ok(staleness) = std::env::var("NEAR_CACHE_MS") {
-                let cache = session_redis::NearCache::default();
-                config = config.with_near_cache(cache.with_staleness(millis(staleness)?)?);
-            }
-            Sessions::new(RedisStore::connect(config).await?)
-        }
-        Err(_) => Sessions::new(MemoryStore::default()),
-    };
-    if let Ok(limit) = std::env::var("SESSION_LIMIT") {
-        let (max, at_limit) = limit.split_once(' ').ok_or("SESSION_LIMIT has two words")?;
-        let at_limit = match at_limit {
-            "reject" => AtLimit::Reject,
-            "oldest" => AtLimit::EvictOldest,
-            "least-recent" => AtLimit::EvictLeastRecent,
-            other => return Err(format!("SESSION_LIMIT ends in {other:?}").into()),
-        };
-        sessions = sessions.with_session_limit(SessionLimit::new(max.parse()?, at_limit)?);
-    }
-    let sessions = match std::env::var("LEASE_MS") {
-        Ok(lease) => sessions.with_lease(millis(lease)?)?,
-        Err(_) => sessions,
-    };
-    match (std::env::var("IDLE_MS"), std::env::var("ABSOLUTE_MS")) {
-        (Ok(idle), Ok(absolute)) => {
-            Ok(sessions.with_lifetime(Lifetime::new(millis(idle)?, millis(absolute)?)?))
-        }
-        _ => Ok(sessions),
     }
 }

@@ -60,14 +60,21 @@ impl Browser {
         self.base.socket_addrs(|| None).expect("an address")[0]
     }
 
+    /// Makes a browser that comes back with the cookie of this session.
+    #[must_use]
+    pub fn returning(addr: SocketAddr, session_id: &str) -> Self {
+        let browser = Self::new(addr);
+        browser.jar.add_cookie_str(&format!("session={session_id}"), &browser.base);
+        browser
+    }
+
     /// Another browser that holds the cookies that this one holds now.
     #[must_use]
     pub fn fork(&self) -> Self {
-        let other = Self::new(self.addr());
-        if let Some(id) = self.session_id() {
-            other.jar.add_cookie_str(&format!("session={id}"), &other.base);
+        match self.session_id() {
+            Some(id) => Self::returning(self.addr(), &id),
+            None => Self::new(self.addr()),
         }
-        other
     }
 
     /// Sends a request; the session IDs that the answer sets are remembered as secrets.
@@ -76,9 +83,17 @@ impl Browser {
     ///
     /// If no answer comes.
     pub async fn send(&self, method: Method, path: &str) -> Answer {
+        self.try_send(method, path).await.expect("an answer")
+    }
+
+    /// The same where it may be that no answer comes, or not all of it.
+    ///
+    /// # Errors
+    ///
+    /// Returns what kept it from coming.
+    pub async fn try_send(&self, method: Method, path: &str) -> reqwest::Result<Answer> {
         let url = self.base.join(path).expect("a path");
-        let response = self.client.request(method, url).send().await.expect("an answer");
-        Answer::read(response).await
+        Answer::try_read(self.client.request(method, url).send().await?).await
     }
 
     /// Sends a `GET`.
@@ -127,6 +142,10 @@ impl Answer {
     ///
     /// If it breaks off.
     pub async fn read(response: Response) -> Self {
+        Self::try_read(response).await.expect("a whole body")
+    }
+
+    async fn try_read(response: Response) -> reqwest::Result<Self> {
         let (status, headers) = (response.status(), response.headers().clone());
         for cookie in headers.get_all(SET_COOKIE) {
             let cookie = cookie.to_str().expect("cookies of ours are ASCII");
@@ -137,7 +156,7 @@ impl Answer {
                 secrets().insert(value.to_owned());
             }
         }
-        Self { status, headers, body: response.text().await.expect("a whole body") }
+        Ok(Self { status, headers, body: response.text().await? })
     }
 
     /// The answer, which must be a 200.

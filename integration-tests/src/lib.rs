@@ -8,16 +8,20 @@ struct Readme;
 pub mod app;
 mod browser;
 mod fault_proxy;
+pub mod load;
 mod locked;
 mod patience;
 mod proxy;
+mod random;
 mod redis;
+pub mod server;
 mod server_process;
 pub mod simulation;
+pub mod soak;
 
 pub use self::redis::{
-    ClusterRedis, CommandCounts, CommandMark, RedisServer, RedisServerBuilder, SentinelRedis,
-    free_port,
+    ClusterRedis, CommandCounts, CommandMark, RedisNetwork, RedisServer, RedisServerBuilder,
+    SentinelRedis, free_port,
 };
 pub use browser::{Answer, Browser, assert_silent};
 pub use fault_proxy::{Fault, FaultProxy};

@@ -30,10 +30,19 @@ pub fn redis_config(config: impl Into<RedisConfig>, patience: Duration) -> Redis
 /// # Panics
 ///
 /// If it does not hold by then.
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+pub async fn until(what: &str, holds: impl AsyncFnMut() -> bool) {
+    until_within(Duration::from_secs(30), what, holds).await;
+}
+
+/// The same with another limit.
+pub(crate) async fn until_within(
+    limit: Duration,
+    what: &str,
+    mut holds: impl AsyncFnMut() -> bool,
+) {
+    let deadline = Instant::now() + limit;
     while !holds().await {
-        assert!(Instant::now() < deadline, "not within half a minute: {what}");
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
         sleep(Duration::from_millis(5)).await;
     }
 }

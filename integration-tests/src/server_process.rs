@@ -70,6 +70,11 @@ impl ServerProcess {
         self.addr
     }
 
+    /// Returns the number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Returns all lines that the program printed so far, to standard output and standard error, in
     /// about the order in which they came; all there are after [`kill`](Self::kill).
     pub fn output(&self) -> String {

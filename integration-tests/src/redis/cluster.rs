@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -12,6 +13,7 @@ use crate::patience::until;
 /// Its methods panic, with a message that says what failed, as those of [`RedisServer`] do.
 #[derive(Debug)]
 pub struct ClusterRedis {
+    settings: RedisServerBuilder,
     nodes: Vec<RedisServer>,
 }
 
@@ -24,9 +26,22 @@ impl ClusterRedis {
     ///
     /// If there is no `redis-server` on the `PATH`, or it does not come to that.
     pub async fn start(node_timeout: Duration) -> Self {
+        Self::start_with(RedisServer::builder().on_host(), node_timeout).await
+    }
+
+    /// The same with settings for all nodes, and where they are.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_with(settings: RedisServerBuilder, node_timeout: Duration) -> Self {
+        let settings = settings
+            .arg("--cluster-enabled", "yes")
+            .arg("--cluster-node-timeout", node_timeout.as_millis().to_string())
+            .arg("--repl-diskless-sync-delay", "0");
         let mut nodes = Vec::new();
         for _ in 0..6 {
-            nodes.push(Self::node(node_timeout).start().await);
+            nodes.push(settings.clone().start().await);
         }
         let mut connections = Vec::new();
         let mut ids = Vec::new();
@@ -40,18 +55,9 @@ impl ClusterRedis {
             ask::<Value>(connection, &["SET-CONFIG-EPOCH", &epoch]).await.expect("a fresh node");
         }
         for node in &nodes[1..] {
-            let port = node.port().to_string();
-            let meet = ["MEET", "127.0.0.1", &port];
-            ask::<Value>(&mut connections[0], &meet).await.expect("a fresh node");
+            meet(&nodes[0], node).await;
         }
-        for connection in &mut connections {
-            until("all nodes know each other", async || {
-                let nodes: String = ask(connection, &["NODES"]).await.unwrap_or_default();
-                let known = nodes.lines().filter(|line| !line.contains("handshake"));
-                known.count() == ids.len()
-            })
-            .await;
-        }
+        all_know_each_other(&nodes).await;
         for (number, primary) in connections[..PRIMARIES].iter_mut().enumerate() {
             let [first, end] = [number, number + 1].map(|n| n * SLOTS / PRIMARIES);
             let slots: Vec<String> = (first..end).map(|slot| slot.to_string()).collect();
@@ -63,18 +69,21 @@ impl ClusterRedis {
             let command = ["REPLICATE", primary.as_str()];
             ask::<Value>(replica, &command).await.expect("a node that it knows");
         }
-        let cluster = Self { nodes };
+        let cluster = Self { settings, nodes };
         cluster.is_whole().await;
         cluster
     }
 
-    /// A node that belongs to no cluster yet.
-    fn node(node_timeout: Duration) -> RedisServerBuilder {
-        RedisServer::builder()
-            .arg("--cluster-enabled", "yes")
-            .arg("--cluster-node-timeout", node_timeout.as_millis().to_string())
-            .arg("--repl-diskless-sync-delay", "0")
-            .on_host()
+    /// Adds a primary that has no slots yet, the last of the [nodes](Self::nodes) from then on.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, or one of the others is gone.
+    pub async fn add_node(&mut self) {
+        let node = self.settings.clone().start().await;
+        meet(&self.nodes[0], &node).await;
+        self.nodes.push(node);
+        all_know_each_other(&self.nodes).await;
     }
 
     async fn is_whole(&self) {
@@ -91,12 +100,7 @@ impl ClusterRedis {
             })
             .await;
             if number >= PRIMARIES {
-                until("a replica follows", async || {
-                    let role = redis::cmd("ROLE").query_async::<Vec<Value>>(&mut connection).await;
-                    let state = role.ok().and_then(|role| role.into_iter().nth(3));
-                    state == Some(Value::BulkString(b"connected".into()))
-                })
-                .await;
+                node.follows().await;
             }
         }
     }
@@ -127,28 +131,22 @@ impl ClusterRedis {
     ///
     /// If the first node does not answer.
     pub async fn owner(&self, slot: u16) -> usize {
-        let mut connection = self.nodes[0].connection().await;
-        let ranges: Vec<(u16, u16, (String, u16, String))> = {
-            let ranges: Vec<Vec<Value>> = ask(&mut connection, &["SLOTS"]).await.expect("ranges");
-            let read = |range: Vec<Value>| {
-                let primary: Vec<Value> = redis::from_redis_value(range[2].clone())?;
-                RedisResult::Ok((
-                    redis::from_redis_value(range[0].clone())?,
-                    redis::from_redis_value(range[1].clone())?,
-                    (
-                        redis::from_redis_value(primary[0].clone())?,
-                        redis::from_redis_value(primary[1].clone())?,
-                        redis::from_redis_value(primary[2].clone())?,
-                    ),
-                ))
-            };
-            ranges.into_iter().map(|range| read(range).expect("a range")).collect()
-        };
-        let (_, _, (_, port, _)) = ranges
-            .into_iter()
-            .find(|(first, last, _)| (*first..=*last).contains(&slot))
-            .expect("every slot has a node");
-        self.nodes.iter().position(|node| node.port() == port).expect("a node of this test")
+        self.owner_by(0, slot).await.expect("every slot has a node")
+    }
+
+    /// Returns the number of the node that has a slot, as one of the nodes says.
+    pub async fn owner_by(&self, witness: usize, slot: u16) -> Option<usize> {
+        let mut connection = self.nodes[witness].connection().await;
+        let ranges: Vec<Vec<Value>> = ask(&mut connection, &["SLOTS"]).await.ok()?;
+        let port = ranges.into_iter().find_map(|range| {
+            let [first, last]: [u16; 2] =
+                [0, 1].map(|at| redis::from_redis_value(range[at].clone()).expect("a slot"));
+            let primary: Vec<Value> = redis::from_redis_value(range[2].clone()).expect("a node");
+            (first..=last)
+                .contains(&slot)
+                .then(|| redis::from_redis_value::<u16>(primary[1].clone()).expect("a port"))
+        })?;
+        self.nodes.iter().position(|node| node.port() == port)
     }
 
     /// Moves a slot with all its keys from one primary to another, by number, as `redis-cli` does it.
@@ -166,35 +164,90 @@ impl ClusterRedis {
         to: usize,
         mut between: impl AsyncFnMut(),
     ) {
-        let slot = slot.to_string();
+        self.road(from, to).await.take(slot, &mut between).await;
+    }
+
+    /// Moves slots with all their keys from one primary to another, and answers how many keys that were.
+    ///
+    /// # Panics
+    ///
+    /// If a node refuses.
+    pub async fn move_slots(&self, slots: Range<u16>, from: usize, to: usize) -> usize {
+        let mut road = self.road(from, to).await;
+        let mut keys = 0;
+        for slot in slots {
+            keys += road.take(slot, &mut async || {}).await;
+        }
+        keys
+    }
+
+    async fn road(&self, from: usize, to: usize) -> Road<'_> {
         let mut source = self.nodes[from].connection().await;
         let mut target = self.nodes[to].connection().await;
         let [source_id, target_id]: [String; 2] = [
             ask(&mut source, &["MYID"]).await.expect("its own name"),
             ask(&mut target, &["MYID"]).await.expect("its own name"),
         ];
+        Road { source, source_id, target, target_id, to: &self.nodes[to] }
+    }
+}
+
+/// From one primary to another.
+struct Road<'a> {
+    source: MultiplexedConnection,
+    source_id: String,
+    target: MultiplexedConnection,
+    target_id: String,
+    to: &'a RedisServer,
+}
+
+impl Road<'_> {
+    async fn take(&mut self, slot: u16, between: &mut impl AsyncFnMut()) -> usize {
+        let slot = slot.to_string();
         let set = async |connection: &mut MultiplexedConnection, state: &str, id: &str| {
             let command = ["SETSLOT", slot.as_str(), state, id];
             ask::<Value>(connection, &command).await.expect("a node that takes part");
         };
-        set(&mut target, "IMPORTING", &source_id).await;
-        set(&mut source, "MIGRATING", &target_id).await;
+        set(&mut self.target, "IMPORTING", &self.source_id).await;
+        set(&mut self.source, "MIGRATING", &self.target_id).await;
         between().await;
+        let mut moved = 0;
         loop {
             let command = ["GETKEYSINSLOT", slot.as_str(), "10"];
-            let keys: Vec<String> = ask(&mut source, &command).await.expect("keys");
+            let keys: Vec<String> = ask(&mut self.source, &command).await.expect("keys");
             if keys.is_empty() {
                 break;
             }
             let mut migrate = redis::cmd("MIGRATE");
-            migrate.arg(self.nodes[to].host()).arg(self.nodes[to].port()).arg("").arg(0);
+            migrate.arg(self.to.host()).arg(self.to.port()).arg("").arg(0);
             migrate.arg(30_000).arg("KEYS").arg(&keys);
-            let _: Value = migrate.query_async(&mut source).await.expect("keys that can move");
+            let _: Value = migrate.query_async(&mut self.source).await.expect("keys that can move");
+            moved += keys.len();
             between().await;
         }
         // The target first: it must know that the slot is its own before anyone is sent there.
-        set(&mut target, "NODE", &target_id).await;
-        set(&mut source, "NODE", &target_id).await;
+        set(&mut self.target, "NODE", &self.target_id).await;
+        set(&mut self.source, "NODE", &self.target_id).await;
+        moved
+    }
+}
+
+async fn meet(node: &RedisServer, other: &RedisServer) {
+    let mut connection = node.connection().await;
+    let port = other.port().to_string();
+    let command = ["MEET", other.host(), &port];
+    ask::<Value>(&mut connection, &command).await.expect("a fresh node");
+}
+
+async fn all_know_each_other(nodes: &[RedisServer]) {
+    for node in nodes {
+        let mut connection = node.connection().await;
+        until("all nodes know each other", async || {
+            let known: String = ask(&mut connection, &["NODES"]).await.unwrap_or_default();
+            let known = known.lines().filter(|line| !line.contains("handshake"));
+            known.count() == nodes.len()
+        })
+        .await;
     }
 }
 

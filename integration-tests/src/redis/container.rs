@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::Arc;
 use std::{env, thread};
 
 use testcontainers::bollard::Docker;
@@ -10,6 +11,7 @@ use tokio::runtime::{Builder, Handle};
 
 use super::image::Image;
 use super::instance::Address;
+use super::network::RedisNetwork;
 
 /// A server in a container, on a port of the host that we chose: one that Docker chooses would be
 /// another after each start.
@@ -17,6 +19,7 @@ use super::instance::Address;
 pub(super) struct Container {
     container: Option<ContainerAsync<GenericImage>>,
     address: Address,
+    network: Option<Arc<RedisNetwork>>,
 }
 
 impl Container {
@@ -43,13 +46,16 @@ impl Container {
             name if name == "localhost" => "127.0.0.1".to_owned(),
             name => name,
         };
-        Ok(Self { container: Some(container), address: Address { host, port } })
+        let address = Address { host, port };
+        Ok(Self { container: Some(container), address, network: None })
     }
 
-    /// Starts a server on the host's own network: at an address that is the same for other servers and for
-    /// clients, and which it can tell them. It sees the temporary folder of the tests, where their files are.
-    pub(super) async fn start_on_host(
+    /// Starts a server at an address that is the same for other servers and for clients, and which it can tell
+    /// them: on the host's own network, or on one that it can be cut off from. It sees the temporary folder of
+    /// the tests, where their files are.
+    pub(super) async fn start_among_others(
         image: &Image,
+        network: Option<&Arc<RedisNetwork>>,
         port: u16,
         args: &[String],
         config: Option<&str>,
@@ -63,12 +69,13 @@ impl Container {
         }
         let port_text = port.to_string();
         let file = config.map(|_| CONFIG);
-        let own = ["--port", port_text.as_str(), "--bind", "127.0.0.1"];
+        let bind = if network.is_some() { "0.0.0.0" } else { "127.0.0.1" };
+        let own = ["--port", port_text.as_str(), "--bind", bind, "--protected-mode", "no"];
         let words = file.into_iter().chain(own).chain(args.iter().map(String::as_str));
         let folder = env::temp_dir().to_string_lossy().into_owned();
         let mut request = GenericImage::new(image.name, image.tag)
             .with_cmd(words)
-            .with_network("host")
+            .with_network(network.map_or("host", |network| network.name()))
             .with_mount(Mount::bind_mount(folder.clone(), folder));
         if let Some(config) = config {
             request = request.with_copy_to(CONFIG, config.as_bytes().to_vec());
@@ -77,8 +84,15 @@ impl Container {
             .start()
             .await
             .map_err(|error| format!("the container was not started: {error}"))?;
-        let address = Address { host: "127.0.0.1".to_owned(), port };
-        Ok(Self { container: Some(container), address })
+        let mut host = "127.0.0.1".to_owned();
+        if let Some(network) = network {
+            // With an address that was asked for, which it keeps over each start.
+            host = network.next_address();
+            network.disconnect(container.id()).await?;
+            network.connect(container.id(), &host).await?;
+        }
+        let address = Address { host, port };
+        Ok(Self { container: Some(container), address, network: network.cloned() })
     }
 
     pub(super) fn address(&self) -> &Address {
@@ -91,6 +105,15 @@ impl Container {
 
     pub(super) async fn unpause(&self) {
         self.container().unpause().await.expect("the container is paused");
+    }
+
+    pub(super) async fn cut_off(&self) {
+        self.network().disconnect(self.container().id()).await.expect("it is on the network");
+    }
+
+    pub(super) async fn reconnect(&self) {
+        let id = self.container().id();
+        self.network().connect(id, &self.address.host).await.expect("it is off the network");
     }
 
     pub(super) async fn kill(&self) {
@@ -119,6 +142,10 @@ impl Container {
     pub(super) async fn log(&self) -> String {
         let log = self.container().stdout_to_vec().await.unwrap_or_default();
         String::from_utf8_lossy(&log).into_owned()
+    }
+
+    fn network(&self) -> &RedisNetwork {
+        self.network.as_ref().expect("only who is on such a network is cut off")
     }
 
     fn container(&self) -> &ContainerAsync<GenericImage> {

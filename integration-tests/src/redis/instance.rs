@@ -1,11 +1,13 @@
 use std::env;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::OnceCell;
 
 use super::container::{self, Container};
 use super::image::{self, Image};
+use super::network::RedisNetwork;
 use super::process::{self, Process};
 
 /// Where servers come from; found out once per test program.
@@ -53,6 +55,17 @@ impl Source {
     }
 }
 
+/// At which address a server is started.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// At one where clients reach it.
+    Anywhere,
+    /// At one of this machine, which is the same for other servers.
+    Host,
+    /// In a network that it can be cut off from. A process is at one of this machine all the same.
+    Network(Arc<RedisNetwork>),
+}
+
 /// One server, in a container or as a process.
 #[derive(Debug)]
 pub(super) enum Instance {
@@ -66,7 +79,7 @@ impl Instance {
         source: &Source,
         args: &[String],
         config: Option<&str>,
-        on_host: bool,
+        place: &Place,
     ) -> Result<Self, String> {
         let port = if args.iter().any(|arg| arg == "--cluster-enabled") {
             free_port_with_bus()
@@ -75,10 +88,16 @@ impl Instance {
         };
         match source {
             Source::Docker(image) => {
-                let container = if on_host {
-                    Container::start_on_host(image, port, args, config).await?
-                } else {
-                    Container::start(image, port, args).await?
+                let network = match place {
+                    Place::Anywhere => None,
+                    Place::Host => Some(None),
+                    Place::Network(network) => Some(Some(network)),
+                };
+                let container = match network {
+                    None => Container::start(image, port, args).await?,
+                    Some(network) => {
+                        Container::start_among_others(image, network, port, args, config).await?
+                    }
                 };
                 Ok(Self::Container(Box::new(container)))
             }
@@ -106,6 +125,20 @@ impl Instance {
         match self {
             Self::Container(container) => container.unpause().await,
             Self::Process(process) => process.signal("CONT"),
+        }
+    }
+
+    pub(super) async fn cut_off(&self) {
+        match self {
+            Self::Container(container) => container.cut_off().await,
+            Self::Process(_) => panic!("a process has no network that it can be cut off from"),
+        }
+    }
+
+    pub(super) async fn reconnect(&self) {
+        match self {
+            Self::Container(container) => container.reconnect().await,
+            Self::Process(_) => panic!("a process has no network that it can be cut off from"),
         }
     }
 

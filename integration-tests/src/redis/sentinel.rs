@@ -1,8 +1,6 @@
 use std::time::Duration;
 
-use redis::Value;
-
-use super::server::RedisServer;
+use super::server::{RedisServer, RedisServerBuilder};
 use crate::patience::until;
 
 /// A primary with two replicas, watched by three sentinels, at addresses of this machine: empty at the
@@ -27,28 +25,35 @@ impl SentinelRedis {
     ///
     /// If there is no `redis-server` on the `PATH`, or it does not come to that.
     pub async fn start(down_after: Duration) -> Self {
-        let primary = RedisServer::builder().on_host().start().await;
-        let mut servers = vec![primary];
+        Self::start_with(RedisServer::builder().on_host(), down_after).await
+    }
+
+    /// The same with settings for all servers, and where they are.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_with(settings: RedisServerBuilder, down_after: Duration) -> Self {
+        let server = settings.clone().args(["--repl-diskless-sync-delay", "0"]);
+        let mut servers = vec![server.clone().start().await];
         for _ in 0..2 {
-            let port = servers[0].port().to_string();
-            let replica = RedisServer::builder()
-                .args(["--repl-diskless-sync-delay", "0", "--replicaof", "127.0.0.1", &port])
-                .on_host();
+            let (host, port) = (servers[0].host(), servers[0].port().to_string());
+            let replica = server.clone().args(["--replicaof", host, &port]);
             servers.push(replica.start().await);
         }
         for replica in &servers[1..] {
-            until("a replica follows", async || is_following(replica).await).await;
+            replica.follows().await;
         }
         let mut sentinels = Vec::new();
         for _ in 0..3 {
-            let (name, port) = (Self::NAME, servers[0].port());
+            let (name, host, port) = (Self::NAME, servers[0].host(), servers[0].port());
             let config = format!(
-                "sentinel monitor {name} 127.0.0.1 {port} 2\n\
+                "sentinel monitor {name} {host} {port} 2\n\
                  sentinel down-after-milliseconds {name} {}\n\
                  sentinel failover-timeout {name} 10000\n",
                 down_after.as_millis()
             );
-            sentinels.push(RedisServer::builder().sentinel(config).start().await);
+            sentinels.push(settings.clone().sentinel(config).start().await);
         }
         for sentinel in &sentinels {
             until("the sentinels know everyone", async || {
@@ -105,12 +110,6 @@ async fn named(sentinel: &RedisServer) -> u16 {
         .await
         .expect("a sentinel of this test answers");
     port
-}
-
-async fn is_following(replica: &RedisServer) -> bool {
-    let mut connection = replica.connection().await;
-    let role = redis::cmd("ROLE").query_async::<Vec<Value>>(&mut connection).await;
-    matches!(role.as_deref(), Ok([_, _, _, Value::BulkString(state), _]) if state == b"connected")
 }
 
 async fn numbers<const N: usize>(sentinel: &RedisServer, names: [&str; N]) -> [u32; N] {

@@ -1,12 +1,15 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisError};
+use redis::{AsyncConnectionConfig, Client, RedisError, Value};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::command_counts::{CommandCounts, CommandMark, Monitor};
-use super::instance::{Instance, Source};
+use super::instance::{Instance, Place, Source};
+use super::network::RedisNetwork;
+use crate::patience::until;
 
 /// A running Redis that belongs to one test: empty at the start, removed on drop.
 ///
@@ -37,7 +40,7 @@ impl RedisServer {
         RedisServerBuilder {
             args: ["--save", "", "--appendonly", "no"].map(String::from).into(),
             config: None,
-            on_host: false,
+            place: Place::Anywhere,
         }
     }
 
@@ -84,6 +87,24 @@ impl RedisServer {
     pub async fn unpause(&self) {
         self.instance.unpause().await;
         self.answers().await;
+    }
+
+    /// Cuts the server off from the others and from clients: nothing arrives, and nothing says so.
+    ///
+    /// # Panics
+    ///
+    /// If it is not [on a network](RedisServerBuilder::on_network), or cut off already.
+    pub async fn cut_off(&self) {
+        self.instance.cut_off().await;
+    }
+
+    /// Ends what [`cut_off`](Self::cut_off) began: the server is back at its address.
+    ///
+    /// # Panics
+    ///
+    /// If it is not cut off.
+    pub async fn reconnect(&self) {
+        self.instance.reconnect().await;
     }
 
     /// Ends the server at once (`SIGKILL`) and waits until it is gone.
@@ -141,6 +162,21 @@ impl RedisServer {
         self.mark_commands().await.since(mark)
     }
 
+    /// Waits until the server follows a primary, and has what that had when it came.
+    ///
+    /// # Panics
+    ///
+    /// If it does not within half a minute.
+    pub async fn follows(&self) {
+        until("a replica follows", async || {
+            let Ok(mut connection) = connect(&self.url).await else { return false };
+            let role = redis::cmd("ROLE").query_async::<Vec<Value>>(&mut connection).await;
+            let state = role.ok().and_then(|role| role.into_iter().nth(3));
+            state == Some(Value::BulkString(b"connected".into()))
+        })
+        .await;
+    }
+
     async fn answers(&self) {
         if let Err(error) = wait_until_ready(&self.instance, &self.url).await {
             panic!(
@@ -157,7 +193,7 @@ impl RedisServer {
 pub struct RedisServerBuilder {
     args: Vec<String>,
     config: Option<String>,
-    on_host: bool,
+    place: Place,
 }
 
 impl RedisServerBuilder {
@@ -181,7 +217,14 @@ impl RedisServerBuilder {
     /// reach each other, and tell their clients where they are, need addresses that are the same for all.
     #[must_use]
     pub fn on_host(mut self) -> Self {
-        self.on_host = true;
+        self.place = Place::Host;
+        self
+    }
+
+    /// Starts it in a network that it can be cut off from; without one as [`on_host`](Self::on_host) does.
+    #[must_use]
+    pub fn on_network(mut self, network: Option<&Arc<RedisNetwork>>) -> Self {
+        self.place = network.map_or(Place::Host, |network| Place::Network(Arc::clone(network)));
         self
     }
 
@@ -190,7 +233,7 @@ impl RedisServerBuilder {
     pub fn sentinel(mut self, config: String) -> Self {
         self.args = vec!["--sentinel".to_owned()];
         self.config = Some(config);
-        self.on_host()
+        self
     }
 
     /// Starts the server and waits until it answers.
@@ -204,7 +247,7 @@ impl RedisServerBuilder {
         // Another program can take the free port between its choice and its use.
         for _ in 0..3 {
             let config = self.config.as_deref();
-            let instance = match Instance::start(source, &self.args, config, self.on_host).await {
+            let instance = match Instance::start(source, &self.args, config, &self.place).await {
                 Ok(instance) => instance,
                 Err(failure) => {
                     failures.push(failure);

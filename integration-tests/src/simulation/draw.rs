@@ -4,13 +4,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use session_core::{AtLimit, Lifetime, Sessions};
 
-use super::{
-    plan::{
-        ClientPlan, ClockMove, Cookies, Crash, Deed, Ending, LEASE_SPAN, Limit, Plan, RequestPlan,
-        SHARED_SLOTS,
-    },
-    random::{Part, Random},
+use super::plan::{
+    ClientPlan, ClockMove, Cookies, Crash, Deed, Ending, LEASE_SPAN, Limit, Plan, RequestPlan,
+    SHARED_SLOTS,
 };
+use crate::random::{Part, Random};
 
 /// How finely the clock moves.
 #[derive(Clone, Copy, Debug)]

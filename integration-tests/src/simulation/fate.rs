@@ -1,11 +1,7 @@
 use session_core::StoreErrorKind;
 
-use super::{
-    counters::Counters,
-    plan::Plan,
-    random::{Part, Random},
-    wire::Call,
-};
+use super::{counters::Counters, plan::Plan, wire::Call};
+use crate::random::{Part, Random};
 
 /// What becomes of a call: when it is carried out, and when and how it is answered, counted from when it
 /// was made.

@@ -19,7 +19,6 @@ mod glass;
 mod history;
 mod ledger;
 mod plan;
-mod random;
 mod remote;
 mod request;
 mod shrink;

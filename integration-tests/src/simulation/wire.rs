@@ -13,8 +13,8 @@ use super::{
     broken::Broken,
     command::{Answer, Command, Verb},
     ledger::{Attempt, Ledger},
-    random::{Part, Random},
 };
+use crate::random::{Part, Random};
 
 /// What the servers of a history share with what drives it.
 pub(super) struct World {

@@ -1,53 +1,55 @@
 /// Numbers that depend on a seed and on nothing else (SplitMix64).
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 /// What a stream of numbers is for.
 ///
 /// Each use has a stream of its own, so that leaving out one part of a history leaves the rest as it
 /// was: that is what lets a history be cut down to its shortest form.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Part {
+pub(crate) enum Part {
     Plan = 1,
     Client,
     Id,
     Call,
     Limit,
+    Visitor,
+    Fault,
 }
 
 impl Random {
-    pub(super) fn of(seed: u64, part: Part, number: u64) -> Self {
+    pub(crate) fn of(seed: u64, part: Part, number: u64) -> Self {
         Self(mix(mix(seed) ^ mix((part as u64) << 56 | number)))
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(STEP);
         mix(self.0)
     }
 
     /// A number from 0 to `end`, without it.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    pub(super) fn index(&mut self, len: usize) -> usize {
+    pub(crate) fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).expect("it is below a length")
     }
 
-    pub(super) fn between(&mut self, least: u64, most: u64) -> u64 {
+    pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.below(most - least + 1)
     }
 
-    pub(super) fn percent(&mut self, percent: u64) -> bool {
+    pub(crate) fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    pub(super) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.index(of.len())]
     }
 
     /// One of some things, each with how often it is wanted.
-    pub(super) fn weighted<T: Copy>(&mut self, of: &[(u64, T)]) -> T {
+    pub(crate) fn weighted<T: Copy>(&mut self, of: &[(u64, T)]) -> T {
         let mut left = self.below(of.iter().map(|(weight, _)| weight).sum());
         for &(weight, thing) in of {
             if left < weight {

@@ -1,0 +1,113 @@
+//! The application as a process of its own.
+
+use std::{env, io::Write as _, time::Duration};
+
+use session_axum::{
+    AtLimit, Lifetime, MemoryStore, RedisConfig, RedisStore, SessionLimit, Sessions,
+};
+use session_core::BoxError;
+use tracing_subscriber::EnvFilter;
+
+use crate::{app, patience, redis::SentinelRedis};
+
+/// The variable that makes a program of this crate a server, whatever else it is: so those that need servers
+/// are one program each.
+pub const ROLE: (&str, &str) = ("INTEGRATION_TESTS_ROLE", "server");
+
+/// Tells whether this process is to be a server.
+#[must_use]
+pub fn is_wanted() -> bool {
+    env::var(ROLE.0).is_ok_and(|role| role == ROLE.1)
+}
+
+/// Serves the [application](app::app) on a free port of 127.0.0.1, until the process is ended.
+///
+/// Its settings are variables of the environment:
+///
+/// | variable | |
+/// | --- | --- |
+/// | `REDIS_URL` | where Redis is; several URLs, separated by spaces, with one of the following |
+/// | `REDIS_KIND` | `server` (the default), `sentinel` or `cluster`: what is at these URLs |
+/// | `REDIS_PREFIX` | what keys begin with |
+/// | `REDIS_PATIENCE` | how long to wait for Redis, in milliseconds, or `default` for the store's own limits |
+/// | `REVOCATION_REPLICAS` | how many replicas ends of sessions wait for, and for how many milliseconds: `1 200` |
+/// | `NEAR_CACHE_MS` | the staleness of a near cache; there is none without it |
+/// | `IDLE_MS`, `ABSOLUTE_MS` | the lifetime of sessions |
+/// | `LEASE_MS` | the lease of a lock |
+/// | `SESSION_LIMIT` | `3 reject`, `3 oldest` or `3 least-recent` |
+/// | `SERVER_LOG` | what is logged; the default is everything, so that stories see what a log would show |
+///
+/// Without `REDIS_URL` sessions are in memory.
+///
+/// # Errors
+///
+/// Returns an error if a setting cannot be used, or Redis cannot be reached.
+pub async fn serve() -> Result<(), BoxError> {
+    let filter = env::var("SERVER_LOG").unwrap_or_else(|_| "trace".to_owned());
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(filter)?)
+        .with_writer(std::io::stderr)
+        .init();
+    tracing::trace!("logging at trace level");
+    let sessions = sessions().await?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    std::io::stdout().flush()?;
+    axum::serve(listener, app::app(sessions)).await?;
+    Ok(())
+}
+
+async fn sessions() -> Result<Sessions, BoxError> {
+    let mut sessions = match env::var("REDIS_URL") {
+        Ok(urls) => Sessions::new(RedisStore::connect(redis_config(&urls)?).await?),
+        Err(_) => Sessions::new(MemoryStore::default()),
+    };
+    if let Ok(limit) = env::var("SESSION_LIMIT") {
+        let (max, at_limit) = limit.split_once(' ').ok_or("SESSION_LIMIT has two words")?;
+        let at_limit = match at_limit {
+            "reject" => AtLimit::Reject,
+            "oldest" => AtLimit::EvictOldest,
+            "least-recent" => AtLimit::EvictLeastRecent,
+            other => return Err(format!("SESSION_LIMIT ends in {other:?}").into()),
+        };
+        sessions = sessions.with_session_limit(SessionLimit::new(max.parse()?, at_limit)?);
+    }
+    if let Ok(lease) = env::var("LEASE_MS") {
+        sessions = sessions.with_lease(millis(&lease)?)?;
+    }
+    if let (Ok(idle), Ok(absolute)) = (env::var("IDLE_MS"), env::var("ABSOLUTE_MS")) {
+        sessions = sessions.with_lifetime(Lifetime::new(millis(&idle)?, millis(&absolute)?)?);
+    }
+    Ok(sessions)
+}
+
+fn redis_config(urls: &str) -> Result<RedisConfig, BoxError> {
+    let urls_of_nodes = urls.split(' ');
+    let mut config = match env::var("REDIS_KIND").as_deref() {
+        Err(_) | Ok("server") => RedisConfig::new(urls),
+        Ok("sentinel") => RedisConfig::sentinel(urls_of_nodes, SentinelRedis::NAME),
+        Ok("cluster") => RedisConfig::cluster(urls_of_nodes),
+        Ok(other) => return Err(format!("REDIS_KIND is {other:?}").into()),
+    };
+    config = match env::var("REDIS_PATIENCE").as_deref() {
+        Ok("default") => config,
+        Ok(text) => patience::redis_config(config, millis(text)?),
+        Err(_) => patience::redis_config(config, patience::PATIENCE),
+    };
+    if let Ok(prefix) = env::var("REDIS_PREFIX") {
+        config = config.with_prefix(prefix)?;
+    }
+    if let Ok(text) = env::var("REVOCATION_REPLICAS") {
+        let (replicas, wait) = text.split_once(' ').ok_or("REVOCATION_REPLICAS has two words")?;
+        config = config.with_revocation_replicas(replicas.parse()?, millis(wait)?)?;
+    }
+    if let Ok(staleness) = env::var("NEAR_CACHE_MS") {
+        let cache = session_redis::NearCache::default();
+        config = config.with_near_cache(cache.with_staleness(millis(&staleness)?)?);
+    }
+    Ok(config)
+}
+
+fn millis(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_millis)
+}

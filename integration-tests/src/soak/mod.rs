@@ -1,0 +1,108 @@
+//! Load on three servers and one Redis, with a fault every few seconds, for as long as one likes.
+
+mod fault;
+mod report;
+mod resources;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use tokio::time::sleep;
+
+pub use report::Report;
+
+use self::{fault::Fault, resources::Resources};
+use crate::{
+    load::{Fleet, Load, Survey},
+    random::{Part, Random},
+    redis::RedisServer,
+    server,
+};
+
+/// How a soak is run.
+#[derive(Clone, Debug)]
+pub struct Soak {
+    /// The program that is a server where it is [wanted](server::is_wanted).
+    pub program: PathBuf,
+    /// How long load and faults last; what comes before and after takes a few seconds more.
+    pub lasts: Duration,
+    /// How much longer than its documented limit a request may take: what the machine itself takes.
+    pub margin: Duration,
+    /// Gets a line every few seconds.
+    pub say: fn(&str),
+}
+
+impl Soak {
+    /// Runs it.
+    ///
+    /// # Panics
+    ///
+    /// If there is no Redis to be had, or what was to be broken could not be, or did not come back.
+    pub async fn run(&self) -> Report {
+        // What was answered is in the file: a kill of the process loses nothing of it.
+        let redis = RedisServer::builder()
+            .arg("--appendonly", "yes")
+            .arg("--enable-debug-command", "yes")
+            .start()
+            .await;
+        let settings = [
+            ("REDIS_URL", redis.url()),
+            ("REDIS_PATIENCE", "default"),
+            ("SERVER_LOG", "warn"),
+            server::ROLE,
+        ];
+        let mut fleet = Fleet::start(&self.program, settings, SERVERS).await;
+        let load = Load::start(&fleet, VISITORS, PAUSE);
+        let begin = Instant::now();
+        let mut random = Random::of(0, Part::Fault, 0);
+        let mut faults = Vec::new();
+        let mut survey = Survey::default();
+        let mut surveyed_at = begin;
+        let warm_up = self.lasts.mul_f64(WARM_UP);
+        let mut warm = None;
+        while begin.elapsed() < self.lasts {
+            let fault = Fault::next(&faults, &mut random);
+            faults.push(fault);
+            let what = fault.strike(&redis, &mut fleet, &mut random).await;
+            load.settled().await;
+            sleep(Duration::from_millis(random.between(500, 3_000))).await;
+            let resources = Resources::of(&fleet, &redis).await;
+            self.tell(begin, &load, &what, &resources);
+            if warm.is_none() && begin.elapsed() >= warm_up {
+                warm = Some(resources);
+            }
+            if surveyed_at.elapsed() >= SURVEY_EVERY {
+                survey.extend(load.survey().await);
+                surveyed_at = Instant::now();
+            }
+        }
+        let warm = warm.expect("the loop goes on until after the warm-up");
+        let end = Resources::of(&fleet, &redis).await;
+        let lasted = begin.elapsed();
+        let (tally, rest) = load.finish().await;
+        survey.extend(rest);
+        fleet.stop();
+        Report { lasted, faults, tally, survey, warm, end, margin: self.margin }
+    }
+
+    fn tell(&self, begin: Instant, load: &Load, fault: &str, resources: &Resources) {
+        let tally = load.tally();
+        (self.say)(&format!(
+            "{:>4} s  {fault}; {} requests, {} answered by 503, {} wrong; {resources}",
+            begin.elapsed().as_secs(),
+            tally.sent(&crate::load::Kind::ALL),
+            tally.unavailable(),
+            tally.wrong().len(),
+        ));
+    }
+}
+
+const SERVERS: usize = 3;
+const VISITORS: usize = 12;
+const PAUSE: Duration = Duration::from_millis(20);
+const SURVEY_EVERY: Duration = Duration::from_secs(30);
+
+/// After which part of the time memory and connections have to stay as they are.
+const WARM_UP: f64 = 0.25;
