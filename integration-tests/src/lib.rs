@@ -8,6 +8,7 @@ struct Readme;
 pub mod app;
 mod browser;
 mod fault_proxy;
+pub mod faults;
 pub mod load;
 mod locked;
 mod patience;

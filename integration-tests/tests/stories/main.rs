@@ -14,6 +14,7 @@ mod conformance;
 mod errors;
 mod expiry;
 mod failure_table;
+mod faults;
 mod faulty_network;
 mod health;
 mod load_balancer;
