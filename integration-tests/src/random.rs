@@ -15,6 +15,7 @@ pub(crate) enum Part {
     Limit,
     Visitor,
     Fault,
+    Near,
 }
 
 impl Random {

@@ -2,7 +2,7 @@
 
 use integration_tests::{
     RedisServer,
-    simulation::{Broken, Counters, Report, Simulation},
+    simulation::{Broken, Counters, NearBroken, NearSimulation, Report, Simulation},
 };
 
 /// Shows what was found, so that a failure can be read without running it again.
@@ -87,5 +87,28 @@ async fn broken_variants_are_found_on_redis() {
         let simulation = Simulation::new(300).with_broken(broken).stopping_at_the_first();
         let report = simulation.run_on_redis(redis.url(), |_| {}).await.unwrap();
         assert!(report.violations > 0, "{broken}");
+    }
+}
+
+#[test]
+fn no_history_with_a_near_cache_reads_what_is_too_old() {
+    let report = NearSimulation::new(6_000).run();
+    for found in &report.found {
+        eprintln!("seed {}: {}\n{}", found.seed, found.text, found.trace.join("\n"));
+    }
+    assert_eq!((report.histories, report.violations), (6_000, 0));
+    let met = report.counters;
+    let counts =
+        [met.hits, met.stale, met.marked, met.not_kept, met.losses, met.hangs, met.ends_heard];
+    println!("{met:?}");
+    assert!(counts.iter().all(|count| *count > 200), "{met:?}");
+}
+
+#[test]
+fn every_broken_near_cache_is_found() {
+    for broken in NearBroken::ALL {
+        let report = NearSimulation::new(20_000).with_broken(broken).run();
+        assert!(report.violations > 0, "{broken} was not found");
+        println!("{broken}: found in {} histories: {}", report.histories, report.found[0].text);
     }
 }

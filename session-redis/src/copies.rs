@@ -201,18 +201,20 @@ pub struct Fetch<'c> {
 
 impl Fetch<'_> {
     /// Keeps the answer, given what the connection was when the read was sent over it, unless the session was
-    /// changed since the read was announced.
-    pub fn keep(self, entry: &Entry, mark: &Mark) {
+    /// changed since the read was announced. Tells whether it is kept.
+    pub fn keep(self, entry: &Entry, mark: &Mark) -> bool {
         if !mark.holds() {
-            return;
+            return false;
         }
         let fetches = self.copies.fetches(&self.key);
         // An announcement that another read has replaced may have been withdrawn in between.
-        if fetches.get(&self.key) == Some(&self.token) {
+        let is_valid = fetches.get(&self.key) == Some(&self.token);
+        if is_valid {
             let kept =
                 Kept { entry: entry.clone(), mark: mark.clone(), is_gone: AtomicBool::new(false) };
             self.copies.kept.insert(self.key, Arc::new(kept));
         }
+        is_valid
     }
 }
 

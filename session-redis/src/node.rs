@@ -99,6 +99,7 @@ impl Node {
         }
     }
 
+    #[cfg(feature = "cluster")]
     pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         self.send_seen(command, deadline, &mut Seen::default()).await
     }

@@ -4,7 +4,7 @@ use std::{env, process::ExitCode};
 
 use integration_tests::{
     RedisServer,
-    simulation::{Broken, Report, Simulation},
+    simulation::{Broken, Found, NearBroken, NearReport, NearSimulation, Report, Simulation},
 };
 
 fn main() -> ExitCode {
@@ -20,10 +20,15 @@ fn main() -> ExitCode {
             print!("{HELP}");
             return ExitCode::SUCCESS;
         }
+        Wish::ListBroken if options.near_cache => {
+            NearBroken::ALL.iter().for_each(|broken| println!("{broken}"));
+            return ExitCode::SUCCESS;
+        }
         Wish::ListBroken => {
             Broken::ALL.iter().for_each(|broken| println!("{broken}"));
             return ExitCode::SUCCESS;
         }
+        Wish::Run if options.near_cache => return options.run_near_cache(),
         Wish::Run => {}
     }
     let report = match options.run() {
@@ -43,7 +48,8 @@ struct Options {
     histories: u64,
     seed: u64,
     redis: bool,
-    broken: Option<Broken>,
+    near_cache: bool,
+    broken: Option<String>,
 }
 
 enum Wish {
@@ -54,8 +60,14 @@ enum Wish {
 
 impl Options {
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options =
-            Self { wish: Wish::Run, histories: 100_000, seed: 0, redis: false, broken: None };
+        let mut options = Self {
+            wish: Wish::Run,
+            histories: 100_000,
+            seed: 0,
+            redis: false,
+            near_cache: false,
+            broken: None,
+        };
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
             match arg.as_str() {
@@ -64,22 +76,46 @@ impl Options {
                 "--redis" => options.redis = true,
                 "--histories" => options.histories = number(&arg, &value()?)?,
                 "--seed" => options.seed = number(&arg, &value()?)?,
-                "--broken" => {
-                    let name = value()?;
-                    let broken = Broken::named(&name);
-                    options.broken = Some(broken.ok_or_else(|| {
-                        format!("there is no broken variant {name:?}; --list-broken names them")
-                    })?);
-                }
+                "--near-cache" => options.near_cache = true,
+                "--broken" => options.broken = Some(value()?),
                 _ => return Err(format!("there is no option {arg:?}")),
             }
+        }
+        if let Some(name) = &options.broken
+            && options.broken_one().is_none()
+            && options.broken_near_cache().is_none()
+        {
+            return Err(format!("there is no broken variant {name:?}; --list-broken names them"));
+        }
+        if options.near_cache && options.redis {
+            return Err("--near-cache is not played on a real Redis".to_owned());
         }
         Ok(options)
     }
 
+    fn broken_one(&self) -> Option<Broken> {
+        self.broken.as_deref().filter(|_| !self.near_cache).and_then(Broken::named)
+    }
+
+    fn broken_near_cache(&self) -> Option<NearBroken> {
+        self.broken.as_deref().filter(|_| self.near_cache).and_then(NearBroken::named)
+    }
+
+    fn run_near_cache(&self) -> ExitCode {
+        let mut simulation = NearSimulation::new(self.histories).with_seed(self.seed);
+        if let Some(broken) = self.broken_near_cache() {
+            simulation = simulation.with_broken(broken);
+        }
+        let NearReport { histories, violations, counters, found, .. } = simulation.run();
+        println!("{counters:#?}");
+        found.iter().for_each(tell_violation);
+        println!("histories {histories}, violations {violations}");
+        ExitCode::from(u8::from(violations != 0))
+    }
+
     fn run(&self) -> Result<Report, String> {
         let mut simulation = Simulation::new(self.histories).with_seed(self.seed);
-        if let Some(broken) = self.broken {
+        if let Some(broken) = self.broken_one() {
             simulation = simulation.with_broken(broken);
         }
         let progress = progress(self.histories);
@@ -120,18 +156,20 @@ fn progress(histories: u64) -> impl Fn(u64) + Sync {
 
 fn tell(report: &Report) {
     print!("{}", report.counters);
-    for found in &report.found {
-        println!("\nseed {}: {} is violated: {}", found.seed, found.rule, found.text);
-        for line in &found.trace {
-            println!("{line}");
-        }
-    }
+    report.found.iter().for_each(tell_violation);
     println!(
         "histories {}, faults {}, violations {}",
         report.histories,
         report.counters.faults(),
         report.violations
     );
+}
+
+fn tell_violation(found: &Found) {
+    println!("\nseed {}: {} is violated: {}", found.seed, found.rule, found.text);
+    for line in &found.trace {
+        println!("{line}");
+    }
 }
 
 const HELP: &str = "\
@@ -143,6 +181,7 @@ simulate [OPTIONS]
   --histories N    how many histories to play (100000)
   --seed S         the seed of the first; each further one is greater by one (0)
   --redis          on a real Redis instead of memory: REDIS_URL, or a server started for this
+  --near-cache     servers with the near cache, whose messages are late, lost, or overtaken
   --broken NAME    plays a variant of the protocol with one of its rules broken
   --list-broken    names the variants, one per line
   --help           this
