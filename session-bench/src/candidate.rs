@@ -212,7 +212,7 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
     Candidate {
         name: "ours-redis-near",
         title: "session-axum, near cache",
-        router: ours::ON_REDIS_WITH_NEAR_CACHE,
+        router: Some(|url| Box::pin(ours::on_redis_with_near_cache(url))),
         keeps: Keeps::InRedis,
         measured: &[
             Measured {

@@ -109,8 +109,10 @@ async fn read_elsewhere(
         let read = load::request(paths::COUNT, Some(&cookie));
         reader.send(&read).await?;
         let write = load::request(Route::Write.path(), Some(&cookie));
-        let count = writer.send(&write).await?.number()?;
-        let is_stale = reader.send(&read).await?.number()? < count;
+        let answer = writer.send(&write).await?;
+        let count = answer.number()?;
+        let read_after = load::request(paths::COUNT, Some(&answer.cookies_after(&cookie)));
+        let is_stale = reader.send(&read_after).await?.number()? < count;
         reads.stale_at_once += u64::from(is_stale);
         written.push((read, count));
     }

@@ -195,12 +195,25 @@ impl<'b> Response<'b> {
         self.head.starts_with(b"HTTP/1.1 200 ")
     }
 
-    /// Name and value of the last cookie that the answer sets; one without a value is removed by it.
+    /// Name and value of the last cookie that the answer sets for longer than a moment; one without a value is
+    /// removed by it.
     pub(crate) fn cookie(&self) -> Option<&'b str> {
-        let head = str::from_utf8(self.head).ok()?;
-        let lines = head.lines().rev().filter_map(|line| line.strip_prefix("set-cookie: "));
-        let mut cookies = lines.filter_map(|line| line.split(';').next());
-        cookies.find(|cookie| !cookie.ends_with('='))
+        self.set_cookies().filter(|line| !is_brief(line)).filter_map(name_and_value).last()
+    }
+
+    /// What a browser sends next that has sent this cookie: with all that the answer sets, those of a moment too.
+    pub(crate) fn cookies_after(&self, cookie: &str) -> String {
+        let mut cookies = vec![cookie];
+        for set in self.set_cookies().filter_map(name_and_value) {
+            cookies.retain(|cookie| cookie.split('=').next() != set.split('=').next());
+            cookies.push(set);
+        }
+        cookies.join("; ")
+    }
+
+    fn set_cookies(&self) -> impl Iterator<Item = &'b str> {
+        let head = str::from_utf8(self.head).unwrap_or_default();
+        head.lines().filter_map(|line| line.strip_prefix("set-cookie: "))
     }
 
     pub(crate) fn body(&self) -> &'b [u8] {
@@ -211,6 +224,16 @@ impl<'b> Response<'b> {
     pub(crate) fn number(&self) -> Result<u64, BoxError> {
         Ok(str::from_utf8(self.body)?.parse()?)
     }
+}
+
+fn name_and_value(set_cookie: &str) -> Option<&str> {
+    set_cookie.split(';').next().filter(|cookie| !cookie.ends_with('='))
+}
+
+/// Tells whether a browser forgets the cookie within a minute, as it does one that says "changed a moment ago".
+fn is_brief(set_cookie: &str) -> bool {
+    let age = set_cookie.split("; Max-Age=").nth(1).and_then(|age| age.split(';').next());
+    age.and_then(|age| age.parse::<u64>().ok()).is_some_and(|seconds| seconds < 60)
 }
 
 fn head_len(bytes: &[u8]) -> Option<usize> {
@@ -250,6 +273,15 @@ mod tests {
             b"HTTP/1.1 200 OK\r\nset-cookie: a=1; Path=/\r\nset-cookie: b=2; Path=/\r\n\r\n";
         let response = Response::of(bytes, bytes.len());
         assert_eq!(response.cookie(), Some("b=2"));
+    }
+
+    #[test]
+    fn a_cookie_of_a_moment_is_sent_and_does_not_count() {
+        let bytes =
+            b"HTTP/1.1 200 OK\r\nset-cookie: a=2\r\nset-cookie: b=1; Path=/; Max-Age=2\r\n\r\n";
+        let response = Response::of(bytes, bytes.len());
+        assert_eq!(response.cookie(), Some("a=2"));
+        assert_eq!(response.cookies_after("a=1"), "a=2; b=1");
     }
 
     #[test]

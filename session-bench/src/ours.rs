@@ -1,12 +1,13 @@
 use axum::{Router, extract::Path, routing::get};
 use session_axum::{
-    Backend, Key, MemoryStore, RedisConfig, RedisStore, Session, SessionError, SessionLayer,
+    Backend, Key, MemoryStore, NearCache, RedisConfig, RedisStore, Session, SessionError,
+    SessionLayer,
 };
 use session_bench::{COUNT, NAME, fill};
 
 use crate::{
     BoxError,
-    candidate::{MakeRouter, Route, paths},
+    candidate::{Route, paths},
 };
 
 /// Our layer on the memory store.
@@ -20,8 +21,12 @@ pub(crate) async fn on_redis(url: String) -> Result<Router, BoxError> {
     Ok(router(RedisStore::connect(config).await?))
 }
 
-/// Our layer on the Redis store with its near cache, which the store does not have yet.
-pub(crate) const ON_REDIS_WITH_NEAR_CACHE: Option<MakeRouter> = None;
+/// Our layer on the Redis store with its near cache.
+pub(crate) async fn on_redis_with_near_cache(url: String) -> Result<Router, BoxError> {
+    let config =
+        RedisConfig::new(url).with_prefix("bench-n:")?.with_near_cache(NearCache::default());
+    Ok(router(RedisStore::connect(config).await?))
+}
 
 fn router(store: impl Backend) -> Router {
     Router::new()
