@@ -66,7 +66,7 @@ async fn strike(stage: &mut Stage<'_>, cluster: &mut ClusterRedis, fault: Fault)
                 harm.heal(primary, load).await;
                 None
             };
-            stage.observe(name, Loss::SinceFault, strike).await;
+            stage.observe(name, Loss::DuringFault, strike).await;
         }
         Fault::BroughtBack => {
             let primary = &cluster.nodes()[number];

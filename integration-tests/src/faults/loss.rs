@@ -5,28 +5,30 @@ use std::time::{Duration, Instant};
 pub(super) enum Loss {
     /// None.
     None,
-    /// What was acknowledged from the moment of the fault on, and what was on its way to the replicas then.
-    SinceFault,
+    /// What was acknowledged from the moment of the fault on until it was over, and what was on its way to the
+    /// replicas then.
+    DuringFault,
     /// The same, at most for this time: then the primary refuses writes.
     For(Duration),
 }
 
 impl Loss {
-    /// Says what is lost and must not be, of writes that were acknowledged then. A write may be on its way to the
-    /// replicas for the time of the margin: milliseconds, and whatever the machine stands still.
+    /// Says what is lost and must not be, of writes that were acknowledged then, by a fault from one instant to
+    /// another. A write may be on its way to the replicas for the time of the margin: milliseconds, and whatever
+    /// the machine stands still.
     pub(super) fn broken(
         self,
         what: &str,
-        struck_at: Instant,
+        (struck_at, over_at): (Instant, Instant),
         margin: Duration,
         lost: &[Instant],
     ) -> Vec<String> {
         let is_allowed = |at: &&Instant| {
-            let is_since = **at + margin >= struck_at;
+            let is_during = **at + margin >= struck_at && **at <= over_at + margin;
             match self {
                 Self::None => false,
-                Self::SinceFault => is_since,
-                Self::For(window) => is_since && **at <= struck_at + window + margin,
+                Self::DuringFault => is_during,
+                Self::For(window) => is_during && **at <= struck_at + window + margin,
             }
         };
         let broken = lost.iter().filter(|at| !is_allowed(at)).count();
@@ -45,12 +47,13 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let count = |loss: Loss, lost: &[u64]| {
             let lost: Vec<_> = lost.iter().map(|seconds| at(*seconds)).collect();
-            loss.broken("writes lost", at(10), Duration::from_secs(1), &lost).len()
+            loss.broken("writes lost", (at(10), at(20)), Duration::from_secs(1), &lost).len()
         };
         assert_eq!(count(Loss::None, &[]), 0);
         assert_eq!(count(Loss::None, &[10]), 1);
-        assert_eq!(count(Loss::SinceFault, &[9, 10, 99]), 0);
-        assert_eq!(count(Loss::SinceFault, &[8]), 1);
+        assert_eq!(count(Loss::DuringFault, &[9, 10, 21]), 0);
+        assert_eq!(count(Loss::DuringFault, &[8]), 1);
+        assert_eq!(count(Loss::DuringFault, &[22]), 1);
         let window = Loss::For(Duration::from_secs(2));
         assert_eq!(count(window, &[9, 10, 13]), 0);
         assert_eq!(count(window, &[14]), 1);

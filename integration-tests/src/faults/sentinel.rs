@@ -56,9 +56,7 @@ impl Setting {
                 Fault::OnDemand,
                 Fault::ReplicasCutOff,
             ],
-            Self::MinReplicas => {
-                &[Fault::Primary(Harm::ShortSilence), Fault::OnDemand, Fault::ReplicasCutOff]
-            }
+            Self::MinReplicas => &[Fault::OnDemand, Fault::ReplicasCutOff],
         }
     }
 }
@@ -99,7 +97,7 @@ pub(super) async fn run(plan: &mut Plan, setting: Setting) {
         operation += 2 * WAIT;
     }
     let stage = plan.stage(place, env, operation, setting == Setting::Wait).await;
-    let mut watched = Watched { stage, redis, loss: Loss::SinceFault };
+    let mut watched = Watched { stage, redis, loss: Loss::DuringFault };
     if setting == Setting::MinReplicas {
         // Replicas answer once a second, and the lag is counted in whole seconds.
         watched.loss = Loss::For(MAX_LAG + Duration::from_secs(2));

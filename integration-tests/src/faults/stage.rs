@@ -115,6 +115,7 @@ impl Stage<'_> {
         sleep(self.calm()).await;
         let struck_at = Instant::now();
         let remark = strike(&load).await;
+        let during = (struck_at, Instant::now());
         load.settled().await;
         sleep(self.calm()).await;
         let (tally, survey) = load.finish().await;
@@ -125,7 +126,7 @@ impl Stage<'_> {
             ("acknowledged writes lost", &survey.lost),
             ("visitors signed out", &survey.signed_out),
         ] {
-            broken.extend(loss.broken(what, struck_at, margin, lost));
+            broken.extend(loss.broken(what, during, margin, lost));
         }
         let loss = if self.ends_hold { Loss::None } else { loss };
         let back = [
@@ -133,7 +134,7 @@ impl Stage<'_> {
             ("sessions back whose end was asked for again", &survey.back_after_failure),
         ];
         for (what, back) in back {
-            broken.extend(loss.broken(what, struck_at, margin, back));
+            broken.extend(loss.broken(what, during, margin, back));
         }
         broken.extend(tally.late(self.operation, margin));
         let row = Row { place: self.place, fault, remark, struck_at, tally, survey, broken };
