@@ -45,7 +45,7 @@ pub(crate) struct Reads {
     pub(crate) sessions: u64,
     /// How many showed an older value right after the answer.
     pub(crate) stale_at_once: u64,
-    /// How many still did so [`LATER`].
+    /// How many still did so after [`LATER`].
     pub(crate) stale_later: u64,
 }
 
