@@ -188,10 +188,7 @@ impl Source {
 
     async fn connect(&self, limits: Limits) -> Result<Link, ConnectError> {
         match self {
-            Self::Server(client, tracking) => tracking
-                .connect(client, limits)
-                .await
-                .map_err(|error| ConnectError::explain(error, &self.name())),
+            Self::Server(client, tracking) => connect_tracked(client, tracking, limits).await,
             #[cfg(feature = "sentinel")]
             Self::Sentinels(sentinels) => sentinels.find().await,
         }
@@ -215,6 +212,20 @@ impl Source {
             Self::Sentinels(_) => PAUSE,
         }
     }
+}
+
+/// Connects to a server and asks it to tell what is changed, if that is wanted, in the time that a connection may
+/// take: all commands wait for it, so it must not wait for ever.
+pub(crate) async fn connect_tracked(
+    client: &Client,
+    tracking: &Tracking,
+    limits: Limits,
+) -> Result<Link, ConnectError> {
+    let address = client.get_connection_info().addr().to_string();
+    tokio::time::timeout(limits.connect, tracking.connect(client, limits))
+        .await
+        .map_err(|_| ConnectError::silent(&address, limits.connect))?
+        .map_err(|error| ConnectError::explain(error, &address))
 }
 
 /// Connects to a server, in the time that this may take.

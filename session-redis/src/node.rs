@@ -9,7 +9,7 @@ use crate::{
     check::{self, Wanted},
     error::ConnectError,
     failure::{Failure, is_of_the_connection},
-    line::{Channel, Line, Source},
+    line::{Channel, Line, Source, connect_tracked},
     tracking::{Link, Seen, Tracked, Tracking},
 };
 
@@ -51,10 +51,7 @@ impl Node {
         limits: Limits,
     ) -> Result<Self, ConnectError> {
         let address = client.get_connection_info().addr().to_string();
-        let mut link = tokio::time::timeout(limits.connect, tracking.connect(&client, limits))
-            .await
-            .map_err(|_| ConnectError::silent(&address, limits.connect))?
-            .map_err(|error| ConnectError::explain(error, &address))?;
+        let mut link = connect_tracked(&client, &tracking, limits).await?;
         check::check(&mut link.connection, &address, wanted, limits.response).await?;
         let source = Source::Server(Box::new(client), tracking);
         Ok(Self::new(Line::open(source, link, limits), limits))

@@ -7,7 +7,8 @@ use std::{
 };
 
 use integration_tests::{
-    Browser, ClusterRedis, PATIENCE, RedisServer, SentinelRedis, redis_config, until,
+    Browser, ClusterRedis, Fault, FaultProxy, PATIENCE, RedisServer, SentinelRedis, redis_config,
+    until,
 };
 use reqwest::{Method, StatusCode};
 use session_axum::{RedisConfig, RedisStore, Sessions};
@@ -317,6 +318,23 @@ async fn a_user_who_may_not_track_is_told_once_and_works_without() {
         assert_eq!(server.count(&browser).await, Some(3));
     }
     assert_eq!((log.count(complaint), server.hits()), (0, 1), "{}", log.text());
+}
+
+/// All commands wait for one set-up: one that never ended would stop the store for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_up_that_is_not_answered_is_given_up() {
+    let redis = RedisServer::start().await;
+    let proxy = FaultProxy::before(&redis).await;
+    let store = store(redis_config(proxy.url(), Duration::from_secs(2)), LONG).await;
+    // The last of these is `CLIENT TRACKING`.
+    let told = proxy.take_arrivals("client").len();
+    for _ in 1..told {
+        proxy.next("client", Fault::Delay(Duration::ZERO));
+    }
+    proxy.next("client", Fault::Stall);
+    proxy.cut();
+    until("a set-up stalls", async || store.ping().await.is_err() && proxy.pending() == 0).await;
+    until("another one is tried", async || store.ping().await.is_ok()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
