@@ -27,8 +27,8 @@ pub use horizon::{Horizon, Mark};
 pub struct NearCopies {
     staleness: Duration,
     kept: Cache<SessionKey, Arc<Kept>>,
-    /// The reads under way, each key's last. What changes a key's copy holds the lock of its share, so that looking
-    /// for the announcement and keeping the answer are one step.
+    /// The announcements, one for all reads of a key until the first of them ends. What changes a key's copy holds
+    /// the lock of its share, so that looking for the announcement and keeping the answer are one step.
     fetches: Box<[Mutex<HashMap<SessionKey, u64>>]>,
     tokens: AtomicU64,
     counts: Counts,
@@ -115,8 +115,11 @@ impl NearCopies {
 
     /// Announces a read whose answer may be kept, before it is sent.
     pub fn fetch(&self, key: &SessionKey) -> Fetch<'_> {
-        let token = self.tokens.fetch_add(1, Ordering::Relaxed);
-        self.fetches(key).insert(*key, token);
+        // It joins the one that stands: nothing was changed since, or it would have been withdrawn.
+        let token = *self
+            .fetches(key)
+            .entry(*key)
+            .or_insert_with(|| self.tokens.fetch_add(1, Ordering::Relaxed));
         Fetch { copies: self, key: *key, token }
     }
 
@@ -207,7 +210,7 @@ impl Fetch<'_> {
             return false;
         }
         let fetches = self.copies.fetches(&self.key);
-        // An announcement that another read has replaced may have been withdrawn in between.
+        // One that joined it has ended it, or it was withdrawn.
         let is_valid = fetches.get(&self.key) == Some(&self.token);
         if is_valid {
             let kept =

@@ -94,6 +94,25 @@ fn of_two_reads_the_one_after_the_change_is_kept() {
     }
 }
 
+/// A session that is asked for all the time needs its copy most.
+#[test]
+fn of_reads_that_overlap_without_end_one_is_kept() {
+    let world = World::new();
+    let mark = world.horizon.mark();
+    let mut earlier = world.copies.fetch(&key());
+    for _ in 0..10 {
+        let later = world.copies.fetch(&key());
+        let _ = earlier.keep(&entry(1), &mark);
+        earlier = later;
+    }
+    assert_eq!(world.revision(), Some(1));
+    // What joined an announcement is withdrawn with it.
+    let (first, second) = (world.copies.fetch(&key()), world.copies.fetch(&key()));
+    world.copies.invalidate(&key());
+    let _ = (first.keep(&entry(1), &mark), second.keep(&entry(1), &mark));
+    assert_eq!(world.revision(), None);
+}
+
 #[test]
 fn a_read_that_came_to_nothing_leaves_no_trace() {
     let world = World::new();
