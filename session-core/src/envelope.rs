@@ -25,7 +25,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CookieLifetime, Entry, Lifetime, Nonce, Record, Revision, SessionKey, StoreError,
+    CookieLifetime, Entry, Expected, Lifetime, Nonce, Record, Revision, SessionKey, StoreError,
     StoreErrorKind, Timestamp, Tombstone, codec::read_message_pack, record::Grace, seal::SealedId,
 };
 
@@ -58,11 +58,17 @@ pub fn u48(number: u64) -> [u8; 6] {
     low
 }
 
-/// How a session begins that is at this revision, for a store that compares it on its own side.
+/// How the expected session begins, for a store that compares it on its own side.
 #[must_use]
-pub fn live_start(revision: Revision) -> [u8; 8] {
-    let mut start = [VERSION, LIVE, 0, 0, 0, 0, 0, 0];
+pub fn live_start(expected: Expected) -> [u8; 16] {
+    start_of(expected.revision, expected.nonce)
+}
+
+fn start_of(revision: Revision, nonce: Nonce) -> [u8; 16] {
+    let mut start = [0; 16];
+    (start[0], start[KIND]) = (VERSION, LIVE);
     start[REVISION].copy_from_slice(&u48(revision.0));
+    start[NONCE].copy_from_slice(&nonce.0.to_be_bytes());
     start
 }
 
@@ -75,8 +81,7 @@ impl Entry {
                 let owner = record.owner.as_ref().map_or(0, |owner| owner.as_bytes().len());
                 let mut out =
                     Vec::with_capacity(HEADER_LEN + 64 + owner + record.values.packed_size());
-                out.extend_from_slice(&live_start(record.revision));
-                out.extend_from_slice(&record.nonce.0.to_be_bytes());
+                out.extend_from_slice(&start_of(record.revision, record.nonce));
                 out.extend_from_slice(&u48(record.last_seen_at.as_millis()));
                 out.extend_from_slice(&u48(millis(record.lifetime.idle())));
                 out.extend_from_slice(&u48(record.absolute_deadline().as_millis()));

@@ -304,8 +304,7 @@ impl Session {
         }
         state.doom_unreadable();
         // An end that was done before may have to be confirmed: it is asked for again.
-        let missing = std::mem::take(&mut state.missing);
-        state.doomed.extend(missing);
+        state.doom_missing();
         if state.presented == Presented::Superseded {
             // Who ends a session that another one took the place of wants a fresh one.
             state.presented = Presented::Nothing;

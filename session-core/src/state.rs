@@ -109,6 +109,14 @@ impl State {
         }
     }
 
+    pub(crate) fn doom_missing(&mut self) {
+        for key in &self.missing {
+            if !self.doomed.contains(key) {
+                self.doomed.push(*key);
+            }
+        }
+    }
+
     pub(crate) fn forget_changes(&mut self) {
         self.draft = None;
         self.stale = false;

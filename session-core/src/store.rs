@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
-use crate::{Copies, Entry, Record, Revision, SessionKey, StoreError, Timestamp};
+use crate::{Copies, Entry, Nonce, Record, Revision, SessionKey, StoreError, Timestamp};
 
 /// Holds sessions.
 ///
@@ -56,7 +56,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// [`Corrupt`](crate::StoreErrorKind::Corrupt).
     async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError>;
 
-    /// Replaces a session that is still at the expected revision.
+    /// Replaces a session that is still the expected one.
     ///
     /// A tombstone is never replaced, whatever its revision. What has expired is not replaced either, and
     /// [`Expected`] may say that it has not.
@@ -115,6 +115,7 @@ pub enum Created {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Expected {
     pub(crate) revision: Revision,
+    pub(crate) nonce: Nonce,
     pub(crate) expires_at: Timestamp,
 }
 
@@ -123,6 +124,13 @@ impl Expected {
     #[must_use]
     pub fn revision(self) -> Revision {
         self.revision
+    }
+
+    /// Tells whether this is the record: its revision, and the nonce of the commit that made it. Where a replica
+    /// takes over that lacks the last commits, or a restart loses them, there are two records of one revision.
+    #[must_use]
+    pub fn is(self, record: &Record) -> bool {
+        record.revision == self.revision && record.nonce == self.nonce
     }
 
     /// The deadline that the session had. At the same revision nothing moves it but a touch, which moves it
@@ -135,13 +143,13 @@ impl Expected {
 
 impl From<&Record> for Expected {
     fn from(record: &Record) -> Self {
-        Self { revision: record.revision, expires_at: record.expires_at() }
+        Self { revision: record.revision, nonce: record.nonce, expires_at: record.expires_at() }
     }
 }
 
 impl From<&Entry> for Expected {
     fn from(entry: &Entry) -> Self {
-        Self { revision: entry.revision(), expires_at: entry.expires_at() }
+        Self { revision: entry.revision(), nonce: entry.nonce(), expires_at: entry.expires_at() }
     }
 }
 

@@ -48,6 +48,7 @@ const FAULTS: &[(Fault, &[&str])] = &[
             "n_commits_that_try_again_all_count",
         ],
     ),
+    (Fault::CommitIgnoresTheNonce, &["commit_tells_records_of_one_revision_apart"]),
     (Fault::CommitComparesLowBitsOfTheRevision, &["commit_compares_all_48_bits_of_the_revision"]),
     (
         Fault::CommitTakesOlderRevisions,

@@ -183,8 +183,7 @@ impl SessionStore for MemoryStore {
         let (lifetime, weight) = {
             let mut present = slot.lock();
             match &*present {
-                Some(Entry::Live(record))
-                    if now < record.expires_at() && record.revision() == expected.revision() => {}
+                Some(Entry::Live(record)) if now < record.expires_at() && expected.is(record) => {}
                 Some(newer) if newer.is_live(now) => return Ok(Committed::Conflict(newer.clone())),
                 Some(_) | None => return Ok(Committed::Gone),
             }

@@ -377,8 +377,10 @@ impl Cluster {
         let (heard, news) = watch::channel(());
         let nodes = {
             let mut map = self.map();
-            if map.asking.is_some() {
-                return map.asking.clone();
+            // Without a sender it will never end: it went with its runtime.
+            if let Some(asking) = map.asking.as_ref().filter(|asking| asking.has_changed().is_ok())
+            {
+                return Some(asking.clone());
             }
             if map.asked_at.is_some_and(|at| at.elapsed() < PAUSE) {
                 return None;

@@ -88,7 +88,8 @@ impl Revocations {
             queue.waiting.push(Waiting { commands, answers: sender });
             if !queue.is_worked_on {
                 queue.is_worked_on = true;
-                tokio::spawn(Worker(Arc::clone(&self.0)).work());
+                let worker = Worker { shared: Arc::clone(&self.0), is_done: false };
+                tokio::spawn(worker.work());
             }
         }
         // Its worker is gone only with the runtime.
@@ -102,23 +103,28 @@ impl Revocations {
 }
 
 /// Works on the queue until it is empty.
-struct Worker(Arc<Shared>);
+struct Worker {
+    shared: Arc<Shared>,
+    /// It has left the queue to the next one.
+    is_done: bool,
+}
 
 impl Worker {
-    async fn work(self) {
+    async fn work(mut self) {
         loop {
             let waiting = {
-                let mut queue = self.0.queue();
+                let mut queue = self.shared.queue();
                 queue.is_worked_on = !queue.waiting.is_empty();
                 std::mem::take(&mut queue.waiting)
             };
             if waiting.is_empty() {
+                self.is_done = true;
                 return;
             }
             let (commands, waiting): (Vec<_>, Vec<_>) =
                 waiting.into_iter().map(|one| (one.commands, one.answers)).unzip();
             let counts: Vec<_> = commands.iter().map(Vec::len).collect();
-            let answers = self.0.round(commands.into_iter().flatten().collect()).await;
+            let answers = self.shared.round(commands.into_iter().flatten().collect()).await;
             let mut answers = answers.map(Vec::into_iter);
             for (sender, count) in waiting.into_iter().zip(counts) {
                 // Whoever does not wait any more has no use for it.
@@ -134,9 +140,8 @@ impl Worker {
 impl Drop for Worker {
     /// A runtime that ends takes its tasks with it: who waits in another one must not wait for ever.
     fn drop(&mut self) {
-        let mut queue = self.0.queue();
-        if queue.is_worked_on {
-            *queue = Queue::default();
+        if !self.is_done {
+            *self.shared.queue() = Queue::default();
         }
     }
 }

@@ -234,10 +234,10 @@ impl SessionStore for RedisStore {
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
         if expected.expires_at() <= now {
-            // It has expired, unless it was used since. What is still at its revision afterwards is what is
-            // found now.
+            // It has expired, unless it was used since. What is still the same afterwards is what is found
+            // now.
             match Box::pin(self.load(key, now)).await? {
-                Some(Entry::Live(found)) if found.revision() == expected.revision() => {}
+                Some(Entry::Live(found)) if expected.is(&found) => {}
                 Some(other) => return Ok(Committed::Conflict(other)),
                 None => return Ok(Committed::Gone),
             }
@@ -246,7 +246,7 @@ impl SessionStore for RedisStore {
         let record = entry.encode();
         let size = record.len();
         let arguments = |commit: &mut Cmd| {
-            commit.arg(&envelope::live_start(expected.revision())[..]);
+            commit.arg(&envelope::live_start(expected)[..]);
             commit.arg(record).arg(time_to_live_ms(&entry, now));
         };
         let (script, key) = (&self.0.scripts.commit, self.redis_key(key));

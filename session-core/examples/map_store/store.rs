@@ -88,7 +88,7 @@ impl SessionStore for MapStore {
             return Ok(Committed::Gone);
         };
         match stored {
-            Entry::Live(record) if record.revision() == expected.revision() => {
+            Entry::Live(record) if expected.is(record) => {
                 *stored = entry;
                 Ok(Committed::Committed)
             }

@@ -60,6 +60,19 @@ pub async fn commit_compares_all_48_bits_of_the_revision(store: Store) -> Outcom
     Ok(())
 }
 
+/// Where the last commits were lost and others took their place, revisions repeat.
+pub async fn commit_tells_records_of_one_revision_apart(store: Store) -> Outcome {
+    let now = now();
+    let record = session(now);
+    let key = stored(&store, &record, now).await?;
+    let (lost, kept) = (next(&record, now), next(&record, now));
+    let answer = store.commit(&key, (&record).into(), live(&kept), now).await?;
+    expect("commit at the revision", &answer, &Committed::Committed)?;
+    let answer = store.commit(&key, (&lost).into(), live(&next(&lost, now)), now).await?;
+    expect("commit on another record", &answer, &Committed::Conflict(live(&kept)))?;
+    expect_stored(&store, &key, now, Some(live(&kept))).await
+}
+
 /// No record is made where none was.
 pub async fn commit_on_nothing_is_gone_and_stores_nothing(store: Store) -> Outcome {
     let now = now();

@@ -122,6 +122,7 @@ macro_rules! __conformance_cases {
             commit_replaces_a_session_at_its_revision
             commit_at_another_revision_conflicts_and_tells_what_is_stored
             commit_compares_all_48_bits_of_the_revision
+            commit_tells_records_of_one_revision_apart
             commit_on_nothing_is_gone_and_stores_nothing
             commit_after_delete_is_gone
             commit_can_leave_a_tombstone

@@ -23,6 +23,7 @@ pub(crate) enum Fault {
     CreateOverwritesTombstones,
     CreateChecksThenActs,
     CommitIgnoresTheRevision,
+    CommitIgnoresTheNonce,
     CommitComparesLowBitsOfTheRevision,
     CommitTakesOlderRevisions,
     CommitDoesNothing,
@@ -213,7 +214,7 @@ impl SessionStore for Broken {
             let there = self.found(&key, now, Fault::None);
             self.hesitate(Fault::CommitChecksThenActs).await;
             return Ok(match there {
-                Some(Entry::Live(record)) if record.revision() == expected.revision() => {
+                Some(Entry::Live(record)) if expected.is(&record) => {
                     self.entries().insert(key, entry);
                     Committed::Committed
                 }
@@ -240,7 +241,15 @@ impl SessionStore for Broken {
         let replaces = match &there {
             None if self.is(Fault::CommitInserts) => true,
             None => return Ok(Committed::Gone),
-            Some(Entry::Live(record)) => matches(record.revision()),
+            Some(Entry::Live(record)) if self.is(Fault::CommitIgnoresTheNonce) => {
+                record.revision() == expected.revision()
+            }
+            Some(Entry::Live(record)) => match self.fault {
+                Fault::CommitIgnoresTheRevision
+                | Fault::CommitTakesOlderRevisions
+                | Fault::CommitComparesLowBitsOfTheRevision => matches(record.revision()),
+                _ => expected.is(record),
+            },
             Some(tombstone) => {
                 self.is(Fault::CommitReplacesTombstones)
                     || self.is(Fault::CommitReplacesTombstonesAtTheirRevision)

@@ -8,7 +8,8 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, ProtocolVersion, PushInfo, PushKind, RedisError, Value, cmd,
+    AsyncConnectionConfig, Client, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError,
+    ServerErrorKind, Value, cmd,
 };
 use session_core::{Copies, Entry, SessionKey, SessionStore as _, Timestamp};
 use tokio::{runtime::Handle, time::Instant};
@@ -67,8 +68,7 @@ impl Tracking {
             return line::connect(client, limits).await.map(Link::untracked);
         };
         match connect_tracked(near, client, limits).await {
-            Err(refusal) if !refusal.is_io_error() && !refusal.is_connection_dropped() => {
-                // What has nothing to do with it is refused again.
+            Err(refusal) if is_lasting(&refusal) => {
                 let connection = line::connect(client, limits).await?;
                 if !near.has_complained.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
@@ -137,6 +137,22 @@ async fn connect_tracked(
     track.arg("TRACKING").arg("ON");
     connection.send_packed_command(&track).await?.extract_error()?;
     Ok(Link { connection, tracked: Tracked(Some(Watched { near: Arc::clone(near), horizon })) })
+}
+
+/// Tells whether the server will say the same the next time: not if it is busy, or starting. What has nothing to do
+/// with tracking is refused again without it.
+fn is_lasting(refusal: &RedisError) -> bool {
+    let passes = matches!(
+        refusal.kind(),
+        ErrorKind::Server(
+            ServerErrorKind::BusyLoading
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::TryAgain
+        )
+    ) || refusal.code() == Some("BUSY")
+        || refusal.detail().is_some_and(|detail| detail.contains("max number of clients"));
+    !passes && !refusal.is_io_error() && !refusal.is_connection_dropped()
 }
 
 /// Hears what the server tells over one connection, for as long as that is read.
