@@ -231,15 +231,15 @@ impl Session {
     where
         F: Future<Output = Result<T, SessionError>>,
     {
-        {
-            let mut state = self.state();
-            (state.unconfirmed, state.changed) = (true, true);
-        }
+        self.state().unconfirmed = true;
         let result = step().await;
-        self.state().unconfirmed = matches!(
+        let mut state = self.state();
+        state.unconfirmed = matches!(
             &result,
             Err(SessionError::Store(error)) if error.is_outcome_unknown()
         );
+        state.changed |= result.is_ok() || state.unconfirmed;
+        drop(state);
         result
     }
 
