@@ -221,7 +221,11 @@ impl SessionStore for RedisStore {
                 fetch.keep(&entry, seen);
                 Ok(Some(entry))
             }
-            Value::Nil => Ok(None),
+            Value::Nil => {
+                // Nor is there anything to be used of it here, though nobody said so (`SWAPDB`).
+                drop(self.0.tracking.changing(slice::from_ref(key)));
+                Ok(None)
+            }
             _ => Err(unexpected()),
         }
     }
