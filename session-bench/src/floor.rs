@@ -11,8 +11,9 @@ use axum::{
     routing::get,
 };
 use redis::{
-    AsyncTypedCommands as _, Client, RedisError, Script,
+    AsyncTypedCommands as _, Client, IntoConnectionInfo as _, RedisError, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
+    io::tcp::TcpSettings,
 };
 use session_bench::record;
 use session_core::{
@@ -35,7 +36,9 @@ pub(crate) async fn router(url: String) -> Result<Router, BoxError> {
         .set_response_timeout(Some(Duration::from_millis(500)))
         .set_number_of_retries(0)
         .set_pipeline_buffer_size(1024);
-    let manager = ConnectionManager::new_with_config(Client::open(url)?, settings).await?;
+    let info = url.into_connection_info()?;
+    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    let manager = ConnectionManager::new_with_config(Client::open(info)?, settings).await?;
     let mut record = record(4).await.encode();
     record[REVISION].fill(0);
     let floor = Floor { manager, commit: Arc::new(Script::new(COMMIT)), record: record.into() };
