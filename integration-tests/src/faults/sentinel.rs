@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     load::Load,
-    patience::until_within,
+    patience::{until, until_within},
     redis::{RedisServer, SentinelRedis},
 };
 
@@ -144,10 +144,12 @@ impl Watched<'_> {
                     let mut sentinel = redis.sentinels()[0].connection().await;
                     let mut failover_now = redis::cmd("SENTINEL");
                     failover_now.arg(&["FAILOVER", SentinelRedis::NAME]);
-                    let _: redis::Value = failover_now
-                        .query_async(&mut sentinel)
-                        .await
-                        .expect("there are replicas to fail over to");
+                    // A sentinel wants to have heard of the replicas lately.
+                    until("there are replicas to fail over to", async || {
+                        let answer = failover_now.query_async::<redis::Value>(&mut sentinel).await;
+                        answer.is_ok()
+                    })
+                    .await;
                     failover(redis, primary).await;
                     primary.follows().await;
                     None

@@ -82,8 +82,15 @@ impl ClusterRedis {
     pub async fn add_node(&mut self) {
         let node = self.settings.clone().start().await;
         meet(&self.nodes[0], &node).await;
+        let mut connection = node.connection().await;
         self.nodes.push(node);
         all_know_each_other(&self.nodes).await;
+        // Before it has heard of all slots it takes no keys.
+        until("the new node finds the cluster whole", async || {
+            let info: String = ask(&mut connection, &["INFO"]).await.unwrap_or_default();
+            info.contains("cluster_state:ok")
+        })
+        .await;
     }
 
     async fn is_whole(&self) {
