@@ -123,10 +123,19 @@ impl NearCopies {
         Fetch { copies: self, key: *key, token }
     }
 
-    /// Removes the copy of a session that the server says was changed, and keeps no answer that is under way.
+    /// As [`forget`](Self::forget), of a session that the server says was changed.
     pub fn invalidate(&self, key: &SessionKey) {
         self.counts.invalidations.fetch_add(1, Ordering::Relaxed);
-        self.remove(key);
+        self.forget(key);
+    }
+
+    /// Removes the copy of a session, and keeps no answer that is under way.
+    pub fn forget(&self, key: &SessionKey) {
+        let mut fetches = self.fetches(key);
+        fetches.remove(key);
+        if let Some(kept) = self.kept.remove(key) {
+            kept.is_gone.store(true, Ordering::Release);
+        }
     }
 
     /// Removes the copies of sessions that this process changes: now, and when it has done so. The server's word
@@ -166,14 +175,6 @@ impl NearCopies {
             flushes: self.counts.flushes.load(Ordering::Relaxed),
             entries: self.kept.entry_count(),
             bytes: self.kept.weighted_size(),
-        }
-    }
-
-    fn remove(&self, key: &SessionKey) {
-        let mut fetches = self.fetches(key);
-        fetches.remove(key);
-        if let Some(kept) = self.kept.remove(key) {
-            kept.is_gone.store(true, Ordering::Release);
         }
     }
 
@@ -240,7 +241,7 @@ pub struct Changing<'c> {
 
 impl Changing<'_> {
     fn remove(&self) {
-        self.keys.iter().for_each(|key| self.copies.remove(key));
+        self.keys.iter().for_each(|key| self.copies.forget(key));
     }
 }
 

@@ -223,7 +223,7 @@ impl SessionStore for RedisStore {
             }
             Value::Nil => {
                 // Nor is there anything to be used of it here, though nobody said so (`SWAPDB`).
-                drop(self.0.tracking.changing(slice::from_ref(key)));
+                self.0.tracking.forget(key);
                 Ok(None)
             }
             _ => Err(unexpected()),

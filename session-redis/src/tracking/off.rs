@@ -27,6 +27,8 @@ impl Tracking {
     pub(crate) fn changing(&self, _: &[SessionKey]) -> Changing {
         Changing
     }
+
+    pub(crate) fn forget(&self, _: &SessionKey) {}
 }
 
 #[derive(Clone, Default)]

@@ -92,6 +92,12 @@ impl Tracking {
     pub(crate) fn changing<'c>(&'c self, keys: &'c [SessionKey]) -> Option<Changing<'c>> {
         self.copies().map(|copies| copies.changing(keys))
     }
+
+    pub(crate) fn forget(&self, key: &SessionKey) {
+        if let Some(copies) = self.copies() {
+            copies.forget(key);
+        }
+    }
 }
 
 impl Copies for RedisStore {
