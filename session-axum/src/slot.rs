@@ -54,10 +54,10 @@ impl Slot {
         // allocator is quick with.
         let opening = async {
             let ids = cookie.values(headers);
-            if cookie.is_marked(headers) {
-                sessions.open(ids).await
-            } else {
+            if sessions.keeps_copies() && !cookie.is_marked(headers) {
                 sessions.open_recent(ids).await
+            } else {
+                sessions.open(ids).await
             }
         };
         match Box::pin(opening).await {

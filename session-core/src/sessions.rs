@@ -227,6 +227,13 @@ impl Sessions {
         self.open_from((*self.store).copies(), cookies).await
     }
 
+    /// Tells whether the store [keeps copies](Copies): if not, [`open_recent`](Self::open_recent) is
+    /// [`open`](Self::open).
+    #[must_use]
+    pub fn keeps_copies(&self) -> bool {
+        (*self.store).copies().is_some()
+    }
+
     async fn open_from<'c>(
         self: &Arc<Self>,
         copies: Option<&dyn Copies>,

@@ -102,19 +102,11 @@ impl State {
     }
 
     pub(crate) fn doom_unreadable(&mut self) {
-        for key in &self.unreadable {
-            if !self.doomed.contains(key) {
-                self.doomed.push(*key);
-            }
-        }
+        doom(&mut self.doomed, &self.unreadable);
     }
 
     pub(crate) fn doom_missing(&mut self) {
-        for key in &self.missing {
-            if !self.doomed.contains(key) {
-                self.doomed.push(*key);
-            }
-        }
+        doom(&mut self.doomed, &self.missing);
     }
 
     pub(crate) fn forget_changes(&mut self) {
@@ -167,6 +159,14 @@ impl State {
                 CookieChange::Set { id: id.clone(), max_age }
             }
             _ => CookieChange::Keep,
+        }
+    }
+}
+
+fn doom(doomed: &mut Vec<SessionKey>, keys: &[SessionKey]) {
+    for key in keys {
+        if !doomed.contains(key) {
+            doomed.push(*key);
         }
     }
 }
