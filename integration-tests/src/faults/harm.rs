@@ -1,4 +1,4 @@
-use super::stage::Description;
+use super::{FAILOVER, stage::Description};
 use crate::{load::Load, redis::RedisServer};
 
 /// How a node can be gone for a while.
@@ -39,6 +39,6 @@ impl Harm {
             Self::Silence | Self::ShortSilence => node.unpause().await,
             Self::CutOff => node.reconnect().await,
         }
-        node.follows().await;
+        node.follows_within(FAILOVER).await;
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     load::Load,
-    patience::{until, until_within},
+    patience::until_within,
     redis::{RedisServer, SentinelRedis},
 };
 
@@ -145,13 +145,13 @@ impl Watched<'_> {
                     let mut failover_now = redis::cmd("SENTINEL");
                     failover_now.arg(&["FAILOVER", SentinelRedis::NAME]);
                     // A sentinel wants to have heard of the replicas lately.
-                    until("there are replicas to fail over to", async || {
+                    until_within(FAILOVER, "there are replicas to fail over to", async || {
                         let answer = failover_now.query_async::<redis::Value>(&mut sentinel).await;
                         answer.is_ok()
                     })
                     .await;
                     failover(redis, primary).await;
-                    primary.follows().await;
+                    primary.follows_within(FAILOVER).await;
                     None
                 };
                 stage.observe(name, loss, strike).await;
@@ -172,8 +172,9 @@ impl Watched<'_> {
         // The next fault finds everything in place.
         let primary = redis.primary().await.port();
         for replica in redis.servers().iter().filter(|server| server.port() != primary) {
-            replica.follows().await;
+            replica.follows_within(FAILOVER).await;
         }
+        redis.is_whole().await;
     }
 }
 

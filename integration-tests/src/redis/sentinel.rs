@@ -1,4 +1,6 @@
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::{Instant, sleep};
 
 use super::server::{RedisServer, RedisServerBuilder};
 use crate::patience::until;
@@ -55,15 +57,31 @@ impl SentinelRedis {
             );
             sentinels.push(settings.clone().sentinel(config).start().await);
         }
-        for sentinel in &sentinels {
-            until("the sentinels know everyone", async || {
-                let known = ["num-slaves", "num-other-sentinels"];
-                let [replicas, others] = numbers(sentinel, known).await;
-                replicas == 2 && others == 2
-            })
-            .await;
+        let redis = Self { servers, sentinels };
+        redis.is_whole().await;
+        redis
+    }
+
+    /// Waits until each sentinel knows the others, and has a primary with two replicas that it would fail over to.
+    ///
+    /// One that had no processor for two seconds looks on for half a minute and learns nothing (`TILT`), and one
+    /// that has lost a replica connects to it again only after a while: until then it answers `NOGOODSLAVE`.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come to that within a minute and a half.
+    pub async fn is_whole(&self) {
+        for sentinel in &self.sentinels {
+            let mut seen = String::new();
+            let deadline = Instant::now() + WHOLE_WITHIN;
+            while !is_whole(sentinel, &mut seen).await {
+                assert!(
+                    Instant::now() < deadline,
+                    "not within {WHOLE_WITHIN:?}: a sentinel has everyone it needs; it sees {seen}"
+                );
+                sleep(Duration::from_millis(50)).await;
+            }
         }
-        Self { servers, sentinels }
     }
 
     /// Returns the URLs of the sentinels.
@@ -112,15 +130,31 @@ async fn named(sentinel: &RedisServer) -> u16 {
     port
 }
 
-async fn numbers<const N: usize>(sentinel: &RedisServer, names: [&str; N]) -> [u32; N] {
+/// Tells whether a sentinel could fail over now, and what it sees.
+async fn is_whole(sentinel: &RedisServer, seen: &mut String) -> bool {
     let mut connection = sentinel.connection().await;
-    let fields: Vec<String> = redis::cmd("SENTINEL")
-        .arg(&["MASTER", SentinelRedis::NAME])
-        .query_async(&mut connection)
-        .await
-        .unwrap_or_default();
-    names.map(|name| {
-        let at = fields.iter().position(|field| field == name);
-        at.and_then(|at| fields.get(at + 1)?.parse().ok()).unwrap_or_default()
-    })
+    let mut ask = redis::pipe();
+    ask.cmd("SENTINEL").arg(&["MASTER", SentinelRedis::NAME]);
+    ask.cmd("SENTINEL").arg(&["REPLICAS", SentinelRedis::NAME]);
+    ask.cmd("INFO").arg("sentinel");
+    let answer = ask.query_async::<(Fields, Vec<Fields>, redis::InfoDict)>(&mut connection).await;
+    let Ok((primary, replicas, info)) = answer else {
+        "no answer".clone_into(seen);
+        return false;
+    };
+    let field = |fields: &Fields, name: &str| fields.get(name).cloned().unwrap_or_default();
+    let tilt: Option<u32> = info.get("sentinel_tilt");
+    let followed: Vec<_> = replicas
+        .iter()
+        .map(|replica| (field(replica, "flags"), field(replica, "master-link-status")))
+        .collect();
+    let (flags, others) = (field(&primary, "flags"), field(&primary, "num-other-sentinels"));
+    *seen = format!("primary {flags}, {others} others, replicas {followed:?}, tilt {tilt:?}");
+    let follow = followed.iter().filter(|(flags, link)| flags == "slave" && link == "ok").count();
+    tilt == Some(0) && flags == "master" && others == "2" && follow == 2 && followed.len() == 2
 }
+
+type Fields = HashMap<String, String>;
+
+/// Longer than a sentinel looks on that had no processor, and connects again afterwards.
+const WHOLE_WITHIN: Duration = Duration::from_secs(90);

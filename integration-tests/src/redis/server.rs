@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::command_counts::{CommandCounts, CommandMark, Monitor};
 use super::instance::{Instance, Place, Source};
 use super::network::RedisNetwork;
-use crate::patience::until;
+use crate::patience::until_within;
 
 /// A running Redis that belongs to one test: empty at the start, removed on drop.
 ///
@@ -168,7 +168,12 @@ impl RedisServer {
     ///
     /// If it does not within half a minute.
     pub async fn follows(&self) {
-        until("a replica follows", async || {
+        self.follows_within(READY_WITHIN).await;
+    }
+
+    /// The same within another time.
+    pub(crate) async fn follows_within(&self, limit: Duration) {
+        until_within(limit, "a replica follows", async || {
             let Ok(mut connection) = connect(&self.url).await else { return false };
             let role = redis::cmd("ROLE").query_async::<Vec<Value>>(&mut connection).await;
             let state = role.ok().and_then(|role| role.into_iter().nth(3));
