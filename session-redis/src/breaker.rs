@@ -2,7 +2,7 @@ use std::{
     fmt,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -21,7 +21,11 @@ pub(crate) struct Breaker {
     /// How many commands in a row got no answer.
     failures: AtomicU32,
     is_open: AtomicBool,
-    is_probing: AtomicBool,
+    /// When the probe under way counts for nothing any more, in nanoseconds since `made_at`; zero without one.
+    probe_ends_at: AtomicU64,
+    /// How long a probe may take: whoever holds one need not poll it, and must not keep the others out for ever.
+    probe_limit: Duration,
+    made_at: Instant,
     /// When it was last opened or closed. Held while that is done.
     changed_at: Mutex<Instant>,
 }
@@ -34,30 +38,50 @@ impl Breaker {
             waiting: Alone(AtomicUsize::new(0)),
             failures: AtomicU32::new(0),
             is_open: AtomicBool::new(false),
-            is_probing: AtomicBool::new(false),
+            probe_ends_at: AtomicU64::new(0),
+            probe_limit: limits.operation,
+            made_at: Instant::now(),
             changed_at: Mutex::new(Instant::now()),
         }
     }
 
     /// Lets a command through, or says why not.
     pub(crate) fn enter(&self) -> Result<Pass<'_>, Refused> {
-        let is_probe = self.is_open.load(Ordering::Relaxed);
-        if is_probe && self.is_probing.swap(true, Ordering::Relaxed) {
-            return Err(Refused::NoAnswers);
-        }
+        let probe = if self.is_open.load(Ordering::Relaxed) {
+            Some(self.probe_at(Instant::now()).ok_or(Refused::NoAnswers)?)
+        } else {
+            None
+        };
         // From here on dropping the pass undoes it.
-        let pass = Pass { breaker: self, is_probe };
+        let pass = Pass { breaker: self, probe };
         if self.waiting.0.fetch_add(1, Ordering::Relaxed) >= self.max_waiting {
             return Err(Refused::TooManyWait);
         }
         Ok(pass)
     }
 
+    /// Takes the place of the probe, unless there is one whose time is not over: answers until when it is.
+    fn probe_at(&self, now: Instant) -> Option<u64> {
+        let former = self.probe_ends_at.load(Ordering::Relaxed);
+        if former > self.nanos(now) {
+            return None;
+        }
+        let ends_at = self.nanos(now + self.probe_limit);
+        let place = &self.probe_ends_at;
+        let taken = place.compare_exchange(former, ends_at, Ordering::Relaxed, Ordering::Relaxed);
+        taken.ok().map(|_| ends_at)
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        // Five centuries.
+        u64::try_from(at.saturating_duration_since(self.made_at).as_nanos()).unwrap_or(u64::MAX)
+    }
+
     pub(crate) fn state(&self) -> RedisState {
         let changed_at = self.changed_at();
         let circuit = if !self.is_open.load(Ordering::Relaxed) {
             Circuit::Closed
-        } else if self.is_probing.load(Ordering::Relaxed) {
+        } else if self.probe_ends_at.load(Ordering::Relaxed) > self.nanos(Instant::now()) {
             Circuit::HalfOpen
         } else {
             Circuit::Open
@@ -92,7 +116,8 @@ struct Alone<T>(T);
 /// nobody waits for any more, which says nothing about Redis.
 pub(crate) struct Pass<'b> {
     breaker: &'b Breaker,
-    is_probe: bool,
+    /// Which probe it is, if it is one.
+    probe: Option<u64>,
 }
 
 impl Pass<'_> {
@@ -120,8 +145,10 @@ impl Pass<'_> {
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
         self.breaker.waiting.0.fetch_sub(1, Ordering::Relaxed);
-        if self.is_probe {
-            self.breaker.is_probing.store(false, Ordering::Relaxed);
+        if let Some(probe) = self.probe {
+            // Unless its time was over, and another one is under way.
+            let place = &self.breaker.probe_ends_at;
+            let _ = place.compare_exchange(probe, 0, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 }
@@ -274,6 +301,23 @@ mod tests {
         assert_eq!(breaker.state().circuit(), Circuit::Closed);
         drop(probe);
         drop((breaker.enter().unwrap(), breaker.enter().unwrap()));
+    }
+
+    /// A request that is held, and polled by nobody, neither answers nor fails.
+    #[test]
+    fn a_probe_that_is_held_for_ever_keeps_the_others_out_for_its_time_only() {
+        let breaker = breaker();
+        fail(&breaker, 3);
+        let begun_at = Instant::now();
+        let held = breaker.enter().unwrap();
+        let limit = breaker.probe_limit;
+        assert_eq!(breaker.probe_at(begun_at + limit / 2), None);
+        let next = breaker.probe_at(Instant::now() + limit).unwrap();
+        assert_eq!(breaker.state().circuit(), Circuit::HalfOpen);
+        // The former one takes nothing with it.
+        drop(held);
+        assert_eq!(breaker.probe_ends_at.load(Ordering::Relaxed), next);
+        assert_eq!(breaker.enter().err(), Some(Refused::NoAnswers));
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Node {
         let (exchange, mut connection) = self.begin(deadline).await?;
         let number = exchange.number;
         let sent = timeout_at(exchange.limit, send_all(&mut connection, commands)).await;
-        let answers = exchange.end(sent)?;
+        let answers = exchange.end_all(sent)?;
         for answer in &answers {
             if let Err(error) = answer
                 && is_of_the_connection(error)
@@ -202,6 +202,23 @@ impl Exchange<'_> {
         }
     }
 
+    /// The same for commands that were sent together. If all of them failed, this proves no more than if one was
+    /// sent that failed.
+    fn end_all(
+        self,
+        sent: Result<RedisResult<Vec<RedisResult<Value>>>, Elapsed>,
+    ) -> Result<Vec<RedisResult<Value>>, Failure> {
+        match sent {
+            Ok(Ok(answers)) if answers.iter().all(Result::is_err) => {
+                if let Some(Err(error)) = answers.first() {
+                    self.note(Failure::Redis(error.clone()));
+                }
+                Ok(answers)
+            }
+            sent => self.end(sent),
+        }
+    }
+
     /// Learns from a failure about the server, and about the connection.
     fn note(self, failure: Failure) -> Failure {
         let Self { node: Node { line, .. }, pass, number, .. } = self;
@@ -238,4 +255,41 @@ pub(crate) async fn send_all(
 fn is_forbidden(refusal: &ServerError) -> bool {
     refusal.code() == "NOPERM"
         || refusal.details().is_some_and(|details| details.contains("unknown command"))
+}
+
+#[cfg(test)]
+#[cfg(feature = "cluster")]
+mod tests {
+    use super::*;
+
+    fn refused() -> RedisResult<Value> {
+        let loading = redis::parse_redis_value(b"-LOADING Redis is loading\r\n").unwrap();
+        loading.extract_error()
+    }
+
+    /// Sends commands together that are answered like this, after one that was not, and tells whether the server
+    /// is taken to be well.
+    fn is_well_after(answers: Vec<RedisResult<Value>>) -> bool {
+        let config = RedisConfig::new("redis://host");
+        let limits = Limits::of(&config);
+        let client = Client::open("redis://host").unwrap();
+        let source = Source::Server(Box::new(client), Tracking::of(&config));
+        let node = Node::new(Line::silent_once(source, limits), limits);
+        let (pass, sent_at) = (node.breaker.enter().unwrap(), Instant::now());
+        let tracked = Tracked::default();
+        let exchange = Exchange { node: &node, pass, number: 0, limit: sent_at, sent_at, tracked };
+        let number = answers.len();
+        let told = exchange.end_all(Ok(Ok(answers))).map_or(0, |answers| answers.len());
+        assert_eq!(told, number, "each has its answer");
+        assert_eq!(node.state().waiting(), 0);
+        !node.line.is_silent()
+    }
+
+    #[test]
+    fn commands_that_are_all_refused_prove_nothing() {
+        assert!(is_well_after(vec![Ok(Value::Okay)]));
+        assert!(is_well_after(vec![refused(), Ok(Value::Okay)]));
+        assert!(!is_well_after(vec![refused()]));
+        assert!(!is_well_after(vec![refused(), refused()]));
+    }
 }

@@ -1,6 +1,9 @@
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -37,14 +40,61 @@ pub(crate) struct Sentinels {
     limits: Limits,
     tracking: Tracking,
     tls: bool,
-    watch: Arc<Mutex<Watch>>,
+    watch: Arc<Watch>,
 }
 
 /// Whether the primary that was found is the primary still.
 struct Watch {
-    found: Option<(Address, Epoch)>,
-    asked_at: Instant,
-    has_moved: bool,
+    begun_at: Instant,
+    /// When the sentinels were asked last, in milliseconds since it began. Looked at with every command, and so
+    /// is the next: without a lock.
+    asked_at_ms: AtomicU64,
+    /// Written while `found` is held.
+    has_moved: AtomicBool,
+    found: Mutex<Option<(Address, Epoch)>>,
+}
+
+impl Watch {
+    fn new() -> Self {
+        Self {
+            begun_at: Instant::now(),
+            asked_at_ms: AtomicU64::new(0),
+            has_moved: AtomicBool::new(false),
+            found: Mutex::new(None),
+        }
+    }
+
+    /// Tells whether it is time to ask again: one of those that want to know does.
+    fn is_due(&self) -> bool {
+        let now = u64::try_from(self.begun_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let asked_at = self.asked_at_ms.load(Ordering::Relaxed);
+        Duration::from_millis(now.saturating_sub(asked_at)) >= ASK_EVERY
+            && self
+                .asked_at_ms
+                .compare_exchange(asked_at, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Notes whom a sentinel calls the primary. One that missed the last failover says nothing new.
+    fn hear(&self, address: &Address, epoch: Epoch) {
+        let found = self.found();
+        let is_news = |(found, found_in): &(Address, Epoch)| epoch > *found_in && address != found;
+        if found.as_ref().is_some_and(is_news) {
+            self.has_moved.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes the primary that is connected to from now on.
+    fn find(&self, address: Address, epoch: Epoch) {
+        let mut found = self.found();
+        *found = Some((address, epoch));
+        self.has_moved.store(false, Ordering::Relaxed);
+    }
+
+    fn found(&self) -> MutexGuard<'_, Option<(Address, Epoch)>> {
+        // Every change is complete before anything can panic.
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Sentinels {
@@ -74,8 +124,7 @@ impl Sentinels {
             ));
         }
         let (name, config) = (name.to_owned(), config.clone());
-        let watch = Watch { found: None, asked_at: Instant::now(), has_moved: false };
-        let watch = Arc::new(Mutex::new(watch));
+        let watch = Arc::new(Watch::new());
         Ok(Self { sentinels, name, limits: Limits::of(&config), config, tracking, tls, watch })
     }
 
@@ -88,14 +137,13 @@ impl Sentinels {
     /// are asked in the background, at most once a second.
     ///
     /// A primary that was cut off or silent, or whose place was given away on demand, takes itself for one until
-    /// a sentinel tells it better, about ten seconds later. What is written to it until then is lost.
+    /// a sentinel tells it better, about ten seconds later. What is written to it until then is lost. So this holds
+    /// until the new primary was found.
     pub(crate) fn have_moved(self: &Arc<Self>) -> bool {
-        let mut watch = self.watch();
-        if watch.asked_at.elapsed() >= ASK_EVERY {
-            watch.asked_at = Instant::now();
+        if self.watch.is_due() {
             tokio::spawn(Arc::clone(self).look());
         }
-        std::mem::take(&mut watch.has_moved)
+        self.watch.has_moved.load(Ordering::Relaxed)
     }
 
     async fn look(self: Arc<Self>) {
@@ -109,18 +157,8 @@ impl Sentinels {
         while let Some(answer) = answers.join_next().await {
             // One that does not answer says nothing new.
             let Ok(Ok(Ok((address, epoch)))) = answer else { continue };
-            let mut watch = self.watch();
-            // One that missed the last failover neither.
-            watch.has_moved |= watch
-                .found
-                .as_ref()
-                .is_some_and(|(found, found_in)| epoch > *found_in && address != *found);
+            self.watch.hear(&address, epoch);
         }
-    }
-
-    fn watch(&self) -> MutexGuard<'_, Watch> {
-        // Every change is complete before anything can panic.
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Finds the primary and connects to it, in the time that a connection may take.
@@ -161,9 +199,7 @@ impl Sentinels {
                 && let Some((address, connection)) =
                     found.and_then(|address| connections.remove_entry(&address))
             {
-                let mut watch = self.watch();
-                watch.found = Some((address, newest.unwrap_or_default()));
-                watch.has_moved = false;
+                self.watch.find(address, newest.unwrap_or_default());
                 return Ok(connection);
             }
             let step = match moment_ends_at {
@@ -306,3 +342,42 @@ const MOMENT: Duration = Duration::from_millis(100);
 
 /// How often they are asked whether the primary is the primary still.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failover_is_told_until_the_new_primary_was_found() {
+        let [one, two] = [("one".to_owned(), 6379), ("two".to_owned(), 6379)];
+        let config = RedisConfig::new("redis://one");
+        let tracking = Tracking::of(&config);
+        let urls = ["redis://sentinel:26379".to_owned()];
+        let sentinels = Arc::new(Sentinels::new(&config, &urls, "mymaster", tracking).unwrap());
+        let watch = &sentinels.watch;
+        watch.hear(&two, 1);
+        assert!(!sentinels.have_moved(), "nothing was found yet");
+        watch.find(one.clone(), 1);
+        watch.hear(&two, 1);
+        watch.hear(&one, 2);
+        assert!(!sentinels.have_moved(), "no newer word of another one");
+        watch.hear(&two, 2);
+        // The connection may be too young to be replaced by the one who hears it first.
+        assert!(sentinels.have_moved());
+        assert!(sentinels.have_moved());
+        watch.hear(&one, 1);
+        assert!(sentinels.have_moved());
+        watch.find(two, 2);
+        assert!(!sentinels.have_moved());
+    }
+
+    #[test]
+    fn one_of_many_asks_the_sentinels_and_no_more_than_once_a_second() {
+        let watch = Watch::new();
+        assert!(!watch.is_due());
+        let earlier = Instant::now().checked_sub(ASK_EVERY).unwrap();
+        let watch = Watch { begun_at: earlier, ..watch };
+        assert!(watch.is_due());
+        assert!(!watch.is_due());
+    }
+}
