@@ -284,6 +284,46 @@ async fn a_redis_that_is_emptied_empties_the_cache() {
     }
 }
 
+/// A session may vanish without a message, with its database for one. Who is told so keeps no copy of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_redis_has_no_more_is_given_up_when_it_is_asked_for() {
+    let redis = RedisServer::start().await;
+    let mut admin = redis.connection().await;
+    let mut swap = async || {
+        let _: () = redis::cmd("SWAPDB").arg(0).arg(1).query_async(&mut admin).await.unwrap();
+    };
+
+    // By a client with the mark, on a server that needs no proof for a long time.
+    let [one, two] = Server::two_on(&redis).await;
+    let browser = Browser::new(one.addr);
+    browser.post("/count").await.ok();
+    let other = browser.fork();
+    assert_eq!(two.count(&other).await, Some(1));
+    swap().await;
+    assert_eq!(two.count(&other).await, Some(1), "nobody was told");
+    assert!(browser.at(two.addr).session().await["values"]["count"].is_null());
+    assert_eq!(two.count(&other).await, None, "the answer was no session");
+
+    // By the proof that a copy needs from time to time: each confirms the connection, and must not keep alive what
+    // it has not found.
+    let bound = Duration::from_secs(1);
+    let hasty = Server::start(redis.url(), bound).await;
+    let browser = Browser::new(hasty.addr);
+    browser.post("/count").await.ok();
+    let flushes = hasty.flushes();
+    until("it is kept", async || {
+        let hits = hasty.hits();
+        assert_eq!(hasty.count(&browser).await, Some(1));
+        hasty.hits() > hits
+    })
+    .await;
+    swap().await;
+    let swapped_at = Instant::now();
+    until("it is given up", async || hasty.count(&browser).await.is_none()).await;
+    println!("given up after {:.1?}, of {bound:?}", swapped_at.elapsed());
+    assert_eq!(hasty.flushes(), flushes, "nothing else has emptied the cache");
+}
+
 #[tokio::test]
 async fn a_user_who_may_not_track_is_told_once_and_works_without() {
     let redis = RedisServer::start().await;
