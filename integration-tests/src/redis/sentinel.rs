@@ -39,9 +39,10 @@ impl SentinelRedis {
         let server = settings.clone().args(["--repl-diskless-sync-delay", "0"]);
         let mut servers = vec![server.clone().start().await];
         for _ in 0..2 {
-            let (host, port) = (servers[0].host(), servers[0].port().to_string());
-            let replica = server.clone().args(["--replicaof", host, &port]);
-            servers.push(replica.start().await);
+            let replica = server.clone().start().await;
+            // Now that it is at its address: sentinels never forget where a replica once was.
+            replica.follow(&servers[0]).await;
+            servers.push(replica);
         }
         for replica in &servers[1..] {
             replica.follows().await;
@@ -151,7 +152,6 @@ async fn is_whole(sentinel: &RedisServer, seen: &mut String) -> bool {
     let (flags, others) = (field(&primary, "flags"), field(&primary, "num-other-sentinels"));
     *seen = format!("primary {flags}, {others} others, replicas {followed:?}, tilt {tilt:?}");
     let follow = followed.iter().filter(|(flags, link)| flags == "slave" && link == "ok").count();
-    // It may also remember addresses that a replica had before it joined the network.
     tilt == Some(0) && flags == "master" && others == "2" && follow == 2
 }
 

@@ -162,6 +162,19 @@ impl RedisServer {
         self.mark_commands().await.since(mark)
     }
 
+    /// Makes the server a replica of another, until it is started again.
+    ///
+    /// # Panics
+    ///
+    /// If it does not answer.
+    pub async fn follow(&self, primary: &Self) {
+        let mut connection = self.connection().await;
+        let mut follow = redis::cmd("REPLICAOF");
+        follow.arg(primary.host()).arg(primary.port());
+        let answer = follow.query_async::<String>(&mut connection).await;
+        answer.expect("the Redis of this test follows another");
+    }
+
     /// Waits until the server follows a primary, and has what that had when it came.
     ///
     /// # Panics
