@@ -18,9 +18,10 @@ use session_core::{ConfigError, SessionId};
 ///
 /// The setting and the removing cookie are made in one place, so that they always match.
 ///
-/// Over a store that [keeps copies](session_core::Copies), a response whose request has changed the session sets
-/// a second cookie for a few seconds, of the same attributes and with `-changed` behind the name: as long as the
-/// client has it, its session is read from the store itself, so that it reads what it wrote through any server.
+/// Over a store whose [copies](session_core::Copies) may be behind, a response whose request has changed the
+/// session sets a second cookie for a few seconds, of the same attributes and with `-changed` behind the name: as
+/// long as the client has it, its session is read from the store itself, so that it reads what it wrote through any
+/// server.
 ///
 /// # Examples
 ///

@@ -1,13 +1,10 @@
-use std::sync::Arc;
+use std::{error::Error as _, sync::Arc};
 
 use axum_core::extract::FromRequestParts;
 use http::request::Parts;
 use session_core::{Codec, Key, Owner, StoreError};
 
-use crate::{
-    Session, SessionError, SessionRejection,
-    slot::{Failure, Slot},
-};
+use crate::{Session, SessionError, SessionRejection, slot::Slot};
 
 /// The session of the request, for a page that is shown in an outage of the store too.
 ///
@@ -45,13 +42,13 @@ use crate::{
 /// # let _: axum::Router = axum::Router::new().route("/", get(home).post(like));
 /// ```
 #[derive(Clone, Debug)]
-pub struct PublicSession(Result<Session, Arc<StoreError>>);
+pub struct PublicSession(Result<Session, StoreError>);
 
 impl PublicSession {
     /// What the store said instead of giving the session, if it is out.
     #[must_use]
     pub fn outage(&self) -> Option<&StoreError> {
-        self.0.as_ref().err().map(|outage| &**outage)
+        self.0.as_ref().err()
     }
 
     /// The session, if the store is not out.
@@ -66,7 +63,7 @@ impl PublicSession {
     ///
     /// Returns the error of the store if it is out, as a response 503.
     pub fn require(&self) -> Result<&Session, SessionError> {
-        self.0.as_ref().map_err(|outage| Failure::of(outage).again().into())
+        self.0.as_ref().map_err(|outage| outage.clone().into())
     }
 
     /// Reads a value, as [`Session::get`](session_core::Session::get) does; nothing in an outage.
@@ -96,11 +93,11 @@ impl<S: Send + Sync> FromRequestParts<S> for PublicSession {
         match slot.open(&parts.headers).await {
             Ok(session) => Ok(Self(Ok(Session::new(session.clone())))),
             Err(error) => {
-                let source = std::error::Error::source(&error).map(ToString::to_string);
+                let source = error.source().map(ToString::to_string);
                 tracing::warn!(
                     target: "session", %error, source, "request goes on without its session"
                 );
-                Ok(Self(Err(Arc::new(error))))
+                Ok(Self(Err(error)))
             }
         }
     }

@@ -1,11 +1,11 @@
 use std::sync::{
-    Arc, OnceLock,
+    Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-use futures_util::lock::Mutex;
 use http::HeaderMap;
 use session_core::{CookieChange, Session, SessionError, Sessions, StoreError, StoreErrorKind};
+use tokio::sync::OnceCell;
 
 use crate::{SessionCookie, headers};
 
@@ -13,65 +13,37 @@ use crate::{SessionCookie, headers};
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) settings: Arc<Settings>,
-    session: OnceLock<Session>,
-    /// Boxed, as few requests have one.
-    failure: OnceLock<Box<Failure>>,
-    opening: Mutex<()>,
+    /// What came of loading the session. If that fails it has failed for the whole request: its handler sees one
+    /// truth, and the response fits it.
+    outcome: OnceCell<Result<Session, StoreError>>,
     asked: AtomicBool,
-}
-
-/// What all requests of one layer share.
-#[derive(Debug)]
-pub(crate) struct Settings {
-    pub(crate) sessions: Arc<Sessions>,
-    pub(crate) cookie: SessionCookie,
 }
 
 impl Slot {
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
-        Self {
-            settings,
-            session: OnceLock::new(),
-            failure: OnceLock::new(),
-            opening: Mutex::new(()),
-            asked: AtomicBool::new(false),
-        }
+        Self { settings, outcome: OnceCell::new(), asked: AtomicBool::new(false) }
     }
 
-    /// Loads the session when it is asked for the first time. If that fails it has failed for the whole
-    /// request: its handler sees one truth, and the response fits it.
+    /// Loads the session when it is asked for the first time.
     pub(crate) async fn open(&self, headers: &HeaderMap) -> Result<&Session, StoreError> {
         self.asked.store(true, Ordering::Relaxed);
-        let _opening = self.opening.lock().await;
-        if let Some(session) = self.session.get() {
+        self.outcome.get_or_init(|| self.load(headers)).await.as_ref().map_err(StoreError::clone)
+    }
+
+    async fn load(&self, headers: &HeaderMap) -> Result<Session, StoreError> {
+        let Settings { sessions, cookie } = &*self.settings;
+        let is_marked = || cookie.is_marked(headers);
+        if let Some(session) = sessions.open_without_io(cookie.values(headers), is_marked) {
             return Ok(session);
         }
-        if let Some(failure) = self.failure.get() {
-            return Err(failure.again());
-        }
-        let Settings { sessions, cookie } = &*self.settings;
         // Apart from the handler's future, which is moved about and would grow out of the sizes that an
         // allocator is quick with.
-        let opening = async {
-            let ids = cookie.values(headers);
-            if sessions.keeps_copies() && !cookie.is_marked(headers) {
-                sessions.open_recent(ids).await
-            } else {
-                sessions.open(ids).await
-            }
-        };
-        match Box::pin(opening).await {
-            Ok(session) => Ok(self.session.get_or_init(|| session)),
-            Err(error) => {
-                let error = match error {
-                    SessionError::Store(error) => error,
-                    // The store is all that can fail before anything was recorded.
-                    other => StoreError::new(StoreErrorKind::Unavailable).with_source(other),
-                };
-                let _ = self.failure.set(Box::new(Failure::of(&error)));
-                Err(error)
-            }
-        }
+        let opened = Box::pin(sessions.open(cookie.values(headers))).await;
+        opened.map_err(|error| match error {
+            SessionError::Store(error) => error,
+            // The store is all that can fail before anything was recorded.
+            other => StoreError::new(StoreErrorKind::Unavailable).with_source(other),
+        })
     }
 
     /// Tells the client, and the caches on the way, what came of its session.
@@ -81,7 +53,7 @@ impl Slot {
 
     /// Tells whether the session was asked for and could not be loaded.
     pub(crate) fn has_failed(&self) -> bool {
-        self.failure.get().is_some()
+        self.outcome.get().is_some_and(Result::is_err)
     }
 
     /// Tells whether anybody asked for the session, also if it could not be loaded.
@@ -91,29 +63,15 @@ impl Slot {
 
     /// The session, if it was loaded.
     pub(crate) fn opened(&self) -> Option<&Session> {
-        self.session.get()
+        self.outcome.get()?.as_ref().ok()
     }
 }
 
-/// Why a session could not be loaded, for those who ask later.
+/// What all requests of one layer share. Counting who holds it, with every request and on every processor, must
+/// not take what is in here out of the processors' caches.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    kind: StoreErrorKind,
-    source: Option<String>,
-}
-
-impl Failure {
-    pub(crate) fn of(error: &StoreError) -> Self {
-        let source = std::error::Error::source(error).map(ToString::to_string);
-        Self { kind: error.kind(), source }
-    }
-
-    /// The error once more.
-    pub(crate) fn again(&self) -> StoreError {
-        let error = StoreError::new(self.kind);
-        match &self.source {
-            Some(source) => error.with_source(source.clone()),
-            None => error,
-        }
-    }
+#[repr(align(128))]
+pub(crate) struct Settings {
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) cookie: SessionCookie,
 }

@@ -78,10 +78,9 @@ impl Session {
     }
 
     /// For how long the client has to be marked, because copies that are older than what this request has
-    /// changed may be [answered](crate::Copies) by other processes. Until that time has passed, its requests are
-    /// to be opened by [`open`](crate::Sessions::open), so that it reads what it wrote, and those of other clients
-    /// by [`open_recent`](crate::Sessions::open_recent). None for a request that changed nothing, and with stores
-    /// that keep no copies.
+    /// changed may be [answered](crate::Copies) by other processes. Until that time has passed,
+    /// [`open_without_io`](crate::Sessions::open_without_io) has to know of it, so that the client reads what it
+    /// wrote. None for a request that changed nothing, and with stores whose copies are never behind.
     ///
     /// For integrations, after [`finish`](Self::finish), whatever that came to. The mark is told with the response:
     /// in a cookie beside that with the ID, say. It holds nothing, and is not secret; a client that makes it up
@@ -91,7 +90,7 @@ impl Session {
     pub fn marker(&self) -> Option<Duration> {
         let changed = self.state().changed;
         let copies = changed.then(|| (*self.sessions().store).copies()).flatten()?;
-        Some(copies.staleness())
+        Some(copies.staleness()).filter(|staleness| !staleness.is_zero())
     }
 
     /// Does what [`finish`](Self::finish) does if that needs no I/O, the usual case of a request that
@@ -281,9 +280,8 @@ fn touch_is_due(record: &Record, now: Timestamp) -> bool {
 }
 
 fn renewal_is_due(home: &Home, now: Timestamp) -> bool {
-    let age = now.since(home.record.issued_at);
-    home.id.is_some()
-        && home.record.lifetime.renew_after().is_some_and(|renew_after| age >= renew_after)
+    let is_due = |renew_after| now.since(home.record.issued_at) >= renew_after;
+    home.id.is_some() && home.record.lifetime.renew_after().is_some_and(is_due)
 }
 
 /// How often the changes that came during a commit are done anew because more of them came.

@@ -1,4 +1,4 @@
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, sync::Arc};
 
 /// An error of any type.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
@@ -19,11 +19,11 @@ impl ConfigError {
 /// A fault of the store: what it could not do, and why.
 ///
 /// A session that is missing or expired is no fault, and has an answer of its own in each verb of
-/// [`SessionStore`](crate::SessionStore).
-#[derive(Debug)]
+/// [`SessionStore`](crate::SessionStore). Clones are the same error, for several who wait for one answer.
+#[derive(Clone, Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
-    source: Option<BoxError>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl StoreError {
@@ -36,7 +36,7 @@ impl StoreError {
     /// Keeps what caused the error. Its text must hold neither an ID nor a value.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(source.into().into());
         self
     }
 

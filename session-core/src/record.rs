@@ -63,18 +63,20 @@ impl Entry {
 ///
 /// Made and changed by the protocol alone; a store keeps it and answers questions about it.
 #[derive(Clone, Debug, PartialEq)]
+// What every request reads comes first and lies together: of a session that nobody used for a while, each line of the
+// processor's cache is waited for.
+#[repr(C)]
 pub struct Record {
-    pub(crate) revision: Revision,
-    pub(crate) nonce: Nonce,
     pub(crate) created_at: Timestamp,
     pub(crate) last_seen_at: Timestamp,
-    /// When the present ID was made.
-    pub(crate) issued_at: Timestamp,
     pub(crate) lifetime: Lifetime,
-    /// The lifetime is that of sessions without an owner: a login replaces it.
-    pub(crate) provisional: bool,
+    pub(crate) values: Values,
     /// An end that the lifetime does not move.
     pub(crate) ends_by: Option<Timestamp>,
+    /// When the present ID was made.
+    pub(crate) issued_at: Timestamp,
+    pub(crate) revision: Revision,
+    pub(crate) nonce: Nonce,
     pub(crate) owner: Option<Owner>,
     pub(crate) authenticated_at: Option<Timestamp>,
     /// Whose turn it is, where requests lock the session. No change of the log: a replay on a newer
@@ -83,7 +85,8 @@ pub struct Record {
     /// The session's key before, from when it got another ID to the next commit. As long as a session is
     /// under that key too, both are one.
     pub(crate) predecessor: Option<SessionKey>,
-    pub(crate) values: Values,
+    /// The lifetime is that of sessions without an owner: a login replaces it.
+    pub(crate) provisional: bool,
 }
 
 impl Record {

@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -37,6 +38,9 @@ use crate::{
 ///     Ok(())
 /// }
 /// ```
+// Counting who holds them, with every request and on every processor, must not take what is in here out of the
+// processors' caches.
+#[repr(align(128))]
 pub struct Sessions {
     pub(crate) store: Arc<dyn Backend>,
     pub(crate) ids: Arc<dyn IdGenerator>,
@@ -209,68 +213,51 @@ impl Sessions {
         self: &Arc<Self>,
         cookies: impl IntoIterator<Item = &'c [u8]>,
     ) -> Result<Session, SessionError> {
-        self.open_from(None, cookies).await
-    }
-
-    /// Opens the session of a request as [`open`](Self::open) does, for which a [copy](Copies) is new enough.
-    ///
-    /// Not for a client that is [marked](Session::marker): it could read something older than it wrote. With a store
-    /// that keeps no copies it is the same as [`open`](Self::open).
-    ///
-    /// # Errors
-    ///
-    /// Those of [`open`](Self::open).
-    pub async fn open_recent<'c>(
-        self: &Arc<Self>,
-        cookies: impl IntoIterator<Item = &'c [u8]>,
-    ) -> Result<Session, SessionError> {
-        self.open_from((*self.store).copies(), cookies).await
-    }
-
-    /// Tells whether the store [keeps copies](Copies): if not, [`open_recent`](Self::open_recent) is
-    /// [`open`](Self::open).
-    #[must_use]
-    pub fn keeps_copies(&self) -> bool {
-        (*self.store).copies().is_some()
-    }
-
-    async fn open_from<'c>(
-        self: &Arc<Self>,
-        copies: Option<&dyn Copies>,
-        cookies: impl IntoIterator<Item = &'c [u8]>,
-    ) -> Result<Session, SessionError> {
         let mut cookies = cookies.into_iter();
-        let mut presented = Presented::Nothing;
-        let (mut unreadable, mut missing) = (Vec::new(), Vec::new());
+        let mut tried = Tried::default();
         for text in cookies.by_ref().take(Self::MAX_COOKIES) {
             let found = match SessionId::parse(text) {
                 Some(id) => {
                     let span = debug_span!(target: "session", "session open");
-                    self.find(copies, id).instrument(span).await?
+                    self.find(id).instrument(span).await?
                 }
                 None => Found::Nothing,
             };
-            presented = match (found, presented) {
-                (Found::Session { home, by_former_id }, _) => {
-                    return Ok(Session::at_home(self, home, by_former_id));
-                }
-                (Found::Unreadable(key), before) => {
-                    unreadable.push(key);
-                    if before == Presented::Superseded { before } else { Presented::Dead }
-                }
-                (Found::Missing(key), before) => {
-                    missing.push(key);
-                    if before == Presented::Superseded { before } else { Presented::Dead }
-                }
-                (Found::Superseded, _) | (_, Presented::Superseded) => Presented::Superseded,
-                (Found::Nothing, _) => Presented::Dead,
+            if let Some((home, by_former_id)) = tried.note(found) {
+                return Ok(Session::at_home(self, home, by_former_id));
+            }
+        }
+        Ok(tried.into_fresh(self, cookies.next().is_some()))
+    }
+
+    /// Does what [`open`](Self::open) does if that needs no I/O: for a request without a cookie, and for one of whose
+    /// session the store has a [copy](Copies) that is new enough.
+    ///
+    /// A client that is [marked](Session::marker) could read something older than it wrote. So it is asked whether
+    /// this one is, if the copies may be behind, and none of them is used if so.
+    ///
+    /// None says nothing: [`open`](Self::open) it.
+    #[must_use]
+    pub fn open_without_io<'c>(
+        self: &Arc<Self>,
+        cookies: impl IntoIterator<Item = &'c [u8]>,
+        is_marked: impl FnOnce() -> bool,
+    ) -> Option<Session> {
+        let is_good = |copies: &&dyn Copies| copies.staleness().is_zero() || !is_marked();
+        let copies = (*self.store).copies().filter(is_good);
+        let mut cookies = cookies.into_iter();
+        let mut tried = Tried::default();
+        for text in cookies.by_ref().take(Self::MAX_COOKIES) {
+            let copies = copies?;
+            let found = match SessionId::parse(text) {
+                Some(id) => self.find_copy(copies, id)?,
+                None => Found::Nothing,
             };
+            if let Some((home, by_former_id)) = tried.note(found) {
+                return Some(Session::at_home(self, home, by_former_id));
+            }
         }
-        // One that was not tried may be alive, and removing the cookie could remove that one.
-        if presented == Presented::Dead && cookies.next().is_some() {
-            presented = Presented::Untried;
-        }
-        Ok(Session::fresh(self, presented, unreadable, missing))
+        Some(tried.into_fresh(self, cookies.next().is_some()))
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -343,33 +330,51 @@ impl Sessions {
             .ok()
     }
 
-    async fn find(
-        &self,
-        copies: Option<&dyn Copies>,
-        mut id: SessionId,
-    ) -> Result<Found, StoreError> {
-        let mut by_former_id = false;
-        for _ in 0..MAX_MOVES {
+    async fn find(&self, mut id: SessionId) -> Result<Found, StoreError> {
+        for moves in 0..MAX_MOVES {
             let key = id.key();
-            let entry = match copies.and_then(|copies| self.copy(copies, &key)) {
-                Some(entry) => Ok(entry),
-                None => self.load_readable(&key).await?,
-            };
-            match entry {
-                Ok(Entry::Live(record)) => {
-                    let home = Home { key, id: Some(id), record };
-                    return Ok(Found::Session { home, by_former_id });
-                }
-                Ok(Entry::Moved(tombstone)) => match self.follow_open(&tombstone, &id) {
-                    Ok(successor) => id = successor,
-                    Err(stays) => return Ok(stays),
-                },
-                Err(NothingThere::Unreadable) => return Ok(Found::Unreadable(key)),
-                Err(NothingThere::Missing) => return Ok(Found::Missing(key)),
+            let entry = self.load_readable(&key).await?;
+            match self.next_of(entry, key, id, moves > 0) {
+                ControlFlow::Continue(successor) => id = successor,
+                ControlFlow::Break(found) => return Ok(found),
             }
-            by_former_id = true;
         }
         Ok(Found::Nothing)
+    }
+
+    /// The same from copies, if there is one of each entry on the way.
+    fn find_copy(&self, copies: &dyn Copies, mut id: SessionId) -> Option<Found> {
+        for moves in 0..MAX_MOVES {
+            let key = id.key();
+            let entry = self.copy(copies, &key)?;
+            match self.next_of(Ok(entry), key, id, moves > 0) {
+                ControlFlow::Continue(successor) => id = successor,
+                ControlFlow::Break(found) => return Some(found),
+            }
+        }
+        Some(Found::Nothing)
+    }
+
+    /// The ID under which to look next, given what is under this one; or what that comes to.
+    fn next_of(
+        &self,
+        entry: Result<Entry, NothingThere>,
+        key: SessionKey,
+        id: SessionId,
+        by_former_id: bool,
+    ) -> ControlFlow<Found, SessionId> {
+        let found = match entry {
+            Ok(Entry::Live(record)) => {
+                Found::Session { home: Home { key, id: Some(id), record }, by_former_id }
+            }
+            Ok(Entry::Moved(tombstone)) => match self.follow_open(&tombstone, &id) {
+                Ok(successor) => return ControlFlow::Continue(successor),
+                Err(stays) => stays,
+            },
+            Err(NothingThere::Unreadable) => Found::Unreadable(key),
+            Err(NothingThere::Missing) => Found::Missing(key),
+        };
+        ControlFlow::Break(found)
     }
 
     /// The ID that a tombstone leads to, if the former ID still opens the session.
@@ -423,9 +428,10 @@ pub(crate) struct Home {
 }
 
 /// What the cookies of a request without a live session were.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Presented {
     /// There were none.
+    #[default]
     Nothing,
     /// None that opens anything.
     Dead,
@@ -433,6 +439,41 @@ pub(crate) enum Presented {
     Untried,
     /// One whose session got another ID a moment ago.
     Superseded,
+}
+
+/// What the cookies of a request came to so far.
+#[derive(Default)]
+struct Tried {
+    presented: Presented,
+    unreadable: Vec<SessionKey>,
+    missing: Vec<SessionKey>,
+}
+
+impl Tried {
+    /// Notes what one opens, and gives it back if that is a session.
+    fn note(&mut self, found: Found) -> Option<(Home, bool)> {
+        match found {
+            Found::Session { home, by_former_id } => return Some((home, by_former_id)),
+            Found::Superseded => self.presented = Presented::Superseded,
+            Found::Unreadable(key) => self.unreadable.push(key),
+            Found::Missing(key) => self.missing.push(key),
+            Found::Nothing => {}
+        }
+        if self.presented == Presented::Nothing {
+            self.presented = Presented::Dead;
+        }
+        None
+    }
+
+    /// The session of a request whose cookies open nothing, and that has more of them or not.
+    fn into_fresh(self, sessions: &Arc<Sessions>, has_more: bool) -> Session {
+        let Self { mut presented, unreadable, missing } = self;
+        // One that was not tried may be alive, and removing the cookie could remove that one.
+        if presented == Presented::Dead && has_more {
+            presented = Presented::Untried;
+        }
+        Session::fresh(sessions, presented, unreadable, missing)
+    }
 }
 
 enum Found {

@@ -96,7 +96,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// See the [trait](Self#errors).
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError>;
 
-    /// What the store remembers of what it has read. None, for those that always ask, and that may be left out.
+    /// What the store has at hand. None, for those that always have to ask, and that may be left out.
     fn copies(&self) -> Option<&dyn Copies> {
         None
     }

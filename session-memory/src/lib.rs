@@ -5,6 +5,7 @@ mod hasher;
 mod owner_index;
 mod owners;
 mod slot;
+mod slots;
 mod store;
 
 pub use store::MemoryStore;

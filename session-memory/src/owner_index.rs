@@ -1,13 +1,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use moka::ops::compute::Op;
 use session_core::{
     Admission, Admitted, Created, Ended, Entry, OwnerIndex, OwnerKey, SessionKey,
     SessionStore as _, StoreError, Timestamp,
 };
 
-use crate::{MemoryStore, slot::Slot};
+use crate::{MemoryStore, slot::Slot, slots::Next};
 
 #[async_trait]
 impl OwnerIndex for MemoryStore {
@@ -88,25 +87,25 @@ impl OwnerIndex for MemoryStore {
 impl MemoryStore {
     fn end_or_bar(&self, key: &SessionKey, marker: &Entry, now: Timestamp) -> Ended {
         let mut answer = Ended::Barred;
-        self.slots.entry_by_ref(key).and_compute_with(|present| {
+        self.slots.change(key, |present| {
             if let Some(present) = present {
-                let mut entry = present.value().lock();
+                let mut entry = present.lock();
                 match entry.take_if(|entry| !entry.is_live(now) || matches!(entry, Entry::Live(_)))
                 {
                     Some(entry) if entry.is_live(now) => {
                         answer = Ended::Session;
-                        return Op::Remove;
+                        return Next::Leave;
                     }
                     Some(_) => {}
                     None => {
                         if let Some(Entry::Moved(tombstone)) = &*entry {
                             answer = Ended::Moved(Arc::clone(tombstone));
-                            return Op::Nop;
+                            return Next::Stay;
                         }
                     }
                 }
             }
-            Op::Put(Arc::new(Slot::new(marker.clone(), None, now)))
+            Next::Put(Arc::new(Slot::new(marker.clone(), None, now)))
         });
         answer
     }

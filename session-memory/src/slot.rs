@@ -12,14 +12,18 @@ use session_core::{Entry, OwnerKey, Timestamp};
 /// cache's write path. A slot whose entry was taken out is dead for good: nothing is ever put into it
 /// again, so that whoever still holds it cannot bring a session back (I2).
 #[derive(Debug)]
+// In this order what a read needs lies together.
+#[repr(C)]
 pub(crate) struct Slot {
     entry: Mutex<Option<Entry>>,
-    /// In whose index the session is.
-    owner: Option<OwnerKey>,
+    /// When the cache was last told that the session was used.
+    told_ms: AtomicU64,
     /// How long the cache has to keep the slot from its last use on.
     keep_ms: AtomicU64,
     /// What the cache was told the slot weighs.
     weight: AtomicU32,
+    /// In whose index the session is.
+    owner: Option<OwnerKey>,
 }
 
 impl Slot {
@@ -27,6 +31,7 @@ impl Slot {
         let slot = Self {
             owner,
             keep_ms: AtomicU64::new(0),
+            told_ms: AtomicU64::new(now.as_millis()),
             weight: AtomicU32::new(weight(&entry, owner.is_some())),
             entry: Mutex::new(None),
         };
@@ -50,6 +55,17 @@ impl Slot {
         let mut entry = self.lock();
         entry.take_if(|entry| !entry.is_live(now));
         entry.is_none()
+    }
+
+    /// Tells whether the cache was told of no use of the session for a second. Whoever hears so tells it.
+    pub(crate) fn claim_telling(&self, now: Timestamp) -> bool {
+        let (now_ms, told_ms) = (now.as_millis(), self.told_ms.load(Ordering::Relaxed));
+        // A clock that was set back is no reason to be silent for as long.
+        let is_while = now_ms.abs_diff(told_ms) >= TOLD_EVERY_MS;
+        if is_while {
+            self.told_ms.store(now_ms, Ordering::Relaxed);
+        }
+        is_while
     }
 
     /// How long the cache shall keep the slot, given how long it would: that again while it is enough,
@@ -88,13 +104,16 @@ fn weight(entry: &Entry, entered: bool) -> u32 {
     u32::try_from(entry.memory_bytes() + OVERHEAD + index).unwrap_or(u32::MAX)
 }
 
-/// What the cache keeps a slot for beyond its session's end: the system's clock, by which a session
-/// ends, and the cache's may differ a little.
-const SLACK: Duration = Duration::from_secs(1);
+/// What the cache keeps a slot for beyond its session's end: it may not know of the last use, and the system's
+/// clock, by which a session ends, and the cache's may differ a little.
+const SLACK: Duration = Duration::from_secs(2);
 
-/// What a session costs besides its entry: the slot, the cache's own node, and its places in the
-/// cache's table, queues and timers.
-const OVERHEAD: usize = 512;
+/// By how much a session may seem to have been used earlier than it was, when the least used ones are evicted.
+const TOLD_EVERY_MS: u64 = 1_000;
+
+/// What a session costs besides its entry: the slot, its place in the table, the cache's own node, and its
+/// places in the cache's table, queues and timers.
+const OVERHEAD: usize = 592;
 
 /// What its entry in its owner's index costs, for an owner who has no other.
 const ENTRY: usize = 128;

@@ -1,13 +1,16 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use moka::{notification::RemovalCause, ops::compute::Op, policy::EvictionPolicy, sync::Cache};
 use session_core::{
-    Committed, ConfigError, Created, Entry, Expected, OwnerKey, SessionKey, SessionStore,
+    Committed, ConfigError, Copies, Created, Entry, Expected, OwnerKey, SessionKey, SessionStore,
     StoreError, Timestamp, Touched,
 };
 
-use crate::{expiry::KeepWhileAlive, hasher::KeyHasher, owners::Owners, slot::Slot};
+use crate::{
+    owners::Owners,
+    slot::Slot,
+    slots::{Next, Slots},
+};
 
 /// Sessions in the memory of one process.
 ///
@@ -17,7 +20,7 @@ use crate::{expiry::KeepWhileAlive, hasher::KeyHasher, owners::Owners, slot::Slo
 /// is never refused.
 #[derive(Clone)]
 pub struct MemoryStore {
-    pub(crate) slots: Cache<SessionKey, Arc<Slot>, KeyHasher>,
+    pub(crate) slots: Slots,
     pub(crate) owners: Arc<Owners>,
 }
 
@@ -48,13 +51,13 @@ impl MemoryStore {
     /// How many sessions the store holds, roughly: some may have expired, or be about to be evicted.
     #[must_use]
     pub fn approximate_len(&self) -> u64 {
-        self.slots.entry_count()
+        self.slots.approximate_len()
     }
 
     /// How many bytes the sessions take, roughly.
     #[must_use]
     pub fn approximate_bytes(&self) -> u64 {
-        self.slots.weighted_size()
+        self.slots.approximate_bytes()
     }
 
     /// How many owners have sessions in the store, roughly: those of some may have expired.
@@ -72,21 +75,12 @@ impl MemoryStore {
     fn sized(bytes: u64) -> Self {
         let owners = Arc::new(Owners::new());
         let index = Arc::clone(&owners);
-        let slots = Cache::builder()
-            .name("sessions")
-            .max_capacity(bytes)
-            .weigher(|_, slot: &Arc<Slot>| slot.weight())
-            // The default policy may refuse a new entry in favour of those that were used often: a
-            // login that does not take.
-            .eviction_policy(EvictionPolicy::lru())
-            .expire_after(KeepWhileAlive)
-            .eviction_listener(move |key, slot: Arc<Slot>, cause| {
-                if let Some(owner) = slot.owner().filter(|_| cause != RemovalCause::Replaced) {
-                    // The cache does not know the time by which the others are judged.
-                    index.leave(owner, &[*key], Timestamp::default());
-                }
-            })
-            .build_with_hasher(KeyHasher::default());
+        let slots = Slots::new(bytes, move |key, slot| {
+            if let Some(owner) = slot.owner() {
+                // The cache does not know the time by which the others are judged.
+                index.leave(owner, &[*key], Timestamp::default());
+            }
+        });
         Self { slots, owners }
     }
 
@@ -99,35 +93,41 @@ impl MemoryStore {
         now: Timestamp,
     ) -> Created {
         let mut answer = Created::Exists;
-        self.slots.entry_by_ref(key).and_compute_with(|present| {
-            if present.is_some_and(|present| !present.value().is_dead(now)) {
-                return Op::Nop;
+        self.slots.change(key, |present| {
+            if present.is_some_and(|present| !present.is_dead(now)) {
+                return Next::Stay;
             }
             answer = Created::Created;
-            Op::Put(Arc::new(Slot::new(entry, owner, now)))
+            Next::Put(Arc::new(Slot::new(entry, owner, now)))
         });
         answer
     }
 
     /// Removes a slot whose session has expired, unless it lives on by then.
     fn sweep(&self, key: &SessionKey, now: Timestamp) {
-        self.slots.entry_by_ref(key).and_compute_with(|present| match present {
-            Some(present) if present.value().is_dead(now) => Op::Remove,
-            _ => Op::Nop,
+        if self.slots.with(key, |_| ()).is_none() {
+            return;
+        }
+        self.slots.change(key, |present| match present {
+            Some(present) if present.is_dead(now) => Next::Leave,
+            _ => Next::Stay,
         });
     }
 
-    /// Tells the cache what changed about a slot.
-    fn tell_cache(&self, key: &SessionKey, slot: &Arc<Slot>, lifetime: bool, weight: bool) {
-        if weight {
+    /// Tells the cache what changed about a slot whose session was used.
+    fn tell_cache(&self, key: &SessionKey, slot: &Arc<Slot>, changed: &Changed, now: Timestamp) {
+        if changed.weight {
             // Only in its own place: what was evicted or deleted meanwhile stays away (I2).
-            self.slots.entry_by_ref(key).and_compute_with(|present| match present {
-                Some(present) if Arc::ptr_eq(present.value(), slot) => Op::Put(Arc::clone(slot)),
-                _ => Op::Nop,
+            self.slots.change(key, |present| match present {
+                Some(present) if Arc::ptr_eq(present, slot) && slot.lock().is_some() => {
+                    Next::Put(Arc::clone(slot))
+                }
+                _ => Next::Stay,
             });
-        } else if lifetime {
-            // A read makes the cache ask anew how long to keep the slot.
-            drop(self.slots.get(key));
+        } else if changed.lifetime {
+            self.slots.consult(key);
+        } else {
+            self.slots.note_use(key, slot, now);
         }
     }
 }
@@ -141,7 +141,7 @@ impl Default for MemoryStore {
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryStore")
-            .field("capacity", &self.slots.policy().max_capacity())
+            .field("capacity", &self.slots.capacity())
             .finish_non_exhaustive()
     }
 }
@@ -158,16 +158,11 @@ impl SessionStore for MemoryStore {
     }
 
     async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        let Some(slot) = self.slots.get(key) else {
-            return Ok(None);
-        };
-        let entry = slot.lock().clone();
-        if entry.as_ref().is_some_and(|entry| entry.is_live(now)) {
-            return Ok(entry);
+        let found = self.find(key, now);
+        if found.is_none() {
+            self.sweep(key, now);
         }
-        // Reading it must not keep it: a client may ask with a dead cookie for ever.
-        self.sweep(key, now);
-        Ok(None)
+        Ok(found)
     }
 
     async fn commit(
@@ -177,66 +172,91 @@ impl SessionStore for MemoryStore {
         entry: Entry,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
-        let Some(slot) = self.slots.get(key) else {
-            return Ok(Committed::Gone);
-        };
-        let (lifetime, weight) = {
-            let mut present = slot.lock();
-            match &*present {
-                Some(Entry::Live(record)) if now < record.expires_at() && expected.is(record) => {}
-                Some(newer) if newer.is_live(now) => return Ok(Committed::Conflict(newer.clone())),
-                Some(_) | None => return Ok(Committed::Gone),
-            }
-            let changed = (slot.note_lifetime(&entry, now), slot.note_weight(&entry));
-            *present = Some(entry);
-            changed
-        };
-        self.tell_cache(key, &slot, lifetime, weight);
-        Ok(Committed::Committed)
+        let committed = self.slots.with(key, |slot| {
+            let changed = {
+                let mut present = slot.lock();
+                match &*present {
+                    Some(Entry::Live(record))
+                        if now < record.expires_at() && expected.is(record) => {}
+                    Some(newer) if newer.is_live(now) => return Committed::Conflict(newer.clone()),
+                    Some(_) | None => return Committed::Gone,
+                }
+                let lifetime = slot.note_lifetime(&entry, now);
+                let weight = slot.note_weight(&entry);
+                *present = Some(entry);
+                Changed { lifetime, weight }
+            };
+            self.tell_cache(key, slot, &changed, now);
+            Committed::Committed
+        });
+        Ok(committed.unwrap_or(Committed::Gone))
     }
 
     async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
-        let Some(slot) = self.slots.get(key) else {
-            return Ok(Touched::Gone);
-        };
-        let lifetime = {
-            let mut present = slot.lock();
-            let seen = match &*present {
-                Some(Entry::Live(record)) if now < record.expires_at() => {
-                    Entry::Live(Arc::new(record.seen(now)))
-                }
-                Some(_) | None => return Ok(Touched::Gone),
+        let touched = self.slots.with(key, |slot| {
+            let changed = {
+                let mut present = slot.lock();
+                let seen = match &*present {
+                    Some(Entry::Live(record)) if now < record.expires_at() => {
+                        Entry::Live(Arc::new(record.seen(now)))
+                    }
+                    Some(_) | None => return Touched::Gone,
+                };
+                let lifetime = slot.note_lifetime(&seen, now);
+                *present = Some(seen);
+                Changed { lifetime, weight: false }
             };
-            let changed = slot.note_lifetime(&seen, now);
-            *present = Some(seen);
-            changed
-        };
-        self.tell_cache(key, &slot, lifetime, false);
-        Ok(Touched::Touched)
+            self.tell_cache(key, slot, &changed, now);
+            Touched::Touched
+        });
+        Ok(touched.unwrap_or(Touched::Gone))
     }
 
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
         let mut told = None;
-        self.slots.entry_by_ref(key).and_compute_with(|present| match present {
-            Some(present) => {
-                let mut entry = present.value().lock();
-                if let Some(Entry::Moved(tombstone)) = &*entry {
-                    told = Some(Entry::Moved(Arc::clone(tombstone)));
-                    return Op::Nop;
-                }
-                told = entry.take();
-                Op::Remove
+        self.slots.change(key, |present| {
+            let Some(present) = present else { return Next::Stay };
+            let mut entry = present.lock();
+            if let Some(Entry::Moved(tombstone)) = &*entry {
+                told = Some(Entry::Moved(Arc::clone(tombstone)));
+                return Next::Stay;
             }
-            None => Op::Nop,
+            told = entry.take();
+            Next::Leave
         });
         Ok(told.filter(|entry| entry.is_live(now)))
     }
+
+    fn copies(&self) -> Option<&dyn Copies> {
+        Some(self)
+    }
+}
+
+/// All that is stored is at hand, as it is.
+impl Copies for MemoryStore {
+    fn staleness(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn find(&self, key: &SessionKey, now: Timestamp) -> Option<Entry> {
+        let look = |slot: &Arc<Slot>| {
+            let entry = slot.lock().clone().filter(|entry| entry.is_live(now))?;
+            // Only of what lives: a client may ask with a dead cookie for ever, which must not keep it.
+            self.slots.note_use(key, slot, now);
+            Some(entry)
+        };
+        self.slots.with(key, look).flatten()
+    }
+}
+
+/// What the cache must learn of a change.
+struct Changed {
+    lifetime: bool,
+    weight: bool,
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use session_core::{CookieChange, Key, ManualClock, SessionError, SessionId, Sessions};
 
     use super::*;
@@ -269,12 +289,66 @@ mod tests {
         assert_eq!(session.get(TEXT).as_deref(), Some("acknowledged"));
     }
 
+    /// Whatever way sessions leave, the table that they are found in has no more of them than the cache.
+    #[tokio::test]
+    async fn what_has_left_is_not_found_either() {
+        let store = MemoryStore::with_capacity(MemoryStore::MIN_CAPACITY).unwrap();
+        let sessions = Arc::new(Sessions::new(store.clone()));
+        let mut ids = Vec::new();
+        for number in 0..5_000_u64 {
+            let session = sessions.open([]).await.unwrap();
+            session.authenticate(number).unwrap();
+            let CookieChange::Set { id, .. } = session.finish().await.unwrap() else { panic!() };
+            let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
+            session.set(TEXT, &"x".repeat(500)).unwrap();
+            let _ = session.finish().await.unwrap();
+            ids.push(id);
+        }
+        store.run_pending_tasks();
+        let left = store.approximate_len();
+        assert!((100..1_500).contains(&left), "{left}");
+        assert_eq!(store.slots.found() as u64, left);
+        for id in &ids {
+            let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
+            session.destroy().unwrap();
+            let _ = session.finish().await.unwrap();
+        }
+        store.run_pending_tasks();
+        assert_eq!((store.slots.found(), store.approximate_len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_used_stays_while_others_come_and_go() {
+        let store = MemoryStore::with_capacity(MemoryStore::MIN_CAPACITY).unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
+        let sessions = Arc::new(Sessions::new(store.clone()).with_clock(Arc::clone(&clock)));
+        let begin = async || {
+            let session = sessions.open([]).await.unwrap();
+            session.set(TEXT, &"x".repeat(4_000)).unwrap();
+            let CookieChange::Set { id, .. } = session.finish().await.unwrap() else { panic!() };
+            id
+        };
+        let (used, unused) = (begin().await, begin().await);
+        let is_there = async |id: &SessionId| {
+            sessions.open([id.expose().as_bytes()]).await.unwrap().key().is_some()
+        };
+        for _ in 0..100 {
+            for _ in 0..20 {
+                begin().await;
+            }
+            clock.advance(Duration::from_secs(1));
+            assert!(is_there(&used).await);
+            store.run_pending_tasks();
+        }
+        assert!(!is_there(&unused).await);
+    }
+
     /// And what comes after the sweep is refused, also on a slot that was looked up before.
     #[tokio::test]
     async fn a_swept_slot_is_dead_for_who_still_holds_it() {
         let store = MemoryStore::default();
         let (id, sessions, expired) = in_the_last_millisecond(&store).await;
-        let slot = store.slots.get(&id.key()).unwrap();
+        let slot = store.slots.with(&id.key(), Arc::clone).unwrap();
         let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
         session.set(TEXT, &"late".to_owned()).unwrap();
         store.sweep(&id.key(), expired);

@@ -3,6 +3,7 @@
 //! There is no I/O in here, and no clock: the store and the simulation of the integration tests drive it alike.
 
 mod horizon;
+mod shelf;
 
 use std::{
     collections::HashMap,
@@ -14,8 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moka::{policy::EvictionPolicy, sync::Cache};
 use session_core::{Entry, SessionKey, Timestamp};
+
+use shelf::{LastTold, Shelf};
 
 pub use horizon::{Horizon, Mark};
 
@@ -26,27 +28,34 @@ pub use horizon::{Horizon, Mark};
 /// overtaken, on its way through this process, is used by the request that asked and by no other.
 pub struct NearCopies {
     staleness: Duration,
-    kept: Cache<SessionKey, Arc<Kept>>,
+    shelf: Shelf,
     /// The announcements, one for all reads of a key until the first of them ends. What changes a key's copy holds
     /// the lock of its share, so that looking for the announcement and keeping the answer are one step.
     fetches: Box<[Mutex<HashMap<SessionKey, u64>>]>,
     tokens: AtomicU64,
+    /// How often something was found, by share, as that is counted on every processor with every request.
+    hits: Box<[Count]>,
     counts: Counts,
 }
 
 #[derive(Default)]
 struct Counts {
-    hits: AtomicU64,
     misses: AtomicU64,
     invalidations: AtomicU64,
     flushes: AtomicU64,
 }
+
+/// A count that has its cache lines to itself.
+#[derive(Default)]
+#[repr(align(128))]
+struct Count(AtomicU64);
 
 /// A copy.
 struct Kept {
     entry: Entry,
     mark: Mark,
     is_gone: AtomicBool,
+    last_told: LastTold,
 }
 
 /// A copy that may be used.
@@ -63,20 +72,12 @@ impl NearCopies {
     /// [proved](Horizon::prove) within the time of `staleness` that nothing is outstanding.
     #[must_use]
     pub fn new(capacity: u64, staleness: Duration) -> Self {
-        let kept = Cache::builder()
-            .name("copies of sessions")
-            .max_capacity(capacity)
-            .weigher(|_, kept: &Arc<Kept>| {
-                u32::try_from(kept.entry.memory_bytes() + OVERHEAD).unwrap_or(u32::MAX)
-            })
-            // A session that was just read is the one that is asked for next.
-            .eviction_policy(EvictionPolicy::lru())
-            .build();
         Self {
             staleness,
-            kept,
+            shelf: Shelf::new(capacity),
             fetches: (0..SHARES).map(|_| Mutex::default()).collect(),
             tokens: AtomicU64::new(0),
+            hits: (0..SHARES).map(|_| Count::default()).collect(),
             counts: Counts::default(),
         }
     }
@@ -90,14 +91,13 @@ impl NearCopies {
     /// Looks for a copy that may be used at this instant, in the session's time `now`.
     #[must_use]
     pub fn find(&self, key: &SessionKey, at: Instant, now: Timestamp) -> Option<Found> {
-        let found = self.usable(key, at, now);
-        let count = if found.is_some() { &self.counts.hits } else { &self.counts.misses };
+        let found = self.shelf.with(key, |kept| self.usable(key, kept, at, now)).flatten();
+        let count = if found.is_some() { &self.hits[share(key)].0 } else { &self.counts.misses };
         count.fetch_add(1, Ordering::Relaxed);
         found
     }
 
-    fn usable(&self, key: &SessionKey, at: Instant, now: Timestamp) -> Option<Found> {
-        let kept = self.kept.get(key)?;
+    fn usable(&self, key: &SessionKey, kept: &Kept, at: Instant, now: Timestamp) -> Option<Found> {
         // In this order: what is still there after the proof was seen is what the proof is about. Whoever holds a
         // copy from before an invalidation, and is slow, must not take a proof from after it for one of his.
         let proof_age = kept.mark.horizon().proof_age(at);
@@ -108,6 +108,7 @@ impl NearCopies {
         {
             return None;
         }
+        self.shelf.note_use(key, &kept.last_told, now);
         let wants_proof = proof_age > self.staleness / 2
             && kept.mark.horizon().begin_proof(at, self.staleness / 8);
         Some(Found { entry: kept.entry.clone(), wants_proof })
@@ -133,7 +134,7 @@ impl NearCopies {
     pub fn forget(&self, key: &SessionKey) {
         let mut fetches = self.fetches(key);
         fetches.remove(key);
-        if let Some(kept) = self.kept.remove(key) {
+        if let Some(kept) = self.shelf.take(key) {
             kept.is_gone.store(true, Ordering::Release);
         }
     }
@@ -169,19 +170,18 @@ impl NearCopies {
     #[must_use]
     pub fn stats(&self) -> crate::NearCacheStats {
         crate::NearCacheStats {
-            hits: self.counts.hits.load(Ordering::Relaxed),
+            hits: self.hits.iter().map(|count| count.0.load(Ordering::Relaxed)).sum(),
             misses: self.counts.misses.load(Ordering::Relaxed),
             invalidations: self.counts.invalidations.load(Ordering::Relaxed),
             flushes: self.counts.flushes.load(Ordering::Relaxed),
-            entries: self.kept.entry_count(),
-            bytes: self.kept.weighted_size(),
+            entries: self.shelf.len(),
+            bytes: self.shelf.bytes(),
         }
     }
 
     fn fetches(&self, key: &SessionKey) -> MutexGuard<'_, HashMap<SessionKey, u64>> {
-        let share = usize::from(key.as_bytes()[0]) % SHARES;
         // Every change is one call.
-        self.fetches[share].lock().unwrap_or_else(PoisonError::into_inner)
+        self.fetches[share(key)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -214,9 +214,13 @@ impl Fetch<'_> {
         // One that joined it has ended it, or it was withdrawn.
         let is_valid = fetches.get(&self.key) == Some(&self.token);
         if is_valid {
-            let kept =
-                Kept { entry: entry.clone(), mark: mark.clone(), is_gone: AtomicBool::new(false) };
-            self.copies.kept.insert(self.key, Arc::new(kept));
+            let kept = Kept {
+                entry: entry.clone(),
+                mark: mark.clone(),
+                is_gone: AtomicBool::new(false),
+                last_told: LastTold::default(),
+            };
+            self.copies.shelf.put(self.key, Arc::new(kept));
         }
         is_valid
     }
@@ -251,11 +255,12 @@ impl Drop for Changing<'_> {
     }
 }
 
-/// How many locks the keys share.
-const SHARES: usize = 64;
+fn share(key: &SessionKey) -> usize {
+    usize::from(key.as_bytes()[0]) % SHARES
+}
 
-/// What a copy takes besides its entry, in the cache and around it, in bytes.
-const OVERHEAD: usize = 256;
+/// How many locks and counts the keys share.
+const SHARES: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -130,7 +130,7 @@ impl Worker {
                 // Whoever does not wait any more has no use for it.
                 let _ = sender.send(match &mut answers {
                     Ok(answers) => Ok(answers.by_ref().take(count).collect()),
-                    Err(error) => Err(again(error)),
+                    Err(error) => Err(error.clone()),
                 });
             }
         }
@@ -181,21 +181,12 @@ impl Shared {
             return Err(missing);
         }
         // What a command itself came to nothing by is worth more.
-        Ok(answers.into_iter().map(|answer| answer.and_then(|_| Err(again(&missing)))).collect())
+        Ok(answers.into_iter().map(|answer| answer.and_then(|_| Err(missing.clone()))).collect())
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // Every change is complete before anything can panic.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The same error for another of those who share it.
-fn again(error: &StoreError) -> StoreError {
-    let copy = StoreError::new(error.kind());
-    match std::error::Error::source(error) {
-        Some(source) => copy.with_source(source.to_string()),
-        None => copy,
     }
 }
 

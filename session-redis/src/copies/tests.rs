@@ -219,9 +219,10 @@ fn copies_take_no_more_than_they_may() {
         let key = SessionId::from_random_bits(bits).key();
         world.copies.fetch(&key).keep(&entry(1), &world.horizon.mark());
     }
-    world.copies.kept.run_pending_tasks();
+    world.copies.shelf.run_pending_tasks();
     let stats = world.copies.stats();
     assert!(stats.bytes <= 1024 * 1024 && stats.entries > 1_000, "{stats:?}");
+    assert_eq!(world.copies.shelf.found() as u64, stats.entries);
 }
 
 /// Whatever threads do, nothing is found that is older than what this process has changed.

@@ -383,12 +383,17 @@ impl Arrival {
     ) -> Result<Session, SessionError> {
         let ids = || self.id.iter().map(|id| id.expose().as_bytes());
         if broken == Some(NearBroken::MarkerWithRevision) && self.is_marked {
-            let session = sessions.open_recent(ids()).await?;
-            if session.get(COUNT).unwrap_or_default() >= self.marked_count {
+            let copy = sessions.open_without_io(ids(), || false);
+            let is_new =
+                |session: &Session| session.get(COUNT).unwrap_or_default() >= self.marked_count;
+            if let Some(session) = copy.filter(is_new) {
                 return Ok(session);
             }
         }
-        if self.is_marked { sessions.open(ids()).await } else { sessions.open_recent(ids()).await }
+        if let Some(session) = sessions.open_without_io(ids(), || self.is_marked) {
+            return Ok(session);
+        }
+        sessions.open(ids()).await
     }
 
     async fn perform(&self, session: &Session, is_open: bool) -> Result<(), SessionError> {
