@@ -55,5 +55,5 @@ fn each(span: Duration) -> f64 {
     span.as_secs_f64() / REQUESTS as f64
 }
 
-const REQUESTS: u64 = 100_000;
+const REQUESTS: u64 = 400_000;
 const TASKS: usize = 8;
