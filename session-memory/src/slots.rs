@@ -81,7 +81,7 @@ impl Slots {
             match decide(found) {
                 Next::Stay => Op::Nop,
                 Next::Leave => Op::Remove,
-                // One that the cache lets go is not put back.
+                // One that the cache lets go is not put back, as far as that is known.
                 Next::Put(slot)
                     if cached.is_none() && found.is_some_and(|found| Arc::ptr_eq(found, &slot)) =>
                 {

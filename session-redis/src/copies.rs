@@ -58,6 +58,12 @@ struct Kept {
     last_told: LastTold,
 }
 
+impl Kept {
+    fn mark_gone(&self) {
+        self.is_gone.store(true, Ordering::Release);
+    }
+}
+
 /// A copy that may be used.
 #[derive(Debug)]
 pub struct Found {
@@ -134,9 +140,7 @@ impl NearCopies {
     pub fn forget(&self, key: &SessionKey) {
         let mut fetches = self.fetches(key);
         fetches.remove(key);
-        if let Some(kept) = self.shelf.take(key) {
-            kept.is_gone.store(true, Ordering::Release);
-        }
+        self.shelf.take(key);
     }
 
     /// Removes the copies of sessions that this process changes: now, and when it has done so. The server's word

@@ -36,7 +36,7 @@ impl NearCache {
     pub const MAX_STALENESS: Duration = Duration::from_secs(60);
 
     /// Sets how many bytes the sessions in the cache may take, bookkeeping included. The default is 64 MiB. Those
-    /// that were not used for the longest time are dropped first.
+    /// that were not used for the longest time, to a second, are dropped first.
     ///
     /// # Errors
     ///

@@ -173,7 +173,8 @@ async fn ask<T: FromRedisValue>(redis: &RedisServer, words: &[&str]) -> T {
 }
 
 async fn try_ask<T: FromRedisValue>(redis: &RedisServer, words: &[&str]) -> RedisResult<T> {
-    let mut connection = redis.connection().await;
+    let mut connection =
+        redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
     redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await
 }
 

@@ -8,7 +8,7 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
-use futures_util::stream;
+use futures_util::{FutureExt as _, future, stream};
 use insta::assert_snapshot;
 use session_axum::{
     AtLimit, Key, MemoryStore, Session, SessionError, SessionLayer, SessionLimit, SessionRejection,
@@ -210,6 +210,40 @@ async fn all_who_ask_share_one_session_that_is_loaded_once() {
     let cookie = site.begin().await;
     assert_eq!(site.send("POST /many", &cookie).await.body, "11");
     assert_eq!(site.store.take_calls(), ["load", "commit"]);
+}
+
+#[tokio::test]
+async fn two_who_ask_at_once_share_one_session() {
+    let both = async |request: Request<Body>| {
+        let (mut first, _) = request.into_parts();
+        let mut second = first.clone();
+        let (first, second) = future::join(
+            Session::from_request_parts(&mut first, &()),
+            Session::from_request_parts(&mut second, &()),
+        )
+        .await;
+        first.unwrap().set(COUNT, &7).unwrap();
+        second.unwrap().get(COUNT).unwrap_or_default().to_string()
+    };
+    let site = Site::with_routes(Router::new().route("/both", post(both)));
+    let cookie = site.begin().await;
+    assert_eq!(site.send("POST /both", &cookie).await.body, "7");
+    assert_eq!(site.store.take_calls(), ["load", "commit"]);
+}
+
+#[tokio::test]
+async fn who_gives_up_asking_leaves_it_to_the_next() {
+    let twice = async |request: Request<Body>| {
+        let (mut parts, _) = request.into_parts();
+        let asked = Session::from_request_parts(&mut parts, &()).now_or_never();
+        assert!(asked.is_none(), "the store answers at once");
+        let session = Session::from_request_parts(&mut parts, &()).await.unwrap();
+        session.get(COUNT).unwrap_or_default().to_string()
+    };
+    let site = Site::with_routes(Router::new().route("/twice", post(twice)));
+    let cookie = site.begin().await;
+    assert_eq!(site.send("POST /twice", &cookie).await.body, "1");
+    assert_eq!(site.store.take_calls(), ["load", "load"]);
 }
 
 #[tokio::test]

@@ -246,6 +246,8 @@ impl SessionStore for FaultyStore {
 
     async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
         self.note("load")?;
+        // As one that waits for an answer.
+        tokio::task::yield_now().await;
         self.inner.load(key, now).await
     }
 

@@ -31,7 +31,9 @@ impl Shelf {
             })
             // A session that was just read is the one that is asked for next.
             .eviction_policy(EvictionPolicy::lru())
-            .eviction_listener(move |key: Arc<SessionKey>, kept, cause| {
+            .eviction_listener(move |key: Arc<SessionKey>, kept: Arc<Kept>, cause| {
+                // Whoever holds it, and is slow, must not use it after it could no longer be forgotten.
+                kept.mark_gone();
                 if cause != RemovalCause::Replaced {
                     let is_it = |found: &Arc<Kept>| Arc::ptr_eq(found, &kept);
                     let _ = found_in.pin().remove_if(&*key, |_, found| is_it(found));
@@ -42,8 +44,12 @@ impl Shelf {
     }
 
     /// Looks at a copy, if there is one.
-    pub(super) fn with<R>(&self, key: &SessionKey, look: impl FnOnce(&Kept) -> R) -> Option<R> {
-        self.table.pin().get(key).map(|kept| look(kept))
+    pub(super) fn with<R>(
+        &self,
+        key: &SessionKey,
+        look: impl FnOnce(&Arc<Kept>) -> R,
+    ) -> Option<R> {
+        self.table.pin().get(key).map(look)
     }
 
     /// Notes that a copy was used. The cache need not know of each use to keep what is used.
@@ -60,12 +66,11 @@ impl Shelf {
     }
 
     /// Takes a copy away.
-    pub(super) fn take(&self, key: &SessionKey) -> Option<Arc<Kept>> {
-        let taken = self.table.pin().remove(key).map(Arc::clone);
-        if taken.is_some() {
+    pub(super) fn take(&self, key: &SessionKey) {
+        if let Some(taken) = self.table.pin().remove(key) {
+            taken.mark_gone();
             self.cache.invalidate(key);
         }
-        taken
     }
 
     pub(super) fn len(&self) -> u64 {

@@ -225,6 +225,74 @@ fn copies_take_no_more_than_they_may() {
     assert_eq!(world.copies.shelf.found() as u64, stats.entries);
 }
 
+/// Of those that are asked for, and that others push out, the former stay.
+#[test]
+fn a_copy_that_is_used_stays_while_others_come_and_go() {
+    let world = World::new();
+    let keep = |number: u32| {
+        let mut bits = [0; 32];
+        bits[..4].copy_from_slice(&number.to_le_bytes());
+        let key = SessionId::from_random_bits(bits).key();
+        let _ = world.copies.fetch(&key).keep(&entry(1), &world.horizon.mark());
+        key
+    };
+    let (used, unused) = (keep(0), keep(1));
+    let is_found = |key, second| {
+        world.copies.find(key, world.begin, NOW + Duration::from_secs(second)).is_some()
+    };
+    for second in 0..40 {
+        for number in 0..200 {
+            keep(1_000 + 200 * second + number);
+        }
+        assert!(is_found(&used, second.into()), "{second}");
+        world.copies.shelf.run_pending_tasks();
+    }
+    assert!(!is_found(&unused, 0));
+}
+
+/// Whoever looks at a copy that is displaced, and is slow, sees that it is not to be used.
+#[test]
+fn a_copy_that_was_displaced_is_gone() {
+    let world = World::new();
+    let looked_at = || world.copies.shelf.with(&key(), Arc::clone).unwrap();
+    let is_gone = |kept: &Kept| kept.is_gone.load(Ordering::Acquire);
+    world.read(1);
+    let first = looked_at();
+    world.read(2);
+    let second = looked_at();
+    assert!(is_gone(&first) && !is_gone(&second));
+    world.copies.forget(&key());
+    assert!(is_gone(&second));
+}
+
+/// Whatever threads do to many keys, no more of them are found than the cache has.
+#[test]
+fn threads_leave_nothing_behind() {
+    let world = World::new();
+    std::thread::scope(|scope| {
+        for thread in 0..4_u32 {
+            let world = &world;
+            scope.spawn(move || {
+                for step in 0..5_000_u32 {
+                    let mut bits = [0; 32];
+                    let number = step.wrapping_mul(2_654_435_761).wrapping_add(thread) % 4_000;
+                    bits[..4].copy_from_slice(&number.to_le_bytes());
+                    let key = SessionId::from_random_bits(bits).key();
+                    if step % 5 == 0 {
+                        world.copies.invalidate(&key);
+                    } else {
+                        let mark = world.horizon.mark();
+                        let _ = world.copies.fetch(&key).keep(&entry(1), &mark);
+                        let _ = world.copies.find(&key, world.begin, NOW);
+                    }
+                }
+            });
+        }
+    });
+    world.copies.shelf.run_pending_tasks();
+    assert_eq!(world.copies.shelf.found() as u64, world.copies.stats().entries);
+}
+
 /// Whatever threads do, nothing is found that is older than what this process has changed.
 #[test]
 fn threads_find_nothing_older_than_the_last_change() {

@@ -1,0 +1,80 @@
+//! Opening a session without I/O is opening it, or nothing.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
+use std::{sync::Arc, time::Duration};
+
+use session_core::{CookieChange, Key, ManualClock, Session, SessionId, Sessions, Timestamp};
+use session_memory::MemoryStore;
+
+const TEXT: Key<String> = Key::new("text");
+
+/// What an application sees of a session that was opened, and what becomes of its cookie.
+async fn seen(session: Session) -> String {
+    let (key, opened_nothing) = (session.key(), session.cookie_opened_nothing());
+    let change = match session.finish().await.unwrap() {
+        CookieChange::Keep => "keep".to_owned(),
+        CookieChange::Set { id, .. } => format!("set {}", id.key()),
+        CookieChange::Remove => "remove".to_owned(),
+    };
+    format!("{key:?} {opened_nothing} {change}")
+}
+
+async fn begin(sessions: &Arc<Sessions>) -> SessionId {
+    let session = sessions.open_without_io([], || panic!("no copy is behind")).unwrap();
+    session.set(TEXT, &"text".to_owned()).unwrap();
+    id(session.finish().await.unwrap())
+}
+
+fn id(change: CookieChange) -> SessionId {
+    let CookieChange::Set { id, .. } = change else { panic!("{change:?}") };
+    id
+}
+
+#[tokio::test]
+async fn what_is_opened_at_once_is_what_is_opened() {
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
+    let store = MemoryStore::default();
+    let sessions = Arc::new(Sessions::new(store.clone()).with_clock(Arc::clone(&clock)));
+    let live = begin(&sessions).await;
+
+    let former = begin(&sessions).await;
+    let session = sessions.open([former.expose().as_bytes()]).await.unwrap();
+    session.renew().unwrap();
+    let renewed = id(session.finish().await.unwrap());
+
+    let anonymous = begin(&sessions).await;
+    let session = sessions.open([anonymous.expose().as_bytes()]).await.unwrap();
+    session.authenticate("ada").unwrap();
+    let _ = session.finish().await.unwrap();
+
+    let dead = SessionId::from_random_bits([7; 32]);
+    let [live_text, former_text, anonymous_text, dead_text] =
+        [&live, &former, &anonymous, &dead].map(|id| id.expose().as_bytes());
+    let malformed = &b"malformed"[..];
+    let cases: [(&str, Vec<&[u8]>, bool); 9] = [
+        ("no cookie", vec![], true),
+        ("malformed", vec![malformed], true),
+        ("live", vec![live_text], true),
+        ("malformed, live", vec![malformed, live_text], true),
+        ("one too many malformed", vec![malformed; Sessions::MAX_COOKIES + 1], true),
+        ("a former ID in its grace", vec![former_text], true),
+        ("an ID from before a login", vec![anonymous_text], true),
+        ("dead", vec![dead_text], false),
+        ("dead, live", vec![dead_text, live_text], false),
+    ];
+    for (name, cookies, is_at_hand) in cases {
+        let opened = seen(sessions.open(cookies.clone()).await.unwrap()).await;
+        let at_once = sessions.open_without_io(cookies, || panic!("no copy is behind"));
+        assert_eq!(at_once.is_some(), is_at_hand, "{name}");
+        if let Some(session) = at_once {
+            assert_eq!(seen(session).await, opened, "{name}");
+        }
+    }
+    // A browser that lost the response is told the ID again.
+    let session = sessions.open_without_io([former_text], || false).unwrap();
+    assert_eq!(id(session.finish().await.unwrap()).key(), renewed.key());
+
+    clock.advance(Duration::from_secs(3600));
+    assert!(sessions.open_without_io([live_text], || false).is_none(), "it has expired");
+}
