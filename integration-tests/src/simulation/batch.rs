@@ -179,7 +179,8 @@ impl Simulation {
             report.violations += 1;
             if report.found.len() < MAX_FOUND {
                 let Outcome { violation, trace, .. } = stage.shrink(plan, outcome).await?;
-                let violation = violation.expect("a history is the same each time");
+                let violation =
+                    violation.expect("one that was found is told, also if it does not show again");
                 let (rule, text) = (violation.rule, violation.text);
                 report.found.push(Found { seed, rule, text, trace });
             }

@@ -35,8 +35,7 @@ impl Shelf {
                 // Whoever holds it, and is slow, must not use it after it could no longer be forgotten.
                 kept.mark_gone();
                 if cause != RemovalCause::Replaced {
-                    let is_it = |found: &Arc<Kept>| Arc::ptr_eq(found, &kept);
-                    let _ = found_in.pin().remove_if(&*key, |_, found| is_it(found));
+                    let _ = found_in.pin().remove_if(&*key, |_, found| Arc::ptr_eq(found, &kept));
                 }
             })
             .build();
