@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{Cmd, Pipeline, RedisResult, Value};
 use session_core::StoreErrorKind;
 
-use crate::{error::ConnectError, node::send_all};
+use crate::{error::ConnectError, node::send_all, wire::Wire};
 
 /// What kind of server is expected to answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,7 +20,7 @@ pub(crate) enum Wanted {
 
 /// Looks at who answers, with one round trip. What the user may not ask is not looked at.
 pub(crate) async fn check(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Wire,
     address: &str,
     wanted: Wanted,
     limit: Duration,

@@ -12,6 +12,7 @@ mod connection;
 pub mod copies;
 mod error;
 mod failure;
+mod gathering;
 mod health;
 mod key;
 mod line;
@@ -31,6 +32,7 @@ mod store;
 mod topology;
 mod tracking;
 mod watch;
+mod wire;
 
 #[cfg(feature = "near-cache")]
 pub use near_cache::{NearCache, NearCacheStats};

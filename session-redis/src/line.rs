@@ -7,7 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use redis::{AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnection};
+use redis::Client;
 use session_core::StoreErrorKind;
 use tokio::{sync::watch, time::Instant};
 
@@ -247,22 +247,6 @@ pub(crate) async fn connect_tracked(
         .map_err(|error| ConnectError::explain(error, &address))
 }
 
-/// Connects to a server, in the time that this may take.
-pub(crate) async fn connect(
-    client: &Client,
-    limits: Limits,
-) -> Result<MultiplexedConnection, RedisError> {
-    client.get_multiplexed_async_connection_with_config(&connection_config(limits)).await
-}
-
-pub(crate) fn connection_config(limits: Limits) -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(limits.connect))
-        // Timed by those who send, together with the wait for the connection.
-        .set_response_timeout(None)
-        .set_pipeline_buffer_size(PIPELINE_BUFFER)
-}
-
 /// A connection that is being made, for which any number of commands can wait.
 #[derive(Clone)]
 pub(crate) struct Opening(watch::Receiver<Option<Result<Link, ConnectError>>>);
@@ -310,10 +294,6 @@ impl Opening {
         }
     }
 }
-
-/// How many commands may wait to be written to the connection. redis-rs' default of 50 makes many
-/// requests at once wait for each other.
-const PIPELINE_BUFFER: usize = 1024;
 
 /// How many commands in a row may stay without an answer before a new connection is tried.
 const MAX_SILENCES: u32 = 3;

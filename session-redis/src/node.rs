@@ -1,6 +1,6 @@
 use std::{pin::pin, time::Duration};
 
-use redis::{Client, Cmd, Pipeline, RedisResult, ServerError, Value, aio::MultiplexedConnection};
+use redis::{Client, Cmd, Pipeline, RedisResult, ServerError, Value};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     failure::{Failure, is_of_the_connection},
     line::{Channel, Line, Source, connect_tracked},
     tracking::{Link, Seen, Tracked, Tracking},
+    wire::Wire,
 };
 
 /// One server, spoken to over one multiplexed connection, with a time limit on everything.
@@ -151,10 +152,7 @@ impl Node {
     }
 
     /// Gets a connection to send something over, which is watched from here on.
-    async fn begin(
-        &self,
-        deadline: Instant,
-    ) -> Result<(Exchange<'_>, MultiplexedConnection), Failure> {
+    async fn begin(&self, deadline: Instant) -> Result<(Exchange<'_>, Wire), Failure> {
         let pass = self.breaker.enter().map_err(Failure::Refused)?;
         let sent_at = Instant::now();
         let limit = deadline.min(sent_at + self.limits.response);
@@ -243,7 +241,7 @@ impl Exchange<'_> {
 
 /// Sends commands together, and tells the answer of each.
 pub(crate) async fn send_all(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Wire,
     commands: &Pipeline,
 ) -> RedisResult<Vec<RedisResult<Value>>> {
     let answers = connection.send_packed_commands(commands, 0, commands.len()).await?;

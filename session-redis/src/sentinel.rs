@@ -19,9 +19,9 @@ use crate::{
     access::{Access, parse},
     check::{self, Wanted},
     error::ConnectError,
-    line::connect,
     node::{Limits, send_all},
     tracking::{Link, Tracking},
+    wire::Wire,
 };
 
 /// The processes that know which server is the primary.
@@ -311,7 +311,7 @@ async fn ask(
         }
         ConnectError::explain(error, &address)
     };
-    let mut connection = connect(sentinel, limits).await.map_err(explain)?;
+    let mut connection = Wire::connect(sentinel, limits).await.map_err(explain)?;
     let mut questions = Pipeline::with_capacity(2);
     questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name);
     questions.cmd("SENTINEL").arg("MASTER").arg(name);

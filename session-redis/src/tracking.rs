@@ -5,22 +5,22 @@ mod off;
 #[cfg(feature = "near-cache")]
 mod on;
 
-use redis::aio::MultiplexedConnection;
-
 #[cfg(not(feature = "near-cache"))]
 pub(crate) use off::{Seen, Tracked, Tracking};
 #[cfg(feature = "near-cache")]
 pub(crate) use on::{Seen, Tracked, Tracking};
 
+use crate::wire::Wire;
+
 /// A connection, and whether Redis tells over it what others change.
 #[derive(Clone)]
 pub(crate) struct Link {
-    pub(crate) connection: MultiplexedConnection,
+    pub(crate) connection: Wire,
     pub(crate) tracked: Tracked,
 }
 
 impl Link {
-    pub(crate) fn untracked(connection: MultiplexedConnection) -> Self {
+    pub(crate) fn untracked(connection: Wire) -> Self {
         Self { connection, tracked: Tracked::default() }
     }
 }

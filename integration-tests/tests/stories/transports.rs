@@ -1,7 +1,8 @@
-//! How bytes get to Redis: by TLS, with certificates on both sides, and by a Unix socket.
+//! How bytes get to Redis: by TLS, with certificates on both sides, by a Unix socket, and many commands at a time.
 
 use std::{error::Error as _, fs};
 
+use futures_util::future::join_all;
 use integration_tests::{
     Browser, PATIENCE, RedisServer, RedisServerBuilder, free_port, redis_config, until,
 };
@@ -9,10 +10,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair,
 };
-use redis::{FromRedisValue, RedisResult};
+use redis::{FromRedisValue, InfoDict, RedisResult};
 use reqwest::StatusCode;
 use session_axum::{RedisConfig, RedisStore, Sessions};
-use session_core::StoreErrorKind;
+use session_core::{Clock as _, SessionKey, SessionStore as _, StoreErrorKind, SystemClock};
 use tempfile::TempDir;
 
 use crate::support::serve;
@@ -45,6 +46,40 @@ async fn a_unix_socket_leads_to_redis() {
     let (kind, text) = why(RedisConfig::new(format!("unix://{socket}-elsewhere"))).await;
     assert_eq!(kind, StoreErrorKind::Unavailable);
     assert!(text.contains("nobody listens at"), "{text}");
+}
+
+/// How often Redis read from its connections while so many requests at once each loaded a session.
+async fn reads_of(config: RedisConfig, redis: &RedisServer, requests: usize) -> u64 {
+    let store = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap();
+    let key = SessionKey::from_bytes([7; SessionKey::LEN]);
+    let mut connection = redis.connection().await;
+    let mut so_far = async || {
+        let stats: InfoDict =
+            redis::cmd("INFO").arg("stats").query_async(&mut connection).await.unwrap();
+        stats.get::<u64>("total_reads_processed").unwrap()
+    };
+    let before = so_far().await;
+    let requests = (0..requests).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move { store.load(&key, SystemClock.now()).await.unwrap() })
+    });
+    for found in join_all(requests).await {
+        assert_eq!(found.unwrap(), None);
+    }
+    so_far().await - before - 1
+}
+
+/// With the scheduler of servers: that of one thread lets all that is ready run first anyway.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn requests_at_once_share_packets_and_a_lone_one_has_its_own() {
+    let folder = TempDir::with_prefix("redis-socket-").unwrap();
+    let socket = folder.path().join("redis.sock").display().to_string();
+    let redis = RedisServer::builder().arg("--unixsocket", socket.clone()).on_host().start().await;
+    for url in [redis.url().to_owned(), format!("unix://{socket}")] {
+        let reads = reads_of(RedisConfig::new(&url), &redis, 100).await;
+        assert!(reads <= 10, "{url}: {reads}");
+        assert_eq!(reads_of(RedisConfig::new(&url), &redis, 1).await, 1, "{url}");
+    }
 }
 
 /// An authority, and what it signs.

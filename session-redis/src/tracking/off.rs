@@ -2,7 +2,7 @@ use redis::{Client, RedisError};
 use session_core::{Entry, SessionKey};
 use tokio::time::Instant;
 
-use crate::{RedisConfig, line, node::Limits, tracking::Link};
+use crate::{RedisConfig, node::Limits, tracking::Link, wire::Wire};
 
 #[derive(Clone, Default)]
 pub(crate) struct Tracking(());
@@ -17,7 +17,7 @@ impl Tracking {
         client: &Client,
         limits: Limits,
     ) -> Result<Link, RedisError> {
-        line::connect(client, limits).await.map(Link::untracked)
+        Wire::connect(client, limits).await.map(Link::untracked)
     }
 
     pub(crate) fn fetch(&self, _: &SessionKey) -> Fetch {

@@ -8,8 +8,7 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError,
-    ServerErrorKind, Value, cmd,
+    Client, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, ServerErrorKind, Value, cmd,
 };
 use session_core::{Copies, Entry, SessionKey, SessionStore as _, Timestamp};
 use tokio::{runtime::Handle, time::Instant};
@@ -17,9 +16,9 @@ use tokio::{runtime::Handle, time::Instant};
 use crate::{
     NearCacheStats, RedisConfig, RedisStore,
     copies::{Changing, Found, Horizon, Mark, NearCopies},
-    line,
     node::Limits,
     tracking::Link,
+    wire::Wire,
 };
 
 /// The near cache as connections and the store's verbs see it, if there is one.
@@ -65,11 +64,11 @@ impl Tracking {
         limits: Limits,
     ) -> Result<Link, RedisError> {
         let Some(near) = &self.0 else {
-            return line::connect(client, limits).await.map(Link::untracked);
+            return Wire::connect(client, limits).await.map(Link::untracked);
         };
         match connect_tracked(near, client, limits).await {
             Err(refusal) if is_lasting(&refusal) => {
-                let connection = line::connect(client, limits).await?;
+                let connection = Wire::connect(client, limits).await?;
                 if !near.has_complained.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         target: "session",
@@ -137,8 +136,8 @@ async fn connect_tracked(
         listener.hear(&message);
         Ok::<_, Infallible>(())
     };
-    let config: AsyncConnectionConfig = line::connection_config(limits).set_push_sender(listen);
-    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+    let config = Wire::config(limits).set_push_sender(listen);
+    let mut connection = Wire::connect_with(&client, limits, config).await?;
     let mut track = cmd("CLIENT");
     track.arg("TRACKING").arg("ON");
     connection.send_packed_command(&track).await?.extract_error()?;
