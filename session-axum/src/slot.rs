@@ -1,11 +1,11 @@
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
 
 use http::HeaderMap;
 use session_core::{CookieChange, Session, SessionError, Sessions, StoreError, StoreErrorKind};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use crate::{SessionCookie, headers};
 
@@ -15,35 +15,51 @@ pub(crate) struct Slot {
     pub(crate) settings: Arc<Settings>,
     /// What came of loading the session. If that fails it has failed for the whole request: its handler sees one
     /// truth, and the response fits it.
-    outcome: OnceCell<Result<Session, StoreError>>,
+    outcome: OnceLock<Result<Session, StoreError>>,
+    /// Held by the one who loads it, if there are several.
+    loading: Mutex<()>,
     asked: AtomicBool,
 }
 
 impl Slot {
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
-        Self { settings, outcome: OnceCell::new(), asked: AtomicBool::new(false) }
+        let (outcome, loading) = (OnceLock::new(), Mutex::const_new(()));
+        Self { settings, outcome, loading, asked: AtomicBool::new(false) }
     }
 
     /// Loads the session when it is asked for the first time.
     pub(crate) async fn open(&self, headers: &HeaderMap) -> Result<&Session, StoreError> {
         self.asked.store(true, Ordering::Relaxed);
-        self.outcome.get_or_init(|| self.load(headers)).await.as_ref().map_err(StoreError::clone)
+        let outcome = match self.outcome.get() {
+            Some(outcome) => outcome,
+            None => match self.open_without_io(headers) {
+                Some(session) => self.outcome.get_or_init(|| Ok(session)),
+                // Apart from the handler's future, which is moved about and would grow out of the sizes that
+                // an allocator is quick with.
+                None => Box::pin(self.load(headers)).await,
+            },
+        };
+        outcome.as_ref().map_err(StoreError::clone)
     }
 
-    async fn load(&self, headers: &HeaderMap) -> Result<Session, StoreError> {
+    fn open_without_io(&self, headers: &HeaderMap) -> Option<Session> {
         let Settings { sessions, cookie } = &*self.settings;
-        let is_marked = || cookie.is_marked(headers);
-        if let Some(session) = sessions.open_without_io(cookie.values(headers), is_marked) {
-            return Ok(session);
+        sessions.open_without_io(cookie.values(headers), || cookie.is_marked(headers))
+    }
+
+    async fn load(&self, headers: &HeaderMap) -> &Result<Session, StoreError> {
+        let _loading = self.loading.lock().await;
+        if let Some(outcome) = self.outcome.get() {
+            return outcome;
         }
-        // Apart from the handler's future, which is moved about and would grow out of the sizes that an
-        // allocator is quick with.
-        let opened = Box::pin(sessions.open(cookie.values(headers))).await;
-        opened.map_err(|error| match error {
+        let Settings { sessions, cookie } = &*self.settings;
+        let opened = sessions.open(cookie.values(headers)).await;
+        let outcome = opened.map_err(|error| match error {
             SessionError::Store(error) => error,
             // The store is all that can fail before anything was recorded.
             other => StoreError::new(StoreErrorKind::Unavailable).with_source(other),
-        })
+        });
+        self.outcome.get_or_init(|| outcome)
     }
 
     /// Tells the client, and the caches on the way, what came of its session.

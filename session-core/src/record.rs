@@ -51,7 +51,7 @@ impl Entry {
         match self {
             Self::Live(record) => {
                 size_of::<Record>()
-                    + record.values.packed_size()
+                    + record.values.heap_size()
                     + record.owner.as_ref().map_or(0, |owner| owner.as_bytes().len())
             }
             Self::Moved(_) => size_of::<Tombstone>(),

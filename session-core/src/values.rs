@@ -1,6 +1,9 @@
-use std::cmp::Ordering;
+mod packed;
+
+use std::{cmp::Ordering, io};
 
 use bytes::Bytes;
+use packed::Packed;
 use rmp::{decode as pack_decode, encode as pack_encode};
 
 use crate::{BoxError, Codec, Format, Limits, SessionError};
@@ -9,13 +12,14 @@ use crate::{BoxError, Codec, Format, Limits, SessionError};
 ///
 /// A value is its format's byte followed by what its codec wrote. They are kept as they are stored: name,
 /// value, name, value, as MessagePack's strings and binaries without the head of their map. So loading and
-/// storing a session copies them at once and decodes none, and finding one reads one piece of memory.
+/// storing a session copies them at once and decodes none, and finding one reads one piece of memory: that of the
+/// record itself where they are small.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Values {
     count: usize,
     /// The bytes of all names and values.
     size: usize,
-    packed: Bytes,
+    packed: Packed,
 }
 
 impl Values {
@@ -37,7 +41,7 @@ impl Values {
             size += name.len() + value.len();
         }
         let packed = &before[..before.len() - rest.len()];
-        let stored = Self { count, size, packed: bytes.slice_ref(packed) };
+        let stored = Self { count, size, packed: Packed::part_of(bytes, packed) };
         Some(if is_sorted { stored } else { stored.sorted() })
     }
 
@@ -86,9 +90,14 @@ impl Values {
         self.size
     }
 
-    /// The bytes that they take in memory.
+    /// The bytes that they take where they are stored.
     pub(crate) fn packed_size(&self) -> usize {
         self.packed.len()
+    }
+
+    /// The bytes that they take in memory, beside the record.
+    pub(crate) fn heap_size(&self) -> usize {
+        self.packed.heap_size()
     }
 
     pub(crate) fn check(&self, limits: &Limits) -> Result<(), SessionError> {
@@ -134,24 +143,12 @@ impl Values {
         let added = value.map_or(0, |value| {
             str_head_len(name.len()) + name.len() + bin_head_len(value.len()) + value.len()
         });
-        let packed = if self.packed.is_unique() {
-            // Another change by the same request: the rest is left where it is.
-            let mut entry = Vec::with_capacity(added);
+        let write = |out: &mut dyn io::Write| {
             if let Some(value) = value {
-                write_entry(&mut entry, name, value);
+                write_entry(out, name, value);
             }
-            let mut packed = Vec::from(std::mem::take(&mut self.packed));
-            packed.splice(before..after, entry);
-            packed
-        } else {
-            let mut packed = Vec::with_capacity(self.packed.len() - (after - before) + added);
-            packed.extend_from_slice(&self.packed[..before]);
-            if let Some(value) = value {
-                write_entry(&mut packed, name, value);
-            }
-            packed.extend_from_slice(&self.packed[after..]);
-            packed
         };
+        self.packed.splice(before..after, added, write);
         if let Some(len) = old {
             self.count -= 1;
             self.size -= name.len() + len;
@@ -160,8 +157,6 @@ impl Values {
             self.count += 1;
             self.size += name.len() + value.len();
         }
-        // What a vector keeps in reserve would be kept for as long as the session.
-        self.packed = packed.into_boxed_slice().into();
     }
 
     /// Puts right an order that another writer left; the first of equal names stays.
@@ -205,12 +200,12 @@ pub(crate) fn read_bytes<'a>(rest: &mut &'a [u8], len: u32) -> Option<&'a [u8]> 
     Some(bytes)
 }
 
-fn write_entry(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+fn write_entry(mut out: &mut dyn io::Write, name: &[u8], value: &[u8]) {
     let len = |bytes: &[u8]| u32::try_from(bytes.len()).expect("the limits are far below");
-    pack_encode::write_str_len(out, len(name)).expect(INFALLIBLE);
-    out.extend_from_slice(name);
-    pack_encode::write_bin_len(out, len(value)).expect(INFALLIBLE);
-    out.extend_from_slice(value);
+    pack_encode::write_str_len(&mut out, len(name)).expect(INFALLIBLE);
+    out.write_all(name).expect(INFALLIBLE);
+    pack_encode::write_bin_len(&mut out, len(value)).expect(INFALLIBLE);
+    out.write_all(value).expect(INFALLIBLE);
 }
 
 /// MessagePack's heads of a string of up to 31 bytes and of a binary of up to 255.
@@ -218,7 +213,7 @@ const FIX_STR: u8 = 0xa0;
 const FIX_STR_MAX: u8 = 0xbf;
 const BIN_8: u8 = 0xc4;
 
-const INFALLIBLE: &str = "a vector takes all";
+const INFALLIBLE: &str = "there is room";
 
 /// What MessagePack writes in front of a string of this length.
 fn str_head_len(len: usize) -> usize {

@@ -5,40 +5,40 @@ use std::{
 
 use session_core::SessionKey;
 
-use crate::slot::Slot;
+use crate::slot::Terms;
 
 /// Tells the cache how long to keep a slot. This only frees memory: the deadlines are in the records.
 #[derive(Debug)]
 pub(crate) struct KeepWhileAlive;
 
-impl moka::Expiry<SessionKey, Arc<Slot>> for KeepWhileAlive {
+impl moka::Expiry<SessionKey, Arc<Terms>> for KeepWhileAlive {
     fn expire_after_create(
         &self,
         _: &SessionKey,
-        slot: &Arc<Slot>,
+        terms: &Arc<Terms>,
         _: Instant,
     ) -> Option<Duration> {
-        Some(slot.keep(None))
+        Some(terms.keep(None))
     }
 
     fn expire_after_read(
         &self,
         _: &SessionKey,
-        slot: &Arc<Slot>,
+        terms: &Arc<Terms>,
         _: Instant,
         would: Option<Duration>,
         _: Instant,
     ) -> Option<Duration> {
-        Some(slot.keep(would))
+        Some(terms.keep(would))
     }
 
     fn expire_after_update(
         &self,
         _: &SessionKey,
-        slot: &Arc<Slot>,
+        terms: &Arc<Terms>,
         _: Instant,
         would: Option<Duration>,
     ) -> Option<Duration> {
-        Some(slot.keep(would))
+        Some(terms.keep(would))
     }
 }

@@ -105,7 +105,7 @@ impl MemoryStore {
                     }
                 }
             }
-            Next::Put(Arc::new(Slot::new(marker.clone(), None, now)))
+            Next::Put(Slot::new(marker.clone(), None, now))
         });
         answer
     }

@@ -1,23 +1,27 @@
 use std::sync::{
-    Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 use std::time::Duration;
 
 use session_core::{Entry, OwnerKey, Timestamp};
 
-/// The place of one session in the cache.
+/// The place of one session in the table.
 ///
 /// The entry is swapped here, under a lock of its own, so that a commit does not pass through the
 /// cache's write path. A slot whose entry was taken out is dead for good: nothing is ever put into it
-/// again, so that whoever still holds it cannot bring a session back (I2).
+/// again, so that whoever still looks at it cannot bring a session back (I2).
 #[derive(Debug)]
-// In this order what a read needs lies together.
-#[repr(C)]
 pub(crate) struct Slot {
     entry: Mutex<Option<Entry>>,
     /// When the cache was last told that the session was used.
     told_ms: AtomicU64,
+    terms: Arc<Terms>,
+}
+
+/// What the cache knows of a slot. A read does not need it, so it lies elsewhere.
+#[derive(Debug)]
+pub(crate) struct Terms {
     /// How long the cache has to keep the slot from its last use on.
     keep_ms: AtomicU64,
     /// What the cache was told the slot weighs.
@@ -28,20 +32,21 @@ pub(crate) struct Slot {
 
 impl Slot {
     pub(crate) fn new(entry: Entry, owner: Option<OwnerKey>, now: Timestamp) -> Self {
-        let slot = Self {
-            owner,
+        let terms = Terms {
             keep_ms: AtomicU64::new(0),
-            told_ms: AtomicU64::new(now.as_millis()),
             weight: AtomicU32::new(weight(&entry, owner.is_some())),
-            entry: Mutex::new(None),
+            owner,
         };
-        slot.note_lifetime(&entry, now);
-        *slot.lock() = Some(entry);
-        slot
+        terms.note_lifetime(&entry, now);
+        Self {
+            entry: Mutex::new(Some(entry)),
+            told_ms: AtomicU64::new(now.as_millis()),
+            terms: Arc::new(terms),
+        }
     }
 
-    pub(crate) fn owner(&self) -> Option<&OwnerKey> {
-        self.owner.as_ref()
+    pub(crate) fn terms(&self) -> &Arc<Terms> {
+        &self.terms
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Entry>> {
@@ -66,6 +71,12 @@ impl Slot {
             self.told_ms.store(now_ms, Ordering::Relaxed);
         }
         is_while
+    }
+}
+
+impl Terms {
+    pub(crate) fn owner(&self) -> Option<&OwnerKey> {
+        self.owner.as_ref()
     }
 
     /// How long the cache shall keep the slot, given how long it would: that again while it is enough,

@@ -4,7 +4,11 @@ use moka::{notification::RemovalCause, ops::compute::Op, policy::EvictionPolicy,
 use papaya::HashMap;
 use session_core::{SessionKey, Timestamp};
 
-use crate::{expiry::KeepWhileAlive, hasher::KeyHasher, slot::Slot};
+use crate::{
+    expiry::KeepWhileAlive,
+    hasher::KeyHasher,
+    slot::{Slot, Terms},
+};
 
 /// The slots of all sessions: a table in which they are found, and a cache that decides how long they stay.
 ///
@@ -15,47 +19,47 @@ use crate::{expiry::KeepWhileAlive, hasher::KeyHasher, slot::Slot};
 #[derive(Clone)]
 pub(crate) struct Slots {
     table: Arc<Table>,
-    cache: Cache<SessionKey, Arc<Slot>, KeyHasher>,
+    cache: Cache<SessionKey, Arc<Terms>, KeyHasher>,
 }
 
-type Table = HashMap<SessionKey, Arc<Slot>, KeyHasher>;
+type Table = HashMap<SessionKey, Slot, KeyHasher>;
 
 impl Slots {
     /// Makes room for slots that weigh so many bytes. `has_left` is told of each that leaves and is not replaced.
     pub(crate) fn new(
         capacity: u64,
-        has_left: impl Fn(&SessionKey, &Slot) + Send + Sync + 'static,
+        has_left: impl Fn(&SessionKey, &Terms) + Send + Sync + 'static,
     ) -> Self {
         let table = Arc::new(Table::with_hasher(KeyHasher::default()));
         let found_in = Arc::clone(&table);
         let cache = Cache::builder()
             .name("sessions")
             .max_capacity(capacity)
-            .weigher(|_, slot: &Arc<Slot>| slot.weight())
+            .weigher(|_, terms: &Arc<Terms>| terms.weight())
             // The default policy may refuse a new entry in favour of those that were used often: a
             // login that does not take.
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(KeepWhileAlive)
-            .eviction_listener(move |key, slot: Arc<Slot>, cause| {
+            .eviction_listener(move |key, terms: Arc<Terms>, cause| {
                 // Another slot took its place, or it was only weighed anew.
                 if cause == RemovalCause::Replaced {
                     return;
                 }
-                let _ = found_in.pin().remove_if(&*key, |_, found| Arc::ptr_eq(found, &slot));
-                // What a request is told is stored must be found by the next.
-                slot.lock().take();
-                has_left(&key, &slot);
+                let table = found_in.pin();
+                let is_it = |slot: &Slot| Arc::ptr_eq(slot.terms(), &terms);
+                if let Some(slot) = table.get(&*key).filter(|slot| is_it(slot)) {
+                    // What a request is told is stored must be found by the next.
+                    slot.lock().take();
+                    let _ = table.remove_if(&*key, |_, slot| is_it(slot));
+                }
+                has_left(&key, &terms);
             })
             .build_with_hasher(KeyHasher::default());
         Self { table, cache }
     }
 
     /// Looks at a slot, if there is one.
-    pub(crate) fn with<R>(
-        &self,
-        key: &SessionKey,
-        look: impl FnOnce(&Arc<Slot>) -> R,
-    ) -> Option<R> {
+    pub(crate) fn with<R>(&self, key: &SessionKey, look: impl FnOnce(&Slot) -> R) -> Option<R> {
         self.table.pin().get(key).map(look)
     }
 
@@ -74,7 +78,7 @@ impl Slots {
     /// Changes what is found under a key. Changes of one key come one after the other.
     ///
     /// What the cache lets go, or thinks expired, it hides before it says so: it is the table that is asked.
-    pub(crate) fn change(&self, key: &SessionKey, decide: impl FnOnce(Option<&Arc<Slot>>) -> Next) {
+    pub(crate) fn change(&self, key: &SessionKey, decide: impl FnOnce(Option<&Slot>) -> Next) {
         self.cache.entry_by_ref(key).and_compute_with(|cached| {
             let table = self.table.pin();
             let found = table.get(key);
@@ -82,14 +86,14 @@ impl Slots {
                 Next::Stay => Op::Nop,
                 Next::Leave => Op::Remove,
                 // One that the cache lets go is not put back, as far as that is known.
-                Next::Put(slot)
-                    if cached.is_none() && found.is_some_and(|found| Arc::ptr_eq(found, &slot)) =>
-                {
-                    Op::Nop
-                }
+                Next::Weigh => match found.filter(|_| cached.is_some()) {
+                    Some(slot) => Op::Put(Arc::clone(slot.terms())),
+                    None => Op::Nop,
+                },
                 Next::Put(slot) => {
-                    table.insert(*key, Arc::clone(&slot));
-                    Op::Put(slot)
+                    let terms = Arc::clone(slot.terms());
+                    table.insert(*key, slot);
+                    Op::Put(terms)
                 }
             }
         });
@@ -124,8 +128,10 @@ pub(crate) enum Next {
     Stay,
     /// The slot in it leaves.
     Leave,
+    /// The slot in it weighs something else by now.
+    Weigh,
     /// This slot is in it from now on.
-    Put(Arc<Slot>),
+    Put(Slot),
 }
 
 #[cfg(test)]
@@ -134,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    fn slot() -> Arc<Slot> {
+    fn slot() -> Slot {
         let mut bytes = vec![envelope::VERSION, envelope::LIVE];
         bytes.extend([0; 14]);
         bytes.extend(envelope::u48(0));
@@ -142,7 +148,7 @@ mod tests {
         bytes.extend(envelope::u48(3_600_000));
         bytes.extend(envelope::u48(0));
         bytes.push(0x80);
-        Arc::new(Slot::new(Entry::decode(bytes).unwrap(), None, Timestamp::default()))
+        Slot::new(Entry::decode(bytes).unwrap(), None, Timestamp::default())
     }
 
     /// The cache hides what it is about to let go, and requests find it until it has.
@@ -164,7 +170,7 @@ mod tests {
         let slots = Slots::new(1_000_000, |_, _| {});
         let key = SessionKey::from_bytes([1; SessionKey::LEN]);
         slots.table.pin().insert(key, slot());
-        slots.change(&key, |found| Next::Put(Arc::clone(found.unwrap())));
+        slots.change(&key, |_| Next::Weigh);
         slots.run_pending_tasks();
         assert_eq!(slots.approximate_len(), 0);
         slots.change(&key, |_| Next::Put(slot()));

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, ptr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use session_core::{
@@ -75,8 +75,8 @@ impl MemoryStore {
     fn sized(bytes: u64) -> Self {
         let owners = Arc::new(Owners::new());
         let index = Arc::clone(&owners);
-        let slots = Slots::new(bytes, move |key, slot| {
-            if let Some(owner) = slot.owner() {
+        let slots = Slots::new(bytes, move |key, terms| {
+            if let Some(owner) = terms.owner() {
                 // The cache does not know the time by which the others are judged.
                 index.leave(owner, &[*key], Timestamp::default());
             }
@@ -98,7 +98,7 @@ impl MemoryStore {
                 return Next::Stay;
             }
             answer = Created::Created;
-            Next::Put(Arc::new(Slot::new(entry, owner, now)))
+            Next::Put(Slot::new(entry, owner, now))
         });
         answer
     }
@@ -115,13 +115,11 @@ impl MemoryStore {
     }
 
     /// Tells the cache what changed about a slot whose session was used.
-    fn tell_cache(&self, key: &SessionKey, slot: &Arc<Slot>, changed: &Changed, now: Timestamp) {
+    fn tell_cache(&self, key: &SessionKey, slot: &Slot, changed: &Changed, now: Timestamp) {
         if changed.weight {
             // Only in its own place: what was evicted or deleted meanwhile stays away (I2).
             self.slots.change(key, |present| match present {
-                Some(present) if Arc::ptr_eq(present, slot) && slot.lock().is_some() => {
-                    Next::Put(Arc::clone(slot))
-                }
+                Some(present) if ptr::eq(present, slot) && slot.lock().is_some() => Next::Weigh,
                 _ => Next::Stay,
             });
         } else if changed.lifetime {
@@ -181,8 +179,8 @@ impl SessionStore for MemoryStore {
                     Some(newer) if newer.is_live(now) => return Committed::Conflict(newer.clone()),
                     Some(_) | None => return Committed::Gone,
                 }
-                let lifetime = slot.note_lifetime(&entry, now);
-                let weight = slot.note_weight(&entry);
+                let lifetime = slot.terms().note_lifetime(&entry, now);
+                let weight = slot.terms().note_weight(&entry);
                 *present = Some(entry);
                 Changed { lifetime, weight }
             };
@@ -202,7 +200,7 @@ impl SessionStore for MemoryStore {
                     }
                     Some(_) | None => return Touched::Gone,
                 };
-                let lifetime = slot.note_lifetime(&seen, now);
+                let lifetime = slot.terms().note_lifetime(&seen, now);
                 *present = Some(seen);
                 Changed { lifetime, weight: false }
             };
@@ -239,7 +237,7 @@ impl Copies for MemoryStore {
     }
 
     fn find(&self, key: &SessionKey, now: Timestamp) -> Option<Entry> {
-        let look = |slot: &Arc<Slot>| {
+        let look = |slot: &Slot| {
             let entry = slot.lock().clone().filter(|entry| entry.is_live(now))?;
             // Only of what lives: a client may ask with a dead cookie for ever, which must not keep it.
             self.slots.note_use(key, slot, now);
@@ -348,11 +346,14 @@ mod tests {
     async fn a_swept_slot_is_dead_for_who_still_holds_it() {
         let store = MemoryStore::default();
         let (id, sessions, expired) = in_the_last_millisecond(&store).await;
-        let slot = store.slots.with(&id.key(), Arc::clone).unwrap();
         let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
         session.set(TEXT, &"late".to_owned()).unwrap();
-        store.sweep(&id.key(), expired);
-        assert!(slot.lock().is_none());
+        let looked_up = store.slots.with(&id.key(), |slot| {
+            assert!(slot.lock().is_some());
+            store.sweep(&id.key(), expired);
+            assert!(slot.lock().is_none());
+        });
+        assert!(looked_up.is_some());
         assert!(matches!(session.finish().await, Err(SessionError::Ended)));
     }
 }
