@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::{BoxError, candidate::Candidate};
+use crate::{BoxError, candidate::Candidate, cores::Cores};
 
 /// A candidate's server, as a process of its own that is killed on drop.
 #[derive(Debug)]
@@ -16,9 +16,14 @@ pub(crate) struct ServerProcess {
 
 impl ServerProcess {
     /// Runs this program once more, as the server, and waits until it listens.
-    pub(crate) fn start(candidate: &Candidate, redis_url: &str) -> Result<Self, BoxError> {
+    pub(crate) fn start(
+        candidate: &Candidate,
+        redis_url: &str,
+        cores: Option<&Cores>,
+    ) -> Result<Self, BoxError> {
         let mut process = Command::new(env::current_exe()?)
             .args([SERVE, candidate.name])
+            .args(cores.map(Cores::to_string))
             .env("REDIS_URL", redis_url)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

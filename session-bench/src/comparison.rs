@@ -7,6 +7,7 @@ use crate::{
     candidate::{Candidate, Keeps, Measured, Route, paths},
     child::ServerProcess,
     commands::Monitor,
+    cores::Cores,
     load::{self, Connection, Load, Visitor},
     options::Options,
     sample::{Sample, quantiles},
@@ -51,11 +52,12 @@ impl<'o> Comparison<'o> {
         options: &'o Options,
         candidates: &[&'static Candidate],
         redis_url: &'o str,
+        cores: Option<&Cores>,
     ) -> Result<Self, BoxError> {
         let mut progress = Progress::new(candidates.len());
         let (mut servers, mut cases) = (Vec::new(), Vec::new());
         for candidate in candidates {
-            let process = ServerProcess::start(candidate, redis_url)?;
+            let process = ServerProcess::start(candidate, redis_url, cores)?;
             let sessions = options.sessions;
             let cookies = create_sessions(&process, sessions).await?;
             for measured in candidate.measured {

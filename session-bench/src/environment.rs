@@ -2,20 +2,21 @@ use std::{env, fs, thread};
 
 use session_bench::RedisInfo;
 
-use crate::BoxError;
-
-/// How many threads the load generator gets, which does less per request than a server.
-pub(crate) fn half_of_the_cores() -> usize {
-    (cores() / 2).max(1)
-}
+use crate::{BoxError, cores::Cores};
 
 /// Says in one line what the numbers are measured on, and how busy it is. To be asked before the load.
-pub(crate) async fn describe(redis: &mut RedisInfo) -> Result<String, BoxError> {
+pub(crate) async fn describe(
+    redis: &mut RedisInfo,
+    cores: usize,
+    of_the_server: Option<&Cores>,
+) -> Result<String, BoxError> {
     let redis = redis.version().await?;
+    let apart = of_the_server.map_or_else(String::new, |own| {
+        format!(" The servers run on {} of the cores, and all else on others.", own.count())
+    });
     Ok(format!(
-        "Measured on {}, {} cores, {}; Redis {redis}; load before: {}.\n",
+        "Measured on {}, {cores} cores, {}; Redis {redis}; load before: {}.{apart}\n",
         field("/proc/cpuinfo", "model name\t: ").unwrap_or_else(|| env::consts::ARCH.to_owned()),
-        cores(),
         field("/etc/os-release", "PRETTY_NAME=").unwrap_or_else(|| env::consts::OS.to_owned()),
         load_average().unwrap_or_else(|| "unknown".to_owned()),
     ))
@@ -27,7 +28,8 @@ fn load_average() -> Option<String> {
     text.split(' ').next().map(str::to_owned)
 }
 
-fn cores() -> usize {
+/// How many there are, before the process is kept to some of them.
+pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 

@@ -59,10 +59,10 @@ pub(crate) async fn look_for(
     let mut progress = Progress::new(candidates.clone().count());
     let mut all = Vec::new();
     for candidate in candidates {
-        let server = ServerProcess::start(candidate, redis_url)?;
+        let server = ServerProcess::start(candidate, redis_url, None)?;
         let updates = change_at_once(&server, options.failure_rounds).await?;
         let reads = if candidate.uses_redis() {
-            let other = ServerProcess::start(candidate, redis_url)?;
+            let other = ServerProcess::start(candidate, redis_url, None)?;
             Some(read_elsewhere(&server, &other, options.failure_sessions).await?)
         } else {
             None

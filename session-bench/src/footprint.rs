@@ -41,7 +41,7 @@ pub(crate) async fn measure(
     let mut all = Vec::new();
     for candidate in candidates {
         let redis = RedisServer::find().await?;
-        let server = ServerProcess::start(candidate, redis.url())?;
+        let server = ServerProcess::start(candidate, redis.url(), None)?;
         let mut info = RedisInfo::open(redis.url()).await?;
         // What is allocated once is there before the first look.
         create(&server, WARM_UP).await?;

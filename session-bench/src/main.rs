@@ -6,6 +6,7 @@ mod candidate;
 mod child;
 mod commands;
 mod comparison;
+mod cores;
 mod environment;
 mod failures;
 mod floor;
@@ -29,13 +30,14 @@ mod summary;
 use std::{env, process::ExitCode};
 
 use comparison::Comparison;
+use cores::Cores;
 use options::Options;
 use session_bench::{BoxError, RedisInfo, RedisServer};
 
 fn main() -> ExitCode {
     let mut args = env::args().skip(1).peekable();
     let result = if args.next_if(|arg| arg == child::SERVE).is_some() {
-        server::run(&args.next().unwrap_or_default())
+        server::run(&args.next().unwrap_or_default(), args.next().as_deref())
     } else {
         Options::parse(args).and_then(|options| match options {
             Some(options) => compare(&options),
@@ -57,14 +59,26 @@ fn main() -> ExitCode {
 fn compare(options: &Options) -> Result<(), BoxError> {
     let candidates = candidate::chosen(options.only.as_deref())?;
     let in_process = in_process::measure(options.rounds)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(environment::half_of_the_cores())
-        .enable_all()
-        .build()?;
+    // What runs in the process was measured on all of them.
+    let cores = environment::cores();
+    let apart = options.apart.then(Cores::halves).transpose()?;
+    let threads = match &apart {
+        Some((load, _)) => {
+            load.keep_to()?;
+            load.count()
+        }
+        // It does less per request than a server.
+        None => (cores / 2).max(1),
+    };
+    let of_the_server = apart.map(|(_, server)| server);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     runtime.block_on(async {
         let redis = RedisServer::find().await?;
-        let environment = environment::describe(&mut RedisInfo::open(redis.url()).await?).await?;
-        let mut comparison = Comparison::start(options, &candidates, redis.url()).await?;
+        let mut info = RedisInfo::open(redis.url()).await?;
+        let environment = environment::describe(&mut info, cores, of_the_server.as_ref()).await?;
+        let mut comparison =
+            Comparison::start(options, &candidates, redis.url(), of_the_server.as_ref()).await?;
         comparison.run_rounds().await?;
         comparison.count_commands().await?;
         comparison.look_for_lost_writes().await?;

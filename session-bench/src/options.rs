@@ -9,6 +9,8 @@ pub(crate) struct Options {
     /// How long each candidate's route is measured in each round.
     pub(crate) span: Duration,
     pub(crate) connections: usize,
+    /// The servers have cores of their own.
+    pub(crate) apart: bool,
     pub(crate) sessions: usize,
     /// How many sessions are created to see what they cost in memory.
     pub(crate) footprint_sessions: usize,
@@ -32,6 +34,7 @@ impl Options {
             rounds: 31,
             span: Duration::from_millis(500),
             connections: 64,
+            apart: false,
             sessions: 1_024,
             footprint_sessions: 100_000,
             failure_rounds: 20,
@@ -53,6 +56,7 @@ impl Options {
                 "--rounds" => options.rounds = value()?.parse()?,
                 "--seconds" => options.span = Duration::try_from_secs_f64(value()?.parse()?)?,
                 "--connections" => options.connections = value()?.parse()?,
+                "--apart" => options.apart = true,
                 "--sessions" => options.sessions = value()?.parse()?,
                 "--only" => options.only = Some(value()?),
                 "--picture" => options.picture = Some(value()?.into()),
@@ -76,6 +80,7 @@ Usage: session-bench [OPTIONS]
   --seconds S        for so long each time (0.5)
   --connections N    kept open, one request at a time on each (64)
   --sessions N       spread over the connections (1024)
+  --apart            the servers on half of the cores, and all else on the others (Linux)
   --only TEXT        only the servers with TEXT in their name, and whom they are compared with
   --picture PATH     draw the result there, as SVG
 Redis: REDIS_URL, or else a redis-server on the PATH is started.";

@@ -3,10 +3,15 @@ use std::{env, net::Ipv4Addr};
 use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 
-use crate::{BoxError, candidate::Candidate, child};
+use crate::{BoxError, candidate::Candidate, child, cores::Cores};
 
 /// Serves one candidate until the process is ended.
-pub(crate) fn run(candidate: &str) -> Result<(), BoxError> {
+///
+/// It keeps to these cores, if any are named.
+pub(crate) fn run(candidate: &str, cores: Option<&str>) -> Result<(), BoxError> {
+    if let Some(cores) = cores {
+        Cores::parse(cores)?.keep_to()?;
+    }
     let router = Candidate::find(candidate)
         .and_then(|candidate| candidate.router)
         .ok_or_else(|| format!("no candidate {candidate:?}"))?;
