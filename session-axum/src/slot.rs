@@ -32,6 +32,7 @@ impl Slot {
         self.asked.store(true, Ordering::Relaxed);
         let outcome = match self.outcome.get() {
             Some(outcome) => outcome,
+            // Also while another one loads it: the first outcome is that of all.
             None => match self.open_without_io(headers) {
                 Some(session) => self.outcome.get_or_init(|| Ok(session)),
                 // Apart from the handler's future, which is moved about and would grow out of the sizes that

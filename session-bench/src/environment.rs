@@ -12,7 +12,10 @@ pub(crate) async fn describe(
 ) -> Result<String, BoxError> {
     let redis = redis.version().await?;
     let apart = of_the_server.map_or_else(String::new, |own| {
-        format!(" The servers run on {} of the cores, and all else on others.", own.count())
+        format!(
+            " Under load, the servers ran on {} of the cores, and the load on others.",
+            own.count()
+        )
     });
     Ok(format!(
         "Measured on {}, {cores} cores, {}; Redis {redis}; load before: {}.{apart}\n",

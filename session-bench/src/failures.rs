@@ -9,6 +9,7 @@ use crate::{
     BoxError,
     candidate::{Candidate, Keeps, Route, paths},
     child::ServerProcess,
+    cores::Cores,
     load::{self, Connection},
     options::Options,
 };
@@ -54,15 +55,16 @@ pub(crate) async fn look_for(
     options: &Options,
     candidates: &[&'static Candidate],
     redis_url: &str,
+    cores: Option<&Cores>,
 ) -> Result<Vec<Failures>, BoxError> {
     let candidates = candidates.iter().filter(|candidate| candidate.keeps != Keeps::Nothing);
     let mut progress = Progress::new(candidates.clone().count());
     let mut all = Vec::new();
     for candidate in candidates {
-        let server = ServerProcess::start(candidate, redis_url, None)?;
+        let server = ServerProcess::start(candidate, redis_url, cores)?;
         let updates = change_at_once(&server, options.failure_rounds).await?;
         let reads = if candidate.uses_redis() {
-            let other = ServerProcess::start(candidate, redis_url, None)?;
+            let other = ServerProcess::start(candidate, redis_url, cores)?;
             Some(read_elsewhere(&server, &other, options.failure_sessions).await?)
         } else {
             None

@@ -7,6 +7,7 @@ use crate::{
     BoxError,
     candidate::{Candidate, Keeps, Route},
     child::ServerProcess,
+    cores::Cores,
     load::{self, Connection},
     options::Options,
 };
@@ -35,13 +36,14 @@ pub(crate) struct InRedis {
 pub(crate) async fn measure(
     options: &Options,
     candidates: &[&'static Candidate],
+    cores: Option<&Cores>,
 ) -> Result<Vec<Footprint>, BoxError> {
     let candidates = candidates.iter().filter(|candidate| candidate.keeps != Keeps::Nothing);
     let mut progress = Progress::new(candidates.clone().count());
     let mut all = Vec::new();
     for candidate in candidates {
         let redis = RedisServer::find().await?;
-        let server = ServerProcess::start(candidate, redis.url(), None)?;
+        let server = ServerProcess::start(candidate, redis.url(), cores)?;
         let mut info = RedisInfo::open(redis.url()).await?;
         // What is allocated once is there before the first look.
         create(&server, WARM_UP).await?;

@@ -61,7 +61,8 @@ fn compare(options: &Options) -> Result<(), BoxError> {
     let in_process = in_process::measure(options.rounds)?;
     // What runs in the process was measured on all of them.
     let cores = environment::cores();
-    let apart = options.apart.then(Cores::halves).transpose()?;
+    let all = options.apart.then(Cores::allowed).transpose()?;
+    let apart = all.clone().map(Cores::halves).transpose()?;
     let threads = match &apart {
         Some((load, _)) => {
             load.keep_to()?;
@@ -82,8 +83,8 @@ fn compare(options: &Options) -> Result<(), BoxError> {
         comparison.run_rounds().await?;
         comparison.count_commands().await?;
         comparison.look_for_lost_writes().await?;
-        let failures = failures::look_for(options, &candidates, redis.url()).await?;
-        let footprints = footprint::measure(options, &candidates).await?;
+        let failures = failures::look_for(options, &candidates, redis.url(), all.as_ref()).await?;
+        let footprints = footprint::measure(options, &candidates, all.as_ref()).await?;
         if let Some(path) = &options.picture {
             let panels = summary::panels(&comparison, &failures);
             let spread = "Bars are medians of the rounds; half of the rounds lie on the line.";
@@ -92,6 +93,9 @@ fn compare(options: &Options) -> Result<(), BoxError> {
         println!("{environment}");
         println!("{}", report::speed(&comparison));
         println!("{}", report::shares(&comparison));
+        if let Some(cores) = &of_the_server {
+            println!("{}", report::least_busy(&comparison, cores));
+        }
         println!("{}", report::footprints(&footprints));
         println!("{}", report::failures(&failures));
         println!("{}", report::lost_writes(&comparison));

@@ -5,6 +5,7 @@ use session_bench::Table;
 use crate::{
     candidate::TOWER_SESSIONS,
     comparison::{Comparison, Server},
+    cores::Cores,
     failures::{Failures, Reads},
     footprint::Footprint,
     in_process::InProcess,
@@ -68,6 +69,24 @@ pub(crate) fn shares(comparison: &Comparison<'_>) -> Table {
         }
     }
     table
+}
+
+/// How busy the servers kept their cores, at least: what is idle is held by something else.
+pub(crate) fn least_busy(comparison: &Comparison<'_>, cores: &Cores) -> String {
+    let busy = comparison.cases.iter().filter_map(|case| {
+        let shares = case.samples.iter().filter_map(|sample| {
+            Some(sample.per_second * sample.server_cpu?.as_secs_f64() / cores.count() as f64)
+        });
+        let server = comparison.server(case).candidate.name;
+        Some((median(shares)?, server, case.measured.route))
+    });
+    busy.min_by(|(one, ..), (other, ..)| one.total_cmp(other)).map_or_else(String::new, |least| {
+        let (share, server, route) = least;
+        format!(
+            "the servers' cores were busy with them for {:.0} % of the time at least ({server} {route})\n",
+            share * 100.0
+        )
+    })
 }
 
 /// What sessions cost in memory.

@@ -70,9 +70,9 @@ pub struct Record {
     pub(crate) created_at: Timestamp,
     pub(crate) last_seen_at: Timestamp,
     pub(crate) lifetime: Lifetime,
-    pub(crate) values: Values,
     /// An end that the lifetime does not move.
     pub(crate) ends_by: Option<Timestamp>,
+    pub(crate) values: Values,
     /// When the present ID was made.
     pub(crate) issued_at: Timestamp,
     pub(crate) revision: Revision,

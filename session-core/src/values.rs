@@ -15,11 +15,13 @@ use crate::{BoxError, Codec, Format, Limits, SessionError};
 /// storing a session copies them at once and decodes none, and finding one reads one piece of memory: that of the
 /// record itself where they are small.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
+// What a read needs comes first.
+#[repr(C)]
 pub(crate) struct Values {
+    packed: Packed,
     count: usize,
     /// The bytes of all names and values.
     size: usize,
-    packed: Packed,
 }
 
 impl Values {
@@ -295,9 +297,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn values_are_a_map(steps in vec(("[a-e]{0,2}", option::of(vec(any::<u8>(), 0..4))), 0..60)) {
+        fn values_are_a_map(
+            steps in vec(("[a-e]{0,2}", option::weighted(0.7, vec(any::<u8>(), 0..60)), any::<bool>()), 0..60),
+        ) {
             let (mut values, mut model) = (Values::default(), BTreeMap::new());
-            for (name, value) in steps {
+            let mut earlier = Vec::new();
+            for (name, value, is_shared) in steps {
+                if is_shared {
+                    earlier.push((values.clone(), model.clone()));
+                }
                 match value {
                     Some(value) => {
                         values.set(&name, &value);
@@ -309,10 +317,19 @@ mod tests {
                     }
                 }
             }
-            let stored: Vec<_> = values
-                .names()
-                .map(|name| (name.to_owned(), values.get(name).unwrap().to_vec()))
-                .collect();
+            let map = |values: &Values| -> BTreeMap<String, Vec<u8>> {
+                let entry = |name: &str| (name.to_owned(), values.get(name).unwrap().to_vec());
+                values.names().map(entry).collect()
+            };
+            for (values, model) in earlier {
+                prop_assert_eq!(map(&values), model);
+            }
+            let mut afresh = Values::default();
+            for (name, value) in &model {
+                afresh.set(name, value);
+            }
+            prop_assert_eq!(&values, &afresh);
+            let stored: Vec<_> = map(&values).into_iter().collect();
             prop_assert_eq!(values.len(), stored.len());
             prop_assert_eq!(values.size(), stored.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>());
             let heads = |name: &str, value: &[u8]| str_head_len(name.len()) + bin_head_len(value.len());

@@ -15,7 +15,8 @@ use crate::{
 /// A look-up in the cache costs more than all else that a read does: it passes through four pieces of memory that
 /// belong to the entry, and through one queue that all reads of all threads share. So sessions are found in the
 /// table, and the cache is told of their use once in a while. What the cache has is in the table: it comes into the
-/// table first, and leaves it when the cache says that it has let it go.
+/// table first, and leaves it when the cache says that it has let it go. Terms that are weighed anew while the cache
+/// lets them go may stay in it without a slot; they expire or are evicted like the others.
 #[derive(Clone)]
 pub(crate) struct Slots {
     table: Arc<Table>,
@@ -91,6 +92,10 @@ impl Slots {
                     None => Op::Nop,
                 },
                 Next::Put(slot) => {
+                    debug_assert!(
+                        found.is_none_or(|found| found.lock().is_none()),
+                        "nothing that lives is replaced"
+                    );
                     let terms = Arc::clone(slot.terms());
                     table.insert(*key, slot);
                     Op::Put(terms)
@@ -173,8 +178,38 @@ mod tests {
         slots.change(&key, |_| Next::Weigh);
         slots.run_pending_tasks();
         assert_eq!(slots.approximate_len(), 0);
-        slots.change(&key, |_| Next::Put(slot()));
+        slots.change(&key, |found| {
+            found.unwrap().lock().take();
+            Next::Put(slot())
+        });
         slots.run_pending_tasks();
         assert_eq!((slots.found(), slots.approximate_len()), (1, 1));
+    }
+
+    /// Or a commit that looked the session up before would be acknowledged and lost (I6).
+    #[test]
+    fn what_the_cache_lets_go_is_dead_for_who_still_looks_at_it() {
+        let slots = Slots::new(1_000_000, |_, _| {});
+        let key = SessionKey::from_bytes([1; SessionKey::LEN]);
+        slots.change(&key, |_| Next::Put(slot()));
+        let looked_up = slots.with(&key, |slot| {
+            assert!(slot.lock().is_some());
+            slots.cache.invalidate(&key);
+            slots.run_pending_tasks();
+            assert!(slot.lock().is_none());
+        });
+        assert!(looked_up.is_some());
+        assert_eq!(slots.found(), 0);
+    }
+
+    #[test]
+    fn what_the_cache_lets_go_takes_no_other_with_it() {
+        let slots = Slots::new(1_000_000, |_, _| {});
+        let key = SessionKey::from_bytes([1; SessionKey::LEN]);
+        slots.change(&key, |_| Next::Put(slot()));
+        slots.table.pin().insert(key, slot());
+        slots.cache.invalidate(&key);
+        slots.run_pending_tasks();
+        assert_eq!(slots.with(&key, |slot| slot.lock().is_some()), Some(true));
     }
 }

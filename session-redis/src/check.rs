@@ -3,7 +3,7 @@ use std::time::Duration;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 use session_core::StoreErrorKind;
 
-use crate::{error::ConnectError, node::send_all, wire::Wire};
+use crate::{error::ConnectError, wire::Wire};
 
 /// What kind of server is expected to answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,7 +27,7 @@ pub(crate) async fn check(
 ) -> Result<(), ConnectError> {
     let mut questions = Pipeline::with_capacity(2);
     questions.add_command(info()).add_command(redis::cmd("ROLE"));
-    let answers = tokio::time::timeout(limit, send_all(connection, &questions))
+    let answers = tokio::time::timeout(limit, connection.send_all(&questions))
         .await
         .map_err(|_| ConnectError::silent(address, limit))?
         .map_err(|error| ConnectError::explain(error, address))?;

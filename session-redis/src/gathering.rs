@@ -2,21 +2,27 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 
 /// A stream on which those who write at the same time write together.
 ///
-/// redis-rs writes what it was given as soon as it runs, and Tokio lets it run as soon as the first request has
-/// given it a command, before the next request that is ready. So of a hundred requests each costs a system call and
-/// a packet, and Redis as much again. Here a write lets all that is ready run first, and then takes along what they
-/// gave. Where that brings nothing, because a request is alone, more and more writes are done without: a request
-/// that is alone waits for nobody, and no request ever waits for one that has not come yet.
+/// redis-rs writes what it was given as soon as it runs, and a thread of Tokio's lets it run as soon as the first
+/// request has given it a command, before the next request that is ready. So of a hundred requests each costs a
+/// system call and a packet, and Redis as much again. Here a write lets what is ready on its thread run first, and
+/// then takes along what that gave. No write ever waits for something that has not come yet.
+///
+/// Where that brings nothing, because a request is alone, or takes long, because what is ready has much to compute,
+/// the next writes are done without: up to 31 until it is tried again.
 pub(crate) struct Gathering<S> {
     stream: S,
-    /// How much there was to be written when the others were let run.
-    waited_with: Option<usize>,
+    /// Since when the others are let run, and how much there was to be written then.
+    waiting: Option<(Instant, usize)>,
     /// How many writes are done at once before the next that waits.
     left_at_once: u32,
     /// How many that were the last time.
@@ -25,22 +31,28 @@ pub(crate) struct Gathering<S> {
 
 impl<S> Gathering<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, waited_with: None, left_at_once: 0, at_once: 0 }
+        Self { stream, waiting: None, left_at_once: 0, at_once: 0 }
     }
 
     fn waits(&mut self, len: usize) -> bool {
-        let waits = self.waited_with.is_none() && self.left_at_once == 0 && len < ENOUGH;
+        let waits = self.waiting.is_none() && self.left_at_once == 0 && len < ENOUGH;
         if waits {
-            self.waited_with = Some(len);
+            self.waiting = Some((Instant::now(), len));
         }
         waits
     }
 
     /// Learns from a write whether it was good to wait for it.
     fn note_write(&mut self, len: usize) {
-        match self.waited_with.take() {
-            Some(before) if before < len => self.at_once = 0,
-            Some(_) => self.at_once = (2 * self.at_once + 1).min(MAX_AT_ONCE),
+        match self.waiting.take() {
+            Some((since, before)) => {
+                let brought = u32::try_from(len.saturating_sub(before)).unwrap_or(u32::MAX);
+                self.at_once = match brought {
+                    0 => (2 * self.at_once + 1).min(MAX_AT_ONCE),
+                    _ if since.elapsed() > WORTH * brought => MAX_AT_ONCE,
+                    _ => 0,
+                };
+            }
             None => {
                 self.left_at_once = self.left_at_once.saturating_sub(1);
                 return;
@@ -88,6 +100,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gathering<S> {
 /// With so many bytes a write does not wait: there are many commands in it, or a large one.
 const ENOUGH: usize = 8 * 1024;
 
+/// How long the others may take for each byte that they bring, or 100 microseconds for a command that reads. If they
+/// compute more, commands would wait for that, and so would what Redis has to say.
+const WORTH: Duration = Duration::from_micros(2);
+
 /// How many writes are done at once, at most, before it is tried again whether others come along.
 const MAX_AT_ONCE: u32 = 31;
 
@@ -123,52 +139,67 @@ mod tests {
         }
     }
 
-    /// Writes as redis-rs does, with so many bytes coming in whenever the writer is not run, and tells how often it
-    /// was made to wait.
-    async fn write(stream: &mut Gathering<Sink>, first: usize, meanwhile: usize) -> usize {
-        let (mut len, mut waits) = (first, 0);
-        poll_fn(|context| {
-            let written = Pin::new(&mut *stream).poll_write(context, &vec![0; len]);
-            if written.is_pending() {
-                (len, waits) = (len + meanwhile, waits + 1);
-            }
-            written
-        })
-        .await
-        .unwrap();
-        waits
+    /// Writes as redis-rs does, and tells whether it was made to wait. If so, others bring so much, and take so long.
+    async fn write(stream: &mut Gathering<Sink>, first: usize, others: (usize, Duration)) -> bool {
+        let mut waits = async |len| {
+            let bytes = vec![0; len];
+            poll_fn(|context| {
+                Poll::Ready(Pin::new(&mut *stream).poll_write(context, &bytes).is_pending())
+            })
+            .await
+        };
+        let has_to_wait = waits(first).await;
+        if has_to_wait {
+            let (brought, took) = others;
+            tokio::time::advance(took).await;
+            assert!(!waits(first + brought).await, "once is enough");
+        }
+        has_to_wait
     }
 
-    #[tokio::test]
+    const NOTHING: (usize, Duration) = (0, Duration::ZERO);
+
+    #[tokio::test(start_paused = true)]
     async fn what_comes_meanwhile_is_written_along() {
         let sink = Sink::default();
         let mut stream = Gathering::new(sink.clone());
         for _ in 0..10 {
-            assert_eq!(write(&mut stream, 10, 90).await, 1);
+            assert!(write(&mut stream, 10, (90, 90 * WORTH)).await);
         }
         assert_eq!(*sink.0.lock().unwrap(), [100; 10]);
     }
 
-    #[tokio::test]
-    async fn who_is_alone_waits_for_nobody() {
+    #[tokio::test(start_paused = true)]
+    async fn who_is_alone_waits_seldom() {
         let mut stream = Gathering::new(Sink::default());
         let mut waits = 0;
         for _ in 0..1_000 {
-            waits += write(&mut stream, 10, 0).await;
+            waits += usize::from(write(&mut stream, 10, NOTHING).await);
         }
         assert_eq!(waits, 5 + (1_000 - 31) / 32);
         // The next that is not alone is soon noticed, and then all are.
         let mut before = 0;
-        while write(&mut stream, 10, 10).await == 0 {
+        while !write(&mut stream, 10, (10, Duration::ZERO)).await {
             before += 1;
         }
         assert!(before <= 31, "{before}");
-        assert_eq!(write(&mut stream, 10, 10).await, 1);
+        assert!(write(&mut stream, 10, (10, Duration::ZERO)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_computes_much_is_seldom_waited_for() {
+        let mut stream = Gathering::new(Sink::default());
+        let slow = (10, 10 * WORTH + Duration::from_millis(1));
+        assert!(write(&mut stream, 10, slow).await);
+        for _ in 0..31 {
+            assert!(!write(&mut stream, 10, slow).await);
+        }
+        assert!(write(&mut stream, 10, slow).await);
     }
 
     #[tokio::test]
     async fn much_is_written_at_once() {
         let mut stream = Gathering::new(Sink::default());
-        assert_eq!(write(&mut stream, ENOUGH, 10).await, 0);
+        assert!(!write(&mut stream, ENOUGH, NOTHING).await);
     }
 }

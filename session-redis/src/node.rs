@@ -113,7 +113,7 @@ impl Node {
         *seen = exchange.tracked.seen();
         let sent = {
             // Pinned here, so that the timer has a pointer, and the future is not copied.
-            let sending = pin!(connection.send_packed_command(command));
+            let sending = pin!(connection.send(command));
             timeout_at(exchange.limit, sending).await
         };
         exchange.end(sent.map(|answer| answer.and_then(Value::extract_error)))
@@ -123,7 +123,7 @@ impl Node {
     /// nothing about the connection.
     pub(crate) async fn ask(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         let (exchange, mut connection) = self.begin(deadline).await?;
-        let sent = timeout_at(exchange.limit, connection.send_packed_command(command)).await;
+        let sent = timeout_at(exchange.limit, connection.send(command)).await;
         exchange.end(sent.map(|answer| match answer? {
             Value::ServerError(refusal) if is_forbidden(&refusal) => {
                 Ok(Value::ServerError(refusal))
@@ -139,7 +139,7 @@ impl Node {
     ) -> Result<Vec<RedisResult<Value>>, Failure> {
         let (exchange, mut connection) = self.begin(deadline).await?;
         let number = exchange.number;
-        let sent = timeout_at(exchange.limit, send_all(&mut connection, commands)).await;
+        let sent = timeout_at(exchange.limit, connection.send_all(commands)).await;
         let answers = exchange.end_all(sent)?;
         for answer in &answers {
             if let Err(error) = answer
@@ -237,16 +237,6 @@ impl Exchange<'_> {
         }
         failure
     }
-}
-
-/// Sends commands together, and tells the answer of each.
-pub(crate) async fn send_all(
-    connection: &mut Wire,
-    commands: &Pipeline,
-) -> RedisResult<Vec<RedisResult<Value>>> {
-    let answers = connection.send_packed_commands(commands, 0, commands.len()).await?;
-    // What the server refuses comes back as a value of its own kind.
-    Ok(answers.into_iter().map(Value::extract_error).collect())
 }
 
 /// Tells that the command is refused to this user, or is none that the server has.

@@ -19,7 +19,7 @@ use crate::{
     access::{Access, parse},
     check::{self, Wanted},
     error::ConnectError,
-    node::{Limits, send_all},
+    node::Limits,
     tracking::{Link, Tracking},
     wire::Wire,
 };
@@ -315,7 +315,7 @@ async fn ask(
     let mut questions = Pipeline::with_capacity(2);
     questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name);
     questions.cmd("SENTINEL").arg("MASTER").arg(name);
-    let answers = send_all(&mut connection, &questions).await.map_err(explain)?;
+    let answers = connection.send_all(&questions).await.map_err(explain)?;
     let mut answers = answers.into_iter();
     let primary = answers.next().unwrap_or(Ok(Value::Nil)).map_err(explain)?;
     let primary = redis::from_redis_value::<Option<Address>>(primary).ok().flatten();

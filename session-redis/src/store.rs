@@ -21,7 +21,7 @@ use crate::{
 ///
 /// Works on Redis 6.2 and later and on Valkey. All commands go over one multiplexed connection, to each node
 /// where they are a cluster's, which comes back by itself after it was lost; none waits without a limit.
-/// Those of requests that are ready at the same time are written together, but for TLS. Clones share it. What [waits for replicas](RedisConfig::with_revocation_replicas) has one of its own.
+/// Clones share it. Commands of requests that are ready at the same time are written together, but not by TLS. What [waits for replicas](RedisConfig::with_revocation_replicas) has one of its own.
 #[derive(Clone)]
 pub struct RedisStore(Arc<Shared>);
 

@@ -1,12 +1,8 @@
-use std::{
-    net::SocketAddr,
-    ops::{Deref, DerefMut},
-    sync::Arc,
-};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use futures_util::future::select_ok;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, RedisError, RedisResult,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, Pipeline, RedisResult, Value,
     aio::MultiplexedConnection,
 };
 use tokio::{
@@ -27,13 +23,13 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// Connects to a server, in the time that this may take.
-    pub(crate) async fn connect(client: &Client, limits: Limits) -> Result<Self, RedisError> {
-        Self::connect_with(client, limits, Self::config(limits)).await
+    pub(crate) async fn connect(client: &Client, limits: Limits) -> RedisResult<Self> {
+        Self::connect_with(client, limits, Self::config()).await
     }
 
-    pub(crate) fn config(limits: Limits) -> AsyncConnectionConfig {
+    pub(crate) fn config() -> AsyncConnectionConfig {
         AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(limits.connect))
+            .set_connection_timeout(None)
             // Timed by those who send, together with the wait for the connection.
             .set_response_timeout(None)
             .set_pipeline_buffer_size(PIPELINE_BUFFER)
@@ -44,11 +40,13 @@ impl Wire {
         client: &Client,
         limits: Limits,
         config: AsyncConnectionConfig,
-    ) -> Result<Self, RedisError> {
+    ) -> RedisResult<Self> {
         let connecting = async {
             match client.get_connection_info().addr() {
                 ConnectionAddr::Tcp(host, port) => {
-                    let stream = connect_tcp(client, host, *port).await?;
+                    let addresses = lookup_host((host.as_str(), *port)).await?.collect();
+                    let nodelay = client.get_connection_info().tcp_settings().nodelay();
+                    let stream = connect_to_any(addresses, nodelay).await?;
                     Self::over(stream, client, config).await
                 }
                 #[cfg(unix)]
@@ -65,7 +63,7 @@ impl Wire {
         };
         tokio::time::timeout(limits.connect, connecting)
             .await
-            .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
     }
 
     async fn over<S>(stream: S, client: &Client, config: AsyncConnectionConfig) -> RedisResult<Self>
@@ -79,31 +77,30 @@ impl Wire {
         let service = Arc::new(AbortOnDropHandle::new(tokio::spawn(service)));
         Ok(Self { connection, _service: Some(service) })
     }
-}
 
-impl Deref for Wire {
-    type Target = MultiplexedConnection;
+    pub(crate) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
+        self.connection.send_packed_command(command).await
+    }
 
-    fn deref(&self) -> &Self::Target {
-        &self.connection
+    /// Sends commands together, and tells the answer of each.
+    pub(crate) async fn send_all(
+        &mut self,
+        commands: &Pipeline,
+    ) -> RedisResult<Vec<RedisResult<Value>>> {
+        let answers = self.connection.send_packed_commands(commands, 0, commands.len()).await?;
+        // What the server refuses comes back as a value of its own kind.
+        Ok(answers.into_iter().map(Value::extract_error).collect())
     }
 }
 
-impl DerefMut for Wire {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.connection
-    }
-}
-
-/// Connects to whichever of a host's addresses answers first, as redis-rs does.
-async fn connect_tcp(client: &Client, host: &str, port: u16) -> RedisResult<TcpStream> {
-    let addresses: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
+/// Connects to whichever of a host's addresses answers first.
+async fn connect_to_any(addresses: Vec<SocketAddr>, nodelay: bool) -> io::Result<TcpStream> {
     if addresses.is_empty() {
-        return Err(std::io::Error::from(std::io::ErrorKind::HostUnreachable).into());
+        return Err(io::ErrorKind::HostUnreachable.into());
     }
     let attempts = addresses.into_iter().map(|address| Box::pin(TcpStream::connect(address)));
     let (stream, _) = select_ok(attempts).await?;
-    stream.set_nodelay(client.get_connection_info().tcp_settings().nodelay())?;
+    stream.set_nodelay(nodelay)?;
     Ok(stream)
 }
 
@@ -143,7 +140,7 @@ mod tests {
         let mut command = redis::cmd("ECHO");
         command.arg(vec![0_u8; SIZE].as_slice());
         let mut clone = wire.clone();
-        assert!(timeout(MOMENT, clone.send_packed_command(&command)).await.is_err());
+        assert!(timeout(MOMENT, clone.send(&command)).await.is_err());
         drop(clone);
         assert!(timeout(MOMENT, stream.read_exact(&mut [0; 1024])).await.unwrap().is_ok());
         drop(wire);
@@ -154,5 +151,18 @@ mod tests {
     }
 
     const SIZE: usize = 32 * 1024 * 1024;
+    #[tokio::test]
+    async fn one_address_of_several_is_enough() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let addresses = vec![nobody, listener.local_addr().unwrap()];
+        for nodelay in [true, false] {
+            let stream = connect_to_any(addresses.clone(), nodelay).await.unwrap();
+            assert_eq!(stream.nodelay().unwrap(), nodelay);
+        }
+        assert!(connect_to_any(vec![nobody, nobody], true).await.is_err());
+        assert!(connect_to_any(Vec::new(), true).await.is_err());
+    }
+
     const MOMENT: Duration = Duration::from_millis(50);
 }

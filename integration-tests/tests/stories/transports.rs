@@ -59,11 +59,15 @@ async fn reads_of(config: RedisConfig, redis: &RedisServer, requests: usize) -> 
         stats.get::<u64>("total_reads_processed").unwrap()
     };
     let before = so_far().await;
-    let requests = (0..requests).map(|_| {
-        let store = store.clone();
-        tokio::spawn(async move { store.load(&key, SystemClock.now()).await.unwrap() })
+    // From a task, so that all of them are ready before the first of them runs.
+    let all = tokio::spawn(async move {
+        let requests = (0..requests).map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.load(&key, SystemClock.now()).await.unwrap() })
+        });
+        join_all(requests).await
     });
-    for found in join_all(requests).await {
+    for found in all.await.unwrap() {
         assert_eq!(found.unwrap(), None);
     }
     so_far().await - before - 1

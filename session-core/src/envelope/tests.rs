@@ -40,6 +40,24 @@ fn a_session_of_four_small_values_is_this_large() {
     insta::assert_snapshot!(live(record).encode().len(), @"127");
 }
 
+/// Of few values each is copied, and the owner is: the bytes are not kept for a part of them. Many share them.
+#[test]
+fn bytes_that_were_read_are_kept_only_for_many_values() {
+    let mut record = least();
+    record.owner = Some(Owner::from("ada"));
+    set(&mut record, "theme", &"dark");
+    let is_kept = |record: &Record| {
+        let bytes = Bytes::from(live(record.clone()).encode());
+        let entry = Entry::decode(bytes.clone()).unwrap();
+        let is_kept = !bytes.is_unique();
+        drop(entry);
+        is_kept
+    };
+    assert!(!is_kept(&record));
+    set(&mut record, "cart", &vec![7_u8; 100]);
+    assert!(is_kept(&record));
+}
+
 #[test]
 fn another_version_is_corrupt_whatever_follows() {
     for version in [0, 2, 3, 255] {

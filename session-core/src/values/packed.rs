@@ -15,7 +15,7 @@ pub(super) enum Packed {
 }
 
 impl Packed {
-    /// How many are few.
+    /// How many are few: with what else there is in here, a line and a half of a processor's cache.
     pub(super) const FEW: usize = 94;
 
     /// A part of bytes that can be shared.
@@ -44,6 +44,7 @@ impl Packed {
             rest.write_all(&self[..range.start]).expect(INFALLIBLE);
             write(&mut rest);
             rest.write_all(&self[range.end..]).expect(INFALLIBLE);
+            debug_assert!(rest.is_empty(), "as much was added as was said");
             *self = Self::Few { len: short(len), bytes };
             return;
         }
@@ -73,6 +74,8 @@ impl Packed {
         Some(Self::Few { len: short(from.len()), bytes })
     }
 }
+
+const _: () = assert!(size_of::<Packed>() == 96);
 
 fn short(len: usize) -> u8 {
     u8::try_from(len).expect("they are few")

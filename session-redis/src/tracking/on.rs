@@ -136,11 +136,11 @@ async fn connect_tracked(
         listener.hear(&message);
         Ok::<_, Infallible>(())
     };
-    let config = Wire::config(limits).set_push_sender(listen);
+    let config = Wire::config().set_push_sender(listen);
     let mut connection = Wire::connect_with(&client, limits, config).await?;
     let mut track = cmd("CLIENT");
     track.arg("TRACKING").arg("ON");
-    connection.send_packed_command(&track).await?.extract_error()?;
+    connection.send(&track).await?.extract_error()?;
     Ok(Link { connection, tracked: Tracked(Some(Watched { near: Arc::clone(near), horizon })) })
 }
 
