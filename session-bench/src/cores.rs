@@ -14,24 +14,13 @@ impl Cores {
         Ok(Self(system::allowed()?))
     }
 
-    /// These in two halves, for the load and for the server. What shares a core of the processor stays together.
+    /// These in two parts, for the load and for the server. What shares a core of the processor stays together.
     pub(crate) fn halves(self) -> Result<(Self, Self), BoxError> {
         if environment::cores() < self.count() {
             return Err("a quota is shared out whatever cores it is used on".into());
         }
-        let mut load: Vec<_> = self.0.into_iter().map(|core| (system::home(core), core)).collect();
-        load.sort_unstable();
-        let mut middle = load.len() / 2;
-        while middle > 0 && load[middle - 1].0 == load[middle].0 {
-            middle -= 1;
-        }
-        let server = load.split_off(middle);
-        if load.is_empty() {
-            return Err("one core cannot be shared out".into());
-        }
-        let numbers =
-            |half: Vec<(usize, usize)>| Self(half.into_iter().map(|(_, core)| core).collect());
-        Ok((numbers(load), numbers(server)))
+        let cores = self.0.into_iter().map(|core| (system::home(core), core)).collect();
+        in_halves(cores).ok_or_else(|| "there is but one core, and it cannot be shared out".into())
     }
 
     pub(crate) fn parse(text: &str) -> Result<Self, BoxError> {
@@ -46,6 +35,19 @@ impl Cores {
     pub(crate) fn keep_to(&self) -> Result<(), BoxError> {
         system::keep_to(&self.0)
     }
+}
+
+/// Halves cores that are told with what they share one of the processor's with; the server's part is the larger one.
+fn in_halves(mut cores: Vec<(usize, usize)>) -> Option<(Cores, Cores)> {
+    cores.sort_unstable();
+    let mut middle = cores.len() / 2;
+    while middle > 0 && cores[middle - 1].0 == cores[middle].0 {
+        middle -= 1;
+    }
+    let server = cores.split_off(middle);
+    let numbers =
+        |part: Vec<(usize, usize)>| Cores(part.into_iter().map(|(_, core)| core).collect());
+    (middle > 0).then(|| (numbers(cores), numbers(server)))
 }
 
 impl fmt::Display for Cores {
@@ -115,19 +117,29 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
-    fn halves_are_apart_and_are_kept_to() {
-        let Ok((load, server)) = Cores::allowed().and_then(Cores::halves) else {
-            assert_eq!(environment::cores(), 1, "more can be shared out");
-            return;
+    fn what_shares_a_core_stays_together() {
+        let halves = |homes: &[usize]| {
+            let cores = homes.iter().enumerate().map(|(core, home)| (*home, core)).collect();
+            in_halves(cores).map(|(load, server)| (load.0, server.0))
         };
-        assert!(load.0.iter().all(|core| !server.0.contains(core)));
+        assert_eq!(halves(&[0, 1]), Some((vec![0], vec![1])));
+        assert_eq!(halves(&[0, 1, 2]), Some((vec![0], vec![1, 2])));
+        assert_eq!(halves(&[0, 1, 0, 1]), Some((vec![0, 2], vec![1, 3])));
+        assert_eq!(halves(&[0, 0, 2, 2, 4, 4]), Some((vec![0, 1], vec![2, 3, 4, 5])));
+        assert_eq!(halves(&[0, 0]), None);
+        assert_eq!(halves(&[0]), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_thread_keeps_to_its_cores() {
+        let first = Cores(vec![Cores::allowed().unwrap().0[0]]);
         // In a thread of its own, which ends with it.
         let kept = std::thread::spawn(move || {
-            server.keep_to().unwrap();
-            (Cores::allowed().unwrap(), server)
+            first.keep_to().unwrap();
+            (Cores::allowed().unwrap(), first)
         });
-        let (allowed, server) = kept.join().unwrap();
-        assert_eq!(allowed, server);
+        let (allowed, first) = kept.join().unwrap();
+        assert_eq!(allowed, first);
     }
 }

@@ -4,10 +4,11 @@ use session_bench::RedisInfo;
 
 use crate::{BoxError, cores::Cores};
 
-/// Says in one line what the numbers are measured on, and how busy it is. To be asked before the load.
+/// Says in one line what the numbers are measured on, and how busy it was.
 pub(crate) async fn describe(
     redis: &mut RedisInfo,
     cores: usize,
+    load_before: &str,
     of_the_server: Option<&Cores>,
 ) -> Result<String, BoxError> {
     let redis = redis.version().await?;
@@ -18,17 +19,16 @@ pub(crate) async fn describe(
         )
     });
     Ok(format!(
-        "Measured on {}, {cores} cores, {}; Redis {redis}; load before: {}.{apart}\n",
+        "Measured on {}, {cores} cores, {}; Redis {redis}; load before: {load_before}.{apart}\n",
         field("/proc/cpuinfo", "model name\t: ").unwrap_or_else(|| env::consts::ARCH.to_owned()),
         field("/etc/os-release", "PRETTY_NAME=").unwrap_or_else(|| env::consts::OS.to_owned()),
-        load_average().unwrap_or_else(|| "unknown".to_owned()),
     ))
 }
 
 /// How many tasks were ready to run, on average over the last minute.
-fn load_average() -> Option<String> {
-    let text = fs::read_to_string("/proc/loadavg").ok()?;
-    text.split(' ').next().map(str::to_owned)
+pub(crate) fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().filter(|load| !load.is_empty()).unwrap_or("unknown").to_owned()
 }
 
 /// How many there are, before the process is kept to some of them.

@@ -58,11 +58,12 @@ fn main() -> ExitCode {
 
 fn compare(options: &Options) -> Result<(), BoxError> {
     let candidates = candidate::chosen(options.only.as_deref())?;
-    let in_process = in_process::measure(options.rounds)?;
-    // What runs in the process was measured on all of them.
-    let cores = environment::cores();
+    let load_before = environment::load_average();
     let all = options.apart.then(Cores::allowed).transpose()?;
     let apart = all.clone().map(Cores::halves).transpose()?;
+    // On all cores.
+    let in_process = in_process::measure(options.rounds)?;
+    let cores = environment::cores();
     let threads = match &apart {
         Some((load, _)) => {
             load.keep_to()?;
@@ -77,7 +78,8 @@ fn compare(options: &Options) -> Result<(), BoxError> {
     runtime.block_on(async {
         let redis = RedisServer::find().await?;
         let mut info = RedisInfo::open(redis.url()).await?;
-        let environment = environment::describe(&mut info, cores, of_the_server.as_ref()).await?;
+        let environment =
+            environment::describe(&mut info, cores, &load_before, of_the_server.as_ref()).await?;
         let mut comparison =
             Comparison::start(options, &candidates, redis.url(), of_the_server.as_ref()).await?;
         comparison.run_rounds().await?;

@@ -80,7 +80,7 @@ Usage: session-bench [OPTIONS]
   --seconds S        for so long each time (0.5)
   --connections N    kept open, one request at a time on each (64)
   --sessions N       spread over the connections (1024)
-  --apart            the servers on half of the cores, and all else on the others (Linux)
+  --apart            under load, the servers on half of the cores and the load on the others (Linux)
   --only TEXT        only the servers with TEXT in their name, and whom they are compared with
   --picture PATH     draw the result there, as SVG
 Redis: REDIS_URL, or else a redis-server on the PATH is started.";

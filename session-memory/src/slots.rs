@@ -16,7 +16,7 @@ use crate::{
 /// belong to the entry, and through one queue that all reads of all threads share. So sessions are found in the
 /// table, and the cache is told of their use once in a while. What the cache has is in the table: it comes into the
 /// table first, and leaves it when the cache says that it has let it go. Terms that are weighed anew while the cache
-/// lets them go may stay in it without a slot; they expire or are evicted like the others.
+/// lets them go may stay in it without a slot; they expire or are evicted like the others, and are told of once more.
 #[derive(Clone)]
 pub(crate) struct Slots {
     table: Arc<Table>,
@@ -135,7 +135,7 @@ pub(crate) enum Next {
     Leave,
     /// The slot in it weighs something else by now.
     Weigh,
-    /// This slot is in it from now on.
+    /// This slot is in it from now on. The one that was, if any, is dead, and nobody who decides has it locked.
     Put(Slot),
 }
 

@@ -18,11 +18,13 @@ use tokio::{
 /// then takes along what that gave. No write ever waits for something that has not come yet.
 ///
 /// Where that brings nothing, because a request is alone, or takes long, because what is ready has much to compute,
-/// the next writes are done without: up to 31 until it is tried again.
+/// more and more writes are done without: up to 31 until it is tried again.
 pub(crate) struct Gathering<S> {
     stream: S,
     /// Since when the others are let run, and how much there was to be written then.
     waiting: Option<(Instant, usize)>,
+    /// Nobody is waited for any more before what there is was written.
+    is_due: bool,
     /// How many writes are done at once before the next that waits.
     left_at_once: u32,
     /// How many that were the last time.
@@ -31,33 +33,30 @@ pub(crate) struct Gathering<S> {
 
 impl<S> Gathering<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, waiting: None, left_at_once: 0, at_once: 0 }
+        Self { stream, waiting: None, is_due: false, left_at_once: 0, at_once: 0 }
     }
 
-    fn waits(&mut self, len: usize) -> bool {
-        let waits = self.waiting.is_none() && self.left_at_once == 0 && len < ENOUGH;
-        if waits {
-            self.waiting = Some((Instant::now(), len));
+    /// Tells whether what there is, so much, is to be written now, or the others are to be let run first.
+    fn is_due(&mut self, len: usize) -> bool {
+        if !self.is_due {
+            match self.waiting.take() {
+                Some((since, before)) => self.learn(since.elapsed(), len.saturating_sub(before)),
+                None if self.left_at_once == 0 && len < ENOUGH => {
+                    self.waiting = Some((Instant::now(), len));
+                    return false;
+                }
+                None => self.left_at_once = self.left_at_once.saturating_sub(1),
+            }
+            self.is_due = true;
         }
-        waits
+        true
     }
 
-    /// Learns from a write whether it was good to wait for it.
-    fn note_write(&mut self, len: usize) {
-        match self.waiting.take() {
-            Some((since, before)) => {
-                let brought = u32::try_from(len.saturating_sub(before)).unwrap_or(u32::MAX);
-                self.at_once = match brought {
-                    0 => (2 * self.at_once + 1).min(MAX_AT_ONCE),
-                    _ if since.elapsed() > WORTH * brought => MAX_AT_ONCE,
-                    _ => 0,
-                };
-            }
-            None => {
-                self.left_at_once = self.left_at_once.saturating_sub(1);
-                return;
-            }
-        }
+    /// Learns whether it was good to wait.
+    fn learn(&mut self, took: Duration, brought: usize) {
+        let brought = u32::try_from(brought).unwrap_or(u32::MAX);
+        let was_good = brought > 0 && took <= WORTH * brought;
+        self.at_once = if was_good { 0 } else { (2 * self.at_once + 1).min(MAX_AT_ONCE) };
         self.left_at_once = self.at_once;
     }
 }
@@ -68,13 +67,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.waits(bytes.len()) {
+        if !self.is_due(bytes.len()) {
             // A task that wakes itself comes after those that are ready.
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
-        self.note_write(bytes.len());
+        self.is_due = false;
         Poll::Ready(written)
     }
 
@@ -111,14 +110,17 @@ const MAX_AT_ONCE: u32 = 31;
 mod tests {
     use std::{
         future::poll_fn,
-        sync::{Arc, Mutex},
+        sync::{
+            Arc, Mutex,
+            atomic::{AtomicBool, Ordering},
+        },
     };
 
     use super::*;
 
-    /// Takes all, and notes how much at a time.
+    /// Takes all, unless it is full, and notes how much at a time.
     #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<usize>>>);
+    struct Sink(Arc<Mutex<Vec<usize>>>, Arc<AtomicBool>);
 
     impl AsyncWrite for Sink {
         fn poll_write(
@@ -126,6 +128,9 @@ mod tests {
             _: &mut Context<'_>,
             bytes: &[u8],
         ) -> Poll<io::Result<usize>> {
+            if self.1.load(Ordering::Relaxed) {
+                return Poll::Pending;
+            }
             self.0.lock().unwrap().push(bytes.len());
             Poll::Ready(Ok(bytes.len()))
         }
@@ -190,11 +195,33 @@ mod tests {
     async fn who_computes_much_is_seldom_waited_for() {
         let mut stream = Gathering::new(Sink::default());
         let slow = (10, 10 * WORTH + Duration::from_millis(1));
-        assert!(write(&mut stream, 10, slow).await);
-        for _ in 0..31 {
-            assert!(!write(&mut stream, 10, slow).await);
+        let mut waits = 0;
+        for _ in 0..1_000 {
+            waits += usize::from(write(&mut stream, 10, slow).await);
         }
-        assert!(write(&mut stream, 10, slow).await);
+        assert_eq!(waits, 5 + (1_000 - 31) / 32);
+    }
+
+    /// A full socket says nothing of the others.
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_takes_nothing_is_waited_for_once_and_teaches_nothing() {
+        let sink = Sink::default();
+        let mut stream = Gathering::new(sink.clone());
+        let mut poll = async |len| {
+            let bytes = vec![0; len];
+            poll_fn(|context| Poll::Ready(Pin::new(&mut stream).poll_write(context, &bytes))).await
+        };
+        for _ in 0..3 {
+            assert!(poll(10).await.is_pending(), "the others are let run");
+            sink.1.store(true, Ordering::Relaxed);
+            for _ in 0..3 {
+                assert!(poll(20).await.is_pending(), "it is full");
+                tokio::time::advance(Duration::from_secs(1)).await;
+            }
+            sink.1.store(false, Ordering::Relaxed);
+            assert!(poll(20).await.is_ready());
+        }
+        assert_eq!(*sink.0.lock().unwrap(), [20; 3]);
     }
 
     #[tokio::test]

@@ -114,7 +114,7 @@ mod tests {
 
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpListener,
+        net::{TcpListener, TcpSocket},
         time::timeout,
     };
 
@@ -150,19 +150,22 @@ mod tests {
         assert!(read.len() < SIZE / 2, "{}", read.len());
     }
 
-    const SIZE: usize = 32 * 1024 * 1024;
     #[tokio::test]
     async fn one_address_of_several_is_enough() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let addresses = vec![nobody, listener.local_addr().unwrap()];
+        // Bound, so that nobody else comes to listen there.
+        let nobody = TcpSocket::new_v4().unwrap();
+        nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let nowhere = nobody.local_addr().unwrap();
+        let addresses = vec![nowhere, listener.local_addr().unwrap()];
         for nodelay in [true, false] {
             let stream = connect_to_any(addresses.clone(), nodelay).await.unwrap();
             assert_eq!(stream.nodelay().unwrap(), nodelay);
         }
-        assert!(connect_to_any(vec![nobody, nobody], true).await.is_err());
+        assert!(connect_to_any(vec![nowhere, nowhere], true).await.is_err());
         assert!(connect_to_any(Vec::new(), true).await.is_err());
     }
 
+    const SIZE: usize = 32 * 1024 * 1024;
     const MOMENT: Duration = Duration::from_millis(50);
 }

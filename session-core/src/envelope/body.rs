@@ -66,13 +66,16 @@ impl LiveBody {
                 _ => pass_over(&mut rest)?,
             }
         }
+        if !rest.is_empty() {
+            return None;
+        }
         if body.values.heap_size() == 0
             && let Some(owner) = &mut body.owner
         {
             // Nothing else refers to the bytes: they need not be kept for its sake.
             *owner = Owner::from_stored(Bytes::copy_from_slice(owner.as_bytes()));
         }
-        rest.is_empty().then_some(body)
+        Some(body)
     }
 }
 

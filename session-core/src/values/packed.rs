@@ -75,8 +75,6 @@ impl Packed {
     }
 }
 
-const _: () = assert!(size_of::<Packed>() == 96);
-
 fn short(len: usize) -> u8 {
     u8::try_from(len).expect("they are few")
 }
@@ -120,6 +118,7 @@ mod tests {
     /// However the bytes came about, as many are equal to as many.
     #[test]
     fn few_are_here_and_many_are_shared() {
+        assert_eq!(size_of::<Packed>(), 96);
         for len in 0..2 * Packed::FEW {
             let bytes: Vec<u8> = (0..=u8::MAX).take(len).collect();
             let shared = Bytes::from(bytes.clone());
