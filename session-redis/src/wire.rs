@@ -142,11 +142,12 @@ mod tests {
         let mut clone = wire.clone();
         assert!(timeout(MOMENT, clone.send(&command)).await.is_err());
         drop(clone);
-        assert!(timeout(MOMENT, stream.read_exact(&mut [0; 1024])).await.unwrap().is_ok());
+        let under_way = timeout(PATIENCE, stream.read_exact(&mut [0; 1024])).await.unwrap();
+        assert!(under_way.is_ok());
         drop(wire);
         let mut read = Vec::new();
         // Cut off.
-        let _ = timeout(Duration::from_secs(10), stream.read_to_end(&mut read)).await.unwrap();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut read)).await.unwrap();
         assert!(read.len() < SIZE / 2, "{}", read.len());
     }
 
@@ -168,4 +169,5 @@ mod tests {
 
     const SIZE: usize = 32 * 1024 * 1024;
     const MOMENT: Duration = Duration::from_millis(50);
+    const PATIENCE: Duration = Duration::from_secs(10);
 }
