@@ -117,7 +117,10 @@ pub enum StoreErrorKind {
     Misconfigured,
 }
 
-/// What can go wrong when a request uses its session.
+/// A failure of a request to use its session.
+///
+/// One type for all calls. [`SessionError::is_retryable`] separates temporary failures from final
+/// ones.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
@@ -125,22 +128,22 @@ pub enum SessionError {
     #[error(transparent)]
     Store(#[from] StoreError),
 
-    /// The session was ended (by a logout, a revocation or its deadline) while this request was under
-    /// way. What the request recorded is not stored.
+    /// The session ended while the request was under way: by a logout, a revocation, its deadline, or
+    /// because a login gave it another ID. The changes of the request are not stored.
     #[error("the session was ended while the request was under way")]
     Ended,
 
-    /// Other requests changed the session again and again before this one could. What the request
-    /// recorded is not stored; trying again may succeed.
-    #[error("too many requests change the session at once")]
+    /// Other requests changed the session each time before this one could. The changes of the request
+    /// are not stored; a retry may succeed.
+    #[error("too many requests change the session concurrently")]
     Contended,
 
-    /// An earlier commit of this request was interrupted or not confirmed, so that committing again
-    /// could apply a change twice. [`Session::discard`](crate::Session::discard) gives the changes up.
+    /// An earlier commit of the request was interrupted or not confirmed, so that another one could
+    /// apply a change twice. [`Session::discard`](crate::Session::discard) gives the changes up.
     #[error("an earlier commit of the request was not confirmed")]
     Unconfirmed,
 
-    /// Another request held the session's [lock](crate::Session::lock) for as long as this one would wait.
+    /// Another request held the session's [lock](crate::Session::locked) for the whole wait.
     #[error("another request holds the lock of the session")]
     Locked,
 
@@ -148,43 +151,47 @@ pub enum SessionError {
     #[error("the request has locked the session already")]
     AlreadyLocked,
 
-    /// The lease under which the request worked ended before its commit. What the request recorded is
-    /// not stored; what it did elsewhere another request may have done too.
+    /// The lock lapsed before the commit of the work under it. The changes are not stored, and another
+    /// request may have done the same work.
     #[error("the lock of the session was lost before the commit")]
     LeaseLost,
 
-    /// Nobody signed in to the session, or not recently enough for what was asked.
+    /// The session has no owner, or its owner has not signed in recently enough.
     #[error("the owner of the session has not signed in recently enough")]
     NotFresh,
 
-    /// The owner has as many sessions as the [`SessionLimit`](crate::SessionLimit) allows, and the login
-    /// came to nothing. Once one of them was ended the same commit succeeds;
+    /// The owner has as many sessions as the [`SessionLimit`](crate::SessionLimit) allows, and the
+    /// login is not stored. After one of them has ended, the same commit succeeds;
     /// [`Session::discard`](crate::Session::discard) gives the login up.
     #[error("the owner has as many sessions as the limit of {limit} allows")]
     TooManySessions {
-        /// The most that are allowed.
+        /// The limit.
         limit: usize,
     },
 
-    /// The response was on its way already when the change was asked for.
+    /// The session was changed after the response had begun.
     #[error("the session was changed after the response had begun")]
     Closed,
+
+    /// An owner without a name was given, as from a field that was never filled in.
+    #[error("the owner of a session must not be empty")]
+    EmptyOwner,
 
     /// A value, its name, the owner or the session exceeds one of the [`Limits`](crate::Limits).
     #[error("{what} exceeds the limit of {limit}")]
     TooLarge {
-        /// What is too large.
+        /// The part that is too large.
         what: &'static str,
-        /// The most that is allowed.
+        /// The limit.
         limit: usize,
     },
 
-    /// The value that is stored is not of the type, or not in the format, of the key that reads it.
+    /// The stored value is not of the type, or not in the format, of the key that reads it.
     #[error("the value {name:?} cannot be decoded")]
     Decode {
         /// The value's name.
         name: String,
-        /// What the codec says.
+        /// The codec's error.
         source: BoxError,
     },
 
@@ -193,13 +200,26 @@ pub enum SessionError {
     Encode {
         /// The value's name.
         name: String,
-        /// What the codec says.
+        /// The codec's error.
         source: BoxError,
     },
+
+    /// The closure of a [`try_update`](crate::Session::try_update) refused the value that it found.
+    #[error("the update of the value {name:?} was refused")]
+    Refused {
+        /// The value's name.
+        name: String,
+        /// The closure's error.
+        source: BoxError,
+    },
+
+    /// Another request took the value of a [`take_once`](crate::Session::take_once) first.
+    #[error("another request took the value first")]
+    Taken,
 }
 
 impl SessionError {
-    /// Tells whether the same request may succeed a little later.
+    /// Returns `true` if the same request may succeed a little later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
@@ -211,10 +231,18 @@ impl SessionError {
             | Self::NotFresh
             | Self::TooManySessions { .. }
             | Self::Closed
+            | Self::EmptyOwner
             | Self::TooLarge { .. }
             | Self::Decode { .. }
-            | Self::Encode { .. } => false,
+            | Self::Encode { .. }
+            | Self::Refused { .. }
+            | Self::Taken => false,
         }
+    }
+
+    /// Returns `true` if the outcome of the operation is unknown.
+    pub(crate) const fn is_outcome_unknown(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_outcome_unknown())
     }
 }
 

@@ -1,0 +1,187 @@
+//! Notices of the sessions' life, for an audit log, a metric or a message to the user.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::Stream;
+
+use crate::{Owner, SessionKey};
+
+/// One thing that happened to a session, seen by this process.
+///
+/// An event carries keys and the owner, never an ID (I10).
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Event {
+    /// The kind of event.
+    pub kind: EventKind,
+    /// The session, under its key from now on.
+    pub key: SessionKey,
+    /// The session's key before, if the event gave it another one.
+    pub former: Option<SessionKey>,
+    /// The user to whom the session belongs, if it has one and the event knows it.
+    pub owner: Option<Owner>,
+}
+
+/// The kind of an [`Event`].
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A session was stored for the first time.
+    Created,
+    /// A user signed in: the session got a fresh ID and an owner.
+    Authenticated,
+    /// [`Session::rotate`](crate::Session::rotate) gave the session a fresh ID.
+    Rotated,
+    /// The session got a fresh ID because a request asked for it, or because it was due.
+    Renewed,
+    /// A request destroyed its own session, as a logout does.
+    Destroyed,
+    /// The session was ended from elsewhere: by its owner on another device, or by the application.
+    Revoked,
+    /// A login ended the session to keep its owner's [limit](crate::SessionLimit).
+    Evicted,
+    /// A request found its session at its deadline. Most sessions expire unseen.
+    Expired,
+    /// A request presented an ID after its [grace](crate::SessionsBuilder::with_renewal_grace) was
+    /// over: the cookie was copied, or a client keeps old cookies.
+    Reused,
+    /// A record could not be read and counts as no session (I11).
+    Corrupt,
+}
+
+impl EventKind {
+    /// The word for it, as in `session created`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Authenticated => "authenticated",
+            Self::Rotated => "rotated",
+            Self::Renewed => "renewed",
+            Self::Destroyed => "destroyed",
+            Self::Revoked => "revoked",
+            Self::Evicted => "evicted",
+            Self::Expired => "expired",
+            Self::Reused => "reused",
+            Self::Corrupt => "corrupt",
+        }
+    }
+}
+
+impl Event {
+    pub(crate) fn new(kind: EventKind, key: SessionKey, owner: Option<&Owner>) -> Self {
+        Self { kind, key, former: None, owner: owner.cloned() }
+    }
+
+    pub(crate) fn with_former(self, former: Option<SessionKey>) -> Self {
+        Self { former, ..self }
+    }
+}
+
+/// The events of an application's sessions, from one subscription on.
+///
+/// Each subscriber receives every event. A subscriber that falls behind by more than the
+/// [buffer](crate::SessionsBuilder::with_event_buffer) loses the oldest events, which are
+/// [counted](Self::lost); it never delays a request. Also a [`Stream`].
+pub struct Events {
+    receiver: Pin<Box<async_broadcast::Receiver<Event>>>,
+    lost: u64,
+}
+
+impl Events {
+    /// Waits for the next event. Returns `None` after the last handle of the sessions was dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no event.
+    pub async fn next(&mut self) -> Option<Event> {
+        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+
+    /// Returns the next event if there is one already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        loop {
+            match self.receiver.try_recv() {
+                Ok(event) => return Some(event),
+                Err(async_broadcast::TryRecvError::Overflowed(count)) => self.count_lost(count),
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// The number of events that this subscriber lost because it was too slow.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    fn count_lost(&mut self, count: u64) {
+        self.lost += count;
+    }
+}
+
+impl Stream for Events {
+    type Item = Event;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        let events = self.get_mut();
+        loop {
+            match ready!(events.receiver.as_mut().poll_recv(context)) {
+                Some(Ok(event)) => return Poll::Ready(Some(event)),
+                Some(Err(async_broadcast::RecvError::Overflowed(count))) => {
+                    events.count_lost(count);
+                }
+                Some(Err(async_broadcast::RecvError::Closed)) | None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events")
+            .field("waiting", &self.receiver.len())
+            .field("lost", &self.lost())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The sending side.
+pub(crate) struct EventSender {
+    sender: async_broadcast::Sender<Event>,
+    /// Keeps the channel open while nobody listens.
+    template: async_broadcast::InactiveReceiver<Event>,
+}
+
+impl EventSender {
+    pub(crate) fn new(buffer: usize) -> Self {
+        let (mut sender, receiver) = async_broadcast::broadcast(buffer);
+        sender.set_overflow(true);
+        sender.set_await_active(false);
+        Self { sender, template: receiver.deactivate() }
+    }
+
+    pub(crate) fn subscribe(&self) -> Events {
+        let receiver = Box::pin(self.template.activate_cloned());
+        Events { receiver, lost: 0 }
+    }
+
+    /// Sends an event to the subscribers and to `tracing`, target `session`.
+    pub(crate) fn send(&self, event: Event) {
+        let name = event.kind.name();
+        match event.former {
+            Some(former) => {
+                tracing::debug!(target: "session", key = %event.key, %former, "session {name}");
+            }
+            None => tracing::debug!(target: "session", key = %event.key, "session {name}"),
+        }
+        if self.sender.receiver_count() > 0 {
+            // Without a subscriber the event goes nowhere, which is no failure.
+            let _ = self.sender.try_broadcast(event);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! A record under a fresh key.
+
+use std::sync::Arc;
+
+use super::{Located, Protocol, WriteContext, write::Patience};
+use crate::{Created, Record, SessionError, StoreError, StoreErrorKind};
+
+impl Protocol {
+    /// Stores a record under a fresh ID.
+    pub(super) async fn create(
+        &self,
+        record: &Arc<Record>,
+        context: WriteContext,
+        patience: &mut Patience,
+    ) -> Result<Located, SessionError> {
+        let mut collisions = 0;
+        loop {
+            patience.check(self.now())?;
+            let id = self.ids.generate();
+            let key = id.key();
+            match self.create_record(&key, record, context).await {
+                Ok(Created::Created) => {
+                    let record = Arc::clone(record);
+                    return Ok(Located { key, id: Some(id), record, is_presented: false });
+                }
+                // A revocation found the key in the index before the record was there.
+                Ok(Created::Exists) if self.is_blocked(&key).await? => {
+                    self.drop_entry(key, record).await;
+                }
+                Ok(Created::Exists) => {
+                    collisions += 1;
+                    tracing::warn!(
+                        target: "session", %key, "the ID generator made an ID that is in use"
+                    );
+                    if collisions == MAX_COLLISIONS {
+                        return Err(StoreError::new(StoreErrorKind::Misconfigured)
+                            .with_source("the ID generator repeats itself")
+                            .into());
+                    }
+                }
+                Err(error) => {
+                    // An entry whose record may be stored stays in the index.
+                    if !error.is_outcome_unknown() {
+                        self.drop_entry(key, record).await;
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    /// Deletes a new record whose ID nobody has received. A failure is harmless: the record belongs to
+    /// a family that is listed and revoked as one session, and expires.
+    pub(super) async fn abandon(&self, new: &Located) {
+        match self.delete_key(&new.key).await {
+            Ok(_) => self.drop_entry(new.key, &new.record).await,
+            Err(error) => {
+                tracing::debug!(target: "session", key = %new.key, %error, "unused record left");
+            }
+        }
+    }
+}
+
+/// The number of IDs in use that the generator may make for one session.
+const MAX_COLLISIONS: usize = 3;

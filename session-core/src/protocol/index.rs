@@ -1,0 +1,36 @@
+//! The owner's index beside the records (I8).
+
+use super::{Located, Protocol, WriteContext, verbs::index_entry};
+use crate::{IndexEntry, OwnerKey, Record, SessionKey, StoreError};
+
+impl Protocol {
+    /// Extends a session's index entry before a commit that extends the session.
+    pub(super) async fn keep_entered(
+        &self,
+        base: &Located,
+        next: &Record,
+        context: WriteContext,
+    ) -> Result<(), StoreError> {
+        match &next.owner {
+            Some(owner) if base.record.absolute_deadline() < next.absolute_deadline() => {
+                // In a box: most commits do not need it, and would carry the future's size about.
+                Box::pin(self.enter(&owner.key(), index_entry(base.key, next), context)).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the entry of a key that was deleted. A failure fails no request: the entry leaves at its
+    /// deadline.
+    pub(super) async fn drop_entry(&self, key: SessionKey, record: &Record) {
+        if let Some(owner) = &record.owner {
+            Box::pin(self.drop_entries(&owner.key(), &[index_entry(key, record)])).await;
+        }
+    }
+
+    pub(super) async fn drop_entries(&self, owner: &OwnerKey, entries: &[IndexEntry]) {
+        if let Err(error) = (*self.store).leave(owner, entries, self.now()).await {
+            tracing::debug!(target: "session", %owner, %error, "ended sessions left in the index");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! From a key to the session: loads, and tombstones followed.
+
+use std::sync::Arc;
+
+use super::Protocol;
+use crate::{
+    Entry, EventKind, Record, SessionId, SessionKey, StoreError, StoreErrorKind, Tombstone,
+    record::Cause,
+};
+
+/// A stored session: its place, and its record as last read.
+#[derive(Clone, Debug)]
+pub(crate) struct Located {
+    pub(crate) key: SessionKey,
+    /// The ID, if this request may know it.
+    pub(crate) id: Option<SessionId>,
+    pub(crate) record: Arc<Record>,
+    /// The request's cookie holds this very ID.
+    pub(crate) is_presented: bool,
+}
+
+/// The content of a key, as the protocol sees it.
+pub(super) enum Loaded {
+    Entry(Entry),
+    Missing,
+    Unreadable,
+}
+
+impl Protocol {
+    /// Loads the entry under a key. An unreadable record is reported.
+    pub(super) async fn load(&self, key: &SessionKey) -> Result<Loaded, StoreError> {
+        let now = self.now();
+        match (*self.store).load(key, now).await {
+            // Deadlines are checked here as well, whatever the store did about them (I5).
+            Ok(Some(entry)) if entry.is_live(now) => Ok(Loaded::Entry(entry)),
+            Ok(Some(Entry::Live(record))) => {
+                self.report(EventKind::Expired, *key, record.owner.as_ref());
+                Ok(Loaded::Missing)
+            }
+            Ok(_) => Ok(Loaded::Missing),
+            Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+                self.report_corrupt(*key, &error);
+                Ok(Loaded::Unreadable)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Loads the entry under a key. An unreadable record counts as missing.
+    pub(super) async fn load_entry(&self, key: &SessionKey) -> Result<Option<Entry>, StoreError> {
+        Ok(match self.load(key).await? {
+            Loaded::Entry(entry) => Some(entry),
+            Loaded::Missing | Loaded::Unreadable => None,
+        })
+    }
+
+    /// Loads many keys in portions, between which other tasks run. The errors in the answer are of
+    /// records that cannot be read.
+    pub(super) async fn load_many(
+        &self,
+        keys: &[SessionKey],
+    ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
+        let now = self.now();
+        let mut loaded = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(super::CHUNK) {
+            let answers = (*self.store).load_many(keys, now).await?;
+            for (key, answer) in keys.iter().zip(answers) {
+                match answer {
+                    Ok(entry) => loaded.push(Ok(entry.filter(|entry| entry.is_live(now)))),
+                    Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+                        self.report_corrupt(*key, &error);
+                        loaded.push(Err(error));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            yield_now().await;
+        }
+        Ok(loaded)
+    }
+}
+
+/// Returns the ID that a tombstone holds, readable with the former one.
+pub(super) fn unseal(former: Option<&SessionId>, tombstone: &Tombstone) -> Option<SessionId> {
+    match &tombstone.cause {
+        Cause::Renewed { successor, sealed_id }
+        | Cause::Rotated { successor, sealed_id: Some(sealed_id) } => {
+            sealed_id.unseal(former?, *successor)
+        }
+        Cause::Rotated { .. } | Cause::Ended => None,
+    }
+}
+
+/// Lets other tasks run.
+pub(super) async fn yield_now() {
+    let mut has_yielded = false;
+    std::future::poll_fn(|context| {
+        if has_yielded {
+            return std::task::Poll::Ready(());
+        }
+        has_yielded = true;
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}

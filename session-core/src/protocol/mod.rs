@@ -1,0 +1,225 @@
+//! The protocol between a request and the store. It knows records and the store, and nothing above.
+//!
+//! ```text
+//!  request      cookie ──▶ open ──▶ reads and changes a draft ──▶ commit ──▶ Set-Cookie, if the ID changed
+//!                           │                                       │
+//!  protocol    open.rs: cookies to a located session         commit.rs: compare-and-swap, replay on conflict
+//!                           │                                rotate.rs: move to a fresh ID
+//!                           │                                create.rs: a fresh key, index first
+//!                           │                                       │
+//!                        locate.rs: load, follow tombstones    index.rs: keep and drop index entries
+//!                           └───────────────┬───────────────────────┘
+//!                                  verbs.rs: each store verb, repeated once if its answer is lost
+//! ```
+//!
+//! Beside the path of a request: `revoke.rs` (list and revoke an owner's sessions), `session_limit.rs`
+//! (make room for a login), `lease.rs` (the lock of a session).
+//!
+//! # A commit
+//!
+//! ```text
+//! loop, at most MAX_CONFLICTS times and PATIENCE long:
+//!     record = the change log, replayed on base        // base: the session as last read
+//!     match store.commit(base.key, if still at base.revision, record):
+//!         Committed           -> done
+//!         Conflict(newer)     -> base = newer           // another request committed: replay on top (I1)
+//!         Conflict(tombstone) -> base = the session under its new key, see below
+//!         Gone                -> Ended                  // never created again (I2)
+//!         answer lost         -> repeat once: if the stored nonce is ours, the first try counted (I6)
+//! ```
+//!
+//! # A move to a fresh ID
+//!
+//! A login, a rotation and a renewal give the session another ID. The new record comes first, so that a
+//! crash in between signs nobody out (I4):
+//!
+//! ```text
+//! 1. enter the new key in the owner's index      // a live session is always in the index (I8)
+//! 2. create the new record under the new key
+//! 3. commit a tombstone in place of the old record, if that is still at base.revision
+//!        conflict with a newer record -> replay on it, store the result under the new key, and again 3
+//!        conflict with a tombstone    -> another request moved the session: drop the new record, follow it
+//! 4. remove the old key from the index
+//! ```
+//!
+//! A request that loaded the session before it moved meets the tombstone when it commits:
+//!
+//! | the tombstone is of | the request recorded | it |
+//! | --- | --- | --- |
+//! | a renewal | anything | goes on under the new key, and is told the new ID |
+//! | a login or rotation | a login of the same user, on a visitor's session | joins the new session (a double click) |
+//! | a login or rotation | any other login or rotation | fails with `Ended`, and is told nothing |
+//! | a login or rotation | values | stores them in the new session, if carrying over is on, and is told nothing |
+//! | any | `destroy` | deletes the new session too |
+//!
+//! # Glossary
+//!
+//! - *entry*: the content of one key: a record or a tombstone.
+//! - *located session*: key, ID and record, as last read.
+//! - *family*: the session through all its keys.
+//! - *tombstone*: the note that a session left a key. *End marker*: a tombstone without successor.
+//! - *nonce*: a random mark of one commit. *Fence*: the token of the lock under which a commit counts.
+
+mod commit;
+mod create;
+mod index;
+mod lease;
+mod locate;
+mod nonces;
+mod open;
+mod queue;
+mod revoke;
+mod rotate;
+mod session_limit;
+mod verbs;
+mod write;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use nonces::Nonces;
+use queue::KeyedQueue;
+
+use crate::{
+    Backend, Clock, Codec, Event, EventKind, IdGenerator, Lifetime, Limits, Owner, SessionKey,
+    SessionLimit, StoreError, Timestamp, events::EventSender, record::decode,
+};
+
+pub(crate) use {
+    commit::{Outcome, PendingCommit},
+    lease::Acquired,
+    locate::Located,
+    open::{CookieLookup, MAX_COOKIES},
+    queue::Turn,
+    write::{Fence, WriteContext},
+};
+
+/// The store, the rules, and the state that all requests of a process share.
+// The counts of handles change with every request and on every processor. They must not share a cache
+// line with the fields that every request reads.
+#[repr(align(128))]
+pub(crate) struct Protocol {
+    pub(crate) store: Arc<dyn Backend>,
+    pub(crate) ids: Arc<dyn IdGenerator>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: Settings,
+    pub(crate) events: EventSender,
+    nonces: Nonces,
+    /// The requests that lost a race for a session, so that one at a time tries again.
+    contention: KeyedQueue,
+    /// The requests that want a session's lock, so that one of them asks the store.
+    lock_queue: KeyedQueue,
+    corrupt_records: AtomicU64,
+    unreadable_values: AtomicU64,
+}
+
+/// The rules by which sessions live.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) lifetime: Lifetime,
+    pub(crate) anonymous_lifetime: Lifetime,
+    pub(crate) limits: Limits,
+    pub(crate) renewal_grace: Duration,
+    pub(crate) lease: Duration,
+    pub(crate) session_limit: Option<SessionLimit>,
+    pub(crate) reuse: crate::OnReuse,
+    pub(crate) carries_over: bool,
+}
+
+impl Protocol {
+    pub(crate) fn new(
+        store: Arc<dyn Backend>,
+        ids: Arc<dyn IdGenerator>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+        event_buffer: usize,
+    ) -> Self {
+        Self {
+            store,
+            ids,
+            clock,
+            settings,
+            events: EventSender::new(event_buffer),
+            nonces: Nonces::new(),
+            contention: KeyedQueue::default(),
+            lock_queue: KeyedQueue::default(),
+            corrupt_records: AtomicU64::new(0),
+            unreadable_values: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn next_nonce(&self) -> crate::Nonce {
+        self.nonces.next()
+    }
+
+    pub(crate) fn corrupt_records(&self) -> u64 {
+        self.corrupt_records.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn unreadable_values(&self) -> u64 {
+        self.unreadable_values.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn report(&self, kind: EventKind, key: SessionKey, owner: Option<&Owner>) {
+        self.events.send(Event::new(kind, key, owner));
+    }
+
+    /// Waits in the queue for the lock of a session.
+    pub(crate) async fn lock_turn(&self, key: SessionKey) -> Turn<'_> {
+        self.lock_queue.turn(key).await
+    }
+
+    /// Decodes a value. A value that cannot be decoded is reported, and counts as missing.
+    pub(crate) fn decode_or_report<T, C: Codec<T>>(&self, name: &str, value: &[u8]) -> Option<T> {
+        decode::<T, C>(name, value)
+            .inspect_err(|error| {
+                if self.unreadable_values.fetch_add(1, Ordering::Relaxed).is_power_of_two() {
+                    // Every read of the value comes here after a change of its type, so that one
+                    // warning per read would flood the log.
+                    tracing::warn!(target: "session", %error, "unreadable value, treated as missing");
+                } else {
+                    tracing::debug!(target: "session", %error, "unreadable value, treated as missing");
+                }
+            })
+            .ok()
+    }
+
+    fn report_corrupt(&self, key: SessionKey, error: &StoreError) {
+        self.corrupt_records.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            target: "session",
+            %key,
+            error = error.source_text(),
+            "unreadable session record, treated as no session"
+        );
+        self.report(EventKind::Corrupt, key, None);
+    }
+}
+
+/// The time for which a key remembers that its session moved to another key.
+pub(crate) const ROTATION_WINDOW: Duration = Duration::from_secs(300);
+
+/// The longest time for which a request holds the lock of a session.
+pub(crate) const MAX_LEASE: Duration = Duration::from_secs(600);
+
+/// The time for which one commit tries again after other requests were faster.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The number of times that one commit tries again after other requests were faster.
+const MAX_CONFLICTS: usize = 128;
+
+/// The number of tombstones that one request follows. A renewal waits until the former ID is no longer
+/// valid, so that an ID which opens a session lies one or two tombstones before it.
+const MAX_MOVES: usize = 8;
+
+/// The number of keys in one call of a store verb on many keys. Other work runs between two calls.
+const CHUNK: usize = 100;

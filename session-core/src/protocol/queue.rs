@@ -1,0 +1,75 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError},
+};
+
+use futures_util::lock::{Mutex, OwnedMutexGuard};
+
+use crate::SessionKey;
+
+/// A queue per session: requests of different sessions never wait for each other (I13).
+#[derive(Default)]
+pub(super) struct KeyedQueue(SyncMutex<HashMap<SessionKey, Arc<Mutex<()>>>>);
+
+impl KeyedQueue {
+    /// Waits until no other request has the turn of this session.
+    pub(super) async fn turn(&self, key: SessionKey) -> Turn<'_> {
+        let mutex = Arc::clone(self.waiting().entry(key).or_default());
+        // Made before the wait, so that a request which stops waiting leaves nothing behind.
+        let mut turn = Turn { queue: self, key, mutex: Arc::clone(&mutex), guard: None };
+        turn.guard = Some(mutex.lock_owned().await);
+        turn
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<SessionKey, Arc<Mutex<()>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The turn of a request, or its place in the queue. Dropping it lets the next request go on.
+pub(crate) struct Turn<'q> {
+    queue: &'q KeyedQueue,
+    key: SessionKey,
+    mutex: Arc<Mutex<()>>,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.guard = None;
+        let mut waiting = self.queue.waiting();
+        // The map and this turn hold it, and nobody waits.
+        if Arc::strong_count(&self.mutex) == 2 {
+            waiting.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Future as _, pin::pin, task::Context};
+
+    use futures_util::task::noop_waker_ref;
+
+    use super::*;
+
+    #[test]
+    fn queue_forgets_sessions_that_nobody_waits_for() {
+        let queue = KeyedQueue::default();
+        let key = SessionKey::from_bytes([1; 16]);
+        let mut context = Context::from_waker(noop_waker_ref());
+        {
+            let mut first = pin!(queue.turn(key));
+            let mut second = Box::pin(queue.turn(key));
+            let std::task::Poll::Ready(turn) = first.as_mut().poll(&mut context) else {
+                panic!("the first waits for nobody");
+            };
+            assert!(second.as_mut().poll(&mut context).is_pending());
+            assert_eq!(queue.waiting().len(), 1);
+            drop(second);
+            assert_eq!(queue.waiting().len(), 1);
+            drop(turn);
+        }
+        assert!(queue.waiting().is_empty());
+    }
+}

@@ -1,0 +1,147 @@
+//! An owner's sessions: listed, and ended from elsewhere.
+
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use super::{CHUNK, MAX_MOVES, Protocol, locate::yield_now, verbs::Deleted};
+use crate::{
+    Ended, Entry, EventKind, Family, IndexEntry, Owner, Record, SessionError, SessionKey,
+    StoreError,
+};
+
+impl Protocol {
+    /// Lists an owner's sessions, the last used first.
+    pub(crate) async fn list(
+        &self,
+        owner: &Owner,
+    ) -> Result<Vec<(SessionKey, Arc<Record>)>, StoreError> {
+        let entries = (*self.store).entries(&owner.key(), self.now()).await?;
+        let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
+        let loaded = self.load_many(&keys).await?;
+        let mut sessions: HashMap<Family, (SessionKey, Arc<Record>)> = HashMap::new();
+        for (entry, loaded) in entries.iter().zip(loaded) {
+            let Ok(Some(Entry::Live(record))) = loaded else { continue };
+            // While a session is getting another ID, it is under two keys. The one whose ID is known
+            // is used.
+            let age = |record: &Record| (record.last_seen_at, record.revision);
+            let shown = sessions.entry(entry.family).or_insert((entry.key, Arc::clone(&record)));
+            if age(&shown.1) < age(&record) {
+                *shown = (entry.key, record);
+            }
+        }
+        let mut list: Vec<_> = sessions.into_values().collect();
+        list.sort_unstable_by_key(|(key, record)| {
+            Reverse((record.last_seen_at, record.created_at, *key))
+        });
+        Ok(list)
+    }
+
+    /// Returns the session of an owner that has or had this key.
+    pub(crate) async fn family_of(
+        &self,
+        owner: &Owner,
+        key: SessionKey,
+    ) -> Result<Option<Family>, StoreError> {
+        let entries = (*self.store).entries(&owner.key(), self.now()).await?;
+        if let Some(entry) = entries.iter().find(|entry| entry.key == key) {
+            return Ok(Some(entry.family));
+        }
+        // The session may have got another ID since the list was shown. Another owner's family is not
+        // in this owner's index, so that nothing will be ended for it.
+        Ok(self.load_entry(&key).await?.map(|entry| entry.family()))
+    }
+
+    /// Fails if a session was ended, or moved by a login or rotation.
+    pub(crate) async fn check_alive(&self, mut key: SessionKey) -> Result<(), SessionError> {
+        for _ in 0..MAX_MOVES {
+            match self.load_entry(&key).await? {
+                Some(Entry::Live(_)) => return Ok(()),
+                Some(Entry::Moved(tombstone)) if tombstone.is_renewal() => {
+                    key = tombstone.successor().ok_or(SessionError::Ended)?;
+                }
+                Some(Entry::Moved(_)) | None => break,
+            }
+        }
+        Err(SessionError::Ended)
+    }
+
+    /// Ends the sessions of an owner whose index entries are selected. Returns their number, and
+    /// reports each as `kind`, if one is given.
+    ///
+    /// Passes go on until one finds nothing new: a session that moves meanwhile enters its new key
+    /// before it leaves the old one.
+    pub(crate) async fn revoke_where(
+        &self,
+        owner: &Owner,
+        is_selected: impl Fn(&IndexEntry) -> bool,
+        kind: Option<EventKind>,
+    ) -> Result<usize, SessionError> {
+        let owner_key = owner.key();
+        let mut done = HashSet::new();
+        let mut ended = HashSet::new();
+        for _ in 0..=MAX_MOVES {
+            let mut entries = (*self.store).entries(&owner_key, self.now()).await?;
+            entries.retain(|entry| is_selected(entry) && done.insert(entry.key));
+            let mut has_moved = false;
+            for entries in entries.chunks(CHUNK) {
+                let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
+                let answers = self.delete_or_block(&keys).await?;
+                self.drop_entries(&owner_key, entries).await;
+                for (entry, answer) in entries.iter().zip(answers) {
+                    match answer {
+                        Ended::Session => {
+                            if ended.insert(entry.family)
+                                && let Some(kind) = kind
+                            {
+                                self.report(kind, entry.key, Some(owner));
+                            }
+                        }
+                        Ended::Moved(tombstone) => has_moved |= tombstone.successor().is_some(),
+                        Ended::Blocked => {}
+                    }
+                }
+                yield_now().await;
+            }
+            if !has_moved {
+                return Ok(ended.len());
+            }
+        }
+        Err(SessionError::Contended)
+    }
+
+    /// Deletes the session of a key, or of the key that it moved to. Returns the key and the record of
+    /// the deleted session, as far as they are known.
+    pub(crate) async fn delete_session(
+        &self,
+        mut key: SessionKey,
+    ) -> Result<Option<(SessionKey, Option<Arc<Record>>)>, SessionError> {
+        for _ in 0..=MAX_MOVES {
+            match self.delete_key(&key).await? {
+                Deleted::Moved(tombstone) => match tombstone.successor() {
+                    Some(successor) => key = successor,
+                    None => return Ok(None),
+                },
+                Deleted::Session(record) => {
+                    if let Some(record) = &record {
+                        self.drop_entry(key, record).await;
+                    }
+                    return Ok(Some((key, record)));
+                }
+                Deleted::Nothing => return Ok(None),
+            }
+        }
+        Err(SessionError::Contended)
+    }
+
+    /// Revokes the session of a key, whoever owns it.
+    pub(super) async fn revoke_at(&self, key: SessionKey) -> Result<(), SessionError> {
+        if let Some((key, record)) = self.delete_session(key).await? {
+            let owner = record.as_ref().and_then(|record| record.owner.as_ref());
+            self.report(EventKind::Revoked, key, owner);
+        }
+        Ok(())
+    }
+}

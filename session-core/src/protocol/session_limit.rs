@@ -1,0 +1,156 @@
+//! Room for a login, where the sessions of an owner are limited.
+//!
+//! ```text
+//! 1. the login enters its key and creates its record      // so that each login sees those before it
+//! 2. it reads the owner's index, and counts the other families that live
+//! 3. too many: Reject       -> it deletes its own record, and fails
+//!              Evict*       -> it revokes the others that come first by the policy
+//! 4. only then the client receives the ID
+//! ```
+//!
+//! Of two logins at the same moment, each sees the other or at least one does, as both enter before they
+//! read. An evicting login never evicts a later login, so that two of them do not end each other.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use super::{Located, Protocol, locate::Loaded};
+use crate::{
+    AtLimit, Entry, Event, EventKind, Family, IndexEntry, Owner, Record, SessionError, SessionKey,
+    Timestamp, Tombstone,
+};
+
+/// The sessions that an owner has beside a new one.
+#[derive(Default)]
+struct Others {
+    /// Those whose login came before the new one, with their order of eviction.
+    earlier: HashMap<Family, Place>,
+    /// The number of those whose login came later.
+    later: usize,
+    /// Entries without a session.
+    dead: Vec<IndexEntry>,
+}
+
+/// A session that may be evicted.
+struct Place {
+    rank: (Timestamp, Timestamp),
+    entries: Vec<IndexEntry>,
+    key: SessionKey,
+}
+
+impl Protocol {
+    /// Makes room for a new session, which is entered and stored already. Returns the tombstone of the
+    /// session that it is made of, if that has moved: nobody is evicted for a login that comes too late.
+    pub(super) async fn make_room(
+        &self,
+        new: &Located,
+        former: Option<&Located>,
+    ) -> Result<Option<Arc<Tombstone>>, SessionError> {
+        let (Some(limit), Some(owner)) = (self.settings.session_limit, &new.record.owner) else {
+            return Ok(None);
+        };
+        let mut others = self.others(owner, new, limit.at_limit).await?;
+        if let Some(former) = former {
+            match self.load(&former.key).await? {
+                Loaded::Entry(Entry::Live(_)) => {}
+                Loaded::Entry(Entry::Moved(tombstone)) => return Ok(Some(tombstone)),
+                Loaded::Missing | Loaded::Unreadable => return Err(SessionError::Ended),
+            }
+        }
+        if others.dead.len() >= MANY_DEAD {
+            self.drop_dead(owner, &std::mem::take(&mut others.dead)).await;
+        }
+        let excess = (others.earlier.len() + others.later + 1).saturating_sub(limit.max());
+        if excess == 0 {
+            return Ok(None);
+        }
+        if limit.at_limit == AtLimit::Reject {
+            return Err(SessionError::TooManySessions { limit: limit.max() });
+        }
+        if excess > others.earlier.len() {
+            // Later logins have all the places.
+            return Err(SessionError::Contended);
+        }
+        let mut victims: Vec<_> = others.earlier.into_values().collect();
+        victims.sort_unstable_by_key(|place| (place.rank, place.key));
+        victims.truncate(excess);
+        for victim in victims {
+            self.evict(owner, &victim).await?;
+        }
+        Ok(None)
+    }
+
+    async fn others(
+        &self,
+        owner: &Owner,
+        new: &Located,
+        policy: AtLimit,
+    ) -> Result<Others, SessionError> {
+        let mut entries = (*self.store).entries(&owner.key(), self.now()).await?;
+        entries.retain(|entry| entry.family != new.record.family);
+        let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
+        let loaded = self.load_many(&keys).await?;
+        let mut others = Others::default();
+        let mut later = HashSet::new();
+        for (entry, loaded) in entries.into_iter().zip(loaded) {
+            let record = match loaded {
+                Ok(Some(Entry::Live(record))) => Some(record),
+                Ok(Some(Entry::Moved(_)) | None) => {
+                    others.dead.push(entry);
+                    continue;
+                }
+                // A session of another version, whose age is unknown.
+                Err(_) => None,
+            };
+            let login = record.as_ref().map(|record| (record.created_at, entry.key));
+            if login > Some((new.record.created_at, new.key)) {
+                later.insert(entry.family);
+                continue;
+            }
+            let rank = record.map(|record| rank(&record, policy)).unwrap_or_default();
+            let place = others.earlier.entry(entry.family).or_insert_with(|| Place {
+                rank,
+                entries: Vec::new(),
+                key: entry.key,
+            });
+            place.rank = place.rank.max(rank);
+            place.entries.push(entry);
+        }
+        // A session that is getting another ID has two keys.
+        later.retain(|family| !others.earlier.contains_key(family));
+        others.later = later.len();
+        Ok(others)
+    }
+
+    async fn evict(&self, owner: &Owner, victim: &Place) -> Result<(), SessionError> {
+        let family = victim.entries[0].family;
+        if self.revoke_where(owner, |entry| entry.family == family, None).await? > 0 {
+            self.events.send(Event::new(EventKind::Evicted, victim.key, Some(owner)));
+        }
+        Ok(())
+    }
+
+    /// Removes entries that hold no session. A login that is about to create one there takes another key.
+    async fn drop_dead(&self, owner: &Owner, dead: &[IndexEntry]) {
+        let keys: Vec<_> = dead.iter().map(|entry| entry.key).collect();
+        match self.delete_or_block(&keys).await {
+            Ok(_) => self.drop_entries(&owner.key(), dead).await,
+            Err(error) => {
+                tracing::debug!(target: "session", %error, "dead entries left in the index")
+            }
+        }
+    }
+}
+
+/// The sessions with the lowest rank are evicted first.
+fn rank(record: &Record, policy: AtLimit) -> (Timestamp, Timestamp) {
+    match policy {
+        AtLimit::EvictLeastRecent => (record.last_seen_at, record.created_at),
+        AtLimit::Reject | AtLimit::EvictOldest => (record.created_at, record.last_seen_at),
+    }
+}
+
+/// The number of dead entries from which on they are removed early.
+const MANY_DEAD: usize = 16;

@@ -1,0 +1,109 @@
+//! The parts that all records of one commit share.
+
+use super::{Located, MAX_CONFLICTS, PATIENCE, Protocol};
+use crate::{Family, Nonce, Record, SessionError, Timestamp, record::IdUse};
+
+/// The mark, the time and the lock of one commit.
+#[derive(Clone, Copy)]
+pub(crate) struct WriteContext {
+    pub(crate) nonce: Nonce,
+    pub(crate) now: Timestamp,
+    pub(crate) fence: Option<Fence>,
+    /// The commit signs a user in, so that the session begins with it.
+    pub(crate) is_login: bool,
+}
+
+/// The lock under which the changes of a commit were made: they count only while it holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fence {
+    pub(crate) token: Nonce,
+    /// The commit releases the lock.
+    pub(crate) releases: bool,
+}
+
+/// The kind of a move to a fresh ID.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Rotation {
+    Login,
+    Rotate,
+    Renewal,
+}
+
+impl WriteContext {
+    pub(crate) fn new(protocol: &Protocol, fence: Option<Fence>, is_login: bool) -> Self {
+        Self { nonce: protocol.next_nonce(), now: protocol.now(), fence, is_login }
+    }
+
+    /// Makes a draft the record that follows `base`, or the first record of a session.
+    pub(crate) fn stamp(&self, base: Option<&Located>, draft: &mut Record) {
+        draft.nonce = self.nonce;
+        draft.last_seen_at = draft.last_seen_at.max(self.now);
+        match base {
+            Some(base) => {
+                draft.revision = base.record.revision.next();
+                if base.is_presented && draft.id_use == IdUse::Renewed {
+                    draft.id_use = IdUse::Presented(self.now);
+                }
+            }
+            None => {
+                draft.revision = crate::Revision::default().next();
+                draft.family = Family(self.nonce.0);
+                draft.created_at = self.now;
+                draft.issued_at = self.now;
+            }
+        }
+        if self.is_login {
+            // A lifetime begins when it is stored.
+            draft.created_at = self.now;
+        }
+        if self.fence.is_some_and(|fence| fence.releases) {
+            draft.lease = None;
+        }
+    }
+
+    /// Makes a stamped record the first one under a fresh ID.
+    pub(super) fn stamp_fresh_id(&self, rotation: Rotation, record: &mut Record) {
+        record.issued_at = self.now;
+        record.id_use = match rotation {
+            Rotation::Renewal => IdUse::Renewed,
+            Rotation::Login | Rotation::Rotate => IdUse::Original,
+        };
+    }
+
+    /// Refuses a record that has expired by the time it is stored.
+    pub(super) fn check_alive(&self, record: &Record) -> Result<(), SessionError> {
+        if self.now < record.expires_at() { Ok(()) } else { Err(SessionError::Ended) }
+    }
+
+    /// Refuses a commit under a lock that the request does not hold any more.
+    pub(super) fn check_fence(&self, base: &Record, now: Timestamp) -> Result<(), SessionError> {
+        match (self.fence, base.lease) {
+            (None, _) => Ok(()),
+            (Some(fence), Some(lease)) if lease.token == fence.token && lease.is_live(now) => {
+                Ok(())
+            }
+            _ => Err(SessionError::LeaseLost),
+        }
+    }
+}
+
+/// The bound of one commit's attempts (I9).
+pub(super) struct Patience {
+    began: Timestamp,
+    attempts: usize,
+}
+
+impl Patience {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self { began: now, attempts: 0 }
+    }
+
+    /// Counts one more attempt.
+    pub(super) fn check(&mut self, now: Timestamp) -> Result<(), SessionError> {
+        self.attempts += 1;
+        if self.attempts > MAX_CONFLICTS || now.since(self.began) > PATIENCE {
+            return Err(SessionError::Contended);
+        }
+        Ok(())
+    }
+}

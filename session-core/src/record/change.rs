@@ -1,0 +1,319 @@
+use std::{fmt, sync::Arc};
+
+use crate::{Codec, Key, Lifetime, Limits, Owner, Record, SessionError, Timestamp};
+
+use super::decode;
+
+/// One change that a request made to its session, kept so that it can be replayed on a newer record.
+///
+/// Concurrent requests add up because each commits its own changes, never the whole session as it
+/// read it (I1).
+pub(crate) enum Change {
+    Set { name: Box<str>, value: Vec<u8> },
+    Remove { name: Box<str> },
+    Update { name: Arc<str>, apply: Box<Apply>, preview: Vec<u8> },
+    Take { name: Box<str>, value: Vec<u8> },
+    Clear,
+    SetLifetime(Lifetime),
+    EndBy(Timestamp),
+    Authenticate { owner: Owner, at: Timestamp, lifetime: Lifetime },
+    Rotate,
+    Renew,
+}
+
+/// Makes the new encoded value from the present one.
+pub(crate) type Apply =
+    dyn Fn(Option<&[u8]>, &View<'_>) -> Result<Vec<u8>, SessionError> + Send + Sync;
+
+/// The session as an [`update`](crate::Session::update) finds it, to read from in the closure.
+///
+/// A closure reads the session through this view only: it runs again on the newer record if another
+/// request committed in between.
+#[derive(Clone, Copy)]
+pub struct View<'a>(Option<&'a Record>);
+
+impl<'a> View<'a> {
+    pub(crate) fn new(record: Option<&'a Record>) -> Self {
+        Self(record)
+    }
+
+    /// Reads a value. Returns `None` if there is none, or if it cannot be decoded.
+    #[must_use]
+    pub fn get<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Option<T> {
+        let value = self.0?.values.get(key.name())?;
+        decode::<T, C>(key.name(), value).ok()
+    }
+
+    /// The user to whom the session belongs.
+    #[must_use]
+    pub fn owner(&self) -> Option<&'a Owner> {
+        self.0?.owner.as_ref()
+    }
+}
+
+impl fmt::Debug for View<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("View(..)")
+    }
+}
+
+impl Change {
+    /// Applies the change to a record.
+    ///
+    /// The instants at which a login or a new ID begins are the commit's, and are set by it.
+    pub(crate) fn apply(&self, record: &mut Record) -> Result<(), SessionError> {
+        if let Self::Update { name, apply, .. } = self {
+            let value = apply(record.values.get(name), &View::new(Some(record)))?;
+            record.values.set(name, &value);
+            return Ok(());
+        }
+        if let Self::Take { name, value } = self
+            && record.values.get(name) != Some(value)
+        {
+            return Err(SessionError::Taken);
+        }
+        self.preview(record);
+        Ok(())
+    }
+
+    /// Applies the change as this request has seen it, without code of the application.
+    pub(crate) fn preview(&self, record: &mut Record) {
+        match self {
+            Self::Set { name, value } => record.values.set(name, value),
+            Self::Update { name, preview, .. } => record.values.set(name, preview),
+            Self::Remove { name } | Self::Take { name, .. } => record.values.remove(name),
+            Self::Clear => record.values.clear(),
+            Self::SetLifetime(lifetime) => record.lifetime = *lifetime,
+            Self::EndBy(at) => {
+                record.ends_by = Some(record.ends_by.map_or(*at, |end| end.min(*at)));
+            }
+            Self::Authenticate { owner, at, lifetime } => {
+                if record.owner.as_ref().is_some_and(|former| former != owner) {
+                    // They are the former owner's.
+                    record.values.clear();
+                }
+                record.owner = Some(owner.clone());
+                record.authenticated_at = Some(*at);
+                // Both were chosen for the login before.
+                record.lifetime = *lifetime;
+                record.ends_by = None;
+                record.created_at = record.created_at.max(*at);
+            }
+            Self::Rotate | Self::Renew => {}
+        }
+    }
+
+    /// The name of the one value that the change is about.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Set { name, .. } | Self::Remove { name } | Self::Take { name, .. } => Some(name),
+            Self::Update { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Set { name, .. } => write!(f, "Set({name:?})"),
+            Self::Remove { name } => write!(f, "Remove({name:?})"),
+            Self::Update { name, .. } => write!(f, "Update({name:?})"),
+            Self::Take { name, .. } => write!(f, "Take({name:?})"),
+            Self::Clear => f.write_str("Clear"),
+            Self::SetLifetime(lifetime) => write!(f, "SetLifetime({lifetime:?})"),
+            Self::EndBy(at) => write!(f, "EndBy({at:?})"),
+            Self::Authenticate { .. } => f.write_str("Authenticate"),
+            Self::Rotate => f.write_str("Rotate"),
+            Self::Renew => f.write_str("Renew"),
+        }
+    }
+}
+
+/// Applies all changes to a record, in their order.
+pub(crate) fn replay<'c>(
+    changes: impl IntoIterator<Item = &'c Change>,
+    record: &mut Record,
+    limits: &Limits,
+) -> Result<(), SessionError> {
+    let before = record.values.size();
+    for change in changes {
+        change.apply(record)?;
+    }
+    // A session from before the limits were lowered can still be used, and shrink.
+    if record.values.size() > before { record.values.check(limits) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+    use crate::record::too_large;
+
+    /// A change as text, so that proptest can show it.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Set(&'static str, u8),
+        Remove(&'static str),
+        Increment(&'static str),
+        Clear,
+    }
+
+    impl Step {
+        fn change(&self) -> Box<Change> {
+            Box::new(match *self {
+                Self::Set(name, value) => {
+                    Change::Set { name: name.into(), value: encoded(u64::from(value)) }
+                }
+                Self::Remove(name) => Change::Remove { name: name.into() },
+                Self::Increment(name) => Change::Update {
+                    name: name.into(),
+                    apply: Box::new(|present, _| Ok(encoded(present.map_or(0, decoded) + 1))),
+                    preview: Vec::new(),
+                },
+                Self::Clear => Change::Clear,
+            })
+        }
+    }
+
+    fn encoded(number: u64) -> Vec<u8> {
+        number.to_be_bytes().to_vec()
+    }
+
+    fn decoded(value: &[u8]) -> u64 {
+        u64::from_be_bytes(value.try_into().unwrap())
+    }
+
+    fn number(record: &Record, name: &str) -> Option<u64> {
+        record.values.get(name).map(decoded)
+    }
+
+    fn empty() -> Record {
+        Record::new(Timestamp::from_millis(0), Lifetime::default())
+    }
+
+    fn play(steps: &[Step], record: &mut Record) {
+        let log: Vec<_> = steps.iter().map(Step::change).collect();
+        replay(log.iter().map(|change| &**change), record, &Limits::default()).unwrap();
+    }
+
+    fn steps(names: &'static [&'static str]) -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            (select(names), any::<u8>()).prop_map(|(name, value)| Step::Set(name, value)),
+            select(names).prop_map(Step::Remove),
+            select(names).prop_map(Step::Increment),
+        ];
+        vec(step, 0..12)
+    }
+
+    proptest! {
+        /// I1: whichever commits first, both requests' values are what each of them saw.
+        #[test]
+        fn logs_on_different_names_commute(
+            start in steps(&["a", "b", "c", "d"]),
+            left in steps(&["a", "b"]),
+            right in steps(&["c", "d"]),
+        ) {
+            let mut base = empty();
+            play(&start, &mut base);
+            let (mut alone_left, mut alone_right) = (base.clone(), base.clone());
+            play(&left, &mut alone_left);
+            play(&right, &mut alone_right);
+            let (mut one, mut other) = (base.clone(), base);
+            play(&left, &mut one);
+            play(&right, &mut one);
+            play(&right, &mut other);
+            play(&left, &mut other);
+            prop_assert_eq!(&one, &other);
+            for name in ["a", "b"] {
+                prop_assert_eq!(number(&one, name), number(&alone_left, name));
+            }
+            for name in ["c", "d"] {
+                prop_assert_eq!(number(&one, name), number(&alone_right, name));
+            }
+        }
+
+        /// I1: N increments add N, in whatever order the requests commit and however many each did.
+        #[test]
+        fn increments_add_up(start in any::<u8>(), logs in vec(0..5u64, 0..20)) {
+            let mut record = empty();
+            play(&[Step::Set("n", start)], &mut record);
+            for &count in &logs {
+                let log: Vec<_> = (0..count).map(|_| Step::Increment("n")).collect();
+                play(&log, &mut record);
+            }
+            let expected = u64::from(start) + logs.iter().sum::<u64>();
+            prop_assert_eq!(number(&record, "n"), Some(expected));
+        }
+
+        /// A replay is the log, one change after the other, wherever it is cut.
+        #[test]
+        fn a_log_can_be_cut_anywhere(
+            log in steps(&["a", "b", "c"]),
+            at in any::<prop::sample::Index>(),
+            clear in any::<bool>(),
+        ) {
+            let mut log = log;
+            if clear {
+                log.insert(at.index(log.len() + 1), Step::Clear);
+            }
+            let at = at.index(log.len() + 1);
+            let (mut whole, mut parts) = (empty(), empty());
+            play(&log, &mut whole);
+            play(&log[..at], &mut parts);
+            play(&log[at..], &mut parts);
+            prop_assert_eq!(whole, parts);
+        }
+    }
+
+    #[test]
+    fn a_replay_minds_the_limits() {
+        let log = [Step::Set("a", 1), Step::Set("b", 1)].map(|step| step.change());
+        let limits = Limits::default().with_values(1);
+        assert!(matches!(
+            replay(log.iter().map(|change| &**change), &mut empty(), &limits),
+            Err(SessionError::TooLarge { limit: 1, .. })
+        ));
+    }
+
+    #[test]
+    fn a_replay_stops_at_an_update_that_fails() {
+        let fail = Box::new(Change::Update {
+            name: "a".into(),
+            apply: Box::new(|_, _| Err(too_large("the value", 1))),
+            preview: Vec::new(),
+        });
+        let mut record = empty();
+        assert!(replay([&*fail], &mut record, &Limits::default()).is_err());
+        assert!(record.values.is_empty());
+    }
+
+    #[test]
+    fn a_login_never_moves_the_last_request_back() {
+        let mut record = empty().seen(Timestamp::from_millis(100));
+        let at = Timestamp::from_millis(50);
+        let lifetime = Lifetime::default();
+        Change::Authenticate { owner: "ada".into(), at, lifetime }.apply(&mut record).unwrap();
+        assert_eq!(record.last_seen_at.as_millis(), 100);
+        assert_eq!((record.created_at, record.issued_at), (at, at));
+    }
+
+    /// I10: neither values nor owners.
+    #[test]
+    fn debug_shows_names_only() {
+        let changes = [
+            Step::Set("a", 7).change(),
+            Step::Increment("b").change(),
+            Box::new(Change::Authenticate {
+                owner: "ada".into(),
+                at: Timestamp::default(),
+                lifetime: Lifetime::default(),
+            }),
+        ];
+        insta::assert_snapshot!(
+            format!("{changes:?}"),
+            @r#"[Set("a"), Update("b"), Authenticate]"#
+        );
+    }
+}

@@ -1,0 +1,211 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use rmp::{decode, encode};
+use serde::{Deserialize as _, de::IgnoredAny};
+
+use super::{super::values::read_bytes, MAX_DEPTH, id_use_of, millis, presented_ms};
+use crate::{
+    CookieLifetime, Family, Nonce, Owner, Record, Timestamp,
+    record::{IdUse, Lease, UnknownFields, Values},
+};
+
+/// What of a session follows the header: a MessagePack map whose keys are letters. What holds its usual
+/// value is left out.
+///
+/// It is read and written by hand, for that is done with every request.
+pub(super) struct LiveBody {
+    pub(super) issued_after_ms: u64,
+    pub(super) renew_after_ms: Option<u64>,
+    pub(super) is_persistent: bool,
+    pub(super) ends_by: Option<Timestamp>,
+    /// The absolute lifetime, where an end that was set comes before it.
+    pub(super) absolute_ms: Option<u64>,
+    pub(super) owner: Option<Owner>,
+    pub(super) authenticated_after_ms: Option<u64>,
+    pub(super) lease: Option<Lease>,
+    pub(super) family: Family,
+    pub(super) id_use: IdUse,
+    pub(super) values: Values,
+    pub(super) unknown: UnknownFields,
+}
+
+impl LiveBody {
+    /// Reads the body of `bytes` from `start` to their end. Fields of a later version are kept as they
+    /// are.
+    pub(super) fn read(bytes: &Bytes, start: usize) -> Option<Self> {
+        let mut body = Self {
+            issued_after_ms: 0,
+            renew_after_ms: None,
+            is_persistent: false,
+            ends_by: None,
+            absolute_ms: None,
+            owner: None,
+            authenticated_after_ms: None,
+            lease: None,
+            family: Family(0),
+            id_use: IdUse::Original,
+            values: Values::default(),
+            unknown: UnknownFields::default(),
+        };
+        let mut rest = bytes.get(start..)?;
+        for _ in 0..decode::read_map_len(&mut rest).ok()? {
+            let field = rest;
+            let len = decode::read_str_len(&mut rest).ok()?;
+            match read_bytes(&mut rest, len)? {
+                ISSUED => body.issued_after_ms = decode::read_int(&mut rest).ok()?,
+                RENEW => body.renew_after_ms = Some(decode::read_int(&mut rest).ok()?),
+                PERSISTENT => body.is_persistent = decode::read_bool(&mut rest).ok()?,
+                END => {
+                    let millis = decode::read_int(&mut rest).ok()?;
+                    body.ends_by = Some(Timestamp::from_millis(millis));
+                }
+                ABSOLUTE => body.absolute_ms = Some(decode::read_int(&mut rest).ok()?),
+                OWNER => {
+                    let len = decode::read_bin_len(&mut rest).ok()?;
+                    let owner = bytes.slice_ref(read_bytes(&mut rest, len)?);
+                    body.owner = Some(Owner::from_stored(owner));
+                }
+                AUTHENTICATED => {
+                    body.authenticated_after_ms = Some(decode::read_int(&mut rest).ok()?);
+                }
+                LEASE => body.lease = Some(read_lease(&mut rest)?),
+                FAMILY => body.family = Family(decode::read_int(&mut rest).ok()?),
+                PRESENTED => body.id_use = id_use_of(Some(decode::read_int(&mut rest).ok()?)),
+                VALUES => body.values = Values::read_stored(&mut rest, bytes)?,
+                _ => {
+                    pass_over(&mut rest)?;
+                    body.unknown.push(&field[..field.len() - rest.len()]);
+                }
+            }
+        }
+        if !rest.is_empty() {
+            return None;
+        }
+        if body.values.heap_size() == 0
+            && let Some(owner) = &mut body.owner
+        {
+            // Nothing else refers to the bytes: they need not be kept for its sake.
+            *owner = Owner::from_stored(Bytes::copy_from_slice(owner.as_bytes()));
+        }
+        Some(body)
+    }
+}
+
+/// Writes what [`LiveBody::read`] reads.
+pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
+    let after_begin = |at: Timestamp| millis(at.since(record.created_at));
+    let issued_after_ms = after_begin(record.issued_at);
+    let is_persistent = record.lifetime.cookie() == CookieLifetime::Persistent;
+    let absolute = record.lifetime.absolute();
+    let is_cut = record.ends_by.is_some_and(|end| end < record.created_at + absolute);
+    let fields = [
+        issued_after_ms != 0,
+        record.lifetime.renew_after().is_some(),
+        is_persistent,
+        record.ends_by.is_some(),
+        is_cut,
+        record.owner.is_some(),
+        record.authenticated_at.is_some(),
+        record.lease.is_some(),
+        record.id_use != IdUse::Original,
+        !record.values.is_empty(),
+    ];
+    let known: u32 = fields.into_iter().map(u32::from).sum();
+    encode::write_map_len(out, 1 + known + record.unknown.count).expect(INFALLIBLE);
+    write_int(out, FAMILY, record.family.0);
+    if issued_after_ms != 0 {
+        write_int(out, ISSUED, issued_after_ms);
+    }
+    if let Some(age) = record.lifetime.renew_after() {
+        write_int(out, RENEW, millis(age));
+    }
+    if is_persistent {
+        write_name(out, PERSISTENT);
+        encode::write_bool(out, true).expect(INFALLIBLE);
+    }
+    if let Some(end) = record.ends_by {
+        write_int(out, END, end.as_millis());
+    }
+    if is_cut {
+        write_int(out, ABSOLUTE, millis(absolute));
+    }
+    if let Some(owner) = &record.owner {
+        write_name(out, OWNER);
+        encode::write_bin(out, owner.as_bytes()).expect(INFALLIBLE);
+    }
+    if let Some(at) = record.authenticated_at {
+        write_int(out, AUTHENTICATED, after_begin(at));
+    }
+    if let Some(lease) = &record.lease {
+        write_name(out, LEASE);
+        encode::write_array_len(out, LEASE_NUMBERS).expect(INFALLIBLE);
+        for number in [lease.until.as_millis(), millis(lease.span), lease.token.0] {
+            encode::write_uint(out, number).expect(INFALLIBLE);
+        }
+    }
+    if let Some(millis) = presented_ms(record.id_use) {
+        write_int(out, PRESENTED, millis);
+    }
+    if !record.values.is_empty() {
+        write_name(out, VALUES);
+        record.values.write_stored(out);
+    }
+    out.extend_from_slice(&record.unknown.bytes);
+}
+
+impl UnknownFields {
+    fn push(&mut self, field: &[u8]) {
+        self.count += 1;
+        self.bytes = [&self.bytes, field].concat().into();
+    }
+}
+
+fn read_lease(rest: &mut &[u8]) -> Option<Lease> {
+    if decode::read_array_len(rest).ok()? != LEASE_NUMBERS {
+        return None;
+    }
+    let until_ms = decode::read_int(rest).ok()?;
+    let span_ms = decode::read_int(rest).ok()?;
+    let token = decode::read_int(rest).ok()?;
+    Some(Lease {
+        token: Nonce(token),
+        until: Timestamp::from_millis(until_ms),
+        span: Duration::from_millis(span_ms),
+    })
+}
+
+fn write_int(out: &mut Vec<u8>, name: &[u8], number: u64) {
+    write_name(out, name);
+    encode::write_uint(out, number).expect(INFALLIBLE);
+}
+
+fn write_name(out: &mut Vec<u8>, name: &[u8]) {
+    encode::write_str_len(out, 1).expect(INFALLIBLE);
+    out.extend_from_slice(name);
+}
+
+/// Passes over one value of any kind.
+fn pass_over(rest: &mut &[u8]) -> Option<()> {
+    let mut reader = rmp_serde::Deserializer::new(rest);
+    reader.set_max_depth(MAX_DEPTH);
+    IgnoredAny::deserialize(&mut reader).ok()?;
+    Some(())
+}
+
+const ISSUED: &[u8] = b"i";
+const RENEW: &[u8] = b"r";
+const PERSISTENT: &[u8] = b"p";
+const END: &[u8] = b"e";
+const ABSOLUTE: &[u8] = b"a";
+const OWNER: &[u8] = b"o";
+const AUTHENTICATED: &[u8] = b"u";
+/// An array: its end, its length in milliseconds, and the mark of who has it.
+const LEASE: &[u8] = b"l";
+const LEASE_NUMBERS: u32 = 3;
+const FAMILY: &[u8] = b"f";
+/// The use of the present ID, if a renewal made it.
+const PRESENTED: &[u8] = b"n";
+const VALUES: &[u8] = b"v";
+
+const INFALLIBLE: &str = "a vector takes all";

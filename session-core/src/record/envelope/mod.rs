@@ -1,0 +1,311 @@
+//! The bytes of an [`Entry`] at rest: a fixed header, which a store may read and change on its own
+//! side, then MessagePack.
+//!
+//! | bytes | what | a session | a tombstone |
+//! | --- | --- | --- | --- |
+//! | 0 | format version | 1 | 1 |
+//! | 1 | kind | 0 | 1 |
+//! | 2..8 | revision | | |
+//! | 8..16 | nonce | | |
+//! | 16..22 | [`LAST_SEEN_AT`] | instant | 0 |
+//! | 22..28 | [`IDLE`] | span | 0 |
+//! | 28..34 | [`ENDS_AT`] | absolute deadline | end |
+//! | 34..40 | created at | instant | 0 |
+//! | 40.. | MessagePack map | | |
+//!
+//! Numbers are big-endian; instants are milliseconds since the Unix epoch, spans milliseconds. A
+//! session expires at the earlier of `LAST_SEEN_AT + IDLE` and `ENDS_AT`; a tombstone at `ENDS_AT`.
+
+mod body;
+
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use body::LiveBody;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{Cause, IdUse, SealedId, codec::read_message_pack};
+use crate::{
+    CookieLifetime, Entry, Family, Lifetime, Nonce, Record, Revision, SessionKey, StoreError,
+    StoreErrorKind, Timestamp, Tombstone,
+};
+
+/// The format that this version writes.
+pub const VERSION: u8 = 1;
+/// Where the kind stands: [`LIVE`] or [`MOVED`].
+pub const KIND: usize = 1;
+/// The kind of a session.
+pub const LIVE: u8 = 0;
+/// The kind of a tombstone.
+pub const MOVED: u8 = 1;
+/// Where the revision stands.
+pub const REVISION: Range<usize> = 2..8;
+/// Where the instant of the last request stands.
+pub const LAST_SEEN_AT: Range<usize> = 16..22;
+/// Where the idle time stands.
+pub const IDLE: Range<usize> = 22..28;
+/// Where the absolute deadline stands.
+pub const ENDS_AT: Range<usize> = 28..34;
+/// The length of the header.
+pub const HEADER_LEN: usize = 40;
+
+const NONCE: Range<usize> = 8..16;
+const CREATED_AT: Range<usize> = 34..40;
+
+/// Writes a number as the header's fields of six bytes hold it: big-endian, at most 48 bits.
+#[must_use]
+pub fn u48(number: u64) -> [u8; 6] {
+    let [_, _, low @ ..] = number.min(Timestamp::MAX.as_millis()).to_be_bytes();
+    low
+}
+
+/// Returns the first bytes of the session of this revision and nonce, for a store that compares them
+/// on its own side.
+#[must_use]
+pub fn live_start(revision: Revision, nonce: Nonce) -> [u8; 16] {
+    let mut start = [0; 16];
+    (start[0], start[KIND]) = (VERSION, LIVE);
+    start[REVISION].copy_from_slice(&u48(revision.0));
+    start[NONCE].copy_from_slice(&nonce.0.to_be_bytes());
+    start
+}
+
+impl Entry {
+    /// The bytes to keep in a store that keeps bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Live(record) => {
+                let owner = record.owner.as_ref().map_or(0, |owner| owner.as_bytes().len());
+                let mut out =
+                    Vec::with_capacity(HEADER_LEN + 64 + owner + record.values.packed_size());
+                out.extend_from_slice(&live_start(record.revision, record.nonce));
+                out.extend_from_slice(&u48(record.last_seen_at.as_millis()));
+                out.extend_from_slice(&u48(millis(record.lifetime.idle())));
+                out.extend_from_slice(&u48(record.absolute_deadline().as_millis()));
+                out.extend_from_slice(&u48(record.created_at.as_millis()));
+                body::write(&mut out, record);
+                out
+            }
+            Self::Moved(tombstone) => {
+                let mut out = Vec::with_capacity(HEADER_LEN + 96);
+                out.extend_from_slice(&[VERSION, MOVED]);
+                out.extend_from_slice(&u48(tombstone.revision.0));
+                out.extend_from_slice(&tombstone.nonce.0.to_be_bytes());
+                out.extend_from_slice(&[0; 12]);
+                out.extend_from_slice(&u48(tombstone.expires_at.as_millis()));
+                out.extend_from_slice(&[0; 6]);
+                write_body(&mut out, &MovedBody::of(tombstone));
+                out
+            }
+        }
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StoreErrorKind::Corrupt`] if the bytes are of another format, or of none.
+    pub fn decode(bytes: impl Into<Bytes>) -> Result<Self, StoreError> {
+        let bytes = bytes.into();
+        read(&bytes)
+            .map_err(|unreadable| StoreError::new(StoreErrorKind::Corrupt).with_source(unreadable))
+    }
+}
+
+fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
+    let version = *bytes.first().ok_or(Unreadable::Short)?;
+    if version != VERSION {
+        return Err(Unreadable::Version(version));
+    }
+    if bytes.len() < HEADER_LEN {
+        return Err(Unreadable::Short);
+    }
+    let body = &bytes[HEADER_LEN..];
+    let revision = Revision(number(bytes, REVISION));
+    let nonce = Nonce(number(bytes, NONCE));
+    match bytes[KIND] {
+        LIVE => {
+            let body = LiveBody::read(bytes, HEADER_LEN).ok_or(Unreadable::Body)?;
+            let created_at = instant(bytes, CREATED_AT);
+            let lifetime = lifetime(bytes, created_at, &body)?;
+            Ok(Entry::Live(Arc::new(Record {
+                revision,
+                nonce,
+                created_at,
+                last_seen_at: instant(bytes, LAST_SEEN_AT),
+                issued_at: created_at + Duration::from_millis(body.issued_after_ms),
+                lifetime,
+                ends_by: body.ends_by,
+                owner: body.owner,
+                authenticated_at: body
+                    .authenticated_after_ms
+                    .map(|after| created_at + Duration::from_millis(after)),
+                lease: body.lease,
+                family: body.family,
+                id_use: body.id_use,
+                unknown: body.unknown,
+                values: body.values,
+            })))
+        }
+        MOVED => {
+            let body: MovedBody<'_> = read_body(body)?;
+            if number(bytes, IDLE) != 0 {
+                return Err(Unreadable::Body);
+            }
+            let successor = body
+                .successor
+                .map(|successor| <[u8; SessionKey::LEN]>::try_from(&successor[..]))
+                .transpose()
+                .map_err(|_| Unreadable::Body)?;
+            let successor = successor.map(SessionKey::from_bytes);
+            let sealed_id =
+                body.sealed_id.map(|sealed| SealedId::from_stored(bytes.slice_ref(sealed)));
+            let cause = match (successor, body.is_renewal, sealed_id) {
+                (None, false, None) => Cause::Ended,
+                (Some(successor), false, sealed_id) => Cause::Rotated { successor, sealed_id },
+                (Some(successor), true, Some(sealed_id)) => Cause::Renewed { successor, sealed_id },
+                _ => return Err(Unreadable::Body),
+            };
+            Ok(Entry::Moved(Arc::new(Tombstone {
+                revision,
+                nonce,
+                family: Family(body.family),
+                cause,
+                id_use: id_use_of(body.presented_ms),
+                expires_at: instant(bytes, ENDS_AT),
+            })))
+        }
+        kind => Err(Unreadable::Kind(kind)),
+    }
+}
+
+fn lifetime(bytes: &[u8], created_at: Timestamp, body: &LiveBody) -> Result<Lifetime, Unreadable> {
+    let idle = Duration::from_millis(number(bytes, IDLE));
+    let ends_at = instant(bytes, ENDS_AT);
+    let absolute = match body.absolute_ms {
+        Some(millis) => Duration::from_millis(millis),
+        None => ends_at.since(created_at),
+    };
+    let mut lifetime = Lifetime::new(idle, absolute).map_err(|_| Unreadable::Lifetime)?;
+    let set_end = body.ends_by.unwrap_or(Timestamp::MAX);
+    if ends_at != set_end.min(created_at + absolute) {
+        // The header, by which a store goes, says something else than the body.
+        return Err(Unreadable::Lifetime);
+    }
+    if let Some(age) = body.renew_after_ms {
+        lifetime = lifetime
+            .with_renew_after(Duration::from_millis(age))
+            .map_err(|_| Unreadable::Lifetime)?;
+    }
+    if body.is_persistent {
+        lifetime = lifetime.with_cookie(CookieLifetime::Persistent);
+    }
+    Ok(lifetime)
+}
+
+/// The part of a tombstone behind the header.
+#[derive(Deserialize, Serialize)]
+struct MovedBody<'a> {
+    #[serde(rename = "f", default, skip_serializing_if = "is_zero")]
+    family: u64,
+    #[serde(rename = "s", default, borrow, skip_serializing_if = "Option::is_none")]
+    successor: Option<&'a serde_bytes::Bytes>,
+    #[serde(rename = "r", default, skip_serializing_if = "is_false")]
+    is_renewal: bool,
+    /// The new ID, sealed under the former one.
+    #[serde(rename = "i", default, borrow, skip_serializing_if = "Option::is_none")]
+    sealed_id: Option<&'a serde_bytes::Bytes>,
+    /// The use of the ID, as [`presented_ms`] writes it.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    presented_ms: Option<u64>,
+}
+
+impl<'a> MovedBody<'a> {
+    fn of(tombstone: &'a Tombstone) -> Self {
+        let (successor, is_renewal, sealed_id) = match &tombstone.cause {
+            Cause::Ended => (None, false, None),
+            Cause::Rotated { successor, sealed_id } => (Some(successor), false, sealed_id.as_ref()),
+            Cause::Renewed { successor, sealed_id } => (Some(successor), true, Some(sealed_id)),
+        };
+        Self {
+            family: tombstone.family.0,
+            successor: successor.map(|key| serde_bytes::Bytes::new(key.as_bytes())),
+            is_renewal,
+            sealed_id: sealed_id.map(|sealed| serde_bytes::Bytes::new(sealed.as_bytes())),
+            presented_ms: presented_ms(tombstone.id_use),
+        }
+    }
+}
+
+/// The number that stands for the use of an ID: none, zero for an ID that was not presented yet, or
+/// the instant of its first presentation.
+fn presented_ms(id_use: IdUse) -> Option<u64> {
+    match id_use {
+        IdUse::Original => None,
+        IdUse::Renewed => Some(0),
+        IdUse::Presented(at) => Some(at.as_millis().max(1)),
+    }
+}
+
+fn id_use_of(presented_ms: Option<u64>) -> IdUse {
+    match presented_ms {
+        None => IdUse::Original,
+        Some(0) => IdUse::Renewed,
+        Some(millis) => IdUse::Presented(Timestamp::from_millis(millis)),
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// Why bytes are no record. Holds none of them.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("the record is too short")]
+    Short,
+    #[error("the record is of format {0}, which this version does not know")]
+    Version(u8),
+    #[error("the record is of kind {0}, which this version does not know")]
+    Kind(u8),
+    #[error("the record has an impossible lifetime")]
+    Lifetime,
+    #[error("the record's body is damaged")]
+    Body,
+}
+
+fn write_body(out: &mut Vec<u8>, body: &impl Serialize) {
+    body.serialize(&mut rmp_serde::Serializer::new(out).with_struct_map())
+        .expect("a body holds only maps, text, bytes and integers, and a vector takes all");
+}
+
+/// Reads all of a body.
+fn read_body<'a, B: Deserialize<'a>>(bytes: &'a [u8]) -> Result<B, Unreadable> {
+    read_message_pack(bytes, MAX_DEPTH).map_err(|_| Unreadable::Body)
+}
+
+fn number(bytes: &[u8], range: Range<usize>) -> u64 {
+    let mut number = [0; 8];
+    number[8 - range.len()..].copy_from_slice(&bytes[range]);
+    u64::from_be_bytes(number)
+}
+
+fn instant(bytes: &[u8], range: Range<usize>) -> Timestamp {
+    Timestamp::from_millis(number(bytes, range))
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+const MAX_DEPTH: usize = 32;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+use std::time::Duration;
+
+use crate::{ConfigError, Timestamp, clock::millis_rounded_up};
+
+/// How long a session lives. Kept in each session, so that "remember me" lasts.
+///
+/// | preset | idle | absolute | cookie | source |
+/// | --- | --- | --- | --- | --- |
+/// | [`aal1`](Self::aal1), [`remember_me`](Self::remember_me) | 30 days | 30 days | persistent | NIST SP 800-63B-4, 2.1.3 |
+/// | [`aal2`](Self::aal2), [`standard`](Self::standard), the default | 1 hour | 24 hours | browser | NIST SP 800-63B-4, 2.2.3 |
+/// | [`aal3`](Self::aal3), [`strict`](Self::strict) | 15 minutes | 12 hours | browser | NIST SP 800-63B-4, 2.3.3 |
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use session_core::{CookieLifetime, Lifetime};
+///
+/// # fn main() -> Result<(), session_core::ConfigError> {
+/// let week = Duration::from_secs(7 * 24 * 3600);
+/// let remember_me = Lifetime::new(week, 4 * week)?.with_cookie(CookieLifetime::Persistent);
+/// # assert_eq!(remember_me.idle(), week);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Lifetime {
+    idle_ms: u64,
+    absolute_ms: u64,
+    renew_after_ms: Option<u64>,
+    cookie: CookieLifetime,
+}
+
+impl Lifetime {
+    /// The longest span that can be set: 400 days, the longest that a browser keeps a cookie
+    /// (RFC 6265bis, 5.5).
+    pub const MAX: Duration = Duration::from_secs(400 * DAY);
+
+    /// Makes a lifetime that ends `idle` after the last request, and `absolute` after the session
+    /// began, whichever comes first. The cookie goes with the browser, and the ID is renewed only on
+    /// demand. Spans are rounded up to whole milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] if one of the spans is zero or longer than [`Lifetime::MAX`], or if
+    /// `idle` is longer than `absolute`.
+    pub fn new(idle: Duration, absolute: Duration) -> Result<Self, ConfigError> {
+        if idle > absolute {
+            return Err(ConfigError::new(format!(
+                "an idle time of {idle:?} is longer than the absolute time of {absolute:?}"
+            )));
+        }
+        Ok(Self {
+            idle_ms: checked_millis("idle time", idle)?,
+            absolute_ms: checked_millis("absolute time", absolute)?,
+            renew_after_ms: None,
+            cookie: CookieLifetime::Browser,
+        })
+    }
+
+    /// 30 days, with a persistent cookie. The same as [`aal1`](Self::aal1).
+    #[must_use]
+    pub const fn remember_me() -> Self {
+        Self::aal1()
+    }
+
+    /// One hour without a request, 24 hours in all. The same as [`aal2`](Self::aal2).
+    #[must_use]
+    pub const fn standard() -> Self {
+        Self::aal2()
+    }
+
+    /// 15 minutes without a request, 12 hours in all. The same as [`aal3`](Self::aal3).
+    #[must_use]
+    pub const fn strict() -> Self {
+        Self::aal3()
+    }
+
+    /// 30 days, with a persistent cookie: "remember me".
+    #[must_use]
+    pub const fn aal1() -> Self {
+        Self {
+            idle_ms: 30 * DAY * 1000,
+            absolute_ms: 30 * DAY * 1000,
+            renew_after_ms: None,
+            cookie: CookieLifetime::Persistent,
+        }
+    }
+
+    /// One hour without a request, 24 hours in all. The default.
+    #[must_use]
+    pub const fn aal2() -> Self {
+        Self {
+            idle_ms: HOUR * 1000,
+            absolute_ms: DAY * 1000,
+            renew_after_ms: None,
+            cookie: CookieLifetime::Browser,
+        }
+    }
+
+    /// 15 minutes without a request, 12 hours in all.
+    #[must_use]
+    pub const fn aal3() -> Self {
+        Self {
+            idle_ms: HOUR / 4 * 1000,
+            absolute_ms: 12 * HOUR * 1000,
+            renew_after_ms: None,
+            cookie: CookieLifetime::Browser,
+        }
+    }
+
+    /// Gives the session a fresh ID once the present one is this old, as
+    /// [`Session::renew`](crate::Session::renew) does. Off by default.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] if the span is zero or longer than [`Lifetime::MAX`].
+    pub fn with_renew_after(mut self, age: Duration) -> Result<Self, ConfigError> {
+        self.renew_after_ms = Some(checked_millis("renewal age", age)?);
+        Ok(self)
+    }
+
+    /// Says whether the cookie outlives the browser's run. The default is
+    /// [`CookieLifetime::Browser`].
+    #[must_use]
+    pub const fn with_cookie(mut self, cookie: CookieLifetime) -> Self {
+        self.cookie = cookie;
+        self
+    }
+
+    /// The time without a request after which the session ends.
+    ///
+    /// To save a write per request, the last request is noted at most once per tenth of this span: a
+    /// session ends between nine tenths of it and all of it after the last request.
+    #[must_use]
+    pub const fn idle(&self) -> Duration {
+        Duration::from_millis(self.idle_ms)
+    }
+
+    /// The time after its begin at which the session ends, however busy it is.
+    #[must_use]
+    pub const fn absolute(&self) -> Duration {
+        Duration::from_millis(self.absolute_ms)
+    }
+
+    /// The age at which an ID is replaced, if it is.
+    #[must_use]
+    pub const fn renew_after(&self) -> Option<Duration> {
+        match self.renew_after_ms {
+            Some(millis) => Some(Duration::from_millis(millis)),
+            None => None,
+        }
+    }
+
+    /// Whether the cookie outlives the browser's run.
+    #[must_use]
+    pub const fn cookie(&self) -> CookieLifetime {
+        self.cookie
+    }
+
+    /// The instant at which a session that began and was last seen then ends.
+    pub(crate) fn deadline(&self, created_at: Timestamp, last_seen_at: Timestamp) -> Timestamp {
+        (created_at + self.absolute()).min(last_seen_at + self.idle())
+    }
+
+    /// The longest time for which a use of the session is not recorded: a tenth of the idle time, at
+    /// most one hour, so that a list of devices shows who is there.
+    #[must_use]
+    pub const fn touch_interval(&self) -> Duration {
+        let tenth = self.idle_ms / 10;
+        Duration::from_millis(if tenth < HOUR * 1000 { tenth } else { HOUR * 1000 })
+    }
+}
+
+impl Default for Lifetime {
+    fn default() -> Self {
+        Self::aal2()
+    }
+}
+
+/// Whether a cookie outlives the browser's run. What a cookie says is never what is enforced: the
+/// record in the store is.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum CookieLifetime {
+    /// Gone when the browser is closed: no `Max-Age`.
+    Browser,
+    /// Kept until the session's absolute deadline: `Max-Age` says how far away that is.
+    Persistent,
+}
+
+fn checked_millis(what: &str, span: Duration) -> Result<u64, ConfigError> {
+    if span.is_zero() {
+        return Err(ConfigError::new(format!("the {what} is zero")));
+    }
+    if span > Lifetime::MAX {
+        return Err(ConfigError::new(format!("the {what} of {span:?} is longer than 400 days")));
+    }
+    Ok(millis_rounded_up(span))
+}
+
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn zero_overflow_and_contradiction_are_refused() {
+        let text = |result: Result<Lifetime, ConfigError>| result.unwrap_err().to_string();
+        insta::assert_snapshot!(text(Lifetime::new(Duration::ZERO, SECOND)), @"the idle time is zero");
+        insta::assert_snapshot!(text(Lifetime::new(Duration::ZERO, Duration::ZERO)), @"the idle time is zero");
+        insta::assert_snapshot!(text(Lifetime::new(SECOND * 2, SECOND)), @"an idle time of 2s is longer than the absolute time of 1s");
+        insta::assert_snapshot!(text(Lifetime::new(SECOND, Duration::MAX)), @"the absolute time of 18446744073709551615.999999999s is longer than 400 days");
+        insta::assert_snapshot!(text(Lifetime::aal2().with_renew_after(Duration::ZERO)), @"the renewal age is zero");
+    }
+
+    #[test]
+    fn half_a_second_and_less_is_kept() {
+        let lifetime = Lifetime::new(Duration::from_millis(500), SECOND).unwrap();
+        assert_eq!(lifetime.idle(), Duration::from_millis(500));
+        let tiny = Lifetime::new(Duration::from_nanos(1), SECOND).unwrap();
+        assert_eq!(tiny.idle(), Duration::from_millis(1));
+    }
+
+    #[test]
+    fn presets_are_valid_and_within_nist() {
+        for preset in [Lifetime::aal1(), Lifetime::aal2(), Lifetime::aal3()] {
+            let remade = Lifetime::new(preset.idle(), preset.absolute()).unwrap();
+            assert_eq!(remade.with_cookie(preset.cookie()), preset);
+        }
+        assert!(Lifetime::aal1().absolute() <= 30 * 24 * 3600 * SECOND);
+        assert!(Lifetime::aal2().absolute() <= 24 * 3600 * SECOND);
+        assert!(Lifetime::aal2().idle() <= 3600 * SECOND);
+        assert!(Lifetime::aal3().absolute() <= 12 * 3600 * SECOND);
+        assert!(Lifetime::aal3().idle() <= 15 * 60 * SECOND);
+        assert_eq!(Lifetime::default(), Lifetime::aal2());
+    }
+
+    proptest! {
+        #[test]
+        fn deadline_is_the_nearer_of_the_two(
+            idle in 1u64..1_000_000,
+            more in 0u64..1_000_000,
+            created in 0u64..1_000_000,
+            seen in 0u64..1_000_000,
+        ) {
+            let lifetime = Lifetime::new(
+                Duration::from_millis(idle),
+                Duration::from_millis(idle + more),
+            ).unwrap();
+            let (created_at, seen_at) =
+                (Timestamp::from_millis(created), Timestamp::from_millis(created + seen));
+            let deadline = lifetime.deadline(created_at, seen_at).as_millis();
+            prop_assert_eq!(deadline, (created + seen + idle).min(created + idle + more));
+            prop_assert!(lifetime.touch_interval() * 10 <= lifetime.idle());
+        }
+    }
+}

@@ -1,0 +1,142 @@
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use super::too_large;
+use crate::{Limits, OwnerKey, SessionError};
+
+/// The application's name for a user: any bytes, at most [`Limits::OWNER_BYTES`] of them.
+///
+/// Made from text, bytes, an integer or a UUID. It should be a name that stays, like a user's number
+/// in the database; an e-mail address changes.
+///
+/// `Debug` does not show it, for it may be personal.
+///
+/// [`Limits::OWNER_BYTES`]: crate::Limits::OWNER_BYTES
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Owner(Bytes);
+
+impl Owner {
+    /// The bytes of the name.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The name as text, unless it was made from bytes that are no UTF-8.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0).ok()
+    }
+
+    /// Reads the name as a number, a UUID or any other type that parses from text. Returns `None` if
+    /// the name is no text of that type.
+    ///
+    /// Numbers and text share their names: the owner made from `7` equals the one made from `"7"`.
+    #[must_use]
+    pub fn parse<T: FromStr>(&self) -> Option<T> {
+        self.as_str()?.parse().ok()
+    }
+
+    /// The name under which a store keeps the owner's index: a hash, safe to show.
+    #[must_use]
+    pub fn key(&self) -> OwnerKey {
+        let hash: [u8; 32] = Sha256::new()
+            .chain_update(b"session-core: owner\0")
+            .chain_update(&self.0)
+            .finalize()
+            .into();
+        let [key @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = hash;
+        OwnerKey::from_bytes(key)
+    }
+
+    /// Makes an owner that is neither empty nor too long.
+    pub(crate) fn checked(owner: impl Into<Self>) -> Result<Self, SessionError> {
+        let owner = owner.into();
+        if owner.0.is_empty() {
+            return Err(SessionError::EmptyOwner);
+        }
+        if owner.0.len() > Limits::OWNER_BYTES {
+            return Err(too_large("the owner", Limits::OWNER_BYTES));
+        }
+        Ok(owner)
+    }
+
+    pub(crate) fn from_stored(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Owner(..)")
+    }
+}
+
+impl From<&str> for Owner {
+    fn from(name: &str) -> Self {
+        Self(Bytes::copy_from_slice(name.as_bytes()))
+    }
+}
+
+impl From<String> for Owner {
+    fn from(name: String) -> Self {
+        Self(name.into())
+    }
+}
+
+impl From<&[u8]> for Owner {
+    fn from(name: &[u8]) -> Self {
+        Self(Bytes::copy_from_slice(name))
+    }
+}
+
+impl From<Vec<u8>> for Owner {
+    fn from(name: Vec<u8>) -> Self {
+        Self(name.into())
+    }
+}
+
+/// Names the owner by a number, in decimal.
+macro_rules! from_number {
+    ($($number:ty)*) => {$(
+        impl From<$number> for Owner {
+            fn from(number: $number) -> Self {
+                number.to_string().into()
+            }
+        }
+    )*};
+}
+
+from_number!(i32 i64 i128 isize u32 u64 u128 usize);
+
+impl From<&String> for Owner {
+    fn from(name: &String) -> Self {
+        name.as_str().into()
+    }
+}
+
+impl From<Cow<'_, str>> for Owner {
+    fn from(name: Cow<'_, str>) -> Self {
+        name.into_owned().into()
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Owner {
+    fn from(name: [u8; N]) -> Self {
+        name.as_slice().into()
+    }
+}
+
+impl From<&uuid::Uuid> for Owner {
+    fn from(uuid: &uuid::Uuid) -> Self {
+        (*uuid).into()
+    }
+}
+
+impl From<uuid::Uuid> for Owner {
+    fn from(uuid: uuid::Uuid) -> Self {
+        uuid.to_string().into()
+    }
+}

@@ -1,0 +1,272 @@
+use std::fmt;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest as _, Sha256};
+
+use crate::SessionKey;
+
+/// The secret that a browser holds in its cookie and that opens a session.
+///
+/// Two forms exist: 256 random bits as base64url without padding (43 characters, what [`OsRandom`]
+/// makes), and a version 4 UUID in lower case with hyphens (36 characters, what [`UuidV4`] makes).
+///
+/// # Security
+///
+/// Whoever knows the ID has the session. There is no `Display` and `Debug` hides the text; the only
+/// way to it is [`expose`](Self::expose), for the one place that writes the cookie. Stores, logs and
+/// events get the [`SessionKey`]. There is no `==` either: compare keys.
+#[derive(Clone)]
+pub struct SessionId {
+    text: [u8; SessionId::MAX_LEN],
+    len: u8,
+}
+
+impl SessionId {
+    /// The length of the longest ID, in bytes.
+    pub const MAX_LEN: usize = RANDOM_LEN;
+
+    /// Parses the text of a cookie, and accepts nothing but the two forms of an ID.
+    ///
+    /// That an ID is well formed says nothing about whether it was ever given to anybody: only a
+    /// store that holds its [`key`](Self::key) does.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let well_formed = match text.len() {
+            RANDOM_LEN => is_base64url(text),
+            UUID_LEN => is_uuid_v4(text),
+            _ => false,
+        };
+        well_formed.then(|| Self::from_ascii(text))
+    }
+
+    /// Makes an ID of 256 bits, for implementations of [`IdGenerator`].
+    ///
+    /// # Security
+    ///
+    /// The bits must come from a cryptographically secure generator.
+    #[must_use]
+    pub fn from_random_bits(bits: [u8; 32]) -> Self {
+        let mut text = [0; RANDOM_LEN];
+        URL_SAFE_NO_PAD
+            .encode_slice(bits, &mut text)
+            .expect("32 bytes are 43 characters of base64url");
+        Self::from_ascii(&text)
+    }
+
+    /// The text for the cookie.
+    ///
+    /// # Security
+    ///
+    /// This is the secret itself. It belongs into the `Set-Cookie` header and nowhere else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).expect("an ID is ASCII")
+    }
+
+    /// The name under which a store holds the session: a hash, safe to show.
+    #[must_use]
+    pub fn key(&self) -> SessionKey {
+        let hash: [u8; 32] = Sha256::digest(self.as_bytes()).into();
+        let [key @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = hash;
+        SessionKey::from_bytes(key)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.text[..usize::from(self.len)]
+    }
+
+    fn from_ascii(ascii: &[u8]) -> Self {
+        let mut text = [0; Self::MAX_LEN];
+        text[..ascii.len()].copy_from_slice(ascii);
+        let len = u8::try_from(ascii.len()).expect("an ID has at most 43 characters");
+        Self { text, len }
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionId(..)")
+    }
+}
+
+/// Makes session IDs.
+///
+/// # Security
+///
+/// An ID must be unguessable: at least 128 bits from a cryptographically secure generator
+/// (OWASP ASVS 5.0, 7.2.3).
+pub trait IdGenerator: fmt::Debug + Send + Sync + 'static {
+    /// Makes an ID that was never made before.
+    fn generate(&self) -> SessionId;
+}
+
+/// Makes IDs of 256 bits from the operating system's random number generator. The default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsRandom;
+
+impl IdGenerator for OsRandom {
+    /// # Panics
+    ///
+    /// Panics if the operating system has no randomness to give; an ID without it would be worse.
+    fn generate(&self) -> SessionId {
+        let mut bits = [0; RANDOM_BYTES];
+        getrandom::fill(&mut bits).expect("the operating system gives random bytes");
+        SessionId::from_random_bits(bits)
+    }
+}
+
+/// Makes version 4 UUIDs, for those whose other systems expect them.
+///
+/// # Security
+///
+/// A version 4 UUID has 122 random bits, fewer than the 128 that OWASP ASVS 5.0 asks for (7.2.3, and
+/// 11.5.1, which names UUIDs). Prefer [`OsRandom`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UuidV4;
+
+impl IdGenerator for UuidV4 {
+    /// # Panics
+    ///
+    /// Panics if the operating system has no randomness to give.
+    fn generate(&self) -> SessionId {
+        let mut text = [0; UUID_LEN];
+        uuid::Uuid::new_v4().hyphenated().encode_lower(&mut text);
+        SessionId::from_ascii(&text)
+    }
+}
+
+/// Tells whether the text is what an encoder makes of 256 bits. It is not decoded, for nobody needs the
+/// bits, and this is done for every request.
+fn is_base64url(text: &[u8]) -> bool {
+    let bits = text.iter().fold(0, |bits, byte| bits | SIX_BITS[usize::from(*byte)]);
+    // Strict: a last character with bits that no encoder sets is refused too, so that one session has
+    // exactly one ID.
+    let last = text.last().map_or(NO_BITS, |byte| SIX_BITS[usize::from(*byte)]);
+    bits & NO_BITS == 0 && last & 0b11 == 0
+}
+
+/// The six bits that a character of base64url stands for, [`NO_BITS`] for any other.
+const SIX_BITS: [u8; 256] = {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut table = [NO_BITS; 256];
+    let mut bits = 0;
+    while bits < 64 {
+        table[alphabet[bits as usize] as usize] = bits;
+        bits += 1;
+    }
+    table
+};
+
+const NO_BITS: u8 = 0b1000_0000;
+
+/// Tells a version 4 UUID in the one spelling that [`UuidV4`] writes.
+fn is_uuid_v4(text: &[u8]) -> bool {
+    let Ok(uuid) = uuid::Uuid::try_parse_ascii(text) else {
+        return false;
+    };
+    let mut spelling = [0; UUID_LEN];
+    uuid.hyphenated().encode_lower(&mut spelling);
+    uuid.get_version_num() == 4 && uuid.get_variant() == uuid::Variant::RFC4122 && spelling == text
+}
+
+const RANDOM_BYTES: usize = 32;
+const RANDOM_LEN: usize = 43;
+const UUID_LEN: usize = 36;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn debug_hides_the_id() {
+        let id = OsRandom.generate();
+        assert_eq!(format!("{id:?}"), "SessionId(..)");
+    }
+
+    #[test]
+    fn generated_ids_parse_and_differ() {
+        let generators: [&dyn IdGenerator; 2] = [&OsRandom, &UuidV4];
+        for generator in generators {
+            let mut seen = HashSet::new();
+            for _ in 0..1_000 {
+                let id = generator.generate();
+                let parsed = SessionId::parse(id.expose().as_bytes()).unwrap();
+                assert_eq!(parsed.expose(), id.expose());
+                assert_eq!(parsed.key(), id.key());
+                assert!(seen.insert(id.expose().to_owned()));
+            }
+        }
+    }
+
+    #[test]
+    fn every_bit_of_the_default_id_varies() {
+        let mut ones = [0u32; 256];
+        for _ in 0..2_000 {
+            let mut bits = [0; 32];
+            URL_SAFE_NO_PAD.decode_slice(OsRandom.generate().as_bytes(), &mut bits).unwrap();
+            for (i, count) in ones.iter_mut().enumerate() {
+                *count += u32::from(bits[i / 8] >> (i % 8) & 1);
+            }
+        }
+        // Ten standard deviations of a fair coin around the mean of 1,000.
+        assert!(ones.iter().all(|n| (776..=1_224).contains(n)), "{ones:?}");
+    }
+
+    #[test]
+    fn other_spellings_are_refused() {
+        let id = SessionId::from_random_bits([7; 32]);
+        let text = id.expose();
+        assert!(SessionId::parse(text.as_bytes()).is_some());
+        for bad in [
+            "",
+            &text[1..],
+            &format!("{text}A"),
+            &format!("{text}="),
+            &format!(" {}", &text[1..]),
+            &format!("+{}", &text[1..]),
+            &format!("/{}", &text[1..]),
+            &format!("{}B", &text[..42]),
+            "D2D6E0B8-5B0A-4C39-A9F7-3D0A9A3A8B11",
+            "d2d6e0b8-5b0a-1c39-a9f7-3d0a9a3a8b11",
+            "d2d6e0b8-5b0a-4c39-19f7-3d0a9a3a8b11",
+            "{d2d6e0b8-5b0a-4c39-a9f7-3d0a9a3a8b}",
+            "d2d6e0b85b0a4c39a9f73d0a9a3a8b110000",
+        ] {
+            assert!(SessionId::parse(bad.as_bytes()).is_none(), "{bad:?}");
+        }
+        assert!(SessionId::parse(b"d2d6e0b8-5b0a-4c39-a9f7-3d0a9a3a8b11").is_some());
+    }
+
+    /// At each place, each byte: what parses is what a strict decoder takes.
+    #[test]
+    fn what_parses_is_what_can_be_decoded() {
+        let id = SessionId::from_random_bits([0b1010_0101; 32]);
+        for at in 0..RANDOM_LEN {
+            for byte in 0..=u8::MAX {
+                let mut text = id.as_bytes().to_vec();
+                text[at] = byte;
+                let decoded = URL_SAFE_NO_PAD.decode(&text).is_ok();
+                assert_eq!(SessionId::parse(&text).is_some(), decoded, "{byte:#x} at {at}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_parses_is_what_was_given(text in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Some(id) = SessionId::parse(&text) {
+                prop_assert_eq!(id.expose().as_bytes(), &text[..]);
+            }
+        }
+
+        #[test]
+        fn all_bits_have_an_id(bits: [u8; 32]) {
+            let id = SessionId::from_random_bits(bits);
+            prop_assert!(SessionId::parse(id.as_bytes()).is_some());
+        }
+    }
+}

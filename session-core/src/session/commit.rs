@@ -1,0 +1,263 @@
+//! Commit and finish, from the request's side. The work on the store is in [`protocol`](crate::protocol).
+
+use std::time::Duration;
+
+use tracing::{Instrument as _, debug_span};
+
+use super::{CookieChange, Session};
+use crate::{
+    EventKind, Owner, Record, SessionError, SessionKey, Timestamp,
+    protocol::{Located, Outcome, PendingCommit, WriteContext},
+    record::{Change, IdUse},
+};
+
+impl Session {
+    /// Stores the changes so far, for a handler that must know before it goes on, or whose response's
+    /// head leaves early (a stream, a web socket).
+    ///
+    /// Without changes it does nothing. If another request has committed meanwhile, the changes are
+    /// replayed on the newer session (I1).
+    ///
+    /// # Errors
+    ///
+    /// - [`SessionError::Store`] if the store failed. If it certainly stored nothing, the changes stay
+    ///   recorded, and the next commit tries again. If its answer was lost, the commit was repeated
+    ///   once; if that answer was lost too, further commits fail with [`SessionError::Unconfirmed`].
+    /// - [`SessionError::Ended`] if the session was ended meanwhile (I2), or if the request signs in or
+    ///   rotates and another request did that first.
+    /// - [`SessionError::Contended`] if other requests were faster 128 times, or for 5 seconds.
+    /// - [`SessionError::TooManySessions`] if the login exceeds the session limit.
+    /// - The errors of an [`update`](Self::update) that was replayed.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, all changes are stored or none. A further commit fails with
+    /// [`SessionError::Unconfirmed`], so that no change is applied twice.
+    pub async fn commit(&self) -> Result<(), SessionError> {
+        let _turn = self.committing().lock().await;
+        self.flush(false).await
+    }
+
+    /// Commits the rest, records the use of the session, and returns the change of the client's cookie.
+    /// Later changes are refused.
+    ///
+    /// For integrations, before the response's head leaves.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`commit`](Self::commit). The response must then report a failure (I6), and its
+    /// cookie must be [`pending_cookie`](Self::pending_cookie) (I7).
+    pub async fn finish(&self) -> Result<CookieChange, SessionError> {
+        self.state().is_closed = true;
+        let _turn = self.committing().lock().await;
+        if let Err(error) = self.flush(false).await {
+            self.drop_changes();
+            return Err(error);
+        }
+        let now = self.protocol().now();
+        let stale = self.state().located().filter(|located| is_stale(located, now)).cloned();
+        if let Some(located) = stale {
+            Box::pin(self.keep_alive(located)).await;
+        }
+        Ok(self.state().cookie(now))
+    }
+
+    /// Does the same as [`finish`](Self::finish) if that needs no I/O: the usual case of a request that
+    /// only read. Returns `None` if it needs I/O.
+    #[must_use]
+    pub fn try_finish(&self) -> Option<CookieChange> {
+        // A clone may be in the middle of a commit.
+        let _turn = self.committing().try_lock()?;
+        let mut state = self.state();
+        if !state.is_idle() {
+            return None;
+        }
+        let now = self.protocol().now();
+        if state.located().is_some_and(|located| is_stale(located, now)) {
+            return None;
+        }
+        state.is_closed = true;
+        let cookie = state.cookie(now);
+        let dropped = state.take_changes();
+        drop(state);
+        drop(dropped);
+        Some(cookie)
+    }
+
+    /// Gives up everything that is not committed, and refuses later changes.
+    ///
+    /// For integrations, when a request is dropped before [`finish`](Self::finish).
+    pub fn close(&self) {
+        self.state().is_closed = true;
+        self.drop_changes();
+    }
+
+    /// Returns the cookie that the client needs although [`finish`](Self::finish) failed: the ID that an
+    /// earlier [`commit`](Self::commit) of the request gave the session. Never a removal.
+    pub fn pending_cookie(&self) -> CookieChange {
+        self.state().pending_cookie(self.protocol().now())
+    }
+
+    /// Returns the time for which the client must be marked to read its own writes: until then, other
+    /// processes may hold [local copies](crate::LocalReads) from before this request's changes, and
+    /// [`Sessions::try_open_local`](crate::Sessions::try_open_local) must know. Returns `None` if the
+    /// request changed nothing, or if the store's copies are never stale.
+    ///
+    /// For integrations, after [`finish`](Self::finish), whether it failed or not. The mark goes to the
+    /// client with the response, in a cookie of its own for example. It holds no data and is no secret.
+    /// It must not hold a revision: responses to concurrent requests arrive in any order, and the older
+    /// response would replace the newer mark.
+    #[must_use]
+    pub fn read_your_writes(&self) -> Option<Duration> {
+        let has_written = self.state().has_written;
+        let reads = has_written.then(|| (*self.protocol().store).local_reads()).flatten()?;
+        Some(reads.staleness()).filter(|staleness| !staleness.is_zero())
+    }
+
+    /// Deletes and stores. The caller has the request's turn to commit.
+    pub(super) async fn flush(&self, releases_lock: bool) -> Result<(), SessionError> {
+        loop {
+            let next = self.state().next_delete();
+            let Some((key, owner)) = next else { break };
+            self.delete(key, owner).await?;
+        }
+        self.write(releases_lock).await
+    }
+
+    /// Deletes a session that the request ends.
+    async fn delete(&self, key: SessionKey, owner: Option<Owner>) -> Result<(), SessionError> {
+        self.state().begin_delete()?;
+        let in_flight = InFlight { session: self, is_answered: false };
+        let deleted = match self.protocol().delete_session(key).await {
+            Ok(deleted) => deleted,
+            Err(error) => {
+                if !error.is_outcome_unknown() {
+                    in_flight.answered();
+                    self.state().delete_failed();
+                }
+                return Err(error);
+            }
+        };
+        in_flight.answered();
+        // A store cannot return a record that it cannot read.
+        let was_there = deleted.is_some() || self.state().is_unreadable(key);
+        self.state().key_deleted(key, was_there);
+        if was_there {
+            let (key, record) = deleted.unwrap_or((key, None));
+            let owner = record.and_then(|record| record.owner.clone()).or(owner);
+            self.protocol().report(EventKind::Destroyed, key, owner.as_ref());
+        }
+        Ok(())
+    }
+
+    /// Stores the changes of the log.
+    async fn write(&self, releases_lock: bool) -> Result<(), SessionError> {
+        let confirmed = self.state().take_confirmed();
+        drop(confirmed);
+        let Some(mut taken) = self.state().begin_commit(self.protocol(), releases_lock)? else {
+            return Ok(());
+        };
+        let in_flight = InFlight { session: self, is_answered: false };
+        // Closures of the application run without the lock of the state.
+        let pending = match taken.pending(self.protocol()) {
+            Ok(pending) => pending,
+            Err(error) => {
+                in_flight.answered();
+                self.state().commit_failed(taken, &error);
+                return Err(error);
+            }
+        };
+        let span = debug_span!(target: "session", "session commit");
+        match self.protocol().commit(&pending).instrument(span).await {
+            Ok(outcome) => {
+                in_flight.answered();
+                self.state().commit_stored(outcome);
+                Ok(())
+            }
+            Err(error) => {
+                if !error.is_outcome_unknown() {
+                    in_flight.answered();
+                    taken.put_back(pending);
+                    self.state().commit_failed(taken, &error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Moves the idle deadline, notes that the ID was presented, or renews it, if it is time.
+    ///
+    /// No handler asked for it, so that a failure fails no request: the next one tries again.
+    async fn keep_alive(&self, located: Located) {
+        let protocol = self.protocol();
+        let now = protocol.now();
+        let key = located.key;
+        let change = if renewal_is_due(&located, now) {
+            vec![Change::Renew]
+        } else if presentation_is_due(&located) {
+            Vec::new()
+        } else {
+            if let Err(error) = (*protocol.store).touch(&key, now).await {
+                // If this goes on, sessions in use end too early.
+                tracing::warn!(target: "session", %key, %error, "use of the session not recorded");
+            }
+            return;
+        };
+        let context = WriteContext::new(protocol, None, false);
+        let mut draft = Record::clone(&located.record);
+        context.stamp(Some(&located), &mut draft);
+        self.state().has_written = true;
+        let pending =
+            PendingCommit { base: Some(located), record: draft.into(), log: change, context };
+        match protocol.commit(&pending).await {
+            Ok(Outcome { located, is_overtaken: false }) => self.state().settle(located),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(target: "session", %key, %error, "session not renewed this time");
+            }
+        }
+    }
+}
+
+/// A commit that the store has not answered yet. If it is dropped, the outcome is unknown.
+struct InFlight<'s> {
+    session: &'s Session,
+    is_answered: bool,
+}
+
+impl InFlight<'_> {
+    fn answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.session.state().commit_lost();
+        }
+    }
+}
+
+fn is_stale(located: &Located, now: Timestamp) -> bool {
+    touch_is_due(&located.record, now)
+        || presentation_is_due(located)
+        || renewal_is_due(located, now)
+}
+
+fn touch_is_due(record: &Record, now: Timestamp) -> bool {
+    let unrecorded = now.since(record.last_seen_at);
+    !unrecorded.is_zero() && unrecorded >= record.lifetime.touch_interval()
+}
+
+/// The first request that presents a renewed ID starts the grace of the former one.
+fn presentation_is_due(located: &Located) -> bool {
+    located.is_presented && located.record.id_use == IdUse::Renewed
+}
+
+fn renewal_is_due(located: &Located, now: Timestamp) -> bool {
+    let is_due = |renew_after| now.since(located.record.issued_at) >= renew_after;
+    located.id.is_some()
+        && located.record.id_use != IdUse::Renewed
+        && located.record.lifetime.renew_after().is_some_and(is_due)
+}

@@ -1,0 +1,22 @@
+use std::time::Duration;
+
+use crate::SessionId;
+
+/// The change that a response makes to the client's cookie.
+#[derive(Clone, Debug)]
+#[must_use]
+#[non_exhaustive]
+pub enum CookieChange {
+    /// None.
+    Keep,
+    /// The cookie is set to this ID.
+    #[non_exhaustive]
+    Set {
+        /// The ID to send to the client.
+        id: SessionId,
+        /// The time for which the client keeps the cookie. `None`: until the browser is closed.
+        max_age: Option<Duration>,
+    },
+    /// The cookie is removed, because the request ended its session.
+    Remove,
+}

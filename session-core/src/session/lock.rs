@@ -1,0 +1,262 @@
+//! Work under the session's lock.
+
+use std::{pin::pin, time::Duration};
+
+use futures_util::future::{Either, select};
+
+use super::Session;
+use crate::{
+    Nonce, SessionError,
+    protocol::{Acquired, MAX_LEASE, Turn},
+};
+
+impl Session {
+    /// Does work that two requests of one session must not do concurrently, such as charging a card.
+    ///
+    /// Changes of the session itself need no lock: an [`update`](Self::update) adds up. The lock is
+    /// advisory: it only makes other calls of `locked` wait. Ordinary reads, writes, logins and logouts
+    /// ignore it.
+    ///
+    /// ```text
+    /// commit the earlier changes ─▶ wait for the lock ─▶ work ─▶ Ok: commit its changes and release, in one step
+    ///                               at most `wait`        │ ▲    Err: discard its changes and release
+    ///                                                     └─┘ the lock is prolonged while the work runs
+    /// ```
+    ///
+    /// The work sees the session as it is stored at that moment, with the changes of the former holder.
+    /// A session that is not stored yet belongs to this request alone, and is not locked.
+    ///
+    /// The lock is a lease of [10 seconds](crate::SessionsBuilder::with_lease), prolonged while the work
+    /// runs, for at most [`Sessions::MAX_LEASE`](crate::Sessions::MAX_LEASE). If the request is cancelled
+    /// or its process dies, the lease lapses by itself, and only then another request enters. A holder
+    /// that lost its lease, as by a long pause of its process, cannot commit: the lease is a fencing
+    /// token.
+    ///
+    /// A `wait` of zero tries once. Waiting requests of one process queue in memory, and the first of
+    /// them asks the store at most 5 times a second.
+    ///
+    /// # Security
+    ///
+    /// The lock does not replace an idempotency key. If the request is cancelled after the card was
+    /// charged and before the commit, the next request must find out what happened, as in the example.
+    ///
+    /// # Errors
+    ///
+    /// - [`SessionError::Locked`] if another request held the lock for the whole wait.
+    /// - [`SessionError::AlreadyLocked`] if this request, or a clone of its session, holds the lock.
+    /// - [`SessionError::Ended`] if the session was ended meanwhile, or moved by a login or rotation.
+    /// - [`SessionError::LeaseLost`] if the lease lapsed before the work's changes were stored.
+    /// - The errors of the work, and of [`commit`](Self::commit). The work's changes are discarded, or,
+    ///   if the answer of the store was lost, [unconfirmed](SessionError::Unconfirmed).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the changes of the work stay recorded but not committed, and the lease
+    /// lapses.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use session_core::{Key, Session, SessionError};
+    ///
+    /// const PAYMENT: Key<String> = Key::new("payment");
+    /// const PAID: Key<bool> = Key::new("paid");
+    ///
+    /// # struct Cards;
+    /// # impl Cards {
+    /// #     async fn charge(&self, _idempotency_key: &str) {}
+    /// # }
+    /// async fn pay(session: &Session, cards: &Cards) -> Result<(), SessionError> {
+    ///     session
+    ///         .locked(Duration::from_secs(5), async || {
+    ///             if session.get(PAID) == Some(true) {
+    ///                 return Ok(());
+    ///             }
+    ///             // Stored before the card is charged, so that a later request repeats this very
+    ///             // payment instead of making another one.
+    ///             let payment = session.update(PAYMENT, |payment| {
+    ///                 if payment.is_empty() {
+    ///                     *payment = uuid::Uuid::new_v4().to_string();
+    ///                 }
+    ///             })?;
+    ///             session.commit().await?;
+    ///             cards.charge(&payment).await;
+    ///             session.set(PAID, true)
+    ///         })
+    ///         .await
+    /// }
+    /// ```
+    pub async fn locked<T, E>(
+        &self,
+        wait: Duration,
+        work: impl AsyncFnOnce() -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        E: From<SessionError>,
+    {
+        drop(self.open_state()?);
+        if self.state().lock.is_some() {
+            return Err(SessionError::AlreadyLocked.into());
+        }
+        self.commit().await?;
+        let Some(held) = self.acquire(wait).await? else {
+            let outcome = work().await;
+            match &outcome {
+                Ok(_) => self.commit().await?,
+                Err(_) => self.discard(),
+            }
+            return outcome;
+        };
+        let outcome = self.prolonged(held.token, work()).await;
+        let outcome = match outcome {
+            Ok(value) => self.commit_and_release(held.token).await.map(|()| value).map_err(E::from),
+            Err(error) => Err(error),
+        };
+        if outcome.is_err() {
+            self.discard();
+            self.release(held.token).await;
+        }
+        outcome
+    }
+
+    /// Waits for the lock. Returns `None` for a session that is not stored.
+    async fn acquire(&self, wait: Duration) -> Result<Option<Held<'_>>, SessionError> {
+        let protocol = self.protocol();
+        let Some(key) = self.key() else { return Ok(None) };
+        let token = protocol.next_nonce();
+        let began = protocol.now();
+        let turn = match select(pin!(protocol.lock_turn(key)), protocol.clock.sleep(wait)).await {
+            Either::Left((turn, _)) => turn,
+            Either::Right(_) => return Err(SessionError::Locked),
+        };
+        loop {
+            let until = {
+                let _turn = self.committing().lock().await;
+                let Some(located) = self.state().located().cloned() else { return Ok(None) };
+                match protocol.acquire(located, token).await {
+                    Ok(Acquired::Held(located)) => {
+                        let mut state = self.open_state()?;
+                        if state.lock.is_some() {
+                            return Err(SessionError::AlreadyLocked);
+                        }
+                        state.lock = Some(token);
+                        state.has_written = true;
+                        state.settle(located);
+                        return Ok(Some(Held { token, _turn: turn }));
+                    }
+                    Ok(Acquired::HeldUntil(until)) => until,
+                    Err(error) => {
+                        if let SessionError::Ended = error {
+                            self.state().forget_id();
+                        }
+                        return Err(error);
+                    }
+                }
+            };
+            let now = protocol.now();
+            let left = wait.saturating_sub(now.since(began));
+            if left.is_zero() {
+                return Err(SessionError::Locked);
+            }
+            // Half of it by chance, so that processes which wait together do not ask together.
+            let half = POLL / 2;
+            let jitter = half * u32::from(protocol.next_nonce().0.to_be_bytes()[0]) / 255;
+            let pause = (POLL + jitter).min(until.since(now)).min(left);
+            protocol.clock.sleep(pause.max(SHORTEST_PAUSE)).await;
+        }
+    }
+
+    /// Runs the work, and prolongs the lease meanwhile.
+    async fn prolonged<R>(&self, token: Nonce, work: impl Future<Output = R>) -> R {
+        let protocol = self.protocol();
+        let began = protocol.now();
+        let mut work = pin!(work);
+        loop {
+            let pause = protocol.clock.sleep(protocol.settings.lease / 3);
+            let prolong = async {
+                pause.await;
+                if protocol.now().since(began) < MAX_LEASE {
+                    self.prolong(token).await;
+                }
+            };
+            match select(work, pin!(prolong)).await {
+                Either::Left((result, _)) => return result,
+                Either::Right(((), unfinished)) => work = unfinished,
+            }
+        }
+    }
+
+    async fn prolong(&self, token: Nonce) {
+        let _turn = self.committing().lock().await;
+        let located = {
+            let state = self.state();
+            match state.located() {
+                Some(located) if state.lock == Some(token) => located.clone(),
+                _ => return,
+            }
+        };
+        match self.protocol().prolong(located, token).await {
+            Ok(located) => self.state().settle(located),
+            // The next commit is fenced if the lease is lost.
+            Err(error) => tracing::debug!(target: "session", %error, "lock not prolonged"),
+        }
+    }
+
+    /// Commits the work's changes and releases the lock, in one step if there are changes.
+    async fn commit_and_release(&self, token: Nonce) -> Result<(), SessionError> {
+        let _turn = self.committing().lock().await;
+        self.flush(true).await?;
+        self.release_held(token).await
+    }
+
+    /// Releases the lock after the work has failed. If that fails, the lease lapses.
+    async fn release(&self, token: Nonce) {
+        let _turn = self.committing().lock().await;
+        if let Err(error) = self.release_held(token).await {
+            self.state().forget_lock(token);
+            tracing::debug!(target: "session", %error, "lock not released, lapses");
+        }
+    }
+
+    async fn release_held(&self, token: Nonce) -> Result<(), SessionError> {
+        let located = {
+            let mut state = self.state();
+            if state.lock != Some(token) {
+                // The commit has released it.
+                return Ok(());
+            }
+            state.forget_lock(token);
+            state.located().cloned()
+        };
+        if let Some(located) = located {
+            let located = self.protocol().release(located, token).await?;
+            self.state().settle(located);
+        }
+        Ok(())
+    }
+}
+
+/// The lock of a session, held by this request and its place in the queue of this process.
+struct Held<'s> {
+    token: Nonce,
+    _turn: Turn<'s>,
+}
+
+/// The pause between two questions to the store: at most 5 a second.
+const POLL: Duration = Duration::from_millis(200);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locked_work_is_send() {
+        fn check(_: impl Send) {}
+        fn waiting(session: &Session) {
+            check(session.locked(Duration::ZERO, async || Ok::<_, SessionError>(())));
+        }
+        let _ = waiting;
+    }
+}

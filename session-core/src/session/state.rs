@@ -1,0 +1,532 @@
+//! The state of one request's session.
+//!
+//! Three facts, each an enum:
+//!
+//! ```text
+//! place    New ──commit──▶ At(located) ──destroy()──▶ Leaving(located) ──commit──▶ New
+//!                               ▲                            │
+//!                               └─────────discard()──────────┘
+//!
+//! draft    Unchanged ──a change──▶ Exact(record) ──commit while a clone made changes──▶ Preview(record)
+//!          The changes are in the log. A preview is replayed before it is stored.
+//!
+//! phase    Open ──commit()──▶ Committing ──the store has answered──▶ Open
+//!                                 │ the answer is lost, or the future was dropped
+//!                                 ▼
+//!                            Unconfirmed ──discard()──▶ Open
+//! ```
+//!
+//! A commit takes the log. If the store stored it, it is gone; if the store certainly did nothing, it is
+//! put back in front of the changes that were made meanwhile.
+
+use std::sync::Arc;
+
+use crate::{
+    CookieChange, CookieLifetime, Limits, Nonce, Owner, Record, SessionError, SessionKey,
+    Timestamp,
+    protocol::{CookieLookup, Fence, Located, Outcome, PendingCommit, Protocol, WriteContext},
+    record::{Change, replay, too_large},
+};
+
+/// The session of a request, as far as the request knows and wants it.
+pub(crate) struct State {
+    pub(crate) place: Place,
+    draft: Draft,
+    log: Log,
+    phase: Phase,
+    pub(crate) cookie: ClientCookie,
+    /// Keys beside the session's own that the next commit deletes.
+    pending_deletes: Vec<SessionKey>,
+    /// The session's lock, if the request holds it.
+    pub(crate) lock: Option<Nonce>,
+    /// The request has changed the store, or may have.
+    pub(crate) has_written: bool,
+    /// The response has begun.
+    pub(crate) is_closed: bool,
+}
+
+/// The place of the session in the store.
+pub(crate) enum Place {
+    /// It is not stored.
+    New,
+    At(Located),
+    /// It is stored, and the next commit deletes it.
+    Leaving(Located),
+}
+
+/// The session with the changes that are not committed yet.
+enum Draft {
+    Unchanged,
+    /// The whole log was applied to the record of the place.
+    Exact(Arc<Record>),
+    /// The record of the place has changed since; the draft shows the changes as they were made.
+    Preview(Arc<Record>),
+}
+
+enum Phase {
+    Open,
+    Committing(Return),
+    /// The outcome of a commit is unknown.
+    Unconfirmed,
+}
+
+/// The fate of a commit's changes and of its session when the store has answered.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Return {
+    /// As the answer says.
+    Normal,
+    /// The changes were given up: they are not put back.
+    Discard,
+    /// The request destroyed its session meanwhile.
+    Destroy,
+}
+
+/// The changes since the last commit.
+#[derive(Default)]
+pub(super) struct Log {
+    changes: Vec<Change>,
+    /// One of them changes something that this request sees. A log that only confirms the stored
+    /// session is replayed with other changes, but is no reason to write.
+    is_dirty: bool,
+}
+
+/// The cookie of the client, as far as it decides the response's cookie.
+pub(crate) struct ClientCookie {
+    /// The cookie's session, with the end of a persistent cookie.
+    known: Option<(SessionKey, Option<Timestamp>)>,
+    /// The keys of the cookies that open nothing.
+    missing: Vec<SessionKey>,
+    /// The keys of the records that this version cannot read.
+    unreadable: Vec<SessionKey>,
+    /// A login gave the session of the cookie another ID.
+    is_superseded: bool,
+    /// The request came with a cookie that opens nothing.
+    pub(crate) is_unknown: bool,
+    /// The request has ended the session of the cookie.
+    was_ended: bool,
+}
+
+impl State {
+    pub(crate) fn new(lookup: CookieLookup) -> Self {
+        let CookieLookup { located, missing, unreadable, is_superseded, has_cookie } = lookup;
+        let cookie = ClientCookie {
+            // A session that was opened by its former ID has to be told to the client again.
+            known: located
+                .as_ref()
+                .filter(|located| located.is_presented)
+                .map(|located| (located.key, cookie_end(&located.record))),
+            missing,
+            unreadable,
+            is_superseded,
+            is_unknown: has_cookie && located.is_none() && !is_superseded,
+            was_ended: false,
+        };
+        Self {
+            place: located.map_or(Place::New, Place::At),
+            draft: Draft::Unchanged,
+            log: Log::default(),
+            phase: Phase::Open,
+            cookie,
+            pending_deletes: Vec::new(),
+            lock: None,
+            has_written: false,
+            is_closed: false,
+        }
+    }
+
+    /// The session as this request sees it.
+    pub(crate) fn view(&self) -> Option<&Arc<Record>> {
+        match (&self.draft, &self.place) {
+            (Draft::Exact(record) | Draft::Preview(record), _) => Some(record),
+            (Draft::Unchanged, Place::At(located)) => Some(&located.record),
+            (Draft::Unchanged, Place::New | Place::Leaving(_)) => None,
+        }
+    }
+
+    /// The stored session, unless the request has destroyed it.
+    pub(crate) fn located(&self) -> Option<&Located> {
+        match &self.place {
+            Place::At(located) => Some(located),
+            Place::New | Place::Leaving(_) => None,
+        }
+    }
+
+    pub(crate) fn value(&self, name: &str) -> Option<&[u8]> {
+        self.view()?.values.get(name)
+    }
+
+    /// Returns `true` if this is the stored value, and the one that this request sees.
+    pub(crate) fn is_stored_as(&self, name: &str, value: &[u8]) -> bool {
+        self.located().is_some_and(|located| located.record.values.get(name) == Some(value))
+            && self.value(name) == Some(value)
+    }
+
+    pub(crate) fn log(&self) -> &[Change] {
+        &self.log.changes
+    }
+
+    /// Refuses more changes than a request may make.
+    pub(crate) fn check_room(&self, more: usize) -> Result<(), SessionError> {
+        if self.log.changes.len() + more > Limits::CHANGES {
+            return Err(too_large("the number of changes of a request", Limits::CHANGES));
+        }
+        Ok(())
+    }
+
+    /// Applies a change to the draft and logs it. The caller has checked it.
+    ///
+    /// A weak change changes nothing that this request sees. Returns the dropped changes.
+    #[must_use]
+    pub(crate) fn record(
+        &mut self,
+        protocol: &Protocol,
+        change: Change,
+        is_weak: bool,
+    ) -> Vec<Change> {
+        if is_weak {
+            // A session that nobody else knows needs no replay.
+            return match self.located() {
+                Some(_) => self.log.push(change),
+                None => vec![change],
+            };
+        }
+        let mut draft = match std::mem::replace(&mut self.draft, Draft::Unchanged) {
+            Draft::Exact(record) => Draft::Exact(record),
+            Draft::Preview(record) => Draft::Preview(record),
+            Draft::Unchanged => Draft::Exact(match self.located() {
+                Some(located) => Arc::clone(&located.record),
+                None => {
+                    let lifetime = protocol.settings.anonymous_lifetime;
+                    Arc::new(Record::new(protocol.now(), lifetime))
+                }
+            }),
+        };
+        if let Draft::Exact(record) | Draft::Preview(record) = &mut draft {
+            change.preview(Arc::make_mut(record));
+        }
+        self.draft = draft;
+        self.log.is_dirty = true;
+        self.log.push(change)
+    }
+
+    /// Destroys the session at the next commit, with all that the cookies name. Returns the dropped
+    /// changes.
+    pub(crate) fn destroy(&mut self) -> impl Sized + use<> {
+        self.place = match std::mem::replace(&mut self.place, Place::New) {
+            Place::At(located) | Place::Leaving(located) => Place::Leaving(located),
+            Place::New => Place::New,
+        };
+        if let Phase::Committing(fate) = &mut self.phase {
+            *fate = Return::Destroy;
+        }
+        // A request that ends its session wants a fresh one.
+        self.cookie.is_superseded = false;
+        self.delete_unreadable();
+        // An earlier deletion may lack its replicas' confirmation: it is repeated.
+        add_all(&mut self.pending_deletes, &self.cookie.missing);
+        self.take_changes()
+    }
+
+    /// Deletes, at the next commit, the sessions of the cookies that this version cannot read.
+    pub(crate) fn delete_unreadable(&mut self) {
+        add_all(&mut self.pending_deletes, &self.cookie.unreadable);
+    }
+
+    /// Gives up the changes and the destruction since the last commit. Returns the dropped changes.
+    pub(crate) fn discard(&mut self) -> impl Sized + use<> {
+        if let Place::Leaving(located) = &mut self.place {
+            self.place = Place::At(located.clone());
+        }
+        match &mut self.phase {
+            Phase::Committing(fate) => *fate = Return::Discard,
+            phase => *phase = Phase::Open,
+        }
+        self.pending_deletes.clear();
+        self.take_changes()
+    }
+
+    /// Takes the changes out. The caller drops them, and with them closures of the application, without
+    /// the lock of the state.
+    #[must_use]
+    pub(super) fn take_changes(&mut self) -> impl Sized + use<> {
+        (std::mem::replace(&mut self.draft, Draft::Unchanged), std::mem::take(&mut self.log))
+    }
+
+    /// Forgets an ID that opens nothing any more, so that it is not told to the client.
+    pub(super) fn forget_id(&mut self) {
+        if let Place::At(located) | Place::Leaving(located) = &mut self.place {
+            located.id = None;
+        }
+    }
+
+    pub(super) fn forget_lock(&mut self, token: Nonce) {
+        self.lock.take_if(|held| *held == token);
+    }
+
+    /// Takes out the changes that only confirm the stored session. Replayed by a later commit, they
+    /// would undo what others have stored since (I1).
+    #[must_use]
+    pub(super) fn take_confirmed(&mut self) -> impl Sized + use<> {
+        if self.log.is_dirty { Log::default() } else { std::mem::take(&mut self.log) }
+    }
+
+    pub(super) fn is_unreadable(&self, key: SessionKey) -> bool {
+        self.cookie.unreadable.contains(&key)
+    }
+
+    /// Returns `true` if the next commit has nothing to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+            && !self.log.is_dirty
+            && !matches!(self.place, Place::Leaving(_))
+            && self.pending_deletes.is_empty()
+            && self.lock.is_none()
+    }
+
+    /// Returns the next key that the commit deletes, and its owner if it is known.
+    pub(super) fn next_delete(&self) -> Option<(SessionKey, Option<Owner>)> {
+        match &self.place {
+            Place::Leaving(located) => Some((located.key, located.record.owner.clone())),
+            Place::New | Place::At(_) => Some((*self.pending_deletes.first()?, None)),
+        }
+    }
+}
+
+// The steps of a commit.
+impl State {
+    /// Takes the changes for a commit. Returns `None` if there is nothing to store.
+    pub(super) fn begin_commit(
+        &mut self,
+        protocol: &Protocol,
+        releases_lock: bool,
+    ) -> Result<Option<Taken>, SessionError> {
+        if let Phase::Unconfirmed = self.phase {
+            return Err(SessionError::Unconfirmed);
+        }
+        if !self.log.is_dirty {
+            return Ok(None);
+        }
+        let is_login = self.log.has_login();
+        if let (Place::New | Place::Leaving(_), Some(record)) = (&self.place, self.view()) {
+            if record.values.is_empty() && record.owner.is_none() {
+                // A lifetime alone is no session.
+                return Ok(None);
+            }
+            if self.cookie.is_superseded && !is_login {
+                // The browser sent this before it learned its new ID. A session of its own would
+                // replace the one that the user has just signed in to.
+                return Err(SessionError::Ended);
+            }
+        }
+        let base = self.located().cloned();
+        let fence = self.fence(releases_lock);
+        let log = std::mem::take(&mut self.log);
+        let was_written = std::mem::replace(&mut self.has_written, true);
+        self.phase = Phase::Committing(Return::Normal);
+        let context = WriteContext::new(protocol, fence, is_login);
+        let exact = match &mut self.draft {
+            Draft::Exact(draft) => {
+                context.stamp(base.as_ref(), Arc::make_mut(draft));
+                Some(Arc::clone(draft))
+            }
+            Draft::Preview(_) | Draft::Unchanged => None,
+        };
+        Ok(Some(Taken { base, exact, log, context, was_written }))
+    }
+
+    /// Ends a commit that the store has carried out.
+    pub(super) fn commit_stored(&mut self, outcome: Outcome) {
+        let Outcome { located, .. } = outcome;
+        let fate = self.end_phase(Phase::Open);
+        if self.lock.is_some_and(|token| !located.record.lease.is_some_and(|l| l.token == token)) {
+            self.lock = None;
+        }
+        if fate == Return::Destroy {
+            self.place = Place::Leaving(located);
+            return;
+        }
+        self.settle(located);
+    }
+
+    /// Ends a commit that the store has certainly not carried out.
+    pub(super) fn commit_failed(&mut self, taken: Taken, error: &SessionError) {
+        self.has_written = taken.was_written;
+        let fate = self.end_phase(Phase::Open);
+        if let SessionError::Ended = error {
+            self.forget_id();
+        }
+        if fate == Return::Normal {
+            let newer = std::mem::replace(&mut self.log, taken.log);
+            self.log.append(newer);
+        }
+    }
+
+    /// Ends a commit of unknown outcome.
+    pub(super) fn commit_lost(&mut self) {
+        let fate = self.end_phase(Phase::Unconfirmed);
+        if fate == Return::Discard {
+            self.phase = Phase::Open;
+        }
+    }
+
+    pub(super) fn begin_delete(&mut self) -> Result<(), SessionError> {
+        if let Phase::Unconfirmed = self.phase {
+            return Err(SessionError::Unconfirmed);
+        }
+        self.has_written = true;
+        self.phase = Phase::Committing(Return::Normal);
+        Ok(())
+    }
+
+    /// Ends the deletion of one key. `was_there`: a session was deleted.
+    pub(super) fn key_deleted(&mut self, key: SessionKey, was_there: bool) {
+        let fate = self.end_phase(Phase::Open);
+        let is_own = matches!(&self.place, Place::Leaving(located) if located.key == key)
+            || matches!(&self.place, Place::At(located) if located.key == key && fate == Return::Discard);
+        if is_own {
+            // A lock went with the session.
+            self.place = Place::New;
+            self.lock = None;
+        }
+        let was_unreadable = self.cookie.unreadable.contains(&key);
+        self.pending_deletes.retain(|pending| *pending != key);
+        self.cookie.unreadable.retain(|unreadable| *unreadable != key);
+        self.cookie.was_ended |= is_own || was_there || was_unreadable;
+    }
+
+    pub(super) fn delete_failed(&mut self) {
+        self.end_phase(Phase::Open);
+    }
+
+    /// Goes on with the session as it is stored now, with the changes of this request on top.
+    pub(crate) fn settle(&mut self, located: Located) {
+        if !self.log.is_dirty {
+            self.log = Log::default();
+            self.draft = Draft::Unchanged;
+        } else {
+            let mut preview = Record::clone(&located.record);
+            for change in &self.log.changes {
+                change.preview(&mut preview);
+            }
+            self.draft = Draft::Preview(Arc::new(preview));
+        }
+        self.place = match &self.place {
+            Place::Leaving(_) => Place::Leaving(located),
+            Place::New | Place::At(_) => Place::At(located),
+        };
+    }
+
+    fn end_phase(&mut self, next: Phase) -> Return {
+        match std::mem::replace(&mut self.phase, next) {
+            Phase::Committing(fate) => fate,
+            Phase::Open | Phase::Unconfirmed => Return::Normal,
+        }
+    }
+
+    fn fence(&self, releases: bool) -> Option<Fence> {
+        self.located()?;
+        self.lock.map(|token| Fence { token, releases })
+    }
+}
+
+// The response's cookie.
+impl State {
+    /// Returns the change that the response makes to the client's cookie.
+    pub(crate) fn cookie(&self, now: Timestamp) -> CookieChange {
+        match self.pending_cookie(now) {
+            CookieChange::Keep if matches!(self.place, Place::New) && self.cookie.was_ended => {
+                CookieChange::Remove
+            }
+            change => change,
+        }
+    }
+
+    /// Returns the cookie to set if the client does not have it yet.
+    pub(crate) fn pending_cookie(&self, now: Timestamp) -> CookieChange {
+        let Some(located) = self.located() else { return CookieChange::Keep };
+        let Some(id) = &located.id else { return CookieChange::Keep };
+        let end = cookie_end(&located.record);
+        if self.cookie.known == Some((located.key, end)) {
+            return CookieChange::Keep;
+        }
+        CookieChange::Set { id: id.clone(), max_age: end.map(|end| end.since(now)) }
+    }
+}
+
+impl Log {
+    /// Adds a change, and returns the earlier ones that it makes pointless.
+    fn push(&mut self, change: Change) -> Vec<Change> {
+        let replaced = match &change {
+            Change::Set { name, .. } | Change::Remove { name } => {
+                self.changes.extract_if(.., |earlier| earlier.name() == Some(name)).collect()
+            }
+            _ => Vec::new(),
+        };
+        self.changes.push(change);
+        replaced
+    }
+
+    fn append(&mut self, newer: Self) {
+        self.is_dirty |= newer.is_dirty;
+        self.changes.extend(newer.changes);
+    }
+
+    fn has_login(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change, Change::Authenticate { .. }))
+    }
+}
+
+/// The changes that a commit has taken.
+pub(super) struct Taken {
+    base: Option<Located>,
+    /// The stamped draft, unless it has to be replayed.
+    exact: Option<Arc<Record>>,
+    log: Log,
+    context: WriteContext,
+    was_written: bool,
+}
+
+impl Taken {
+    /// Prepares the commit. Runs closures of the application, so the caller holds no lock.
+    pub(super) fn pending(&mut self, protocol: &Protocol) -> Result<PendingCommit, SessionError> {
+        let record = match self.exact.take() {
+            Some(record) => record,
+            None => {
+                let mut draft = match &self.base {
+                    Some(base) => Record::clone(&base.record),
+                    None => Record::new(self.context.now, protocol.settings.anonymous_lifetime),
+                };
+                replay(&self.log.changes, &mut draft, &protocol.settings.limits)?;
+                self.context.stamp(self.base.as_ref(), &mut draft);
+                Arc::new(draft)
+            }
+        };
+        Ok(PendingCommit {
+            base: self.base.clone(),
+            record,
+            log: std::mem::take(&mut self.log.changes),
+            context: self.context,
+        })
+    }
+
+    /// Takes the changes back from a commit that was not carried out.
+    pub(super) fn put_back(&mut self, pending: PendingCommit) {
+        self.log.changes = pending.log;
+    }
+}
+
+fn add_all(list: &mut Vec<SessionKey>, keys: &[SessionKey]) {
+    for key in keys {
+        if !list.contains(key) {
+            list.push(*key);
+        }
+    }
+}
+
+/// The end of a persistent cookie, by the session that it opens.
+fn cookie_end(record: &Record) -> Option<Timestamp> {
+    match record.lifetime.cookie() {
+        CookieLifetime::Browser => None,
+        CookieLifetime::Persistent => Some(record.absolute_deadline()),
+    }
+}

@@ -1,0 +1,314 @@
+//! The values of a session: read, written and updated.
+
+use super::{IntoValue, Session};
+use crate::{
+    BoxError, Codec, Key, SessionError,
+    record::{Apply, Change, Values, View, decode, encode},
+};
+
+impl Session {
+    /// Reads a value. Returns `None` if there is none.
+    ///
+    /// A value that cannot be decoded, because it is not of the key's type and format, counts as
+    /// missing: after a deployment that changed a type, requests go on as if there were none (I11). It
+    /// is reported by a `tracing` event and [counted](crate::Sessions::unreadable_values). Use
+    /// [`try_get`](Self::try_get) where the difference matters.
+    #[must_use]
+    pub fn get<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Option<T> {
+        let record = self.view()?;
+        let value = record.values.get(key.name())?;
+        self.protocol().decode_or_report::<T, C>(key.name(), value)
+    }
+
+    /// Reads a value. Returns `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::Decode`] if the stored value is not of the key's type and format.
+    pub fn try_get<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Result<Option<T>, SessionError> {
+        let record = self.view();
+        let value = record.as_ref().and_then(|record| record.values.get(key.name()));
+        value.map(|value| decode::<T, C>(key.name(), value)).transpose()
+    }
+
+    /// Returns `true` if there is a value of this name, of whatever type.
+    #[must_use]
+    pub fn contains<T, C>(&self, key: Key<'_, T, C>) -> bool {
+        self.state().value(key.name()).is_some()
+    }
+
+    /// Returns the names of all values, in their order.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let record = self.view();
+        record.map_or_else(Vec::new, |record| record.values.names().map(str::to_owned).collect())
+    }
+
+    /// Writes a value: `set(KEY, &cart)`, `set(KEY, 7)`, `set(NAME, "Ada")`.
+    ///
+    /// If two requests set the same value, the later commit wins. To count or to collect, use
+    /// [`update`](Self::update).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::Encode`] if the value has no form in the key's format that `get` could
+    /// read back, [`SessionError::TooLarge`] if it exceeds one of the [`Limits`](crate::Limits), and
+    /// [`SessionError::Closed`] after the response has begun. Nothing is changed then.
+    pub fn set<T, C: Codec<T>>(
+        &self,
+        key: Key<'_, T, C>,
+        value: impl IntoValue<T>,
+    ) -> Result<(), SessionError> {
+        let name = key.name();
+        let limits = &self.protocol().settings.limits;
+        let value = value.lend(|value| encode::<T, C>(name, value, limits))?;
+        let state = self.open_state()?;
+        let is_weak = state.is_stored_as(name, &value);
+        if !is_weak {
+            self.check_set(state.view().map(|record| &record.values), name, &value)?;
+        }
+        self.change(state, [Change::Set { name: name.into(), value }], is_weak)
+    }
+
+    /// Changes a value in place, from its default if there is none, and returns the new value.
+    ///
+    /// If another request commits in between, the closure runs again on the newer value, so that N
+    /// concurrent increments add N (I1). The returned value is then outdated; the stored one is the
+    /// result of the last run.
+    ///
+    /// ```
+    /// # use session_core::{Key, Session, SessionError};
+    /// const VISITS: Key<u64> = Key::new("visits");
+    ///
+    /// # fn handler(session: &Session) -> Result<(), SessionError> {
+    /// let visits = session.update(VISITS, |n| *n += 1)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::Decode`] if the stored value is not of the key's type and format, as
+    /// after a deployment that was taken back: the value stays. To start afresh instead, use
+    /// [`update_or_reset`](Self::update_or_reset). Also the errors of [`set`](Self::set), and
+    /// [`SessionError::Contended`] if clones of the session change the same value all the time. The
+    /// commit can return the same errors if it runs the closure again.
+    pub fn update<T, C>(
+        &self,
+        key: Key<'_, T, C>,
+        change: impl Fn(&mut T) + Send + Sync + 'static,
+    ) -> Result<T, SessionError>
+    where
+        T: Default + 'static,
+        C: Codec<T> + 'static,
+    {
+        self.update_by::<T, C>(key.name(), Unreadable::Fails, move |value, _| {
+            change(value);
+            Ok(())
+        })
+    }
+
+    /// Does the same as [`update`](Self::update), but a stored value that cannot be decoded counts as
+    /// missing, and is overwritten.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`update`](Self::update), except [`SessionError::Decode`].
+    pub fn update_or_reset<T, C>(
+        &self,
+        key: Key<'_, T, C>,
+        change: impl Fn(&mut T) + Send + Sync + 'static,
+    ) -> Result<T, SessionError>
+    where
+        T: Default + 'static,
+        C: Codec<T> + 'static,
+    {
+        self.update_by::<T, C>(key.name(), Unreadable::Resets, move |value, _| {
+            change(value);
+            Ok(())
+        })
+    }
+
+    /// Does the same as [`update`](Self::update) with a closure that can refuse, and that can read the
+    /// other values: for a limit, or a condition on another value.
+    ///
+    /// ```
+    /// # use session_core::{Key, Session, SessionError};
+    /// const CART: Key<Vec<u32>> = Key::new("cart");
+    ///
+    /// # fn handler(session: &Session) -> Result<(), SessionError> {
+    /// session.try_update(CART, |cart, _view| {
+    ///     if cart.len() == 100 {
+    ///         return Err("the cart is full");
+    ///     }
+    ///     cart.push(7);
+    ///     Ok(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::Refused`] if the closure returns an error, here or when the commit runs
+    /// it again. Also the errors of [`update`](Self::update).
+    pub fn try_update<T, C, E>(
+        &self,
+        key: Key<'_, T, C>,
+        change: impl Fn(&mut T, &View<'_>) -> Result<(), E> + Send + Sync + 'static,
+    ) -> Result<T, SessionError>
+    where
+        T: Default + 'static,
+        C: Codec<T> + 'static,
+        E: Into<BoxError>,
+    {
+        let name: Box<str> = key.name().into();
+        self.update_by::<T, C>(key.name(), Unreadable::Fails, move |value, view| {
+            change(value, view).map_err(|error| SessionError::Refused {
+                name: name.to_string(),
+                source: error.into(),
+            })
+        })
+    }
+
+    /// Removes a value.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::TooLarge`] beyond [`Limits::CHANGES`](crate::Limits::CHANGES), and
+    /// [`SessionError::Closed`] after the response has begun. Nothing is changed then.
+    pub fn remove<T, C>(&self, key: Key<'_, T, C>) -> Result<(), SessionError> {
+        let state = self.open_state()?;
+        let is_weak = state.value(key.name()).is_none();
+        self.change(state, [Change::Remove { name: key.name().into() }], is_weak)
+    }
+
+    /// Removes a value and returns it: for a message that is shown once.
+    ///
+    /// Two concurrent requests can both take the same value. For a token that must be used once only,
+    /// use [`take_once`](Self::take_once).
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`remove`](Self::remove).
+    pub fn take<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Result<Option<T>, SessionError> {
+        let value = self.get(key);
+        self.remove(key)?;
+        Ok(value)
+    }
+
+    /// Removes a value and commits, so that of all concurrent requests one gets it: for the `state` of
+    /// an OAuth login, or a token that must not be used twice.
+    ///
+    /// Commits the earlier changes of the request first. Returns `None` if there is no value, or if
+    /// another request took or changed it first.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`commit`](Self::commit) and [`try_get`](Self::try_get). The value may be taken
+    /// then.
+    pub async fn take_once<T, C: Codec<T>>(
+        &self,
+        key: Key<'_, T, C>,
+    ) -> Result<Option<T>, SessionError> {
+        self.commit().await?;
+        let Some(value) = self.try_get(key)? else { return Ok(None) };
+        let stored = self.state().value(key.name()).map(<[u8]>::to_vec);
+        let Some(stored) = stored else { return Ok(None) };
+        let state = self.open_state()?;
+        self.change(state, [Change::Take { name: key.name().into(), value: stored }], false)?;
+        match self.commit().await {
+            Ok(()) => Ok(Some(value)),
+            Err(SessionError::Taken) => {
+                self.discard();
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes all values. The session, its ID and its owner stay; to end the session, use
+    /// [`destroy`](Self::destroy).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::TooLarge`] beyond [`Limits::CHANGES`](crate::Limits::CHANGES), and
+    /// [`SessionError::Closed`] after the response has begun. Nothing is changed then.
+    pub fn clear(&self) -> Result<(), SessionError> {
+        let state = self.open_state()?;
+        let is_weak = state.view().is_none_or(|record| record.values.is_empty());
+        self.change(state, [Change::Clear], is_weak)
+    }
+
+    /// The closure runs without the lock of the state. Its result counts if the value is still the one
+    /// that it started from.
+    fn update_by<T, C>(
+        &self,
+        name: &str,
+        unreadable: Unreadable,
+        change: impl Fn(&mut T, &View<'_>) -> Result<(), SessionError> + Send + Sync + 'static,
+    ) -> Result<T, SessionError>
+    where
+        T: Default + 'static,
+        C: Codec<T> + 'static,
+    {
+        let limits = self.protocol().settings.limits;
+        let run = {
+            let name: Box<str> = name.into();
+            move |present: Option<&[u8]>, view: &View<'_>| {
+                let mut value = match present.map(|value| decode::<T, C>(&name, value)) {
+                    None => T::default(),
+                    Some(Ok(value)) => value,
+                    Some(Err(_)) if unreadable == Unreadable::Resets => T::default(),
+                    Some(Err(error)) => return Err(error),
+                };
+                change(&mut value, view)?;
+                let encoded = encode::<T, C>(&name, &value, &limits)?;
+                Ok((value, encoded))
+            }
+        };
+        for _ in 0..MAX_RACES {
+            let before = {
+                let state = self.open_state()?;
+                state.view().cloned()
+            };
+            let present = before.as_ref().and_then(|record| record.values.get(name));
+            let (value, preview) = run(present, &View::new(before.as_deref()))?;
+            let state = self.open_state()?;
+            if state.value(name) != present {
+                // A clone of the session has changed the value meanwhile.
+                continue;
+            }
+            let is_weak = present == Some(&preview) && state.is_stored_as(name, &preview);
+            if !is_weak {
+                self.check_set(state.view().map(|record| &record.values), name, &preview)?;
+            }
+            // A record that is held elsewhere would be copied when it is changed.
+            drop(before);
+            let apply: Box<Apply> = Box::new(move |present, view| Ok(run(present, view)?.1));
+            self.change(state, [Change::Update { name: name.into(), apply, preview }], is_weak)?;
+            return Ok(value);
+        }
+        Err(SessionError::Contended)
+    }
+
+    fn check_set(
+        &self,
+        values: Option<&Values>,
+        name: &str,
+        value: &[u8],
+    ) -> Result<(), SessionError> {
+        let empty = Values::default();
+        values.unwrap_or(&empty).check_set(name, value, &self.protocol().settings.limits)
+    }
+}
+
+/// The fate of an update whose value cannot be decoded.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Unreadable {
+    Fails,
+    Resets,
+}
+
+/// The number of times that a clone of the session may be faster.
+const MAX_RACES: usize = 8;

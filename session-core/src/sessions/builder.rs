@@ -1,0 +1,207 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::{SessionLimit, Sessions};
+use crate::{
+    Backend, Clock, ConfigError, IdGenerator, Lifetime, Limits, OsRandom, SystemClock,
+    clock::millis_rounded_up,
+    protocol::{Protocol, Settings},
+};
+
+/// The rules of [`Sessions`], all in one place.
+pub struct SessionsBuilder {
+    store: Arc<dyn Backend>,
+    ids: Arc<dyn IdGenerator>,
+    clock: Arc<dyn Clock>,
+    lifetime: Lifetime,
+    anonymous_lifetime: Option<Lifetime>,
+    limits: Limits,
+    renewal_grace: Duration,
+    lease: Duration,
+    session_limit: Option<SessionLimit>,
+    reuse: OnReuse,
+    carries_over: bool,
+    event_buffer: usize,
+}
+
+/// The reaction to an old ID that is presented after its grace.
+///
+/// Either the cookie was copied, or a client keeps old cookies. Both report the event
+/// [`Reused`](crate::EventKind::Reused), and the old ID opens nothing.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum OnReuse {
+    /// The session goes on.
+    #[default]
+    Report,
+    /// The session is ended for whoever holds the present ID, as RFC 9700, 4.14.2 does for refresh
+    /// tokens.
+    EndSession,
+}
+
+impl SessionsBuilder {
+    /// The largest [event buffer](Self::with_event_buffer).
+    pub const MAX_EVENT_BUFFER: usize = 1 << 20;
+
+    /// Begins with the default rules.
+    #[must_use]
+    pub fn new(store: impl Backend) -> Self {
+        Self {
+            store: Arc::new(store),
+            ids: Arc::new(OsRandom),
+            clock: Arc::new(SystemClock),
+            lifetime: Lifetime::default(),
+            anonymous_lifetime: None,
+            limits: Limits::default(),
+            renewal_grace: Duration::from_secs(30),
+            lease: Duration::from_secs(10),
+            session_limit: None,
+            reuse: OnReuse::default(),
+            carries_over: true,
+            event_buffer: 1_024,
+        }
+    }
+
+    /// Sets the default lifetime, for sessions without their own
+    /// ([`Session::set_lifetime`](crate::Session::set_lifetime)). The default is
+    /// [`Lifetime::standard`].
+    #[must_use]
+    pub fn with_lifetime(mut self, lifetime: Lifetime) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// Sets the default lifetime of sessions without an owner: shorter than the others, so that
+    /// visitors who never sign in do not fill the store. By default it is the same. A login replaces it.
+    #[must_use]
+    pub fn with_anonymous_lifetime(mut self, lifetime: Lifetime) -> Self {
+        self.anonymous_lifetime = Some(lifetime);
+        self
+    }
+
+    /// Sets the limits of a session's size.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets the time for which a renewed session's former ID still opens it, after a client has
+    /// presented the new one. The default is 30 seconds, the most
+    /// [`Sessions::ROTATION_WINDOW`]. With zero, requests that were sent together with the first one
+    /// under the new ID may find no session.
+    #[must_use]
+    pub fn with_renewal_grace(mut self, grace: Duration) -> Self {
+        self.renewal_grace = grace;
+        self
+    }
+
+    /// Sets the reaction to an old ID that is presented after its grace. The default is
+    /// [`OnReuse::Report`].
+    #[must_use]
+    pub fn with_reuse(mut self, reuse: OnReuse) -> Self {
+        self.reuse = reuse;
+        self
+    }
+
+    /// Sets whether a request that loaded the session before a login or rotation stores its values in
+    /// the session after it. The default is `true`; with `false` its commit returns
+    /// [`SessionError::Ended`](crate::SessionError::Ended). See the security section of
+    /// [`Session::authenticate`](crate::Session::authenticate).
+    #[must_use]
+    pub fn with_carry_over(mut self, carries_over: bool) -> Self {
+        self.carries_over = carries_over;
+        self
+    }
+
+    /// Sets the length of the lease of a session's [lock](crate::Session::locked): the time after which
+    /// the lock of a request that was cancelled, or whose process died, lapses. The default is 10
+    /// seconds, the most [`Sessions::MAX_LEASE`]. Rounded up to whole milliseconds. The lease is
+    /// prolonged while the work runs, so it need not be as long as the work; it should be longer than
+    /// the pauses of a process and the time limits of the store.
+    #[must_use]
+    pub fn with_lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Limits the number of sessions per owner. There is no limit by default. Each login costs two
+    /// round trips more.
+    #[must_use]
+    pub fn with_session_limit(mut self, limit: SessionLimit) -> Self {
+        self.session_limit = Some(limit);
+        self
+    }
+
+    /// Sets the generator of the IDs. The default is [`OsRandom`].
+    #[must_use]
+    pub fn with_id_generator(mut self, ids: impl IdGenerator) -> Self {
+        self.ids = Arc::new(ids);
+        self
+    }
+
+    /// Sets the clock, for tests. The default is [`SystemClock`].
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Sets the number of events that each [subscriber](Sessions::events) may be behind, 1 to
+    /// [`MAX_EVENT_BUFFER`](Self::MAX_EVENT_BUFFER). The default is 1,024.
+    #[must_use]
+    pub fn with_event_buffer(mut self, events: usize) -> Self {
+        self.event_buffer = events;
+        self
+    }
+
+    /// Checks the rules and creates the sessions.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] if the renewal grace, the lease or the event buffer is out of bounds.
+    pub fn build(self) -> Result<Sessions, ConfigError> {
+        if self.renewal_grace > Sessions::ROTATION_WINDOW {
+            return Err(ConfigError::new(format!(
+                "a renewal grace of {:?} is longer than {:?}",
+                self.renewal_grace,
+                Sessions::ROTATION_WINDOW
+            )));
+        }
+        if self.lease.is_zero() || self.lease > Sessions::MAX_LEASE {
+            return Err(ConfigError::new(format!(
+                "a lease of {:?} is not between 1 ms and {:?}",
+                self.lease,
+                Sessions::MAX_LEASE
+            )));
+        }
+        if !(1..=Self::MAX_EVENT_BUFFER).contains(&self.event_buffer) {
+            return Err(ConfigError::new(format!(
+                "a buffer of {} events is not between 1 and {}",
+                self.event_buffer,
+                Self::MAX_EVENT_BUFFER
+            )));
+        }
+        Ok(self.build_valid())
+    }
+
+    pub(super) fn build_valid(self) -> Sessions {
+        let settings = Settings {
+            lifetime: self.lifetime,
+            anonymous_lifetime: self.anonymous_lifetime.unwrap_or(self.lifetime),
+            limits: self.limits,
+            renewal_grace: self.renewal_grace,
+            lease: Duration::from_millis(millis_rounded_up(self.lease)),
+            session_limit: self.session_limit,
+            reuse: self.reuse,
+            carries_over: self.carries_over,
+        };
+        let protocol = Protocol::new(self.store, self.ids, self.clock, settings, self.event_buffer);
+        Sessions(Arc::new(protocol))
+    }
+}
+
+impl fmt::Debug for SessionsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionsBuilder").field("store", &self.store).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,73 @@
+use std::{fmt, sync::Arc};
+
+use crate::{Codec, Key, Record, Session, SessionKey, Timestamp, protocol::Protocol};
+
+/// One session in the list of an owner's, as it was when the list was made.
+#[derive(Clone)]
+pub struct SessionInfo {
+    pub(super) key: SessionKey,
+    pub(super) record: Arc<Record>,
+    pub(super) protocol: Arc<Protocol>,
+}
+
+impl SessionInfo {
+    /// The key by which [`Sessions::revoke`](crate::Sessions::revoke) ends the session. It opens
+    /// nothing, so it may be shown, in a form for example.
+    #[must_use]
+    pub fn key(&self) -> SessionKey {
+        self.key
+    }
+
+    /// Returns `true` if this is the session of a request: "this device".
+    #[must_use]
+    pub fn is(&self, session: &Session) -> bool {
+        session.family() == Some(self.record.family)
+    }
+
+    /// The instant at which the owner signed in.
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        self.record.created_at
+    }
+
+    /// The instant of the last recorded use, at most
+    /// [`Lifetime::touch_interval`](crate::Lifetime::touch_interval) before the last use.
+    #[must_use]
+    pub fn last_seen_at(&self) -> Timestamp {
+        self.record.last_seen_at
+    }
+
+    /// The instant at which the owner last proved an identity.
+    #[must_use]
+    pub fn authenticated_at(&self) -> Option<Timestamp> {
+        self.record.authenticated_at
+    }
+
+    /// The instant at which the session expires if no further request comes.
+    #[must_use]
+    pub fn expires_at(&self) -> Timestamp {
+        self.record.expires_at()
+    }
+
+    /// Reads a value of the session: a device's name or address, for example. Returns `None` if there is
+    /// none, or if it cannot be decoded.
+    ///
+    /// # Security
+    ///
+    /// Values that a client has sent about itself are for show. They prove nothing.
+    #[must_use]
+    pub fn get<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Option<T> {
+        let value = self.record.values.get(key.name())?;
+        self.protocol.decode_or_report::<T, C>(key.name(), value)
+    }
+}
+
+impl fmt::Debug for SessionInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionInfo")
+            .field("key", &self.key)
+            .field("created_at", &self.record.created_at)
+            .field("last_seen_at", &self.record.last_seen_at)
+            .finish_non_exhaustive()
+    }
+}

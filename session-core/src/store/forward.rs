@@ -1,0 +1,120 @@
+//! Stores behind pointers: each verb is forwarded, so that a backend's faster one is used.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{
+    Committed, Created, Ended, Entry, Expected, IndexEntry, LocalReads, OwnerIndex, OwnerKey,
+    SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched,
+};
+
+macro_rules! forward {
+    ($($pointer:ty),+) => {$(
+        #[deny(clippy::missing_trait_methods)]
+        #[async_trait]
+        impl<S: SessionStore + ?Sized> SessionStore for $pointer {
+            async fn create(
+                &self,
+                key: &SessionKey,
+                entry: Entry,
+                now: Timestamp,
+            ) -> Result<Created, StoreError> {
+                (**self).create(key, entry, now).await
+            }
+
+            async fn load(
+                &self,
+                key: &SessionKey,
+                now: Timestamp,
+            ) -> Result<Option<Entry>, StoreError> {
+                (**self).load(key, now).await
+            }
+
+            async fn commit(
+                &self,
+                key: &SessionKey,
+                expected: Expected,
+                entry: Entry,
+                now: Timestamp,
+            ) -> Result<Committed, StoreError> {
+                (**self).commit(key, expected, entry, now).await
+            }
+
+            async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
+                (**self).touch(key, now).await
+            }
+
+            async fn delete(
+                &self,
+                key: &SessionKey,
+                now: Timestamp,
+            ) -> Result<Option<Entry>, StoreError> {
+                (**self).delete(key, now).await
+            }
+
+            async fn load_many(
+                &self,
+                keys: &[SessionKey],
+                now: Timestamp,
+            ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
+                (**self).load_many(keys, now).await
+            }
+
+            async fn delete_or_block(
+                &self,
+                keys: &[SessionKey],
+                marker: Tombstone,
+                now: Timestamp,
+            ) -> Result<Vec<Ended>, StoreError> {
+                (**self).delete_or_block(keys, marker, now).await
+            }
+
+            fn local_reads(&self) -> Option<&dyn LocalReads> {
+                (**self).local_reads()
+            }
+        }
+
+        #[deny(clippy::missing_trait_methods)]
+        #[async_trait]
+        impl<S: OwnerIndex + ?Sized> OwnerIndex for $pointer {
+            async fn enter(
+                &self,
+                owner: &OwnerKey,
+                entry: IndexEntry,
+                now: Timestamp,
+            ) -> Result<(), StoreError> {
+                (**self).enter(owner, entry, now).await
+            }
+
+            async fn leave(
+                &self,
+                owner: &OwnerKey,
+                entries: &[IndexEntry],
+                now: Timestamp,
+            ) -> Result<(), StoreError> {
+                (**self).leave(owner, entries, now).await
+            }
+
+            async fn entries(
+                &self,
+                owner: &OwnerKey,
+                now: Timestamp,
+            ) -> Result<Vec<IndexEntry>, StoreError> {
+                (**self).entries(owner, now).await
+            }
+
+            async fn create_entered(
+                &self,
+                owner: &OwnerKey,
+                entry: IndexEntry,
+                session: Entry,
+                now: Timestamp,
+            ) -> Result<Created, StoreError> {
+                (**self).create_entered(owner, entry, session, now).await
+            }
+        }
+    )+};
+}
+
+forward!(&'static S, Arc<S>, Box<S>);
