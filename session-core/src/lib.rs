@@ -10,6 +10,8 @@ mod record;
 mod session;
 mod sessions;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 #[cfg(feature = "json")]
 pub use record::Json;

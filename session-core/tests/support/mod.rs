@@ -9,6 +9,7 @@ mod steps;
 mod world;
 
 pub(crate) use map_store::MapStore;
-pub(crate) use probe::{Fault, Probe, Verb};
-pub(crate) use steps::{StepClock, Steps, interleavings, run, turn};
+pub(crate) use probe::{Peek, Probe, probe};
+pub(crate) use session_core::testing::{Fault, Verb};
+pub(crate) use steps::{Look, StepClock, Steps, interleavings, run, steps, turn};
 pub(crate) use world::{NOTE, VISITS, World, all_bytes_of, told};

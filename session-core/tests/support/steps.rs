@@ -1,66 +1,123 @@
 use std::{
     collections::HashSet,
-    fmt,
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
 };
 
 use session_core::{
-    Admission, Admitted, Clock, Committed, Created, Ended, Entry, Expected, ManualClock, Owner,
-    OwnerIndex, OwnerKey, Record, SessionKey, SessionStore, Sleep, StoreError, Timestamp, Touched,
+    Clock, Entry, ManualClock, Owner, OwnerIndex as _, Record, SessionKey, SessionStore as _, Sleep,
+    StoreError, Timestamp,
+    testing::{Answer, Intercept, Intercepted, Operation},
 };
 
 use super::MapStore;
 
-/// A store that waits once before each command, so that who polls decides whose command is next.
+/// A store that waits once before each command, so that a test decides whose command is next.
 ///
-/// After each command it looks whether every live session with an owner is in that owner's index (I8).
+/// After each command it checks that every live session with an owner is in that owner's index (I8).
+pub(crate) type Steps = Intercepted<MapStore, Turns>;
+
 #[derive(Default)]
-pub(crate) struct Steps {
-    store: MapStore,
+pub(crate) struct Turns {
     keys: Mutex<HashSet<SessionKey>>,
     alone: Mutex<()>,
 }
 
-impl Steps {
-    /// All live sessions.
-    pub(crate) fn live(&self, now: Timestamp) -> Vec<(SessionKey, Arc<Record>)> {
+pub(crate) fn steps() -> Steps {
+    Intercepted::new(MapStore::default(), Turns::default())
+}
+
+impl Turns {
+    /// Waits for its turn, performs one command, and checks the sessions.
+    async fn step(
+        &self,
+        store: &MapStore,
+        operation: Operation,
+        now: Timestamp,
+    ) -> Result<Answer, StoreError> {
+        turn().await;
+        self.keys.lock().expect("no holder panics").extend(operation.keys());
+        // The map does not wait: no other request comes between.
+        let _alone = self.alone.lock().expect("no holder panics");
+        let answer = run(operation.perform(store, now));
+        for (key, record) in self.live(store, now) {
+            if let Some(owner) = record.owner() {
+                let entries = run(store.entries(&owner.key(), now)).expect("a map does not fail");
+                let is_entered = entries.iter().any(|entry| entry.key == key);
+                assert!(is_entered, "{key} is live and not in its owner's index");
+            }
+        }
+        answer
+    }
+
+    fn live(&self, store: &MapStore, now: Timestamp) -> Vec<(SessionKey, Arc<Record>)> {
         let keys: Vec<_> = self.keys.lock().expect("no holder panics").iter().copied().collect();
         let mut live = Vec::new();
         for key in keys {
-            if let Ok(Some(Entry::Live(record))) = run(self.store.load(&key, now)) {
+            if let Ok(Some(Entry::Live(record))) = run(store.load(&key, now)) {
                 live.push((key, record));
             }
         }
         live
     }
+}
 
-    /// What is in an owner's index.
-    pub(crate) fn entered(&self, owner: &str, now: Timestamp) -> Vec<SessionKey> {
-        run(self.store.entries(&Owner::from(owner).key(), now)).expect("a map does not fail")
+#[async_trait::async_trait]
+impl Intercept<MapStore> for Turns {
+    async fn call(
+        &self,
+        store: &MapStore,
+        operation: Operation,
+        now: Timestamp,
+    ) -> Result<Answer, StoreError> {
+        match operation {
+            Operation::LoadMany { keys } => {
+                let mut loaded = Vec::new();
+                for key in keys {
+                    let answer = self.step(store, Operation::Load { key }, now).await?;
+                    let Answer::Loaded(entry) = answer else { panic!("a load was performed") };
+                    loaded.push(Ok(entry));
+                }
+                Ok(Answer::LoadedMany(loaded))
+            }
+            Operation::DeleteOrBlock { keys, marker } => {
+                let mut answers = Vec::new();
+                for key in keys {
+                    let one = Operation::DeleteOrBlock { keys: vec![key], marker: marker.clone() };
+                    let Answer::DeletedOrBlocked(answer) = self.step(store, one, now).await? else {
+                        panic!("a deletion was performed")
+                    };
+                    answers.extend(answer);
+                }
+                Ok(Answer::DeletedOrBlocked(answers))
+            }
+            Operation::CreateEntered { owner, entry, session } => {
+                self.step(store, Operation::Enter { owner, entry }, now).await?;
+                // Other requests may come between the two.
+                self.step(store, Operation::Create { key: entry.key, entry: session }, now).await
+            }
+            operation => self.step(store, operation, now).await,
+        }
+    }
+}
+
+/// The content of [`Steps`], read without a turn.
+pub(crate) trait Look {
+    fn live(&self, now: Timestamp) -> Vec<(SessionKey, Arc<Record>)>;
+    fn entered(&self, owner: &str, now: Timestamp) -> Vec<SessionKey>;
+}
+
+impl Look for Steps {
+    /// All live sessions.
+    fn live(&self, now: Timestamp) -> Vec<(SessionKey, Arc<Record>)> {
+        self.intercept().live(self.store(), now)
     }
 
-    /// Waits for its turn, does something, and looks at what that made of the sessions.
-    async fn step<T>(
-        &self,
-        keys: &[SessionKey],
-        now: Timestamp,
-        act: impl Future<Output = T>,
-    ) -> T {
-        turn().await;
-        self.keys.lock().expect("no holder panics").extend(keys);
-        // The map does not wait: nobody else comes between.
-        let _alone = self.alone.lock().expect("no holder panics");
-        let answer = run(act);
-        for (key, record) in self.live(now) {
-            if let Some(owner) = record.owner() {
-                let entries =
-                    run(self.store.entries(&owner.key(), now)).expect("a map does not fail");
-                assert!(entries.contains(&key), "{key} is live and not in its owner's index");
-            }
-        }
-        answer
+    /// The keys in an owner's index.
+    fn entered(&self, owner: &str, now: Timestamp) -> Vec<SessionKey> {
+        let entries = run(self.store().entries(&Owner::from(owner).key(), now));
+        entries.expect("a map does not fail").iter().map(|entry| entry.key).collect()
     }
 }
 
@@ -143,127 +200,4 @@ pub(crate) async fn turn() {
         if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-}
-
-#[async_trait::async_trait]
-impl SessionStore for Steps {
-    async fn create(
-        &self,
-        key: &SessionKey,
-        entry: Entry,
-        now: Timestamp,
-    ) -> Result<Created, StoreError> {
-        self.step(&[*key], now, self.store.create(key, entry, now)).await
-    }
-
-    async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        self.step(&[*key], now, self.store.load(key, now)).await
-    }
-
-    async fn commit(
-        &self,
-        key: &SessionKey,
-        expected: Expected,
-        entry: Entry,
-        now: Timestamp,
-    ) -> Result<Committed, StoreError> {
-        self.step(&[*key], now, self.store.commit(key, expected, entry, now)).await
-    }
-
-    async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
-        self.step(&[*key], now, self.store.touch(key, now)).await
-    }
-
-    async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        self.step(&[*key], now, self.store.delete(key, now)).await
-    }
-}
-
-#[async_trait::async_trait]
-impl OwnerIndex for Steps {
-    async fn enter(
-        &self,
-        owner: &OwnerKey,
-        key: &SessionKey,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.step(&[*key], now, self.store.enter(owner, key, until, now)).await
-    }
-
-    async fn admit(
-        &self,
-        owner: &OwnerKey,
-        key: &SessionKey,
-        until: Timestamp,
-        admission: &Admission<'_>,
-        now: Timestamp,
-    ) -> Result<Admitted, StoreError> {
-        self.step(&[*key], now, self.store.admit(owner, key, until, admission, now)).await
-    }
-
-    async fn create_entered(
-        &self,
-        owner: &OwnerKey,
-        until: Timestamp,
-        key: &SessionKey,
-        entry: Entry,
-        now: Timestamp,
-    ) -> Result<Created, StoreError> {
-        self.enter(owner, key, until, now).await?;
-        // Others may come between the two.
-        self.step(&[*key], now, self.store.create(key, entry, now)).await
-    }
-
-    async fn leave(
-        &self,
-        owner: &OwnerKey,
-        keys: &[SessionKey],
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        turn().await;
-        let _alone = self.alone.lock().expect("no holder panics");
-        run(self.store.leave(owner, keys, now))
-    }
-
-    async fn entries(
-        &self,
-        owner: &OwnerKey,
-        now: Timestamp,
-    ) -> Result<Vec<SessionKey>, StoreError> {
-        turn().await;
-        self.store.entries(owner, now).await
-    }
-
-    async fn load_many(
-        &self,
-        keys: &[SessionKey],
-        now: Timestamp,
-    ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
-        let mut loaded = Vec::new();
-        for key in keys {
-            loaded.push(self.load(key, now).await);
-        }
-        Ok(loaded)
-    }
-
-    async fn end_many(
-        &self,
-        keys: &[SessionKey],
-        marker: Entry,
-        now: Timestamp,
-    ) -> Result<Vec<Ended>, StoreError> {
-        let mut answers = Vec::new();
-        for key in keys {
-            let end = self.store.end_many(std::slice::from_ref(key), marker.clone(), now);
-            answers.extend(self.step(&[*key], now, end).await?);
-        }
-        Ok(answers)
-    }
-}
-
-impl fmt::Debug for Steps {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Steps").finish_non_exhaustive()
-    }
 }

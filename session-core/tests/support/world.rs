@@ -2,10 +2,10 @@ use std::{sync::Arc, time::Duration};
 
 use session_core::{
     Clock as _, CookieChange, Entry, Key, Lifetime, ManualClock, Session, SessionError, SessionId,
-    Sessions, Timestamp,
+    Sessions, SessionsBuilder, Timestamp,
 };
 
-use super::Probe;
+use super::{Peek as _, Probe, probe};
 
 pub(crate) const VISITS: Key<u64> = Key::new("visits");
 pub(crate) const NOTE: Key<String> = Key::new("note");
@@ -14,7 +14,7 @@ pub(crate) const NOTE: Key<String> = Key::new("note");
 pub(crate) struct World {
     pub(crate) store: Arc<Probe>,
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) sessions: Sessions,
 }
 
 impl World {
@@ -26,23 +26,21 @@ impl World {
         Self::with(|sessions| sessions.with_lifetime(lifetime))
     }
 
-    pub(crate) fn with(configure: impl FnOnce(Sessions) -> Sessions) -> Self {
-        let store = Arc::new(Probe::default());
+    pub(crate) fn with(configure: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> Self {
+        let store = Arc::new(probe());
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
-        let sessions = Sessions::new(Arc::clone(&store)).with_clock(Arc::clone(&clock));
-        Self { store, clock, sessions: Arc::new(configure(sessions)) }
+        let sessions = Sessions::builder(Arc::clone(&store)).with_clock(Arc::clone(&clock));
+        Self { store, clock, sessions: configure(sessions).build().expect("the rules are valid") }
     }
 
     /// A second process on the same store.
     pub(crate) fn other_process(&self) -> Self {
-        let sessions = Sessions::new(Arc::clone(&self.store))
+        let sessions = Sessions::builder(Arc::clone(&self.store))
             .with_clock(Arc::clone(&self.clock))
-            .with_lifetime(self.sessions.lifetime());
-        Self {
-            store: Arc::clone(&self.store),
-            clock: Arc::clone(&self.clock),
-            sessions: Arc::new(sessions),
-        }
+            .with_lifetime(self.sessions.lifetime())
+            .build()
+            .expect("the rules are valid");
+        Self { store: Arc::clone(&self.store), clock: Arc::clone(&self.clock), sessions }
     }
 
     /// A request without a cookie.
@@ -67,7 +65,7 @@ impl World {
     /// A browser that was here before: its session has one visit. The calls so far are forgotten.
     pub(crate) async fn visitor(&self) -> SessionId {
         let session = self.anonymous().await;
-        session.set(VISITS, &1).expect("it fits");
+        session.set(VISITS, 1).expect("it fits");
         let id = told(session.finish().await.expect("the store answers"));
         self.store.calls();
         id
@@ -76,7 +74,7 @@ impl World {
     /// A browser that is signed in.
     pub(crate) async fn user(&self, owner: &str) -> SessionId {
         let session = self.anonymous().await;
-        session.set(VISITS, &1).expect("it fits");
+        session.set(VISITS, 1).expect("it fits");
         session.authenticate(owner).expect("it fits");
         let id = told(session.finish().await.expect("the store answers"));
         self.store.calls();

@@ -1,0 +1,154 @@
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+
+use super::{Answer, Intercept, Intercepted, Operation, Verb};
+use crate::{Backend, StoreError, StoreErrorKind, Timestamp};
+
+/// A failure of one call.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// The store does nothing, and the call fails.
+    Before(StoreErrorKind),
+    /// The store carries the operation out, and its answer is lost.
+    After(StoreErrorKind),
+}
+
+impl Fault {
+    /// The request did not reach the store, and the caller cannot know.
+    pub const UNSENT: Self = Self::Before(StoreErrorKind::Timeout);
+    /// The store has carried the operation out, and the caller cannot know.
+    pub const ANSWER_LOST: Self = Self::After(StoreErrorKind::Timeout);
+    /// The store cannot be reached.
+    pub const DOWN: Self = Self::Before(StoreErrorKind::Unavailable);
+}
+
+/// A store that records its calls, and fails when a test wants it to.
+pub type FaultStore<S> = Intercepted<S, Faults>;
+
+/// The plans of a [`FaultStore`], and the calls that it has seen.
+#[derive(Default)]
+pub struct Faults(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    calls: Vec<Operation>,
+    plans: Vec<Plan>,
+    outage: Option<StoreErrorKind>,
+}
+
+/// Something that happens at the n-th call of a verb from now on.
+struct Plan {
+    verb: Verb,
+    left: usize,
+    action: Action,
+}
+
+enum Action {
+    Fail(Fault),
+    Run(Hook),
+}
+
+type Hook = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+impl<S: Backend> Intercepted<S, Faults> {
+    /// Wraps a store that works until a test says otherwise.
+    #[must_use]
+    pub fn new_working(store: S) -> Self {
+        Self::new(store, Faults::default())
+    }
+
+    /// Lets the next call of a verb fail.
+    pub fn fail(&self, verb: Verb, fault: Fault) {
+        self.fail_nth(1, verb, fault);
+    }
+
+    /// Lets the n-th call of a verb from now on fail.
+    pub fn fail_nth(&self, nth: usize, verb: Verb, fault: Fault) {
+        self.plan(nth, verb, Action::Fail(fault));
+    }
+
+    /// Lets all calls fail, until it is called with `None`.
+    pub fn set_outage(&self, kind: Option<StoreErrorKind>) {
+        self.intercept().state().outage = kind;
+    }
+
+    /// Runs something just before the next call of a verb.
+    pub fn before<F>(&self, verb: Verb, hook: impl FnOnce() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.before_nth(1, verb, hook);
+    }
+
+    /// Runs something just before the n-th call of a verb from now on.
+    pub fn before_nth<F>(&self, nth: usize, verb: Verb, hook: impl FnOnce() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.plan(nth, verb, Action::Run(Box::new(|| Box::pin(hook()))));
+    }
+
+    /// Returns the calls since the last time that this was called.
+    pub fn calls(&self) -> Vec<Verb> {
+        self.operations().iter().map(Operation::verb).collect()
+    }
+
+    /// Returns the calls since the last time that this was called, with their arguments.
+    pub fn operations(&self) -> Vec<Operation> {
+        std::mem::take(&mut self.intercept().state().calls)
+    }
+
+    fn plan(&self, left: usize, verb: Verb, action: Action) {
+        self.intercept().state().plans.push(Plan { verb, left, action });
+    }
+}
+
+impl Faults {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Faults(..)")
+    }
+}
+
+#[async_trait]
+impl<S: Backend> Intercept<S> for Faults {
+    async fn call(
+        &self,
+        store: &S,
+        operation: Operation,
+        now: Timestamp,
+    ) -> Result<Answer, StoreError> {
+        let (due, outage) = {
+            let mut state = self.state();
+            state.calls.push(operation.clone());
+            for plan in &mut state.plans {
+                plan.left -= usize::from(plan.verb == operation.verb());
+            }
+            let due: Vec<_> = state.plans.extract_if(.., |plan| plan.left == 0).collect();
+            (due, state.outage)
+        };
+        if let Some(kind) = outage {
+            return Err(StoreError::new(kind));
+        }
+        let mut lost = None;
+        for plan in due {
+            match plan.action {
+                Action::Run(hook) => hook().await,
+                Action::Fail(Fault::Before(kind)) => return Err(StoreError::new(kind)),
+                Action::Fail(Fault::After(kind)) => lost = Some(StoreError::new(kind)),
+            }
+        }
+        let answer = operation.perform(store, now).await;
+        lost.map_or(answer, Err)
+    }
+}

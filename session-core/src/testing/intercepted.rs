@@ -1,0 +1,171 @@
+use std::fmt;
+
+use async_trait::async_trait;
+
+use super::{Answer, Operation};
+use crate::{
+    Backend, Committed, Created, Ended, Entry, Expected, IndexEntry, LocalReads, OwnerIndex,
+    OwnerKey, SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched,
+};
+
+/// A store whose every call passes through one function.
+pub struct Intercepted<S, I> {
+    store: S,
+    intercept: I,
+}
+
+/// The function of an [`Intercepted`] store.
+#[async_trait]
+pub trait Intercept<S>: Send + Sync + 'static {
+    /// Answers an operation, usually by [performing](Operation::perform) it on the store, with
+    /// something before or after.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the store, or others.
+    async fn call(
+        &self,
+        store: &S,
+        operation: Operation,
+        now: Timestamp,
+    ) -> Result<Answer, StoreError>;
+}
+
+impl<S: Backend, I: Intercept<S>> Intercepted<S, I> {
+    /// Wraps a store.
+    pub const fn new(store: S, intercept: I) -> Self {
+        Self { store, intercept }
+    }
+
+    /// The wrapped store.
+    pub const fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The function.
+    pub const fn intercept(&self) -> &I {
+        &self.intercept
+    }
+
+    async fn call(&self, operation: Operation, now: Timestamp) -> Result<Answer, StoreError> {
+        self.intercept.call(&self.store, operation, now).await
+    }
+}
+
+/// Unwraps the answer of one kind of operation.
+macro_rules! expect_answer {
+    ($answer:expr, $variant:ident) => {
+        match $answer {
+            Answer::$variant(answer) => Ok(answer),
+            other => panic!("the interceptor answered another operation: {other:?}"),
+        }
+    };
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<S: Backend, I: Intercept<S>> SessionStore for Intercepted<S, I> {
+    async fn create(
+        &self,
+        key: &SessionKey,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Created, StoreError> {
+        expect_answer!(self.call(Operation::Create { key: *key, entry }, now).await?, Created)
+    }
+
+    async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
+        expect_answer!(self.call(Operation::Load { key: *key }, now).await?, Loaded)
+    }
+
+    async fn commit(
+        &self,
+        key: &SessionKey,
+        expected: Expected,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Committed, StoreError> {
+        let operation = Operation::Commit { key: *key, expected, entry };
+        expect_answer!(self.call(operation, now).await?, Committed)
+    }
+
+    async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
+        expect_answer!(self.call(Operation::Touch { key: *key }, now).await?, Touched)
+    }
+
+    async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
+        expect_answer!(self.call(Operation::Delete { key: *key }, now).await?, Deleted)
+    }
+
+    async fn load_many(
+        &self,
+        keys: &[SessionKey],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
+        let operation = Operation::LoadMany { keys: keys.to_vec() };
+        expect_answer!(self.call(operation, now).await?, LoadedMany)
+    }
+
+    async fn delete_or_block(
+        &self,
+        keys: &[SessionKey],
+        marker: Tombstone,
+        now: Timestamp,
+    ) -> Result<Vec<Ended>, StoreError> {
+        let operation = Operation::DeleteOrBlock { keys: keys.to_vec(), marker };
+        expect_answer!(self.call(operation, now).await?, DeletedOrBlocked)
+    }
+
+    fn local_reads(&self) -> Option<&dyn LocalReads> {
+        self.store.local_reads()
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<S: Backend, I: Intercept<S>> OwnerIndex for Intercepted<S, I> {
+    async fn enter(
+        &self,
+        owner: &OwnerKey,
+        entry: IndexEntry,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.call(Operation::Enter { owner: *owner, entry }, now).await?;
+        Ok(())
+    }
+
+    async fn leave(
+        &self,
+        owner: &OwnerKey,
+        entries: &[IndexEntry],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.call(Operation::Leave { owner: *owner, entries: entries.to_vec() }, now).await?;
+        Ok(())
+    }
+
+    async fn entries(
+        &self,
+        owner: &OwnerKey,
+        now: Timestamp,
+    ) -> Result<Vec<IndexEntry>, StoreError> {
+        expect_answer!(self.call(Operation::Entries { owner: *owner }, now).await?, Entries)
+    }
+
+    async fn create_entered(
+        &self,
+        owner: &OwnerKey,
+        entry: IndexEntry,
+        session: Entry,
+        now: Timestamp,
+    ) -> Result<Created, StoreError> {
+        let operation = Operation::CreateEntered { owner: *owner, entry, session };
+        expect_answer!(self.call(operation, now).await?, Created)
+    }
+}
+
+impl<S: fmt::Debug, I> fmt::Debug for Intercepted<S, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intercepted").field("store", &self.store).finish_non_exhaustive()
+    }
+}

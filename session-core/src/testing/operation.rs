@@ -1,0 +1,139 @@
+use crate::{
+    Backend, Committed, Created, Ended, Entry, Expected, IndexEntry, OwnerKey, SessionKey,
+    StoreError, Timestamp, Tombstone, Touched,
+};
+
+/// One call of a store's verb, as a value.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the fields are the arguments of the verbs")]
+pub enum Operation {
+    Create { key: SessionKey, entry: Entry },
+    Load { key: SessionKey },
+    Commit { key: SessionKey, expected: Expected, entry: Entry },
+    Touch { key: SessionKey },
+    Delete { key: SessionKey },
+    LoadMany { keys: Vec<SessionKey> },
+    DeleteOrBlock { keys: Vec<SessionKey>, marker: Tombstone },
+    Enter { owner: OwnerKey, entry: IndexEntry },
+    Leave { owner: OwnerKey, entries: Vec<IndexEntry> },
+    Entries { owner: OwnerKey },
+    CreateEntered { owner: OwnerKey, entry: IndexEntry, session: Entry },
+}
+
+/// The name of a store's verb.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[expect(missing_docs, reason = "the names are those of the verbs")]
+pub enum Verb {
+    Create,
+    Load,
+    Commit,
+    Touch,
+    Delete,
+    LoadMany,
+    DeleteOrBlock,
+    Enter,
+    Leave,
+    Entries,
+    CreateEntered,
+}
+
+/// The answer of a store to an [`Operation`].
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the variants are the answers of the verbs")]
+pub enum Answer {
+    Created(Created),
+    Loaded(Option<Entry>),
+    Committed(Committed),
+    Touched(Touched),
+    Deleted(Option<Entry>),
+    LoadedMany(Vec<Result<Option<Entry>, StoreError>>),
+    DeletedOrBlocked(Vec<Ended>),
+    Entered,
+    Left,
+    Entries(Vec<IndexEntry>),
+}
+
+impl Operation {
+    /// The verb.
+    #[must_use]
+    pub fn verb(&self) -> Verb {
+        match self {
+            Self::Create { .. } => Verb::Create,
+            Self::Load { .. } => Verb::Load,
+            Self::Commit { .. } => Verb::Commit,
+            Self::Touch { .. } => Verb::Touch,
+            Self::Delete { .. } => Verb::Delete,
+            Self::LoadMany { .. } => Verb::LoadMany,
+            Self::DeleteOrBlock { .. } => Verb::DeleteOrBlock,
+            Self::Enter { .. } => Verb::Enter,
+            Self::Leave { .. } => Verb::Leave,
+            Self::Entries { .. } => Verb::Entries,
+            Self::CreateEntered { .. } => Verb::CreateEntered,
+        }
+    }
+
+    /// The keys of sessions that the operation names.
+    #[must_use]
+    pub fn keys(&self) -> Vec<SessionKey> {
+        match self {
+            Self::Create { key, .. }
+            | Self::Load { key }
+            | Self::Commit { key, .. }
+            | Self::Touch { key }
+            | Self::Delete { key } => vec![*key],
+            Self::LoadMany { keys } | Self::DeleteOrBlock { keys, .. } => keys.clone(),
+            Self::Enter { entry, .. } | Self::CreateEntered { entry, .. } => vec![entry.key],
+            Self::Leave { entries, .. } => entries.iter().map(|entry| entry.key).collect(),
+            Self::Entries { .. } => Vec::new(),
+        }
+    }
+
+    /// The owner that the operation names.
+    #[must_use]
+    pub fn owner(&self) -> Option<OwnerKey> {
+        match self {
+            Self::Enter { owner, .. }
+            | Self::Leave { owner, .. }
+            | Self::Entries { owner }
+            | Self::CreateEntered { owner, .. } => Some(*owner),
+            _ => None,
+        }
+    }
+
+    /// Carries the operation out on a store.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the store.
+    pub async fn perform(
+        self,
+        store: &(impl Backend + ?Sized),
+        now: Timestamp,
+    ) -> Result<Answer, StoreError> {
+        Ok(match self {
+            Self::Create { key, entry } => Answer::Created(store.create(&key, entry, now).await?),
+            Self::Load { key } => Answer::Loaded(store.load(&key, now).await?),
+            Self::Commit { key, expected, entry } => {
+                Answer::Committed(store.commit(&key, expected, entry, now).await?)
+            }
+            Self::Touch { key } => Answer::Touched(store.touch(&key, now).await?),
+            Self::Delete { key } => Answer::Deleted(store.delete(&key, now).await?),
+            Self::LoadMany { keys } => Answer::LoadedMany(store.load_many(&keys, now).await?),
+            Self::DeleteOrBlock { keys, marker } => {
+                Answer::DeletedOrBlocked(store.delete_or_block(&keys, marker, now).await?)
+            }
+            Self::Enter { owner, entry } => {
+                store.enter(&owner, entry, now).await?;
+                Answer::Entered
+            }
+            Self::Leave { owner, entries } => {
+                store.leave(&owner, &entries, now).await?;
+                Answer::Left
+            }
+            Self::Entries { owner } => Answer::Entries(store.entries(&owner, now).await?),
+            Self::CreateEntered { owner, entry, session } => {
+                Answer::Created(store.create_entered(&owner, entry, session, now).await?)
+            }
+        })
+    }
+}
