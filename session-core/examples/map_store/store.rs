@@ -5,19 +5,21 @@ use std::{
 };
 
 use session_core::{
-    Admission, Admitted, Committed, Created, Ended, Entry, Expected, OwnerIndex, OwnerKey,
-    SessionKey, SessionStore, StoreError, Timestamp, Touched,
+    Committed, Created, Entry, Expected, Family, IndexEntry, OwnerIndex, OwnerKey, SessionKey,
+    SessionStore, StoreError, Timestamp, Touched,
 };
 
 /// Keeps sessions in a map, for as long as the program runs.
 #[derive(Default)]
 pub(crate) struct MapStore {
     entries: Mutex<HashMap<SessionKey, Entry>>,
-    owners: Mutex<HashMap<OwnerKey, HashMap<SessionKey, Timestamp>>>,
+    owners: Mutex<HashMap<OwnerKey, Index>>,
 }
 
+type Index = HashMap<(SessionKey, Family), Timestamp>;
+
 impl MapStore {
-    /// Locks the map, without what has expired under the key: that counts as missing.
+    /// Locks the map, without an expired entry under the key: that counts as missing.
     ///
     /// Each verb holds the lock from its first look to its last change. That makes it atomic.
     fn locked(
@@ -32,12 +34,12 @@ impl MapStore {
         entries
     }
 
-    /// Does something to the index of an owner, without what has passed its deadline.
+    /// Runs `act` on the index of an owner, without the entries that have passed.
     fn with_index<R>(
         &self,
         owner: &OwnerKey,
         now: Timestamp,
-        act: impl FnOnce(&mut HashMap<SessionKey, Timestamp>) -> R,
+        act: impl FnOnce(&mut Index) -> R,
     ) -> R {
         let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
         let index = owners.entry(*owner).or_default();
@@ -48,12 +50,6 @@ impl MapStore {
         }
         answer
     }
-}
-
-/// Enters a key, or keeps it for longer.
-fn keep(index: &mut HashMap<SessionKey, Timestamp>, key: &SessionKey, until: Timestamp) {
-    let present = index.entry(*key).or_insert(until);
-    *present = until.max(*present);
 }
 
 #[async_trait::async_trait]
@@ -110,7 +106,7 @@ impl SessionStore for MapStore {
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
         let mut entries = self.locked(key, now);
         Ok(match entries.get(key) {
-            // Tells where the session went as often as it is asked.
+            // It stays, so that a repeated delete finds again where the session went.
             Some(Entry::Moved(tombstone)) => Some(Entry::Moved(Arc::clone(tombstone))),
             _ => entries.remove(key),
         })
@@ -122,53 +118,27 @@ impl OwnerIndex for MapStore {
     async fn enter(
         &self,
         owner: &OwnerKey,
-        key: &SessionKey,
-        until: Timestamp,
+        entry: IndexEntry,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.with_index(owner, now, |index| keep(index, key, until));
+        self.with_index(owner, now, |index| {
+            let until = index.entry((entry.key, entry.family)).or_insert(entry.until);
+            *until = entry.until.max(*until);
+        });
         Ok(())
-    }
-
-    async fn admit(
-        &self,
-        owner: &OwnerKey,
-        key: &SessionKey,
-        until: Timestamp,
-        admission: &Admission<'_>,
-        now: Timestamp,
-    ) -> Result<Admitted, StoreError> {
-        Ok(self.with_index(owner, now, |index| {
-            index.retain(|key, _| !admission.ended.contains(key));
-            let mut others: Vec<_> = index.keys().copied().collect();
-            others.retain(|other| other != key && !admission.replaces.contains(other));
-            if admission.count(&others) >= admission.max.get() {
-                return Admitted::Full(others);
-            }
-            keep(index, key, until);
-            Admitted::Admitted
-        }))
-    }
-
-    async fn create_entered(
-        &self,
-        owner: &OwnerKey,
-        until: Timestamp,
-        key: &SessionKey,
-        entry: Entry,
-        now: Timestamp,
-    ) -> Result<Created, StoreError> {
-        self.enter(owner, key, until, now).await?;
-        self.create(key, entry, now).await
     }
 
     async fn leave(
         &self,
         owner: &OwnerKey,
-        keys: &[SessionKey],
+        entries: &[IndexEntry],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.with_index(owner, now, |index| index.retain(|key, _| !keys.contains(key)));
+        self.with_index(owner, now, |index| {
+            for entry in entries {
+                index.remove(&(entry.key, entry.family));
+            }
+        });
         Ok(())
     }
 
@@ -176,39 +146,11 @@ impl OwnerIndex for MapStore {
         &self,
         owner: &OwnerKey,
         now: Timestamp,
-    ) -> Result<Vec<SessionKey>, StoreError> {
-        Ok(self.with_index(owner, now, |index| index.keys().copied().collect()))
-    }
-
-    async fn load_many(
-        &self,
-        keys: &[SessionKey],
-        now: Timestamp,
-    ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
-        Ok(keys.iter().map(|key| Ok(self.locked(key, now).get(key).cloned())).collect())
-    }
-
-    async fn end_many(
-        &self,
-        keys: &[SessionKey],
-        marker: Entry,
-        now: Timestamp,
-    ) -> Result<Vec<Ended>, StoreError> {
-        let end = |key: &SessionKey| {
-            let mut entries = self.locked(key, now);
-            match entries.get(key) {
-                Some(Entry::Live(_)) => {
-                    entries.remove(key);
-                    Ended::Session
-                }
-                Some(Entry::Moved(tombstone)) => Ended::Moved(Arc::clone(tombstone)),
-                None => {
-                    entries.insert(*key, marker.clone());
-                    Ended::Barred
-                }
-            }
-        };
-        Ok(keys.iter().map(end).collect())
+    ) -> Result<Vec<IndexEntry>, StoreError> {
+        Ok(self.with_index(owner, now, |index| {
+            let entry = |(&(key, family), &until)| IndexEntry { key, family, until };
+            index.iter().map(entry).collect()
+        }))
     }
 }
 

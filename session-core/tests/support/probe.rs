@@ -4,8 +4,7 @@ use std::{
 };
 
 use session_core::{
-    Entry, OwnerIndex as _, OwnerKey, SessionKey, SessionStore as _, StoreError,
-    Timestamp,
+    Entry, OwnerIndex as _, OwnerKey, SessionKey, SessionStore as _, StoreError, Timestamp,
     testing::{Answer, FaultStore, Intercept, Intercepted, Operation},
 };
 

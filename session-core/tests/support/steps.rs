@@ -6,8 +6,8 @@ use std::{
 };
 
 use session_core::{
-    Clock, Entry, ManualClock, Owner, OwnerIndex as _, Record, SessionKey, SessionStore as _, Sleep,
-    StoreError, Timestamp,
+    Clock, Entry, ManualClock, Owner, OwnerIndex as _, Record, SessionKey, SessionStore as _,
+    Sleep, StoreError, Timestamp,
     testing::{Answer, Intercept, Intercepted, Operation},
 };
 
