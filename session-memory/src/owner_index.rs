@@ -1,56 +1,27 @@
-use std::sync::Arc;
-
 use async_trait::async_trait;
-use session_core::{
-    Admission, Admitted, Created, Ended, Entry, OwnerIndex, OwnerKey, SessionKey,
-    SessionStore as _, StoreError, Timestamp,
-};
+use session_core::{Created, Entry, IndexEntry, OwnerIndex, OwnerKey, StoreError, Timestamp};
 
-use crate::{MemoryStore, slot::Slot, slots::Next};
+use crate::MemoryStore;
 
 #[async_trait]
 impl OwnerIndex for MemoryStore {
     async fn enter(
         &self,
         owner: &OwnerKey,
-        key: &SessionKey,
-        until: Timestamp,
+        entry: IndexEntry,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.owners.enter(owner, key, until, now);
+        self.owners.enter(owner, entry, now);
         Ok(())
-    }
-
-    async fn admit(
-        &self,
-        owner: &OwnerKey,
-        key: &SessionKey,
-        until: Timestamp,
-        admission: &Admission<'_>,
-        now: Timestamp,
-    ) -> Result<Admitted, StoreError> {
-        Ok(self.owners.admit(owner, key, until, admission, now))
-    }
-
-    async fn create_entered(
-        &self,
-        owner: &OwnerKey,
-        until: Timestamp,
-        key: &SessionKey,
-        entry: Entry,
-        now: Timestamp,
-    ) -> Result<Created, StoreError> {
-        self.owners.enter(owner, key, until, now);
-        Ok(self.insert(key, entry, Some(*owner), now))
     }
 
     async fn leave(
         &self,
         owner: &OwnerKey,
-        keys: &[SessionKey],
+        entries: &[IndexEntry],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.owners.leave(owner, keys, now);
+        self.owners.leave(owner, entries, now);
         Ok(())
     }
 
@@ -58,55 +29,18 @@ impl OwnerIndex for MemoryStore {
         &self,
         owner: &OwnerKey,
         now: Timestamp,
-    ) -> Result<Vec<SessionKey>, StoreError> {
+    ) -> Result<Vec<IndexEntry>, StoreError> {
         Ok(self.owners.entries(owner, now))
     }
 
-    async fn load_many(
+    async fn create_entered(
         &self,
-        keys: &[SessionKey],
+        owner: &OwnerKey,
+        entry: IndexEntry,
+        session: Entry,
         now: Timestamp,
-    ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
-        let mut loaded = Vec::with_capacity(keys.len());
-        for key in keys {
-            loaded.push(self.load(key, now).await);
-        }
-        Ok(loaded)
-    }
-
-    async fn end_many(
-        &self,
-        keys: &[SessionKey],
-        marker: Entry,
-        now: Timestamp,
-    ) -> Result<Vec<Ended>, StoreError> {
-        Ok(keys.iter().map(|key| self.end_or_bar(key, &marker, now)).collect())
-    }
-}
-
-impl MemoryStore {
-    fn end_or_bar(&self, key: &SessionKey, marker: &Entry, now: Timestamp) -> Ended {
-        let mut answer = Ended::Barred;
-        self.slots.change(key, |present| {
-            if let Some(present) = present {
-                let mut entry = present.lock();
-                match entry.take_if(|entry| !entry.is_live(now) || matches!(entry, Entry::Live(_)))
-                {
-                    Some(entry) if entry.is_live(now) => {
-                        answer = Ended::Session;
-                        return Next::Leave;
-                    }
-                    Some(_) => {}
-                    None => {
-                        if let Some(Entry::Moved(tombstone)) = &*entry {
-                            answer = Ended::Moved(Arc::clone(tombstone));
-                            return Next::Stay;
-                        }
-                    }
-                }
-            }
-            Next::Put(Slot::new(marker.clone(), None, now))
-        });
-        answer
+    ) -> Result<Created, StoreError> {
+        self.owners.enter(owner, entry, now);
+        Ok(self.insert(&entry.key, session, Some(*owner), now))
     }
 }

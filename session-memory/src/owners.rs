@@ -3,7 +3,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use session_core::{Admission, Admitted, OwnerKey, SessionKey, Timestamp};
+use session_core::{IndexEntry, OwnerKey, SessionKey, Timestamp};
 
 /// Which sessions each owner has.
 ///
@@ -17,7 +17,7 @@ pub(crate) struct Owners {
 
 #[derive(Debug, Default)]
 struct Shard {
-    owners: HashMap<OwnerKey, Vec<(SessionKey, Timestamp)>>,
+    owners: HashMap<OwnerKey, Vec<IndexEntry>>,
     /// How many owners there were after the last sweep.
     swept: usize,
 }
@@ -27,48 +27,39 @@ impl Owners {
         Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
     }
 
-    pub(crate) fn enter(
-        &self,
-        owner: &OwnerKey,
-        key: &SessionKey,
-        until: Timestamp,
-        now: Timestamp,
-    ) {
-        self.shard(owner).change(owner, now, |entries| keep(entries, key, until));
-    }
-
-    pub(crate) fn admit(
-        &self,
-        owner: &OwnerKey,
-        key: &SessionKey,
-        until: Timestamp,
-        admission: &Admission<'_>,
-        now: Timestamp,
-    ) -> Admitted {
+    pub(crate) fn enter(&self, owner: &OwnerKey, entry: IndexEntry, now: Timestamp) {
         self.shard(owner).change(owner, now, |entries| {
-            entries.retain(|(key, _)| !admission.ended.contains(key));
-            let mut others: Vec<_> = entries.iter().map(|(other, _)| *other).collect();
-            others.retain(|other| other != key && !admission.replaces.contains(other));
-            if admission.count(&others) >= admission.max.get() {
-                return Admitted::Full(others);
+            match entries.iter_mut().find(|present| present.key == entry.key) {
+                Some(present) => present.until = entry.until.max(present.until),
+                None => entries.push(entry),
             }
-            keep(entries, key, until);
-            Admitted::Admitted
-        })
+        });
     }
 
-    pub(crate) fn leave(&self, owner: &OwnerKey, keys: &[SessionKey], now: Timestamp) {
+    pub(crate) fn leave(&self, owner: &OwnerKey, entries: &[IndexEntry], now: Timestamp) {
+        let is_leaving = |present: &IndexEntry| {
+            entries.iter().any(|entry| (entry.key, entry.family) == (present.key, present.family))
+        };
+        self.retain(owner, |present| now < present.until && !is_leaving(present));
+    }
+
+    /// Removes the entry of a session that has left the store.
+    pub(crate) fn leave_key(&self, owner: &OwnerKey, key: &SessionKey) {
+        self.retain(owner, |present| present.key != *key);
+    }
+
+    fn retain(&self, owner: &OwnerKey, stays: impl Fn(&IndexEntry) -> bool) {
         let mut shard = self.shard(owner);
         if let Some(entries) = shard.owners.get_mut(owner) {
-            entries.retain(|(key, until)| now < *until && !keys.contains(key));
+            entries.retain(stays);
             shard.tidy(owner);
         }
     }
 
-    pub(crate) fn entries(&self, owner: &OwnerKey, now: Timestamp) -> Vec<SessionKey> {
+    pub(crate) fn entries(&self, owner: &OwnerKey, now: Timestamp) -> Vec<IndexEntry> {
         let shard = self.shard(owner);
         let entries = shard.owners.get(owner).into_iter().flatten();
-        entries.filter(|(_, until)| now < *until).map(|(key, _)| *key).collect()
+        entries.filter(|entry| now < entry.until).copied().collect()
     }
 
     /// The number of owners that have entries.
@@ -88,18 +79,18 @@ impl Shard {
         &mut self,
         owner: &OwnerKey,
         now: Timestamp,
-        act: impl FnOnce(&mut Vec<(SessionKey, Timestamp)>) -> R,
+        act: impl FnOnce(&mut Vec<IndexEntry>) -> R,
     ) -> R {
         if self.owners.len() >= 2 * self.swept.max(SWEEP_FROM) {
             self.owners.retain(|_, entries| {
-                entries.retain(|(_, until)| now < *until);
+                entries.retain(|entry| now < entry.until);
                 !entries.is_empty()
             });
             self.owners.shrink_to(2 * self.owners.len());
             self.swept = self.owners.len();
         }
         let entries = self.owners.entry(*owner).or_default();
-        entries.retain(|(_, until)| now < *until);
+        entries.retain(|entry| now < entry.until);
         let answer = act(entries);
         self.tidy(owner);
         answer
@@ -117,14 +108,6 @@ impl Shard {
     }
 }
 
-/// Enters a key, or keeps it for longer.
-fn keep(entries: &mut Vec<(SessionKey, Timestamp)>, key: &SessionKey, until: Timestamp) {
-    match entries.iter_mut().find(|(present, _)| present == key) {
-        Some((_, present)) => *present = until.max(*present),
-        None => entries.push((*key, until)),
-    }
-}
-
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     // Nothing under the lock panics half-way.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
@@ -139,6 +122,8 @@ const SWEEP_FROM: usize = 32;
 mod tests {
     use std::time::Duration;
 
+    use session_core::Family;
+
     use super::*;
 
     fn owner(number: u64) -> OwnerKey {
@@ -147,15 +132,19 @@ mod tests {
         OwnerKey::from_bytes(bytes)
     }
 
+    fn entry(until: Timestamp) -> IndexEntry {
+        let key = SessionKey::from_bytes([1; SessionKey::LEN]);
+        IndexEntry { key, family: Family::from_u64(1), until }
+    }
+
     /// Entries whose creation was interrupted have no session whose end would remove them.
     #[test]
     fn owners_who_never_come_back_are_swept() {
         let owners = Owners::new();
-        let key = SessionKey::from_bytes([1; SessionKey::LEN]);
         let mut now = Timestamp::from_millis(0);
         let mut most = 0;
         for number in 0..10_000 {
-            owners.enter(&owner(number), &key, now + Duration::from_millis(100), now);
+            owners.enter(&owner(number), entry(now + Duration::from_millis(100)), now);
             now = now + Duration::from_millis(1);
             most = most.max(owners.len());
         }
@@ -165,13 +154,12 @@ mod tests {
     #[test]
     fn an_owner_whose_last_entry_goes_is_forgotten() {
         let owners = Owners::new();
-        let key = SessionKey::from_bytes([1; SessionKey::LEN]);
         let now = Timestamp::from_millis(0);
-        owners.enter(&owner(1), &key, now + Duration::from_secs(1), now);
-        owners.leave(&owner(1), &[key], now);
-        owners.enter(&owner(2), &key, now, now);
-        owners.leave(&owner(2), &[key], now);
-        owners.leave(&owner(3), &[key], now);
+        owners.enter(&owner(1), entry(now + Duration::from_secs(1)), now);
+        owners.leave(&owner(1), &[entry(now)], now);
+        owners.enter(&owner(2), entry(now), now);
+        owners.leave(&owner(2), &[entry(now)], now);
+        owners.leave(&owner(3), &[entry(now)], now);
         assert_eq!(owners.len(), 0);
     }
 }

@@ -2,8 +2,8 @@ use std::{fmt, ptr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use session_core::{
-    Committed, ConfigError, Copies, Created, Entry, Expected, OwnerKey, SessionKey, SessionStore,
-    StoreError, Timestamp, Touched,
+    Committed, ConfigError, Created, Ended, Entry, Expected, LocalReads, OwnerKey, SessionKey,
+    SessionStore, StoreError, Timestamp, Tombstone, Touched,
 };
 
 use crate::{
@@ -77,8 +77,7 @@ impl MemoryStore {
         let index = Arc::clone(&owners);
         let slots = Slots::new(bytes, move |key, terms| {
             if let Some(owner) = terms.owner() {
-                // The cache does not know the time by which the others are judged.
-                index.leave(owner, &[*key], Timestamp::default());
+                index.leave_key(owner, key);
             }
         });
         Self { slots, owners }
@@ -225,13 +224,50 @@ impl SessionStore for MemoryStore {
         Ok(told.filter(|entry| entry.is_live(now)))
     }
 
-    fn copies(&self) -> Option<&dyn Copies> {
+    async fn delete_or_block(
+        &self,
+        keys: &[SessionKey],
+        marker: Tombstone,
+        now: Timestamp,
+    ) -> Result<Vec<Ended>, StoreError> {
+        let marker = Entry::Moved(Arc::new(marker));
+        Ok(keys.iter().map(|key| self.delete_or_block_key(key, &marker, now)).collect())
+    }
+
+    fn local_reads(&self) -> Option<&dyn LocalReads> {
         Some(self)
     }
 }
 
-/// All that is stored is at hand, as it is.
-impl Copies for MemoryStore {
+impl MemoryStore {
+    fn delete_or_block_key(&self, key: &SessionKey, marker: &Entry, now: Timestamp) -> Ended {
+        let mut answer = Ended::Blocked;
+        self.slots.change(key, |present| {
+            if let Some(present) = present {
+                let mut entry = present.lock();
+                match entry.take_if(|entry| !entry.is_live(now) || matches!(entry, Entry::Live(_)))
+                {
+                    Some(entry) if entry.is_live(now) => {
+                        answer = Ended::Session;
+                        return Next::Leave;
+                    }
+                    Some(_) => {}
+                    None => {
+                        if let Some(Entry::Moved(tombstone)) = &*entry {
+                            answer = Ended::Moved(Arc::clone(tombstone));
+                            return Next::Stay;
+                        }
+                    }
+                }
+            }
+            Next::Put(Slot::new(marker.clone(), None, now))
+        });
+        answer
+    }
+}
+
+/// All sessions are here, so that a local read is never stale.
+impl LocalReads for MemoryStore {
     fn staleness(&self) -> Duration {
         Duration::ZERO
     }
