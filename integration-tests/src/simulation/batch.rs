@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -13,7 +13,6 @@ use super::{
     broken::Broken,
     counters::Counters,
     draw::Grain,
-    glass::Glass,
     history::{Outcome, Stage},
     plan::Plan,
     stores::{Redis, Stores},
@@ -93,13 +92,12 @@ impl Simulation {
         let stop = AtomicBool::new(false);
         let report = Mutex::new(Report::default());
         let work = || {
-            let glass = Arc::new(Glass::new());
             while !stop.load(Ordering::Relaxed) {
                 let first = next.fetch_add(CHUNK, Ordering::Relaxed);
                 if first >= self.histories {
                     break;
                 }
-                let stage = self.stage(Stores::Memory, &glass);
+                let stage = self.stage(Stores::Memory);
                 let mut chunk = Report::default();
                 for number in first..(first + CHUNK).min(self.histories) {
                     let play = self.play(&stage, number, Grain::Fine, &mut chunk);
@@ -134,13 +132,12 @@ impl Simulation {
         progress: impl Fn(u64),
     ) -> Result<Report, StoreError> {
         let mut report = Report::default();
-        let glass = Arc::new(Glass::new());
         let run = std::process::id();
         let connection = Redis::connect(url).await?;
         for number in 0..self.histories {
             let prefix = format!("simulation:{run}:{number}:");
             let stores = Stores::Redis(Redis::new(url, prefix, connection.clone()));
-            let mut stage = self.stage(stores, &glass);
+            let mut stage = self.stage(stores);
             // The clock that removes keys is not the one that jumps back.
             stage.expiry_is_final = false;
             self.play(&stage, number, Grain::Coarse, &mut report).await?;
@@ -153,11 +150,10 @@ impl Simulation {
         Ok(report)
     }
 
-    fn stage(&self, stores: Stores, glass: &Arc<Glass>) -> Stage {
+    fn stage(&self, stores: Stores) -> Stage {
         Stage {
             stores,
             broken: self.broken,
-            glass: Arc::clone(glass),
             expiry_is_final: true,
             traced: false,
         }

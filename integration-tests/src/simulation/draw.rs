@@ -193,6 +193,7 @@ fn deeds(random: &mut Random, own: usize) -> Vec<Deed> {
                 (2, Deed::Clear),
                 (9, Deed::Authenticate(owner)),
                 (9, Deed::Renew),
+                (3, Deed::Rotate),
                 (6, Deed::Destroy),
                 (4, Deed::SetLifetime(lifetime)),
                 (10, Deed::Commit),

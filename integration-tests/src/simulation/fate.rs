@@ -1,6 +1,10 @@
 use session_core::StoreErrorKind;
 
-use super::{counters::Counters, plan::Plan, wire::Call};
+use super::{
+    counters::Counters,
+    plan::Plan,
+    wire::{Call, only_reads},
+};
 use crate::random::{Part, Random};
 
 /// What becomes of a call: when it is carried out, and when and how it is answered, counted from when it
@@ -41,11 +45,11 @@ impl Fate {
             (2, Kind::AppliedTwice),
         ]);
         let spared = calm || plan.spared.contains(&(call.request, call.ordinal));
-        let kind = match (faulty && !spared, &call.command.verb) {
+        let kind = match (faulty && !spared, call.verb()) {
             (false, _) => Kind::Fine,
             // Late is the same as never for what changes nothing.
-            (true, verb) if verb.only_reads() && kind == Kind::AppliedLate => Kind::NeverApplied,
-            (true, verb) if verb.only_reads() && kind == Kind::AppliedTwice => Kind::Fine,
+            (true, verb) if only_reads(verb) && kind == Kind::AppliedLate => Kind::NeverApplied,
+            (true, verb) if only_reads(verb) && kind == Kind::AppliedTwice => Kind::Fine,
             (true, _) => kind,
         };
         let fate = |applied_after, error| Self {

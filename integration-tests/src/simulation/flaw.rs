@@ -7,11 +7,11 @@ use std::{
 
 use session_core::{
     Backend, Committed, Created, Ended, Entry, OwnerKey, SessionKey, StoreError, Timestamp, Touched,
+    testing::{Answer, Operation},
 };
 
 use super::{
     broken::Broken,
-    command::{Answer, Command, Verb},
     wire::Call,
 };
 
@@ -57,66 +57,72 @@ impl Shop {
         key: &SessionKey,
         beyond: Timestamp,
     ) -> Result<bool, StoreError> {
-        Ok(self.store.entries(owner, beyond).await?.contains(key))
+        let entries = self.store.entries(owner, beyond).await?;
+        Ok(entries.iter().any(|entry| entry.key == *key))
     }
 
     /// Carries out a call; `moves` tells whether it is of a session that moves.
     pub(super) async fn carry_out(&mut self, call: &Call, moves: bool) -> Result<Done, StoreError> {
         let Some(broken) = self.broken else { return self.honest(call).await };
-        let Command { keys, verb, now } = &call.command;
-        let key = keys.first().unwrap_or(&NO_KEY);
-        match (broken, verb) {
+        let now = call.now;
+        match (broken, &call.operation) {
             (
                 Broken::DeleteBeforeCreate,
-                Verb::Create(Entry::Live(_)) | Verb::CreateEntered { .. },
+                Operation::Create { entry: Entry::Live(_), .. } | Operation::CreateEntered { .. },
             ) if moves => {
-                self.held.insert(*key, call.clone());
-                return Ok((Answer::Create(Created::Created), None));
+                self.held.insert(call.key(), call.clone());
+                return Ok((Answer::Created(Created::Created), None));
             }
-            (Broken::DeleteBeforeCreate, Verb::Commit { entry: Entry::Moved(tombstone), .. }) => {
+            (
+                Broken::DeleteBeforeCreate,
+                Operation::Commit { entry: Entry::Moved(tombstone), .. },
+            ) => {
                 let held = tombstone.successor().and_then(|key| self.held.remove(&key));
                 let (answer, _) = self.honest(call).await?;
                 return Ok((answer, held));
             }
-            (Broken::NoRevisionCheck, Verb::Commit { entry, .. }) => {
-                let replaced = self.overwrite(key, entry, *now).await?;
+            (Broken::NoRevisionCheck, Operation::Commit { key, entry, .. }) => {
+                let replaced = self.overwrite(key, entry, now).await?;
                 if replaced {
-                    return Ok((Answer::Commit(Committed::Committed), None));
+                    return Ok((Answer::Committed(Committed::Committed), None));
                 }
             }
-            (Broken::LoginLeavesOldId, Verb::Commit { entry: Entry::Moved(tombstone), .. })
-                if tombstone.opens_until().is_none() =>
+            (Broken::LoginLeavesOldId, Operation::Commit { entry: Entry::Moved(tombstone), .. })
+                if !tombstone.is_renewal() =>
             {
-                return Ok((Answer::Commit(Committed::Committed), None));
+                return Ok((Answer::Committed(Committed::Committed), None));
             }
-            (Broken::CommitIgnoresDeadline, Verb::Commit { expected, entry }) => {
+            (Broken::CommitIgnoresDeadline, Operation::Commit { key, expected, entry }) => {
                 let store = &self.store;
                 let answer = store.commit(key, *expected, entry.clone(), LONG_AGO).await?;
-                return Ok((Answer::Commit(answer), None));
+                return Ok((Answer::Committed(answer), None));
             }
-            (Broken::LeaseNotChecked, Verb::Commit { expected, entry: entry @ Entry::Live(_) }) => {
+            (
+                Broken::LeaseNotChecked,
+                Operation::Commit { key, expected, entry: entry @ Entry::Live(_) },
+            ) => {
                 let short = Broken::with_short_lease(entry);
-                let answer = self.store.commit(key, *expected, short, *now).await?;
-                let answer = self.spoiled(broken, call, Answer::Commit(answer)).await?;
+                let answer = self.store.commit(key, *expected, short, now).await?;
+                let answer = self.spoiled(broken, call, Answer::Committed(answer)).await?;
                 return Ok((answer, None));
             }
-            (Broken::IndexNotKept, Verb::Enter { .. }) => return Ok((Answer::Done, None)),
-            (Broken::TouchThatForgets, Verb::Touch) => {
-                return Ok((Answer::Touch(Touched::Touched), None));
+            (Broken::IndexNotKept, Operation::Enter { .. }) => return Ok((Answer::Entered, None)),
+            (Broken::TouchThatForgets, Operation::Touch { .. }) => {
+                return Ok((Answer::Touched(Touched::Touched), None));
             }
-            (Broken::TouchThatRewrites, Verb::Touch) => {
+            (Broken::TouchThatRewrites, Operation::Touch { key }) => {
                 if let Some(Entry::Live(record)) = self.loaded.get(&(call.request, *key)).cloned()
-                    && self.overwrite(key, &Entry::Live(Arc::new(record.seen(*now))), *now).await?
+                    && self.overwrite(key, &Entry::Live(Arc::new(record.seen(now))), now).await?
                 {
-                    return Ok((Answer::Touch(Touched::Touched), None));
+                    return Ok((Answer::Touched(Touched::Touched), None));
                 }
             }
-            (Broken::LoadIgnoresDeadline, Verb::Load) => {
+            (Broken::LoadIgnoresDeadline, Operation::Load { key }) => {
                 if let Some(Entry::Live(record)) = self.look(key).await?
-                    && *now >= record.expires_at()
+                    && now >= record.expires_at()
                 {
-                    let record = Arc::new(record.seen(*now));
-                    return Ok((Answer::Load(Some(Entry::Live(record))), None));
+                    let record = Arc::new(record.seen(now));
+                    return Ok((Answer::Loaded(Some(Entry::Live(record))), None));
                 }
             }
             _ => {}
@@ -126,17 +132,17 @@ impl Shop {
     }
 
     async fn honest(&mut self, call: &Call) -> Result<Done, StoreError> {
-        let again = match &call.command.verb {
-            Verb::Create(Entry::Live(_)) | Verb::CreateEntered { .. } => {
-                !self.created.insert(call.command.key())
+        let again = match &call.operation {
+            Operation::Create { entry: Entry::Live(_), .. } | Operation::CreateEntered { .. } => {
+                !self.created.insert(call.key())
             }
             _ => false,
         };
         if again && self.broken != Some(Broken::CreationAfterTheEnd) {
             // The protocol sends a creation once: the network has repeated it, which TCP does not.
-            return Ok((Answer::Create(Created::Exists), None));
+            return Ok((Answer::Created(Created::Exists), None));
         }
-        let answer = call.command.carry_out(&*self.store).await?;
+        let answer = call.operation.clone().perform(&*self.store, call.now).await?;
         Ok((answer, None))
     }
 
@@ -147,67 +153,69 @@ impl Shop {
         call: &Call,
         answer: Answer,
     ) -> Result<Answer, StoreError> {
-        let Command { keys, verb, now } = &call.command;
-        let key = keys.first().unwrap_or(&NO_KEY);
-        Ok(match (broken, verb, answer) {
-            (Broken::UpsertOnGone, Verb::Commit { entry, .. }, Answer::Commit(Committed::Gone)) => {
-                self.store.create(key, entry.clone(), *now).await?;
-                Answer::Commit(Committed::Committed)
+        Ok(match (broken, &call.operation, answer) {
+            (
+                Broken::UpsertOnGone,
+                Operation::Commit { key, entry, .. },
+                Answer::Committed(Committed::Gone),
+            ) => {
+                self.store.create(key, entry.clone(), call.now).await?;
+                Answer::Committed(Committed::Committed)
             }
             (
                 Broken::ConflictNotReplayed,
-                Verb::Commit { entry: Entry::Live(_), .. },
-                Answer::Commit(Committed::Conflict(Entry::Live(_))),
-            ) => Answer::Commit(Committed::Committed),
+                Operation::Commit { entry: Entry::Live(_), .. },
+                Answer::Committed(Committed::Conflict(Entry::Live(_))),
+            ) => Answer::Committed(Committed::Committed),
             (
                 Broken::LeaseNotChecked,
-                Verb::Commit { entry, .. },
-                Answer::Commit(Committed::Committed),
+                Operation::Commit { entry, .. },
+                Answer::Committed(Committed::Committed),
             ) if call.attempt.locks => {
                 self.leased.insert(call.request, entry.clone());
-                Answer::Commit(Committed::Committed)
+                Answer::Committed(Committed::Committed)
             }
             (
                 Broken::LeaseNotChecked,
-                Verb::Commit { .. },
-                Answer::Commit(Committed::Conflict(newer @ Entry::Live(_))),
+                Operation::Commit { .. },
+                Answer::Committed(Committed::Conflict(newer @ Entry::Live(_))),
             ) if !call.attempt.locks && self.leased.contains_key(&call.request) => {
                 let newer = Broken::with_lease_of(&newer, &self.leased[&call.request]);
-                Answer::Commit(Committed::Conflict(newer))
+                Answer::Committed(Committed::Conflict(newer))
             }
-            (Broken::EndStopsAtTombstone, _, Answer::Delete(Some(Entry::Moved(_)))) => {
-                Answer::Delete(None)
+            (Broken::EndStopsAtTombstone, _, Answer::Deleted(Some(Entry::Moved(_)))) => {
+                Answer::Deleted(None)
             }
-            (Broken::GraceWithoutEnd, _, Answer::Load(Some(Entry::Moved(tombstone))))
-                if tombstone.opens_until().is_some_and(|until| until <= *now) =>
-            {
-                let successor = tombstone.successor().unwrap_or(NO_KEY);
-                Answer::Load(self.store.load(&successor, *now).await?)
+            (Broken::GraceWithoutEnd, _, Answer::Loaded(Some(entry))) => {
+                Answer::Loaded(Some(Broken::without_presentation(&entry)))
             }
-            (Broken::TouchThatRewrites, _, Answer::Load(Some(entry))) => {
+            (Broken::TouchThatRewrites, Operation::Load { key }, Answer::Loaded(Some(entry))) => {
                 self.loaded.insert((call.request, *key), entry.clone());
-                Answer::Load(Some(entry))
+                Answer::Loaded(Some(entry))
             }
-            (Broken::ReadsAnOldCopy, Verb::Load, Answer::Load(Some(entry))) => {
+            (Broken::ReadsAnOldCopy, Operation::Load { key }, Answer::Loaded(Some(entry))) => {
                 let copy = self.stored.get(key).and_then(|[_, old]| old.clone());
-                Answer::Load(Some(copy.unwrap_or(entry)))
+                Answer::Loaded(Some(copy.unwrap_or(entry)))
             }
             (
                 Broken::ReadsAnOldCopy,
-                Verb::Create(_) | Verb::CreateEntered { .. } | Verb::Commit { .. },
+                Operation::Create { .. }
+                | Operation::CreateEntered { .. }
+                | Operation::Commit { .. },
                 answer,
             ) => {
-                let now = self.look(key).await?;
-                let copies = self.stored.entry(*key).or_default();
+                let key = call.key();
+                let now = self.look(&key).await?;
+                let copies = self.stored.entry(key).or_default();
                 *copies = [now, copies[0].take()];
                 answer
             }
-            (Broken::RevocationStopsAtTombstone, _, Answer::EndMany(answers)) => {
+            (Broken::RevocationStopsAtTombstone, _, Answer::DeletedOrBlocked(answers)) => {
                 let stopped = |answer| match answer {
-                    Ended::Moved(_) => Ended::Barred,
+                    Ended::Moved(_) => Ended::Blocked,
                     answer => answer,
                 };
-                Answer::EndMany(answers.into_iter().map(stopped).collect())
+                Answer::DeletedOrBlocked(answers.into_iter().map(stopped).collect())
             }
             (_, _, answer) => answer,
         })
@@ -228,6 +236,3 @@ impl Shop {
 
 /// An instant at which nothing has expired.
 const LONG_AGO: Timestamp = Timestamp::from_millis(0);
-
-/// A key of nothing, for commands that are about none.
-const NO_KEY: SessionKey = SessionKey::from_bytes([0; SessionKey::LEN]);

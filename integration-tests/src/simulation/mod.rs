@@ -10,12 +10,10 @@
 
 mod batch;
 mod broken;
-mod command;
 mod counters;
 mod draw;
 mod fate;
 mod flaw;
-mod glass;
 mod history;
 mod ledger;
 mod near;

@@ -74,13 +74,14 @@ pub(super) enum Deed {
     Take(usize),
     Clear,
     Authenticate(u8),
+    Rotate,
     Renew,
     Destroy,
     SetLifetime(usize),
     Commit,
-    /// Takes the session's lock, if nobody has it.
+    /// Takes the session's lock for the deeds up to the next `Unlock`, if no other request has it.
     Lock,
-    /// Commits and releases it.
+    /// Ends the work under the lock.
     Unlock,
     Discard,
     List(u8),

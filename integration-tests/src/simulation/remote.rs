@@ -1,28 +1,20 @@
 use std::{sync::Arc, task::Poll};
 
+use session_axum::MemoryStore;
 use session_core::{
-    Admission, Admitted, Committed, Created, Ended, Entry, Expected, OwnerIndex, OwnerKey,
-    SessionKey, SessionStore, StoreError, StoreErrorKind, Timestamp, Touched,
+    Committed, Entry, StoreError, StoreErrorKind, Timestamp,
+    testing::{Answer, Intercept, Operation},
 };
 
-use super::{
-    broken::Broken,
-    command::{Answer, Room, Verb},
-    wire::World,
-};
+use super::{broken::Broken, wire::World};
 
-/// The store as a server sees it: far away.
+/// The store as a server sees it: far away. The wrapped store is not used.
 #[derive(Clone, Debug)]
 pub(super) struct Remote(pub(super) Arc<World>);
 
 impl Remote {
-    async fn ask(
-        &self,
-        keys: &[SessionKey],
-        verb: Verb,
-        now: Timestamp,
-    ) -> Result<Answer, StoreError> {
-        let call = self.0.send(keys.to_vec(), verb, now);
+    async fn ask(&self, operation: Operation, now: Timestamp) -> Result<Answer, StoreError> {
+        let call = self.0.send(operation, now);
         std::future::poll_fn(|_| match self.0.take_answer(call) {
             Some(answer) => Poll::Ready(answer.map_err(StoreError::new)),
             None => Poll::Pending,
@@ -30,35 +22,19 @@ impl Remote {
         .await
     }
 
-    async fn ask_to_do(
-        &self,
-        keys: &[SessionKey],
-        verb: Verb,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        match self.ask(keys, verb, now).await? {
-            Answer::Done => Ok(()),
-            other => Err(other.astray()),
-        }
-    }
-
-    /// Commits, as a client that is broken would if this one is.
-    async fn ask_to_commit(
-        &self,
-        key: &SessionKey,
-        verb: Verb,
-        now: Timestamp,
-    ) -> Result<Answer, StoreError> {
-        let answer = self.ask(&[*key], verb.clone(), now).await;
+    /// Commits as a broken client would.
+    async fn commit(&self, operation: Operation, now: Timestamp) -> Result<Answer, StoreError> {
+        let answer = self.ask(operation.clone(), now).await;
         match (&answer, self.0.broken) {
             (Err(error), Some(broken)) if error.is_outcome_unknown() => match broken {
-                Broken::NoNonce => match self.ask(&[*key], verb, now).await {
-                    Ok(Answer::Commit(Committed::Conflict(entry))) => {
-                        Ok(Answer::Commit(Committed::Conflict(Broken::without_nonce(&entry))))
+                Broken::NoNonce => match self.ask(operation, now).await {
+                    Ok(Answer::Committed(Committed::Conflict(entry))) => {
+                        let entry = Broken::without_nonce(&entry);
+                        Ok(Answer::Committed(Committed::Conflict(entry)))
                     }
                     answer => answer,
                 },
-                Broken::TimeoutTakenForSuccess => Ok(Answer::Commit(Committed::Committed)),
+                Broken::TimeoutTakenForSuccess => Ok(Answer::Committed(Committed::Committed)),
                 Broken::TimeoutTakenForRefusal => Err(StoreError::new(StoreErrorKind::Unavailable)),
                 _ => answer,
             },
@@ -68,181 +44,68 @@ impl Remote {
 }
 
 #[async_trait::async_trait]
-impl SessionStore for Remote {
-    async fn create(
+impl Intercept<MemoryStore> for Remote {
+    async fn call(
         &self,
-        key: &SessionKey,
-        entry: Entry,
+        _: &MemoryStore,
+        operation: Operation,
         now: Timestamp,
-    ) -> Result<Created, StoreError> {
-        match self.ask(&[*key], Verb::Create(entry), now).await? {
-            Answer::Create(created) => Ok(created),
-            other => Err(other.astray()),
-        }
-    }
-
-    async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        match self.ask(&[*key], Verb::Load, now).await? {
-            Answer::Load(entry) => Ok(entry),
-            other => Err(other.astray()),
-        }
-    }
-
-    async fn commit(
-        &self,
-        key: &SessionKey,
-        expected: Expected,
-        entry: Entry,
-        now: Timestamp,
-    ) -> Result<Committed, StoreError> {
-        match self.ask_to_commit(key, Verb::Commit { expected, entry }, now).await? {
-            Answer::Commit(committed) => Ok(committed),
-            other => Err(other.astray()),
-        }
-    }
-
-    async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
-        match self.ask(&[*key], Verb::Touch, now).await? {
-            Answer::Touch(touched) => Ok(touched),
-            other => Err(other.astray()),
-        }
-    }
-
-    async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        match self.ask(&[*key], Verb::Delete, now).await? {
-            Answer::Delete(entry) => Ok(entry),
-            other => Err(other.astray()),
-        }
-    }
-}
-
-#[async_trait::async_trait]
-impl OwnerIndex for Remote {
-    async fn enter(
-        &self,
-        owner: &OwnerKey,
-        key: &SessionKey,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.ask_to_do(&[*key], Verb::Enter { owner: *owner, until }, now).await
-    }
-
-    async fn admit(
-        &self,
-        owner: &OwnerKey,
-        key: &SessionKey,
-        until: Timestamp,
-        admission: &Admission<'_>,
-        now: Timestamp,
-    ) -> Result<Admitted, StoreError> {
-        self.0.asks_for_room(*owner);
-        match self.0.broken {
-            Some(Broken::AdmitDoesNotCount) => {
-                self.enter(owner, key, until, now).await?;
-                return Ok(Admitted::Admitted);
-            }
-            Some(Broken::AdmitInTwoSteps) => {
-                let mut others = self.entries(owner, now).await?;
-                let is_other = |other: &SessionKey| {
-                    other != key
-                        && !admission.replaces.contains(other)
-                        && !admission.ended.contains(other)
-                };
-                others.retain(is_other);
-                if admission.count(&others) >= admission.max.get() {
-                    return Ok(Admitted::Full(others));
+    ) -> Result<Answer, StoreError> {
+        match operation {
+            Operation::Commit { .. } => self.commit(operation, now).await,
+            Operation::CreateEntered { owner, entry, session } => {
+                let enter = Operation::Enter { owner, entry };
+                let create = Operation::Create { key: entry.key, entry: session.clone() };
+                if self.0.broken == Some(Broken::IndexAfterCreate) {
+                    let created = self.ask(create, now).await?;
+                    self.ask(enter, now).await?;
+                    return Ok(created);
                 }
-                self.leave(owner, admission.ended, now).await?;
-                self.enter(owner, key, until, now).await?;
-                return Ok(Admitted::Admitted);
-            }
-            _ => {}
-        }
-        let admission = match self.0.broken {
-            Some(Broken::OwnSessionTakesAPlace) => Admission { replaces: &[], ..*admission },
-            _ => *admission,
-        };
-        let verb = Verb::Admit { owner: *owner, until, room: Room::of(&admission) };
-        match self.ask(&[*key], verb, now).await? {
-            Answer::Admit(admitted) => Ok(admitted),
-            other => Err(other.astray()),
-        }
-    }
-
-    async fn create_entered(
-        &self,
-        owner: &OwnerKey,
-        until: Timestamp,
-        key: &SessionKey,
-        entry: Entry,
-        now: Timestamp,
-    ) -> Result<Created, StoreError> {
-        if self.0.broken == Some(Broken::IndexAfterCreate) {
-            let created = self.create(key, entry, now).await?;
-            self.enter(owner, key, until, now).await?;
-            return Ok(created);
-        }
-        if self.0.splits_creations {
-            self.enter(owner, key, until, now).await?;
-            return self.create(key, entry, now).await;
-        }
-        match self.ask(&[*key], Verb::CreateEntered { owner: *owner, until, entry }, now).await? {
-            Answer::Create(created) => Ok(created),
-            other => Err(other.astray()),
-        }
-    }
-
-    async fn leave(
-        &self,
-        owner: &OwnerKey,
-        keys: &[SessionKey],
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.ask_to_do(keys, Verb::Leave { owner: *owner }, now).await
-    }
-
-    async fn entries(
-        &self,
-        owner: &OwnerKey,
-        now: Timestamp,
-    ) -> Result<Vec<SessionKey>, StoreError> {
-        match self.ask(&[], Verb::Entries { owner: *owner }, now).await? {
-            Answer::Entries(keys) => Ok(keys),
-            other => Err(other.astray()),
-        }
-    }
-
-    async fn load_many(
-        &self,
-        keys: &[SessionKey],
-        now: Timestamp,
-    ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
-        match self.ask(keys, Verb::LoadMany, now).await? {
-            Answer::LoadMany(mut entries) => {
-                if self.0.broken == Some(Broken::EvictsAnotherSession)
-                    && self.0.is_asking_for_room()
-                    // The last may be that of the session that signs in.
-                    && let [Some(Entry::Live(one)), Some(Entry::Live(other)), _, ..] = &mut entries[..]
-                    && one.owner() == other.owner()
-                {
-                    std::mem::swap(one, other);
+                if self.0.splits_creations {
+                    self.ask(enter, now).await?;
+                    return self.ask(create, now).await;
                 }
-                Ok(entries.into_iter().map(Ok).collect())
+                self.ask(Operation::CreateEntered { owner, entry, session }, now).await
             }
-            other => Err(other.astray()),
-        }
-    }
-
-    async fn end_many(
-        &self,
-        keys: &[SessionKey],
-        marker: Entry,
-        now: Timestamp,
-    ) -> Result<Vec<Ended>, StoreError> {
-        match self.ask(keys, Verb::EndMany { marker }, now).await? {
-            Answer::EndMany(ended) => Ok(ended),
-            other => Err(other.astray()),
+            Operation::Entries { .. } => {
+                let answer = self.ask(operation, now).await?;
+                match (self.0.broken, answer) {
+                    (Some(Broken::LimitDoesNotCount), Answer::Entries(_))
+                        if self.0.is_signing_in() =>
+                    {
+                        Ok(Answer::Entries(Vec::new()))
+                    }
+                    (Some(Broken::OwnSessionTakesAPlace), Answer::Entries(mut entries))
+                        if self.0.is_signing_in() =>
+                    {
+                        // Each entry looks like a session of its own.
+                        for entry in &mut entries {
+                            let key = entry.key.as_bytes();
+                            let (head, _) = key.split_first_chunk().expect("a key has 16 bytes");
+                            entry.family = session_core::Family::from_u64(u64::from_be_bytes(*head));
+                        }
+                        Ok(Answer::Entries(entries))
+                    }
+                    (_, answer) => Ok(answer),
+                }
+            }
+            Operation::LoadMany { .. } => {
+                let answer = self.ask(operation, now).await?;
+                match (self.0.broken, answer) {
+                    (Some(Broken::EvictsAnotherSession), Answer::LoadedMany(mut loaded))
+                        if self.0.is_signing_in() =>
+                    {
+                        if let [Ok(Some(Entry::Live(one))), Ok(Some(Entry::Live(other))), ..] =
+                            &mut loaded[..]
+                        {
+                            std::mem::swap(one, other);
+                        }
+                        Ok(Answer::LoadedMany(loaded))
+                    }
+                    (_, answer) => Ok(answer),
+                }
+            }
+            _ => self.ask(operation, now).await,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use session_core::{
-    CookieChange, Key, Lifetime, Lock, Owner, Session, SessionId, SessionInfo, Sessions,
+    CookieChange, Key, Lifetime, Owner, Session, SessionError, SessionId, SessionInfo, Sessions,
 };
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) world: Arc<World>,
-    pub(super) sessions: Arc<Sessions>,
+    pub(super) sessions: Sessions,
     pub(super) number: usize,
     pub(super) cookies: Vec<SessionId>,
     pub(super) deeds: Vec<Deed>,
@@ -36,22 +36,24 @@ impl Request {
             }
         };
         self.world.ledger().opened(self.number, &View::of(&session));
-        let mut held = None;
-        for (at, deed) in self.deeds.iter().enumerate() {
-            match deed {
-                Deed::Lock => self.lock(&session, &mut held).await,
-                Deed::Unlock => self.unlock(&session, &mut held).await,
-                _ => self.perform(&session, *deed, at).await,
-            }
+        let mut at = 0;
+        while at < self.deeds.len() {
+            at = match self.deeds[at] {
+                Deed::Lock => self.locked(&session, at + 1).await,
+                deed => {
+                    self.perform(&session, deed, at).await;
+                    at + 1
+                }
+            };
         }
         self.world.ledger().finishing(self.number);
-        let result = match session.finish_without_io() {
+        let result = match session.try_finish() {
             Some(change) => Ok(change),
             None => session.finish().await,
         };
         let view = View::of(&session);
         self.world.ledger().finished(self.number, result.as_ref(), &view);
-        result.unwrap_or_else(|_| session.untold_cookie())
+        result.unwrap_or_else(|_| session.pending_cookie())
     }
 
     async fn perform(&self, session: &Session, deed: Deed, at: usize) {
@@ -60,7 +62,7 @@ impl Request {
             Deed::Set(slot) => {
                 // No two requests write the same.
                 let value = (self.number * 100 + at + 1_000) as u64;
-                session.set(key(slot), &value).expect(FITS);
+                session.set(key(slot), value).expect(FITS);
                 (Change::Set(slot, value), true)
             }
             Deed::Increment(slot) => {
@@ -86,6 +88,13 @@ impl Request {
                 session.authenticate(owner.clone()).expect(FITS);
                 (Change::Authenticate(owner), true)
             }
+            Deed::Rotate => {
+                session.rotate().expect(FITS);
+                if session.key().is_none() {
+                    return;
+                }
+                (Change::Rotate, true)
+            }
             Deed::Renew => {
                 session.renew().expect(FITS);
                 if session.key().is_none() {
@@ -107,7 +116,7 @@ impl Request {
             Deed::EndAll(owner) => {
                 let owner = self.owner(owner);
                 self.world.ledger().revoking(self.number, owner.clone(), Which::All);
-                let result = self.sessions.end_all(owner).await;
+                let result = self.sessions.revoke_all(owner).await;
                 return self.world.ledger().revoked(self.number, &result);
             }
             Deed::EndOthers => return self.end_others(session).await,
@@ -133,31 +142,47 @@ impl Request {
         result.is_ok()
     }
 
-    /// Who does not get the lock goes on without: it binds those who have it.
-    async fn lock(&self, session: &Session, held: &mut Option<Lock>) {
-        if held.is_some() {
-            return;
+    /// Performs the deeds from `first` to the next `Unlock` under the session's lock. A request that does
+    /// not get it goes on without. Returns the place of the next deed.
+    async fn locked(&self, session: &Session, first: usize) -> usize {
+        let rest = &self.deeds[first..];
+        let count = rest.iter().position(|deed| matches!(deed, Deed::Lock | Deed::Unlock));
+        let end = first + count.unwrap_or(rest.len());
+        if !self.commit(session).await {
+            return first;
         }
+        let is_leased = session.key().is_some();
         self.world.ledger().locking(self.number);
-        let result = session.lock(Duration::ZERO).await;
-        let leased = result.as_ref().map(|lock| lock.expires_at().is_some());
-        self.world.ledger().locked(self.number, leased);
-        *held = result.ok();
-    }
-
-    async fn unlock(&self, session: &Session, held: &mut Option<Lock>) {
-        let Some(lock) = held.take() else { return };
-        self.world.ledger().attempt(self.number);
-        let result = lock.release().await;
+        let mut has_begun = false;
+        let result: Result<(), SessionError> = session
+            .locked(Duration::ZERO, async || {
+                has_begun = true;
+                self.world.ledger().locked(self.number, Ok(is_leased));
+                for at in first..end {
+                    self.perform(session, self.deeds[at], at).await;
+                }
+                self.world.ledger().attempt(self.number);
+                Ok(())
+            })
+            .await;
+        if !has_begun {
+            let error = result.expect_err("without the lock the work does not begin");
+            self.world.ledger().locked(self.number, Err(&error));
+            return first;
+        }
         let view = View::of(session);
         self.world.ledger().attempted(self.number, result.as_ref().copied(), &view);
+        if result.is_err() {
+            self.world.ledger().discarded(self.number, &view);
+        }
         self.world.ledger().unlocked(self.number);
+        end
     }
 
     async fn list(&self, owner: u8) {
         let owner = self.owner(owner);
         self.world.ledger().revoking(self.number, owner.clone(), Which::Listed);
-        if let Ok(list) = self.sessions.of(owner).await {
+        if let Ok(list) = self.sessions.list(owner).await {
             let keys: Vec<_> = list.iter().map(SessionInfo::key).collect();
             self.world.ledger().listed(self.number, &keys);
         }
@@ -170,7 +195,7 @@ impl Request {
         }
         let Some(owner) = session.owner() else { return };
         self.world.ledger().revoking(self.number, owner, Which::Others);
-        let result = self.sessions.end_others(session).await;
+        let result = self.sessions.revoke_others(session).await;
         self.world.ledger().revoked(self.number, &result);
     }
 
@@ -178,7 +203,7 @@ impl Request {
         let key = self.world.ledger().some_key(which);
         let (Some(owner), Some(key)) = (session.owner(), key) else { return };
         self.world.ledger().revoking(self.number, owner.clone(), Which::One(key));
-        let result = self.sessions.end_one(owner, key).await.map(usize::from);
+        let result = self.sessions.revoke(owner, key).await.map(usize::from);
         self.world.ledger().revoked(self.number, &result);
     }
 

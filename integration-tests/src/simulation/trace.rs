@@ -58,14 +58,13 @@ impl Names {
             ),
             Entry::Moved(tombstone) => {
                 let Some(successor) = tombstone.successor() else {
-                    return "barred".to_owned();
+                    return "blocked".to_owned();
                 };
                 let successor = self.of(successor);
-                match tombstone.opens_until() {
-                    Some(until) => {
-                        format!("renewed as {successor}, opens until {}", offset(until, start))
-                    }
-                    None => format!("moved by a login to {successor}"),
+                if tombstone.is_renewal() {
+                    format!("renewed as {successor}")
+                } else {
+                    format!("moved by a login or rotation to {successor}")
                 }
             }
         }

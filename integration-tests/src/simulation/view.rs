@@ -1,6 +1,6 @@
-use session_core::{Lifetime, Owner, Session, SessionKey};
+use session_core::{Key, Lifetime, Owner, Session, SessionKey};
 
-use super::{glass::values, ledger::Values};
+use super::{ledger::Values, plan::NAMES};
 
 /// What a request sees of its session.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ impl View {
     pub(super) fn of(session: &Session) -> Self {
         Self {
             key: session.key(),
-            values: values(session),
+            values: NAMES.map(|name| session.get(Key::<u64>::new(name))),
             owner: session.owner(),
             lifetime: session.lifetime(),
         }

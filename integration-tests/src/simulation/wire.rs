@@ -5,13 +5,12 @@ use std::{
 };
 
 use session_core::{
-    CookieChange, IdGenerator, ManualClock, OwnerKey, SessionId, SessionKey, StoreErrorKind,
-    Timestamp,
+    CookieChange, Entry, IdGenerator, ManualClock, SessionId, SessionKey, StoreErrorKind, Timestamp,
+    testing::{Answer, Operation, Verb},
 };
 
 use super::{
     broken::Broken,
-    command::{Answer, Command, Verb},
     ledger::{Attempt, Ledger},
 };
 use crate::random::{Part, Random};
@@ -48,8 +47,44 @@ pub(super) struct Call {
     pub(super) request: usize,
     /// Which of the request's calls it is.
     pub(super) ordinal: u64,
-    pub(super) command: Command,
+    pub(super) operation: Operation,
+    pub(super) now: Timestamp,
     pub(super) attempt: Attempt,
+}
+
+impl Call {
+    pub(super) fn verb(&self) -> Verb {
+        self.operation.verb()
+    }
+
+    pub(super) fn keys(&self) -> Vec<SessionKey> {
+        self.operation.keys()
+    }
+
+    /// The key of an operation on one key.
+    pub(super) fn key(&self) -> SessionKey {
+        self.keys()[0]
+    }
+
+    /// The entry that the operation wants to store.
+    pub(super) fn entry(&self) -> Option<&Entry> {
+        match &self.operation {
+            Operation::Create { entry, .. }
+            | Operation::Commit { entry, .. }
+            | Operation::CreateEntered { session: entry, .. } => Some(entry),
+            _ => None,
+        }
+    }
+
+    /// The name of the verb, for a trace.
+    pub(super) fn name(&self) -> String {
+        format!("{:?}", self.verb()).to_lowercase()
+    }
+}
+
+/// Returns `true` if the verb changes nothing.
+pub(super) fn only_reads(verb: Verb) -> bool {
+    matches!(verb, Verb::Load | Verb::Entries | Verb::LoadMany)
 }
 
 impl World {
@@ -79,16 +114,10 @@ impl World {
         self.wire().request = request;
     }
 
-    /// Notes that the request whose turn it is asks for a place among an owner's sessions.
-    pub(super) fn asks_for_room(&self, owner: OwnerKey) {
+    /// Returns `true` if the request whose turn it is signs a user in.
+    pub(super) fn is_signing_in(&self) -> bool {
         let request = self.wire().request;
-        self.ledger().asks_for_room(request, owner);
-    }
-
-    /// Tells whether the request whose turn it is has asked for one.
-    pub(super) fn is_asking_for_room(&self) -> bool {
-        let request = self.wire().request;
-        self.ledger().is_asking_for_room(request)
+        self.ledger().is_signing_in(request)
     }
 
     /// Notes what the client of a request made up.
@@ -120,17 +149,16 @@ impl World {
         self.wire().answers[call] = Some(answer);
     }
 
-    pub(super) fn send(&self, keys: Vec<SessionKey>, verb: Verb, now: Timestamp) -> usize {
+    pub(super) fn send(&self, operation: Operation, now: Timestamp) -> usize {
         let mut wire = self.wire();
         let request = wire.request;
         let number = wire.answers.len();
         let made = wire.made.entry(request).or_default();
         made.0 += 1;
         let ordinal = made.0;
-        let command = Command { keys, verb, now };
         let attempt = self.ledger().attempt_of(request);
         wire.answers.push(None);
-        wire.sent.push(Call { number, request, ordinal, command, attempt });
+        wire.sent.push(Call { number, request, ordinal, operation, now, attempt });
         number
     }
 

@@ -139,8 +139,11 @@ impl Session {
             }
         };
         in_flight.answered();
-        // A store cannot return a record that it cannot read.
-        let was_there = deleted.is_some() || self.state().is_unreadable(key);
+        let was_there = match &deleted {
+            Some((_, Some(_))) => true,
+            // The store cannot return a record that it cannot read, or whose deletion it has repeated.
+            _ => self.state().is_known(key, deleted.is_some()),
+        };
         self.state().key_deleted(key, was_there);
         if was_there {
             let (key, record) = deleted.unwrap_or((key, None));

@@ -2,10 +2,9 @@ use std::time::Duration;
 
 use crate::SessionId;
 
-/// The change that a response makes to the client's cookie.
+/// The change that a response makes to the client's cookie. An integration must carry out all of them.
 #[derive(Clone, Debug)]
 #[must_use]
-#[non_exhaustive]
 pub enum CookieChange {
     /// None.
     Keep,

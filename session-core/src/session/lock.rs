@@ -46,8 +46,10 @@ impl Session {
     /// - [`SessionError::AlreadyLocked`] if this request, or a clone of its session, holds the lock.
     /// - [`SessionError::Ended`] if the session was ended meanwhile, or moved by a login or rotation.
     /// - [`SessionError::LeaseLost`] if the lease lapsed before the work's changes were stored.
-    /// - The errors of the work, and of [`commit`](Self::commit). The work's changes are discarded, or,
-    ///   if the answer of the store was lost, [unconfirmed](SessionError::Unconfirmed).
+    /// - The errors of the work, and of [`commit`](Self::commit).
+    ///
+    /// If the work or its commit fails, the work's changes are discarded. If the answer to the commit
+    /// was lost, they may be stored.
     ///
     /// # Cancel safety
     ///
@@ -101,10 +103,12 @@ impl Session {
         }
         self.commit().await?;
         let Some(held) = self.acquire(wait).await? else {
-            let outcome = work().await;
-            match &outcome {
-                Ok(_) => self.commit().await?,
-                Err(_) => self.discard(),
+            let outcome = match work().await {
+                Ok(value) => self.commit().await.map(|()| value).map_err(E::from),
+                Err(error) => Err(error),
+            };
+            if outcome.is_err() {
+                self.discard();
             }
             return outcome;
         };

@@ -270,8 +270,11 @@ impl State {
         if self.log.is_dirty { Log::default() } else { std::mem::take(&mut self.log) }
     }
 
-    pub(super) fn is_unreadable(&self, key: SessionKey) -> bool {
-        self.cookie.unreadable.contains(&key)
+    /// Returns `true` if a session was under a key for sure, given whether its deletion may have found
+    /// one.
+    pub(super) fn is_known(&self, key: SessionKey, may_be_found: bool) -> bool {
+        let is_own = matches!(&self.place, Place::Leaving(located) if located.key == key);
+        (is_own && may_be_found) || self.cookie.unreadable.contains(&key)
     }
 
     /// Returns `true` if the next commit has nothing to do.

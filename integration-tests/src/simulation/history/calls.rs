@@ -1,10 +1,12 @@
 //! Calls of the store: sent, carried out, answered.
 
-use session_core::{Clock as _, Entry, Sessions, StoreError, StoreErrorKind};
+use session_core::{
+    Clock as _, Entry, Sessions, StoreError, StoreErrorKind,
+    testing::Verb,
+};
 
 use super::{Event, History, LOOKS};
 use crate::simulation::{
-    command::Verb,
     fate::{Fate, Kind},
     wire::Call,
 };
@@ -23,8 +25,8 @@ impl History<'_> {
             self.faults.push((call.request, call.ordinal));
             fate.kind.count(&mut self.world.ledger().counters);
             self.world.ledger().say(|names| {
-                let key = names.of_all(&call.command.keys);
-                let (verb, fate) = (call.command.verb.name(), fate.kind.text());
+                let key = names.of_all(&call.keys());
+                let (verb, fate) = (call.name(), fate.kind.text());
                 format!("request {}: its {verb} of {key} {fate}", call.request)
             });
         }
@@ -50,16 +52,17 @@ impl History<'_> {
                 format!(
                     "request {}: its {} is lost after all",
                     call.request,
-                    call.command.verb.name()
+                    call.name()
                 )
             });
             return Ok(());
         }
         let moves = self.world.ledger().moves_a_session(call.request);
         let (answer, held) = self.shop.carry_out(&call, moves).await?;
-        let mut after = Vec::with_capacity(call.command.keys.len());
-        for key in &call.command.keys {
-            after.push((*key, self.shop.look(key).await?));
+        let keys = call.keys();
+        let mut after = Vec::with_capacity(keys.len());
+        for key in keys {
+            after.push((key, self.shop.look(&key).await?));
         }
         self.world.ledger().applied(&call, &answer, after);
         let owned = self.world.ledger().owned_after(&call);
@@ -81,9 +84,9 @@ impl History<'_> {
     /// connection has. The clock may have gone back a little before the key was barred.
     fn comes_too_late(&self, number: usize) -> bool {
         let (call, ..) = &self.calls[number];
-        matches!(call.command.entry(), Some(Entry::Live(_)))
-            && matches!(call.command.verb, Verb::Create(_) | Verb::CreateEntered { .. })
-            && self.clock.now().since(call.command.now) >= Sessions::ROTATION_WINDOW * 4 / 5
+        matches!(call.entry(), Some(Entry::Live(_)))
+            && matches!(call.verb(), Verb::Create | Verb::CreateEntered)
+            && self.clock.now().since(call.now) >= Sessions::ROTATION_WINDOW * 4 / 5
     }
 
     pub(super) fn answer(&mut self, number: usize) {
@@ -99,7 +102,7 @@ impl History<'_> {
         };
         if let Err(kind) = &answer {
             let text = if *kind == StoreErrorKind::Timeout { "no answer" } else { "unavailable" };
-            let (verb, keys) = (call.command.verb.name(), call.command.keys.clone());
+            let (verb, keys) = (call.name(), call.keys());
             self.world
                 .ledger()
                 .say(|names| format!("request {request}: {verb} {}: {text}", names.of_all(&keys)));

@@ -12,17 +12,17 @@ use std::{
     time::Duration,
 };
 
+use session_axum::MemoryStore;
 use session_core::{
     Backend, CookieChange, ManualClock, SessionId, SessionLimit, Sessions, StoreError, Timestamp,
+    testing::{Answer, Intercepted},
 };
 
 use crate::simulation::{
     broken::Broken,
-    command::Answer,
     counters::Counters,
     fate::Fate,
     flaw::Shop,
-    glass::Glass,
     ledger::{Ledger, Rules, Violation},
     plan::{Cookies, Deed, Ending, LEASE_SPAN, Limit, Plan, RequestPlan},
     remote::Remote,
@@ -46,7 +46,6 @@ pub(in crate::simulation) struct Outcome {
 pub(in crate::simulation) struct Stage {
     pub(in crate::simulation) stores: Stores,
     pub(in crate::simulation) broken: Option<Broken>,
-    pub(in crate::simulation) glass: Arc<Glass>,
     /// What was found expired stays so, even if the clock jumps back.
     pub(in crate::simulation) expiry_is_final: bool,
     pub(in crate::simulation) traced: bool,
@@ -77,7 +76,7 @@ struct History<'p> {
     world: Arc<World>,
     clock: Arc<ManualClock>,
     shop: Shop,
-    servers: Vec<Arc<Sessions>>,
+    servers: Vec<Sessions>,
     jars: Vec<Option<SessionId>>,
     /// Every ID that a response told.
     told: Vec<SessionId>,
@@ -121,7 +120,7 @@ impl<'p> History<'p> {
             keeps_ids: stage.broken == Some(Broken::KeepsIdsReadable),
             expiry_is_final: stage.expiry_is_final,
         };
-        let ledger = Ledger::new(Arc::clone(&clock), rules, Arc::clone(&stage.glass), stage.traced);
+        let ledger = Ledger::new(Arc::clone(&clock), rules, stage.traced);
         let world = Arc::new(World::new(
             plan.seed,
             Arc::clone(&clock),
@@ -263,7 +262,7 @@ impl<'p> History<'p> {
         self.world.presents(number, junk.clone());
         let request = Request {
             world: Arc::clone(&self.world),
-            sessions: Arc::clone(&self.servers[server]),
+            sessions: self.servers[server].clone(),
             number,
             cookies: junk.into_iter().chain(id).collect(),
             deeds,
@@ -372,18 +371,17 @@ impl<'p> History<'p> {
     }
 }
 
-fn restarted(plan: &Plan, world: &Arc<World>) -> Arc<Sessions> {
-    let sessions = Sessions::new(Remote(Arc::clone(world)))
+fn restarted(plan: &Plan, world: &Arc<World>) -> Sessions {
+    let remote = Intercepted::new(MemoryStore::default(), Remote(Arc::clone(world)));
+    let sessions = Sessions::builder(remote)
         .with_lifetime(plan.lifetimes[0])
         .with_clock(Arc::clone(&world.clock))
         .with_id_generator(Ids(Arc::clone(world)))
         .with_renewal_grace(plan.grace)
-        .expect("the grace is short")
         .with_lease(match world.broken {
             Some(Broken::LeaseNotChecked) => Sessions::MAX_LEASE,
             _ => LEASE_SPAN,
-        })
-        .expect("the lease is short");
+        });
     let sessions = match plan.limit {
         Some(Limit { max, at_limit }) => {
             let limit = SessionLimit::new(max, at_limit).expect("the limit is small");
@@ -391,7 +389,7 @@ fn restarted(plan: &Plan, world: &Arc<World>) -> Arc<Sessions> {
         }
         None => sessions,
     };
-    Arc::new(sessions)
+    sessions.build().expect("the rules are valid")
 }
 
 /// The clock at the begin of each history.

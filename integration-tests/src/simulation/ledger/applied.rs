@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use session_core::{Entry, Record, SessionKey, Tombstone};
+use session_core::{
+    Entry, Record, SessionKey, Sessions, Tombstone,
+    testing::{Answer, Verb},
+};
 
 use super::{
     Ledger,
     life::{Life, Moved, Place},
-    request::Loaded,
-    state::State,
+    request::{Attempt, Loaded},
+    state::{Change, Part, State},
 };
-use crate::simulation::{
-    command::{Answer, Verb},
-    wire::Call,
-};
+use crate::simulation::wire::Call;
 
 impl Ledger {
     /// Notes that the store carried out a command, and how each of its keys is after it.
@@ -28,17 +28,17 @@ impl Ledger {
         for (key, after) in after {
             self.changed(call, key, after);
         }
-        if matches!(call.command.verb, Verb::Load) {
+        if call.verb() == Verb::Load {
             self.loaded(call);
         }
-        if matches!(call.command.verb, Verb::LoadMany) {
+        if call.verb() == Verb::LoadMany {
             self.looked_for_room(call);
         }
         self.check_limit();
     }
 
     fn loaded(&mut self, call: &Call) {
-        let (at, key, now) = (self.step, call.command.key(), call.command.now);
+        let (at, key, now) = (self.step, call.key(), call.now);
         let entry = self.stored.get(&key).cloned();
         let life = self.life_of.get(&key).map(|life| &self.lives[*life]);
         let state = life.filter(|life| life.key() == key).map(|life| life.state.clone());
@@ -46,7 +46,7 @@ impl Ledger {
     }
 
     fn changed(&mut self, call: &Call, key: SessionKey, after: Option<Entry>) {
-        let now = call.command.now;
+        let now = call.now;
         let before = self.stored.remove(&key);
         if let (Some(before), Some(life)) = (&before, self.life_of.get(&key))
             && !before.is_live(now)
@@ -55,13 +55,13 @@ impl Ledger {
         }
         if let Some(after) = &after {
             self.stored.insert(key, after.clone());
-            if call.command.entry().is_some() {
+            if call.entry().is_some() {
                 self.check_bytes(call, after);
             }
         }
-        let may_bar = matches!(call.command.verb, Verb::EndMany { .. } | Verb::Create(_));
+        let may_block = matches!(call.verb(), Verb::DeleteOrBlock | Verb::Create);
         let is_end_marker =
-            may_bar && matches!(&after, Some(Entry::Moved(marker)) if marker.successor().is_none());
+            may_block && matches!(&after, Some(Entry::Moved(marker)) if marker.successor().is_none());
         match (before, after) {
             (None, None) => {}
             (Some(Entry::Moved(_)) | None, Some(Entry::Moved(_))) if is_end_marker => {}
@@ -130,13 +130,12 @@ impl Ledger {
         self.counters.creations += 1;
         let log = &mut self.request(call.request).log[attempt.from..attempt.to];
         log.iter_mut().for_each(|logged| logged.applied = 0);
-        let began = log.iter().find(|logged| logged.effective).map(|logged| logged.at);
-        let stored = self.glass.read(record);
-        let state = State::new(began.unwrap_or(stored.created_at), self.rules.lifetime);
+        let stored = State::read(record);
+        let state = State::new(call.now, self.rules.lifetime);
         self.life_of.insert(key, self.lives.len());
         self.request(call.request).created = Some((attempt.from, self.lives.len()));
         self.lives.push(Life {
-            places: vec![Place { key, moved: None }],
+            places: vec![Place::new(key)],
             state,
             end: None,
             expired: false,
@@ -148,6 +147,7 @@ impl Ledger {
             end_told: None,
             expiry_told: None,
             lifetime_changed: self.step,
+            is_acknowledged: false,
         });
         self.took_effect(call, self.lives.len() - 1, &stored);
     }
@@ -164,11 +164,27 @@ impl Ledger {
         if place + 1 < self.lives[life].places.len() {
             self.violate("I4", || "a session was changed under its former key".into());
         }
-        if call.command.now >= before.expires_at() {
+        if call.now >= before.expires_at() {
             self.violate("I2", || "a session that had expired was committed to".into());
         }
-        let stored = self.glass.read(after);
+        let stored = State::read(after);
+        // A request that holds the lock prolongs and releases it beside its commits.
+        let keeps_lock = before.locked_until() != after.locked_until()
+            && State { last_seen_at: stored.last_seen_at, ..State::read(before) } == stored;
+        if keeps_lock && !self.fits(call, life, &stored) {
+            let attempt = Attempt { carries: false, ..call.attempt };
+            return self.took_effect(&Call { attempt, ..call.clone() }, life, &stored);
+        }
         self.took_effect(call, life, &stored);
+    }
+
+    /// Returns `true` if the stored state is the model's with the changes of a request.
+    fn fits(&self, call: &Call, life: usize, stored: &State) -> bool {
+        let mut state = self.lives[life].state.clone();
+        let attempt = call.attempt;
+        let log = &self.requests[&call.request].log[attempt.from..attempt.to];
+        state.apply(log, Part::Everything, self.rules.lifetime, call.now);
+        state.difference(stored).is_none()
     }
 
     fn moved(&mut self, call: &Call, key: SessionKey, before: &Arc<Record>, tombstone: &Tombstone) {
@@ -182,28 +198,34 @@ impl Ledger {
             }
             return;
         }
-        if call.command.now >= before.expires_at() {
+        if call.now >= before.expires_at() {
             self.violate("I2", || "a session that had expired moved".into());
         }
-        if tombstone.opens_until().is_some() {
-            self.counters.renewals += 1;
-        } else {
-            self.counters.logins += 1;
-        }
+        let is_renewal = tombstone.is_renewal();
+        let is_rotation = self.check_move(call, is_renewal);
+        let count = match (is_renewal, is_rotation) {
+            (true, _) => &mut self.counters.renewals,
+            (false, true) => &mut self.counters.rotations,
+            (false, false) => &mut self.counters.logins,
+        };
+        *count += 1;
+        let window = call.now + Sessions::ROTATION_WINDOW;
+        let state = &self.lives[life].state;
+        let unused = (call.now.max(state.last_seen_at) + state.lifetime.idle())
+            .min(state.created_at + state.lifetime.absolute());
         let moved = Moved {
             at: self.step,
             by: call.request,
-            opens_until: tombstone.opens_until(),
-            forgotten_at: Entry::Moved(Arc::new(tombstone.clone())).expires_at(),
+            is_renewal,
+            forgotten_at: if is_renewal { unused } else { window },
             told: None,
         };
-        self.check_grace(call, tombstone);
         let places = &mut self.lives[life].places;
         places.last_mut().expect("a life begins somewhere").moved = Some(moved);
-        places.push(Place { key: successor, moved: None });
+        places.push(Place::new(successor));
         match self.stored.get(&successor).cloned() {
             Some(Entry::Live(record)) => {
-                let stored = self.glass.read(&record);
+                let stored = State::read(&record);
                 self.took_effect(call, life, &stored);
             }
             // It was ended in its new place before it was there.
@@ -219,69 +241,84 @@ impl Ledger {
         }
     }
 
-    /// A login leaves nothing; a renewal leaves as much as it says.
-    fn check_grace(&mut self, call: &Call, tombstone: &Tombstone) {
+    /// A login and a rotation close the former ID, and a renewal leaves it open. Returns `true` for a
+    /// rotation without a login.
+    fn check_move(&mut self, call: &Call, is_renewal: bool) -> bool {
         let attempt = call.attempt;
-        let request = &self.requests[&call.request];
-        let login = request.log[attempt.from..attempt.to]
-            .iter()
-            .any(|logged| logged.applied == 0 && logged.is_login());
-        match tombstone.opens_until() {
-            Some(_) if login => {
-                self.violate("I4", || "a login leaves the former ID open".into());
-            }
-            Some(until) if until != call.command.now + self.rules.grace => {
-                self.violate("I4", || "a renewal's grace is not the one that was set".into());
-            }
-            None if !login => {
-                self.violate("I4", || "a renewal closes the former ID at once".into());
-            }
-            _ => {}
+        let log = &self.requests[&call.request].log[attempt.from..attempt.to];
+        let mut unapplied = log.iter().filter(|logged| logged.applied == 0);
+        let closes = unapplied.clone().any(|logged| logged.closes_the_former_id());
+        let signs_in = unapplied.any(|logged| logged.is_login());
+        if is_renewal && closes {
+            self.violate("I4", || "a login or rotation leaves the former ID open".into());
+        } else if !is_renewal && !closes {
+            self.violate("I4", || "a renewal closes the former ID".into());
         }
+        !signs_in
     }
 
-    /// Does what a request recorded to the model, once, and compares.
+    /// Applies the changes of a request to the model, once, and compares.
     fn took_effect(&mut self, call: &Call, life: usize, stored: &State) {
         self.counters.commits += 1;
         let attempt = call.attempt;
-        let step = self.step;
+        let (step, standard) = (self.step, self.rules.lifetime);
+        let is_overtaken = {
+            let request = &self.requests[&call.request];
+            self.lives[life].login_by_another(call.request, request.seen_at)
+        };
         let request = self.requests.get_mut(&call.request).expect("it is noted");
         let latest = request.latest;
-        let crossed = self.lives[life].login_by_another(call.request, request.seen_at);
         let log = &mut request.log[attempt.from..attempt.to];
         let again = log.iter().any(|logged| logged.applied > 0);
         let mut state = self.lives[life].state.clone();
         let carries = attempt.carries && !again;
-        let strange = carries
-            && !request.authenticated
+        let closes = log.iter().any(|logged| logged.closes_the_former_id());
+        let signs_in = log.iter().rev().find_map(|logged| match &logged.change {
+            Change::Authenticate(owner) => Some(owner.clone()),
+            _ => None,
+        });
+        // A visitor's second login of the same user joins the first.
+        let joins = is_overtaken && signs_in.is_some() && signs_in == state.owner && {
+            !request.saw_owner
+        };
+        let is_strange = carries
+            && signs_in.is_none()
             && request.owner.is_some()
             && request.owner != state.owner;
+        let part = if is_overtaken && !joins { Part::Values } else { Part::Everything };
         if carries {
-            for logged in &mut *log {
-                state.apply(logged);
-                logged.applied += 1;
-            }
-            self.counters.merged_into_logins += u64::from(crossed);
+            state.apply(log, part, standard, call.now);
+            log.iter_mut().for_each(|logged| logged.applied += 1);
         }
         let difference = state.difference(stored);
-        if let Some(difference) = difference {
+        let twice = {
             let mut twice = state.clone();
-            log.iter().for_each(|logged| twice.apply(logged));
-            if again && twice.difference(stored).is_none() {
+            twice.apply(log, part, standard, call.now);
+            again && twice.difference(stored).is_none()
+        };
+        if carries && is_overtaken && closes && !joins {
+            self.violate("S0", || "a request that a login overtook moved the session".into());
+        }
+        if carries {
+            self.counters.merged_into_logins += u64::from(is_overtaken);
+            self.counters.joined_logins += u64::from(joins);
+        }
+        if let Some(difference) = difference {
+            if twice {
                 self.violate("I6", || format!("a commit took effect twice: {difference}"));
             } else {
                 self.violate("I1", || format!("an update was lost or invented: {difference}"));
             }
         }
-        if strange {
+        if is_strange {
             self.violate("I4", || "a user's changes are in another user's session".into());
         }
         let model = &mut self.lives[life];
         // A commit's own time, which a touch since may have overtaken, is as good.
-        if stored.last_seen_at < model.state.last_seen_at.min(call.command.now) {
-            self.violate("I5", || "the note of the last request moved back".into());
+        if stored.last_seen_at < model.state.last_seen_at.min(call.now) {
+            self.violate("I5", || "the last use moved back".into());
         } else if stored.last_seen_at > model.state.last_seen_at.max(latest) {
-            self.violate("I5", || "the note of the last request is of the future".into());
+            self.violate("I5", || "the last use is of the future".into());
         }
         let model = &mut self.lives[life];
         if stored.last_seen_at < model.state.last_seen_at {
@@ -310,10 +347,10 @@ impl Ledger {
         if **after != before.seen(after.last_seen_at()) {
             self.violate("I1", || "a touch changed more than the note of the last request".into());
         }
-        if after.last_seen_at() != before.last_seen_at().max(call.command.now) {
+        if after.last_seen_at() != before.last_seen_at().max(call.now) {
             self.violate("I5", || "a touch noted another time than that of the request".into());
         }
-        if call.command.now >= before.expires_at() {
+        if call.now >= before.expires_at() {
             self.violate("I2", || "a touch brought back a session that had expired".into());
         }
         let life = self.life_of[&key];
@@ -324,11 +361,11 @@ impl Ledger {
 
     fn removed(&mut self, call: &Call, key: SessionKey, before: &Arc<Record>) {
         let life = self.life_of[&key];
-        let expired = call.command.now >= before.expires_at();
+        let expired = call.now >= before.expires_at();
         if self.lives[life].key() != key {
             // What was to be the session's next place. It came to nothing, or was ended before the
             // session was there.
-            if expired || matches!(call.command.verb, Verb::EndMany { .. }) {
+            if expired || call.verb() == Verb::DeleteOrBlock {
                 self.lives[life].next_place_ended = self.step;
             }
             return;
@@ -338,15 +375,19 @@ impl Ledger {
             .revocations
             .iter()
             .any(|revocation| revocation.wants(life, &self.lives[life], before.owner()));
-        let evicted = !expired && !revoked && self.may_evict(call, key);
+        let evicted = !expired && !revoked && self.may_evict(call, life);
+        // A login at the limit deletes the session that it has just created.
+        let created = request.created.filter(|(_, created)| *created == life).is_some();
+        let abandoned = created && !self.lives[life].is_acknowledged && request.is_committing;
         let wanted = revoked
             || evicted
+            || abandoned
             || request.ever_doomed.contains(&life)
             || self.lives[life].forgotten(request.began, request.latest);
         if !expired && !wanted {
             self.violate("I4", || "a session was removed that nobody ended".into());
         }
-        self.counters.ends += u64::from(wanted && !revoked && !evicted);
+        self.counters.ends += u64::from(wanted && !revoked && !evicted && !abandoned);
         self.counters.evictions += u64::from(evicted);
         self.counters.revocations += u64::from(revoked);
         self.lives[life].expired = expired;
@@ -374,7 +415,7 @@ impl Ledger {
     fn at_rest(&self, call: &Call, stored: &Entry) -> Vec<u8> {
         let mut bytes = stored.encode();
         if self.rules.keeps_ids
-            && let Some(id) = call.command.keys.first().and_then(|key| self.id_of(key))
+            && let Some(id) = call.keys().first().and_then(|key| self.id_of(key))
         {
             bytes.extend_from_slice(id.expose().as_bytes());
         }

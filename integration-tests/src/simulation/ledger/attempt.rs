@@ -5,21 +5,20 @@ use session_core::{Clock as _, SessionError};
 use super::{
     Ledger,
     request::Attempt,
-    state::{Change, Logged, State},
+    state::{Change, Logged, Part, State},
 };
 use crate::simulation::view::View;
 
 impl Ledger {
     /// Notes a change that a request recorded.
     pub(crate) fn recorded(&mut self, number: usize, change: Change, effective: bool) {
-        let at = self.clock.now();
         self.say(|_| format!("request {number} records {}", describe(&change)));
         let request = self.request(number);
         if let Change::Authenticate(owner) = &change {
             request.owner = Some(owner.clone());
             request.authenticated = true;
         }
-        request.log.push(Logged { change, effective, at, applied: 0 });
+        request.log.push(Logged { change, effective, applied: 0 });
     }
 
     /// Notes that a request wants its session to end.
@@ -61,11 +60,13 @@ impl Ledger {
         let needed = |logged: &Logged| logged.effective && !matches!(logged.change, Change::Renew);
         let stores = request.life.is_some() || {
             let mut state = State::new(now, lifetime);
-            log.iter().for_each(|logged| state.apply(logged));
+            state.apply(log, Part::Everything, lifetime, now);
             state.owner.is_some() || state.values.iter().any(Option::is_some)
         };
-        request.asks = None;
         request.met_limit = false;
+        request.victims.clear();
+        request.created = None;
+        request.is_committing = true;
         request.attempt = Some(Attempt {
             from,
             to,
@@ -83,7 +84,9 @@ impl Ledger {
         result: Result<(), &SessionError>,
         view: &View,
     ) {
-        let attempt = self.request(number).attempt.expect("it began");
+        let request = self.request(number);
+        let attempt = request.attempt.expect("it began");
+        request.is_committing = false;
         match result {
             Ok(()) => self.succeeded(number, attempt, view),
             Err(error) => self.failed(number, attempt, error),
@@ -95,7 +98,14 @@ impl Ledger {
         let request = &self.requests[&number];
         let log = &request.log[attempt.from..attempt.to];
         let stored = log.iter().any(|logged| logged.effective && logged.applied == 1);
-        if attempt.required && log.iter().any(|logged| logged.applied != 1) {
+        let life = attempt.life.map(|life| &self.lives[life]);
+        let is_overtaken = life.is_some_and(|life| life.login_by_another(number, request.seen_at));
+        // Of a request that a login overtook, only the values count.
+        let is_due = |logged: &&Logged| {
+            !is_overtaken || logged.is_of_a_value() || log.iter().any(Logged::is_login)
+        };
+        let is_missing = log.iter().filter(is_due).any(|logged| logged.applied != 1);
+        if attempt.required && is_missing && log.iter().filter(is_due).any(|l| l.effective) {
             self.violate("I6", || "a commit was acknowledged and not stored".into());
         }
         if stored {
@@ -111,8 +121,9 @@ impl Ledger {
         let step = self.step;
         let login = log_has_login(&self.requests[&number].log[attempt.from..attempt.to]);
         if let Some(life) = life.filter(|_| login) {
+            self.lives[life].is_acknowledged = true;
             for moved in self.lives[life].places.iter_mut().filter_map(|p| p.moved.as_mut()) {
-                if moved.by == number && moved.opens_until.is_none() {
+                if moved.by == number && !moved.is_renewal {
                     moved.told.get_or_insert(step);
                 }
             }
@@ -170,8 +181,13 @@ impl Ledger {
         let applied = request.log[attempt.from..attempt.to].iter().any(|logged| logged.applied > 0);
         let created = request.created.filter(|(from, _)| *from == attempt.from);
         let created = created.map(|(_, life)| &self.lives[life]);
-        let created_has_ended =
-            created.is_some_and(|life| life.end.is_some() || life.overdue > began);
+        // A login that found no room deletes the session that it has created, if it can; nobody has
+        // received its ID.
+        let found_no_room =
+            matches!(error, SessionError::TooManySessions { .. } | SessionError::Contended);
+        let created_has_ended = created.is_some_and(|life| {
+            life.end.is_some() || life.overdue > began || found_no_room || life.state.owner.is_some()
+        });
         let life = attempt.life.map(|life| &self.lives[life]);
         let may_have_ended = life.is_some_and(|life| {
             life.end.is_some()
@@ -210,6 +226,7 @@ fn describe(change: &Change) -> String {
             format!("a lifetime of {:?}, {:?} in all", lifetime.idle(), lifetime.absolute())
         }
         Change::Authenticate(_) => "a login".to_owned(),
+        Change::Rotate => "a rotation".to_owned(),
         Change::Renew => "a renewal".to_owned(),
     }
 }

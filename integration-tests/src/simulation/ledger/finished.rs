@@ -29,6 +29,7 @@ impl Ledger {
                 self.counters.acknowledged += 1;
                 self.note_expiry(number);
                 self.check_deadline(number, view);
+                self.confirm_presented(number);
                 self.check_cookie(number, change, view);
                 self.say(|names| {
                     let change = match change {
@@ -89,9 +90,7 @@ impl Ledger {
 
     fn check_cookie(&mut self, number: usize, change: &CookieChange, view: &View) {
         let request = &self.requests[&number];
-        let (presented, latest) = (request.presented, request.latest);
-        let (seen_at, began) = (request.seen_at, request.began);
-        let opened = seen_at > began;
+        let (presented, seen_at) = (request.presented, request.seen_at);
         match change {
             CookieChange::Set { id, .. } => {
                 let key = id.key();
@@ -111,7 +110,8 @@ impl Ledger {
                     && model.places[from..to.max(from)]
                         .iter()
                         .filter_map(|place| place.moved.as_ref())
-                        .any(|moved| moved.opens_until.is_none() && moved.by != number)
+                        .any(|moved| !moved.is_renewal && moved.by != number)
+                    && !self.has_joined(number, life)
                 {
                     self.violate("I4", || {
                         "a client is told the ID that a login by another made".into()
@@ -119,9 +119,9 @@ impl Ledger {
                 }
             }
             CookieChange::Remove => {
-                let ended = self.requests[&number].life.is_none() && opened;
-                if !ended && request_had_to_open(self, number) && self.may_open(presented, latest) {
-                    self.violate("I7", || "the cookie of a live session was removed".into());
+                // Else it could remove the cookie of a newer session (C2).
+                if self.requests[&number].ever_doomed.is_empty() {
+                    self.violate("C2", || "a request that ended nothing removed the cookie".into());
                 }
             }
             CookieChange::Keep => {
@@ -141,17 +141,26 @@ impl Ledger {
         }
     }
 
-    fn may_open(
-        &self,
-        presented: Option<session_core::SessionKey>,
-        latest: session_core::Timestamp,
-    ) -> bool {
-        presented.is_some_and(|key| self.must_open(key, latest))
+    /// Returns `true` if the request signed in the user to whose session it was led.
+    fn has_joined(&self, number: usize, life: usize) -> bool {
+        let request = &self.requests[&number];
+        let signs_in = request.log.iter().any(|logged| logged.is_login() && logged.applied == 1);
+        signs_in && !request.saw_owner && request.owner == self.lives[life].state.owner
     }
-}
 
-fn request_had_to_open(ledger: &Ledger, number: usize) -> bool {
-    ledger.requests[&number].had_to_open
+    /// The grace of the former ID has begun when a request that presented the new one is acknowledged.
+    fn confirm_presented(&mut self, number: usize) {
+        let request = &self.requests[&number];
+        let (latest, presented) = (request.latest, request.presented);
+        if !request.has_presented || request.upkeep_failed {
+            return;
+        }
+        let Some(key) = presented else { return };
+        let Some(&life) = self.life_of.get(&key) else { return };
+        if let Some(place) = self.lives[life].index_of(key) {
+            self.lives[life].places[place].confirmed.get_or_insert(latest);
+        }
+    }
 }
 
 /// How long a commit tries again after others were faster.

@@ -29,6 +29,7 @@ impl Ledger {
         self.say(|_| format!("request {number} asks for the lock"));
         let request = self.request(number);
         let (at, life) = (request.settled, request.life);
+        request.is_committing = true;
         request.attempt =
             Some(Attempt { from: at, to: at, locks: true, life, ..Attempt::default() });
     }
@@ -40,6 +41,7 @@ impl Ledger {
                 self.say(|_| format!("request {number} has the lock"));
                 let from = self.step;
                 let request = self.request(number);
+                request.is_committing = false;
                 let life = request.life.filter(|_| leased);
                 if life.is_some() {
                     // What it recorded before is done anew, to the session as the lock found it: what only

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use session_core::{SessionKey, Timestamp};
 
 use super::state::State;
@@ -28,6 +30,8 @@ pub(crate) struct Life {
     pub(crate) owner_changed: Step,
     /// When its lifetime was last changed.
     pub(crate) lifetime_changed: Step,
+    /// A login that made it its owner's was acknowledged.
+    pub(crate) is_acknowledged: bool,
 }
 
 /// Counts what happens in a history.
@@ -37,6 +41,10 @@ pub(crate) type Step = u64;
 pub(crate) struct Place {
     pub(crate) key: SessionKey,
     pub(crate) moved: Option<Moved>,
+    /// The earliest instant at which a request presented the ID of this place.
+    pub(crate) presented: Option<Timestamp>,
+    /// The latest instant of the first acknowledged request that presented it.
+    pub(crate) confirmed: Option<Timestamp>,
 }
 
 /// How a session left a key.
@@ -44,11 +52,19 @@ pub(crate) struct Place {
 pub(crate) struct Moved {
     pub(crate) at: Step,
     pub(crate) by: usize,
-    /// Until when the former ID opens the session; never again after a login.
-    pub(crate) opens_until: Option<Timestamp>,
+    /// By a renewal: the former ID opens the session for a while. Else it never does again.
+    pub(crate) is_renewal: bool,
+    /// The instant from which on the former key need not be remembered: for a renewal, the deadline that
+    /// the session had without further use.
     pub(crate) forgotten_at: Timestamp,
     /// When the request that moved it was answered with success.
     pub(crate) told: Option<Step>,
+}
+
+impl Place {
+    pub(crate) fn new(key: SessionKey) -> Self {
+        Self { key, moved: None, presented: None, confirmed: None }
+    }
 }
 
 impl Life {
@@ -61,18 +77,33 @@ impl Life {
         self.places.iter().position(|place| place.key == key)
     }
 
-    /// Tells whether an ID has to open the session, at any time up to `latest`.
-    pub(crate) fn must_open(&self, key: SessionKey, latest: Timestamp) -> bool {
+    /// Returns `true` if an ID has to open the session, at any time up to `latest`.
+    pub(crate) fn must_open(&self, key: SessionKey, latest: Timestamp, grace: Duration) -> bool {
         let Some(index) = self.index_of(key) else { return false };
-        let moves = &self.places[index..self.places.len() - 1];
+        let opens = |hop: &[Place]| {
+            let moved = hop[0].moved.as_ref().expect("the session went on");
+            moved.is_renewal
+                && latest < moved.forgotten_at
+                && hop[1].presented.is_none_or(|at| latest < at + grace)
+        };
         self.end.is_none()
             && self.expiry_told.is_none()
             && latest < self.state.deadline()
-            && moves.len() < MOVES_FOLLOWED
-            && moves.iter().all(|place| {
-                let moved = place.moved.as_ref().expect("the session went on");
-                moved.opens_until.is_some_and(|until| latest < until)
-            })
+            && self.places[index..].windows(2).all(opens)
+    }
+
+    /// Returns `true` if an ID must not open the session, at any time from `earliest` on.
+    pub(crate) fn must_not_open(
+        &self,
+        key: SessionKey,
+        earliest: Timestamp,
+        grace: Duration,
+    ) -> bool {
+        let Some(index) = self.index_of(key) else { return true };
+        self.places[index..].windows(2).any(|hop| {
+            let moved = hop[0].moved.as_ref().expect("the session went on");
+            !moved.is_renewal || hop[1].confirmed.is_some_and(|at| at + grace <= earliest)
+        })
     }
 
     /// The moves that lie behind a step.
@@ -80,18 +111,14 @@ impl Life {
         self.places.iter().filter_map(|place| place.moved.as_ref()).filter(move |m| m.at > step)
     }
 
-    /// Tells whether a request that began at `since` may have lost track of it: a session that moved is
-    /// remembered under its former key for a bounded time only.
+    /// Returns `true` if a request that began at `since` may have lost track of it: a session that moved
+    /// is remembered under its former key for a bounded time only.
     pub(crate) fn forgotten(&self, since: Step, latest: Timestamp) -> bool {
         self.moves_since(since).any(|moved| moved.forgotten_at <= latest)
-            || self.moves_since(since).count() >= MOVES_FOLLOWED
     }
 
-    /// Tells whether another request signed in since.
+    /// Returns `true` if another request signed in or rotated since.
     pub(crate) fn login_by_another(&self, request: usize, since: Step) -> bool {
-        self.moves_since(since).any(|moved| moved.opens_until.is_none() && moved.by != request)
+        self.moves_since(since).any(|moved| !moved.is_renewal && moved.by != request)
     }
 }
-
-/// How many moves one request follows at least.
-const MOVES_FOLLOWED: usize = 7;

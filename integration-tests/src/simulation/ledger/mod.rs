@@ -19,7 +19,7 @@ mod state;
 
 pub(super) use owners::Which;
 pub(super) use request::Attempt;
-pub(super) use state::{Change, State, Values};
+pub(super) use state::{Change, Values};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +27,9 @@ use std::{
     time::Duration,
 };
 
-use session_core::{Clock as _, Entry, Lifetime, ManualClock, SessionId, SessionKey, Timestamp};
+use session_core::{
+    Clock as _, Entry, Lifetime, ManualClock, SessionId, SessionKey, Timestamp, testing::Verb,
+};
 
 use self::{
     holds::Held,
@@ -35,9 +37,7 @@ use self::{
     request::Request,
 };
 use super::{
-    command::Verb,
     counters::Counters,
-    glass::Glass,
     plan::Limit,
     trace::{Names, Trace},
     wire::Call,
@@ -52,7 +52,6 @@ pub(super) struct Ledger {
     /// The latest that the clock ever was.
     latest: Timestamp,
     rules: Rules,
-    glass: Arc<Glass>,
     trace: Trace,
     step: Step,
     issued: BTreeMap<SessionKey, Issued>,
@@ -95,8 +94,7 @@ impl Ledger {
     pub(super) fn new(
         clock: Arc<ManualClock>,
         rules: Rules,
-        glass: Arc<Glass>,
-        traced: bool,
+            traced: bool,
     ) -> Self {
         Self {
             counters: Counters::default(),
@@ -105,7 +103,6 @@ impl Ledger {
             latest: clock.now(),
             clock,
             rules,
-            glass,
             trace: Trace::new(traced),
             step: 0,
             issued: BTreeMap::new(),
@@ -148,6 +145,13 @@ impl Ledger {
     pub(super) fn begin(&mut self, number: usize, presented: Option<SessionKey>) {
         self.counters.requests += 1;
         let now = self.clock.now();
+        if let Some(key) = presented
+            && let Some(&life) = self.life_of.get(&key)
+            && let Some(place) = self.lives[life].index_of(key)
+        {
+            let presented = &mut self.lives[life].places[place].presented;
+            *presented = Some(presented.map_or(now, |at| at.min(now)));
+        }
         let had_to_open = presented.is_some_and(|key| self.must_open(key, now));
         let request = Request::new(self.step, now, presented, had_to_open);
         self.requests.insert(number, request);
@@ -161,7 +165,7 @@ impl Ledger {
     /// Notes that a call is answered by an error.
     pub(super) fn call_failed(&mut self, call: &Call) {
         let request = self.requests.get_mut(&call.request).expect("it is noted");
-        match call.command.verb {
+        match call.verb() {
             Verb::Load if request.attempt.is_none() => request.load_failed = true,
             _ => request.upkeep_failed = true,
         }
@@ -169,7 +173,10 @@ impl Ledger {
 
     /// What a request commits at present.
     pub(super) fn attempt_of(&self, number: usize) -> Attempt {
-        self.requests[&number].attempt.unwrap_or_default()
+        let request = &self.requests[&number];
+        // Between two commits a request only keeps its session or its lock.
+        let attempt = request.attempt.unwrap_or_default();
+        Attempt { carries: attempt.carries && request.is_committing, ..attempt }
     }
 
     pub(super) fn clock_moved(&mut self) {
@@ -193,7 +200,7 @@ impl Ledger {
 
     fn must_open(&self, key: SessionKey, latest: Timestamp) -> bool {
         let life = self.life_of.get(&key).map(|life| &self.lives[*life]);
-        life.is_some_and(|life| life.must_open(key, latest))
+        life.is_some_and(|life| life.must_open(key, latest, self.rules.grace))
     }
 
     fn request(&mut self, number: usize) -> &mut Request {

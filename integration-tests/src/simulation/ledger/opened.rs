@@ -45,7 +45,7 @@ impl Ledger {
         } else if life.end.is_some() {
             self.counters.end_refusals += 1;
         } else if let Some(moved) = closed {
-            if moved.opens_until.is_none() {
+            if !moved.is_renewal {
                 self.counters.login_refusals += 1;
             } else {
                 self.counters.grace_refusals += 1;
@@ -69,20 +69,18 @@ impl Ledger {
             return self.violate("I3", || "an ID opens a session that it never was of".into());
         };
         let passed = |then: Option<u64>| then.is_some_and(|then| then < began);
-        let moves = &model.places[from..to.max(from)];
-        let moves: Vec<_> = moves.iter().filter_map(|place| place.moved.clone()).collect();
+        let closed = to > from && model.must_not_open(presented, earliest, self.rules.grace);
         let later_login = model.places[from..]
             .iter()
             .filter_map(|place| place.moved.as_ref())
-            .any(|moved| moved.opens_until.is_none() && passed(moved.told));
+            .any(|moved| !moved.is_renewal && passed(moved.told));
         if passed(model.end_told) {
             self.violate("I2", || "a session was opened after its end was acknowledged".into());
         } else if passed(model.expiry_told) {
             self.violate("I2", || "a session was opened after it was found expired".into());
         } else if later_login {
             self.violate("I4", || "the ID from before a login opens the session".into());
-        } else if moves.iter().any(|moved| moved.opens_until.is_none_or(|until| until <= earliest))
-        {
+        } else if closed {
             self.violate("I4", || "a former ID opens the session after its grace".into());
         }
         let seen_at = loaded.as_ref().map_or(began, |loaded| loaded.at);
@@ -107,5 +105,7 @@ impl Ledger {
         request.life = Some(life);
         request.seen_at = seen_at;
         request.owner = view.owner.clone();
+        request.saw_owner = view.owner.is_some();
+        request.has_presented = key == presented;
     }
 }

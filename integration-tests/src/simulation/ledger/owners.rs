@@ -46,14 +46,15 @@ impl Ledger {
     /// Of each stored session that a command may have to do with: whose it is, its key, and an instant
     /// up to which the owner's index has to hold it.
     pub(crate) fn owned_after(&self, call: &Call) -> Vec<(OwnerKey, SessionKey, Timestamp)> {
-        let index = call.command.owner();
+        let index = call.operation.owner();
+        let keys = call.keys();
         self.stored
             .iter()
             .filter_map(|(key, entry)| match entry {
                 Entry::Live(record) => Some((record.owner()?.key(), *key, record.expires_at())),
                 Entry::Moved(_) => None,
             })
-            .filter(|(owner, key, _)| index == Some(owner) || call.command.keys.contains(key))
+            .filter(|(owner, key, _)| index == Some(*owner) || keys.contains(key))
             .filter(|(_, _, until)| self.latest < *until)
             .map(|(owner, key, until)| {
                 (owner, key, Timestamp::from_millis(until.as_millis().saturating_sub(1)))
@@ -134,7 +135,7 @@ impl Ledger {
         };
         for life in there {
             let model = &self.lives[life];
-            let told = keys.iter().any(|key| model.index_of(*key).is_some());
+            let told = keys.iter().any(|key| self.life_of.get(key) == Some(&life));
             let lives = model.end.is_none()
                 && model.state.owner.as_ref() == Some(&owner)
                 && latest < model.state.deadline()
@@ -143,6 +144,11 @@ impl Ledger {
             if lives && !told {
                 self.violate("I8", || "a live session is missing in its owner's list".into());
             }
+        }
+        let lives: Vec<_> = keys.iter().filter_map(|key| self.life_of.get(key)).collect();
+        let distinct: std::collections::BTreeSet<_> = lives.iter().collect();
+        if distinct.len() < lives.len() {
+            self.violate("I8", || "a session is listed twice".into());
         }
         for key in keys {
             // What was to be a session's next place may be left over, with an ID that nobody knows.

@@ -1,4 +1,4 @@
-use session_core::{Entry, Owner, OwnerKey, SessionKey, Timestamp};
+use session_core::{Entry, Owner, SessionKey, Timestamp};
 
 use super::{
     holds::Hold,
@@ -31,6 +31,8 @@ pub(crate) struct Request {
     /// Whose session it is, as far as this request may see.
     pub(crate) owner: Option<Owner>,
     pub(crate) authenticated: bool,
+    /// The session had an owner when it was loaded.
+    pub(crate) saw_owner: bool,
     pub(crate) doomed: Vec<usize>,
     /// The same with those that it thought better of, which a command under way may end.
     pub(crate) ever_doomed: Vec<usize>,
@@ -38,12 +40,14 @@ pub(crate) struct Request {
     /// What lies before this in the log is settled.
     pub(crate) settled: usize,
     pub(crate) attempt: Option<Attempt>,
+    /// The commit of the attempt is under way.
+    pub(crate) is_committing: bool,
     /// The lock that it holds.
     pub(crate) hold: Option<Hold>,
-    /// Whose index it asked for a place.
-    pub(crate) asks: Option<OwnerKey>,
-    /// What it may end to get one.
-    pub(crate) victims: Vec<SessionKey>,
+    /// The sessions that it may evict.
+    pub(crate) victims: Vec<usize>,
+    /// It opened the session by the very ID that it presented.
+    pub(crate) has_presented: bool,
     /// It saw as many sessions as the limit allows.
     pub(crate) met_limit: bool,
     /// The session that it created, and from where on in the log.
@@ -102,14 +106,16 @@ impl Request {
             seen_at: began,
             owner: None,
             authenticated: false,
+            saw_owner: false,
             doomed: Vec::new(),
             ever_doomed: Vec::new(),
             log: Vec::new(),
             settled: 0,
             attempt: None,
             hold: None,
-            asks: None,
             victims: Vec::new(),
+            has_presented: false,
+            is_committing: false,
             met_limit: false,
             created: None,
             revocations: Vec::new(),

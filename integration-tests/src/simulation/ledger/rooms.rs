@@ -1,70 +1,85 @@
 //! The sessions of an owner where their number is limited.
 
-use session_core::{
-    AtLimit, Entry, OwnerKey, Record, SessionError, SessionKey, Timestamp, envelope,
-};
+use session_core::{AtLimit, Entry, OwnerKey, SessionError, SessionKey, Timestamp, testing::Verb};
 
-use super::Ledger;
-use crate::simulation::{command::Verb, plan::Limit, wire::Call};
+use super::{Ledger, state::Change};
+use crate::simulation::{plan::Limit, wire::Call};
 
 impl Ledger {
-    /// Notes which sessions have a deadline behind which the clock was: a store may have forgotten them, even
-    /// if the clock jumps back.
+    /// Notes which sessions have a deadline behind which the clock was: a store may have forgotten them,
+    /// even if the clock jumps back.
     pub(super) fn note_lapsed(&mut self) {
         for life in &mut self.lives {
             life.lapsed |= life.state.deadline() <= self.latest;
         }
     }
 
-    /// Notes that a login asks for a place.
-    pub(crate) fn asks_for_room(&mut self, number: usize, owner: OwnerKey) {
-        self.request(number).asks = Some(owner);
+    /// Returns `true` if the present commit of a request signs a user in, where sessions are limited.
+    pub(crate) fn is_signing_in(&self, number: usize) -> bool {
+        self.rules.limit.is_some() && self.signs_in(number).is_some()
     }
 
-    /// Tells whether it has asked in its present commit.
-    pub(crate) fn is_asking_for_room(&self, number: usize) -> bool {
-        self.requests[&number].asks.is_some()
+    /// The owner whom the present commit of a request signs in.
+    fn signs_in(&self, number: usize) -> Option<OwnerKey> {
+        let request = &self.requests[&number];
+        let attempt = request.attempt.filter(|_| request.is_committing)?;
+        let log = request.log[attempt.from..attempt.to].iter().rev();
+        log.filter_map(|logged| match &logged.change {
+            Change::Authenticate(owner) => Some(owner.key()),
+            _ => None,
+        })
+        .next()
     }
 
-    /// Notes what a login that asked for a place saw, as it is now.
+    /// Notes the sessions that a login beside others reads, and those that it may evict.
     pub(super) fn looked_for_room(&mut self, call: &Call) {
-        let (Some(limit), Some(owner)) = (self.rules.limit, self.requests[&call.request].asks)
-        else {
+        let (Some(limit), Some(owner)) = (self.rules.limit, self.signs_in(call.request)) else {
             return;
         };
-        let former = call.attempt.life.and(call.command.keys.last().copied());
-        let sessions = self.sessions_of(owner, former, call.command.now, limit.at_limit);
-        let excess = (sessions.len() + 1).saturating_sub(limit.max);
+        let request = &self.requests[&call.request];
+        let own = call.attempt.life.or(request.created.map(|(_, life)| life));
+        let others = self.others_of(owner, own, call.now, limit.at_limit);
+        let excess = (others.len() + 1).saturating_sub(limit.max);
+        // A login never evicts a later one.
+        let new = self.begin_of(own);
+        let earlier: Vec<_> = others.into_iter().filter(|other| Some(other.began) < new).collect();
+        self.counters.limits_met += u64::from(excess > 0);
         let request = self.request(call.request);
         request.met_limit |= excess > 0;
-        // Who is as old as the last one that has to go may go instead.
-        if let Some(last) = excess.checked_sub(1) {
-            let youngest = sessions[last].rank;
-            let may_go = sessions.iter().flat_map(|session| &session.keys);
-            let may_go = may_go.filter(|(rank, _)| *rank <= youngest);
-            request.victims.extend(may_go.map(|(_, key)| *key));
+        // Sessions of one rank may go instead of each other.
+        let last = excess.checked_sub(1).and_then(|last| earlier.get(last));
+        if let Some(youngest) = last.map(|last| last.rank) {
+            let may_go = earlier.iter().filter(|other| other.rank <= youngest);
+            request.victims.extend(may_go.map(|other| other.life));
         }
     }
 
-    /// What is stored of an owner's live sessions, but for one and those that are made of it; the first is
-    /// the first to go.
-    fn sessions_of(
+    /// The instant and key of a session's last login.
+    fn begin_of(&self, life: Option<usize>) -> Option<(Timestamp, SessionKey)> {
+        let live = self.stored.iter().filter_map(|(key, entry)| match entry {
+            Entry::Live(record) if self.life_of.get(key).copied() == life => {
+                Some((record.created_at(), *key))
+            }
+            _ => None,
+        });
+        live.max()
+    }
+
+    /// The live sessions of an owner but one; the first is the first to go.
+    fn others_of(
         &self,
         owner: OwnerKey,
-        but: Option<SessionKey>,
+        own: Option<usize>,
         now: Timestamp,
         at_limit: AtLimit,
-    ) -> Vec<Seen> {
-        let mut seen: Vec<Seen> = Vec::new();
-        let mut made_of = Vec::new();
+    ) -> Vec<Other> {
+        let mut others: Vec<Other> = Vec::new();
         for (key, entry) in &self.stored {
-            let Entry::Live(record) = entry else { continue };
-            let former = predecessor(record);
-            let is_own = but.is_some() && (but == Some(*key) || but == former);
-            if is_own
-                || now >= record.expires_at()
-                || record.owner().is_none_or(|of| of.key() != owner)
-            {
+            let (Entry::Live(record), Some(&life)) = (entry, self.life_of.get(key)) else {
+                continue;
+            };
+            let is_of_owner = record.owner().is_some_and(|of| of.key() == owner);
+            if Some(life) == own || now >= record.expires_at() || !is_of_owner {
                 continue;
             }
             let (created_at, used_at) = (record.created_at(), record.last_seen_at());
@@ -72,47 +87,35 @@ impl Ledger {
                 AtLimit::EvictLeastRecent => (used_at, created_at),
                 _ => (created_at, used_at),
             };
-            made_of.extend(former.map(|former| (former, *key)));
-            seen.push(Seen { rank, keys: vec![(rank, *key)] });
-        }
-        // One that gets another ID counts once, and as the newer of both.
-        for (former, key) in made_of {
-            let of = |key| seen.iter().position(|s| s.keys.iter().any(|(_, of)| *of == key));
-            if let (Some(one), Some(other)) = (of(former), of(key))
-                && one != other
-            {
-                let other = std::mem::take(&mut seen[other]);
-                seen[one].rank = seen[one].rank.max(other.rank);
-                seen[one].keys.extend(other.keys);
+            let began = (created_at, *key);
+            match others.iter_mut().find(|other| other.life == life) {
+                Some(other) => {
+                    other.rank = rank.max(other.rank);
+                    other.began = began.min(other.began);
+                }
+                None => others.push(Other { rank, began, life }),
             }
         }
-        seen.retain(|session| !session.keys.is_empty());
-        seen.sort_by_key(|session| session.rank);
-        seen
+        others.sort_unstable_by_key(|other| other.rank);
+        others
     }
 
-    /// Tells whether a login may end what is under a key to make room for itself.
-    pub(super) fn may_evict(&self, call: &Call, key: SessionKey) -> bool {
-        let request = &self.requests[&call.request];
-        let done = || {
-            let log = &request.log[call.attempt.from..call.attempt.to];
-            let created = request.created.filter(|(from, _)| *from == call.attempt.from);
-            // One that was ended before the request knew of it is made once more.
-            let lives = created.is_none_or(|(_, life)| self.lives[life].end.is_none());
-            lives && log.iter().any(|logged| logged.applied > 0)
-        };
+    /// Returns `true` if a login may end a session to make room for itself.
+    pub(super) fn may_evict(&self, call: &Call, life: usize) -> bool {
         let evicts = self.rules.limit.is_some_and(|limit| limit.at_limit != AtLimit::Reject);
-        evicts
-            && matches!(call.command.verb, Verb::EndMany { .. })
-            && request.victims.contains(&key)
-            && !done()
+        let request = &self.requests[&call.request];
+        evicts && call.verb() == Verb::DeleteOrBlock && request.victims.contains(&life)
     }
 
-    /// No owner has more sessions than the limit allows, at any time.
+    /// No owner has more sessions whose login was acknowledged than the limit allows, at any time.
     pub(super) fn check_limit(&mut self) {
         let Some(Limit { max, .. }) = self.rules.limit else { return };
         self.note_lapsed();
-        let live = || self.lives.iter().filter(|life| life.end.is_none() && !life.lapsed);
+        let live = || {
+            self.lives
+                .iter()
+                .filter(|life| life.end.is_none() && !life.lapsed && life.is_acknowledged)
+        };
         let too_many = live().any(|one| {
             one.state.owner.is_some()
                 && live().filter(|other| other.state.owner == one.state.owner).count() > max
@@ -136,24 +139,9 @@ impl Ledger {
     }
 }
 
-/// A session as a login at the limit sees it, with the keys that it has.
-#[derive(Debug, Default)]
-struct Seen {
-    rank: Rank,
-    keys: Vec<(Rank, SessionKey)>,
+/// Another session of the owner that signs in.
+struct Other {
+    rank: (Timestamp, Timestamp),
+    began: (Timestamp, SessionKey),
+    life: usize,
 }
-
-/// What counts when one has to go.
-type Rank = (Timestamp, Timestamp);
-
-/// The key that a session is just leaving for the one under which this record is.
-fn predecessor(record: &Record) -> Option<SessionKey> {
-    let bytes = Entry::Live(std::sync::Arc::new(record.clone())).encode();
-    let body = &bytes[envelope::HEADER_LEN..];
-    let at = body.windows(PREDECESSOR.len()).position(|name| name == PREDECESSOR)?;
-    let key = &body[at + PREDECESSOR.len()..][..SessionKey::LEN];
-    Some(SessionKey::from_bytes(key.try_into().expect("it is as long")))
-}
-
-/// The name of the key before in a record, and the beginning of its bytes.
-const PREDECESSOR: &[u8] = b"\xa1f\xc4\x10";

@@ -1,11 +1,11 @@
-use session_core::{Lifetime, Owner, Timestamp};
+use session_core::{Key, Lifetime, Owner, Record, Timestamp};
 
 use crate::simulation::plan::NAMES;
 
 /// The values of a session, by slot.
 pub(crate) type Values = [Option<u64>; NAMES.len()];
 
-/// What a session has to be, according to the requests that took effect.
+/// The state that a session has to have, according to the requests that took effect.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct State {
     pub(crate) values: Values,
@@ -26,32 +26,54 @@ impl State {
         }
     }
 
+    /// Reads a stored record.
+    pub(crate) fn read(record: &Record) -> Self {
+        Self {
+            values: NAMES.map(|name| record.get(Key::<u64>::new(name))),
+            owner: record.owner().cloned(),
+            lifetime: record.lifetime(),
+            created_at: record.created_at(),
+            last_seen_at: record.last_seen_at(),
+        }
+    }
+
     pub(crate) fn deadline(&self) -> Timestamp {
         let idle = self.last_seen_at + self.lifetime.idle();
         idle.min(self.created_at + self.lifetime.absolute())
     }
 
-    pub(crate) fn apply(&mut self, logged: &Logged) {
-        match &logged.change {
-            Change::Set(slot, value) => self.values[*slot] = Some(*value),
-            Change::Increment(slot) => {
-                self.values[*slot] = Some(self.values[*slot].unwrap_or_default() + 1);
-            }
-            Change::Remove(slot) => self.values[*slot] = None,
-            Change::Clear => self.values = Values::default(),
-            Change::SetLifetime(lifetime) => self.lifetime = *lifetime,
-            Change::Authenticate(owner) => {
-                if self.owner.as_ref().is_some_and(|former| former != owner) {
-                    self.values = Values::default();
+    /// Applies the changes of one commit at `now`. New sessions and logins begin with the lifetime
+    /// `standard`, unless the commit sets one.
+    pub(crate) fn apply(&mut self, log: &[Logged], part: Part, standard: Lifetime, now: Timestamp) {
+        let mut chosen = None;
+        for logged in log {
+            match &logged.change {
+                Change::Set(slot, value) => self.values[*slot] = Some(*value),
+                Change::Increment(slot) => {
+                    self.values[*slot] = Some(self.values[*slot].unwrap_or_default() + 1);
                 }
-                self.owner = Some(owner.clone());
-                self.created_at = logged.at;
+                Change::Remove(slot) => self.values[*slot] = None,
+                _ if part == Part::Values => {}
+                Change::Clear => self.values = Values::default(),
+                Change::SetLifetime(lifetime) => {
+                    self.lifetime = *lifetime;
+                    chosen = Some(*lifetime);
+                }
+                Change::Authenticate(owner) => {
+                    if self.owner.as_ref().is_some_and(|former| former != owner) {
+                        self.values = Values::default();
+                    }
+                    self.owner = Some(owner.clone());
+                    self.created_at = now;
+                    self.lifetime = chosen.unwrap_or(standard);
+                    chosen = Some(self.lifetime);
+                }
+                Change::Rotate | Change::Renew => {}
             }
-            Change::Renew => {}
         }
     }
 
-    /// What differs from what is stored, in words.
+    /// Returns the difference from a stored state, in words.
     pub(crate) fn difference(&self, stored: &Self) -> Option<String> {
         let text = |value: Option<u64>| value.map_or("nothing".to_owned(), |n| n.to_string());
         for (slot, name) in NAMES.iter().enumerate() {
@@ -70,20 +92,37 @@ impl State {
     }
 }
 
+/// The part of a request's changes that counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Part {
+    Everything,
+    /// A login or rotation by another request came first.
+    Values,
+}
+
 /// A change, and how it was recorded.
 #[derive(Clone, Debug)]
 pub(crate) struct Logged {
     pub(crate) change: Change,
-    /// It changes what the request sees, so that a commit is due.
+    /// The request sees it, so that a commit is due.
     pub(crate) effective: bool,
-    pub(crate) at: Timestamp,
-    /// How often it took effect.
+    /// The number of times that it took effect.
     pub(crate) applied: u32,
 }
 
 impl Logged {
     pub(crate) fn is_login(&self) -> bool {
         matches!(self.change, Change::Authenticate(_))
+    }
+
+    /// Returns `true` if the former ID opens nothing after it.
+    pub(crate) fn closes_the_former_id(&self) -> bool {
+        matches!(self.change, Change::Authenticate(_) | Change::Rotate)
+    }
+
+    /// Returns `true` for a change of one value.
+    pub(crate) fn is_of_a_value(&self) -> bool {
+        matches!(self.change, Change::Set(..) | Change::Increment(_) | Change::Remove(_))
     }
 }
 
@@ -95,5 +134,6 @@ pub(crate) enum Change {
     Clear,
     SetLifetime(Lifetime),
     Authenticate(Owner),
+    Rotate,
     Renew,
 }
