@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::{
     Located, MAX_MOVES, Protocol, WriteContext,
     locate::unseal,
+    rotate::Progress,
     write::{Patience, Rotation},
 };
 use crate::{
     Committed, Entry, Event, EventKind, Record, SessionError, Tombstone,
-    record::{Cause, Change, replay},
+    record::{Cause, Change, IdUse, replay},
 };
 
 /// One commit of a request.
@@ -52,7 +53,9 @@ impl Protocol {
     /// Carries out a commit.
     pub(crate) async fn commit(&self, pending: &PendingCommit) -> Result<Outcome, SessionError> {
         let PendingCommit { base, record, log, context } = pending;
-        context.check_alive(record)?;
+        if !context.is_alive(record) {
+            return Err(Box::pin(self.end_expired(base.as_ref())).await);
+        }
         if let Some(base) = base
             && rotation_of(log, base, self).is_none()
         {
@@ -63,6 +66,18 @@ impl Protocol {
             }
         }
         Box::pin(Commit::new(self, pending).run(None)).await
+    }
+
+    /// Ends a session whose new lifetime or end has passed already. Returns the error of the commit.
+    async fn end_expired(&self, base: Option<&Located>) -> SessionError {
+        let Some(base) = base else { return SessionError::Ended };
+        match self.delete_session(base.key).await {
+            Ok(_) => {
+                self.report(EventKind::Expired, base.key, base.record.owner.as_ref());
+                SessionError::Ended
+            }
+            Err(error) => error,
+        }
     }
 
     /// Puts a record in place of the located one, if that is still there.
@@ -96,6 +111,8 @@ struct Commit<'c> {
     patience: Patience,
     /// The record under a fresh ID that an attempt has created and whose move is not done.
     created: Option<Located>,
+    /// The session limit has been checked.
+    has_room: bool,
 }
 
 impl<'c> Commit<'c> {
@@ -108,6 +125,7 @@ impl<'c> Commit<'c> {
             part: Part::Everything,
             patience: Patience::new(protocol.now()),
             created: None,
+            has_room: false,
         }
     }
 
@@ -155,7 +173,9 @@ impl<'c> Commit<'c> {
             let mut draft = Record::clone(&base.record);
             replay(self.log(), &mut draft, &protocol.settings.limits)?;
             context.stamp(Some(&base), &mut draft);
-            context.check_alive(&draft)?;
+            if !context.is_alive(&draft) {
+                return Err(protocol.end_expired(Some(&base)).await);
+            }
             self.record = Arc::new(draft);
             self.base = Some(base);
         }
@@ -174,10 +194,12 @@ impl<'c> Commit<'c> {
         match rotation {
             None => protocol.replace(base, &self.record, context).await,
             Some(rotation) => {
-                let created = &mut self.created;
-                protocol
-                    .rotate(base, &self.record, rotation, context, created, &mut self.patience)
-                    .await
+                let mut progress = Progress {
+                    created: &mut self.created,
+                    has_room: &mut self.has_room,
+                    patience: &mut self.patience,
+                };
+                protocol.rotate(base, &self.record, rotation, context, &mut progress).await
             }
         }
     }
@@ -215,10 +237,13 @@ impl<'c> Commit<'c> {
         })
     }
 
-    /// Returns `false` for a renewal that another request has just done.
+    /// Returns `false` for a change that another request has just made as well.
     fn is_due(&self, change: &Change, base: &Located) -> bool {
-        !matches!(change, Change::Renew)
-            || rotation_of(&self.pending.log, base, self.protocol).is_some()
+        match change {
+            Change::Renew => rotation_of(&self.pending.log, base, self.protocol).is_some(),
+            Change::Present => base.is_presented && base.record.id_use == IdUse::Renewed,
+            _ => true,
+        }
     }
 
     /// Finds the session behind a tombstone, and decides which part of this commit counts there.

@@ -18,14 +18,10 @@ impl Protocol {
         &self,
         owner: &Owner,
     ) -> Result<Vec<(SessionKey, Arc<Record>)>, StoreError> {
-        let entries = (*self.store).entries(&owner.key(), self.now()).await?;
-        let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
-        let loaded = self.load_many(&keys).await?;
         let mut sessions: HashMap<Family, (SessionKey, Arc<Record>)> = HashMap::new();
-        for (entry, loaded) in entries.iter().zip(loaded) {
-            let Ok(Some(Entry::Live(record))) = loaded else { continue };
-            // While a session is getting another ID, it is under two keys. The one whose ID is known
-            // is used.
+        for (entry, loaded) in self.entries_of(owner, |_| true).await? {
+            let Ok(Some(record)) = loaded else { continue };
+            // While a session is getting another ID, it is under two keys.
             let age = |record: &Record| (record.last_seen_at, record.revision);
             let shown = sessions.entry(entry.family).or_insert((entry.key, Arc::clone(&record)));
             if age(&shown.1) < age(&record) {
@@ -37,6 +33,42 @@ impl Protocol {
             Reverse((record.last_seen_at, record.created_at, *key))
         });
         Ok(list)
+    }
+
+    /// Returns the selected entries of an owner's index, each with its live session if it has one. The
+    /// errors are of records that cannot be read.
+    ///
+    /// A session that gets another ID between the index and the load is found under the new one: the
+    /// index is read again if a tombstone names a key that was not in it.
+    pub(super) async fn entries_of(
+        &self,
+        owner: &Owner,
+        is_selected: impl Fn(&IndexEntry) -> bool,
+    ) -> Result<Vec<Found>, StoreError> {
+        let mut reads = 0;
+        loop {
+            reads += 1;
+            let mut entries = (*self.store).entries(&owner.key(), self.now()).await?;
+            entries.retain(&is_selected);
+            let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
+            let loaded = self.load_many(&keys).await?;
+            let known: HashSet<_> = keys.iter().collect();
+            let has_moved = loaded.iter().any(|loaded| match loaded {
+                Ok(Some(Entry::Moved(stone))) => {
+                    stone.successor().is_some_and(|successor| !known.contains(&successor))
+                }
+                _ => false,
+            });
+            if has_moved && reads < MAX_READS {
+                continue;
+            }
+            let live = |entry| match entry {
+                Some(Entry::Live(record)) => Some(record),
+                Some(Entry::Moved(_)) | None => None,
+            };
+            let loaded = loaded.into_iter().map(|loaded| loaded.map(live));
+            return Ok(entries.into_iter().zip(loaded).collect());
+        }
     }
 
     /// Returns the session of an owner that has or had this key.
@@ -145,3 +177,10 @@ impl Protocol {
         Ok(())
     }
 }
+
+/// An index entry with its session.
+pub(super) type Found = (IndexEntry, Result<Option<Arc<Record>>, StoreError>);
+
+/// The number of times that an index is read while its sessions move. One that left for another owner
+/// is not found there.
+const MAX_READS: usize = 3;

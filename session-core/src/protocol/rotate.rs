@@ -12,35 +12,42 @@ use crate::{
     record::{Cause, SealedId},
 };
 
+/// The progress of a move over all attempts of one commit.
+pub(super) struct Progress<'c> {
+    /// The record that an earlier attempt has stored under a fresh ID.
+    pub(super) created: &'c mut Option<Located>,
+    /// The session limit has been checked.
+    pub(super) has_room: &'c mut bool,
+    pub(super) patience: &'c mut Patience,
+}
+
 impl Protocol {
     /// Stores `record` under a fresh ID and puts a tombstone in place of `base`.
     ///
-    /// `created` holds the record that an earlier attempt of the same commit stored under a fresh ID.
-    /// It holds one afterwards unless the tombstone is stored, or may be.
+    /// Afterwards `progress.created` holds the new record, unless the tombstone is stored, or may be.
     pub(super) async fn rotate(
         &self,
         base: &Located,
         record: &Record,
         rotation: Rotation,
         context: WriteContext,
-        created: &mut Option<Located>,
-        patience: &mut Patience,
+        progress: &mut Progress<'_>,
     ) -> Result<Attempt, SessionError> {
+        let Progress { created, has_room, patience } = progress;
         context.check_fence(&base.record, self.now())?;
         let mut fresh = record.clone();
         context.stamp_fresh_id(rotation, &mut fresh);
-        let new = match self.update_created(created.take(), &fresh, context).await? {
-            Some(new) => created.insert(new),
-            None => {
-                let new = created.insert(self.create(&Arc::new(fresh), context, patience).await?);
-                if rotation == Rotation::Login
-                    && let Some(tombstone) = self.make_room(new, Some(base)).await?
-                {
-                    return Ok(Attempt::Moved(tombstone));
-                }
-                new
-            }
+        let new = match self.update_created(created.as_ref(), &fresh, context).await? {
+            Some(new) => new,
+            None => self.create(&Arc::new(fresh), context, patience).await?,
         };
+        let new = &*created.insert(new);
+        if rotation == Rotation::Login && !**has_room {
+            if let Some(tombstone) = self.make_room(new, Some(base)).await? {
+                return Ok(Attempt::Moved(tombstone));
+            }
+            **has_room = true;
+        }
         context.check_fence(&base.record, self.now())?;
         let tombstone = self.tombstone(base, new, rotation, context);
         match self.commit_entry(base, Entry::Moved(Arc::new(tombstone)), context).await {
@@ -63,7 +70,7 @@ impl Protocol {
             Err(error) => {
                 if error.is_outcome_unknown() {
                     // If the tombstone is stored, the new record is the session.
-                    *created = None;
+                    **created = None;
                 }
                 Err(error.into())
             }
@@ -74,16 +81,16 @@ impl Protocol {
     /// or if a revocation has ended it.
     async fn update_created(
         &self,
-        created: Option<Located>,
+        created: Option<&Located>,
         fresh: &Record,
         context: WriteContext,
     ) -> Result<Option<Located>, SessionError> {
         let Some(present) = created else { return Ok(None) };
         let next = Record { revision: present.record.revision.next(), ..fresh.clone() };
-        self.keep_entered(&present, &next, context).await?;
+        self.keep_entered(present, &next, context).await?;
         let next = Arc::new(next);
-        match self.commit_entry(&present, Entry::Live(Arc::clone(&next)), context).await? {
-            Committed::Committed => Ok(Some(Located { record: next, ..present })),
+        match self.commit_entry(present, Entry::Live(Arc::clone(&next)), context).await? {
+            Committed::Committed => Ok(Some(Located { record: next, ..present.clone() })),
             Committed::Conflict(_) | Committed::Gone => Ok(None),
         }
     }

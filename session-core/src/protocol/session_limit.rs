@@ -88,16 +88,14 @@ impl Protocol {
         new: &Located,
         policy: AtLimit,
     ) -> Result<Others, SessionError> {
-        let mut entries = (*self.store).entries(&owner.key(), self.now()).await?;
-        entries.retain(|entry| entry.family != new.record.family);
-        let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
-        let loaded = self.load_many(&keys).await?;
+        let family = new.record.family;
+        let entries = self.entries_of(owner, |entry| entry.family != family).await?;
         let mut others = Others::default();
         let mut later = HashSet::new();
-        for (entry, loaded) in entries.into_iter().zip(loaded) {
+        for (entry, loaded) in entries {
             let record = match loaded {
-                Ok(Some(Entry::Live(record))) => Some(record),
-                Ok(Some(Entry::Moved(_)) | None) => {
+                Ok(Some(record)) => Some(record),
+                Ok(None) => {
                     others.dead.push(entry);
                     continue;
                 }

@@ -19,6 +19,8 @@ pub(crate) enum Change {
     Authenticate { owner: Owner, at: Timestamp, lifetime: Lifetime },
     Rotate,
     Renew,
+    /// The request presented the ID of a renewal. The commit's stamp records it.
+    Present,
 }
 
 /// Makes the new encoded value from the present one.
@@ -99,7 +101,7 @@ impl Change {
                 record.ends_by = None;
                 record.created_at = record.created_at.max(*at);
             }
-            Self::Rotate | Self::Renew => {}
+            Self::Rotate | Self::Renew | Self::Present => {}
         }
     }
 
@@ -126,6 +128,7 @@ impl fmt::Debug for Change {
             Self::Authenticate { .. } => f.write_str("Authenticate"),
             Self::Rotate => f.write_str("Rotate"),
             Self::Renew => f.write_str("Renew"),
+            Self::Present => f.write_str("Present"),
         }
     }
 }

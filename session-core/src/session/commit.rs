@@ -198,7 +198,7 @@ impl Session {
         let change = if renewal_is_due(&located, now) {
             vec![Change::Renew]
         } else if presentation_is_due(&located) {
-            Vec::new()
+            vec![Change::Present]
         } else {
             if let Err(error) = (*protocol.store).touch(&key, now).await {
                 // If this goes on, sessions in use end too early.

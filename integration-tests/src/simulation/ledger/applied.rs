@@ -178,13 +178,18 @@ impl Ledger {
         self.took_effect(call, life, &stored);
     }
 
-    /// Returns `true` if the stored state is the model's with the changes of a request.
+    /// Returns `true` if a request changes the model's state, and the stored state is the result.
     fn fits(&self, call: &Call, life: usize, stored: &State) -> bool {
         let mut state = self.lives[life].state.clone();
         let attempt = call.attempt;
         let log = &self.requests[&call.request].log[attempt.from..attempt.to];
         state.apply(log, Part::Everything, self.rules.lifetime, call.now);
-        state.difference(stored).is_none()
+        // A login stores its changes without a move if it joins another one.
+        let request = &self.requests[&call.request];
+        let joins = self.lives[life].login_by_another(call.request, request.seen_at)
+            && log.iter().any(|logged| logged.is_login());
+        let changes = joins || state != self.lives[life].state;
+        changes && state.difference(stored).is_none()
     }
 
     fn moved(&mut self, call: &Call, key: SessionKey, before: &Arc<Record>, tombstone: &Tombstone) {
@@ -282,7 +287,7 @@ impl Ledger {
             !request.saw_owner
         };
         let is_strange = carries
-            && signs_in.is_none()
+            && !request.authenticated
             && request.owner.is_some()
             && request.owner != state.owner;
         let part = if is_overtaken && !joins { Part::Values } else { Part::Everything };
@@ -378,10 +383,11 @@ impl Ledger {
         let evicted = !expired && !revoked && self.may_evict(call, life);
         // A login at the limit deletes the session that it has just created.
         let created = request.created.filter(|(_, created)| *created == life).is_some();
-        let abandoned = created && !self.lives[life].is_acknowledged && request.is_committing;
+        let abandoned = created && !self.lives[life].is_acknowledged;
         let wanted = revoked
             || evicted
             || abandoned
+            || self.ends_by_its_lifetime(call, life)
             || request.ever_doomed.contains(&life)
             || self.lives[life].forgotten(request.began, request.latest);
         if !expired && !wanted {
@@ -392,6 +398,15 @@ impl Ledger {
         self.counters.revocations += u64::from(revoked);
         self.lives[life].expired = expired;
         self.lives[life].end = Some(self.step);
+    }
+
+    /// Returns `true` if a request has set a lifetime that is over already.
+    fn ends_by_its_lifetime(&self, call: &Call, life: usize) -> bool {
+        let request = &self.requests[&call.request];
+        let mut state = self.lives[life].state.clone();
+        let log = &request.log[call.attempt.from..call.attempt.to];
+        state.apply(log, Part::Everything, self.rules.lifetime, call.now);
+        state.deadline() <= request.latest
     }
 
     /// No ID that this request knows is in what it stored.

@@ -64,7 +64,6 @@ impl Ledger {
             state.owner.is_some() || state.values.iter().any(Option::is_some)
         };
         request.met_limit = false;
-        request.victims.clear();
         request.created = None;
         request.is_committing = true;
         request.attempt = Some(Attempt {
@@ -104,7 +103,14 @@ impl Ledger {
         let is_due = |logged: &&Logged| {
             !is_overtaken || logged.is_of_a_value() || log.iter().any(Logged::is_login)
         };
-        let is_missing = log.iter().filter(is_due).any(|logged| logged.applied != 1);
+        // Changes that undo each other leave nothing to store.
+        let changes_state = life.is_none_or(|life| {
+            let mut state = life.state.clone();
+            state.apply(log, Part::Everything, self.rules.lifetime, self.clock.now());
+            state != life.state
+        });
+        let is_missing =
+            changes_state && log.iter().filter(is_due).any(|logged| logged.applied != 1);
         if attempt.required && is_missing && log.iter().filter(is_due).any(|l| l.effective) {
             self.violate("I6", || "a commit was acknowledged and not stored".into());
         }
@@ -200,6 +206,11 @@ impl Ledger {
         let known = life.is_some();
         if applied && !unknown && !may_have_ended && !created_has_ended {
             self.violate("I6", || format!("a commit took effect that failed with: {error}"));
+        }
+        if created_has_ended && !unknown {
+            // The next attempt creates another session.
+            let log = &mut self.request(number).log[attempt.from..attempt.to];
+            log.iter_mut().for_each(|logged| logged.applied = 0);
         }
         if matches!(error, SessionError::Ended) {
             self.counters.ended_errors += 1;

@@ -92,15 +92,15 @@ impl Life {
             && self.places[index..].windows(2).all(opens)
     }
 
-    /// Returns `true` if an ID must not open the session, at any time from `earliest` on.
+    /// Returns `true` if the ID of one place must not lead to another place, at any time from `earliest`
+    /// on.
     pub(crate) fn must_not_open(
         &self,
-        key: SessionKey,
+        (from, to): (usize, usize),
         earliest: Timestamp,
         grace: Duration,
     ) -> bool {
-        let Some(index) = self.index_of(key) else { return true };
-        self.places[index..].windows(2).any(|hop| {
+        self.places[from..=to].windows(2).any(|hop| {
             let moved = hop[0].moved.as_ref().expect("the session went on");
             !moved.is_renewal || hop[1].confirmed.is_some_and(|at| at + grace <= earliest)
         })

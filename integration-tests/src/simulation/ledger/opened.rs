@@ -69,7 +69,7 @@ impl Ledger {
             return self.violate("I3", || "an ID opens a session that it never was of".into());
         };
         let passed = |then: Option<u64>| then.is_some_and(|then| then < began);
-        let closed = to > from && model.must_not_open(presented, earliest, self.rules.grace);
+        let closed = to > from && model.must_not_open((from, to), earliest, self.rules.grace);
         let later_login = model.places[from..]
             .iter()
             .filter_map(|place| place.moved.as_ref())

@@ -40,14 +40,15 @@ impl Ledger {
         let own = call.attempt.life.or(request.created.map(|(_, life)| life));
         let others = self.others_of(owner, own, call.now, limit.at_limit);
         let excess = (others.len() + 1).saturating_sub(limit.max);
-        // A login never evicts a later one.
+        // A login never evicts a later one. It may be ended itself meanwhile, without knowing.
         let new = self.begin_of(own);
-        let earlier: Vec<_> = others.into_iter().filter(|other| Some(other.began) < new).collect();
+        let is_earlier = |other: &Other| new.is_none_or(|new| other.began < new);
+        let earlier: Vec<_> = others.into_iter().filter(is_earlier).collect();
         self.counters.limits_met += u64::from(excess > 0);
         let request = self.request(call.request);
         request.met_limit |= excess > 0;
         // Sessions of one rank may go instead of each other.
-        let last = excess.checked_sub(1).and_then(|last| earlier.get(last));
+        let last = excess.checked_sub(1).and_then(|last| earlier.get(last).or(earlier.last()));
         if let Some(youngest) = last.map(|last| last.rank) {
             let may_go = earlier.iter().filter(|other| other.rank <= youngest);
             request.victims.extend(may_go.map(|other| other.life));
