@@ -16,7 +16,7 @@ use crate::{
 pub(super) struct Progress<'c> {
     /// The record that an earlier attempt has stored under a fresh ID.
     pub(super) created: &'c mut Option<Located>,
-    /// The session limit has been checked.
+    /// The session limit has been checked for it.
     pub(super) has_room: &'c mut bool,
     pub(super) patience: &'c mut Patience,
 }
@@ -39,7 +39,10 @@ impl Protocol {
         context.stamp_fresh_id(rotation, &mut fresh);
         let new = match self.update_created(created.as_ref(), &fresh, context).await? {
             Some(new) => new,
-            None => self.create(&Arc::new(fresh), context, patience).await?,
+            None => {
+                **has_room = false;
+                self.create(&Arc::new(fresh), context, patience).await?
+            }
         };
         let new = &*created.insert(new);
         if rotation == Rotation::Login && !**has_room {

@@ -133,7 +133,10 @@ impl Ledger {
         let stored = State::read(record);
         let state = State::new(call.now, self.rules.lifetime);
         self.life_of.insert(key, self.lives.len());
-        self.request(call.request).created = Some((attempt.from, self.lives.len()));
+        let new = self.lives.len();
+        let request = self.request(call.request);
+        request.created = Some((attempt.from, new));
+        request.all_created.push(new);
         self.lives.push(Life {
             places: vec![Place::new(key)],
             state,
@@ -215,14 +218,11 @@ impl Ledger {
         };
         *count += 1;
         let window = call.now + Sessions::ROTATION_WINDOW;
-        let state = &self.lives[life].state;
-        let unused = (call.now.max(state.last_seen_at) + state.lifetime.idle())
-            .min(state.created_at + state.lifetime.absolute());
         let moved = Moved {
             at: self.step,
             by: call.request,
             is_renewal,
-            forgotten_at: if is_renewal { unused } else { window },
+            forgotten_at: window,
             told: None,
         };
         let places = &mut self.lives[life].places;
@@ -232,6 +232,13 @@ impl Ledger {
             Some(Entry::Live(record)) => {
                 let stored = State::read(&record);
                 self.took_effect(call, life, &stored);
+                if is_renewal {
+                    // It is remembered for as long as the session lives without further use.
+                    let unused = self.lives[life].state.deadline();
+                    let places = &mut self.lives[life].places;
+                    let left = places.iter_mut().rev().find_map(|place| place.moved.as_mut());
+                    left.expect("it has just moved").forgotten_at = unused;
+                }
             }
             // It was ended in its new place before it was there.
             _ if self.lives[life].next_place_ended > 0 => {
@@ -303,6 +310,11 @@ impl Ledger {
         };
         if carries && is_overtaken && closes && !joins {
             self.violate("S0", || "a request that a login overtook moved the session".into());
+        }
+        if carries && joins {
+            let (request, step, owner) = (call.request, self.step, state.owner.clone());
+            let request = self.request(request);
+            (request.seen_at, request.owner) = (step, owner);
         }
         if carries {
             self.counters.merged_into_logins += u64::from(is_overtaken);
@@ -382,7 +394,7 @@ impl Ledger {
             .any(|revocation| revocation.wants(life, &self.lives[life], before.owner()));
         let evicted = !expired && !revoked && self.may_evict(call, life);
         // A login at the limit deletes the session that it has just created.
-        let created = request.created.filter(|(_, created)| *created == life).is_some();
+        let created = request.all_created.contains(&life);
         let abandoned = created && !self.lives[life].is_acknowledged;
         let wanted = revoked
             || evicted

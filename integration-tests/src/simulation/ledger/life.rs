@@ -77,13 +77,19 @@ impl Life {
         self.places.iter().position(|place| place.key == key)
     }
 
-    /// Returns `true` if an ID has to open the session, at any time up to `latest`.
-    pub(crate) fn must_open(&self, key: SessionKey, latest: Timestamp, grace: Duration) -> bool {
+    /// Returns `true` if an ID has to open the session, at any time up to `latest`. `ever` is the latest
+    /// that any clock has been: by then a store may have removed a tombstone.
+    pub(crate) fn must_open(
+        &self,
+        key: SessionKey,
+        (latest, ever): (Timestamp, Timestamp),
+        grace: Duration,
+    ) -> bool {
         let Some(index) = self.index_of(key) else { return false };
         let opens = |hop: &[Place]| {
             let moved = hop[0].moved.as_ref().expect("the session went on");
             moved.is_renewal
-                && latest < moved.forgotten_at
+                && ever < moved.forgotten_at
                 && hop[1].presented.is_none_or(|at| latest < at + grace)
         };
         self.end.is_none()

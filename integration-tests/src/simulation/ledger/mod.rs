@@ -145,13 +145,7 @@ impl Ledger {
     pub(super) fn begin(&mut self, number: usize, presented: Option<SessionKey>) {
         self.counters.requests += 1;
         let now = self.clock.now();
-        if let Some(key) = presented
-            && let Some(&life) = self.life_of.get(&key)
-            && let Some(place) = self.lives[life].index_of(key)
-        {
-            let presented = &mut self.lives[life].places[place].presented;
-            *presented = Some(presented.map_or(now, |at| at.min(now)));
-        }
+        self.presents(presented, now);
         let had_to_open = presented.is_some_and(|key| self.must_open(key, now));
         let request = Request::new(self.step, now, presented, had_to_open);
         self.requests.insert(number, request);
@@ -182,10 +176,25 @@ impl Ledger {
     pub(super) fn clock_moved(&mut self) {
         let now = self.clock.now();
         self.latest = self.latest.max(now);
+        let mut under_way = Vec::new();
         for request in self.requests.values_mut().filter(|request| !request.done) {
             request.clock_moved(now);
+            under_way.push(request.presented);
+        }
+        for presented in under_way {
+            self.presents(presented, now);
         }
         self.note_lapsed();
+    }
+
+    /// Notes that a request presents an ID.
+    fn presents(&mut self, presented: Option<SessionKey>, now: Timestamp) {
+        let Some(key) = presented else { return };
+        let Some(&life) = self.life_of.get(&key) else { return };
+        if let Some(place) = self.lives[life].index_of(key) {
+            let first = &mut self.lives[life].places[place].presented;
+            *first = Some(first.map_or(now, |at| at.min(now)));
+        }
     }
 
     pub(super) fn id_of(&self, key: &SessionKey) -> Option<&SessionId> {
@@ -200,7 +209,7 @@ impl Ledger {
 
     fn must_open(&self, key: SessionKey, latest: Timestamp) -> bool {
         let life = self.life_of.get(&key).map(|life| &self.lives[*life]);
-        life.is_some_and(|life| life.must_open(key, latest, self.rules.grace))
+        life.is_some_and(|life| life.must_open(key, (latest, self.latest), self.rules.grace))
     }
 
     fn request(&mut self, number: usize) -> &mut Request {

@@ -52,6 +52,8 @@ pub(crate) struct Request {
     pub(crate) met_limit: bool,
     /// The session that it created, and from where on in the log.
     pub(crate) created: Option<(usize, usize)>,
+    /// All sessions that it created.
+    pub(crate) all_created: Vec<usize>,
     /// Whose sessions it ends, of those that it does not have itself.
     pub(crate) revocations: Vec<Revocation>,
     /// It was told that its session has ended.
@@ -118,6 +120,7 @@ impl Request {
             is_committing: false,
             met_limit: false,
             created: None,
+            all_created: Vec::new(),
             revocations: Vec::new(),
             told_ended: false,
             done: false,

@@ -41,7 +41,7 @@ impl Ledger {
         let others = self.others_of(owner, own, call.now, limit.at_limit);
         let excess = (others.len() + 1).saturating_sub(limit.max);
         // A login never evicts a later one. It may be ended itself meanwhile, without knowing.
-        let new = self.begin_of(own);
+        let new = self.begin_of(own, owner);
         let is_earlier = |other: &Other| new.is_none_or(|new| other.began < new);
         let earlier: Vec<_> = others.into_iter().filter(is_earlier).collect();
         self.counters.limits_met += u64::from(excess > 0);
@@ -50,15 +50,22 @@ impl Ledger {
         // Sessions of one rank may go instead of each other.
         let last = excess.checked_sub(1).and_then(|last| earlier.get(last).or(earlier.last()));
         if let Some(youngest) = last.map(|last| last.rank) {
-            let may_go = earlier.iter().filter(|other| other.rank <= youngest);
+            let may_go = earlier.iter().filter(|other| other.least_rank <= youngest);
             request.victims.extend(may_go.map(|other| other.life));
         }
     }
 
-    /// The instant and key of a session's last login.
-    fn begin_of(&self, life: Option<usize>) -> Option<(Timestamp, SessionKey)> {
+    /// The instant and key of a session's last login by an owner.
+    fn begin_of(
+        &self,
+        life: Option<usize>,
+        owner: OwnerKey,
+    ) -> Option<(Timestamp, SessionKey)> {
         let live = self.stored.iter().filter_map(|(key, entry)| match entry {
-            Entry::Live(record) if self.life_of.get(key).copied() == life => {
+            Entry::Live(record)
+                if self.life_of.get(key).copied() == life
+                    && record.owner().is_some_and(|of| of.key() == owner) =>
+            {
                 Some((record.created_at(), *key))
             }
             _ => None,
@@ -92,9 +99,10 @@ impl Ledger {
             match others.iter_mut().find(|other| other.life == life) {
                 Some(other) => {
                     other.rank = rank.max(other.rank);
+                    other.least_rank = rank.min(other.least_rank);
                     other.began = began.min(other.began);
                 }
-                None => others.push(Other { rank, began, life }),
+                None => others.push(Other { rank, least_rank: rank, began, life }),
             }
         }
         others.sort_unstable_by_key(|other| other.rank);
@@ -143,6 +151,8 @@ impl Ledger {
 /// Another session of the owner that signs in.
 struct Other {
     rank: (Timestamp, Timestamp),
+    /// The same by the first of its keys: the login may have read the index before the session moved.
+    least_rank: (Timestamp, Timestamp),
     began: (Timestamp, SessionKey),
     life: usize,
 }
