@@ -388,10 +388,11 @@ impl State {
             self.place = Place::New;
             self.lock = None;
         }
-        let was_unreadable = self.cookie.unreadable.contains(&key);
         self.pending_deletes.retain(|pending| *pending != key);
         self.cookie.unreadable.retain(|unreadable| *unreadable != key);
-        self.cookie.was_ended |= is_own || was_there || was_unreadable;
+        // Of two logouts one ends the session. By the time the other's response arrives, the browser
+        // may hold a newer cookie.
+        self.cookie.was_ended |= was_there;
     }
 
     pub(super) fn delete_failed(&mut self) {
