@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Located, MAX_MOVES, Protocol, WriteContext,
+    Located, MAX_MOVES, Protocol, ROTATION_WINDOW, WriteContext,
     locate::unseal,
     write::{Patience, Rotation},
 };
@@ -52,8 +52,8 @@ impl Protocol {
     /// Carries out a commit.
     pub(crate) async fn commit(&self, pending: &PendingCommit) -> Result<Outcome, SessionError> {
         let PendingCommit { base, record, log, context } = pending;
-        context.check_alive(record)?;
         if let Some(base) = base
+            && context.is_alive(record)
             && rotation_of(log, base, self).is_none()
         {
             match self.replace(base, record, *context).await? {
@@ -79,10 +79,43 @@ impl Protocol {
             Committed::Committed => {
                 Attempt::Done(Located { record: Arc::clone(record), ..base.clone() })
             }
-            Committed::Conflict(Entry::Live(newer)) => Attempt::Newer(newer),
-            Committed::Conflict(Entry::Moved(tombstone)) => Attempt::Moved(tombstone),
+            Committed::Conflict(entry) => Attempt::met(entry),
             Committed::Gone => Attempt::Gone,
         })
+    }
+
+    /// Ends the located session, if it is still there, because a change of this commit set an end or a
+    /// lifetime that has passed.
+    ///
+    /// A deletion would not notice that another request has moved the session, in which case the change
+    /// does not count.
+    async fn expire(&self, base: &Located, context: WriteContext) -> Result<Attempt, SessionError> {
+        context.check_fence(&base.record, self.now())?;
+        let marker = Tombstone {
+            revision: base.record.revision.next(),
+            family: base.record.family,
+            id_use: base.record.id_use,
+            ..Tombstone::end_marker(context.nonce, context.now + ROTATION_WINDOW)
+        };
+        Ok(match self.commit_entry(base, Entry::Moved(Arc::new(marker)), context).await? {
+            Committed::Committed => {
+                self.drop_entry(base.key, &base.record).await;
+                self.report(EventKind::Expired, base.key, base.record.owner.as_ref());
+                Attempt::Gone
+            }
+            Committed::Conflict(entry) => Attempt::met(entry),
+            Committed::Gone => Attempt::Gone,
+        })
+    }
+}
+
+impl Attempt {
+    /// A compare-and-swap met another entry.
+    pub(super) fn met(entry: Entry) -> Self {
+        match entry {
+            Entry::Live(newer) => Self::Newer(newer),
+            Entry::Moved(tombstone) => Self::Moved(tombstone),
+        }
     }
 }
 
@@ -155,7 +188,6 @@ impl<'c> Commit<'c> {
             let mut draft = Record::clone(&base.record);
             replay(self.log(), &mut draft, &protocol.settings.limits)?;
             context.stamp(Some(&base), &mut draft);
-            context.check_alive(&draft)?;
             self.record = Arc::new(draft);
             self.base = Some(base);
         }
@@ -163,6 +195,15 @@ impl<'c> Commit<'c> {
 
     async fn attempt(&mut self) -> Result<Attempt, SessionError> {
         let (protocol, context) = (self.protocol, self.pending.context);
+        if !context.is_alive(&self.record) {
+            return match &self.base {
+                // A login that has expired is not stored, and ends no session.
+                Some(base) if context.is_alive(&base.record) && !context.is_login => {
+                    protocol.expire(base, context).await
+                }
+                _ => Ok(Attempt::Gone),
+            };
+        }
         let Some(base) = &self.base else {
             let new = protocol.create(&self.record, context, &mut self.patience).await?;
             return self.begin(new).await;

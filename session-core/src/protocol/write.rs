@@ -70,9 +70,9 @@ impl WriteContext {
         };
     }
 
-    /// Refuses a record that has expired by the time it is stored.
-    pub(super) fn check_alive(&self, record: &Record) -> Result<(), SessionError> {
-        if self.now < record.expires_at() { Ok(()) } else { Err(SessionError::Ended) }
+    /// Returns `false` for a record that has expired by the time it would be stored.
+    pub(super) fn is_alive(&self, record: &Record) -> bool {
+        self.now < record.expires_at()
     }
 
     /// Refuses a commit under a lock that the request does not hold any more.
