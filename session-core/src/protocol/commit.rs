@@ -139,7 +139,7 @@ impl<'c> Commit<'c> {
             base: pending.base.clone(),
             record: Arc::clone(&pending.record),
             part: Part::Everything,
-            patience: Patience::new(protocol.now()),
+            patience: Patience::new(pending.context.now),
             created: None,
         }
     }
