@@ -147,7 +147,7 @@ async fn held_login_or_rotation_is_refused() {
     }
 }
 
-/// S0: nor by anything that it tries after the refusal, or after it has written values.
+/// S0: the same for each call after the refusal, and after the request has written values.
 #[tokio::test]
 async fn held_request_gets_no_id_after_a_refusal() {
     for attack in Attack::all(true).await {
@@ -263,7 +263,7 @@ async fn held_destroy_ends_the_session_after_a_login() {
     }
 }
 
-/// A request of one user writes into no session of another, who has signed in since.
+/// A request of one user never writes into the session of another user, after a change of users.
 #[tokio::test]
 async fn held_request_changes_no_other_users_session() {
     let world = World::new();
@@ -612,7 +612,7 @@ async fn update_that_writes_the_session_ends() {
     assert_eq!(world.open(&id).await.get(VISITS), Some(2));
 }
 
-/// I4, I7: the browser of a user who has just signed in receives no dead ID.
+/// I4, I7: a dead ID would replace the one of the login.
 #[tokio::test]
 async fn overtaken_request_sets_no_cookie() {
     let world = World::new();

@@ -10,6 +10,9 @@ use crate::support::{VISITS, Verb, World, told};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
+/// A call that records one change.
+type Call = fn(&Session) -> Result<(), SessionError>;
+
 /// The commands of some calls.
 fn commands(calls: &[Verb]) -> usize {
     calls.iter().map(|verb| if *verb == Verb::CreateEntered { 2 } else { 1 }).sum()
@@ -83,8 +86,7 @@ async fn visitors_login_costs_three_commands_after_the_load() {
 
 #[tokio::test]
 async fn new_id_of_a_user_costs_four_commands_after_the_load() {
-    let moves: [fn(&Session) -> Result<(), SessionError>; 3] =
-        [|session| session.authenticate("ada"), Session::rotate, Session::renew];
+    let moves: [Call; 3] = [|session| session.authenticate("ada"), Session::rotate, Session::renew];
     for change in moves {
         let world = World::new();
         let id = world.user("ada").await;
@@ -110,7 +112,7 @@ async fn logout_costs_three_commands() {
     assert_eq!((commands(&calls), round_trips(&calls)), (3, 2));
 }
 
-/// Once per renewal, so that the grace of the former ID begins. Later requests cost what they did.
+/// Once per renewal, so that the grace of the former ID begins. Later requests cost one load again.
 #[tokio::test]
 async fn first_request_with_a_renewed_id_costs_one_command_more() {
     let world = World::new();

@@ -37,7 +37,7 @@ async fn busy_session_ends_at_its_absolute_deadline() {
     assert!(!world.opens(&id).await);
 }
 
-/// Whatever the store does about expired records.
+/// Core checks the deadline itself, even if the store does not.
 #[tokio::test]
 async fn store_that_keeps_expired_records_opens_none() {
     let world = World::new();

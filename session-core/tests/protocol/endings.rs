@@ -8,9 +8,11 @@ use crate::support::{NOTE, VISITS, Verb, World, told};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// A call that records one change.
+type Call = fn(&Session) -> Result<(), SessionError>;
+
 /// The calls that give a session a fresh ID.
-const MOVES: [fn(&Session) -> Result<(), SessionError>; 3] =
-    [|session| session.authenticate("ada"), Session::rotate, Session::renew];
+const MOVES: [Call; 3] = [|session| session.authenticate("ada"), Session::rotate, Session::renew];
 
 #[tokio::test]
 async fn commit_after_destroy_is_ended() {

@@ -1,4 +1,4 @@
-//! `end_by`: an end that was set holds, whatever the lifetime is.
+//! `end_by`: an end that was set holds beside any lifetime.
 
 use std::time::Duration;
 

@@ -10,6 +10,9 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// A call that records one change.
+type Call = fn(&Session) -> Result<(), SessionError>;
+
 fn is_fresh(session: &Session, max_age: Duration) -> bool {
     match session.require_fresh(max_age) {
         Ok(()) => true,
@@ -62,7 +65,7 @@ async fn login_is_fresh_before_its_commit() {
 /// C5: only a proof of identity counts. A change of privileges gives the session a fresh ID alone.
 #[tokio::test]
 async fn renewal_rotation_and_write_refresh_no_login() {
-    let changes: [fn(&Session) -> Result<(), SessionError>; 3] =
+    let changes: [Call; 3] =
         [Session::renew, Session::rotate, |session| session.set(NOTE, "written")];
     for (number, change) in changes.into_iter().enumerate() {
         let world = World::new();

@@ -53,9 +53,9 @@ async fn session_has_at_most_1024_values() {
 #[tokio::test]
 async fn name_has_at_most_128_bytes() {
     let session = World::new().anonymous().await;
-    session.set(Key::<u64>::new(&"n".repeat(128)), &1).unwrap();
+    session.set(Key::<u64>::new(&"n".repeat(128)), 1).unwrap();
     let long = "é".repeat(65);
-    let refused = limit_of(session.set(Key::<u64>::new(&long), &1));
+    let refused = limit_of(session.set(Key::<u64>::new(&long), 1));
     insta::assert_snapshot!(refused, @"the name of a value exceeds the limit of 128");
     let refused = limit_of(session.update(Key::<u64>::new(&long), |_| {}).map(drop));
     insta::assert_snapshot!(refused, @"the name of a value exceeds the limit of 128");
