@@ -84,11 +84,11 @@ impl Protocol {
         })
     }
 
-    /// Ends the located session, if it is still there, because a change of this commit set an end or a
-    /// lifetime that has passed.
+    /// Ends the located session, if it is still there, because a change of this commit set an end
+    /// or a lifetime that has passed.
     ///
-    /// A deletion would not notice that another request has moved the session, in which case the change
-    /// does not count.
+    /// It is no deletion, which would follow the session to a new ID, where the change does not
+    /// count.
     async fn expire(&self, base: &Located, context: WriteContext) -> Result<Attempt, SessionError> {
         context.check_fence(&base.record, self.now())?;
         let marker = Tombstone {

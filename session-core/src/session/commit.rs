@@ -94,7 +94,7 @@ impl Session {
     /// For integrations, when a request is dropped before [`finish`](Self::finish).
     pub fn close(&self) {
         self.state().is_closed = true;
-        self.drop_changes();
+        self.discard();
     }
 
     /// Returns the cookie that the client needs although [`finish`](Self::finish) failed: the ID that an
@@ -223,8 +223,8 @@ impl Session {
         }
     }
 
-    /// Looks whether a session that was opened by its former ID still has the ID that the response would
-    /// send. After a login in another tab, the browser may hold a newer cookie.
+    /// Looks whether a session that was opened by its former ID still has the ID that the response
+    /// would send. After a login in another tab, the browser may hold a newer cookie.
     ///
     /// If the store fails, the response sends no ID, and the next one does.
     async fn check_key(&self, key: SessionKey) {

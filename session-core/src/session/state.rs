@@ -104,8 +104,8 @@ pub(crate) struct ClientCookie {
     pub(crate) is_unknown: bool,
     /// The request has ended the session of the cookie.
     was_ended: bool,
-    /// The cookie holds a former ID, and the request has not stored anything under the present one. By
-    /// the time of the response, that may be a former one too.
+    /// The cookie holds a former ID, and the request has not stored anything under the present one.
+    /// By the time of the response, that may be a former one too.
     is_outdated: bool,
 }
 
@@ -394,8 +394,8 @@ impl State {
         }
         self.pending_deletes.retain(|pending| *pending != key);
         self.cookie.unreadable.retain(|unreadable| *unreadable != key);
-        // Of two logouts one ends the session. By the time the other's response arrives, the browser
-        // may hold a newer cookie.
+        // Of two logouts one ends the session. By the time the other's response arrives, the
+        // browser may hold a newer cookie.
         self.cookie.was_ended |= was_there;
     }
 
@@ -437,8 +437,8 @@ impl State {
 
 // The response's cookie.
 impl State {
-    /// Returns the session's key if the response must not send its ID until the store has shown that
-    /// the session is still there.
+    /// Returns the session's key if the response must not send its ID until the store has shown
+    /// that the session is still there.
     pub(super) fn unchecked_key(&self) -> Option<SessionKey> {
         let located = self.located()?;
         (self.cookie.is_outdated && located.id.is_some()).then_some(located.key)
