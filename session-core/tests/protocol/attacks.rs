@@ -11,7 +11,8 @@ use crate::support::{Fault, NOTE, VISITS, Verb, World, told};
 const TOKEN: Key<String> = Key::new("token");
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The recorded change of a request that an attacker holds back: the headers are sent, the body is not.
+/// The recorded change of a request that an attacker holds back: its headers are sent, its body is
+/// not.
 type Held = fn(&Session, &World) -> Result<(), SessionError>;
 
 /// Those that would move the session, as a route for a change of privileges does.

@@ -1,6 +1,7 @@
 //! I12: the commands of each kind of request.
 //!
-//! `CreateEntered` is two commands in one round trip; a store need not wait for the answer of `Leave`.
+//! `CreateEntered` is two commands in one round trip. A store need not wait for the answer of
+//! `Leave`.
 
 use std::time::Duration;
 

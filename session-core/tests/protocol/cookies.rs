@@ -144,8 +144,8 @@ impl Before {
     }
 }
 
-/// C2: one tab loads a slow page, the other signs in. Whichever response arrives last, and whenever the
-/// slow request reached the server, the browser is signed in.
+/// C2: one tab loads a slow page, the other signs in. The browser is signed in, whichever response
+/// arrives last, and whichever request was opened first.
 #[tokio::test]
 async fn slow_page_undoes_no_login() {
     for before in Before::ALL {
@@ -197,7 +197,8 @@ async fn slow_write_undoes_no_login() {
     }
 }
 
-/// C2: of two clicks on "sign out", the slow one ended nothing. The user has signed in again meanwhile.
+/// C2: of two clicks on "sign out", the slow one ended nothing. The user has signed in again
+/// meanwhile.
 #[tokio::test]
 async fn second_logout_undoes_no_login() {
     for expires in [true, false] {

@@ -260,8 +260,8 @@ async fn visit_recorded_long_before_its_commit_lives_in_full() {
     assert!(world.opens(&id).await);
 }
 
-/// Item 14, I8: on a server whose clock is behind, the session may live on for so long, and "sign out
-/// everywhere" must find it there.
+/// Item 14, I8: on a server whose clock is behind, the session may live on for so long, and "sign
+/// out everywhere" must find it there.
 #[tokio::test]
 async fn index_entry_lasts_until_no_server_finds_the_session() {
     let lifetime = Lifetime::new(HOUR, HOUR).unwrap();

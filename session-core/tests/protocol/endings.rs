@@ -201,10 +201,13 @@ async fn closed_request_stores_nothing_and_refuses_changes() {
     session.set(VISITS, 2).unwrap();
     session.destroy().unwrap();
     session.set(NOTE, "unsent").unwrap();
+    let clone = session.clone();
     session.close();
     assert!(matches!(session.set(VISITS, 3), Err(SessionError::Closed)));
     assert!(matches!(session.destroy(), Err(SessionError::Closed)));
-    drop(session);
+    // A task that the handler started may still hold a clone.
+    clone.commit().await.unwrap();
+    assert!(matches!(clone.finish().await.unwrap(), CookieChange::Keep));
     assert_eq!(world.store.calls(), [Verb::Load]);
     assert_eq!(world.open(&id).await.get(VISITS), Some(1));
 }

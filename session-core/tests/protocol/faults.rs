@@ -274,7 +274,7 @@ async fn unreadable_record_under_a_commit_is_an_error() {
     assert_eq!(kind_of(session.finish().await), StoreErrorKind::Corrupt);
 }
 
-/// The response reports the failure, so that a later response must not report success for the changes.
+/// The response reports the failure. No later commit may store the changes behind the client's back.
 #[tokio::test]
 async fn finish_that_fails_drops_the_changes() {
     let world = World::new();
