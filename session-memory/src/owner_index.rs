@@ -6,7 +6,10 @@ use session_core::{
     SessionStore as _, StoreError, Timestamp,
 };
 
-use crate::{MemoryStore, slot::Slot, slots::Next};
+use crate::{
+    MemoryStore,
+    table::{Held as _, Removed},
+};
 
 #[async_trait]
 impl OwnerIndex for MemoryStore {
@@ -41,7 +44,7 @@ impl OwnerIndex for MemoryStore {
         now: Timestamp,
     ) -> Result<Created, StoreError> {
         self.owners.enter(owner, key, until, now);
-        Ok(self.insert(key, entry, Some(*owner), now))
+        self.insert(key, entry, Some(*owner), now)
     }
 
     async fn leave(
@@ -80,33 +83,31 @@ impl OwnerIndex for MemoryStore {
         marker: Entry,
         now: Timestamp,
     ) -> Result<Vec<Ended>, StoreError> {
-        Ok(keys.iter().map(|key| self.end_or_bar(key, &marker, now)).collect())
+        keys.iter().map(|key| self.end_or_bar(key, &marker, now)).collect()
     }
 }
 
 impl MemoryStore {
-    fn end_or_bar(&self, key: &SessionKey, marker: &Entry, now: Timestamp) -> Ended {
-        let mut answer = Ended::Barred;
-        self.slots.change(key, |present| {
-            if let Some(present) = present {
-                let mut entry = present.lock();
-                match entry.take_if(|entry| !entry.is_live(now) || matches!(entry, Entry::Live(_)))
-                {
-                    Some(entry) if entry.is_live(now) => {
-                        answer = Ended::Session;
-                        return Next::Leave;
-                    }
-                    Some(_) => {}
-                    None => {
-                        if let Some(Entry::Moved(tombstone)) = &*entry {
-                            answer = Ended::Moved(Arc::clone(tombstone));
-                            return Next::Stay;
-                        }
-                    }
-                }
+    fn end_or_bar(
+        &self,
+        key: &SessionKey,
+        marker: &Entry,
+        now: Timestamp,
+    ) -> Result<Ended, StoreError> {
+        loop {
+            let removed = self.table.remove(key, now, |present| match &present.entry {
+                Entry::Moved(tombstone) if present.is_live(now) => Some(Arc::clone(tombstone)),
+                _ => None,
+            });
+            match removed {
+                Removed::Refused(tombstone) => return Ok(Ended::Moved(tombstone)),
+                Removed::Removed(session) if session.is_live(now) => return Ok(Ended::Session),
+                Removed::Removed(_) | Removed::Missing => {}
             }
-            Next::Put(Slot::new(marker.clone(), None, now))
-        });
-        answer
+            // If a session was created meanwhile, it is the one to end.
+            if self.insert(key, marker.clone(), None, now)? == Created::Created {
+                return Ok(Ended::Barred);
+            }
+        }
     }
 }
