@@ -1,15 +1,17 @@
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use session_core::{Admission, Admitted, OwnerKey, SessionKey, Timestamp};
 
-/// Which sessions each owner has.
+use crate::table::KeyHasher;
+
+/// The sessions of each owner.
 ///
-/// An entry goes when its session leaves the cache, for whatever reason, and at its deadline otherwise: when
-/// its owner's index is written, or when its shard has twice as many owners as after the last sweep. So
-/// what is here is at most in proportion to the sessions that are there.
+/// An entry goes when its session leaves the table, for whatever reason. One whose session was never created goes
+/// some time after its deadline: when its shard has twice as many entries as after the last sweep. So there are at
+/// most in proportion to the sessions, and entering or removing one takes the same time however many the owner has.
 #[derive(Debug)]
 pub(crate) struct Owners {
     shards: Box<[Mutex<Shard>]>,
@@ -17,16 +19,22 @@ pub(crate) struct Owners {
 
 #[derive(Debug, Default)]
 struct Shard {
-    owners: HashMap<OwnerKey, Vec<(SessionKey, Timestamp)>>,
-    /// How many owners there were after the last sweep.
+    owners: HashMap<OwnerKey, Entries, KeyHasher>,
+    /// The number of entries of all owners.
+    len: usize,
+    /// What that was after the last sweep, or a lower number since.
     swept: usize,
 }
+
+/// When each of an owner's sessions ends at the latest.
+type Entries = HashMap<SessionKey, Timestamp, KeyHasher>;
 
 impl Owners {
     pub(crate) fn new() -> Self {
         Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
     }
 
+    /// Enters a key, or keeps it for longer.
     pub(crate) fn enter(
         &self,
         owner: &OwnerKey,
@@ -34,7 +42,7 @@ impl Owners {
         until: Timestamp,
         now: Timestamp,
     ) {
-        self.shard(owner).change(owner, now, |entries| keep(entries, key, until));
+        self.shard(owner).enter(owner, key, until, now);
     }
 
     pub(crate) fn admit(
@@ -45,30 +53,23 @@ impl Owners {
         admission: &Admission<'_>,
         now: Timestamp,
     ) -> Admitted {
-        self.shard(owner).change(owner, now, |entries| {
-            entries.retain(|(key, _)| !admission.ended.contains(key));
-            let mut others: Vec<_> = entries.iter().map(|(other, _)| *other).collect();
-            others.retain(|other| other != key && !admission.replaces.contains(other));
-            if admission.count(&others) >= admission.max.get() {
-                return Admitted::Full(others);
-            }
-            keep(entries, key, until);
-            Admitted::Admitted
-        })
+        let mut shard = self.shard(owner);
+        shard.leave(owner, admission.ended);
+        let mut others = shard.entries(owner, now);
+        others.retain(|other| other != key && !admission.replaces.contains(other));
+        if admission.count(&others) >= admission.max.get() {
+            return Admitted::Full(others);
+        }
+        shard.enter(owner, key, until, now);
+        Admitted::Admitted
     }
 
-    pub(crate) fn leave(&self, owner: &OwnerKey, keys: &[SessionKey], now: Timestamp) {
-        let mut shard = self.shard(owner);
-        if let Some(entries) = shard.owners.get_mut(owner) {
-            entries.retain(|(key, until)| now < *until && !keys.contains(key));
-            shard.tidy(owner);
-        }
+    pub(crate) fn leave(&self, owner: &OwnerKey, keys: &[SessionKey]) {
+        self.shard(owner).leave(owner, keys);
     }
 
     pub(crate) fn entries(&self, owner: &OwnerKey, now: Timestamp) -> Vec<SessionKey> {
-        let shard = self.shard(owner);
-        let entries = shard.owners.get(owner).into_iter().flatten();
-        entries.filter(|(_, until)| now < *until).map(|(key, _)| *key).collect()
+        self.shard(owner).entries(owner, now)
     }
 
     /// The number of owners that have entries.
@@ -77,51 +78,69 @@ impl Owners {
     }
 
     fn shard(&self, owner: &OwnerKey) -> MutexGuard<'_, Shard> {
-        // The table's own hash is of the first bytes.
+        // The hash of the table is of the first bytes.
         lock(&self.shards[usize::from(owner.as_bytes()[OwnerKey::LEN - 1]) % SHARDS])
     }
 }
 
 impl Shard {
-    /// Changes an owner's entries, without those that have passed their deadline.
-    fn change<R>(
-        &mut self,
-        owner: &OwnerKey,
-        now: Timestamp,
-        act: impl FnOnce(&mut Vec<(SessionKey, Timestamp)>) -> R,
-    ) -> R {
-        if self.owners.len() >= 2 * self.swept.max(SWEEP_FROM) {
-            self.owners.retain(|_, entries| {
-                entries.retain(|(_, until)| now < *until);
-                !entries.is_empty()
-            });
-            self.owners.shrink_to(2 * self.owners.len());
-            self.swept = self.owners.len();
+    fn enter(&mut self, owner: &OwnerKey, key: &SessionKey, until: Timestamp, now: Timestamp) {
+        if self.len >= 2 * self.swept.max(SWEEP_FROM) {
+            self.sweep(now);
         }
-        let entries = self.owners.entry(*owner).or_default();
-        entries.retain(|(_, until)| now < *until);
-        let answer = act(entries);
-        self.tidy(owner);
-        answer
+        match self.owners.entry(*owner).or_default().entry(*key) {
+            hash_map::Entry::Occupied(mut present) => {
+                let later = until.max(*present.get());
+                present.insert(later);
+            }
+            hash_map::Entry::Vacant(place) => {
+                place.insert(until);
+                self.len += 1;
+            }
+        }
     }
 
-    /// Gives back what an owner's entries no longer need.
-    fn tidy(&mut self, owner: &OwnerKey) {
+    fn leave(&mut self, owner: &OwnerKey, keys: &[SessionKey]) {
         let Some(entries) = self.owners.get_mut(owner) else { return };
+        let before = entries.len();
+        for key in keys {
+            entries.remove(key);
+        }
+        self.len -= before - entries.len();
+        self.swept = self.swept.min(self.len);
         if entries.is_empty() {
             self.owners.remove(owner);
-            self.swept = self.swept.min(self.owners.len());
-        } else if entries.len() < entries.capacity() / 4 {
-            entries.shrink_to(2 * entries.len());
+            shrink(&mut self.owners);
+        } else {
+            shrink(entries);
         }
+    }
+
+    fn entries(&self, owner: &OwnerKey, now: Timestamp) -> Vec<SessionKey> {
+        let Some(entries) = self.owners.get(owner) else { return Vec::new() };
+        let mut keys = Vec::with_capacity(entries.len());
+        keys.extend(entries.iter().filter(|(_, until)| now < **until).map(|(key, _)| *key));
+        keys
+    }
+
+    /// Removes the entries that have passed their deadlines.
+    fn sweep(&mut self, now: Timestamp) {
+        self.len = 0;
+        self.owners.retain(|_, entries| {
+            entries.retain(|_, until| now < *until);
+            shrink(entries);
+            self.len += entries.len();
+            !entries.is_empty()
+        });
+        shrink(&mut self.owners);
+        self.swept = self.len;
     }
 }
 
-/// Enters a key, or keeps it for longer.
-fn keep(entries: &mut Vec<(SessionKey, Timestamp)>, key: &SessionKey, until: Timestamp) {
-    match entries.iter_mut().find(|(present, _)| present == key) {
-        Some((_, present)) => *present = until.max(*present),
-        None => entries.push((*key, until)),
+/// Gives back the memory that a map no longer needs.
+fn shrink<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V, KeyHasher>) {
+    if map.len() < map.capacity() / 4 {
+        map.shrink_to(2 * map.len());
     }
 }
 
@@ -132,7 +151,7 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 const SHARDS: usize = 64;
 
-/// How many owners a shard may have without a sweep, halved.
+/// How many entries a shard may have without a sweep, halved.
 const SWEEP_FROM: usize = 32;
 
 #[cfg(test)]
@@ -162,16 +181,48 @@ mod tests {
         assert!((100..=300).contains(&most), "{most}");
     }
 
+    /// One that expires and comes again is swept like those who never do.
+    #[test]
+    fn entries_that_passed_are_swept_from_a_live_owner() {
+        let owners = Owners::new();
+        let mut now = Timestamp::from_millis(0);
+        for number in 0..10_000_u64 {
+            let mut bytes = [0; SessionKey::LEN];
+            bytes[..8].copy_from_slice(&number.to_le_bytes());
+            let until = now + Duration::from_millis(100);
+            owners.enter(&owner(1), &SessionKey::from_bytes(bytes), until, now);
+            now = now + Duration::from_millis(1);
+            let shard = owners.shard(&owner(1));
+            let held = shard.owners[&owner(1)].len();
+            assert_eq!(shard.len, held);
+            assert!(held <= 200.max(2 * SWEEP_FROM), "{held}");
+            drop(shard);
+            assert!(owners.entries(&owner(1), now).len() <= 100);
+        }
+    }
+
+    #[test]
+    fn entry_is_kept_for_longer_and_never_for_shorter() {
+        let owners = Owners::new();
+        let key = SessionKey::from_bytes([1; SessionKey::LEN]);
+        for until in [2, 9, 5] {
+            let until = Timestamp::from_millis(until);
+            owners.enter(&owner(1), &key, until, Timestamp::from_millis(0));
+        }
+        assert_eq!(owners.entries(&owner(1), Timestamp::from_millis(8)), [key]);
+        assert!(owners.entries(&owner(1), Timestamp::from_millis(9)).is_empty());
+    }
+
     #[test]
     fn an_owner_whose_last_entry_goes_is_forgotten() {
         let owners = Owners::new();
         let key = SessionKey::from_bytes([1; SessionKey::LEN]);
         let now = Timestamp::from_millis(0);
         owners.enter(&owner(1), &key, now + Duration::from_secs(1), now);
-        owners.leave(&owner(1), &[key], now);
+        owners.leave(&owner(1), &[key]);
         owners.enter(&owner(2), &key, now, now);
-        owners.leave(&owner(2), &[key], now);
-        owners.leave(&owner(3), &[key], now);
+        owners.leave(&owner(2), &[key]);
+        owners.leave(&owner(3), &[key]);
         assert_eq!(owners.len(), 0);
     }
 }

@@ -87,8 +87,7 @@ impl MemoryStore {
         let index = Arc::clone(&owners);
         let table = EvictingTable::new(bytes, move |key, session: &Session| {
             if let Some(owner) = &session.owner {
-                // The table does not know the time by which the others are judged.
-                index.leave(owner, std::slice::from_ref(key), Timestamp::default());
+                index.leave(owner, std::slice::from_ref(key));
             }
         });
         Self { table, owners }

@@ -1,0 +1,210 @@
+//! An account with many sessions makes no stranger wait (I13).
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use session_core::{
+    Clock as _, CookieChange, Entry, Key, ManualClock, OwnerIndex as _, OwnerKey, SessionId,
+    SessionKey, SessionStore as _, Sessions, Timestamp, envelope,
+};
+use session_memory::MemoryStore;
+
+const TEXT: Key<String> = Key::new("text");
+
+const OWNER: OwnerKey = OwnerKey::from_bytes([1; OwnerKey::LEN]);
+
+/// The sessions of the owner in most tests. A hundred thousand are as good, and take longer to create.
+const MANY: u64 = 20_000;
+
+/// What a load may take at most, on a machine with other work. Each expiry, or ending, that goes through all
+/// sessions of the owner takes seconds in sum.
+const SOON: Duration = Duration::from_millis(250);
+
+struct World {
+    store: MemoryStore,
+    clock: Arc<ManualClock>,
+    sessions: Arc<Sessions>,
+    /// A session of nobody, which does not expire with the others.
+    stranger: SessionId,
+}
+
+impl World {
+    async fn new() -> Self {
+        let store = MemoryStore::with_capacity(1 << 30).unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
+        let sessions = Arc::new(Sessions::new(store.clone()).with_clock(Arc::clone(&clock)));
+        let session = sessions.open([]).await.unwrap();
+        session.set(TEXT, &"text".to_owned()).unwrap();
+        let CookieChange::Set { id, .. } = session.finish().await.unwrap() else { panic!() };
+        Self { store, clock, sessions, stranger: id }
+    }
+
+    /// Creates sessions of the owner that expire within half an hour.
+    async fn create(&self, count: u64) -> Vec<SessionKey> {
+        let end = self.clock.now() + Duration::from_secs(1_800);
+        let keys: Vec<_> = (0..count).map(key).collect();
+        for key in &keys {
+            let entry = self.entry(end);
+            let now = self.clock.now();
+            self.store.create_entered(&OWNER, end, key, entry, now).await.unwrap();
+        }
+        keys
+    }
+
+    fn entry(&self, end: Timestamp) -> Entry {
+        let now = self.clock.now();
+        let mut bytes = vec![envelope::VERSION, envelope::LIVE];
+        bytes.extend(envelope::u48(0));
+        bytes.extend([0; 8]);
+        bytes.extend(envelope::u48(now.as_millis()));
+        bytes.extend(envelope::u48(u64::try_from(end.since(now).as_millis()).unwrap()));
+        bytes.extend(envelope::u48(end.as_millis()));
+        bytes.extend(envelope::u48(now.as_millis()));
+        bytes.push(0x80);
+        Entry::decode(bytes).unwrap()
+    }
+
+    /// Does some work beside loads of the stranger's session on the same thread, and returns the longest of those.
+    async fn longest_load_beside(
+        &self,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Duration {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&is_over);
+        let work = tokio::spawn(async move {
+            work.await;
+            ends.store(true, Ordering::Relaxed);
+        });
+        let (sessions, stranger) = (Arc::clone(&self.sessions), self.stranger.clone());
+        let loads = tokio::spawn(async move {
+            let mut longest = Duration::ZERO;
+            while !is_over.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                let session = sessions.open([stranger.expose().as_bytes()]).await.unwrap();
+                assert!(session.key().is_some());
+                tokio::task::yield_now().await;
+                longest = longest.max(start.elapsed());
+            }
+            longest
+        });
+        work.await.unwrap();
+        loads.await.unwrap()
+    }
+}
+
+fn key(number: u64) -> SessionKey {
+    let mut bits = [0; 32];
+    bits[..8].copy_from_slice(&number.to_le_bytes());
+    SessionId::from_random_bits(bits).key()
+}
+
+/// Returns whether a measurement succeeds in one of a few attempts, as the machine may be busy with other work.
+async fn in_some_attempt<F: Future<Output = bool>>(attempt: impl Fn() -> F) -> bool {
+    for _ in 0..5 {
+        if attempt().await {
+            return true;
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn endings_of_one_owners_sessions_delay_no_load() {
+    let is_short = in_some_attempt(|| async {
+        let world = World::new().await;
+        world.create(MANY).await;
+        let (store, now) = (world.store.clone(), world.clock.now());
+        let marker = world.entry(now + Duration::from_secs(1));
+        let longest = world.longest_load_beside(async move {
+            let keys = store.entries(&OWNER, now).await.unwrap();
+            for keys in keys.chunks(100) {
+                store.end_many(keys, marker.clone(), now).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        });
+        let longest = longest.await;
+        println!("{longest:?}");
+        assert_eq!((world.store.len(), world.store.approximate_owners()), (1, 0));
+        longest < SOON / 5
+    });
+    assert!(is_short.await);
+}
+
+#[tokio::test]
+async fn one_call_for_all_sessions_of_an_owner_delays_no_load() {
+    let is_short = in_some_attempt(|| async {
+        let world = World::new().await;
+        let keys = world.create(MANY).await;
+        let (store, now) = (world.store.clone(), world.clock.now());
+        let marker = world.entry(now + Duration::from_secs(1));
+        let longest = world.longest_load_beside(async move {
+            assert_eq!(store.load_many(&keys, now).await.unwrap().len(), keys.len());
+            assert_eq!(store.end_many(&keys, marker, now).await.unwrap().len(), keys.len());
+        });
+        let longest = longest.await;
+        println!("{longest:?}");
+        longest < SOON / 5
+    });
+    assert!(is_short.await);
+}
+
+#[tokio::test]
+async fn expiry_of_one_owners_sessions_delays_no_load() {
+    let is_short = in_some_attempt(|| async {
+        let world = World::new().await;
+        world.create(MANY).await;
+        world.clock.advance(Duration::from_secs(1_800));
+        let (store, now) = (world.store.clone(), world.clock.now());
+        let mut left = store.len();
+        let longest = world.longest_load_beside(async move {
+            let mut number = MANY;
+            while store.approximate_owners() > 0 {
+                store.delete(&key(number), now).await.unwrap();
+                let removed = left - store.len();
+                assert!((1..=32).contains(&removed), "{removed}");
+                left -= removed;
+                number += 1;
+                tokio::task::yield_now().await;
+            }
+        });
+        let longest = longest.await;
+        println!("{longest:?}");
+        assert_eq!(world.store.len(), 1);
+        longest < SOON / 5
+    });
+    assert!(is_short.await);
+}
+
+/// The time per session does not depend on how many the owner has.
+#[tokio::test]
+async fn entering_and_ending_take_the_same_time_in_a_large_list() {
+    let is_linear = in_some_attempt(|| async {
+        let mut times = Vec::new();
+        for others in [0, MANY] {
+            let world = World::new().await;
+            let keys = world.create(others + 1_000).await;
+            let now = world.clock.now();
+            let marker = world.entry(now + Duration::from_secs(1));
+            let start = Instant::now();
+            for key in &keys[..1_000] {
+                let key = std::slice::from_ref(key);
+                world.store.end_many(key, marker.clone(), now).await.unwrap();
+            }
+            let end = now + Duration::from_secs(1);
+            for key in &keys[..1_000] {
+                world.store.enter(&OWNER, key, end, now).await.unwrap();
+            }
+            times.push(start.elapsed());
+        }
+        println!("{times:?}");
+        times[1] < 5 * times[0]
+    });
+    assert!(is_linear.await);
+}
