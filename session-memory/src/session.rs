@@ -26,4 +26,4 @@ impl Held for Session {
 const OVERHEAD: usize = 592;
 
 /// The bytes that an entry in the index of owners takes, for an owner who has no other.
-const INDEX_ENTRY: usize = 128;
+const INDEX_ENTRY: usize = 160;

@@ -274,7 +274,7 @@ fn share(key: &SessionKey) -> usize {
 const SHARES: usize = 64;
 
 /// The bytes that a copy takes besides its entry: its slot, and its places in the hash table and in moka.
-const OVERHEAD: usize = 448;
+const OVERHEAD: usize = 512;
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! What a value is counted as: its bytes, rounded up so that few changes of its size change that.
 
-/// Rounds bytes up, to one of eight sizes between a power of two and the next. `None` past 4 GiB.
+/// Rounds bytes up, to one of sixteen sizes between a power of two and the next. `None` past 4 GiB.
 pub(super) fn rounded_up(bytes: usize) -> Option<u32> {
-    let step = (bytes.max(LEAST).checked_next_power_of_two()? / 16).max(LEAST);
+    let step = (bytes.max(LEAST).checked_next_power_of_two()? / 32).max(LEAST);
     u32::try_from(bytes.max(1).checked_next_multiple_of(step)?).ok()
 }
 
@@ -28,7 +28,7 @@ mod tests {
         #[test]
         fn weight_is_at_least_the_bytes_and_little_more(bytes in 0_usize..1 << 31) {
             let weight = rounded_up(bytes).unwrap() as usize;
-            prop_assert!(weight >= bytes && weight <= bytes + bytes / 8 + LEAST);
+            prop_assert!(weight >= bytes && weight <= bytes + bytes / 16 + LEAST);
             prop_assert_eq!(rounded_up(weight), Some(u32::try_from(weight).unwrap()));
         }
 
@@ -48,7 +48,7 @@ mod tests {
         for bytes in [1_024, 1_023, 1_000, 900, 1_024] {
             assert_eq!(adjusted(weight, bytes), Some(weight), "{bytes}");
         }
-        assert_eq!(adjusted(weight, 1_025), Some(1_152));
+        assert_eq!(adjusted(weight, 1_025), Some(1_088));
         assert_eq!(adjusted(weight, 600), Some(640));
     }
 
