@@ -123,7 +123,7 @@ impl MemoryStore {
                 Removed::Removed(session) if session.is_live(now) => return Ok(Ended::Session),
                 Removed::Removed(_) | Removed::Missing => {}
             }
-            // If a session was created meanwhile, it is the one to end.
+            // If a session was created in between, that session is to be ended.
             if self.insert(key, marker.clone(), None, now)? == Created::Created {
                 return Ok(Ended::Barred);
             }
@@ -144,6 +144,6 @@ async fn yield_now() {
     .await;
 }
 
-/// How many keys a task goes through before it lets others run. Tokio looks for I/O every 61 turns of a task that is
-/// ready again immediately: all of them together take a millisecond.
+/// The number of keys after which a task lets others run. Tokio polls for I/O after 61 turns of
+/// tasks that are ready again immediately: so many keys take a millisecond or two.
 const KEYS_PER_TURN: usize = 16;

@@ -9,9 +9,10 @@ use crate::table::KeyHasher;
 
 /// The sessions of each owner.
 ///
-/// An entry goes when its session leaves the table, for whatever reason. One whose session was never created goes
-/// some time after its deadline: when its shard has twice as many entries as after the last sweep. So there are at
-/// most in proportion to the sessions, and entering or removing one takes the same time however many the owner has.
+/// An entry is removed when its session leaves the table. An entry whose session was never created
+/// is removed some time after its deadline: when its shard has twice as many entries as after the
+/// last sweep. So the entries are in proportion to the sessions. The time to enter or remove a
+/// session does not depend on the number of sessions of the owner.
 #[derive(Debug)]
 pub(crate) struct Owners {
     shards: Box<[Mutex<Shard>]>,
@@ -22,11 +23,11 @@ struct Shard {
     owners: HashMap<OwnerKey, Entries, KeyHasher>,
     /// The number of entries of all owners.
     len: usize,
-    /// What that was after the last sweep, or a lower number since.
+    /// The least number of entries since the last sweep.
     swept: usize,
 }
 
-/// When each of an owner's sessions ends at the latest.
+/// The sessions of an owner, and the latest end of each.
 type Entries = HashMap<SessionKey, Timestamp, KeyHasher>;
 
 impl Owners {
@@ -145,13 +146,13 @@ fn shrink<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V, KeyHasher>) {
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    // Nothing under the lock panics half-way.
+    // No panic under the lock leaves a change half done.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const SHARDS: usize = 64;
 
-/// How many entries a shard may have without a sweep, halved.
+/// Half the number of entries that a shard may have without a sweep.
 const SWEEP_FROM: usize = 32;
 
 #[cfg(test)]
@@ -181,7 +182,7 @@ mod tests {
         assert!((100..=300).contains(&most), "{most}");
     }
 
-    /// One that expires and comes again is swept like those who never do.
+    /// An owner who signs in again and again is swept as well.
     #[test]
     fn entries_that_passed_are_swept_from_a_live_owner() {
         let owners = Owners::new();

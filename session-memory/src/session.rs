@@ -21,8 +21,8 @@ impl Held for Session {
     }
 }
 
-/// The bytes that a session takes besides its entry: its slot, and its places in the hash table, in moka and among
-/// the deadlines.
+/// The bytes that a session takes besides its entry: its slot, and its places in the hash table, in
+/// moka and among the deadlines.
 const OVERHEAD: usize = 592;
 
 /// The bytes that an entry in the index of owners takes, for an owner who has no other.

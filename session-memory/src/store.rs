@@ -16,9 +16,9 @@ use crate::{
 ///
 /// They end with the process, and other processes do not see them. Clones are the same store.
 ///
-/// When the store is full, the sessions that were not used for the longest time are evicted. A new session is
-/// refused, with an error of kind [`TooLarge`](session_core::StoreErrorKind::TooLarge), only if it alone exceeds the
-/// capacity.
+/// When the store is full, the sessions that were not used for the longest time are evicted. A new
+/// session is refused, with an error of kind [`TooLarge`](session_core::StoreErrorKind::TooLarge),
+/// only if it alone exceeds the capacity.
 #[derive(Clone)]
 pub struct MemoryStore {
     pub(crate) table: EvictingTable<Session>,
@@ -34,7 +34,8 @@ impl MemoryStore {
 
     /// Creates a store that holds at most this many bytes of sessions, bookkeeping included.
     ///
-    /// The bound holds after each operation, but for sessions that other threads are adding at that instant.
+    /// The bound holds after each operation, but for sessions that other threads are adding at that
+    /// instant.
     ///
     /// # Errors
     ///
@@ -62,7 +63,8 @@ impl MemoryStore {
         self.table.is_empty()
     }
 
-    /// The bytes of all sessions in the store: the sum of what each takes, rounded up by at most a half.
+    /// The bytes of all sessions in the store: the sum of what each takes, rounded up by at most a
+    /// half.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.table.bytes()
@@ -76,8 +78,8 @@ impl MemoryStore {
 
     /// Removes some of the sessions that have expired, and returns zero if there are none.
     ///
-    /// Each operation of the store does so, so that a store in use needs no call of this. A call takes microseconds:
-    /// to remove all, call it until it returns zero.
+    /// Each operation of the store does so as well: only a store that is not in use needs this
+    /// call. A call takes microseconds. To remove all, call it until it returns zero.
     pub fn remove_expired(&self, now: Timestamp) -> usize {
         self.table.remove_expired(now)
     }
@@ -93,8 +95,8 @@ impl MemoryStore {
         Self { table, owners }
     }
 
-    /// Removes a session that was found expired, unless it lives on by now. A commit by a clock a little behind is
-    /// either seen here or refused.
+    /// Removes a session that was found expired, unless another request has prolonged it. A commit
+    /// by a clock a little behind comes before this, and keeps the session, or is refused.
     fn sweep(&self, key: &SessionKey, now: Timestamp) {
         self.table.remove(key, now, |session| session.is_live(now).then_some(()));
     }
@@ -201,7 +203,7 @@ impl Copies for MemoryStore {
     }
 
     fn find(&self, key: &SessionKey, now: Timestamp) -> Option<Entry> {
-        // A client may ask with a dead cookie for ever. That is no use, and keeps nothing.
+        // An expired session is not used: requests with a dead cookie must not keep it in memory.
         let look = |session: &Session| session.is_live(now).then(|| session.entry.clone());
         self.table.find(key, now, look)
     }
@@ -227,8 +229,8 @@ mod tests {
         (id, sessions, Timestamp::from_millis(1_000_000) + Duration::from_secs(3600))
     }
 
-    /// What a request by a clock a little behind was told is stored stays stored (I6), although another
-    /// request found the session expired before that, and sweeps after.
+    /// A commit that was acknowledged, by a clock a little behind, stays (I6), although another
+    /// request had found the session expired and sweeps after the commit.
     #[tokio::test]
     async fn a_sweep_leaves_what_was_committed_meanwhile() {
         let store = MemoryStore::default();

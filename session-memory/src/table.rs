@@ -3,24 +3,27 @@
 //! The memory store and the near cache of `session-redis` keep their sessions in it.
 //!
 //! ```text
-//!   find ──► slots (papaya)        key → slot { lock, value, ticket, weight }
-//!                 │                               │ the sum of the weights is `bytes`
-//!   over the bound? ──► order (moka)         ticket → { key, weight }, least recently used first
-//!                 │
-//!   past its time? ──► deadlines (B-tree)    (deadline, key), earliest first
+//!   each operation ──► slots (papaya)       key → slot { value, ticket, weight }
+//!         │                                 the sum of the weights is `bytes`
+//!         ├─ over the capacity? ──► order (moka)          ticket → { key, weight }, by last use
+//!         └─ deadlines passed? ───► deadlines (B-tree)    { deadline, key }, by deadline
 //! ```
 //!
-//! - A slot is *live* from its insertion until its value is taken out, and never again. A lock of its own guards
-//!   that step, every change of the value, and the counter: a weight is in `bytes` exactly while its slot is live.
-//! - moka decides only who is evicted. It never weighs an entry anew in place: moka 0.12 loses count if such an
-//!   entry is removed before its queue is drained. Each weighing has a *ticket* of its own, a new entry of moka, and
-//!   an eviction counts only if the slot still has the evicted ticket.
-//! - An operation that adds bytes drains moka's queue while `bytes` exceeds the capacity. If moka has not made room
-//!   by then, the last operation under way evicts without it. So whenever none is under way, `bytes` is within the
-//!   capacity.
-//! - Each operation removes only a few expired values, so that many which expire together delay nobody.
+//! - A slot is *live* from its insertion until its value is taken out. A dead slot stays dead. The
+//!   slot's lock guards both steps, every change of the value, and the count: a weight is in
+//!   `bytes` exactly while its slot is live.
+//! - moka decides only which value is evicted. An entry of moka never changes its weight: moka 0.12
+//!   loses count if an entry changes its weight and is removed before moka's queue is drained. So
+//!   each weighing of a value is a new entry, a *ticket*. An eviction is valid only if the slot
+//!   still has the evicted ticket.
+//! - While `bytes` exceeds the capacity, an operation that adds bytes drains moka's queue. If moka
+//!   does not make room, the last operation under way evicts by itself. So `bytes` is within the
+//!   capacity whenever no operation is under way.
+//! - Each operation removes only a few expired values, so that thousands which expire together
+//!   delay no request.
 //!
-//! moka is never called under the lock of a slot: moka calls back, and the callback takes such a lock.
+//! No thread calls moka under the lock of a slot: moka calls back, and the callback takes such a
+//! lock.
 
 mod deadlines;
 mod hasher;
@@ -60,8 +63,8 @@ pub trait Held: Send + Sync + 'static {
 
 /// A table of values by session key, of at most so many bytes.
 ///
-/// When it is full, the values that were not used for the longest time, to a second, are evicted. Clones are the
-/// same table.
+/// When it is full, the values that were not used for the longest time, to a second, are evicted.
+/// Clones are the same table.
 pub struct EvictingTable<V> {
     shelf: Arc<Shelf<V>>,
     order: Order,
@@ -92,8 +95,8 @@ pub enum Removed<V, R> {
 impl<V: Held> EvictingTable<V> {
     /// Creates a table of at most `capacity` bytes.
     ///
-    /// The table calls `has_left` with each value that has left it, for whatever reason. `has_left` must not call
-    /// the table.
+    /// The table calls `has_left` with each value that was removed, evicted, or has expired. A
+    /// callback that calls the table may wait for ever.
     #[must_use]
     pub fn new(capacity: u64, has_left: impl Fn(&SessionKey, &V) + Send + Sync + 'static) -> Self {
         Self::with_order(capacity, capacity, Box::new(has_left))
@@ -118,8 +121,8 @@ impl<V: Held> EvictingTable<V> {
         self.shelf.capacity
     }
 
-    /// The bytes of all values in the table: the sum of the [bytes](Held::bytes) of each, rounded up by at most a
-    /// half.
+    /// The bytes of all values in the table: the sum of the [bytes](Held::bytes) of each, rounded
+    /// up by at most a half.
     ///
     /// At most the [capacity](Self::capacity) whenever no thread is adding a value.
     #[must_use]
@@ -127,7 +130,8 @@ impl<V: Held> EvictingTable<V> {
         self.shelf.bytes()
     }
 
-    /// The number of values in the table. It includes those that have expired and were not removed yet.
+    /// The number of values in the table. It includes those that have expired and were not removed
+    /// yet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shelf.slots.len()
@@ -139,7 +143,8 @@ impl<V: Held> EvictingTable<V> {
         self.len() == 0
     }
 
-    /// Returns what `look` finds in the value under a key, and records a use of the value if it finds something.
+    /// Returns what `look` finds in the value under a key, and records a use of the value if it
+    /// finds something.
     ///
     /// `look` runs under the lock of the value.
     pub fn find<R>(
@@ -161,11 +166,13 @@ impl<V: Held> EvictingTable<V> {
         Some(found)
     }
 
-    /// Inserts a value unless there is one under the key that has not expired. Returns `true` if it is inserted.
+    /// Inserts a value unless there is one under the key that has not expired. Returns `true` if it
+    /// is inserted.
     ///
     /// # Errors
     ///
-    /// Returns an error of kind [`TooLarge`](StoreErrorKind::TooLarge) if the value alone exceeds the capacity.
+    /// Returns an error of kind [`TooLarge`](StoreErrorKind::TooLarge) if the value alone exceeds
+    /// the capacity.
     pub fn insert(&self, key: &SessionKey, value: V, now: Timestamp) -> Result<bool, StoreError> {
         let weight = self.within_capacity(weight::rounded_up(value.bytes()))?;
         let under_way = self.begin();
@@ -191,14 +198,15 @@ impl<V: Held> EvictingTable<V> {
         Ok(true)
     }
 
-    /// Replaces the value under a key by the one that `decide` returns, or leaves it if `decide` refuses.
+    /// Replaces the value under a key by the one that `decide` returns, or leaves it if `decide`
+    /// refuses.
     ///
     /// `decide` runs under the lock of the value, so that no other change comes between.
     ///
     /// # Errors
     ///
-    /// Returns an error of kind [`TooLarge`](StoreErrorKind::TooLarge), and leaves the value, if the new one alone
-    /// exceeds the capacity.
+    /// Returns an error of kind [`TooLarge`](StoreErrorKind::TooLarge), and leaves the value, if
+    /// the new one alone exceeds the capacity.
     pub fn update<R>(
         &self,
         key: &SessionKey,
@@ -226,7 +234,7 @@ impl<V: Held> EvictingTable<V> {
             };
             (mem::replace(&mut live.value, value), next)
         };
-        // Freeing memory takes its time, and nobody needs to wait for it.
+        // Outside of the lock, as freeing memory takes time.
         drop(former);
         match next {
             Next::Use(None) => {}
@@ -264,10 +272,10 @@ impl<V: Held> EvictingTable<V> {
         }
     }
 
-    /// Removes up to 16 of the values that have expired, and returns how many deadlines it has looked at: zero if
-    /// none has passed.
+    /// Removes up to 16 of the values that have expired, and returns how many deadlines it has
+    /// looked at: zero if none has passed.
     ///
-    /// Each operation does so. A value counts until it is removed.
+    /// Each operation does so as well. An expired value counts until it is removed.
     pub fn remove_expired(&self, now: Timestamp) -> usize {
         let passed = self.shelf.deadlines.take_passed(now);
         for (due, key) in &passed {
@@ -285,13 +293,13 @@ impl<V: Held> EvictingTable<V> {
         passed.len()
     }
 
-    /// Removes what is under a key if that has expired. Returns `true` if nothing is left in the slot.
+    /// Removes the value of a slot if it has expired. Returns `true` if the slot is dead.
     fn clear(&self, key: &SessionKey, slot: &Slot<V>, now: Timestamp) -> bool {
         match self.take(key, slot, |live| live.value.is_live(now).then_some(())) {
             Ok(_) => true,
             Err(Some(())) => false,
             Err(None) => {
-                // Whoever took the value out is about to do the same.
+                // The thread that took the value out is about to do the same.
                 self.shelf.clear_away(key, slot);
                 true
             }

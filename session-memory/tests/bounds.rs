@@ -93,7 +93,7 @@ async fn session_that_grows_in_place_is_weighed_again() {
     assert!((10..=17).contains(&store.len()), "{}", store.len());
 }
 
-/// A store that is nearly full, and what it counts.
+/// Fills a store with 500 sessions, and returns them and the bytes that the store counts.
 async fn five_hundred(store: &MemoryStore) -> (Arc<Sessions>, Vec<SessionId>, u64) {
     let sessions = sessions(store);
     let mut others = Vec::new();
@@ -105,7 +105,7 @@ async fn five_hundred(store: &MemoryStore) -> (Arc<Sessions>, Vec<SessionId>, u6
     (sessions, others, bytes)
 }
 
-/// So that moka has carried out what it was told before the next cycle, as it has after 300 ms or 64 operations.
+/// Makes moka drain its queue, as it does after 300 ms or 64 operations.
 async fn let_moka_catch_up(sessions: &Arc<Sessions>) {
     for _ in 0..32 {
         let id = sign_in(sessions, 10).await;

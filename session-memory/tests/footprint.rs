@@ -10,7 +10,8 @@ use tokio::runtime::Builder;
 
 const TEXT: Key<String> = Key::new("text");
 
-/// Creates sessions with a text of so many bytes, and returns the bytes allocated and the bytes counted for each.
+/// Creates sessions with a text of so many bytes, and returns the bytes allocated and the bytes
+/// counted for each.
 fn bytes_per_session(sessions: u64, text: usize, owners: Option<u64>) -> (u64, u64) {
     let runtime = Builder::new_current_thread().build().unwrap();
     let mut store = None;

@@ -20,12 +20,12 @@ const TEXT: Key<String> = Key::new("text");
 
 const OWNER: OwnerKey = OwnerKey::from_bytes([1; OwnerKey::LEN]);
 
-/// The sessions of the owner in most tests. A hundred thousand are as good, and take longer to create.
+/// The number of the owner's sessions.
 const MANY: u64 = 20_000;
 
-/// What a load may take at most, on a machine with other work. Each expiry, or ending, that goes through all
-/// sessions of the owner takes seconds in sum.
-const SOON: Duration = Duration::from_millis(250);
+/// The longest that a load may take, in a build that is not optimized. If each ending goes through
+/// all sessions of the owner, a load takes longer.
+const SOON: Duration = Duration::from_millis(50);
 
 struct World {
     store: MemoryStore,
@@ -71,7 +71,8 @@ impl World {
         Entry::decode(bytes).unwrap()
     }
 
-    /// Does some work beside loads of the stranger's session on the same thread, and returns the longest of those.
+    /// Does some work beside loads of the stranger's session on the same thread, and returns the
+    /// time of the longest load.
     async fn longest_load_beside(
         &self,
         work: impl Future<Output = ()> + Send + 'static,
@@ -105,7 +106,7 @@ fn key(number: u64) -> SessionKey {
     SessionId::from_random_bits(bits).key()
 }
 
-/// Returns whether a measurement succeeds in one of a few attempts, as the machine may be busy with other work.
+/// Returns `true` if one of a few attempts succeeds, as the machine may be busy with other work.
 async fn in_some_attempt<F: Future<Output = bool>>(attempt: impl Fn() -> F) -> bool {
     for _ in 0..5 {
         if attempt().await {
@@ -130,9 +131,8 @@ async fn endings_of_one_owners_sessions_delay_no_load() {
             }
         });
         let longest = longest.await;
-        println!("{longest:?}");
         assert_eq!((world.store.len(), world.store.approximate_owners()), (1, 0));
-        longest < SOON / 5
+        longest < SOON
     });
     assert!(is_short.await);
 }
@@ -149,8 +149,7 @@ async fn one_call_for_all_sessions_of_an_owner_delays_no_load() {
             assert_eq!(store.end_many(&keys, marker, now).await.unwrap().len(), keys.len());
         });
         let longest = longest.await;
-        println!("{longest:?}");
-        longest < SOON / 5
+        longest < SOON
     });
     assert!(is_short.await);
 }
@@ -175,9 +174,8 @@ async fn expiry_of_one_owners_sessions_delays_no_load() {
             }
         });
         let longest = longest.await;
-        println!("{longest:?}");
         assert_eq!(world.store.len(), 1);
-        longest < SOON / 5
+        longest < SOON
     });
     assert!(is_short.await);
 }
@@ -203,7 +201,6 @@ async fn entering_and_ending_take_the_same_time_in_a_large_list() {
             }
             times.push(start.elapsed());
         }
-        println!("{times:?}");
         times[1] < 5 * times[0]
     });
     assert!(is_linear.await);

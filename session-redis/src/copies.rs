@@ -59,8 +59,7 @@ impl Held for Kept {
         self.entry.memory_bytes() + OVERHEAD
     }
 
-    /// Copies are evicted, and need no place among the deadlines: there are others where a session that is used
-    /// stays.
+    /// Returns `None`: the copy of an expired session is not used, and is evicted in its turn.
     fn expires_at(&self) -> Option<Timestamp> {
         None
     }
@@ -105,8 +104,8 @@ impl NearCopies {
         found
     }
 
-    /// Runs under the lock of the copy. An invalidation of the copy waits for that lock before the connection proves
-    /// anything more, so the proof that is seen here is about the copy.
+    /// Runs under the lock of the copy. An invalidation of the copy waits for that lock, and the
+    /// connection proves nothing later before the invalidation is done: the proof is about this copy.
     fn usable(&self, kept: &Kept, at: Instant, now: Timestamp) -> Option<Found> {
         let horizon = kept.mark.horizon();
         let proof_age = horizon.proof_age(at);
@@ -181,10 +180,11 @@ impl NearCopies {
         }
     }
 
-    /// Puts a copy in the place of another, and returns `true` if there is room for it. Copies of one key come and go
-    /// under the lock of its share.
+    /// Replaces the copy of a session, and returns `true` unless the new one exceeds the capacity. The
+    /// caller holds the lock of the key's share.
     fn put(&self, key: &SessionKey, kept: Kept) -> bool {
-        // The time of the first use is not known yet. No copy has a deadline.
+        // The time is that of sessions, which a read over the network does not know. A copy has no
+        // deadline, and its first use is recorded.
         let now = Timestamp::default();
         let mut kept = Some(kept);
         let replaced = self.table.update(key, now, |_| kept.take().ok_or(()));
@@ -192,7 +192,7 @@ impl NearCopies {
             (Ok(_), Some(kept)) => matches!(self.table.insert(key, kept, now), Ok(true)),
             (Ok(_), None) => true,
             (Err(_), _) => {
-                // The former copy is older than the one that does not fit.
+                // The former copy is out of date.
                 let _ = self.table.remove(key, now, |_| None::<()>);
                 false
             }
@@ -273,7 +273,8 @@ fn share(key: &SessionKey) -> usize {
 /// How many locks and counts the keys share.
 const SHARES: usize = 64;
 
-/// The bytes that a copy takes besides its entry: its slot, and its places in the hash table and in moka.
+/// The bytes that a copy takes besides its entry: its slot, and its places in the hash table and
+/// in moka.
 const OVERHEAD: usize = 512;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
 
 use session_core::{SessionKey, Timestamp};
 
-/// The instant at which a value is looked at, whether it has expired.
+/// The instant at which the table checks whether a value has expired.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Due(u64);
 
@@ -23,8 +23,8 @@ impl Due {
 
 /// The deadlines of all values, in their order.
 ///
-/// A deadline that moves back is left where it is until it is reached: nearly every use of a session moves its
-/// deadline back. All changes for a value are made under the lock of its slot.
+/// A deadline that is put off stays where it is until it is reached, as nearly every use of a
+/// session puts its deadline off. The lock of a slot is held while its deadline is changed.
 #[derive(Debug)]
 pub(super) struct Deadlines {
     first: AtomicU64,
@@ -32,7 +32,8 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Enters a value that expires at `end`, unless it is entered for that instant or an earlier one.
+    /// Enters a value that expires at `end`, unless it is entered for that instant or an earlier
+    /// one.
     pub(super) fn advance(&self, key: &SessionKey, due: &mut Due, end: Option<Timestamp>) {
         let sooner = Due::of(end);
         if sooner < *due {
@@ -81,7 +82,7 @@ impl Deadlines {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeSet<(Due, SessionKey)>> {
-        // Nothing under the lock panics half-way.
+        // No panic under the lock leaves a change half done.
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -92,8 +93,8 @@ impl Default for Deadlines {
     }
 }
 
-/// How many expired values one operation removes: more than it adds, so that they become fewer, and few enough
-/// that it takes microseconds.
+/// The number of expired values that one operation removes: more than it adds, and few enough to
+/// take microseconds.
 const AT_A_TIME: usize = 16;
 
 const NO_KEY: SessionKey = SessionKey::from_bytes([0; SessionKey::LEN]);

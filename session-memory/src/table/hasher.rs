@@ -2,8 +2,8 @@ use std::hash::{BuildHasher, Hasher};
 
 /// Hashes a session key, or an owner's, by its first eight bytes.
 ///
-/// Both are outputs of SHA-256, one of an ID that the server made: nobody can choose many that meet in one bucket,
-/// and hashing them again would only cost time.
+/// Both are outputs of SHA-256, and the IDs are made by the server: a client cannot choose many
+/// that meet in one bucket. Hashing them again would only take time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct KeyHasher(u64);
 
@@ -14,7 +14,7 @@ impl Hasher for KeyHasher {
         }
     }
 
-    /// The length that is hashed in front of an array says nothing.
+    /// Ignores the length in front of an array.
     fn write_usize(&mut self, _: usize) {}
 
     fn finish(&self) -> u64 {

@@ -14,7 +14,7 @@ pub(super) struct Ticket(u64);
 
 /// The order in which values are evicted: a moka cache of their tickets.
 ///
-/// A ticket is inserted once and removed once, so that no entry of moka ever changes.
+/// A ticket is inserted once and removed once: no entry of moka is ever changed.
 #[derive(Clone)]
 pub(super) struct Order {
     cache: Cache<Ticket, Place, TicketHasher>,
@@ -28,8 +28,8 @@ struct Place {
 }
 
 impl Order {
-    /// Creates an order that calls `evict` with the least recently used tickets when those in it exceed the
-    /// capacity.
+    /// Creates an order that calls `evict` with the least recently used tickets while the weights
+    /// exceed the capacity.
     pub(super) fn new(
         capacity: u64,
         evict: impl Fn(Ticket, SessionKey) + Send + Sync + 'static,
@@ -38,8 +38,8 @@ impl Order {
             .name("sessions")
             .max_capacity(capacity)
             .weigher(|_, place: &Place| place.weight)
-            // The default policy may refuse a new entry in favour of those that were used often: a login that does
-            // not take.
+            // The default policy may refuse a new entry in favour of entries that were used often:
+            // that would be a login without a session.
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener(move |ticket: Arc<Ticket>, place: Place, cause| {
                 if cause == RemovalCause::Size {
@@ -67,7 +67,8 @@ impl Order {
         let _ = self.cache.get(&ticket);
     }
 
-    /// Carries out now what was inserted and removed, and evicts what exceeds the capacity.
+    /// Drains the queue of insertions and removals, and evicts while the weights exceed the
+    /// capacity.
     pub(super) fn catch_up(&self) {
         self.cache.run_pending_tasks();
     }

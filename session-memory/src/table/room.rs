@@ -10,7 +10,7 @@ use super::{
     slot::{Live, Slot},
 };
 
-/// An operation under way that adds bytes. The last of them to end sees to it that they are not too many.
+/// An operation under way that adds bytes. The last of them to end evicts values if moka did not.
 pub(super) struct UnderWay<'t, V: Held>(&'t EvictingTable<V>);
 
 impl<V: Held> EvictingTable<V> {
@@ -26,7 +26,8 @@ impl<V: Held> EvictingTable<V> {
         fitting.ok_or_else(|| StoreError::new(StoreErrorKind::TooLarge))
     }
 
-    /// Tells moka the weight of a value, under a ticket that the slot was given before, and makes room for it.
+    /// Tells moka the weight of a value, under a ticket that the slot was given before, and makes
+    /// room for it.
     pub(super) fn enqueue(
         &self,
         key: &SessionKey,
@@ -35,11 +36,11 @@ impl<V: Held> EvictingTable<V> {
         weight: u32,
         now: Timestamp,
     ) {
-        // Expired values leave first, and before moka could evict others in their stead.
+        // Before the insertion, as moka would evict other values first.
         while self.shelf.is_over() && self.remove_expired(now) > 0 {}
         self.order.insert(ticket, *key, weight);
         self.settle(key, slot, ticket);
-        // Once is enough, unless other threads add bytes meanwhile or moka runs out of the time that it gives itself.
+        // Once is enough, unless other threads add bytes or moka reaches its own limit of time.
         for _ in 0..CATCH_UPS {
             if !self.shelf.is_over() {
                 return;
@@ -57,8 +58,8 @@ impl<V: Held> EvictingTable<V> {
             self.shelf.deadlines.advance(key, &mut live.due, live.value.expires_at());
             return;
         }
-        // The value was taken out meanwhile, or weighed anew, by a thread that could not know that moka would have
-        // the ticket.
+        // Another thread has taken the value out or weighed it anew, and has left the ticket to
+        // this one.
         self.order.remove(ticket);
     }
 
@@ -76,7 +77,8 @@ impl<V: Held> EvictingTable<V> {
         Ok(live.value)
     }
 
-    /// Evicts a value without moka: of a few, the least recently used one. Returns `false` if there is none.
+    /// Evicts the least recently used one of a few values, without moka. Returns `false` if the
+    /// table is empty.
     fn evict_any(&self) -> bool {
         let slots = self.shelf.slots.pin();
         let recorded = slots.iter().filter_map(|(key, slot)| {
@@ -94,7 +96,7 @@ impl<V: Held> Drop for UnderWay<'_, V> {
     fn drop(&mut self) {
         let table = self.0;
         if table.shelf.under_way.fetch_sub(1, Ordering::AcqRel) > 1 {
-            // Another operation ends later, and has seen by then the bytes that this one has counted.
+            // The last operation to end sees the bytes that this one has counted.
             return;
         }
         while table.shelf.is_over()
@@ -107,5 +109,5 @@ impl<V: Held> Drop for UnderWay<'_, V> {
 /// How often an operation asks moka to make room.
 const CATCH_UPS: usize = 4;
 
-/// Of how many values the least recently used one is evicted if moka does not make room.
+/// The values among which the least recently used one is evicted if moka does not make room.
 const SAMPLE: usize = 16;

@@ -12,7 +12,7 @@ use super::{
     slot::{Live, Slot},
 };
 
-/// The values, and the count of their bytes. moka's call to evict ends here, so there is no way from here to moka.
+/// The values and the count of their bytes: the part of the table that moka's callback needs.
 pub(super) struct Shelf<V> {
     pub(super) slots: HashMap<SessionKey, Slot<V>, KeyHasher>,
     pub(super) capacity: u64,
@@ -46,8 +46,8 @@ impl<V> Shelf<V> {
         self.bytes() > self.capacity
     }
 
-    /// Counts a value as `weight` that was counted as `former`. Under the lock of its slot, or before another
-    /// thread can find that.
+    /// Replaces a weight in the count. The caller holds the lock of the slot, or no other thread
+    /// can find the slot.
     pub(super) fn count(&self, former: u32, weight: u32) {
         if former < weight {
             self.bytes.fetch_add(u64::from(weight - former), Ordering::Relaxed);

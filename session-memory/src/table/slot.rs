@@ -9,16 +9,16 @@ use super::{deadlines::Due, order::Ticket};
 
 /// The place of one value.
 ///
-/// A slot whose value was taken out is dead for good: nothing is ever put into it again, so that a request which
-/// still looks at it cannot bring a session back (I2).
+/// A slot is dead once its value was taken out, and no value is put into a dead slot: a request
+/// that found the slot before cannot bring the session back (I2).
 pub(super) struct Slot<V>(Mutex<Option<Live<V>>>);
 
-/// A value and what the table knows of it.
-// A read needs what comes first: of a session that nobody used for a while, each line of the processor's cache is
-// waited for.
+/// A value and its bookkeeping.
+// In the order of use by reads: if a session was not used for a while, a read waits for each line
+// of the processor's cache.
 #[repr(C)]
 pub(super) struct Live<V> {
-    /// When moka last learned of a use, in milliseconds.
+    /// The time of the last use that moka knows of, in milliseconds.
     recorded_ms: u64,
     pub(super) ticket: Ticket,
     pub(super) value: V,
@@ -48,11 +48,11 @@ impl<V> Slot<V> {
 }
 
 impl<V> Live<V> {
-    /// Returns the ticket under which to tell moka that the value is used, unless it was told within the last
-    /// second. moka need not know of each use to keep the values that are used.
+    /// Returns the ticket whose use to record in moka, or `None` if a use was recorded within the
+    /// last second: that is often enough to keep the values that are in use.
     pub(super) fn record_use(&mut self, now: Timestamp) -> Option<Ticket> {
         let now_ms = now.as_millis();
-        // A clock that was set back is no reason to be silent for as long.
+        // If the clock was set back, recording goes on.
         if now_ms.abs_diff(self.recorded_ms) < RECORDED_EVERY_MS {
             return None;
         }
@@ -64,8 +64,8 @@ impl<V> Live<V> {
         self.recorded_ms
     }
 
-    /// Gives the value a new weight, and a ticket that moka does not have yet. Returns the former ticket if moka has
-    /// that.
+    /// Gives the value a new weight, and a ticket that moka does not have yet. Returns the former
+    /// ticket if moka has it.
     pub(super) fn reweigh(
         &mut self,
         ticket: Ticket,
@@ -79,5 +79,5 @@ impl<V> Live<V> {
     }
 }
 
-/// By how much a value may seem to have been used earlier than it was, when the least used ones are evicted.
+/// The time within which the uses of a value are recorded once.
 const RECORDED_EVERY_MS: u64 = 1_000;

@@ -274,7 +274,8 @@ fn crowd_of_writers(table: &EvictingTable<Value>, steps: u64) {
     });
 }
 
-/// A request that was told that its change is stored (I6), and a value that nobody has removed yet, are one thing.
+/// A request that was told that its change is stored (I6), and a value that nobody has removed yet,
+/// are one thing.
 #[test]
 fn changes_are_in_the_value_that_leaves() {
     let table = table(CAPACITY);
@@ -311,7 +312,8 @@ fn changes_are_in_the_value_that_leaves() {
     check_order(&table);
 }
 
-/// Or a change of a request that had looked the value up before would be acknowledged and lost (I2, I6).
+/// Or a change of a request that had looked the value up before would be acknowledged and lost (I2,
+/// I6).
 #[test]
 fn slot_is_dead_after_its_value_was_evicted() {
     let table = table(1_024);

@@ -1,4 +1,4 @@
-//! What a value is counted as: its bytes, rounded up so that few changes of its size change that.
+//! The weight of a value: its bytes, rounded up so that most changes of its size change no weight.
 
 /// Rounds bytes up, to one of sixteen sizes between a power of two and the next. `None` past 4 GiB.
 pub(super) fn rounded_up(bytes: usize) -> Option<u32> {
@@ -8,8 +8,8 @@ pub(super) fn rounded_up(bytes: usize) -> Option<u32> {
 
 /// Returns the weight of a value that weighed `former` and has so many bytes by now.
 ///
-/// One that has become a little smaller keeps its weight, or a value that goes up and down by a byte could change
-/// it each time.
+/// A value that has become a little smaller keeps its weight. Otherwise each change of a value that
+/// goes up and down by a byte could change it.
 pub(super) fn adjusted(former: u32, bytes: usize) -> Option<u32> {
     let weight = rounded_up(bytes)?;
     let is_enough = (former - former / 4..=former).contains(&weight);

@@ -272,7 +272,7 @@ fn a_copy_that_is_used_stays_while_others_come_and_go() {
     assert!(!is_found(&unused, 0));
 }
 
-/// A session that grows and shrinks is read again and again, and forgotten before moka has carried that out.
+/// A session that grows and shrinks is forgotten before moka has drained its queue.
 #[test]
 fn bytes_are_those_of_the_copies_after_they_changed_their_size() {
     let world = World::new();
