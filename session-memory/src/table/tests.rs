@@ -258,6 +258,26 @@ fn four_threads_keep_the_bound_without_help_of_moka() {
     check_order(&table);
 }
 
+/// Each insertion sees the other one under way, and one of them has to make room.
+#[test]
+fn concurrent_insertions_keep_the_bound_without_help_of_moka() {
+    let table = table_with_idle_moka(4_096);
+    let turn = Barrier::new(2);
+    let insert = |thread: u64| {
+        for round in 0..2_000 {
+            turn.wait();
+            assert!(table.insert(&key(2 * round + thread), value(1_024), NOW).unwrap());
+            turn.wait();
+            assert!(table.bytes() <= 4_096, "{} bytes", table.bytes());
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| insert(0));
+        scope.spawn(|| insert(1));
+    });
+    check_order(&table);
+}
+
 fn crowd_of_writers(table: &EvictingTable<Value>, steps: u64) {
     std::thread::scope(|scope| {
         for thread in 0..4 {
