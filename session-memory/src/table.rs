@@ -171,8 +171,8 @@ impl<V: Held> EvictingTable<V> {
     ///
     /// # Errors
     ///
-    /// Returns an error of kind [`TooLarge`](StoreErrorKind::TooLarge) if the value alone exceeds
-    /// the capacity.
+    /// Returns an error of kind [`TooLarge`](session_core::StoreErrorKind::TooLarge) if the value
+    /// alone exceeds the capacity.
     pub fn insert(&self, key: &SessionKey, value: V, now: Timestamp) -> Result<bool, StoreError> {
         let weight = self.within_capacity(weight::rounded_up(value.bytes()))?;
         let under_way = self.begin();
@@ -205,8 +205,8 @@ impl<V: Held> EvictingTable<V> {
     ///
     /// # Errors
     ///
-    /// Returns an error of kind [`TooLarge`](StoreErrorKind::TooLarge), and leaves the value, if
-    /// the new one alone exceeds the capacity.
+    /// Returns an error of kind [`TooLarge`](session_core::StoreErrorKind::TooLarge), and leaves
+    /// the value, if the new one alone exceeds the capacity.
     pub fn update<R>(
         &self,
         key: &SessionKey,
