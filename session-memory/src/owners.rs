@@ -225,5 +225,6 @@ mod tests {
         owners.leave(&owner(2), &[key]);
         owners.leave(&owner(3), &[key]);
         assert_eq!(owners.len(), 0);
+        assert_eq!(owners.shards.iter().map(|shard| lock(shard).len).sum::<usize>(), 0);
     }
 }
