@@ -75,13 +75,8 @@ impl World {
     async fn load_beside(&self, work: impl Future<Output = ()> + Send + 'static) -> Times {
         let is_over = Arc::new(AtomicBool::new(false));
         let ends = Arc::clone(&is_over);
-        let work = tokio::spawn(async move {
-            let start = Instant::now();
-            work.await;
-            ends.store(true, Ordering::Relaxed);
-            start.elapsed()
-        });
         let (sessions, stranger) = (Arc::clone(&self.sessions), self.stranger.clone());
+        // The first load is under way when the work begins.
         let loads = tokio::spawn(async move {
             let mut longest = Duration::ZERO;
             while !is_over.load(Ordering::Relaxed) {
@@ -92,6 +87,12 @@ impl World {
                 longest = longest.max(start.elapsed());
             }
             longest
+        });
+        let work = tokio::spawn(async move {
+            let start = Instant::now();
+            work.await;
+            ends.store(true, Ordering::Relaxed);
+            start.elapsed()
         });
         Times { work: work.await.unwrap(), longest_load: loads.await.unwrap() }
     }
