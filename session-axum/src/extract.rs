@@ -3,7 +3,7 @@ use std::{ops::Deref, sync::Arc};
 use axum_core::extract::FromRequestParts;
 use http::request::Parts;
 
-use crate::{SessionRejection, slot::Slot};
+use crate::{SessionRejection, request_session::Slot};
 
 /// The session of the request, for handlers and other extractors.
 ///

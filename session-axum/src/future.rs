@@ -10,7 +10,7 @@ use http::Response;
 use pin_project_lite::pin_project;
 use session_core::{CookieChange, SessionError};
 
-use crate::{error::failure_of_commit, headers, slot::Slot};
+use crate::{error::failure_of_commit, headers, request_session::Slot};
 
 pin_project! {
     /// The response of a service behind [`SessionLayer`](crate::SessionLayer): the service's own, after

@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use session_core::{BackgroundTask, Sessions};
 use tower_layer::Layer;
 
-use crate::{SessionCookie, SessionService, slot::Settings};
+use crate::{SessionCookie, SessionService, request_session::Settings};
 
 /// Gives the requests to a service their sessions.
 ///

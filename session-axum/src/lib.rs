@@ -6,9 +6,9 @@ mod extract;
 mod future;
 mod headers;
 mod layer;
-mod public;
+mod session_or_outage;
 mod service;
-mod slot;
+mod request_session;
 
 #[cfg(feature = "json")]
 pub use session_core::Json;
@@ -33,6 +33,6 @@ pub use {
     extract::Session,
     future::ResponseFuture,
     layer::SessionLayer,
-    public::PublicSession,
+    session_or_outage::PublicSession,
     service::SessionService,
 };

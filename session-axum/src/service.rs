@@ -9,7 +9,7 @@ use tower_service::Service;
 
 use crate::{
     ResponseFuture,
-    slot::{Settings, Slot},
+    request_session::{Settings, Slot},
 };
 
 /// The service that [`SessionLayer`](crate::SessionLayer) makes.

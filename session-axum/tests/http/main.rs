@@ -6,6 +6,6 @@ mod commit;
 mod cookie;
 mod lock;
 mod outage;
-mod public;
+mod session_or_outage;
 mod service;
 mod support;

@@ -4,7 +4,7 @@ use axum_core::extract::FromRequestParts;
 use http::request::Parts;
 use session_core::{Codec, Key, Owner, StoreError};
 
-use crate::{Session, SessionError, SessionRejection, slot::Slot};
+use crate::{Session, SessionError, SessionRejection, request_session::Slot};
 
 /// The session of the request, for a page that is shown in an outage of the store too.
 ///
