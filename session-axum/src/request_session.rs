@@ -1,94 +1,115 @@
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use futures_util::lock::Mutex;
 use http::HeaderMap;
-use session_core::{CookieChange, Session, SessionError, Sessions, StoreError, StoreErrorKind};
-use tokio::sync::Mutex;
+use session_core::{
+    CookieChange, Session, SessionError, SessionSource, Sessions, StoreError, StoreErrorKind,
+};
 
 use crate::{SessionCookie, headers};
 
-/// What the layer leaves in a request for whoever asks for the session, and looks at afterwards.
+/// The session of one request: extractors open it, and the layer finishes it.
 #[derive(Debug)]
-pub(crate) struct Slot {
-    pub(crate) settings: Arc<Settings>,
-    /// What came of loading the session. If that fails it has failed for the whole request: its handler sees one
-    /// truth, and the response fits it.
+pub(crate) struct RequestSession {
+    settings: Arc<Settings>,
+    /// The session, or the error of loading it. The first outcome counts for the whole request, so that
+    /// the handler sees one truth, and the response fits it.
     outcome: OnceLock<Result<Session, StoreError>>,
-    /// Held by the one who loads it, if there are several.
+    /// Held by the extractor that loads the session, if several ask for it.
     loading: Mutex<()>,
-    asked: AtomicBool,
+    was_asked: AtomicBool,
 }
 
-impl Slot {
+impl RequestSession {
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
-        let (outcome, loading) = (OnceLock::new(), Mutex::const_new(()));
-        Self { settings, outcome, loading, asked: AtomicBool::new(false) }
-    }
-
-    /// Loads the session when it is asked for the first time.
-    pub(crate) async fn open(&self, headers: &HeaderMap) -> Result<&Session, StoreError> {
-        self.asked.store(true, Ordering::Relaxed);
-        let outcome = match self.outcome.get() {
-            Some(outcome) => outcome,
-            // Also while another one loads it: the first outcome is that of all.
-            None => match self.open_without_io(headers) {
-                Some(session) => self.outcome.get_or_init(|| Ok(session)),
-                // Apart from the handler's future, which is moved about and would grow out of the sizes that
-                // an allocator is quick with.
-                None => Box::pin(self.load(headers)).await,
-            },
-        };
-        outcome.as_ref().map_err(StoreError::clone)
-    }
-
-    fn open_without_io(&self, headers: &HeaderMap) -> Option<Session> {
-        let Settings { sessions, cookie } = &*self.settings;
-        sessions.open_without_io(cookie.values(headers), || cookie.is_marked(headers))
-    }
-
-    async fn load(&self, headers: &HeaderMap) -> &Result<Session, StoreError> {
-        let _loading = self.loading.lock().await;
-        if let Some(outcome) = self.outcome.get() {
-            return outcome;
+        Self {
+            settings,
+            outcome: OnceLock::new(),
+            loading: Mutex::new(()),
+            was_asked: AtomicBool::new(false),
         }
-        let Settings { sessions, cookie } = &*self.settings;
-        let opened = sessions.open(cookie.values(headers)).await;
-        let outcome = opened.map_err(|error| match error {
-            SessionError::Store(error) => error,
-            // The store is all that can fail before anything was recorded.
-            other => StoreError::new(StoreErrorKind::Unavailable).with_source(other),
-        });
-        self.outcome.get_or_init(|| outcome)
     }
 
-    /// Tells the client, and the caches on the way, what came of its session.
-    pub(crate) fn tell(&self, headers: &mut HeaderMap, session: &Session, change: &CookieChange) {
-        headers::write(headers, &self.settings.cookie, change, session.marker());
+    /// Returns `true` if an extractor has asked for the session, even if it could not be loaded.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.was_asked.load(Ordering::Relaxed)
     }
 
-    /// Tells whether the session was asked for and could not be loaded.
+    /// Returns `true` if the session could not be loaded.
     pub(crate) fn has_failed(&self) -> bool {
         self.outcome.get().is_some_and(Result::is_err)
     }
 
-    /// Tells whether anybody asked for the session, also if it could not be loaded.
-    pub(crate) fn was_asked(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
+    /// Returns the session if it was loaded.
+    pub(crate) fn session(&self) -> Option<&Session> {
+        self.outcome.get()?.as_ref().ok()
     }
 
-    /// The session, if it was loaded.
-    pub(crate) fn opened(&self) -> Option<&Session> {
-        self.outcome.get()?.as_ref().ok()
+    /// Writes the change of the cookie, and the rules for caches, into the response.
+    pub(crate) fn write_headers(
+        &self,
+        headers: &mut HeaderMap,
+        session: &Session,
+        change: &CookieChange,
+    ) {
+        headers::write(headers, &self.settings.cookie, change, session.read_your_writes());
+    }
+
+    /// Gives up the changes of a request that was dropped.
+    pub(crate) fn close(&self) {
+        if let Some(session) = self.session() {
+            session.close();
+        }
+    }
+
+    async fn load(&self, headers: &HeaderMap) -> Result<Session, StoreError> {
+        let _loading = self.loading.lock().await;
+        if let Some(outcome) = self.outcome.get() {
+            return outcome.clone();
+        }
+        let Settings { sessions, cookie } = &*self.settings;
+        let outcome = sessions.open(cookie.values(headers)).await.map_err(|error| match error {
+            SessionError::Store(error) => error,
+            // Before the request has recorded a change, only the store can fail.
+            other => StoreError::new(StoreErrorKind::Unavailable).with_source(other),
+        });
+        self.outcome.get_or_init(|| outcome).clone()
     }
 }
 
-/// What all requests of one layer share. Counting who holds it, with every request and on every processor, must
-/// not take what is in here out of the processors' caches.
+impl SessionSource for RequestSession {
+    fn try_open(&self, headers: &HeaderMap) -> Option<Result<Session, StoreError>> {
+        self.was_asked.store(true, Ordering::Relaxed);
+        if let Some(outcome) = self.outcome.get() {
+            return Some(outcome.clone());
+        }
+        // If another extractor loads the session at the same time, the first outcome counts.
+        let Settings { sessions, cookie } = &*self.settings;
+        let is_behind = || cookie.is_marked(headers);
+        let session = sessions.try_open_local(cookie.values(headers), is_behind)?;
+        Some(self.outcome.get_or_init(|| Ok(session)).clone())
+    }
+
+    fn open<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+    ) -> Pin<Box<dyn Future<Output = Result<Session, StoreError>> + Send + 'a>> {
+        Box::pin(self.load(headers))
+    }
+}
+
+/// The settings that all requests of one layer share.
+// The counts of handles change with every request and on every processor. They must not share a cache
+// line with the fields that every request reads.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Settings {
-    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) sessions: Sessions,
     pub(crate) cookie: SessionCookie,
 }
