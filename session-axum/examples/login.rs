@@ -1,12 +1,12 @@
-//! A page on which people sign in, count their visits, see their devices, and sign out, here or elsewhere.
+//! A page on which users sign in, count their visits, see their devices, and sign out, here or elsewhere.
 //!
 //! ```sh
 //! cargo run -p session-axum --example login
 //! REDIS_URL=redis://127.0.0.1 cargo run -p session-axum --example login --features redis
 //! ```
 //!
-//! With memory a restart of the program ends all sessions; with Redis they go on, and any number of
-//! these programs can share them. `PORT` chooses another port than 3000.
+//! In memory, sessions end with the program. In Redis they go on, and any number of these programs share
+//! them. `PORT` chooses another port than 3000.
 
 mod login {
     pub(super) mod devices;
@@ -28,22 +28,22 @@ use axum::{
 use login::{devices, forgery, pages};
 use serde::Deserialize;
 use session_axum::{
-    Backend, Key, MemoryStore, Session, SessionCookie, SessionError, SessionKey, SessionLayer,
-    SessionRejection,
+    Backend, Key, Lifetime, MemoryStore, Session, SessionCookie, SessionError, SessionKey,
+    SessionLayer, SessionRejection,
 };
 use tokio::net::TcpListener;
 
-/// How often the visitor pressed the button.
+/// The number of times that the visitor pressed the button.
 const VISITS: Key<u64> = Key::new("visits");
 
 /// A message for the next page, shown once.
 const NOTICE: Key<String> = Key::new("notice");
 
-/// What the device is called in the list of devices: shown, and never compared.
+/// The name of the device in the list of devices. It is shown, and never compared.
 const DEVICE: Key<String> = Key::new("device");
 
-/// The page. Only this handler says itself what to do while the store is out of reach; the others
-/// leave that to the library, which answers 503.
+/// The page. In an outage of the store it has an answer of its own; the other handlers leave the answer
+/// to the library, a 503.
 async fn index(session: Result<Session, SessionRejection>) -> Result<Response, SessionError> {
     let Ok(session) = session else {
         let retry = [(header::RETRY_AFTER, "5")];
@@ -53,34 +53,27 @@ async fn index(session: Result<Session, SessionRejection>) -> Result<Response, S
     let notice = session.take(NOTICE)?;
     let page = match session.owner() {
         Some(owner) => {
-            let devices = session.sessions().of(owner.clone()).await?;
+            let devices = session.sessions().list(owner.clone()).await?;
             let devices = devices::list(&devices, &session);
             pages::member(owner.as_str().unwrap_or_default(), visits, notice.as_deref(), &devices)
         }
         None => {
-            let ended = session.cookie_opened_nothing().then_some(ENDED);
+            let ended = session.had_unknown_id().then_some(ENDED);
             pages::visitor(visits, notice.as_deref().or(ended), None)
         }
     };
     Ok(page.into_response())
 }
 
-/// Keeps for the next page that the session has ended: the answer to this request removes the cookie that
-/// told it, or replaces it.
-fn note_end(session: &Session) -> Result<(), SessionError> {
-    if session.cookie_opened_nothing() {
-        session.set(NOTICE, &ENDED.to_owned())?;
-    }
-    Ok(())
-}
-
-/// What to say to a browser whose session was ended elsewhere, or has expired.
+/// The note for a browser whose session was ended elsewhere, or has expired.
 const ENDED: &str =
     "Your session has ended: it was signed out on another device, or not used for too long.";
 
 #[derive(Deserialize)]
 struct SignIn {
     user: String,
+    /// The checkbox "Keep me signed in". Absent if it is not checked.
+    remember: Option<String>,
 }
 
 /// Signs in. A real application checks a password or a passkey here.
@@ -95,25 +88,31 @@ async fn login(
         let page = pages::visitor(visits, None, Some(problem));
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }
-    // The session gets a new ID: one that somebody planted or saw before the login is worth nothing
-    // after it. What a visitor left in it stays, what another user left does not.
+    // The session gets a new ID: an ID that an attacker planted or saw before the login is worthless
+    // after it. The values of a visitor stay, those of another user do not. The login begins with the
+    // default lifetime, whatever the last one asked for.
     session.authenticate(user)?;
-    session.set(DEVICE, &devices::name(&headers))?;
-    session.set(NOTICE, &"You are signed in, and your session has a new ID.".to_owned())?;
+    if form.remember.is_some() {
+        session.set_lifetime(Lifetime::remember_me())?;
+    }
+    session.set(DEVICE, devices::name(&headers))?;
+    session.set(NOTICE, "You are signed in, and your session has a new ID.")?;
     Ok(Redirect::to("/").into_response())
 }
 
-/// Counts a visit. Of two at the same time, in whatever processes, both count.
+/// Counts a visit. Two concurrent visits count as two, in the same process or in different ones.
 async fn visit(session: Session) -> Result<Redirect, SessionError> {
     session.update(VISITS, |visits| *visits += 1)?;
-    note_end(&session)?;
+    if session.had_unknown_id() {
+        // The response replaces the cookie by which the next page would know.
+        session.set(NOTICE, ENDED)?;
+    }
     Ok(Redirect::to("/"))
 }
 
 /// Signs out: the session is gone from the store, and the cookie from the browser.
 async fn logout(session: Session) -> Result<Redirect, SessionError> {
     session.destroy()?;
-    note_end(&session)?;
     Ok(Redirect::to("/"))
 }
 
@@ -123,21 +122,20 @@ struct EndDevice {
 }
 
 /// Signs out one device, which may be this one. The key of a session opens nothing, so the page can show
-/// it; one that is not the user's ends nothing, whatever it is.
+/// it. A key that is not the user's revokes nothing.
 async fn end_device(
     session: Session,
     Form(form): Form<EndDevice>,
 ) -> Result<Redirect, SessionError> {
     let (Some(owner), Some(key)) = (session.owner(), SessionKey::parse(&form.key)) else {
-        note_end(&session)?;
         return Ok(Redirect::to("/"));
     };
     if session.key() == Some(key) {
         session.destroy()?;
     } else {
-        let was_there = session.sessions().end_one(owner, key).await?;
+        let was_there = session.sessions().revoke(owner, key).await?;
         let notice = if was_there { "That device is signed out." } else { "It was gone already." };
-        session.set(NOTICE, &notice.to_owned())?;
+        session.set(NOTICE, notice)?;
     }
     Ok(Redirect::to("/"))
 }
@@ -145,14 +143,13 @@ async fn end_device(
 /// Signs out everywhere else.
 async fn end_other_devices(session: Session) -> Result<Redirect, SessionError> {
     if session.owner().is_some() {
-        let notice = match session.sessions().end_others(&session).await? {
+        let notice = match session.sessions().revoke_others(&session).await? {
             0 => "You were signed in nowhere else.".to_owned(),
             1 => "One other device is signed out.".to_owned(),
             others => format!("{others} other devices are signed out."),
         };
-        session.set(NOTICE, &notice)?;
+        session.set(NOTICE, notice)?;
     }
-    note_end(&session)?;
     Ok(Redirect::to("/"))
 }
 
@@ -165,13 +162,13 @@ fn check_name(user: &str) -> Result<(), &'static str> {
 }
 
 fn app(store: impl Backend) -> Router {
-    // For plain HTTP on localhost. In production leave the cookie as it is by default, which only
-    // works over HTTPS: `__Host-session`, with `Secure`.
+    // For plain HTTP on localhost. In production keep the default, which works over HTTPS only:
+    // `__Host-session`, with `Secure`.
     let cookie = SessionCookie::insecure_for_development();
 
-    // The cookie is `SameSite=Lax`, so a browser does not send it along with a POST from another site, and
-    // everything that changes something is a POST: another site cannot use the session. `forgery::refuse`
-    // keeps it from having a session set, or replaced, by a form that it sends without the cookie.
+    // The cookie is `SameSite=Lax`, so that a browser does not send it along with a POST from another
+    // site, and every change is a POST: another site cannot use the session. `forgery::refuse` keeps it
+    // from setting or replacing a session by a form without the cookie.
     Router::new()
         .route("/", get(index))
         .route("/login", post(login))
@@ -210,7 +207,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     Ok(axum::serve(listener, app).await?)
 }
 
-/// Redis if `REDIS_URL` says where it is, the memory of this process otherwise.
+/// Returns Redis at `REDIS_URL`, or the memory of this process if that is not set.
 async fn store() -> Result<Arc<dyn Backend>, Box<dyn Error>> {
     match env::var("REDIS_URL") {
         Ok(url) => redis(url).await,

@@ -16,12 +16,12 @@ use session_core::{ConfigError, SessionId};
 /// | `Domain` | none | only this host gets it |
 /// | `Max-Age` | by the session's [`Lifetime`](session_core::Lifetime) | |
 ///
-/// The setting and the removing cookie are made in one place, so that they always match.
+/// The removing cookie has the attributes of the setting one.
 ///
-/// Over a store whose [copies](session_core::Copies) may be behind, a response whose request has changed the
-/// session sets a second cookie for a few seconds, of the same attributes and with `-changed` behind the name: as
-/// long as the client has it, its session is read from the store itself, so that it reads what it wrote through any
-/// server.
+/// If the store's [local reads](session_core::LocalReads) can be stale, a response whose request changed
+/// the session sets a second cookie for a few seconds. It has the same attributes, the suffix `-changed`
+/// in its name, and no content. While the client sends it, its session is read from the store itself, so
+/// that the client reads its own writes through any server.
 ///
 /// # Examples
 ///
@@ -46,12 +46,12 @@ pub struct SessionCookie {
 }
 
 impl SessionCookie {
-    /// A cookie named `session` without `Secure`, for development on a browser or client that does not
+    /// Creates a cookie named `session` without `Secure`, for development with a client that does not
     /// take secure cookies over plain HTTP.
     ///
     /// # Security
     ///
-    /// Whoever can listen on the way has the session. Never for production.
+    /// Everyone on the network path can read the cookie and use the session. Never use it in production.
     #[must_use]
     pub fn insecure_for_development() -> Self {
         Self { name: "session".to_owned(), secure: false, ..Self::default() }
@@ -62,7 +62,7 @@ impl SessionCookie {
     /// # Errors
     ///
     /// Returns a [`ConfigError`] if the name is empty, longer than 128 bytes or holds characters that
-    /// no cookie name may hold, or if the other attributes are not what its prefix promises.
+    /// no cookie name may hold, or if the other attributes break the promise of its prefix.
     pub fn with_name(mut self, name: impl Into<String>) -> Result<Self, ConfigError> {
         self.name = name.into();
         self.checked()
@@ -105,21 +105,21 @@ impl SessionCookie {
         self.checked()
     }
 
-    /// What the cookies of this name in a request say, in their order.
+    /// Returns the values of the cookies of this name in a request, in their order.
     ///
-    /// Works on bytes, as another application's cookie may hold anything; names are compared to the
-    /// letter and never percent-decoded (PHP CVE-2020-7070).
+    /// Works on bytes, because a cookie of another application may hold any. Names are compared byte by
+    /// byte and never percent-decoded (PHP CVE-2020-7070).
     pub(crate) fn values<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h [u8]> {
-        self.values_of("", headers)
+        self.cookie_values("", headers)
     }
 
-    /// Tells whether the client has changed its session a moment ago.
+    /// Returns `true` if the client has changed its session a moment ago.
     pub(crate) fn is_marked(&self, headers: &HeaderMap) -> bool {
-        self.values_of(MARKER, headers).next().is_some()
+        self.cookie_values(MARKER, headers).next().is_some()
     }
 
-    /// What the cookies say that have the name with this suffix.
-    fn values_of<'h>(
+    /// Returns the values of the cookies that have the name with a suffix.
+    fn cookie_values<'h>(
         &self,
         suffix: &'static str,
         headers: &'h HeaderMap,
@@ -142,16 +142,15 @@ impl SessionCookie {
             })
     }
 
-    /// The `Set-Cookie` that tells the client its ID.
+    /// Returns the `Set-Cookie` that gives the client its ID.
     pub(crate) fn setting(&self, id: &SessionId, max_age: Option<Duration>) -> HeaderValue {
         let mut cookie = self.cookie(id.expose());
-        // The record decides anyway when the session ends.
         cookie.set_max_age(max_age.map(whole_seconds));
         header_value(&cookie)
     }
 
-    /// The `Set-Cookie` by which the client says for so long that it has changed its session. It says no more, as
-    /// the responses to requests that were sent together arrive in any order.
+    /// Returns the `Set-Cookie` that marks the client as one that has changed its session, for a time. It
+    /// holds no revision, because responses to concurrent requests arrive in any order.
     pub(crate) fn marking(&self, max_age: Duration) -> HeaderValue {
         let mut cookie = self.cookie("1");
         cookie.set_name(format!("{}{MARKER}", self.name));
@@ -159,7 +158,7 @@ impl SessionCookie {
         header_value(&cookie)
     }
 
-    /// The `Set-Cookie` that makes the client forget its ID.
+    /// Returns the `Set-Cookie` that removes the client's ID.
     pub(crate) fn removing(&self) -> HeaderValue {
         let mut cookie = self.cookie("");
         cookie.set_max_age(time::Duration::ZERO);
@@ -167,7 +166,7 @@ impl SessionCookie {
         header_value(&cookie)
     }
 
-    /// The one place where the attributes are put together.
+    /// Returns a cookie with the attributes of all of them.
     fn cookie<'c>(&'c self, value: &'c str) -> Cookie<'c> {
         let mut cookie = Cookie::new(self.name.as_str(), value);
         cookie.set_http_only(true);
@@ -229,13 +228,13 @@ impl Default for SessionCookie {
     }
 }
 
-/// Which requests from other sites carry the cookie (RFC 6265bis, 5.2).
+/// The requests from other sites that carry the cookie (RFC 6265bis, 5.2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SameSite {
-    /// None. A link to this site from elsewhere, or the return from an identity provider, arrives
+    /// None. A link to this site from another one, and the return from an identity provider, arrive
     /// without the session.
     Strict,
-    /// Only those that navigate to this site by a safe method.
+    /// Those that navigate to this site by a safe method.
     Lax,
     /// All: for a site that is embedded into others. Protect it against forged requests.
     None,
@@ -249,7 +248,7 @@ fn header_value(cookie: &Cookie<'_>) -> HeaderValue {
     value
 }
 
-/// Up: none ends too early.
+/// Rounds up, so that no cookie ends too early.
 fn whole_seconds(span: Duration) -> time::Duration {
     let seconds = span.as_secs() + u64::from(span.subsec_nanos() > 0);
     time::Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
@@ -270,7 +269,7 @@ fn is_domain(byte: u8) -> bool {
 
 const MAX_NAME: usize = 128;
 
-/// What the name of the cookie ends with by which a client says that it has changed its session.
+/// The suffix in the name of the cookie that marks a client as one that has changed its session.
 const MARKER: &str = "-changed";
 
 #[cfg(test)]
@@ -297,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_is_found_whatever_it_says_and_is_no_session() {
+    fn marker_is_found_with_any_value() {
         let is_marked = |line: &'static str| {
             let mut headers = HeaderMap::new();
             headers.append(header::COOKIE, HeaderValue::from_static(line));
@@ -348,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_found_among_anything() {
+    fn values_are_found_among_other_cookies() {
         let mut headers = HeaderMap::new();
         let values = |headers: &HeaderMap| {
             SessionCookie::default().values(headers).map(<[u8]>::to_vec).collect::<Vec<_>>()

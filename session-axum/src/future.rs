@@ -6,30 +6,53 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::Response;
+use axum_core::response::IntoResponse as _;
+use http::{Response, header};
 use pin_project_lite::pin_project;
 use session_core::{CookieChange, SessionError};
 
-use crate::{error::failure_of_commit, headers, slot::Slot};
+use crate::{headers, request_session::RequestSession};
 
 pin_project! {
-    /// The response of a service behind [`SessionLayer`](crate::SessionLayer): the service's own, after
-    /// the session was committed.
+    /// The response of a service behind [`SessionLayer`](crate::SessionLayer), after the commit of the
+    /// session.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, because the client has gone away for example, the changes that were
+    /// not committed are given up.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, B> {
         #[pin]
-        inner: F,
-        slot: Arc<Slot>,
-        finishing: Option<(Finish, Response<B>)>,
+        handling: F,
+        request: Arc<RequestSession>,
+        progress: Progress<B>,
+    }
+
+    impl<F, B> PinnedDrop for ResponseFuture<F, B> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if !matches!(this.progress, Progress::Done) {
+                this.request.close();
+            }
+        }
     }
 }
 
-/// Boxed, as it is needed only by requests that changed their session.
+enum Progress<B> {
+    /// The service handles the request.
+    Handling,
+    /// The response waits for the commit.
+    Finishing(Finish, Response<B>),
+    Done,
+}
+
+/// A commit that needs I/O. It is boxed because only requests that changed their session need it.
 type Finish = Pin<Box<dyn Future<Output = Result<CookieChange, SessionError>> + Send>>;
 
 impl<F, B> ResponseFuture<F, B> {
-    pub(crate) fn new(inner: F, slot: Arc<Slot>) -> Self {
-        Self { inner, slot, finishing: None }
+    pub(crate) fn new(handling: F, request: Arc<RequestSession>) -> Self {
+        Self { handling, request, progress: Progress::Handling }
     }
 }
 
@@ -42,43 +65,57 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let (finish, _) = match this.finishing {
-            Some(finishing) => finishing,
-            None => {
-                let mut response = ready!(this.inner.poll(context))?;
-                let Some(session) = this.slot.opened() else {
-                    // An outage that a handler answers itself is met by clients with a cookie only.
-                    if this.slot.was_asked() {
-                        headers::vary_by_cookie(response.headers_mut());
-                    }
-                    if this.slot.has_failed() {
-                        headers::keep_out_of_caches(response.headers_mut());
-                    }
-                    return Poll::Ready(Ok(response));
-                };
-                if let Some(change) = session.finish_without_io() {
-                    this.slot.tell(response.headers_mut(), session, &change);
-                    return Poll::Ready(Ok(response));
+        if let Progress::Handling = this.progress {
+            let mut response = ready!(this.handling.poll(context))?;
+            let Some(session) = this.request.session() else {
+                if this.request.was_asked() {
+                    headers::vary_by_cookie(response.headers_mut());
                 }
-                let session = session.clone();
-                let finish: Finish = Box::pin(async move { session.finish().await });
-                this.finishing.insert((finish, response))
+                if this.request.has_failed() {
+                    headers::forbid_caching(response.headers_mut());
+                }
+                *this.progress = Progress::Done;
+                return Poll::Ready(Ok(response));
+            };
+            if let Some(change) = session.try_finish() {
+                this.request.write_headers(response.headers_mut(), session, &change);
+                *this.progress = Progress::Done;
+                return Poll::Ready(Ok(response));
             }
+            let session = session.clone();
+            let finish: Finish = Box::pin(async move { session.finish().await });
+            *this.progress = Progress::Finishing(finish, response);
+        }
+        let finished = match this.progress {
+            Progress::Finishing(finish, _) => ready!(finish.as_mut().poll(context)),
+            Progress::Handling | Progress::Done => panic!("polled after completion"),
         };
-        let finished = ready!(finish.as_mut().poll(context));
-        let (_, mut response) = this.finishing.take().expect("it was polled just now");
-        let session = this.slot.opened().expect("it was finished");
+        let progress = std::mem::replace(this.progress, Progress::Done);
+        let (Progress::Finishing(_, mut response), Some(session)) =
+            (progress, this.request.session())
+        else {
+            unreachable!("the session was finished");
+        };
         match finished {
-            Ok(change) => this.slot.tell(response.headers_mut(), session, &change),
-            // The handler said success of what is not stored: its response must not go out (I6).
+            Ok(change) => this.request.write_headers(response.headers_mut(), session, &change),
+            // The response reports changes that are not stored, so that it must not go out (I6). An
+            // earlier commit of the handler may have given the session an ID.
             Err(error) => {
-                response = failure_of_commit(&error);
-                // What an earlier commit of the handler stored, the client still has to be told.
-                this.slot.tell(response.headers_mut(), session, &session.untold_cookie());
+                response = failure(error);
+                let change = session.pending_cookie();
+                this.request.write_headers(response.headers_mut(), session, &change);
             }
         }
         Poll::Ready(Ok(response))
     }
+}
+
+/// Returns the response to a failed commit, with the empty body of the service.
+fn failure<B: Default>(error: SessionError) -> Response<B> {
+    let (mut parts, _) = error.into_response().into_parts();
+    parts.headers.remove(header::CONTENT_TYPE);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, B::default())
 }
 
 impl<F, B> fmt::Debug for ResponseFuture<F, B> {

@@ -5,35 +5,37 @@ use session_core::CookieChange;
 
 use crate::SessionCookie;
 
-/// Tells the client, and the caches on the way, what came of the session.
+/// Writes the change of the client's cookie, the cookie by which it reads its own writes, and the rules
+/// for caches.
 pub(crate) fn write(
     headers: &mut HeaderMap,
     cookie: &SessionCookie,
     change: &CookieChange,
-    marker: Option<Duration>,
+    read_your_writes: Option<Duration>,
 ) {
     let set_cookie = match change {
         CookieChange::Keep => None,
-        CookieChange::Set { id, max_age } => Some(cookie.setting(id, *max_age)),
+        CookieChange::Set { id, max_age, .. } => Some(cookie.setting(id, *max_age)),
         CookieChange::Remove => Some(cookie.removing()),
     };
-    for set_cookie in [set_cookie, marker.map(|age| cookie.marking(age))].into_iter().flatten() {
+    let marker = read_your_writes.map(|age| cookie.marking(age));
+    for set_cookie in [set_cookie, marker].into_iter().flatten() {
         headers.append(header::SET_COOKIE, set_cookie);
         // No cache may keep an ID (OWASP ASVS 5.0, 14.3.2).
-        keep_out_of_caches(headers);
+        forbid_caching(headers);
     }
     vary_by_cookie(headers);
 }
 
-/// Says that no cache may keep the response, whatever the handler said.
-pub(crate) fn keep_out_of_caches(headers: &mut HeaderMap) {
+/// Forbids caches to keep the response, in place of the handler's own rule.
+pub(crate) fn forbid_caching(headers: &mut HeaderMap) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
-/// Says that the response is for this client alone (Flask CVE-2023-30861).
+/// Marks the response as one for this client alone (Flask CVE-2023-30861).
 pub(crate) fn vary_by_cookie(headers: &mut HeaderMap) {
     let cookie = HeaderValue::from_static("cookie");
-    let said = match headers.entry(header::VARY) {
+    let has_cookie = match headers.entry(header::VARY) {
         Entry::Vacant(vacant) => {
             vacant.insert(cookie);
             return;
@@ -45,7 +47,7 @@ pub(crate) fn vary_by_cookie(headers: &mut HeaderMap) {
             })
         }),
     };
-    if !said {
+    if !has_cookie {
         headers.append(header::VARY, cookie);
     }
 }

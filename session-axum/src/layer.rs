@@ -1,15 +1,19 @@
 use std::{fmt, sync::Arc};
 
-use session_core::{BackgroundTask, Sessions};
+use session_core::Sessions;
 use tower_layer::Layer;
 
-use crate::{SessionCookie, SessionService, slot::Settings};
+use crate::{SessionCookie, SessionService, request_session::Settings};
 
-/// Gives the requests to a service their sessions.
+/// A layer that gives each request its session.
 ///
-/// The layer itself does no I/O: a session is loaded when a handler asks for [`Session`], and what the
-/// handler changed is committed before the response's head leaves. If that fails, the handler's
-/// response is replaced by an error (I6). A route that asks for no session pays next to nothing.
+/// The layer itself does no I/O. The session is loaded when a handler asks for [`Session`], and the
+/// handler's changes are committed before the head of the response leaves. If the commit fails, an error
+/// replaces the handler's response (I6). A route that asks for no session costs next to nothing.
+///
+/// If the request is dropped before its response is complete, because the client has gone away or a
+/// timeout outside of the layer has fired, its changes are given up. A task that still holds the session
+/// cannot change it any more.
 ///
 /// [`Session`]: crate::Session
 ///
@@ -17,16 +21,20 @@ use crate::{SessionCookie, SessionService, slot::Settings};
 ///
 /// ```
 /// use axum::{Router, routing::get};
-/// use session_axum::{Lifetime, MemoryStore, SessionLayer, Sessions};
+/// use session_axum::{ConfigError, Lifetime, MemoryStore, SessionLayer, Sessions};
 ///
+/// # fn main() -> Result<(), ConfigError> {
 /// let app: Router = Router::new()
 ///     .route("/", get(async || "hello"))
 ///     .layer(SessionLayer::new(MemoryStore::default()));
 ///
 /// // With rules of its own:
-/// let sessions = Sessions::new(MemoryStore::default()).with_lifetime(Lifetime::aal3());
+/// let sessions =
+///     Sessions::builder(MemoryStore::default()).with_lifetime(Lifetime::strict()).build()?;
 /// let layer = SessionLayer::new(sessions);
 /// # drop((app, layer));
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct SessionLayer {
@@ -34,36 +42,26 @@ pub struct SessionLayer {
 }
 
 impl SessionLayer {
-    /// Makes a layer for a store, or for [`Sessions`] with rules of their own.
-    ///
-    /// What requests leave behind, the release of a lock that was dropped, runs on the Tokio runtime in
-    /// which that happens, unless [`Sessions::with_spawner`] says otherwise.
+    /// Creates a layer for a store, or for [`Sessions`] with rules of their own.
     #[must_use]
     pub fn new(sessions: impl Into<Sessions>) -> Self {
-        let sessions = Arc::new(sessions.into().with_default_spawner(spawn_on_tokio));
-        Self { settings: Arc::new(Settings { sessions, cookie: SessionCookie::default() }) }
+        let (sessions, cookie) = (sessions.into(), SessionCookie::default());
+        Self { settings: Arc::new(Settings { sessions, cookie }) }
     }
 
     /// Sets the cookie. The default is [`SessionCookie::default`].
     #[must_use]
     pub fn with_cookie(mut self, cookie: SessionCookie) -> Self {
-        let sessions = Arc::clone(self.sessions());
+        let sessions = self.sessions().clone();
         self.settings = Arc::new(Settings { sessions, cookie });
         self
     }
 
-    /// The sessions that the layer gives out, for what is not about one request: counters, an
-    /// integration of one's own.
+    /// The sessions of the layer, for work outside of a request: an administrator's
+    /// [`revoke_all`](Sessions::revoke_all), counters, [events](Sessions::events).
     #[must_use]
-    pub fn sessions(&self) -> &Arc<Sessions> {
+    pub fn sessions(&self) -> &Sessions {
         &self.settings.sessions
-    }
-}
-
-/// Outside of a runtime the task is dropped: a lock ends by itself.
-fn spawn_on_tokio(task: BackgroundTask) {
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        runtime.spawn(task);
     }
 }
 

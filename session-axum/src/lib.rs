@@ -1,22 +1,21 @@
 #![doc = include_str!("../README.md")]
 
 mod cookie;
-mod error;
-mod extract;
 mod future;
 mod headers;
 mod layer;
-mod public;
+mod request_session;
 mod service;
-mod slot;
+mod session_or_outage;
 
 #[cfg(feature = "json")]
 pub use session_core::Json;
 pub use session_core::{
-    AtLimit, Backend, BackgroundTask, BoxError, Clock, Codec, ConfigError, CookieLifetime, Event,
-    Events, Format, IdGenerator, Key, Lifetime, Limits, Lock, ManualClock, MessagePack, OsRandom,
-    Owner, Raw, SessionId, SessionInfo, SessionKey, SessionLimit, Sessions, Sleep, StoreError,
-    StoreErrorKind, Timestamp, UuidV4,
+    AtLimit, Backend, BoxError, Clock, Codec, ConfigError, CookieChange, CookieLifetime, Event,
+    EventKind, Events, Format, IdGenerator, IntoValue, Key, Lifetime, Limits, ManualClock,
+    MessagePack, OnReuse, OsRandom, Owner, Raw, Session, SessionError, SessionExtension, SessionId,
+    SessionInfo, SessionKey, SessionLimit, SessionRejection, SessionSource, Sessions,
+    SessionsBuilder, Sleep, StoreError, StoreErrorKind, SystemClock, Timestamp, UuidV4, View,
 };
 #[cfg(feature = "memory")]
 pub use session_memory::MemoryStore;
@@ -29,10 +28,8 @@ pub use session_redis::{NearCache, NearCacheStats};
 
 pub use {
     cookie::{SameSite, SessionCookie},
-    error::{SessionError, SessionRejection},
-    extract::Session,
     future::ResponseFuture,
     layer::SessionLayer,
-    public::PublicSession,
     service::SessionService,
+    session_or_outage::SessionOrOutage,
 };

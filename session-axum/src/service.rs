@@ -5,11 +5,12 @@ use std::{
 };
 
 use http::{Request, Response};
+use session_core::{SessionExtension, SessionSource};
 use tower_service::Service;
 
 use crate::{
     ResponseFuture,
-    slot::{Settings, Slot},
+    request_session::{RequestSession, Settings},
 };
 
 /// The service that [`SessionLayer`](crate::SessionLayer) makes.
@@ -39,9 +40,10 @@ where
     }
 
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
-        let slot = Arc::new(Slot::new(Arc::clone(&self.settings)));
-        request.extensions_mut().insert(Arc::clone(&slot));
-        ResponseFuture::new(self.inner.call(request), slot)
+        let session = Arc::new(RequestSession::new(Arc::clone(&self.settings)));
+        let source = Arc::clone(&session) as Arc<dyn SessionSource>;
+        request.extensions_mut().insert(SessionExtension::new(source));
+        ResponseFuture::new(self.inner.call(request), session)
     }
 }
 

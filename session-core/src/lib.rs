@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "axum")]
+mod axum;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -13,6 +15,8 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(feature = "axum")]
+pub use axum::{SessionExtension, SessionRejection, SessionSource};
 #[cfg(feature = "json")]
 pub use record::Json;
 pub use {

@@ -16,7 +16,7 @@ pub(crate) struct Device {
     pub(crate) signed_in: String,
 }
 
-/// The devices, with the one in front that asks.
+/// Returns the devices, with the one of this request in front.
 pub(crate) fn list(sessions: &[SessionInfo], this: &Session) -> Vec<Device> {
     let mut devices: Vec<_> = sessions
         .iter()
@@ -32,7 +32,7 @@ pub(crate) fn list(sessions: &[SessionInfo], this: &Session) -> Vec<Device> {
     devices
 }
 
-/// A name that the user recognizes, from what the browser says of itself.
+/// Returns a name that the user recognizes, from the browser's `User-Agent`.
 pub(crate) fn name(headers: &HeaderMap) -> String {
     let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     let agent = agent.unwrap_or_default();
@@ -46,7 +46,7 @@ pub(crate) fn name(headers: &HeaderMap) -> String {
     }
 }
 
-/// How long ago something was. The time of the last use is noted at most every few minutes.
+/// Returns the time since an instant, in words. The last use is recorded every few minutes at most.
 fn ago(at: Timestamp) -> String {
     let span = SystemTime::now().duration_since(at.into()).unwrap_or(Duration::ZERO);
     let minutes = span.as_secs() / 60;
@@ -60,7 +60,7 @@ fn ago(at: Timestamp) -> String {
     }
 }
 
-/// What tells a browser. The first that fits counts: each says it is also those below it.
+/// Marks of browsers. The first match counts: each browser also names those below it.
 const BROWSERS: [(&str, &str); 6] = [
     ("Edg/", "Edge"),
     ("Firefox/", "Firefox"),
@@ -70,7 +70,7 @@ const BROWSERS: [(&str, &str); 6] = [
     ("curl/", "curl"),
 ];
 
-/// What tells a system; as above.
+/// Marks of systems, in the same order.
 const SYSTEMS: [(&str, &str); 6] = [
     ("iPhone", "iPhone"),
     ("iPad", "iPad"),

@@ -1,8 +1,7 @@
 //! Refuses forms that another site's page sends.
 //!
-//! `SameSite` keeps another site from using the visitor's session. It does not keep it from sending a form
-//! without the cookie, whose answer sets one: the victim is signed in as somebody else, and leaves what is
-//! theirs in the account of the attacker.
+//! `SameSite` keeps another site from using the visitor's session. A form without the cookie still
+//! arrives, and its response sets one: the victim is then signed in to the attacker's account.
 
 use axum::{
     extract::Request,
@@ -13,9 +12,9 @@ use axum::{
 
 use super::pages;
 
-/// Answers 403 to what would change something and comes from another site.
+/// Answers 403 to a request from another site that is not safe.
 pub(crate) async fn refuse(request: Request, next: Next) -> Response {
-    // HTTP/2 has the host in the URI.
+    // In HTTP/2 the host is in the URI.
     let authority = request.uri().authority().map(|authority| authority.as_str());
     if is_forged(request.method(), request.headers(), authority) {
         return (StatusCode::FORBIDDEN, pages::foreign()).into_response();
@@ -23,10 +22,11 @@ pub(crate) async fn refuse(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Tells whether a page of another site made the browser send this.
+/// Returns `true` if a page of another site made the browser send the request.
 ///
-/// Browsers say so themselves, and scripts cannot change what they say (W3C Fetch Metadata). Older ones, and
-/// all over plain HTTP that is not to localhost, at least name the origin. What says neither is no browser.
+/// Browsers report the site in a header that scripts cannot change (W3C Fetch Metadata). Old browsers,
+/// and all browsers over plain HTTP to other hosts than localhost, send the origin at least. A client
+/// without both headers is not a browser.
 fn is_forged(method: &Method, headers: &HeaderMap, authority: Option<&str>) -> bool {
     if method == Method::GET || method == Method::HEAD {
         return false;
@@ -36,7 +36,7 @@ fn is_forged(method: &Method, headers: &HeaderMap, authority: Option<&str>) -> b
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return false };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).or(authority);
-    // `null`, of a page that hides where it is, has no host.
+    // `null`, the origin of a page that hides its address, has no host.
     let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
     match (origin, host) {
         (Some((_, origin)), Some(host)) => !origin.eq_ignore_ascii_case(host),
@@ -56,20 +56,20 @@ mod tests {
     }
 
     #[test]
-    fn what_the_browser_says_of_the_site_counts() {
+    fn site_header_of_the_browser_counts() {
         for (site, refused) in
             [("same-origin", false), ("none", false), ("same-site", true), ("cross-site", true)]
         {
             assert_eq!(is_refused(&Method::POST, &[("sec-fetch-site", site)]), refused, "{site}");
             assert!(!is_refused(&Method::GET, &[("sec-fetch-site", site)]), "{site}");
         }
-        // Whatever else it says.
+        // The other headers do not count then.
         let own = [("sec-fetch-site", "cross-site"), ("origin", "http://a"), ("host", "a")];
         assert!(is_refused(&Method::POST, &own));
     }
 
     #[test]
-    fn without_that_the_origin_has_to_be_this_host() {
+    fn origin_without_a_site_header_has_to_be_this_host() {
         for (origin, refused) in [
             ("http://localhost:3000", false),
             ("https://LOCALHOST:3000", false),
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_no_browser_is_let_in() {
+    fn client_without_both_headers_is_let_in() {
         assert!(!is_refused(&Method::POST, &[("host", "localhost:3000")]));
     }
 }

@@ -1,4 +1,4 @@
-//! What the pages look like. Nothing here is about sessions.
+//! The look of the pages. Nothing here concerns sessions.
 
 use axum::{
     http::{HeaderName, header},
@@ -8,7 +8,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::devices::Device;
 
-/// For who is signed in.
+/// The page of a user who is signed in.
 pub(crate) fn member(user: &str, visits: u64, notice: Option<&str>, devices: &[Device]) -> Markup {
     page(html! {
         (notice_line(notice))
@@ -22,7 +22,7 @@ pub(crate) fn member(user: &str, visits: u64, notice: Option<&str>, devices: &[D
     })
 }
 
-/// For who is not.
+/// The page of a visitor.
 pub(crate) fn visitor(visits: u64, notice: Option<&str>, problem: Option<&str>) -> Markup {
     page(html! {
         (notice_line(notice))
@@ -36,13 +36,17 @@ pub(crate) fn visitor(visits: u64, notice: Option<&str>, problem: Option<&str>) 
             @if let Some(problem) = problem {
                 p.problem id="problem" role="alert" { (problem) }
             }
+            label.check {
+                input name="remember" type="checkbox";
+                "Keep me signed in"
+            }
             button { "Sign in" }
         }
         (visit_form(visits))
     })
 }
 
-/// For everybody, while the store is out of reach.
+/// The page in an outage of the store.
 pub(crate) fn outage() -> Markup {
     page(html! {
         h1 { "Back in a moment" }
@@ -52,7 +56,7 @@ pub(crate) fn outage() -> Markup {
     })
 }
 
-/// For a form that another site's page sent.
+/// The answer to a form that another site's page sent.
 pub(crate) fn foreign() -> Markup {
     page(html! {
         h1 { "Nothing was done" }

@@ -1,4 +1,4 @@
-//! The program as a browser meets it.
+//! The program, seen by a browser.
 
 use axum::{
     Router,
@@ -64,10 +64,10 @@ async fn text(response: Response<Body>) -> String {
 }
 
 #[tokio::test]
-async fn another_site_neither_signs_anybody_in_nor_replaces_a_cookie() {
+async fn form_of_another_site_sets_no_cookie() {
     let app = crate::app(MemoryStore::default());
     for path in ["/login", "/visit"] {
-        // Without her cookie, which is `SameSite`.
+        // The browser does not send her cookie, which is `SameSite`.
         let mut without = Device::new(&app);
         let response = without.post_from("cross-site", path, "user=mallory").await;
         assert_eq!(response.status(), StatusCode::FORBIDDEN, "{path}");
@@ -80,7 +80,7 @@ async fn another_site_neither_signs_anybody_in_nor_replaces_a_cookie() {
 }
 
 #[tokio::test]
-async fn a_device_that_was_signed_out_elsewhere_is_told_whatever_it_does_next() {
+async fn device_signed_out_elsewhere_sees_a_note_after_any_request() {
     for path in ["/", "/visit", "/logout", "/devices/end", "/devices/end-others"] {
         let app = crate::app(MemoryStore::default());
         let mut devices = [Device::new(&app), Device::new(&app), Device::new(&app)];
@@ -98,7 +98,40 @@ async fn a_device_that_was_signed_out_elsewhere_is_told_whatever_it_does_next() 
             let page = device.page().await;
             assert!(page.contains("Your session has ended"), "{path}: {page}");
             assert!(page.contains("Sign in"), "{path}: {page}");
-            assert!(!device.page().await.contains("Your session has ended"), "once: {path}");
+            device.post("/login", "user=ada").await;
+            assert!(!device.page().await.contains("Your session has ended"), "{path}");
         }
     }
+}
+
+#[tokio::test]
+async fn remembered_login_lasts_and_the_next_one_does_not() {
+    let app = crate::app(MemoryStore::default());
+    let mut device = Device::new(&app);
+    for (form, is_remembered) in
+        [("user=ada&remember=on", true), ("user=ada", false), ("user=bob", false)]
+    {
+        let response = device.post_from("same-origin", "/login", form).await;
+        let set = response.headers()[header::SET_COOKIE].to_str().unwrap();
+        assert_eq!(set.contains("Max-Age=2592000"), is_remembered, "{form}: {set}");
+        assert_eq!(set.contains("Max-Age"), is_remembered, "{form}: {set}");
+    }
+}
+
+#[tokio::test]
+async fn device_list_revokes_one_device() {
+    let app = crate::app(MemoryStore::default());
+    let mut devices = [Device::new(&app), Device::new(&app)];
+    for device in &mut devices {
+        device.post("/login", "user=ada").await;
+    }
+    let [laptop, phone] = &mut devices;
+    let page = laptop.page().await;
+    // The list offers the sign-out of other devices only.
+    let (_, rest) = page.split_once(r#"name="key" value=""#).unwrap();
+    let (key, rest) = rest.split_once('"').unwrap();
+    assert!(!rest.contains(r#"name="key""#));
+    laptop.post("/devices/end", &format!("key={key}")).await;
+    assert!(laptop.page().await.contains("That device is signed out."));
+    assert!(phone.page().await.contains("Your session has ended"));
 }

@@ -14,12 +14,13 @@ use session_axum::{
     AtLimit, Key, MemoryStore, Session, SessionError, SessionLayer, SessionLimit, SessionRejection,
     Sessions, StoreErrorKind,
 };
+use session_core::testing::Verb;
 use tokio::sync::Notify;
 
 use crate::support::{COUNT, Site, answer};
 
 #[tokio::test]
-async fn an_error_of_the_handler_commits_what_it_recorded() {
+async fn error_response_commits_the_changes() {
     async fn fail(session: Session, status: StatusCode) -> Result<StatusCode, SessionError> {
         session.update(COUNT, |count| *count += 1)?;
         Ok(status)
@@ -41,11 +42,11 @@ async fn an_error_of_the_handler_commits_what_it_recorded() {
 }
 
 #[tokio::test]
-async fn discard_leaves_nothing_of_what_was_recorded() {
+async fn discard_gives_up_all_changes() {
     let site = Site::with_routes(Router::new().route(
         "/discard",
         post(async |session: Session| {
-            session.set(COUNT, &99)?;
+            session.set(COUNT, 99)?;
             session.authenticate("ada")?;
             session.destroy()?;
             session.discard();
@@ -55,12 +56,12 @@ async fn discard_leaves_nothing_of_what_was_recorded() {
     let cookie = site.begin().await;
     assert_eq!(site.send("POST /discard", &cookie).await.set_cookie(), None);
     assert_eq!(site.send("POST /discard", "").await.set_cookie(), None);
-    assert_eq!(site.store.take_calls(), ["load"]);
+    assert_eq!(site.store.take_calls(), [Verb::Load]);
     assert_eq!(site.send("GET /read", &cookie).await.body, "1");
 }
 
 #[tokio::test]
-async fn a_session_that_ends_meanwhile_is_409_and_leaves_the_cookie() {
+async fn write_during_a_logout_is_409_and_keeps_the_cookie() {
     let (site, slow) = slow_site();
     let cookie = site.begin().await;
     let writing = site.send("POST /slow", &cookie);
@@ -80,7 +81,7 @@ async fn a_session_that_ends_meanwhile_is_409_and_leaves_the_cookie() {
 }
 
 #[tokio::test]
-async fn a_write_during_a_login_is_kept() {
+async fn write_during_a_login_is_kept() {
     let (site, slow) = slow_site();
     let cookie = site.begin().await;
     let writing = site.send("POST /slow", &cookie);
@@ -96,7 +97,7 @@ async fn a_write_during_a_login_is_kept() {
 }
 
 #[tokio::test]
-async fn a_commit_of_the_handlers_own_that_fails_is_503() {
+async fn failed_commit_of_the_handler_is_503() {
     let site = Site::with_routes(Router::new().route(
         "/commit",
         post(async |session: Session| {
@@ -106,7 +107,7 @@ async fn a_commit_of_the_handlers_own_that_fails_is_503() {
         }),
     ));
     let cookie = site.begin().await;
-    site.store.fail(&["commit"], StoreErrorKind::Unavailable);
+    site.store.fail(&[Verb::Commit], StoreErrorKind::Unavailable);
     assert_snapshot!(site.send("POST /commit", &cookie).await.text(), @"
     503 Service Unavailable
     retry-after: 1
@@ -115,7 +116,7 @@ async fn a_commit_of_the_handlers_own_that_fails_is_503() {
 }
 
 #[tokio::test]
-async fn a_failed_commit_takes_the_place_of_the_response() {
+async fn failed_commit_replaces_the_response() {
     let site = Site::with_routes(Router::new().route(
         "/order",
         post(async |session: Session| {
@@ -129,22 +130,22 @@ async fn a_failed_commit_takes_the_place_of_the_response() {
         }),
     ));
     let cookie = site.begin().await;
-    site.store.fail(&["commit"], StoreErrorKind::Unavailable);
+    site.store.fail(&[Verb::Commit], StoreErrorKind::Unavailable);
     assert_snapshot!(site.send("POST /order", &cookie).await.text(), @"
     503 Service Unavailable
     retry-after: 1
     vary: cookie
     ");
-    // One for whom a session had to be made, and those that move or end theirs.
-    site.store.fail(&["create", "create_entered"], StoreErrorKind::Full);
+    // The same for a first commit, a login and a logout.
+    site.store.fail(&[Verb::Create, Verb::CreateEntered], StoreErrorKind::Full);
     assert_eq!(
         site.send("POST /order", "").await.text(),
         site.send("POST /login", &cookie).await.text()
     );
-    site.store.fail(&["delete"], StoreErrorKind::Timeout);
+    site.store.fail(&[Verb::Delete], StoreErrorKind::Timeout);
     let logout = site.send("POST /logout", &cookie).await;
     assert_eq!((logout.status, logout.set_cookie()), (StatusCode::SERVICE_UNAVAILABLE, None));
-    site.store.fail(&["commit"], StoreErrorKind::TooLarge);
+    site.store.fail(&[Verb::Commit], StoreErrorKind::TooLarge);
     assert_snapshot!(site.send("POST /order", &cookie).await.text(), @"
     500 Internal Server Error
     vary: cookie
@@ -152,12 +153,12 @@ async fn a_failed_commit_takes_the_place_of_the_response() {
 }
 
 #[tokio::test]
-async fn after_an_outage_the_count_is_what_was_acknowledged() {
+async fn count_after_outages_is_the_acknowledged_one() {
     let site = Site::new();
     let cookie = site.begin().await;
     let mut acknowledged = 1;
     for kind in [StoreErrorKind::Unavailable, StoreErrorKind::Timeout, StoreErrorKind::Full] {
-        site.store.fail(&["commit"], kind);
+        site.store.fail(&[Verb::Commit], kind);
         assert_eq!(site.send("POST /count", &cookie).await.status, 503, "{kind:?}");
         site.store.recover();
         assert_eq!(site.send("POST /count", &cookie).await.status, 200, "{kind:?}");
@@ -167,13 +168,13 @@ async fn after_an_outage_the_count_is_what_was_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_limit_is_500_in_words_that_name_nothing() {
+async fn exceeded_limit_is_500_and_names_no_internals() {
     const BIG: Key<String> = Key::new("big");
     let site = Site::with_routes(Router::new().route(
         "/big",
         post(async |session: Session| {
-            session.set(COUNT, &5)?;
-            session.set(BIG, &"x".repeat(65 * 1024))?;
+            session.set(COUNT, 5)?;
+            session.set(BIG, "x".repeat(65 * 1024))?;
             Ok::<_, SessionError>("stored")
         }),
     ));
@@ -186,7 +187,7 @@ async fn a_limit_is_500_in_words_that_name_nothing() {
     assert_eq!(site.send("GET /read", &cookie).await.body, "5");
 }
 
-/// An extractor of an application, which asks for the session by itself.
+/// An extractor of an application that asks for the session itself.
 struct Count(u64);
 
 impl<S: Send + Sync> FromRequestParts<S> for Count {
@@ -199,21 +200,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Count {
 }
 
 #[tokio::test]
-async fn all_who_ask_share_one_session_that_is_loaded_once() {
+async fn extractors_share_one_session_loaded_once() {
     let site = Site::with_routes(Router::new().route(
         "/many",
         post(async |first: Session, Count(count): Count, second: Session| {
-            first.set(COUNT, &(count + 10))?;
+            first.set(COUNT, count + 10)?;
             Ok::<_, SessionError>(second.get(COUNT).unwrap_or_default().to_string())
         }),
     ));
     let cookie = site.begin().await;
     assert_eq!(site.send("POST /many", &cookie).await.body, "11");
-    assert_eq!(site.store.take_calls(), ["load", "commit"]);
+    assert_eq!(site.store.take_calls(), [Verb::Load, Verb::Commit]);
 }
 
 #[tokio::test]
-async fn two_who_ask_at_once_share_one_session() {
+async fn concurrent_extractors_share_one_session() {
     let both = async |request: Request<Body>| {
         let (mut first, _) = request.into_parts();
         let mut second = first.clone();
@@ -222,36 +223,34 @@ async fn two_who_ask_at_once_share_one_session() {
             Session::from_request_parts(&mut second, &()),
         )
         .await;
-        first.unwrap().set(COUNT, &7).unwrap();
+        first.unwrap().set(COUNT, 7).unwrap();
         second.unwrap().get(COUNT).unwrap_or_default().to_string()
     };
     let site = Site::with_routes(Router::new().route("/both", post(both)));
     let cookie = site.begin().await;
     assert_eq!(site.send("POST /both", &cookie).await.body, "7");
-    assert_eq!(site.store.take_calls(), ["load", "commit"]);
+    assert_eq!(site.store.take_calls(), [Verb::Load, Verb::Commit]);
 }
 
 #[tokio::test]
-async fn who_gives_up_asking_leaves_it_to_the_next() {
+async fn cancelled_extractor_leaves_the_load_to_the_next() {
     let twice = async |request: Request<Body>| {
         let (mut parts, _) = request.into_parts();
         let asked = Session::from_request_parts(&mut parts, &()).now_or_never();
-        assert!(asked.is_none(), "the store answers at once");
+        assert!(asked.is_none(), "the store answers immediately");
         let session = Session::from_request_parts(&mut parts, &()).await.unwrap();
         session.get(COUNT).unwrap_or_default().to_string()
     };
     let site = Site::with_routes(Router::new().route("/twice", post(twice)));
     let cookie = site.begin().await;
     assert_eq!(site.send("POST /twice", &cookie).await.body, "1");
-    assert_eq!(site.store.take_calls(), ["load", "load"]);
+    assert_eq!(site.store.take_calls(), [Verb::Load, Verb::Load]);
 }
 
 #[tokio::test]
-async fn a_message_is_shown_once() {
+async fn message_is_shown_once() {
     const FLASH: Key<String> = Key::new("flash");
-    let save = async |session: Session| {
-        session.set(FLASH, &"Saved.".to_owned()).map_err(SessionError::from)
-    };
+    let save = async |session: Session| session.set(FLASH, "Saved.");
     let page =
         async |session: Session| Ok::<_, SessionError>(session.take(FLASH)?.unwrap_or_default());
     let site =
@@ -260,18 +259,18 @@ async fn a_message_is_shown_once() {
     assert_eq!(site.send("GET /page", &cookie).await.body, "Saved.");
     site.store.take_calls();
     assert_eq!(site.send("GET /page", &cookie).await.body, "");
-    assert_eq!(site.store.take_calls(), ["load"], "and nothing is written for none");
+    assert_eq!(site.store.take_calls(), [Verb::Load], "without a message nothing is written");
 }
 
 #[tokio::test]
-async fn a_stream_commits_before_its_head_leaves() {
+async fn stream_commits_before_its_head_leaves() {
     let site = Site::with_routes(Router::new().route("/stream", get(streaming)));
     let cookie = site.begin().await;
     let answer = site.send("GET /stream", &cookie).await;
     assert_eq!(answer.body, "stored 2, then: the session was changed after the response had begun");
-    assert_eq!(site.store.take_calls(), ["load", "commit"]);
+    assert_eq!(site.store.take_calls(), [Verb::Load, Verb::Commit]);
     assert_eq!(site.send("GET /read", &cookie).await.body, "2");
-    // A visitor is told the ID in the head, though the commit came before.
+    // The head carries the ID of a visitor although the commit came before.
     assert!(site.send("GET /stream", "").await.set_cookie().is_some());
 }
 
@@ -286,14 +285,14 @@ async fn streaming(session: Session) -> Result<impl IntoResponse, SessionError> 
 }
 
 #[tokio::test]
-async fn a_failed_touch_fails_no_request() {
+async fn failed_touch_fails_no_request() {
     let site = Site::new();
     let cookie = site.begin().await;
-    site.store.fail(&["touch"], StoreErrorKind::Unavailable);
+    site.store.fail(&[Verb::Touch], StoreErrorKind::Unavailable);
     site.advance(std::time::Duration::from_secs(600));
     let answer = site.send("GET /read", &cookie).await;
     assert_eq!((answer.status, &*answer.body), (StatusCode::OK, "1"));
-    assert_eq!(site.store.take_calls(), ["load", "touch"]);
+    assert_eq!(site.store.take_calls(), [Verb::Load, Verb::Touch]);
 }
 
 /// Lets a test do something between a handler's reading and its commit.
@@ -319,9 +318,10 @@ fn slow_site() -> (Site, Arc<Slow>) {
 }
 
 #[tokio::test]
-async fn a_login_above_the_limit_is_409_and_leaves_the_cookie() {
+async fn login_above_the_limit_is_409_and_sets_no_cookie() {
     let limit = SessionLimit::new(1, AtLimit::Reject).unwrap();
-    let sessions = Sessions::new(MemoryStore::default()).with_session_limit(limit);
+    let store = MemoryStore::default();
+    let sessions = Sessions::builder(store).with_session_limit(limit).build().unwrap();
     let router = Router::new()
         .route(
             "/login",
@@ -336,7 +336,7 @@ async fn a_login_above_the_limit_is_409_and_leaves_the_cookie() {
                 session.authenticate("ada")?;
                 let result = session.commit().await;
                 session.discard();
-                result.map_err(SessionError::from)
+                result
             }),
         )
         .layer(SessionLayer::new(sessions));

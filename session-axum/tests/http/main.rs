@@ -1,11 +1,14 @@
-//! What the layer answers over HTTP, without a socket.
+//! The layer over HTTP, without a socket.
 
-#![expect(clippy::unwrap_used, reason = "what a test does not expect ends it")]
+#![expect(clippy::unwrap_used, reason = "an unexpected result ends the test")]
 
 mod commit;
 mod cookie;
+mod cookie_jar;
+mod dropped;
+mod errors;
 mod lock;
 mod outage;
-mod public;
 mod service;
+mod session_or_outage;
 mod support;

@@ -9,18 +9,19 @@ use axum::{
 };
 use insta::assert_snapshot;
 use session_axum::{
-    ResponseFuture, Session, SessionCookie, SessionError, SessionLayer, SessionRejection,
-    SessionService, Sessions,
+    ResponseFuture, Session, SessionCookie, SessionError, SessionLayer, SessionOrOutage,
+    SessionRejection, SessionService, Sessions,
 };
+use session_core::testing::Verb;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-use crate::support::{COUNT, CountingIds, FaultyStore, Site, answer};
+use crate::support::{COUNT, CountingIds, Site, StoreControl, answer};
 
 async fn write(session: Session) -> Result<(), SessionError> {
-    Ok(session.set(COUNT, &1)?)
+    session.set(COUNT, 1)
 }
 
-/// A service that knows nothing of Axum but the extractor.
+/// A service without Axum, except for the extractor.
 async fn count(request: Request<Body>) -> Result<Response<String>, Infallible> {
     let (mut parts, _) = request.into_parts();
     let session = Session::from_request_parts(&mut parts, &()).await.unwrap();
@@ -29,8 +30,10 @@ async fn count(request: Request<Body>) -> Result<Response<String>, Infallible> {
 }
 
 #[tokio::test]
-async fn any_service_of_http_can_have_sessions() {
-    let sessions = Sessions::new(FaultyStore::default()).with_id_generator(CountingIds::default());
+async fn any_http_service_can_have_sessions() {
+    let store = StoreControl::default().store();
+    let ids = CountingIds::default();
+    let sessions = Sessions::builder(store).with_id_generator(ids).build().unwrap();
     let service = SessionLayer::new(sessions).layer(service_fn(count));
     let request = |cookie: &str| {
         Request::get("/").header(header::COOKIE, cookie).body(Body::empty()).unwrap()
@@ -47,33 +50,33 @@ async fn any_service_of_http_can_have_sessions() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_service_passes_through() {
+async fn error_of_the_service_passes_through() {
     let failing = service_fn(async |_: Request<Body>| Err::<Response<String>, _>("broken"));
-    let service = SessionLayer::new(FaultyStore::default()).layer(failing);
+    let service = SessionLayer::new(StoreControl::default().store()).layer(failing);
     assert_eq!(service.oneshot(Request::new(Body::empty())).await.unwrap_err(), "broken");
 }
 
 #[tokio::test]
-async fn of_two_layers_the_inner_one_gives_the_session() {
-    let (outer, inner) = (FaultyStore::default(), FaultyStore::default());
+async fn inner_layer_of_two_gives_the_session() {
+    let (outer, inner) = (StoreControl::default(), StoreControl::default());
     let cookie = SessionCookie::default().with_name("__Host-inner").unwrap();
     let router = Router::new()
         .route("/", post(write))
-        .layer(SessionLayer::new(inner.clone()).with_cookie(cookie))
+        .layer(SessionLayer::new(inner.store()).with_cookie(cookie))
         .route("/outer", post(write))
-        .layer(SessionLayer::new(outer.clone()));
+        .layer(SessionLayer::new(outer.store()));
     let request = |path| Request::post(path).body(Body::empty()).unwrap();
     let to_inner = answer(router.clone(), request("/")).await;
     assert!(to_inner.cookie().starts_with("__Host-inner="));
-    assert_eq!((inner.take_calls(), outer.take_calls()), (vec!["create"], vec![]));
+    assert_eq!((inner.take_calls(), outer.take_calls()), (vec![Verb::Create], vec![]));
     let to_outer = answer(router, request("/outer")).await;
     assert!(to_outer.cookie().starts_with("__Host-session="));
-    assert_eq!((inner.take_calls(), outer.take_calls()), (vec![], vec!["create"]));
+    assert_eq!((inner.take_calls(), outer.take_calls()), (vec![], vec![Verb::Create]));
 }
 
 #[tokio::test]
-async fn the_layer_fits_one_route_as_well() {
-    let layer = SessionLayer::new(FaultyStore::default());
+async fn layer_fits_one_route() {
+    let layer = SessionLayer::new(StoreControl::default().store());
     let router = Router::new()
         .route("/", get(write).layer(layer))
         .route("/outside", get(async |_: Session| "never"));
@@ -83,7 +86,7 @@ async fn the_layer_fits_one_route_as_well() {
 }
 
 #[tokio::test]
-async fn nothing_that_is_printed_holds_an_id() {
+async fn debug_output_holds_no_id() {
     let site = Site::with_routes(Router::new().route(
         "/print",
         get(async |session: Session, request: Request<Body>| {
@@ -95,7 +98,7 @@ async fn nothing_that_is_printed_holds_an_id() {
     let printed = site.send("GET /print", &cookie).await;
     assert!(printed.body.contains("SessionKey"));
     assert!(!printed.body.contains(id), "{}", printed.body);
-    let layer = SessionLayer::new(FaultyStore::default());
+    let layer = SessionLayer::new(StoreControl::default().store());
     assert!(format!("{layer:?}").contains("__Host-session"));
 }
 
@@ -103,6 +106,7 @@ async fn nothing_that_is_printed_holds_an_id() {
 fn public_types_are_send_and_sync() {
     fn check<T: Send + Sync + Debug>() {}
     check::<SessionLayer>();
+    check::<SessionOrOutage>();
     check::<SessionService<()>>();
     check::<Session>();
     check::<SessionCookie>();

@@ -1,4 +1,5 @@
 use std::{
+    future::pending,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU8, Ordering},
@@ -14,12 +15,12 @@ use axum::{
     routing::{get, post},
 };
 use session_axum::{
-    IdGenerator, Key, ManualClock, MemoryStore, Session, SessionError, SessionId, SessionKey,
-    SessionLayer, Sessions, StoreError, StoreErrorKind, Timestamp,
+    IdGenerator, Key, ManualClock, MemoryStore, Session, SessionError, SessionId, SessionLayer,
+    Sessions, StoreError, StoreErrorKind, Timestamp,
 };
 use session_core::{
-    Admission, Admitted, Committed, Created, Ended, Entry, Expected, OwnerIndex, OwnerKey,
-    SessionStore, Touched,
+    LocalReads,
+    testing::{Answer as StoreAnswer, Intercept, Intercepted, Operation, Verb},
 };
 use tower::{Service, ServiceExt as _};
 
@@ -30,35 +31,53 @@ pub(crate) fn id(n: u8) -> String {
     SessionId::from_random_bits([n; 32]).expose().to_owned()
 }
 
-/// A layer on a store and a clock of the test's, and what a client says to it.
+/// A server with a store and a clock under the test's control.
 #[derive(Clone)]
 pub(crate) struct Site {
-    pub(crate) store: FaultyStore,
+    pub(crate) store: StoreControl,
     pub(crate) clock: Arc<ManualClock>,
+    ids: CountingIds,
     router: Router,
 }
 
 impl Site {
-    /// A site with a few routes: `/plain` asks for no session, the others do what they are called.
+    /// Creates a site with a few routes: `/plain` asks for no session, the others do what their names
+    /// say.
     pub(crate) fn new() -> Self {
         Self::with_routes(Router::new())
     }
 
-    /// A site that has these routes too.
+    /// Creates a site that has these routes too.
     pub(crate) fn with_routes(routes: Router) -> Self {
-        let store = FaultyStore::default();
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000_000)));
-        let sessions = Sessions::new(store.clone())
+        Self::start(StoreControl::default(), clock, CountingIds::default(), routes)
+    }
+
+    /// Creates another server of the same site: it shares the store, and nothing in memory.
+    pub(crate) fn another_server(&self, routes: Router) -> Self {
+        Self::start(self.store.clone(), Arc::clone(&self.clock), self.ids.clone(), routes)
+    }
+
+    fn start(
+        store: StoreControl,
+        clock: Arc<ManualClock>,
+        ids: CountingIds,
+        routes: Router,
+    ) -> Self {
+        let sessions = Sessions::builder(store.store())
             .with_clock(Arc::clone(&clock))
-            .with_id_generator(CountingIds::default());
+            .with_id_generator(ids.clone())
+            .build()
+            .unwrap();
         let router = routes
             .route("/plain", get(async || "plain"))
             .route("/read", get(read))
+            .route("/owner", get(owner))
             .route("/count", post(count))
             .route("/login", post(login))
             .route("/logout", post(logout))
             .layer(SessionLayer::new(sessions));
-        Self { store, clock, router }
+        Self { store, clock, ids, router }
     }
 
     /// Sends a request with this cookie.
@@ -87,10 +106,22 @@ impl Site {
     pub(crate) fn advance(&self, span: Duration) {
         self.clock.advance(span);
     }
+
+    /// Advances the clock second by second, so that sleepers of other tasks run in between.
+    pub(crate) async fn pass(&self, seconds: u64) {
+        for _ in 0..seconds {
+            self.advance(Duration::from_secs(1));
+            settle().await;
+        }
+    }
 }
 
 async fn read(session: Session) -> String {
     session.get(COUNT).unwrap_or_default().to_string()
+}
+
+async fn owner(session: Session) -> String {
+    session.owner_as().unwrap_or_default()
 }
 
 async fn count(session: Session) -> Result<String, SessionError> {
@@ -132,7 +163,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Status, headers that say something about the session, and body: all that a test compares.
+    /// Status, headers that concern the session, and body: all that a test compares.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("{}\n", self.status);
         for (name, value) in &self.headers {
@@ -146,7 +177,7 @@ impl Answer {
     pub(crate) fn header(&self, name: header::HeaderName) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next()?.to_str().unwrap();
-        assert_eq!(values.next(), None, "the header stands there more than once");
+        assert_eq!(values.next(), None, "the header is repeated");
         Some(value)
     }
 
@@ -168,9 +199,35 @@ impl Answer {
 pub(crate) const REMOVAL: &str = "__Host-session=; HttpOnly; SameSite=Lax; Secure; Path=/; \
      Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT";
 
+/// Lets every other future of the test go on until it waits.
+pub(crate) async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A browser's cookie jar: it applies `Set-Cookie` headers in the order in which responses arrive.
+#[derive(Default)]
+pub(crate) struct Jar(Option<String>);
+
+impl Jar {
+    pub(crate) fn apply(&mut self, answer: &Answer) {
+        if answer.removes_the_cookie() {
+            self.0 = None;
+        } else if answer.set_cookie().is_some() {
+            self.0 = Some(answer.cookie());
+        }
+    }
+
+    /// The cookie as the browser sends it.
+    pub(crate) fn cookie(&self) -> String {
+        self.0.clone().unwrap_or_default()
+    }
+}
+
 /// Makes IDs that a test can name.
-#[derive(Debug, Default)]
-pub(crate) struct CountingIds(AtomicU8);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CountingIds(Arc<AtomicU8>);
 
 impl IdGenerator for CountingIds {
     fn generate(&self) -> SessionId {
@@ -178,173 +235,106 @@ impl IdGenerator for CountingIds {
     }
 }
 
-/// The verbs that fail, and how.
-type Fault = Option<(Vec<&'static str>, StoreErrorKind, Lasting)>;
-
-/// How often it fails.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Lasting {
-    Once,
-    Always,
-}
-
-/// A memory store that notes what it is asked, and fails where a test wants it to.
+/// The test's side of a store: it records the calls, and lets them fail.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct FaultyStore {
-    inner: MemoryStore,
-    calls: Arc<Mutex<Vec<&'static str>>>,
-    fault: Arc<Mutex<Fault>>,
+pub(crate) struct StoreControl {
+    memory: MemoryStore,
+    state: Arc<Mutex<StoreState>>,
 }
 
-impl FaultyStore {
-    /// Makes these verbs fail from now on.
-    pub(crate) fn fail(&self, verbs: &[&'static str], kind: StoreErrorKind) {
-        *self.fault.lock().unwrap() = Some((verbs.to_vec(), kind, Lasting::Always));
+#[derive(Debug, Default)]
+struct StoreState {
+    calls: Vec<Verb>,
+    fault: Option<Fault>,
+}
+
+#[derive(Clone, Debug)]
+struct Fault {
+    /// All verbs if there are none.
+    verbs: Vec<Verb>,
+    effect: Effect,
+    is_lasting: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Effect {
+    Error(StoreErrorKind),
+    NoAnswer,
+}
+
+impl StoreControl {
+    /// The store, as a server sees it.
+    pub(crate) fn store(&self) -> Intercepted<MemoryStore, Self> {
+        Intercepted::new(self.memory.clone(), self.clone())
     }
 
-    /// Makes this verb fail the next time, and only then.
-    pub(crate) fn fail_once(&self, verb: &'static str, kind: StoreErrorKind) {
-        *self.fault.lock().unwrap() = Some((vec![verb], kind, Lasting::Once));
+    /// Lets these verbs fail from now on.
+    pub(crate) fn fail(&self, verbs: &[Verb], kind: StoreErrorKind) {
+        self.set(verbs, Effect::Error(kind), true);
+    }
+
+    /// Lets all verbs fail from now on.
+    pub(crate) fn fail_all(&self, kind: StoreErrorKind) {
+        self.set(&[], Effect::Error(kind), true);
+    }
+
+    /// Lets the next call of this verb fail.
+    pub(crate) fn fail_once(&self, verb: Verb, kind: StoreErrorKind) {
+        self.set(&[verb], Effect::Error(kind), false);
+    }
+
+    /// Lets this verb wait for ever from now on.
+    pub(crate) fn hang(&self, verb: Verb) {
+        self.set(&[verb], Effect::NoAnswer, true);
     }
 
     pub(crate) fn recover(&self) {
-        *self.fault.lock().unwrap() = None;
+        self.state.lock().unwrap().fault = None;
     }
 
-    /// The verbs that were asked for since the last time.
-    pub(crate) fn take_calls(&self) -> Vec<&'static str> {
-        std::mem::take(&mut self.calls.lock().unwrap())
+    /// Returns the calls since the last time that this was called.
+    pub(crate) fn take_calls(&self) -> Vec<Verb> {
+        std::mem::take(&mut self.state.lock().unwrap().calls)
     }
 
-    fn note(&self, verb: &'static str) -> Result<(), StoreError> {
-        self.calls.lock().unwrap().push(verb);
-        let mut fault = self.fault.lock().unwrap();
-        match &*fault {
-            Some((verbs, kind, lasting)) if verbs.contains(&verb) => {
-                let error = StoreError::new(*kind);
-                if *lasting == Lasting::Once {
-                    *fault = None;
-                }
-                Err(error)
-            }
-            _ => Ok(()),
+    fn set(&self, verbs: &[Verb], effect: Effect, is_lasting: bool) {
+        let fault = Fault { verbs: verbs.to_vec(), effect, is_lasting };
+        self.state.lock().unwrap().fault = Some(fault);
+    }
+
+    fn effect(&self, verb: Verb) -> Option<Effect> {
+        let mut state = self.state.lock().unwrap();
+        state.calls.push(verb);
+        let fault = state.fault.clone()?;
+        if !fault.verbs.is_empty() && !fault.verbs.contains(&verb) {
+            return None;
         }
+        if !fault.is_lasting {
+            state.fault = None;
+        }
+        Some(fault.effect)
     }
 }
 
 #[async_trait]
-impl SessionStore for FaultyStore {
-    async fn create(
+impl Intercept<MemoryStore> for StoreControl {
+    async fn call(
         &self,
-        key: &SessionKey,
-        entry: Entry,
+        store: &MemoryStore,
+        operation: Operation,
         now: Timestamp,
-    ) -> Result<Created, StoreError> {
-        self.note("create")?;
-        self.inner.create(key, entry, now).await
-    }
-
-    async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        self.note("load")?;
-        // As one that waits for an answer.
+    ) -> Result<StoreAnswer, StoreError> {
+        match self.effect(operation.verb()) {
+            Some(Effect::Error(kind)) => return Err(StoreError::new(kind)),
+            Some(Effect::NoAnswer) => pending().await,
+            None => {}
+        }
+        // As for an answer from the network.
         tokio::task::yield_now().await;
-        self.inner.load(key, now).await
+        operation.perform(store, now).await
     }
 
-    async fn commit(
-        &self,
-        key: &SessionKey,
-        expected: Expected,
-        entry: Entry,
-        now: Timestamp,
-    ) -> Result<Committed, StoreError> {
-        self.note("commit")?;
-        self.inner.commit(key, expected, entry, now).await
-    }
-
-    async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
-        self.note("touch")?;
-        self.inner.touch(key, now).await
-    }
-
-    async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        self.note("delete")?;
-        self.inner.delete(key, now).await
-    }
-}
-
-#[async_trait]
-impl OwnerIndex for FaultyStore {
-    async fn enter(
-        &self,
-        owner: &OwnerKey,
-        key: &SessionKey,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.note("enter")?;
-        self.inner.enter(owner, key, until, now).await
-    }
-
-    async fn admit(
-        &self,
-        owner: &OwnerKey,
-        key: &SessionKey,
-        until: Timestamp,
-        admission: &Admission<'_>,
-        now: Timestamp,
-    ) -> Result<Admitted, StoreError> {
-        self.note("admit")?;
-        self.inner.admit(owner, key, until, admission, now).await
-    }
-
-    async fn create_entered(
-        &self,
-        owner: &OwnerKey,
-        until: Timestamp,
-        key: &SessionKey,
-        entry: Entry,
-        now: Timestamp,
-    ) -> Result<Created, StoreError> {
-        self.note("create_entered")?;
-        self.inner.create_entered(owner, until, key, entry, now).await
-    }
-
-    async fn leave(
-        &self,
-        owner: &OwnerKey,
-        keys: &[SessionKey],
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.note("leave")?;
-        self.inner.leave(owner, keys, now).await
-    }
-
-    async fn entries(
-        &self,
-        owner: &OwnerKey,
-        now: Timestamp,
-    ) -> Result<Vec<SessionKey>, StoreError> {
-        self.note("entries")?;
-        self.inner.entries(owner, now).await
-    }
-
-    async fn load_many(
-        &self,
-        keys: &[SessionKey],
-        now: Timestamp,
-    ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
-        self.note("load_many")?;
-        self.inner.load_many(keys, now).await
-    }
-
-    async fn end_many(
-        &self,
-        keys: &[SessionKey],
-        marker: Entry,
-        now: Timestamp,
-    ) -> Result<Vec<Ended>, StoreError> {
-        self.note("end_many")?;
-        self.inner.end_many(keys, marker, now).await
+    fn local_reads<'s>(&self, _: &'s MemoryStore) -> Option<&'s dyn LocalReads> {
+        None
     }
 }

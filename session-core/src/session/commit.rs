@@ -27,6 +27,7 @@ impl Session {
     ///   rotates and another request did that first.
     /// - [`SessionError::Contended`] if other requests were faster 128 times, or for 5 seconds.
     /// - [`SessionError::TooManySessions`] if the login exceeds the session limit.
+    /// - [`SessionError::Closed`] if the request was [dropped](Self::close) with changes.
     /// - The errors of an [`update`](Self::update) that was replayed.
     ///
     /// # Cancel safety
@@ -89,12 +90,14 @@ impl Session {
         Some(cookie)
     }
 
-    /// Gives up everything that is not committed, and refuses later changes.
+    /// Gives up everything that is not committed, and refuses later changes. If there was anything, a
+    /// task that still holds the session cannot commit it: [`commit`](Self::commit) returns
+    /// [`SessionError::Closed`].
     ///
     /// For integrations, when a request is dropped before [`finish`](Self::finish).
     pub fn close(&self) {
-        self.state().is_closed = true;
-        self.discard();
+        let dropped = self.state().close();
+        drop(dropped);
     }
 
     /// Returns the cookie that the client needs although [`finish`](Self::finish) failed: the ID that an
@@ -121,6 +124,9 @@ impl Session {
 
     /// Deletes and stores. The caller has the request's turn to commit.
     pub(super) async fn flush(&self, releases_lock: bool) -> Result<(), SessionError> {
+        if self.state().has_lost_changes {
+            return Err(SessionError::Closed);
+        }
         loop {
             let next = self.state().next_delete();
             let Some((key, owner)) = next else { break };

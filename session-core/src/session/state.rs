@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(crate) has_written: bool,
     /// The response has begun.
     pub(crate) is_closed: bool,
+    /// The request was dropped while it had changes that were not committed.
+    pub(crate) has_lost_changes: bool,
 }
 
 /// The place of the session in the store.
@@ -135,6 +137,7 @@ impl State {
             lock: None,
             has_written: false,
             is_closed: false,
+            has_lost_changes: false,
         }
     }
 
@@ -247,6 +250,14 @@ impl State {
         }
         self.pending_deletes.clear();
         self.take_changes()
+    }
+
+    /// Gives up the changes of a request that was dropped. Returns the dropped changes.
+    pub(super) fn close(&mut self) -> impl Sized + use<> {
+        self.is_closed = true;
+        let is_committing = matches!(self.phase, Phase::Committing(_));
+        self.has_lost_changes |= self.log.is_dirty || is_committing || self.next_delete().is_some();
+        self.discard()
     }
 
     /// Takes the changes out. The caller drops them, and with them closures of the application, without
@@ -362,7 +373,7 @@ impl State {
         if let SessionError::Ended = error {
             self.forget_id();
         }
-        if fate == Return::Normal {
+        if fate == Return::Normal && !self.has_lost_changes {
             let newer = std::mem::replace(&mut self.log, taken.log);
             self.log.append(newer);
         }

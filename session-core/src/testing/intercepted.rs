@@ -29,6 +29,15 @@ pub trait Intercept<S>: Send + Sync + 'static {
         operation: Operation,
         now: Timestamp,
     ) -> Result<Answer, StoreError>;
+
+    /// Returns the local reads of the store, which pass by [`call`](Self::call): by default those that
+    /// it has. With `None` every load is a call.
+    fn local_reads<'s>(&self, store: &'s S) -> Option<&'s dyn LocalReads>
+    where
+        S: SessionStore,
+    {
+        store.local_reads()
+    }
 }
 
 impl<S: Backend, I: Intercept<S>> Intercepted<S, I> {
@@ -117,7 +126,7 @@ impl<S: Backend, I: Intercept<S>> SessionStore for Intercepted<S, I> {
     }
 
     fn local_reads(&self) -> Option<&dyn LocalReads> {
-        self.store.local_reads()
+        self.intercept.local_reads(&self.store)
     }
 }
 

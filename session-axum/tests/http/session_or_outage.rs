@@ -1,4 +1,4 @@
-//! Pages that are shown in an outage too.
+//! Pages that are shown in an outage as well.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,12 +8,13 @@ use axum::{
     routing::get,
 };
 use insta::assert_snapshot;
-use session_axum::{PublicSession, Session, SessionError, SessionRejection, StoreErrorKind};
+use session_axum::{Session, SessionError, SessionOrOutage, SessionRejection, StoreErrorKind};
+use session_core::testing::Verb;
 
 use crate::support::{COUNT, Site, answer};
 
-/// A page that any cache may keep, as far as its handler knows.
-async fn page(session: PublicSession) -> ([(header::HeaderName, &'static str); 1], String) {
+/// A page whose handler lets any cache keep it.
+async fn page(session: SessionOrOutage) -> ([(header::HeaderName, &'static str); 1], String) {
     assert_eq!(session.session().is_none(), session.outage().is_some());
     let text = match session.outage() {
         Some(outage) => format!("without: {outage}; {:?}", session.get(COUNT)),
@@ -23,16 +24,16 @@ async fn page(session: PublicSession) -> ([(header::HeaderName, &'static str); 1
     ([(header::CACHE_CONTROL, "public, max-age=600")], format!("{text}, owner {owner:?}"))
 }
 
-async fn write(session: PublicSession) -> Result<String, SessionError> {
+async fn write(session: SessionOrOutage) -> Result<String, SessionError> {
     Ok(session.require()?.update(COUNT, |count| *count += 1)?.to_string())
 }
 
-async fn log_in(session: PublicSession) -> Result<(), SessionError> {
-    Ok(session.require()?.authenticate("ada")?)
+async fn log_in(session: SessionOrOutage) -> Result<(), SessionError> {
+    session.require()?.authenticate("ada")
 }
 
-async fn log_out(session: PublicSession) -> Result<(), SessionError> {
-    Ok(session.require()?.destroy()?)
+async fn log_out(session: SessionOrOutage) -> Result<(), SessionError> {
+    session.require()?.destroy()
 }
 
 fn site() -> Site {
@@ -43,11 +44,8 @@ fn site() -> Site {
     Site::with_routes(routes)
 }
 
-const ALL: [&str; 7] =
-    ["create", "create_entered", "load", "commit", "touch", "delete", "end_many"];
-
 #[tokio::test]
-async fn a_public_page_is_as_usual_while_the_store_works() {
+async fn page_has_its_session_while_the_store_works() {
     let site = site();
     let cookie = site.begin().await;
     assert_snapshot!(site.send("GET /page", &cookie).await.text(), @"
@@ -64,7 +62,7 @@ async fn a_public_page_is_as_usual_while_the_store_works() {
 }
 
 #[tokio::test]
-async fn a_public_page_goes_on_without_the_session_in_an_outage() {
+async fn page_is_shown_without_its_session_in_an_outage() {
     let site = site();
     let cookie = site.begin().await;
     for kind in [
@@ -73,14 +71,14 @@ async fn a_public_page_goes_on_without_the_session_in_an_outage() {
         StoreErrorKind::Full,
         StoreErrorKind::Misconfigured,
     ] {
-        site.store.fail(&ALL, kind);
+        site.store.fail_all(kind);
         let answer = site.send("GET /page", &cookie).await;
         assert_eq!(answer.status, StatusCode::OK, "{kind:?}");
         assert_eq!(answer.set_cookie(), None, "{kind:?}");
         assert!(answer.body.starts_with("without: "), "{kind:?}: {}", answer.body);
     }
-    site.store.fail(&ALL, StoreErrorKind::Unavailable);
-    // Kept by no cache, whatever the handler said: it is not what the page is like.
+    site.store.fail_all(StoreErrorKind::Unavailable);
+    // No cache may keep it, against the rule of the handler.
     assert_snapshot!(site.send("GET /page", &cookie).await.text(), @"
     200 OK
     cache-control: no-store
@@ -93,10 +91,10 @@ async fn a_public_page_goes_on_without_the_session_in_an_outage() {
 }
 
 #[tokio::test]
-async fn what_needs_the_session_on_a_public_page_is_503_in_an_outage() {
+async fn write_without_its_session_is_503_in_an_outage() {
     let site = site();
     let cookie = site.begin().await;
-    site.store.fail(&ALL, StoreErrorKind::Timeout);
+    site.store.fail_all(StoreErrorKind::Timeout);
     for route in ["POST /page", "GET /enter", "GET /leave"] {
         site.store.take_calls();
         let answer = site.send(route, &cookie).await;
@@ -109,51 +107,50 @@ async fn what_needs_the_session_on_a_public_page_is_503_in_an_outage() {
             sessions are unavailable, try again in a moment
             ");
         }
-        assert_eq!(site.store.take_calls(), ["load"], "{route} did nothing to the store");
+        assert_eq!(site.store.take_calls(), [Verb::Load], "{route}");
     }
     site.store.recover();
     assert_eq!(site.send("GET /page", &cookie).await.body, "count Some(1), true, owner None");
 }
 
 #[tokio::test]
-async fn a_visitor_without_a_cookie_has_nothing_to_load_on_a_public_page() {
+async fn visitor_without_a_cookie_meets_no_outage_in_a_read() {
     let site = site();
-    site.store.fail(&ALL, StoreErrorKind::Unavailable);
+    site.store.fail_all(StoreErrorKind::Unavailable);
     for cookie in ["", "__Host-session=malformed"] {
         let answer = site.send("GET /page", cookie).await;
         assert_eq!(answer.body, "count None, false, owner None", "{cookie:?}");
     }
-    // What they write is an error of the commit, and no cookie.
+    // A write fails in the commit, and sets no cookie.
     let answer = site.send("POST /page", "").await;
     assert_eq!((answer.status, answer.set_cookie()), (StatusCode::SERVICE_UNAVAILABLE, None));
 }
 
 /// The store comes back in the middle of the request.
 #[tokio::test]
-async fn who_asks_later_in_the_request_gets_the_same_answer() {
-    async fn both(first: PublicSession, second: Result<Session, SessionRejection>) -> String {
+async fn extractors_of_one_request_see_the_same_outage() {
+    async fn both(first: SessionOrOutage, second: Result<Session, SessionRejection>) -> String {
         let second = second.map(drop).map_err(|rejection| rejection.to_string());
         format!("{:?}, {second:?}", first.outage().map(ToString::to_string))
     }
     let site = Site::with_routes(Router::new().route("/both", get(both)));
     let cookie = site.begin().await;
-    site.store.fail_once("load", StoreErrorKind::Timeout);
+    site.store.fail_once(Verb::Load, StoreErrorKind::Timeout);
     assert_snapshot!(site.send("GET /both", &cookie).await.body, @r#"Some("the session store did not answer in time"), Err("the session store did not answer in time")"#);
-    assert_eq!(site.store.take_calls(), ["load"], "it is asked once");
+    assert_eq!(site.store.take_calls(), [Verb::Load], "one load per request");
     assert_eq!(site.send("GET /both", &cookie).await.body, "None, Ok(())");
 }
 
-/// What a handler keeps after the response is no way around it.
 #[tokio::test]
-async fn a_public_session_that_is_kept_stays_without() {
+async fn session_of_an_outage_stays_absent_after_it() {
     let kept = Arc::new(Mutex::new(None));
     let keep = Arc::clone(&kept);
-    let page = async move |session: PublicSession| {
+    let page = async move |session: SessionOrOutage| {
         *keep.lock().unwrap() = Some(session);
     };
     let site = Site::with_routes(Router::new().route("/keep", get(page)));
     let cookie = site.begin().await;
-    site.store.fail_once("load", StoreErrorKind::Unavailable);
+    site.store.fail_once(Verb::Load, StoreErrorKind::Unavailable);
     assert_eq!(site.send("GET /keep", &cookie).await.set_cookie(), None);
     let session = kept.lock().unwrap().take().unwrap();
     let error = session.clone().require().unwrap_err();
@@ -162,8 +159,8 @@ async fn a_public_session_that_is_kept_stays_without() {
 }
 
 #[tokio::test]
-async fn a_public_page_needs_the_layer_too() {
-    let router: Router = Router::new().route("/", get(async |_: PublicSession| "never"));
+async fn page_without_the_layer_is_500() {
+    let router: Router = Router::new().route("/", get(async |_: SessionOrOutage| "never"));
     let request = axum::http::Request::get("/").body(axum::body::Body::empty()).unwrap();
     assert_eq!(answer(router, request).await.status, StatusCode::INTERNAL_SERVER_ERROR);
 }

@@ -1,0 +1,115 @@
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use futures_util::lock::Mutex;
+use http::HeaderMap;
+use session_core::{
+    CookieChange, Session, SessionError, SessionSource, Sessions, StoreError, StoreErrorKind,
+};
+
+use crate::{SessionCookie, headers};
+
+/// The session of one request: extractors open it, and the layer finishes it.
+#[derive(Debug)]
+pub(crate) struct RequestSession {
+    settings: Arc<Settings>,
+    /// The session, or the error of loading it. The first outcome counts for the whole request, so that
+    /// the handler sees one truth, and the response fits it.
+    outcome: OnceLock<Result<Session, StoreError>>,
+    /// Held by the extractor that loads the session, if several ask for it.
+    loading: Mutex<()>,
+    was_asked: AtomicBool,
+}
+
+impl RequestSession {
+    pub(crate) fn new(settings: Arc<Settings>) -> Self {
+        Self {
+            settings,
+            outcome: OnceLock::new(),
+            loading: Mutex::new(()),
+            was_asked: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns `true` if an extractor has asked for the session, even if it could not be loaded.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.was_asked.load(Ordering::Relaxed)
+    }
+
+    /// Returns `true` if the session could not be loaded.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.outcome.get().is_some_and(Result::is_err)
+    }
+
+    /// Returns the session if it was loaded.
+    pub(crate) fn session(&self) -> Option<&Session> {
+        self.outcome.get()?.as_ref().ok()
+    }
+
+    /// Writes the change of the cookie, and the rules for caches, into the response.
+    pub(crate) fn write_headers(
+        &self,
+        headers: &mut HeaderMap,
+        session: &Session,
+        change: &CookieChange,
+    ) {
+        headers::write(headers, &self.settings.cookie, change, session.read_your_writes());
+    }
+
+    /// Gives up the changes of a request that was dropped.
+    pub(crate) fn close(&self) {
+        if let Some(session) = self.session() {
+            session.close();
+        }
+    }
+
+    async fn load(&self, headers: &HeaderMap) -> Result<Session, StoreError> {
+        let _loading = self.loading.lock().await;
+        if let Some(outcome) = self.outcome.get() {
+            return outcome.clone();
+        }
+        let Settings { sessions, cookie } = &*self.settings;
+        let outcome = sessions.open(cookie.values(headers)).await.map_err(|error| match error {
+            SessionError::Store(error) => error,
+            // Before the request has recorded a change, only the store can fail.
+            other => StoreError::new(StoreErrorKind::Unavailable).with_source(other),
+        });
+        self.outcome.get_or_init(|| outcome).clone()
+    }
+}
+
+impl SessionSource for RequestSession {
+    fn try_open(&self, headers: &HeaderMap) -> Option<Result<Session, StoreError>> {
+        self.was_asked.store(true, Ordering::Relaxed);
+        if let Some(outcome) = self.outcome.get() {
+            return Some(outcome.clone());
+        }
+        // If another extractor loads the session at the same time, the first outcome counts.
+        let Settings { sessions, cookie } = &*self.settings;
+        let is_behind = || cookie.is_marked(headers);
+        let session = sessions.try_open_local(cookie.values(headers), is_behind)?;
+        Some(self.outcome.get_or_init(|| Ok(session)).clone())
+    }
+
+    fn open<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+    ) -> Pin<Box<dyn Future<Output = Result<Session, StoreError>> + Send + 'a>> {
+        Box::pin(self.load(headers))
+    }
+}
+
+/// The settings that all requests of one layer share.
+// The counts of handles change with every request and on every processor. They must not share a cache
+// line with the fields that every request reads.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Settings {
+    pub(crate) sessions: Sessions,
+    pub(crate) cookie: SessionCookie,
+}

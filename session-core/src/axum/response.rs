@@ -1,0 +1,152 @@
+use std::error::Error;
+
+use axum_core::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+
+use crate::{SessionError, StoreError, StoreErrorKind};
+
+/// A response that names no internals. The cause goes to `tracing`, target `session`.
+///
+/// | error | status |
+/// | --- | --- |
+/// | the store failed, `Contended`, `Unconfirmed`, `Locked` | 503 with `Retry-After` |
+/// | `Ended`, `LeaseLost`, `TooManySessions`, `Refused`, `Taken` | 409 |
+/// | `NotFresh` | 403 |
+/// | `TooLarge`, `Decode`, `Encode`, `EmptyOwner`, `Closed`, `AlreadyLocked` | 500 |
+impl IntoResponse for SessionError {
+    fn into_response(self) -> Response {
+        let status = status(&self);
+        let text = match &self {
+            Self::Locked => "another request is being worked on, try again in a moment",
+            Self::LeaseLost => "the request took too long, load the page again",
+            Self::NotFresh => "sign in again to do this",
+            Self::TooManySessions { .. } => "signed in too often, sign out elsewhere first",
+            Self::Refused { .. } => "the change is not possible any more, load the page again",
+            Self::Taken => "this was used already",
+            _ if status == StatusCode::SERVICE_UNAVAILABLE => {
+                "sessions are unavailable, try again in a moment"
+            }
+            _ if status == StatusCode::CONFLICT => "the session has ended, load the page again",
+            _ => "the session cannot be used",
+        };
+        log(&self, status);
+        let mut response = (status, text).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
+    }
+}
+
+/// The reason why an extractor has no session.
+///
+/// A handler that takes `Result<Session, SessionRejection>` answers it itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionRejection {
+    /// The store failed: 503 with `Retry-After`. This is never "nobody is signed in", and the cookie
+    /// stays (I7).
+    #[error(transparent)]
+    Store(#[from] StoreError),
+
+    /// The route has no layer that gives its requests a session: 500.
+    #[error("no session on this route: add `.layer(SessionLayer::new(store))` to its router")]
+    MissingLayer,
+}
+
+impl IntoResponse for SessionRejection {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Store(error) => SessionError::Store(error).into_response(),
+            Self::MissingLayer => {
+                tracing::error!(target: "session", "{self}");
+                (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response()
+            }
+        }
+    }
+}
+
+fn status(error: &SessionError) -> StatusCode {
+    match error {
+        SessionError::Store(error) if error.kind() == StoreErrorKind::TooLarge => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+        SessionError::Store(_)
+        | SessionError::Contended
+        | SessionError::Unconfirmed
+        | SessionError::Locked => StatusCode::SERVICE_UNAVAILABLE,
+        // Not 503: a client that repeats the request would repeat its work outside of the session.
+        SessionError::Ended
+        | SessionError::LeaseLost
+        | SessionError::TooManySessions { .. }
+        | SessionError::Refused { .. }
+        | SessionError::Taken => StatusCode::CONFLICT,
+        SessionError::NotFresh => StatusCode::FORBIDDEN,
+        SessionError::AlreadyLocked
+        | SessionError::Closed
+        | SessionError::EmptyOwner
+        | SessionError::TooLarge { .. }
+        | SessionError::Decode { .. }
+        | SessionError::Encode { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn log(error: &SessionError, status: StatusCode) {
+    let is_expected = matches!(status, StatusCode::CONFLICT | StatusCode::FORBIDDEN)
+        || matches!(error, SessionError::Locked);
+    if is_expected {
+        tracing::debug!(target: "session", %error, "request refused for its session");
+        return;
+    }
+    // The text of a codec may quote the value.
+    let source = match error {
+        SessionError::Store(error) => error.source().map(ToString::to_string),
+        _ => None,
+    };
+    tracing::error!(target: "session", %error, source, "request failed for its session");
+}
+
+const RETRY_AFTER_SECONDS: &str = "1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_has_its_status() {
+        let store = |kind| SessionError::Store(StoreError::new(kind));
+        let (name, source) = (String::from("cart"), || "private".into());
+        let cases = [
+            (store(StoreErrorKind::Unavailable), 503),
+            (store(StoreErrorKind::Timeout), 503),
+            (store(StoreErrorKind::Unreplicated), 503),
+            (store(StoreErrorKind::Full), 503),
+            (store(StoreErrorKind::Corrupt), 503),
+            (store(StoreErrorKind::Misconfigured), 503),
+            (store(StoreErrorKind::TooLarge), 500),
+            (SessionError::Contended, 503),
+            (SessionError::Unconfirmed, 503),
+            (SessionError::Locked, 503),
+            (SessionError::Ended, 409),
+            (SessionError::LeaseLost, 409),
+            (SessionError::TooManySessions { limit: 1 }, 409),
+            (SessionError::Refused { name: name.clone(), source: source() }, 409),
+            (SessionError::Taken, 409),
+            (SessionError::NotFresh, 403),
+            (SessionError::AlreadyLocked, 500),
+            (SessionError::Closed, 500),
+            (SessionError::EmptyOwner, 500),
+            (SessionError::TooLarge { what: "the value", limit: 1 }, 500),
+            (SessionError::Decode { name: name.clone(), source: source() }, 500),
+            (SessionError::Encode { name, source: source() }, 500),
+        ];
+        for (error, status) in cases {
+            let text = error.to_string();
+            let response = error.into_response();
+            assert_eq!(response.status(), status, "{text}");
+            let retry_after = response.headers().get(header::RETRY_AFTER);
+            assert_eq!(retry_after.is_some(), status == 503, "{text}");
+        }
+    }
+}
