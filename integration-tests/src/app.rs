@@ -10,7 +10,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use session_axum::{
-    Key, Lifetime, PublicSession, Session, SessionCookie, SessionError, SessionKey, SessionLayer,
+    Key, Lifetime, SessionOrOutage, Session, SessionCookie, SessionError, SessionKey, SessionLayer,
     SessionRejection, Sessions,
 };
 use tokio::sync::Semaphore;
@@ -150,7 +150,7 @@ async fn device(session: Session, Path(name): Path<String>) -> Result<(), Sessio
 
 async fn devices(session: Session) -> Result<Json<Value>, SessionError> {
     let Some(owner) = session.owner() else { return Ok(Json(json!([]))) };
-    let list = session.sessions().of(owner).await?;
+    let list = session.sessions().list(owner).await?;
     let list = list.iter().map(|info| {
         json!({
             "key": info.key().to_string(),
@@ -165,7 +165,7 @@ async fn devices(session: Session) -> Result<Json<Value>, SessionError> {
 
 async fn end_one(session: Session, Path(key): Path<String>) -> Result<String, SessionError> {
     let ended = match (session.owner(), SessionKey::parse(&key)) {
-        (Some(owner), Some(key)) => session.sessions().end_one(owner, key).await?,
+        (Some(owner), Some(key)) => session.sessions().revoke(owner, key).await?,
         _ => false,
     };
     Ok(ended.to_string())
@@ -173,13 +173,13 @@ async fn end_one(session: Session, Path(key): Path<String>) -> Result<String, Se
 
 async fn end_all(session: Session) -> Result<String, SessionError> {
     match session.owner() {
-        Some(owner) => Ok(session.sessions().end_all(owner).await?.to_string()),
+        Some(owner) => Ok(session.sessions().revoke_all(owner).await?.to_string()),
         None => Ok("0".to_owned()),
     }
 }
 
 async fn end_others(session: Session) -> Result<String, SessionError> {
-    Ok(session.sessions().end_others(&session).await?.to_string())
+    Ok(session.sessions().revoke_others(&session).await?.to_string())
 }
 
 async fn lifetime(
@@ -205,13 +205,13 @@ async fn optional(session: Result<Session, SessionRejection>) -> String {
     }
 }
 
-async fn public(session: PublicSession) -> String {
+async fn public(session: SessionOrOutage) -> String {
     let owner = session.owner().and_then(|owner| owner.as_str().map(str::to_owned));
     let (count, outage) = (session.get(COUNT), session.outage().is_some());
     format!("owner {owner:?}, count {count:?}, outage {outage}")
 }
 
-async fn public_count(session: PublicSession) -> Result<String, SessionError> {
+async fn public_count(session: SessionOrOutage) -> Result<String, SessionError> {
     Ok(session.require()?.update(COUNT, |count| *count += 1)?.to_string())
 }
 

@@ -21,14 +21,30 @@ pub(crate) fn routes() -> Router<Gates> {
 }
 
 async fn add(session: Session) -> Result<Response, SessionError> {
-    let _lock = session.lock(WAIT).await?;
-    session.update(COUNT, |count| *count += 1)?;
-    match add_in_file().await {
+    let added = session
+        .locked(WAIT, async || {
+            session.update(COUNT, |count| *count += 1)?;
+            add_in_file().await.map_err(AddError::File)
+        })
+        .await;
+    match added {
         Ok(number) => Ok(number.to_string().into_response()),
-        Err(error) => {
-            session.discard();
+        Err(AddError::Session(error)) => Err(error),
+        Err(AddError::File(error)) => {
             Ok((StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response())
         }
+    }
+}
+
+/// The reason why the work under the lock fails.
+enum AddError {
+    Session(SessionError),
+    File(io::Error),
+}
+
+impl From<SessionError> for AddError {
+    fn from(error: SessionError) -> Self {
+        Self::Session(error)
     }
 }
 
@@ -36,9 +52,7 @@ async fn set(
     session: Session,
     Path((name, value)): Path<(String, String)>,
 ) -> Result<(), SessionError> {
-    let lock = session.lock(WAIT).await?;
-    session.set(Key::<String>::new(&name), &value)?;
-    Ok(lock.release().await?)
+    session.locked(WAIT, async || session.set(Key::<String>::new(&name), &value)).await
 }
 
 async fn slow(
@@ -46,9 +60,12 @@ async fn slow(
     State(gates): State<Gates>,
     Path((gate, name, value)): Path<(String, String, String)>,
 ) -> Result<(), SessionError> {
-    let _lock = session.lock(WAIT).await?;
-    gates.pass(&gate).await;
-    Ok(session.set(Key::<String>::new(&name), &value)?)
+    session
+        .locked(WAIT, async || {
+            gates.pass(&gate).await;
+            session.set(Key::<String>::new(&name), &value)
+        })
+        .await
 }
 
 /// Reads the number, and writes it plus one a while later: two at the same time lose one. A second file

@@ -59,8 +59,8 @@ pub async fn serve() -> Result<(), BoxError> {
 
 async fn sessions() -> Result<Sessions, BoxError> {
     let mut sessions = match env::var("REDIS_URL") {
-        Ok(urls) => Sessions::new(RedisStore::connect(redis_config(&urls)?).await?),
-        Err(_) => Sessions::new(MemoryStore::default()),
+        Ok(urls) => Sessions::builder(RedisStore::connect(redis_config(&urls)?).await?),
+        Err(_) => Sessions::builder(MemoryStore::default()),
     };
     if let Ok(limit) = env::var("SESSION_LIMIT") {
         let (max, at_limit) = limit.split_once(' ').ok_or("SESSION_LIMIT has two words")?;
@@ -73,12 +73,12 @@ async fn sessions() -> Result<Sessions, BoxError> {
         sessions = sessions.with_session_limit(SessionLimit::new(max.parse()?, at_limit)?);
     }
     if let Ok(lease) = env::var("LEASE_MS") {
-        sessions = sessions.with_lease(millis(&lease)?)?;
+        sessions = sessions.with_lease(millis(&lease)?);
     }
     if let (Ok(idle), Ok(absolute)) = (env::var("IDLE_MS"), env::var("ABSOLUTE_MS")) {
         sessions = sessions.with_lifetime(Lifetime::new(millis(&idle)?, millis(&absolute)?)?);
     }
-    Ok(sessions)
+    Ok(sessions.build()?)
 }
 
 fn redis_config(urls: &str) -> Result<RedisConfig, BoxError> {

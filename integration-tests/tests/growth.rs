@@ -17,7 +17,7 @@ const AT_ONCE: usize = 64;
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// Of three logins one is signed out, one ended from elsewhere, and one left to expire.
-async fn live(sessions: &Arc<Sessions>, soon: &Arc<Sessions>, number: u32) {
+async fn live(sessions: &Sessions, soon: &Sessions, number: u32) {
     let owner = number % OWNERS;
     let expires = number.is_multiple_of(3);
     let session = if expires { soon } else { sessions }.open([]).await.unwrap();
@@ -31,7 +31,7 @@ async fn live(sessions: &Arc<Sessions>, soon: &Arc<Sessions>, number: u32) {
             session.destroy().unwrap();
             let _ = session.finish().await.unwrap();
         }
-        2 => assert!(sessions.end_one(owner, id.key()).await.unwrap()),
+        2 => assert!(sessions.revoke(owner, id.key()).await.unwrap()),
         _ => {}
     }
 }
@@ -51,9 +51,9 @@ async fn a_hundred_thousand_logins_logouts_and_expiries_leave_nothing_in_redis()
     let server = RedisServer::start().await;
     let mut redis = server.connection().await;
     let store = RedisStore::connect(redis_config(server.url(), MAX_WAIT)).await.unwrap();
-    let sessions = Arc::new(Sessions::new(store.clone()));
+    let sessions = Sessions::new(store.clone());
     let lifetime = Lifetime::new(Duration::from_secs(5), Duration::from_secs(10)).unwrap();
-    let soon = Arc::new(Sessions::new(store).with_lifetime(lifetime));
+    let soon = Sessions::builder(store).with_lifetime(lifetime).build().unwrap();
     let counting = redis.clone();
     let run = async |rounds: std::ops::Range<u32>| {
         stream::iter(rounds.start * OWNERS..rounds.end * OWNERS)

@@ -34,7 +34,7 @@ fn with_store(
     runtime: &Runtime,
     store: impl Backend + Clone,
 ) {
-    let sessions = Arc::new(Sessions::new(store.clone()));
+    let sessions = Sessions::new(store.clone());
     let id = runtime.block_on(create_session(&sessions)).expect("the store answers");
     let cookie = HeaderValue::from_str(&format!("__Host-session={}", id.expose()))
         .expect("an ID fits into a header");

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 
 fn one_thread(c: &mut Criterion) {
     let runtime = runtime();
-    let sessions = Arc::new(Sessions::new(MemoryStore::default()));
+    let sessions = Sessions::new(MemoryStore::default());
     let id = runtime.block_on(create_session(&sessions)).expect("memory stores it");
     let mut group = c.benchmark_group("memory");
     group.throughput(Throughput::Elements(1));
@@ -25,7 +25,7 @@ fn one_thread(c: &mut Criterion) {
 /// 8 tasks on as many threads as there are cores: the time per request over all of them.
 fn many_threads(c: &mut Criterion) {
     let runtime = Builder::new_multi_thread().build().expect("a runtime without I/O");
-    let sessions = Arc::new(Sessions::new(MemoryStore::default()));
+    let sessions = Sessions::new(MemoryStore::default());
     let mut group = c.benchmark_group("memory");
     group.throughput(Throughput::Elements(1));
     for work in [Work::Read, Work::Write] {
@@ -40,7 +40,7 @@ fn many_threads(c: &mut Criterion) {
 fn verbs(c: &mut Criterion) {
     let runtime = runtime();
     let store = MemoryStore::default();
-    let sessions = Arc::new(Sessions::new(store.clone()));
+    let sessions = Sessions::new(store.clone());
     let now = SystemClock.now();
     let (key, entry) = runtime.block_on(async {
         let id = create_session(&sessions).await.expect("memory stores it");

@@ -14,7 +14,7 @@ fn redis(c: &mut Criterion) {
     let server = runtime.block_on(RedisServer::find()).unwrap_or_else(|error| panic!("{error}"));
     let store =
         runtime.block_on(RedisStore::connect(server.url())).expect("Redis accepts a connection");
-    let sessions = Arc::new(Sessions::new(store.clone()));
+    let sessions = Sessions::new(store.clone());
     let now = SystemClock.now();
     let (id, key, entry) = runtime.block_on(async {
         let id = create_session(&sessions).await.expect("Redis answers");

@@ -36,7 +36,7 @@ pub fn fill(session: &Session) -> Result<(), SessionError> {
 /// # Panics
 ///
 /// If the session that was stored has no ID, which the protocol excludes.
-pub async fn create_session(sessions: &Arc<Sessions>) -> Result<SessionId, SessionError> {
+pub async fn create_session(sessions: &Sessions) -> Result<SessionId, SessionError> {
     let session = sessions.open([]).await?;
     fill(&session)?;
     let CookieChange::Set { id, .. } = session.finish().await? else {
@@ -53,7 +53,7 @@ pub async fn create_session(sessions: &Arc<Sessions>) -> Result<SessionId, Sessi
 /// If a memory store does not hold what was stored in it.
 pub async fn record(values: usize) -> Entry {
     let store = MemoryStore::default();
-    let sessions = Arc::new(Sessions::new(store.clone()));
+    let sessions = Sessions::new(store.clone());
     let session = sessions.open([]).await.expect("nothing is loaded");
     fill(&session).expect("the session is open");
     for number in 4..values {

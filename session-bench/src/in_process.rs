@@ -26,7 +26,7 @@ pub(crate) struct InProcess {
 pub(crate) fn measure(rounds: usize) -> Result<InProcess, BoxError> {
     let one_thread = Builder::new_current_thread().build()?;
     let all_cores = Builder::new_multi_thread().build()?;
-    let sessions = Arc::new(Sessions::new(MemoryStore::default()));
+    let sessions = Sessions::new(MemoryStore::default());
     let id = one_thread.block_on(create_session(&sessions))?;
     let mut progress = Progress::new(rounds);
     let (mut alone, mut together) = (Vec::new(), Vec::new());

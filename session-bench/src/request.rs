@@ -23,10 +23,10 @@ pub enum Work {
 /// # Panics
 ///
 /// If the store does not answer.
-pub async fn request(sessions: &Arc<Sessions>, id: &SessionId, work: Work) {
+pub async fn request(sessions: &Sessions, id: &SessionId, work: Work) {
     // As the layer does.
     let cookies = [id.expose().as_bytes()];
-    let session = match sessions.open_without_io(cookies, || false) {
+    let session = match sessions.try_open_local(cookies, || false) {
         Some(session) => session,
         None => sessions.open(cookies).await.expect("the store answers"),
     };
@@ -38,7 +38,7 @@ pub async fn request(sessions: &Arc<Sessions>, id: &SessionId, work: Work) {
             session.update(COUNT, |count| *count += 1).expect("the session is open");
         }
     }
-    if session.finish_without_io().is_none() {
+    if session.try_finish().is_none() {
         let change = session.finish().await.expect("the store answers");
         let _ = black_box(change);
     }
@@ -52,7 +52,7 @@ pub async fn request(sessions: &Arc<Sessions>, id: &SessionId, work: Work) {
 /// If the store does not answer.
 pub fn at_once(
     runtime: &Runtime,
-    sessions: &Arc<Sessions>,
+    sessions: &Sessions,
     tasks: usize,
     requests: u64,
     work: Work,

@@ -42,7 +42,7 @@ async fn measure(kind: Kind, count: u64) -> Result<(), BoxError> {
     let redis = RedisServer::start().await;
     let mut admin = redis.connection().await;
     let store = RedisStore::connect(redis_config(redis.url(), PATIENCE)).await?;
-    let sessions = Arc::new(Sessions::new(store));
+    let sessions = Sessions::new(store);
     println!("\n{kind:?}");
 
     let before = number(&mut admin, "used_memory").await?;

@@ -132,7 +132,7 @@ async fn what_redis_answers_opens_nothing_be_it_an_error() {
     let full = redis::cmd("CONFIG").arg(&["SET", "maxmemory", "1"]).to_owned();
     let _: () = full.query_async(&mut admin).await.unwrap();
     for _ in 0..20 {
-        let session = std::sync::Arc::new(Sessions::new(store.clone())).open([]).await.unwrap();
+        let session = Sessions::new(store.clone()).open([]).await.unwrap();
         session.authenticate("ada").unwrap();
         session.finish().await.unwrap_err();
     }

@@ -24,7 +24,7 @@ async fn refused(config: impl Into<RedisConfig>) -> StoreError {
 /// What the store of a stage says to a new session.
 async fn refused_write(redis: &RedisServer) -> StoreErrorKind {
     let store = patient_store(redis).await;
-    let session = Arc::new(Sessions::new(store)).open([]).await.unwrap();
+    let session = Sessions::new(store).open([]).await.unwrap();
     session.authenticate("ada").unwrap();
     match session.finish().await.unwrap_err() {
         SessionError::Store(error) => error.kind(),
@@ -159,14 +159,14 @@ async fn a_full_server_refuses_writes_but_reads_and_ends_sessions() {
 async fn a_full_server_still_signs_out_everywhere() {
     let redis = RedisServer::start().await;
     let store = RedisStore::connect(redis.url()).await.unwrap();
-    let sessions = Arc::new(Sessions::new(store));
+    let sessions = Sessions::new(store);
     for _ in 0..150 {
         let session = sessions.open([]).await.unwrap();
         session.authenticate("ada").unwrap();
         let _ = session.finish().await.unwrap();
     }
     let mut admin = redis.connection().await;
-    let key = sessions.of("ada").await.unwrap()[70].key();
+    let key = sessions.list("ada").await.unwrap()[70].key();
     let gone: u64 =
         redis::cmd("DEL").arg(format!("session:s:{key}")).query_async(&mut admin).await.unwrap();
     assert_eq!(gone, 1);
@@ -174,8 +174,8 @@ async fn a_full_server_still_signs_out_everywhere() {
     let _: () = set.query_async(&mut admin).await.unwrap();
 
     assert_eq!(refused_write(&redis).await, StoreErrorKind::Full);
-    assert_eq!(sessions.end_all("ada").await.unwrap(), 149);
-    assert!(sessions.of("ada").await.unwrap().is_empty());
+    assert_eq!(sessions.revoke_all("ada").await.unwrap(), 149);
+    assert!(sessions.list("ada").await.unwrap().is_empty());
     let left: Vec<String> =
         redis::cmd("KEYS").arg("session:s:*").query_async(&mut admin).await.unwrap();
     assert_eq!(left, [""; 0]);

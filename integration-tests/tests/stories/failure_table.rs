@@ -102,14 +102,14 @@ const COUNT: Key<u64> = Key::new("count");
 
 /// A session, and a request that has loaded it, before Redis gets into trouble.
 struct Scene {
-    sessions: Arc<Sessions>,
+    sessions: Sessions,
     id: SessionId,
     request: Session,
 }
 
 impl Scene {
     async fn on(config: RedisConfig) -> Self {
-        let sessions = Arc::new(Sessions::new(RedisStore::connect(config).await.unwrap()));
+        let sessions = Sessions::new(RedisStore::connect(config).await.unwrap());
         // Another session first, so that Redis knows the scripts.
         let session = sessions.open([]).await.unwrap();
         for count in 0..2 {

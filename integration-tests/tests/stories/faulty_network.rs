@@ -277,7 +277,7 @@ async fn requests_that_lose_their_answers_together_do_not_come_back_together() {
     let redis = RedisServer::start().await;
     let proxy = FaultProxy::before(&redis).await;
     let store = RedisStore::connect(redis_config(proxy.url(), PATIENCE)).await.unwrap();
-    let sessions = Arc::new(Sessions::new(store.clone()));
+    let sessions = Sessions::new(store.clone());
     let mut cookies = Vec::new();
     for _ in 0..AT_ONCE {
         let session = sessions.open([]).await.unwrap();
@@ -300,7 +300,7 @@ async fn requests_that_lose_their_answers_together_do_not_come_back_together() {
         proxy.next(command, Fault::Stall);
         let mut waiting = Vec::new();
         for (number, id) in cookies.iter().cloned().enumerate() {
-            let (sessions, opened) = (Arc::clone(&sessions), opened.get(number).cloned());
+            let (sessions, opened) = (sessions.clone(), opened.get(number).cloned());
             waiting.push(tokio::spawn(async move {
                 match opened {
                     None => drop(sessions.open([id.expose().as_bytes()]).await.unwrap()),

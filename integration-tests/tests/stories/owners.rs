@@ -163,7 +163,7 @@ async fn a_login_above_the_limit_says_what_to_do() {
     let redis = RedisServer::start().await;
     let store = patient_store(&redis).await;
     let limit = SessionLimit::new(1, AtLimit::Reject).unwrap();
-    let addr = serve(Sessions::new(store).with_session_limit(limit)).await;
+    let addr = serve(Sessions::builder(store).with_session_limit(limit).build().unwrap()).await;
     let (first, second) = (Browser::new(addr), Browser::new(addr));
     first.post("/login/ada").await.ok();
     first.post("/login/ada").await.ok();

@@ -52,7 +52,7 @@ async fn names(redis: &mut MultiplexedConnection) -> Vec<String> {
 }
 
 /// Signs somebody in, and says by which key.
-async fn log_in(sessions: &Arc<Sessions>, owner: &str) -> (String, SessionKey) {
+async fn log_in(sessions: &Sessions, owner: &str) -> (String, SessionKey) {
     let session = sessions.open([]).await.unwrap();
     session.authenticate(owner).unwrap();
     let CookieChange::Set { id, .. } = session.finish().await.unwrap() else {
@@ -64,7 +64,7 @@ async fn log_in(sessions: &Arc<Sessions>, owner: &str) -> (String, SessionKey) {
 #[tokio::test]
 async fn what_was_acknowledged_as_ended_is_ended_on_the_replica() {
     let pair = Pair::start().await;
-    let sessions = Arc::new(Sessions::new(pair.store(PATIENCE).await));
+    let sessions = Sessions::new(pair.store(PATIENCE).await);
     let mut replica = pair.replica.connection().await;
     let mark = pair.primary.mark_commands().await;
     let begin = Instant::now();
@@ -81,11 +81,11 @@ async fn what_was_acknowledged_as_ended_is_ended_on_the_replica() {
             }
             // From elsewhere.
             1 => {
-                assert!(sessions.end_one("ada", key).await.unwrap());
+                assert!(sessions.revoke("ada", key).await.unwrap());
                 replica.get(&name).await.unwrap()
             }
             2 => {
-                assert_eq!(sessions.end_all("ada").await.unwrap(), 1);
+                assert_eq!(sessions.revoke_all("ada").await.unwrap(), 1);
                 replica.get(&name).await.unwrap()
             }
             // Another login: a tombstone takes the former place.
@@ -95,7 +95,7 @@ async fn what_was_acknowledged_as_ended_is_ended_on_the_replica() {
                 let _ = session.finish().await.unwrap();
                 let stone: Vec<u8> = replica.get(&name).await.unwrap();
                 assert_eq!(stone.get(..2), Some(&[1, 1][..]), "a tombstone");
-                sessions.end_all("ada").await.unwrap();
+                sessions.revoke_all("ada").await.unwrap();
                 Vec::new()
             }
         };
@@ -110,7 +110,7 @@ async fn what_was_acknowledged_as_ended_is_ended_on_the_replica() {
 async fn no_acknowledged_end_is_lost_in_a_failover() {
     let pair = Pair::start().await;
     let store = pair.store(PATIENCE).await;
-    let sessions = Arc::new(Sessions::new(store.clone()));
+    let sessions = Sessions::new(store.clone());
     let mut keys = Vec::new();
     for _ in 0..800 {
         keys.push(log_in(&sessions, "ada").await.1);
@@ -157,7 +157,7 @@ async fn no_acknowledged_end_is_lost_in_a_failover() {
 async fn an_end_that_the_replica_does_not_confirm_is_done_and_an_error() {
     let pair = Pair::start().await;
     let store = pair.store(Duration::from_millis(200)).await;
-    let sessions = Arc::new(Sessions::new(store.clone()));
+    let sessions = Sessions::new(store.clone());
     let (id, key) = log_in(&sessions, "ada").await;
     let (other, _) = log_in(&sessions, "ada").await;
     let session = sessions.open([id.as_bytes()]).await.unwrap();
@@ -179,7 +179,7 @@ async fn an_end_that_the_replica_does_not_confirm_is_done_and_an_error() {
     let browser = Browser::new(serve(Sessions::new(store.clone())).await);
     browser.post("/login/eve").await.ok();
     assert_eq!(browser.post("/logout").await.status, StatusCode::SERVICE_UNAVAILABLE);
-    let error = sessions.end_all("ada").await.unwrap_err();
+    let error = sessions.revoke_all("ada").await.unwrap_err();
     let kind = match &error {
         SessionError::Store(error) => error.kind(),
         _ => panic!("{error}"),
@@ -231,7 +231,7 @@ async fn a_logout_that_is_asked_for_again_waits_again() {
 async fn who_waits_for_replicas_holds_up_nobody_else() {
     let pair = Pair::start().await;
     let store = pair.store(Duration::from_secs(2)).await;
-    let sessions = Arc::new(Sessions::new(store.clone()));
+    let sessions = Sessions::new(store.clone());
     let mut keys = Vec::new();
     for _ in 0..50 {
         keys.push(log_in(&sessions, "ada").await.1);
@@ -269,7 +269,7 @@ async fn who_waits_for_replicas_holds_up_nobody_else() {
 async fn a_full_server_ends_sessions_and_its_replica_too() {
     let pair = Pair::start().await;
     let store = pair.store(PATIENCE).await;
-    let sessions = Arc::new(Sessions::new(store.clone()));
+    let sessions = Sessions::new(store.clone());
     let (_, key) = log_in(&sessions, "ada").await;
     let mut primary = pair.primary.connection().await;
     let full = redis::cmd("CONFIG").arg(&["SET", "maxmemory", "1"]).to_owned();
@@ -306,10 +306,10 @@ async fn what_cannot_be_waited_for_is_said_at_the_start() {
 async fn nothing_is_waited_for_by_default() {
     let redis = RedisServer::start().await;
     let store = RedisStore::connect(redis_config(redis.url(), PATIENCE)).await.unwrap();
-    let sessions = Arc::new(Sessions::new(store));
+    let sessions = Sessions::new(store);
     let mark = redis.mark_commands().await;
     log_in(&sessions, "ada").await;
-    assert_eq!(sessions.end_all("ada").await.unwrap(), 1);
+    assert_eq!(sessions.revoke_all("ada").await.unwrap(), 1);
     let counts = redis.commands_since(&mark).await;
     assert_eq!((counts.of("wait"), counts.of("publish")), (0, 0), "{counts}");
 }

@@ -159,7 +159,7 @@ fn decode_record(times: u64) {
 }
 
 fn in_memory(work: Work, times: u64) {
-    let sessions = Arc::new(Sessions::new(MemoryStore::default()));
+    let sessions = Sessions::new(MemoryStore::default());
     runtime().block_on(async {
         let id = create_session(&sessions).await.expect("memory stores it");
         for _ in 0..times {
@@ -176,7 +176,7 @@ where
 {
     let store = MemoryStore::default();
     let runtime = runtime();
-    let sessions = Arc::new(Sessions::new(store.clone()));
+    let sessions = Sessions::new(store.clone());
     let id = runtime.block_on(create_session(&sessions)).expect("memory stores it");
     let cookie = HeaderValue::from_str(&format!("__Host-session={}", id.expose()))
         .expect("an ID fits into a header");

@@ -71,7 +71,7 @@ fn compare(sessions: usize) -> Result<(), BoxError> {
 
 /// What was measured of a store.
 struct Scale {
-    sessions: Arc<Sessions>,
+    sessions: Sessions,
     /// Some of the sessions, from the first to the last.
     some: Vec<SessionId>,
     bytes: Option<f64>,
@@ -131,10 +131,10 @@ impl Scale {
         .await?;
         progress.step(&format!("{OWNED} sessions of one owner"));
         let start = Instant::now();
-        let found = sessions.of(OWNER).await?.len();
+        let found = sessions.list(OWNER).await?.len();
         self.list = start.elapsed();
         let start = Instant::now();
-        let ended = sessions.end_all(OWNER).await?;
+        let ended = sessions.revoke_all(OWNER).await?;
         self.end = start.elapsed();
         if (found, ended) != (OWNED, OWNED) {
             return Err(format!("of {OWNED} sessions {found} were found, {ended} ended").into());
@@ -191,7 +191,7 @@ where
 }
 
 /// Does a request again and again, one after the other.
-async fn latency(sessions: &Arc<Sessions>, ids: &[SessionId], work: Work) -> Latency {
+async fn latency(sessions: &Sessions, ids: &[SessionId], work: Work) -> Latency {
     let mut spans = Vec::with_capacity(REQUESTS);
     for id in ids.iter().cycle().take(REQUESTS) {
         let start = Instant::now();

@@ -32,7 +32,7 @@ pub trait Intercept<S>: Send + Sync + 'static {
 
     /// Returns the local reads of the store, which pass by [`call`](Self::call): by default those that
     /// it has. With `None` every load is a call.
-    fn local_reads<'s>(&self, store: &'s S) -> Option<&'s dyn LocalReads>
+    fn local_reads<'s>(&'s self, store: &'s S) -> Option<&'s dyn LocalReads>
     where
         S: SessionStore,
     {

@@ -30,7 +30,7 @@ const COUNT: Key<u64> = Key::new("count");
 
 pub(super) struct History {
     world: World,
-    servers: Vec<Arc<Sessions>>,
+    servers: Vec<Sessions>,
     stores: Vec<NearStore>,
     clients: Vec<Client>,
     requests: BTreeMap<usize, Request>,
@@ -110,8 +110,11 @@ impl History {
         let clock = Arc::clone(&world.state().clock);
         let stores: Vec<_> = (0..servers).map(|server| NearStore::new(world, server)).collect();
         let sessions = |store: &NearStore| {
-            let sessions = Sessions::new(store.clone()).with_clock(Arc::clone(&clock));
-            Arc::new(sessions.with_id_generator(world.clone()))
+            Sessions::builder(Intercepted::new(MemoryStore::default(), store.clone()))
+                .with_clock(Arc::clone(&clock))
+                .with_id_generator(world.clone())
+                .build()
+                .expect("the rules are valid")
         };
         Self {
             world: world.clone(),
@@ -213,7 +216,7 @@ impl History {
             self.made
         ));
         drop(state);
-        let sessions = Arc::clone(&self.servers[server]);
+        let sessions = self.servers[server].clone();
         let check = Check::new(self, &arrival);
         let (world, request) = (self.world.clone(), self.made);
         let future = Box::pin(arrival.handle(sessions, broken, check, world, request));
@@ -222,7 +225,8 @@ impl History {
 
     /// Reads a copy's session anew, as nobody's request.
     fn confirm(&mut self, server: usize, key: SessionKey) {
-        let (store, world) = (self.stores[server].clone(), self.world.clone());
+        let store = Intercepted::new(MemoryStore::default(), self.stores[server].clone());
+        let world = self.world.clone();
         self.made += 1;
         let future = Box::pin(async move {
             let now = session_core::Clock::now(&*world.state().clock);
@@ -341,7 +345,7 @@ impl Check {
 impl Arrival {
     async fn handle(
         self,
-        sessions: Arc<Sessions>,
+        sessions: Sessions,
         broken: Option<NearBroken>,
         check: Check,
         world: World,
@@ -368,29 +372,29 @@ impl Arrival {
         let is_end = matches!(self.act, Act::LogOut | Act::EndAll) && seen.is_some();
         Response {
             seen,
-            marker: session.marker().map_or(0, |span| span.as_millis().try_into().unwrap_or(0)),
+            marker: session.read_your_writes().map_or(0, |span| span.as_millis().try_into().unwrap_or(0)),
             wrote,
             is_over: is_end && finished.is_ok(),
             is_peek: matches!(self.act, Act::Peek),
-            change: finished.unwrap_or_else(|_| session.untold_cookie()),
+            change: finished.unwrap_or_else(|_| session.pending_cookie()),
         }
     }
 
     async fn open(
         &self,
-        sessions: &Arc<Sessions>,
+        sessions: &Sessions,
         broken: Option<NearBroken>,
     ) -> Result<Session, SessionError> {
         let ids = || self.id.iter().map(|id| id.expose().as_bytes());
         if broken == Some(NearBroken::MarkerWithRevision) && self.is_marked {
-            let copy = sessions.open_without_io(ids(), || false);
+            let copy = sessions.try_open_local(ids(), || false);
             let is_new =
                 |session: &Session| session.get(COUNT).unwrap_or_default() >= self.marked_count;
             if let Some(session) = copy.filter(is_new) {
                 return Ok(session);
             }
         }
-        if let Some(session) = sessions.open_without_io(ids(), || self.is_marked) {
+        if let Some(session) = sessions.try_open_local(ids(), || self.is_marked) {
             return Ok(session);
         }
         sessions.open(ids()).await
@@ -410,7 +414,7 @@ impl Arrival {
             Act::LogOut => session.destroy(),
             Act::EndAll => {
                 let owner = session.owner().expect("it is open");
-                session.sessions().end_all(owner).await.map(drop)
+                session.sessions().revoke_all(owner).await.map(drop)
             }
         }
     }

@@ -11,15 +11,13 @@ use futures_util::FutureExt as _;
 use session_axum::MemoryStore;
 use session_core::{
     Committed, Created, Ended, Entry, IdGenerator, ManualClock, SessionId, SessionKey,
-    StoreErrorKind,
+    StoreErrorKind, Timestamp,
+    testing::{Answer, Operation},
 };
 use session_redis::copies::{Horizon, Mark, NearCopies};
 
 use super::{NearBroken, NearCounters};
-use crate::{
-    random::Random,
-    simulation::command::{Answer, Command, Verb},
-};
+use crate::random::Random;
 
 /// What servers share with what drives them.
 #[derive(Clone)]
@@ -115,7 +113,7 @@ struct Connection {
 
 struct Call {
     connection: usize,
-    command: Command,
+    command: (Operation, Timestamp),
     sent_at: u64,
     arrived: Option<Result<Answer, StoreErrorKind>>,
     answer: Option<Result<Answer, StoreErrorKind>>,
@@ -187,7 +185,7 @@ impl State {
         &mut self,
         server: usize,
         ends: bool,
-        command: Command,
+        command: (Operation, Timestamp),
     ) -> (usize, Option<Mark>) {
         let connection = self.connection(server, ends);
         let mark = self.connections[connection].horizon.as_ref().map(Horizon::mark);
@@ -320,14 +318,18 @@ impl State {
         if self.is_lost(connection) {
             return;
         }
-        let answer = command.carry_out(&self.store).now_or_never().expect("memory does not wait");
+        let (operation, now) = command;
+        let performed = operation.clone().perform(&self.store, now);
+        let answer = performed.now_or_never().expect("memory does not wait");
         let answer = answer.map_err(|error| error.kind());
         let untracked = self.broken == Some(NearBroken::UntrackedReads) && self.random.percent(50);
         let is_tracked = self.connections[connection].horizon.is_some() && !untracked;
-        if matches!(command.verb, Verb::Load) && is_tracked {
-            self.tracked.entry(command.key()).or_default().insert(connection);
+        if let Operation::Load { key } = operation
+            && is_tracked
+        {
+            self.tracked.entry(key).or_default().insert(connection);
         }
-        let changed = changed(&command, &answer);
+        let changed = changed(&operation, &answer);
         for (key, ended) in &changed {
             if *ended {
                 self.ended.entry(*key).or_insert(self.time);
@@ -424,18 +426,18 @@ impl State {
 }
 
 /// The keys that a command has changed, and whether that ended a session.
-fn changed(command: &Command, answer: &Result<Answer, StoreErrorKind>) -> Vec<(SessionKey, bool)> {
+fn changed(operation: &Operation, answer: &Result<Answer, StoreErrorKind>) -> Vec<(SessionKey, bool)> {
     let Ok(answer) = answer else { return Vec::new() };
-    let one = |ended| vec![(command.key(), ended)];
+    let one = |ended| vec![(operation.keys()[0], ended)];
     match answer {
-        Answer::Create(Created::Created) | Answer::Commit(Committed::Committed) => one(false),
-        Answer::Touch(session_core::Touched::Touched) => one(false),
-        Answer::Delete(Some(Entry::Live(_))) => one(true),
-        Answer::EndMany(ended) => command
-            .keys
-            .iter()
+        Answer::Created(Created::Created) | Answer::Committed(Committed::Committed) => one(false),
+        Answer::Touched(session_core::Touched::Touched) => one(false),
+        Answer::Deleted(Some(Entry::Live(_))) => one(true),
+        Answer::DeletedOrBlocked(ended) => operation
+            .keys()
+            .into_iter()
             .zip(ended)
-            .map(|(key, ended)| (*key, matches!(ended, Ended::Session)))
+            .map(|(key, ended)| (key, matches!(ended, Ended::Session)))
             .collect(),
         _ => Vec::new(),
     }
