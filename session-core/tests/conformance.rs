@@ -43,24 +43,21 @@ const FAULTS: &[(Fault, &[&str])] = &[
     (
         Fault::CommitIgnoresTheRevision,
         &[
-            "commit_at_another_revision_conflicts_and_tells_what_is_stored",
+            "commit_at_another_revision_returns_the_stored_entry",
             "of_n_commits_at_one_revision_exactly_one_wins",
-            "n_commits_that_try_again_all_count",
+            "n_commits_that_retry_all_count",
         ],
     ),
-    (Fault::CommitIgnoresTheNonce, &["commit_tells_records_of_one_revision_apart"]),
+    (Fault::CommitIgnoresTheNonce, &["commit_compares_the_nonce"]),
     (Fault::CommitComparesLowBitsOfTheRevision, &["commit_compares_all_48_bits_of_the_revision"]),
-    (
-        Fault::CommitTakesOlderRevisions,
-        &["commit_at_another_revision_conflicts_and_tells_what_is_stored"],
-    ),
+    (Fault::CommitTakesOlderRevisions, &["commit_at_another_revision_returns_the_stored_entry"]),
     (Fault::CommitDoesNothing, &["commit_replaces_a_session_at_its_revision"]),
     (
         Fault::CommitInserts,
         &[
             "commit_on_nothing_is_gone_and_stores_nothing",
             "commit_after_delete_is_gone",
-            "commit_and_delete_at_once_leave_nothing",
+            "commit_beside_delete_leaves_nothing",
             "expired_is_missing_for_commit",
         ],
     ),
@@ -79,10 +76,7 @@ const FAULTS: &[(Fault, &[&str])] = &[
     ),
     (
         Fault::CommitTellsItsOwnRecord,
-        &[
-            "commit_at_another_revision_conflicts_and_tells_what_is_stored",
-            "n_commits_that_try_again_all_count",
-        ],
+        &["commit_at_another_revision_returns_the_stored_entry", "n_commits_that_retry_all_count"],
     ),
     (
         Fault::CommitKeepsTheOldDeadline,
@@ -94,10 +88,7 @@ const FAULTS: &[(Fault, &[&str])] = &[
     ),
     (
         Fault::CommitChecksThenActs,
-        &[
-            "of_n_commits_at_one_revision_exactly_one_wins",
-            "commit_and_delete_at_once_leave_nothing",
-        ],
+        &["of_n_commits_at_one_revision_exactly_one_wins", "commit_beside_delete_leaves_nothing"],
     ),
     (Fault::CommitRefusesWhatHasExpired, &["expired_before_it_was_stored_is_missing"]),
     (
@@ -114,7 +105,7 @@ const FAULTS: &[(Fault, &[&str])] = &[
         &[
             "touch_moves_the_idle_deadline_and_nothing_else",
             "touch_keeps_the_revision",
-            "touch_and_commit_at_once_keep_the_commit",
+            "touch_beside_commit_keeps_the_commit",
         ],
     ),
     (Fault::TouchDropsTheValues, &["touch_moves_the_idle_deadline_and_nothing_else"]),
@@ -128,34 +119,34 @@ const FAULTS: &[(Fault, &[&str])] = &[
     (
         Fault::TouchChecksThenActs,
         &[
-            "touch_and_delete_at_once_leave_nothing",
-            "touch_and_commit_at_once_keep_the_commit",
-            "touch_and_tombstone_at_once_keep_the_tombstone",
+            "touch_beside_delete_leaves_nothing",
+            "touch_beside_commit_keeps_the_commit",
+            "touch_beside_tombstone_keeps_the_tombstone",
         ],
     ),
     (
         Fault::DeleteForgetsToTell,
-        &["delete_tells_what_was_there", "delete_tells_a_tombstone_and_leaves_it"],
+        &["delete_returns_the_session", "delete_returns_a_tombstone_and_leaves_it"],
     ),
-    (Fault::DeleteTellsOnlySessions, &["delete_tells_a_tombstone_and_leaves_it"]),
+    (Fault::DeleteTellsOnlySessions, &["delete_returns_a_tombstone_and_leaves_it"]),
     (
         Fault::DeleteLeavesIt,
         &[
             "delete_is_idempotent",
             "commit_after_delete_is_gone",
             "create_takes_a_key_again_after_delete",
-            "of_n_deletes_exactly_one_tells",
+            "of_n_deletes_exactly_one_returns_the_session",
         ],
     ),
-    (Fault::DeleteRemovesTombstones, &["delete_tells_a_tombstone_and_leaves_it"]),
+    (Fault::DeleteRemovesTombstones, &["delete_returns_a_tombstone_and_leaves_it"]),
     (Fault::DeleteTellsExpired, &["expired_is_missing_for_delete", "expired_tombstone_is_missing"]),
     (
         Fault::DeleteChecksThenActs,
-        &["of_n_deletes_exactly_one_tells", "commit_and_delete_at_once_leave_nothing"],
+        &["of_n_deletes_exactly_one_returns_the_session", "commit_beside_delete_leaves_nothing"],
     ),
     (Fault::DeleteEmptiesTheStore, &["delete_leaves_other_keys_alone"]),
     (Fault::LoadInvents, &["load_of_nothing_is_nothing"]),
-    (Fault::LoadCutsValues, &["load_gives_back_what_was_stored_bit_for_bit"]),
+    (Fault::LoadCutsValues, &["load_returns_the_stored_session_bit_for_bit"]),
     (
         Fault::LoadSeesExpired,
         &[
@@ -166,13 +157,13 @@ const FAULTS: &[(Fault, &[&str])] = &[
     ),
     (Fault::LoadExpiresLate, &["deadline_is_exact_to_the_millisecond"]),
     (Fault::LoadMovesTheDeadline, &["load_changes_nothing"]),
-    (Fault::LoadHidesTombstones, &["load_gives_back_a_tombstone_bit_for_bit"]),
+    (Fault::LoadHidesTombstones, &["load_returns_a_tombstone_bit_for_bit"]),
     (Fault::DeadlinesInSeconds, &["deadline_is_exact_to_the_millisecond"]),
     (Fault::KeysByHalf, &["keys_of_any_bytes_do_not_mix"]),
-    (Fault::RecordsUpTo64KiB, &["load_gives_back_values_up_to_the_limits"]),
-    (Fault::CopiesOfNothing, &["copies_are_of_what_was_stored"]),
-    (Fault::CopiesOutliveChanges, &["copies_are_no_older_than_what_this_store_has_changed"]),
-    (Fault::CopiesOutliveTheirDeadline, &["copies_end_at_their_deadline"]),
+    (Fault::RecordsUpTo64KiB, &["load_returns_values_up_to_the_limits"]),
+    (Fault::CopiesOfNothing, &["local_reads_return_stored_entries"]),
+    (Fault::CopiesOutliveChanges, &["local_reads_see_this_stores_own_changes"]),
+    (Fault::CopiesOutliveTheirDeadline, &["local_reads_end_at_their_deadline"]),
 ];
 
 async fn check(fault: Fault) -> Report {
@@ -235,7 +226,7 @@ async fn every_case_can_fail() {
     }
     // These need a store that counts, or one that breaks when a future is dropped.
     never_failed.retain(|name| {
-        !["load_gives_back_1024_values", "commit_that_was_dropped_is_done_or_not"].contains(name)
+        !["load_returns_1024_values", "commit_that_was_dropped_is_done_or_not"].contains(name)
     });
     assert_eq!(never_failed, [""; 0]);
 }

@@ -1,11 +1,9 @@
 #![doc = include_str!("../README.md")]
 
-mod expiry;
-mod hasher;
 mod owner_index;
 mod owners;
-mod slot;
-mod slots;
+mod session;
 mod store;
+pub mod table;
 
 pub use store::MemoryStore;

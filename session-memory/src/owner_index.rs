@@ -19,9 +19,9 @@ impl OwnerIndex for MemoryStore {
         &self,
         owner: &OwnerKey,
         entries: &[IndexEntry],
-        now: Timestamp,
+        _: Timestamp,
     ) -> Result<(), StoreError> {
-        self.owners.leave(owner, entries, now);
+        self.owners.leave(owner, entries);
         Ok(())
     }
 
@@ -41,6 +41,6 @@ impl OwnerIndex for MemoryStore {
         now: Timestamp,
     ) -> Result<Created, StoreError> {
         self.owners.enter(owner, entry, now);
-        Ok(self.insert(&entry.key, session, Some(*owner), now))
+        self.insert(&entry.key, session, Some(*owner), now)
     }
 }

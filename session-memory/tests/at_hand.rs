@@ -11,7 +11,7 @@ const TEXT: Key<String> = Key::new("text");
 
 /// What an application sees of a session that was opened, and what becomes of its cookie.
 async fn seen(session: Session) -> String {
-    let (key, opened_nothing) = (session.key(), session.cookie_opened_nothing());
+    let (key, opened_nothing) = (session.key(), session.had_unknown_id());
     let change = match session.finish().await.unwrap() {
         CookieChange::Keep => "keep".to_owned(),
         CookieChange::Set { id, .. } => format!("set {}", id.key()),
@@ -20,8 +20,8 @@ async fn seen(session: Session) -> String {
     format!("{key:?} {opened_nothing} {change}")
 }
 
-async fn begin(sessions: &Arc<Sessions>) -> SessionId {
-    let session = sessions.open_without_io([], || panic!("no copy is behind")).unwrap();
+async fn begin(sessions: &Sessions) -> SessionId {
+    let session = sessions.try_open_local([], || panic!("no copy is behind")).unwrap();
     session.set(TEXT, &"text".to_owned()).unwrap();
     id(session.finish().await.unwrap())
 }
@@ -35,7 +35,7 @@ fn id(change: CookieChange) -> SessionId {
 async fn what_is_opened_at_once_is_what_is_opened() {
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
     let store = MemoryStore::default();
-    let sessions = Arc::new(Sessions::new(store.clone()).with_clock(Arc::clone(&clock)));
+    let sessions = Sessions::builder(store.clone()).with_clock(Arc::clone(&clock)).build().unwrap();
     let live = begin(&sessions).await;
 
     let former = begin(&sessions).await;
@@ -65,16 +65,16 @@ async fn what_is_opened_at_once_is_what_is_opened() {
     ];
     for (name, cookies, is_at_hand) in cases {
         let opened = seen(sessions.open(cookies.clone()).await.unwrap()).await;
-        let at_once = sessions.open_without_io(cookies, || panic!("no copy is behind"));
+        let at_once = sessions.try_open_local(cookies, || panic!("no copy is behind"));
         assert_eq!(at_once.is_some(), is_at_hand, "{name}");
         if let Some(session) = at_once {
             assert_eq!(seen(session).await, opened, "{name}");
         }
     }
     // A browser that lost the response is told the ID again.
-    let session = sessions.open_without_io([former_text], || false).unwrap();
+    let session = sessions.try_open_local([former_text], || false).unwrap();
     assert_eq!(id(session.finish().await.unwrap()).key(), renewed.key());
 
     clock.advance(Duration::from_secs(3600));
-    assert!(sessions.open_without_io([live_text], || false).is_none(), "it has expired");
+    assert!(sessions.try_open_local([live_text], || false).is_none(), "it has expired");
 }

@@ -3,21 +3,19 @@
 //! There is no I/O in here, and no clock: the store and the simulation of the integration tests drive it alike.
 
 mod horizon;
-mod shelf;
 
 use std::{
     collections::HashMap,
     fmt, slice,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use session_core::{Entry, SessionKey, Timestamp};
-
-use shelf::{LastTold, Shelf};
+use session_memory::table::{EvictingTable, Held};
 
 pub use horizon::{Horizon, Mark};
 
@@ -28,7 +26,7 @@ pub use horizon::{Horizon, Mark};
 /// overtaken, on its way through this process, is used by the request that asked and by no other.
 pub struct NearCopies {
     staleness: Duration,
-    shelf: Shelf,
+    table: EvictingTable<Kept>,
     /// The announcements, one for all reads of a key until the first of them ends. What changes a key's copy holds
     /// the lock of its share, so that looking for the announcement and keeping the answer are one step.
     fetches: Box<[Mutex<HashMap<SessionKey, u64>>]>,
@@ -54,13 +52,16 @@ struct Count(AtomicU64);
 struct Kept {
     entry: Entry,
     mark: Mark,
-    is_gone: AtomicBool,
-    last_told: LastTold,
 }
 
-impl Kept {
-    fn mark_gone(&self) {
-        self.is_gone.store(true, Ordering::Release);
+impl Held for Kept {
+    fn bytes(&self) -> usize {
+        self.entry.memory_bytes() + OVERHEAD
+    }
+
+    /// Returns `None`: the copy of an expired session is not used, and is evicted in its turn.
+    fn expires_at(&self) -> Option<Timestamp> {
+        None
     }
 }
 
@@ -80,7 +81,7 @@ impl NearCopies {
     pub fn new(capacity: u64, staleness: Duration) -> Self {
         Self {
             staleness,
-            shelf: Shelf::new(capacity),
+            table: EvictingTable::new(capacity, |_, _| {}),
             fetches: (0..SHARES).map(|_| Mutex::default()).collect(),
             tokens: AtomicU64::new(0),
             hits: (0..SHARES).map(|_| Count::default()).collect(),
@@ -97,26 +98,22 @@ impl NearCopies {
     /// Looks for a copy that may be used at this instant, in the session's time `now`.
     #[must_use]
     pub fn find(&self, key: &SessionKey, at: Instant, now: Timestamp) -> Option<Found> {
-        let found = self.shelf.with(key, |kept| self.usable(key, kept, at, now)).flatten();
+        let found = self.table.find(key, now, |kept| self.usable(kept, at, now));
         let count = if found.is_some() { &self.hits[share(key)].0 } else { &self.counts.misses };
         count.fetch_add(1, Ordering::Relaxed);
         found
     }
 
-    fn usable(&self, key: &SessionKey, kept: &Kept, at: Instant, now: Timestamp) -> Option<Found> {
-        // In this order: what is still there after the proof was seen is what the proof is about. Whoever holds a
-        // copy from before an invalidation, and is slow, must not take a proof from after it for one of his.
-        let proof_age = kept.mark.horizon().proof_age(at);
-        if proof_age > self.staleness
-            || kept.is_gone.load(Ordering::Acquire)
-            || !kept.mark.holds()
-            || !kept.entry.is_live(now)
-        {
+    /// Runs under the lock of the copy. An invalidation of the copy waits for that lock, and the
+    /// connection proves nothing later before the invalidation is done: the proof is about this copy.
+    fn usable(&self, kept: &Kept, at: Instant, now: Timestamp) -> Option<Found> {
+        let horizon = kept.mark.horizon();
+        let proof_age = horizon.proof_age(at);
+        if proof_age > self.staleness || !kept.mark.holds() || !kept.entry.is_live(now) {
             return None;
         }
-        self.shelf.note_use(key, &kept.last_told, now);
-        let wants_proof = proof_age > self.staleness / 2
-            && kept.mark.horizon().begin_proof(at, self.staleness / 8);
+        let wants_proof =
+            proof_age > self.staleness / 2 && horizon.begin_proof(at, self.staleness / 8);
         Some(Found { entry: kept.entry.clone(), wants_proof })
     }
 
@@ -140,7 +137,7 @@ impl NearCopies {
     pub fn forget(&self, key: &SessionKey) {
         let mut fetches = self.fetches(key);
         fetches.remove(key);
-        self.shelf.take(key);
+        let _ = self.table.remove(key, Timestamp::default(), |_| None::<()>);
     }
 
     /// Removes the copies of sessions that this process changes: now, and when it has done so. The server's word
@@ -178,8 +175,27 @@ impl NearCopies {
             misses: self.counts.misses.load(Ordering::Relaxed),
             invalidations: self.counts.invalidations.load(Ordering::Relaxed),
             flushes: self.counts.flushes.load(Ordering::Relaxed),
-            entries: self.shelf.len(),
-            bytes: self.shelf.bytes(),
+            entries: self.table.len() as u64,
+            bytes: self.table.bytes(),
+        }
+    }
+
+    /// Replaces the copy of a session, and returns `true` unless the new one exceeds the capacity. The
+    /// caller holds the lock of the key's share.
+    fn put(&self, key: &SessionKey, kept: Kept) -> bool {
+        // The time is that of sessions, which a read over the network does not know. A copy has no
+        // deadline, and its first use is recorded.
+        let now = Timestamp::default();
+        let mut kept = Some(kept);
+        let replaced = self.table.update(key, now, |_| kept.take().ok_or(()));
+        match (replaced, kept) {
+            (Ok(_), Some(kept)) => matches!(self.table.insert(key, kept, now), Ok(true)),
+            (Ok(_), None) => true,
+            (Err(_), _) => {
+                // The former copy is out of date.
+                let _ = self.table.remove(key, now, |_| None::<()>);
+                false
+            }
         }
     }
 
@@ -217,16 +233,7 @@ impl Fetch<'_> {
         let fetches = self.copies.fetches(&self.key);
         // One that joined it has ended it, or it was withdrawn.
         let is_valid = fetches.get(&self.key) == Some(&self.token);
-        if is_valid {
-            let kept = Kept {
-                entry: entry.clone(),
-                mark: mark.clone(),
-                is_gone: AtomicBool::new(false),
-                last_told: LastTold::default(),
-            };
-            self.copies.shelf.put(self.key, Arc::new(kept));
-        }
-        is_valid
+        is_valid && self.copies.put(&self.key, Kept { entry: entry.clone(), mark: mark.clone() })
     }
 }
 
@@ -265,6 +272,10 @@ fn share(key: &SessionKey) -> usize {
 
 /// How many locks and counts the keys share.
 const SHARES: usize = 64;
+
+/// The bytes that a copy takes besides its entry: its slot, and its places in the hash table and
+/// in moka.
+const OVERHEAD: usize = 512;
 
 #[cfg(test)]
 mod tests;

@@ -94,9 +94,9 @@ pub struct NearCacheStats {
     /// How often all sessions of a connection were given up: it was lost, Redis was emptied, or a node of a cluster
     /// turned out not to have a key any more.
     pub flushes: u64,
-    /// Sessions in the cache, roughly.
+    /// Sessions in the cache.
     pub entries: u64,
-    /// The bytes that they take, roughly.
+    /// The bytes that these sessions are counted as, at most the capacity.
     pub bytes: u64,
 }
 

@@ -3,53 +3,25 @@ use std::slice;
 use async_trait::async_trait;
 use redis::{Cmd, Value, cmd};
 use session_core::{
-    Admission, Admitted, Created, Ended, Entry, OwnerIndex, OwnerKey, SessionKey,
-    SessionStore as _, StoreError, Timestamp,
+    Created, Entry, Family, IndexEntry, OwnerIndex, OwnerKey, SessionKey, SessionStore as _,
+    StoreError, Timestamp,
 };
 
-use crate::{
-    RedisStore,
-    store::{time_to_live_ms, unexpected},
-};
+use crate::{RedisStore, store::unexpected};
 
 #[async_trait]
 impl OwnerIndex for RedisStore {
     async fn enter(
         &self,
         owner: &OwnerKey,
-        key: &SessionKey,
-        until: Timestamp,
+        entry: IndexEntry,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let script = &self.scripts().enter;
         let mut enter = script.call(self.owner_key(owner), 0);
-        entry(&mut enter, key, until, now);
+        add_entry(&mut enter, entry, now);
         match self.connection().run(script, &enter).await? {
             Value::Int(1) => Ok(()),
-            _ => Err(unexpected()),
-        }
-    }
-
-    async fn admit(
-        &self,
-        owner: &OwnerKey,
-        key: &SessionKey,
-        until: Timestamp,
-        admission: &Admission<'_>,
-        now: Timestamp,
-    ) -> Result<Admitted, StoreError> {
-        let script = &self.scripts().admit;
-        let mut admit = script.call(self.owner_key(owner), 0);
-        entry(&mut admit, key, until, now);
-        let Admission { max, replaces, pairs, ended } = *admission;
-        admit.arg(max.get()).arg(replaces.len()).arg(pairs.len());
-        let paired = pairs.iter().flat_map(|(former, key)| [former, key]);
-        for named in replaces.iter().chain(paired).chain(ended) {
-            text(&mut admit, named);
-        }
-        match self.connection().run(script, &admit).await? {
-            Value::Int(1) => Ok(Admitted::Admitted),
-            Value::Array(present) => Ok(Admitted::Full(keys(present)?)),
             _ => Err(unexpected()),
         }
     }
@@ -60,15 +32,15 @@ impl OwnerIndex for RedisStore {
     async fn create_entered(
         &self,
         owner: &OwnerKey,
-        until: Timestamp,
-        key: &SessionKey,
-        record: Entry,
+        entry: IndexEntry,
+        session: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
+        let key = &entry.key;
         let _changing = self.tracking().changing(slice::from_ref(key));
         let mut enter = self.scripts().enter.eval(self.owner_key(owner));
-        entry(&mut enter, key, until, now);
-        let create = self.create_command(key, &record, now);
+        add_entry(&mut enter, entry, now);
+        let create = self.create_command(key, &session, now);
         let (entered, created) = self.connection().write_in_order(enter, create).await?;
         match (entered, created?) {
             (Ok(Value::Int(1)), Value::Okay) => Ok(Created::Created),
@@ -83,18 +55,18 @@ impl OwnerIndex for RedisStore {
         }
     }
 
-    /// Answers at once, and leaves the command to itself.
+    /// Returns immediately, and sends the command from a task of its own.
     async fn leave(
         &self,
         owner: &OwnerKey,
-        keys: &[SessionKey],
+        entries: &[IndexEntry],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        for chunk in keys.chunks(CHUNK) {
+        for chunk in entries.chunks(CHUNK) {
             let mut leave = self.scripts().leave.call(self.owner_key(owner), 0);
             leave.arg(now.as_millis());
-            for key in chunk {
-                text(&mut leave, key);
+            for entry in chunk {
+                leave.arg(&member(*entry)[..]);
             }
             let (store, owner) = (self.clone(), *owner);
             tokio::spawn(async move {
@@ -112,101 +84,74 @@ impl OwnerIndex for RedisStore {
         &self,
         owner: &OwnerKey,
         now: Timestamp,
-    ) -> Result<Vec<SessionKey>, StoreError> {
-        let mut entries = cmd("ZRANGEBYSCORE");
-        entries.arg(self.owner_key(owner)).arg(format!("({}", now.as_millis())).arg("+inf");
-        match self.connection().read(&entries).await? {
-            Value::Array(present) => keys(present),
+    ) -> Result<Vec<IndexEntry>, StoreError> {
+        let mut range = cmd("ZRANGEBYSCORE");
+        range.arg(self.owner_key(owner)).arg(format!("({}", now.as_millis())).arg("+inf");
+        range.arg("WITHSCORES");
+        match self.connection().read(&range).await? {
+            Value::Array(present) => Ok(entries(present)),
             _ => Err(unexpected()),
         }
     }
-
-    async fn load_many(
-        &self,
-        keys: &[SessionKey],
-        now: Timestamp,
-    ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
-        let mut loaded = Vec::with_capacity(keys.len());
-        for chunk in keys.chunks(CHUNK) {
-            let loads = chunk.iter().map(|key| self.get_command(key)).collect();
-            for answer in self.connection().read_all(loads).await? {
-                loaded.push(match answer {
-                    Ok(Value::BulkString(bytes)) => Entry::decode(bytes)
-                        .map(|entry| Some(entry).filter(|entry| entry.is_live(now))),
-                    Ok(Value::Nil) => Ok(None),
-                    Ok(_) => Err(unexpected()),
-                    Err(error) => Err(error),
-                });
-            }
-        }
-        if loaded.len() == keys.len() { Ok(loaded) } else { Err(unexpected()) }
-    }
-
-    async fn end_many(
-        &self,
-        keys: &[SessionKey],
-        marker: Entry,
-        now: Timestamp,
-    ) -> Result<Vec<Ended>, StoreError> {
-        let _changing = self.tracking().changing(keys);
-        let script = &self.scripts().end;
-        let (bytes, time_to_live) = (marker.encode(), time_to_live_ms(&marker, now));
-        let mut ended = Vec::with_capacity(keys.len());
-        let mut failure = None;
-        for chunk in keys.chunks(CHUNK) {
-            let end = |key| {
-                let mut end = script.call(self.redis_key(key), bytes.len());
-                end.arg(&bytes).arg(time_to_live).arg(now.as_millis());
-                end
-            };
-            let ends = chunk.iter().map(end).collect();
-            for answer in self.revoke_all(script, ends).await? {
-                match answer.and_then(answer_of_end) {
-                    Ok(answer) => ended.push(answer),
-                    // Told when the others were tried.
-                    Err(error) => failure = failure.or(Some(error)),
-                }
-            }
-        }
-        match failure {
-            Some(error) => Err(error),
-            None if ended.len() == keys.len() => Ok(ended),
-            None => Err(unexpected()),
-        }
-    }
 }
 
-fn answer_of_end(answer: Value) -> Result<Ended, StoreError> {
-    match answer {
-        Value::Int(1) => Ok(Ended::Session),
-        Value::Nil => Ok(Ended::Barred),
-        Value::BulkString(bytes) => match Entry::decode(bytes)? {
-            Entry::Moved(tombstone) => Ok(Ended::Moved(tombstone)),
-            Entry::Live(_) => Err(unexpected()),
-        },
-        _ => Err(unexpected()),
-    }
+/// Adds the arguments of the script that enters a session.
+fn add_entry(command: &mut Cmd, entry: IndexEntry, now: Timestamp) {
+    command.arg(&member(entry)[..]).arg(entry.until.as_millis()).arg(now.as_millis());
 }
 
-/// Adds what every entry has.
-fn entry(command: &mut Cmd, key: &SessionKey, until: Timestamp, now: Timestamp) {
-    text(command, key);
-    command.arg(until.as_millis()).arg(now.as_millis());
+/// The member of an index that stands for a session: its key and its family.
+fn member(entry: IndexEntry) -> [u8; MEMBER_LEN] {
+    let mut member = [0; MEMBER_LEN];
+    let (key, family) = member.split_at_mut(SessionKey::LEN);
+    key.copy_from_slice(entry.key.as_bytes());
+    family.copy_from_slice(&entry.family.as_u64().to_be_bytes());
+    member
 }
 
-fn text(command: &mut Cmd, key: &SessionKey) {
-    key.with_text(|text| {
-        command.arg(text);
+/// Reads members and their scores. A member that is none of ours is passed over: it must not keep the
+/// sessions of its owner from being revoked.
+fn entries(values: Vec<Value>) -> Vec<IndexEntry> {
+    // RESP3 answers in pairs, RESP2 in one list.
+    let flat = values.into_iter().flat_map(|value| match value {
+        Value::Array(pair) => pair,
+        value => vec![value],
     });
+    let mut values = flat;
+    let mut entries = Vec::new();
+    while let (Some(member), Some(score)) = (values.next(), values.next()) {
+        entries.extend(entry(&member, &score));
+    }
+    entries
 }
 
-fn keys(values: Vec<Value>) -> Result<Vec<SessionKey>, StoreError> {
-    let key = |value| match value {
-        Value::BulkString(text) => std::str::from_utf8(&text).ok().and_then(SessionKey::parse),
-        _ => None,
+fn entry(member: &Value, score: &Value) -> Option<IndexEntry> {
+    let Value::BulkString(member) = member else { return None };
+    let member: &[u8; MEMBER_LEN] = member.as_slice().try_into().ok()?;
+    let (key, family) = member.split_first_chunk::<{ SessionKey::LEN }>()?;
+    let millis = match score {
+        Value::BulkString(text) => std::str::from_utf8(text).ok()?.parse().ok()?,
+        Value::Double(score) => *score,
+        _ => return None,
     };
-    values.into_iter().map(|value| key(value).ok_or_else(unexpected)).collect()
+    Some(IndexEntry {
+        key: SessionKey::from_bytes(*key),
+        family: Family::from_u64(u64::from_be_bytes(family.try_into().ok()?)),
+        until: Timestamp::from_millis(millis_of(millis)),
+    })
 }
 
-/// How many commands are sent together.
-const CHUNK: usize = 100;
+/// A score is a double, which holds every 48-bit integer.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a score is an instant; another number is cut to the nearest one"
+)]
+fn millis_of(score: f64) -> u64 {
+    score as u64
+}
+
+const MEMBER_LEN: usize = SessionKey::LEN + 8;
+
+/// The number of commands that are sent together.
+pub(crate) const CHUNK: usize = 100;

@@ -9,7 +9,6 @@ pub(crate) struct Scripts {
     pub(crate) touch: Script,
     pub(crate) delete: Script,
     pub(crate) enter: Script,
-    pub(crate) admit: Script,
     pub(crate) leave: Script,
     pub(crate) end: Script,
 }
@@ -21,7 +20,6 @@ impl Scripts {
             touch: Script::new(include_str!("scripts/touch.lua")),
             delete: Script::new(include_str!("scripts/delete.lua")),
             enter: Script::new(include_str!("scripts/enter.lua")),
-            admit: Script::new(include_str!("scripts/admit.lua")),
             leave: Script::new(include_str!("scripts/leave.lua")),
             end: Script::new(include_str!("scripts/end.lua")),
         }
@@ -99,10 +97,10 @@ mod tests {
     /// The scripts name the layout's places by number, counted from one where it is Lua that counts.
     #[test]
     fn scripts_fit_the_layout() {
-        let Scripts { commit, touch, delete, enter, admit, leave, end } = Scripts::new();
+        let Scripts { commit, touch, delete, enter, leave, end } = Scripts::new();
         assert_eq!((VERSION, LIVE, MOVED, KIND, HEADER_LEN), (1, 0, 1, 1, 40));
         assert_eq!((REVISION, LAST_SEEN_AT, IDLE, ENDS_AT), (2..8, 16..22, 22..28, 28..34));
-        let scripts = [commit, touch, delete, enter, admit, leave, end];
+        let scripts = [commit, touch, delete, enter, leave, end];
         let hashes: std::collections::BTreeSet<_> =
             scripts.iter().map(|script| &script.hash).collect();
         assert_eq!(hashes.len(), scripts.len());

@@ -3,14 +3,15 @@ use std::{fmt, slice, sync::Arc};
 use async_trait::async_trait;
 use redis::{Cmd, Value, cmd};
 use session_core::{
-    Committed, Created, Entry, Expected, OwnerKey, SessionKey, SessionStore, StoreError,
-    StoreErrorKind, Timestamp, Touched, envelope,
+    Committed, Created, Ended, Entry, Expected, OwnerKey, SessionKey, SessionStore, StoreError,
+    StoreErrorKind, Timestamp, Tombstone, Touched, envelope,
 };
 
 use crate::{
     RedisConfig, RedisState,
     connection::Connection,
     key::RedisKey,
+    owner_index::CHUNK,
     revocations::Revocations,
     script::{Script, Scripts},
     tracking::{Seen, Tracking},
@@ -250,7 +251,7 @@ impl SessionStore for RedisStore {
         let record = entry.encode();
         let size = record.len();
         let arguments = |commit: &mut Cmd| {
-            commit.arg(&envelope::live_start(expected)[..]);
+            commit.arg(&envelope::live_start(expected.revision(), expected.nonce())[..]);
             commit.arg(record).arg(time_to_live_ms(&entry, now));
         };
         let (script, key) = (&self.0.scripts.commit, self.redis_key(key));
@@ -297,13 +298,80 @@ impl SessionStore for RedisStore {
         }
     }
 
+    async fn load_many(
+        &self,
+        keys: &[SessionKey],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
+        let mut loaded = Vec::with_capacity(keys.len());
+        for chunk in keys.chunks(CHUNK) {
+            let loads = chunk.iter().map(|key| self.get_command(key)).collect();
+            for answer in self.connection().read_all(loads).await? {
+                loaded.push(match answer {
+                    Ok(Value::BulkString(bytes)) => Entry::decode(bytes)
+                        .map(|entry| Some(entry).filter(|entry| entry.is_live(now))),
+                    Ok(Value::Nil) => Ok(None),
+                    Ok(_) => Err(unexpected()),
+                    Err(error) => Err(error),
+                });
+            }
+        }
+        if loaded.len() == keys.len() { Ok(loaded) } else { Err(unexpected()) }
+    }
+
+    async fn delete_or_block(
+        &self,
+        keys: &[SessionKey],
+        marker: Tombstone,
+        now: Timestamp,
+    ) -> Result<Vec<Ended>, StoreError> {
+        let _changing = self.tracking().changing(keys);
+        let script = &self.scripts().end;
+        let marker = Entry::Moved(Arc::new(marker));
+        let (bytes, time_to_live) = (marker.encode(), time_to_live_ms(&marker, now));
+        let mut ended = Vec::with_capacity(keys.len());
+        let mut failure = None;
+        for chunk in keys.chunks(CHUNK) {
+            let end = |key| {
+                let mut end = script.call(self.redis_key(key), bytes.len());
+                end.arg(&bytes).arg(time_to_live).arg(now.as_millis());
+                end
+            };
+            let ends = chunk.iter().map(end).collect();
+            for answer in self.revoke_all(script, ends).await? {
+                match answer.and_then(answer_of_end) {
+                    Ok(answer) => ended.push(answer),
+                    // Returned after the others were tried.
+                    Err(error) => failure = failure.or(Some(error)),
+                }
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None if ended.len() == keys.len() => Ok(ended),
+            None => Err(unexpected()),
+        }
+    }
+
     #[cfg(feature = "near-cache")]
-    fn copies(&self) -> Option<&dyn session_core::Copies> {
-        self.0.tracking.copies().map(|_| self as &dyn session_core::Copies)
+    fn local_reads(&self) -> Option<&dyn session_core::LocalReads> {
+        self.0.tracking.copies().map(|_| self as &dyn session_core::LocalReads)
     }
 }
 
 const GET: &str = "GET";
+
+fn answer_of_end(answer: Value) -> Result<Ended, StoreError> {
+    match answer {
+        Value::Int(1) => Ok(Ended::Session),
+        Value::Nil => Ok(Ended::Blocked),
+        Value::BulkString(bytes) => match Entry::decode(bytes)? {
+            Entry::Moved(tombstone) => Ok(Ended::Moved(tombstone)),
+            Entry::Live(_) => Err(unexpected()),
+        },
+        _ => Err(unexpected()),
+    }
+}
 
 /// The time for which Redis has to keep an entry: never zero, which it refuses.
 pub(crate) fn time_to_live_ms(entry: &Entry, now: Timestamp) -> u64 {

@@ -19,9 +19,7 @@ pub async fn commit_replaces_a_session_at_its_revision(store: Store) -> Outcome 
 }
 
 /// At any other revision nothing changes, and the answer is what is there.
-pub async fn commit_at_another_revision_conflicts_and_tells_what_is_stored(
-    store: Store,
-) -> Outcome {
+pub async fn commit_at_another_revision_returns_the_stored_entry(store: Store) -> Outcome {
     let now = now();
     let first = session(now);
     let key = stored(&store, &first, now).await?;
@@ -61,7 +59,7 @@ pub async fn commit_compares_all_48_bits_of_the_revision(store: Store) -> Outcom
 }
 
 /// Where the last commits were lost and others took their place, revisions repeat.
-pub async fn commit_tells_records_of_one_revision_apart(store: Store) -> Outcome {
+pub async fn commit_compares_the_nonce(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
     let key = stored(&store, &record, now).await?;

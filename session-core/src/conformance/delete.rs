@@ -1,7 +1,7 @@
 use super::{fixture::*, report::Outcome};
 
 /// The answer is what was there last.
-pub async fn delete_tells_what_was_there(store: Store) -> Outcome {
+pub async fn delete_returns_the_session(store: Store) -> Outcome {
     let now = now();
     let first = session(now);
     let second = next(&first, now);
@@ -13,7 +13,7 @@ pub async fn delete_tells_what_was_there(store: Store) -> Outcome {
 }
 
 /// Who ends a session that moved learns where it went, and learns it again if the answer was lost (I4).
-pub async fn delete_tells_a_tombstone_and_leaves_it(store: Store) -> Outcome {
+pub async fn delete_returns_a_tombstone_and_leaves_it(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
     for tombstone in [tombstone(&record, now), renewal(&record, now)] {

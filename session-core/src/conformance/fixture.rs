@@ -7,8 +7,9 @@ use tokio::task::JoinHandle;
 
 use super::report::{Outcome, Violation};
 use crate::{
-    Backend, Clock as _, Created, Entry, Expected, Lifetime, Nonce, Record, Revision, SessionKey,
-    StoreError, SystemClock, Timestamp, Tombstone, record::Grace, seal::SealedId,
+    Backend, Clock as _, Created, Entry, Expected, Family, IndexEntry, Lifetime, Nonce, Record,
+    Revision, SessionKey, StoreError, SystemClock, Timestamp, Tombstone,
+    record::{Cause, IdUse, SealedId},
 };
 
 pub(super) type Store = Arc<dyn Backend>;
@@ -53,6 +54,7 @@ pub(super) fn session(now: Timestamp) -> Record {
     let mut record = Record::new(now, lifetime(HOUR, 24 * HOUR));
     record.revision = Revision(1);
     record.nonce = fresh_nonce();
+    record.family = fresh_family();
     record.values.set("visits", &random::<8>());
     record
 }
@@ -71,26 +73,41 @@ pub(super) fn at(revision: Revision, record: &Record) -> Expected {
     Expected { revision, ..record.into() }
 }
 
-/// What a move leaves in place of the session.
+/// The tombstone that a login leaves in place of the session.
 pub(super) fn tombstone(record: &Record, now: Timestamp) -> Tombstone {
     Tombstone {
         revision: record.revision.next(),
         nonce: fresh_nonce(),
-        successor: Some(fresh_key()),
+        family: record.family,
+        cause: Cause::Rotated { successor: fresh_key(), sealed_id: None },
+        id_use: IdUse::Original,
         expires_at: now + 5 * MINUTE,
-        grace: None,
     }
 }
 
-/// What a renewal leaves in place of the session.
+/// The tombstone that a renewal leaves in place of the session.
 pub(super) fn renewal(record: &Record, now: Timestamp) -> Tombstone {
+    let sealed_id = SealedId::from_stored(Bytes::copy_from_slice(&random::<43>()));
     Tombstone {
-        grace: Some(Grace {
-            until: now + MINUTE / 2,
-            sealed_id: SealedId::from_stored(Bytes::copy_from_slice(&random::<43>())),
-        }),
+        cause: Cause::Renewed { successor: fresh_key(), sealed_id },
+        id_use: IdUse::Presented(now),
         ..tombstone(record, now)
     }
+}
+
+/// An end marker.
+pub(super) fn marker(now: Timestamp) -> Tombstone {
+    Tombstone::end_marker(fresh_nonce(), now + 5 * MINUTE)
+}
+
+pub(super) fn fresh_family() -> Family {
+    Family(u64::from_be_bytes(random()))
+}
+
+/// The index entry of a session, whose family follows from its key.
+pub(super) fn entry(key: SessionKey, until: Timestamp) -> IndexEntry {
+    let (head, _) = key.as_bytes().split_first_chunk().expect("a key has 16 bytes");
+    IndexEntry { key, family: Family(u64::from_be_bytes(*head)), until }
 }
 
 pub(super) fn live(record: &Record) -> Entry {

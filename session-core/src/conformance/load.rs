@@ -3,7 +3,7 @@ use bytes::Bytes;
 use super::{fixture::*, report::Outcome};
 use crate::{
     Committed, CookieLifetime, Lifetime, Limits, Nonce, Owner, Record, Revision, Timestamp,
-    Tombstone, lease::Lease,
+    record::{IdUse, Lease, UnknownFields},
 };
 
 /// A key that was never used holds nothing.
@@ -24,7 +24,7 @@ pub async fn load_changes_nothing(store: Store) -> Outcome {
 }
 
 /// Every field comes back, whatever bytes it is made of, after `create` and after `commit`.
-pub async fn load_gives_back_what_was_stored_bit_for_bit(store: Store) -> Outcome {
+pub async fn load_returns_the_stored_session_bit_for_bit(store: Store) -> Outcome {
     let now = now();
     let full = everything_set(now);
     let least = Record { values: Default::default(), ..session(now) };
@@ -38,7 +38,7 @@ pub async fn load_gives_back_what_was_stored_bit_for_bit(store: Store) -> Outcom
 }
 
 /// As much as the default [`Limits`] allow comes back.
-pub async fn load_gives_back_values_up_to_the_limits(store: Store) -> Outcome {
+pub async fn load_returns_values_up_to_the_limits(store: Store) -> Outcome {
     let now = now();
     let limits = Limits::default();
     let mut record = session(now);
@@ -65,7 +65,7 @@ pub async fn load_gives_back_values_up_to_the_limits(store: Store) -> Outcome {
 }
 
 /// As many values as the default [`Limits`] allow come back.
-pub async fn load_gives_back_1024_values(store: Store) -> Outcome {
+pub async fn load_returns_1024_values(store: Store) -> Outcome {
     let now = now();
     let mut record = session(now);
     record.values.clear();
@@ -78,11 +78,10 @@ pub async fn load_gives_back_1024_values(store: Store) -> Outcome {
 }
 
 /// All kinds of tombstone come back.
-pub async fn load_gives_back_a_tombstone_bit_for_bit(store: Store) -> Outcome {
+pub async fn load_returns_a_tombstone_bit_for_bit(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
-    let ended = Tombstone { successor: None, ..tombstone(&record, now) };
-    for tombstone in [tombstone(&record, now), renewal(&record, now), ended] {
+    for tombstone in [tombstone(&record, now), renewal(&record, now), marker(now)] {
         let key = stored(&store, &record, now).await?;
         let answer = store.commit(&key, (&record).into(), moved(&tombstone), now).await?;
         expect("commit of a tombstone", &answer, &Committed::Committed)?;
@@ -105,13 +104,15 @@ fn everything_set(now: Timestamp) -> Record {
         last_seen_at: before(now, MILLISECOND),
         issued_at: before(now, MINUTE),
         lifetime,
-        provisional: true,
+        family: fresh_family(),
+        id_use: IdUse::Presented(before(now, MINUTE)),
         ends_by: Some(now + 20 * HOUR),
         owner: Some(Owner::from(&all_bytes[..])),
         authenticated_at: Some(before(now, 59 * MINUTE)),
         lease: Some(Lease { token: fresh_nonce(), until: now, span: MINUTE }),
-        predecessor: Some(fresh_key()),
         values: Default::default(),
+        // The integer 7 under the name "z".
+        unknown: UnknownFields { count: 1, bytes: Bytes::from_static(b"\xa1z\x07") },
     };
     for name in ["", "\0", "a", "é ☃ 🦀", "{}", "\"\\\r\n", &"n".repeat(128)] {
         record.values.set(name, &all_bytes);

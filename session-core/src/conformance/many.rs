@@ -1,4 +1,4 @@
-//! What an [`OwnerIndex`](crate::OwnerIndex) promises of its verbs on many keys.
+//! The promises of a [`SessionStore`](crate::SessionStore)'s verbs on many keys.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     Committed, Created, Ended, Entry, Expected, Revision, SessionKey, Timestamp, Tombstone,
 };
 
-/// One answer for each key, in their order, however many there are.
+/// Each key has one answer, in their order, however many there are.
 pub async fn load_many_answers_in_the_order_of_the_keys(store: Store) -> Outcome {
     let now = now();
     expect_loaded(&store, &[], now).await?;
@@ -23,20 +23,21 @@ pub async fn load_many_answers_in_the_order_of_the_keys(store: Store) -> Outcome
         });
     }
     expect_loaded(&store, &keys, now).await?;
-    // What a `load` takes for missing is missing here.
+    // An entry that is missing for `load` is missing here.
     expect_loaded(&store, &keys, now + HOUR).await
 }
 
-/// Sessions go, tombstones stay and tell where to go on, and what held nothing takes no session.
-pub async fn end_many_ends_sessions_and_bars_keys(store: Store) -> Outcome {
+/// Sessions are deleted, tombstones stay and are returned, and an empty key takes no session.
+pub async fn delete_or_block_deletes_sessions_and_blocks_keys(store: Store) -> Outcome {
     let now = now();
     let (moved_key, tombstone) = bury(&store, now).await?;
     let session_key = stored(&store, &session(now), now).await?;
     let (empty, other) = (fresh_key(), stored(&store, &session(now), now).await?);
-    let marker = end_marker(now);
-    let answers = store.end_many(&[moved_key, session_key, empty], moved(&marker), now).await?;
+    let marker = marker(now);
+    let answers =
+        store.delete_or_block(&[moved_key, session_key, empty], marker.clone(), now).await?;
     let told = Ended::Moved(Arc::new(tombstone.clone()));
-    expect("end_many", &answers, &vec![told, Ended::Session, Ended::Barred])?;
+    expect("delete_or_block", &answers, &vec![told, Ended::Session, Ended::Blocked])?;
 
     expect_stored(&store, &session_key, now, None).await?;
     expect_stored(&store, &moved_key, now, Some(moved(&tombstone))).await?;
@@ -44,17 +45,17 @@ pub async fn end_many_ends_sessions_and_bars_keys(store: Store) -> Outcome {
     ensure(store.load(&other, now).await?.is_some(), || "another session is gone".to_owned())?;
 
     let answer = store.create(&empty, live(&session(now)), now).await?;
-    expect("create under a key that was barred", &answer, &Created::Exists)?;
+    expect("create under a key that was blocked", &answer, &Created::Exists)?;
     let answer =
         store.commit(&empty, at(Revision(0), &session(now)), live(&session(now)), now).await?;
-    expect("commit under a key that was barred", &answer, &Committed::Conflict(moved(&marker)))?;
-    let answers = store.end_many(&[empty], moved(&end_marker(now)), now).await?;
-    expect("end_many again", &answers, &vec![Ended::Moved(Arc::new(marker))])?;
+    expect("commit under a key that was blocked", &answer, &Committed::Conflict(moved(&marker)))?;
+    let answers = store.delete_or_block(&[empty], self::marker(now), now).await?;
+    expect("delete_or_block again", &answers, &vec![Ended::Moved(Arc::new(marker))])?;
     expect_stored(&store, &empty, now + 5 * MINUTE, None).await
 }
 
-/// In their order, and each of them, however many there are.
-pub async fn end_many_ends_them_all(store: Store) -> Outcome {
+/// Each key has one answer, in their order, however many there are.
+pub async fn delete_or_block_reaches_every_key(store: Store) -> Outcome {
     let now = now();
     let mut keys = Vec::new();
     let mut answers = Vec::new();
@@ -63,30 +64,31 @@ pub async fn end_many_ends_them_all(store: Store) -> Outcome {
             0 => fresh_key(),
             _ => stored(&store, &session(now), now).await?,
         });
-        answers.push(if number % 3 == 0 { Ended::Barred } else { Ended::Session });
+        answers.push(if number % 3 == 0 { Ended::Blocked } else { Ended::Session });
     }
-    let marker = moved(&end_marker(now));
-    expect("end_many", &store.end_many(&keys, marker.clone(), now).await?, &answers)?;
+    let marker = marker(now);
+    let came = store.delete_or_block(&keys, marker.clone(), now).await?;
+    expect("delete_or_block", &came, &answers)?;
     for (number, entry) in store.load_many(&keys, now).await?.into_iter().enumerate() {
-        let left = (number % 3 == 0).then(|| marker.clone());
+        let left = (number % 3 == 0).then(|| moved(&marker));
         expect("what is left", &entry?, &left)?;
     }
-    expect("end_many of none", &store.end_many(&[], marker, now).await?, &Vec::new())
+    expect("none", &store.delete_or_block(&[], marker, now).await?, &Vec::new())
 }
 
-/// What has expired is missing for `end_many`, too.
-pub async fn end_many_bars_what_has_expired(store: Store) -> Outcome {
+/// An expired session counts as missing.
+pub async fn delete_or_block_blocks_expired_keys(store: Store) -> Outcome {
     let now = now();
     let key = stored(&store, &session(now), now).await?;
     let later = now + HOUR;
-    let marker = moved(&end_marker(later));
-    let answers = store.end_many(&[key], marker.clone(), later).await?;
-    expect("end_many", &answers, &vec![Ended::Barred])?;
-    expect_stored(&store, &key, later, Some(marker)).await
+    let marker = marker(later);
+    let answers = store.delete_or_block(&[key], marker.clone(), later).await?;
+    expect("delete_or_block", &answers, &vec![Ended::Blocked])?;
+    expect_stored(&store, &key, later, Some(moved(&marker))).await
 }
 
-/// Whichever is first: no session lives on (I8).
-pub async fn end_many_and_create_at_once_leave_nothing(store: Store) -> Outcome {
+/// No session lives on, whichever comes first (I8).
+pub async fn delete_or_block_beside_create_leaves_nothing(store: Store) -> Outcome {
     for round in 0..ROUNDS {
         let (now, key) = (now(), fresh_key());
         let create = {
@@ -95,7 +97,7 @@ pub async fn end_many_and_create_at_once_leave_nothing(store: Store) -> Outcome 
         };
         let end = {
             let store = Arc::clone(&store);
-            async move { store.end_many(&[key], moved(&end_marker(now)), now).await }
+            async move { store.delete_or_block(&[key], marker(now), now).await }
         };
         let (created, ended) = match round % 3 {
             0 => {
@@ -116,17 +118,17 @@ pub async fn end_many_and_create_at_once_leave_nothing(store: Store) -> Outcome 
         };
         let ended_as = match created {
             Created::Created => Ended::Session,
-            Created::Exists => Ended::Barred,
+            Created::Exists => Ended::Blocked,
         };
-        expect("end_many", &ended, &vec![ended_as])?;
+        expect("delete_or_block", &ended, &vec![ended_as])?;
         let left = store.load(&key, now).await?;
         ensure(!matches!(left, Some(Entry::Live(_))), || "a session lives on".to_owned())?;
     }
     Ok(())
 }
 
-/// Whichever is first: no commit brings back what was ended (I2).
-pub async fn end_many_and_commit_at_once_leave_nothing(store: Store) -> Outcome {
+/// No commit brings back a deleted session, whichever comes first (I2).
+pub async fn delete_or_block_beside_commit_leaves_nothing(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
         let record = session(now);
@@ -141,41 +143,35 @@ pub async fn end_many_and_commit_at_once_leave_nothing(store: Store) -> Outcome 
         }
         let end = {
             let store = Arc::clone(&store);
-            tokio::spawn(async move { store.end_many(&[key], moved(&end_marker(now)), now).await })
+            tokio::spawn(async move { store.delete_or_block(&[key], marker(now), now).await })
         };
         for task in tasks {
             joined(task).await?;
         }
-        expect("end_many", &joined(end).await?, &vec![Ended::Session])?;
+        expect("delete_or_block", &joined(end).await?, &vec![Ended::Session])?;
         expect_stored(&store, &key, now, None).await?;
     }
     Ok(())
 }
 
-/// Of those who end a session at once one is told that it did.
-pub async fn of_n_end_manys_at_once_exactly_one_ends(store: Store) -> Outcome {
+/// One of n concurrent calls reports the session.
+pub async fn of_n_delete_or_blocks_exactly_one_deletes(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
         let key = stored(&store, &session(now), now).await?;
         let tasks: Vec<_> = (0..REQUESTS)
             .map(|_| {
                 let store = Arc::clone(&store);
-                tokio::spawn(
-                    async move { store.end_many(&[key], moved(&end_marker(now)), now).await },
-                )
+                tokio::spawn(async move { store.delete_or_block(&[key], marker(now), now).await })
             })
             .collect();
         let mut ended = 0;
         for task in tasks {
             ended += usize::from(joined(task).await? == [Ended::Session]);
         }
-        expect("who ended it", &ended, &1)?;
+        expect("the calls that report the session", &ended, &1)?;
     }
     Ok(())
-}
-
-fn end_marker(now: Timestamp) -> Tombstone {
-    Tombstone::end_marker(fresh_nonce(), now + 5 * MINUTE)
 }
 
 /// Leaves a tombstone under a fresh key.

@@ -38,12 +38,12 @@
 )]
 
 mod commit;
-mod copies;
 mod create;
 mod delete;
 mod expiry;
 mod fixture;
 mod load;
+mod local_reads;
 mod many;
 mod owners;
 mod races;
@@ -63,7 +63,7 @@ pub use report::{Report, Violation};
 #[doc(hidden)]
 pub mod cases {
     pub use super::{
-        commit::*, copies::*, create::*, delete::*, expiry::*, load::*, many::*, owners::*,
+        commit::*, create::*, delete::*, expiry::*, load::*, local_reads::*, many::*, owners::*,
         races::*, touch::*,
     };
 }
@@ -105,11 +105,11 @@ mod tests {
     fn every_case_is_in_the_list() {
         let sources = [
             include_str!("commit.rs"),
-            include_str!("copies.rs"),
             include_str!("create.rs"),
             include_str!("delete.rs"),
             include_str!("expiry.rs"),
             include_str!("load.rs"),
+            include_str!("local_reads.rs"),
             include_str!("many.rs"),
             include_str!("owners.rs"),
             include_str!("races.rs"),

@@ -71,7 +71,7 @@ pub async fn of_n_commits_at_one_revision_exactly_one_wins(store: Store) -> Outc
 }
 
 /// Of deletes at once one is told what it removed.
-pub async fn of_n_deletes_exactly_one_tells(store: Store) -> Outcome {
+pub async fn of_n_deletes_exactly_one_returns_the_session(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
         let record = session(now);
@@ -92,7 +92,7 @@ pub async fn of_n_deletes_exactly_one_tells(store: Store) -> Outcome {
 }
 
 /// Requests that try again on what `Conflict` told lose nothing (I1).
-pub async fn n_commits_that_try_again_all_count(store: Store) -> Outcome {
+pub async fn n_commits_that_retry_all_count(store: Store) -> Outcome {
     let now = now();
     let first = session(now);
     let key = stored(&store, &first, now).await?;
@@ -129,7 +129,7 @@ pub async fn n_commits_that_try_again_all_count(store: Store) -> Outcome {
 }
 
 /// Whichever comes first, nothing is left (I2), and the delete tells what the commits answered for.
-pub async fn commit_and_delete_at_once_leave_nothing(store: Store) -> Outcome {
+pub async fn commit_beside_delete_leaves_nothing(store: Store) -> Outcome {
     for round in 0..2 * ROUNDS {
         let now = now();
         let first = session(now);
@@ -164,7 +164,7 @@ pub async fn commit_and_delete_at_once_leave_nothing(store: Store) -> Outcome {
 }
 
 /// A touch under way does not bring back what is deleted (I2).
-pub async fn touch_and_delete_at_once_leave_nothing(store: Store) -> Outcome {
+pub async fn touch_beside_delete_leaves_nothing(store: Store) -> Outcome {
     for round in 0..2 * ROUNDS {
         let now = now();
         let record = session(now);
@@ -193,7 +193,7 @@ pub async fn touch_and_delete_at_once_leave_nothing(store: Store) -> Outcome {
 }
 
 /// A touch under way does not take a commit back (I1), nor make it conflict.
-pub async fn touch_and_commit_at_once_keep_the_commit(store: Store) -> Outcome {
+pub async fn touch_beside_commit_keeps_the_commit(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
         let first = session(now);
@@ -213,7 +213,7 @@ pub async fn touch_and_commit_at_once_keep_the_commit(store: Store) -> Outcome {
 }
 
 /// A touch under way does not bring back what moved (I4).
-pub async fn touch_and_tombstone_at_once_keep_the_tombstone(store: Store) -> Outcome {
+pub async fn touch_beside_tombstone_keeps_the_tombstone(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
         let record = session(now);

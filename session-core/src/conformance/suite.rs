@@ -31,7 +31,7 @@ use crate::Backend;
 ///             connect(address).await
 ///         },
 ///         skip: [
-///             of_n_deletes_exactly_one_tells = "the server does not say what it deleted",
+///             of_n_deletes_exactly_one_returns_the_session = "the server does not say what it deleted",
 ///         ],
 ///     );
 /// }
@@ -114,15 +114,15 @@ macro_rules! __conformance_cases {
 
             load_of_nothing_is_nothing
             load_changes_nothing
-            load_gives_back_what_was_stored_bit_for_bit
-            load_gives_back_values_up_to_the_limits
-            load_gives_back_1024_values
-            load_gives_back_a_tombstone_bit_for_bit
+            load_returns_the_stored_session_bit_for_bit
+            load_returns_values_up_to_the_limits
+            load_returns_1024_values
+            load_returns_a_tombstone_bit_for_bit
 
             commit_replaces_a_session_at_its_revision
-            commit_at_another_revision_conflicts_and_tells_what_is_stored
+            commit_at_another_revision_returns_the_stored_entry
             commit_compares_all_48_bits_of_the_revision
-            commit_tells_records_of_one_revision_apart
+            commit_compares_the_nonce
             commit_on_nothing_is_gone_and_stores_nothing
             commit_after_delete_is_gone
             commit_can_leave_a_tombstone
@@ -140,14 +140,14 @@ macro_rules! __conformance_cases {
             touch_after_delete_is_gone
             touch_on_a_tombstone_is_gone
 
-            delete_tells_what_was_there
-            delete_tells_a_tombstone_and_leaves_it
+            delete_returns_the_session
+            delete_returns_a_tombstone_and_leaves_it
             delete_is_idempotent
             delete_leaves_other_keys_alone
 
-            copies_are_of_what_was_stored
-            copies_are_no_older_than_what_this_store_has_changed
-            copies_end_at_their_deadline
+            local_reads_return_stored_entries
+            local_reads_see_this_stores_own_changes
+            local_reads_end_at_their_deadline
 
             expired_is_missing_for_load
             expired_is_missing_for_commit
@@ -161,37 +161,30 @@ macro_rules! __conformance_cases {
 
             of_n_creates_exactly_one_wins
             of_n_commits_at_one_revision_exactly_one_wins
-            of_n_deletes_exactly_one_tells
-            n_commits_that_try_again_all_count
-            commit_and_delete_at_once_leave_nothing
-            touch_and_delete_at_once_leave_nothing
-            touch_and_commit_at_once_keep_the_commit
-            touch_and_tombstone_at_once_keep_the_tombstone
+            of_n_deletes_exactly_one_returns_the_session
+            n_commits_that_retry_all_count
+            commit_beside_delete_leaves_nothing
+            touch_beside_delete_leaves_nothing
+            touch_beside_commit_keeps_the_commit
+            touch_beside_tombstone_keeps_the_tombstone
 
             enter_is_seen_in_its_owners_index_and_in_no_other
-            enter_keeps_a_key_for_longer_and_never_for_shorter
-            an_entry_is_gone_at_its_deadline
-            admit_refuses_what_exceeds_the_limit
-            admit_does_not_count_what_has_passed
-            admit_again_is_admitted
-            admit_does_not_count_what_is_replaced
-            admit_does_not_count_any_of_those_replaced
-            admit_counts_a_pair_once
-            admit_counts_what_is_left_of_a_pair
-            admit_forgets_what_has_ended
+            enter_keeps_the_family
+            enter_extends_an_entry_and_never_shortens_it
+            entry_is_gone_at_its_deadline
             create_entered_stores_a_session_and_its_entry
             create_entered_enters_first
             create_entered_that_was_dropped_leaves_no_session_alone
-            leave_forgets_these_keys_and_no_others
+            leave_removes_these_entries_and_no_others
+            leave_needs_key_and_family
             load_many_answers_in_the_order_of_the_keys
-            end_many_ends_sessions_and_bars_keys
-            end_many_ends_them_all
-            end_many_bars_what_has_expired
-            of_n_admits_at_once_as_many_win_as_there_is_room
-            of_n_enters_at_once_all_count
-            end_many_and_create_at_once_leave_nothing
-            end_many_and_commit_at_once_leave_nothing
-            of_n_end_manys_at_once_exactly_one_ends
+            delete_or_block_deletes_sessions_and_blocks_keys
+            delete_or_block_reaches_every_key
+            delete_or_block_blocks_expired_keys
+            n_concurrent_enters_all_count
+            delete_or_block_beside_create_leaves_nothing
+            delete_or_block_beside_commit_leaves_nothing
+            of_n_delete_or_blocks_exactly_one_deletes
         }
     };
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Located, MAX_MOVES, Protocol, WriteContext,
+    Located, MAX_MOVES, Protocol, ROTATION_WINDOW, WriteContext,
     locate::unseal,
     rotate::Progress,
     write::{Patience, Rotation},
@@ -53,10 +53,8 @@ impl Protocol {
     /// Carries out a commit.
     pub(crate) async fn commit(&self, pending: &PendingCommit) -> Result<Outcome, SessionError> {
         let PendingCommit { base, record, log, context } = pending;
-        if !context.is_alive(record) {
-            return Err(Box::pin(self.end_expired(base.as_ref())).await);
-        }
         if let Some(base) = base
+            && context.is_alive(record)
             && rotation_of(log, base, self).is_none()
         {
             match self.replace(base, record, *context).await? {
@@ -66,18 +64,6 @@ impl Protocol {
             }
         }
         Box::pin(Commit::new(self, pending).run(None)).await
-    }
-
-    /// Ends a session whose new lifetime or end has passed already. Returns the error of the commit.
-    async fn end_expired(&self, base: Option<&Located>) -> SessionError {
-        let Some(base) = base else { return SessionError::Ended };
-        match self.delete_session(base.key).await {
-            Ok(_) => {
-                self.report(EventKind::Expired, base.key, base.record.owner.as_ref());
-                SessionError::Ended
-            }
-            Err(error) => error,
-        }
     }
 
     /// Puts a record in place of the located one, if that is still there.
@@ -94,10 +80,43 @@ impl Protocol {
             Committed::Committed => {
                 Attempt::Done(Located { record: Arc::clone(record), ..base.clone() })
             }
-            Committed::Conflict(Entry::Live(newer)) => Attempt::Newer(newer),
-            Committed::Conflict(Entry::Moved(tombstone)) => Attempt::Moved(tombstone),
+            Committed::Conflict(entry) => Attempt::met(entry),
             Committed::Gone => Attempt::Gone,
         })
+    }
+
+    /// Ends the located session, if it is still there, because a change of this commit set an end
+    /// or a lifetime that has passed.
+    ///
+    /// It is no deletion, which would follow the session to a new ID, where the change does not
+    /// count.
+    async fn expire(&self, base: &Located, context: WriteContext) -> Result<Attempt, SessionError> {
+        context.check_fence(&base.record, self.now())?;
+        let marker = Tombstone {
+            revision: base.record.revision.next(),
+            family: base.record.family,
+            id_use: base.record.id_use,
+            ..Tombstone::end_marker(context.nonce, context.now + ROTATION_WINDOW)
+        };
+        Ok(match self.commit_entry(base, Entry::Moved(Arc::new(marker)), context).await? {
+            Committed::Committed => {
+                self.drop_entry(base.key, &base.record).await;
+                self.report(EventKind::Expired, base.key, base.record.owner.as_ref());
+                Attempt::Gone
+            }
+            Committed::Conflict(entry) => Attempt::met(entry),
+            Committed::Gone => Attempt::Gone,
+        })
+    }
+}
+
+impl Attempt {
+    /// A compare-and-swap met another entry.
+    pub(super) fn met(entry: Entry) -> Self {
+        match entry {
+            Entry::Live(newer) => Self::Newer(newer),
+            Entry::Moved(tombstone) => Self::Moved(tombstone),
+        }
     }
 }
 
@@ -123,7 +142,7 @@ impl<'c> Commit<'c> {
             base: pending.base.clone(),
             record: Arc::clone(&pending.record),
             part: Part::Everything,
-            patience: Patience::new(protocol.now()),
+            patience: Patience::new(pending.context.now),
             created: None,
             has_room: false,
         }
@@ -173,9 +192,6 @@ impl<'c> Commit<'c> {
             let mut draft = Record::clone(&base.record);
             replay(self.log(), &mut draft, &protocol.settings.limits)?;
             context.stamp(Some(&base), &mut draft);
-            if !context.is_alive(&draft) {
-                return Err(protocol.end_expired(Some(&base)).await);
-            }
             self.record = Arc::new(draft);
             self.base = Some(base);
         }
@@ -183,6 +199,15 @@ impl<'c> Commit<'c> {
 
     async fn attempt(&mut self) -> Result<Attempt, SessionError> {
         let (protocol, context) = (self.protocol, self.pending.context);
+        if !context.is_alive(&self.record) {
+            return match &self.base {
+                // A login that has expired is not stored, and ends no session.
+                Some(base) if context.is_alive(&base.record) && !context.is_login => {
+                    protocol.expire(base, context).await
+                }
+                _ => Ok(Attempt::Gone),
+            };
+        }
         let Some(base) = &self.base else {
             let new = protocol.create(&self.record, context, &mut self.patience).await?;
             return self.begin(new).await;

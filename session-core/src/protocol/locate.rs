@@ -47,7 +47,7 @@ impl Protocol {
     }
 
     /// Loads the entry under a key. An unreadable record counts as missing.
-    pub(super) async fn load_entry(&self, key: &SessionKey) -> Result<Option<Entry>, StoreError> {
+    pub(crate) async fn load_entry(&self, key: &SessionKey) -> Result<Option<Entry>, StoreError> {
         Ok(match self.load(key).await? {
             Loaded::Entry(entry) => Some(entry),
             Loaded::Missing | Loaded::Unreadable => None,

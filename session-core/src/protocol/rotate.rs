@@ -66,8 +66,7 @@ impl Protocol {
                 self.events.send(event.with_former(Some(base.key)));
                 Ok(Attempt::Done(new))
             }
-            Ok(Committed::Conflict(Entry::Live(newer))) => Ok(Attempt::Newer(newer)),
-            Ok(Committed::Conflict(Entry::Moved(tombstone))) => Ok(Attempt::Moved(tombstone)),
+            Ok(Committed::Conflict(entry)) => Ok(Attempt::met(entry)),
             // The new ID must not bring back an ended session (I2): the caller deletes the new record.
             Ok(Committed::Gone) => Ok(Attempt::Gone),
             Err(error) => {

@@ -52,19 +52,19 @@ impl Protocol {
             return Ok(None);
         };
         let mut others = self.others(owner, new, limit.at_limit).await?;
-        if let Some(former) = former {
-            match self.load(&former.key).await? {
-                Loaded::Entry(Entry::Live(_)) => {}
-                Loaded::Entry(Entry::Moved(tombstone)) => return Ok(Some(tombstone)),
-                Loaded::Missing | Loaded::Unreadable => return Err(SessionError::Ended),
-            }
-        }
         if others.dead.len() >= MANY_DEAD {
             self.drop_dead(owner, &std::mem::take(&mut others.dead)).await;
         }
         let excess = (others.earlier.len() + others.later + 1).saturating_sub(limit.max());
         if excess == 0 {
             return Ok(None);
+        }
+        if let Some(former) = former {
+            match self.load(&former.key).await? {
+                Loaded::Entry(Entry::Live(_)) => {}
+                Loaded::Entry(Entry::Moved(tombstone)) => return Ok(Some(tombstone)),
+                Loaded::Missing | Loaded::Unreadable => return Err(SessionError::Ended),
+            }
         }
         if limit.at_limit == AtLimit::Reject {
             return Err(SessionError::TooManySessions { limit: limit.max() });

@@ -70,7 +70,7 @@ impl WriteContext {
         };
     }
 
-    /// Returns `false` for a record that has expired by the time it is stored.
+    /// Returns `false` for a record that has expired by the time it would be stored.
     pub(super) fn is_alive(&self, record: &Record) -> bool {
         self.now < record.expires_at()
     }

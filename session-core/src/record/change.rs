@@ -9,14 +9,30 @@ use super::decode;
 /// Concurrent requests add up because each commits its own changes, never the whole session as it
 /// read it (I1).
 pub(crate) enum Change {
-    Set { name: Box<str>, value: Vec<u8> },
-    Remove { name: Box<str> },
-    Update { name: Arc<str>, apply: Box<Apply>, preview: Vec<u8> },
-    Take { name: Box<str>, value: Vec<u8> },
+    Set {
+        name: Box<str>,
+        value: Vec<u8>,
+    },
+    Remove {
+        name: Box<str>,
+    },
+    Update {
+        name: Arc<str>,
+        apply: Box<Apply>,
+        preview: Vec<u8>,
+    },
+    Take {
+        name: Box<str>,
+        value: Vec<u8>,
+    },
     Clear,
     SetLifetime(Lifetime),
     EndBy(Timestamp),
-    Authenticate { owner: Owner, at: Timestamp, lifetime: Lifetime },
+    Authenticate {
+        owner: Owner,
+        at: Timestamp,
+        lifetime: Lifetime,
+    },
     Rotate,
     Renew,
     /// The request presented the ID of a renewal. The commit's stamp records it.

@@ -6,7 +6,7 @@ use tracing::{Instrument as _, debug_span};
 
 use super::{CookieChange, Session};
 use crate::{
-    EventKind, Owner, Record, SessionError, SessionKey, Timestamp,
+    Entry, EventKind, Owner, Record, SessionError, SessionKey, Timestamp,
     protocol::{Located, Outcome, PendingCommit, WriteContext},
     record::{Change, IdUse},
 };
@@ -60,6 +60,10 @@ impl Session {
         if let Some(located) = stale {
             Box::pin(self.keep_alive(located)).await;
         }
+        let unchecked = self.state().unchecked_key();
+        if let Some(key) = unchecked {
+            Box::pin(self.check_key(key)).await;
+        }
         Ok(self.state().cookie(now))
     }
 
@@ -74,7 +78,8 @@ impl Session {
             return None;
         }
         let now = self.protocol().now();
-        if state.located().is_some_and(|located| is_stale(located, now)) {
+        let is_stale = state.located().is_some_and(|located| is_stale(located, now));
+        if is_stale || state.unchecked_key().is_some() {
             return None;
         }
         state.is_closed = true;
@@ -225,6 +230,15 @@ impl Session {
                 tracing::warn!(target: "session", %key, %error, "session not renewed this time");
             }
         }
+    }
+
+    /// Looks whether a session that was opened by its former ID still has the ID that the response
+    /// would send. After a login in another tab, the browser may hold a newer cookie.
+    ///
+    /// If the store fails, the response sends no ID, and the next one does.
+    async fn check_key(&self, key: SessionKey) {
+        let entry = self.protocol().load_entry(&key).await;
+        self.state().key_checked(matches!(entry, Ok(Some(Entry::Live(_)))));
     }
 }
 

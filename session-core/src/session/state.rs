@@ -106,6 +106,9 @@ pub(crate) struct ClientCookie {
     pub(crate) is_unknown: bool,
     /// The request has ended the session of the cookie.
     was_ended: bool,
+    /// The cookie holds a former ID, and the request has not stored anything under the present one.
+    /// By the time of the response, that may be a former one too.
+    is_outdated: bool,
 }
 
 impl State {
@@ -122,6 +125,7 @@ impl State {
             is_superseded,
             is_unknown: has_cookie && located.is_none() && !is_superseded,
             was_ended: false,
+            is_outdated: located.as_ref().is_some_and(|located| !located.is_presented),
         };
         Self {
             place: located.map_or(Place::New, Place::At),
@@ -253,7 +257,7 @@ impl State {
         self.is_closed = true;
         let is_committing = matches!(self.phase, Phase::Committing(_));
         self.has_lost_changes |= self.log.is_dirty || is_committing || self.next_delete().is_some();
-        self.take_changes()
+        self.discard()
     }
 
     /// Takes the changes out. The caller drops them, and with them closures of the application, without
@@ -402,10 +406,11 @@ impl State {
             self.place = Place::New;
             self.lock = None;
         }
-        let was_unreadable = self.cookie.unreadable.contains(&key);
         self.pending_deletes.retain(|pending| *pending != key);
         self.cookie.unreadable.retain(|unreadable| *unreadable != key);
-        self.cookie.was_ended |= is_own || was_there || was_unreadable;
+        // Of two logouts one ends the session. By the time the other's response arrives, the
+        // browser may hold a newer cookie.
+        self.cookie.was_ended |= was_there;
     }
 
     pub(super) fn delete_failed(&mut self) {
@@ -428,6 +433,7 @@ impl State {
             Place::Leaving(_) => Place::Leaving(located),
             Place::New | Place::At(_) => Place::At(located),
         };
+        self.cookie.is_outdated = false;
     }
 
     fn end_phase(&mut self, next: Phase) -> Return {
@@ -445,6 +451,21 @@ impl State {
 
 // The response's cookie.
 impl State {
+    /// Returns the session's key if the response must not send its ID until the store has shown
+    /// that the session is still there.
+    pub(super) fn unchecked_key(&self) -> Option<SessionKey> {
+        let located = self.located()?;
+        (self.cookie.is_outdated && located.id.is_some()).then_some(located.key)
+    }
+
+    /// Notes the store's answer about an [unchecked key](Self::unchecked_key).
+    pub(super) fn key_checked(&mut self, is_there: bool) {
+        self.cookie.is_outdated = false;
+        if !is_there {
+            self.forget_id();
+        }
+    }
+
     /// Returns the change that the response makes to the client's cookie.
     pub(crate) fn cookie(&self, now: Timestamp) -> CookieChange {
         match self.pending_cookie(now) {
@@ -457,6 +478,9 @@ impl State {
 
     /// Returns the cookie to set if the client does not have it yet.
     pub(crate) fn pending_cookie(&self, now: Timestamp) -> CookieChange {
+        if self.unchecked_key().is_some() {
+            return CookieChange::Keep;
+        }
         let Some(located) = self.located() else { return CookieChange::Keep };
         let Some(id) = &located.id else { return CookieChange::Keep };
         let end = cookie_end(&located.record);

@@ -40,7 +40,14 @@ pub use {
     operation::{Answer, Operation, Verb},
 };
 
-use crate::{Codec, Key, Nonce, Record, record::decode};
+use crate::{Codec, Key, Nonce, Record, Timestamp, Tombstone, record::decode};
+
+/// Makes an end marker, for a test that calls a store's
+/// [`delete_or_block`](crate::SessionStore::delete_or_block).
+#[must_use]
+pub fn end_marker(expires_at: Timestamp) -> Tombstone {
+    Tombstone::end_marker(Nonce(0), expires_at)
+}
 
 /// A readable view of records, for a double that checks what is stored.
 impl Record {

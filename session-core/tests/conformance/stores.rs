@@ -8,8 +8,8 @@ use std::{
 };
 
 use session_core::{
-    Admission, Admitted, Committed, Copies, Created, Ended, Entry, Expected, OwnerIndex, OwnerKey,
-    Revision, SessionKey, SessionStore, StoreError, Timestamp, Touched, envelope,
+    Committed, Created, Entry, Expected, IndexEntry, LocalReads, OwnerIndex, OwnerKey, Revision,
+    SessionKey, SessionStore, StoreError, Timestamp, Touched, envelope,
 };
 
 use crate::support::MapStore;
@@ -73,7 +73,7 @@ pub(crate) struct Broken {
     copies: Mutex<Entries>,
     index: MapStore,
     /// Makes each verb atomic.
-    verb: async_lock::Mutex<()>,
+    verb: tokio::sync::Mutex<()>,
 }
 
 type Entries = HashMap<SessionKey, Entry>;
@@ -85,7 +85,7 @@ impl Broken {
             entries: Mutex::default(),
             copies: Mutex::default(),
             index: MapStore::default(),
-            verb: async_lock::Mutex::new(()),
+            verb: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -117,7 +117,7 @@ impl Broken {
     }
 
     /// Keeps others out, if that is not the fault.
-    async fn alone(&self, fault: Fault) -> Option<async_lock::MutexGuard<'_, ()>> {
+    async fn alone(&self, fault: Fault) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         if self.is(fault) { None } else { Some(self.verb.lock().await) }
     }
 
@@ -362,7 +362,7 @@ impl SessionStore for Broken {
         ))
     }
 
-    fn copies(&self) -> Option<&dyn Copies> {
+    fn local_reads(&self) -> Option<&dyn LocalReads> {
         let keeps_some = [
             Fault::CopiesOfNothing,
             Fault::CopiesOutliveChanges,
@@ -373,7 +373,7 @@ impl SessionStore for Broken {
     }
 }
 
-impl Copies for Broken {
+impl LocalReads for Broken {
     fn staleness(&self) -> Duration {
         Duration::from_secs(1)
     }
@@ -388,93 +388,33 @@ impl Copies for Broken {
     }
 }
 
-/// Not the part that is broken: what breaks an index is in the module `owners`.
+/// The index is correct here: the module `owners` breaks it.
 #[async_trait::async_trait]
 impl OwnerIndex for Broken {
     async fn enter(
         &self,
         owner: &OwnerKey,
-        key: &SessionKey,
-        until: Timestamp,
+        entry: IndexEntry,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.index.enter(owner, key, until, now).await
-    }
-
-    async fn admit(
-        &self,
-        owner: &OwnerKey,
-        key: &SessionKey,
-        until: Timestamp,
-        admission: &Admission<'_>,
-        now: Timestamp,
-    ) -> Result<Admitted, StoreError> {
-        self.index.admit(owner, key, until, admission, now).await
-    }
-
-    async fn create_entered(
-        &self,
-        owner: &OwnerKey,
-        until: Timestamp,
-        key: &SessionKey,
-        entry: Entry,
-        now: Timestamp,
-    ) -> Result<Created, StoreError> {
-        self.enter(owner, key, until, now).await?;
-        self.create(key, entry, now).await
+        self.index.enter(owner, entry, now).await
     }
 
     async fn leave(
         &self,
         owner: &OwnerKey,
-        keys: &[SessionKey],
+        entries: &[IndexEntry],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.index.leave(owner, keys, now).await
+        self.index.leave(owner, entries, now).await
     }
 
     async fn entries(
         &self,
         owner: &OwnerKey,
         now: Timestamp,
-    ) -> Result<Vec<SessionKey>, StoreError> {
+    ) -> Result<Vec<IndexEntry>, StoreError> {
         self.index.entries(owner, now).await
-    }
-
-    async fn load_many(
-        &self,
-        keys: &[SessionKey],
-        now: Timestamp,
-    ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
-        let mut loaded = Vec::new();
-        for key in keys {
-            loaded.push(self.load(key, now).await);
-        }
-        Ok(loaded)
-    }
-
-    async fn end_many(
-        &self,
-        keys: &[SessionKey],
-        marker: Entry,
-        now: Timestamp,
-    ) -> Result<Vec<Ended>, StoreError> {
-        let _alone = self.verb.lock().await;
-        let end = |key: &SessionKey| {
-            let mut entries = self.entries();
-            match entries.get(key).filter(|entry| entry.is_live(now)) {
-                Some(Entry::Live(_)) => {
-                    entries.remove(key);
-                    Ended::Session
-                }
-                Some(Entry::Moved(tombstone)) => Ended::Moved(Arc::clone(tombstone)),
-                None => {
-                    entries.insert(*key, marker.clone());
-                    Ended::Barred
-                }
-            }
-        };
-        Ok(keys.iter().map(end).collect())
     }
 }
 

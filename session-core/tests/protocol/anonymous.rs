@@ -1,10 +1,10 @@
-//! Visitors may live shorter than users.
+//! A visitor's session may have another lifetime than a user's.
 
 use std::time::Duration;
 
 use session_core::{Lifetime, Sessions};
 
-use crate::support::{VISITS, World, told};
+use crate::support::{VISITS, World, probe, told};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ fn world() -> World {
 }
 
 #[tokio::test]
-async fn a_visitor_has_the_anonymous_lifetime() {
+async fn visitor_has_the_anonymous_lifetime() {
     let world = world();
     assert_eq!(world.anonymous().await.lifetime(), short());
     let id = world.visitor().await;
@@ -33,25 +33,25 @@ async fn a_visitor_has_the_anonymous_lifetime() {
 }
 
 #[tokio::test]
-async fn without_one_there_is_no_difference() {
-    let sessions = Sessions::new(crate::support::Probe::default());
-    assert_eq!(sessions.anonymous_lifetime(), Lifetime::aal2());
-    let sessions = sessions.with_lifetime(Lifetime::aal3());
-    assert_eq!(sessions.anonymous_lifetime(), Lifetime::aal3());
+async fn visitor_has_the_default_lifetime_without_another() {
+    let sessions = Sessions::new(probe());
+    assert_eq!(sessions.anonymous_lifetime(), Lifetime::standard());
+    let sessions = Sessions::builder(probe()).with_lifetime(Lifetime::strict()).build().unwrap();
+    assert_eq!(sessions.anonymous_lifetime(), Lifetime::strict());
 }
 
 #[tokio::test]
-async fn a_login_gives_the_owned_lifetime_which_begins_with_it() {
+async fn login_begins_the_users_lifetime() {
     let world = world();
     let id = world.visitor().await;
     world.wait(9 * MINUTE);
     let session = world.open(&id).await;
     session.authenticate("ada").unwrap();
-    assert_eq!(session.lifetime(), Lifetime::aal2(), "at once");
+    assert_eq!(session.lifetime(), Lifetime::standard(), "before the commit too");
     let new = told(session.finish().await.unwrap());
     let login = world.sessions_now();
     let session = world.open(&new).await;
-    assert_eq!(session.lifetime(), Lifetime::aal2());
+    assert_eq!(session.lifetime(), Lifetime::standard());
     assert_eq!(session.created_at(), Some(login));
     assert_eq!(session.expires_at(), Some(login + HOUR));
     // The absolute deadline counts from the login, not from the visit.
@@ -68,46 +68,67 @@ async fn a_login_gives_the_owned_lifetime_which_begins_with_it() {
 }
 
 #[tokio::test]
-async fn a_login_without_a_session_before_has_the_owned_lifetime() {
+async fn login_without_a_visit_has_the_users_lifetime() {
     let world = world();
     let id = world.user("ada").await;
-    assert_eq!(world.open(&id).await.lifetime(), Lifetime::aal2());
+    assert_eq!(world.open(&id).await.lifetime(), Lifetime::standard());
 }
 
+/// F1: "remember me" belongs to the login that asked for it.
 #[tokio::test]
-async fn a_lifetime_that_was_set_stays_through_the_login() {
-    for (same_request, lifetime) in
-        [(false, Lifetime::aal1()), (true, Lifetime::aal1()), (false, short()), (true, short())]
-    {
-        let world = world();
-        let id = world.visitor().await;
-        let mut session = world.open(&id).await;
-        session.set_lifetime(lifetime).unwrap();
-        if !same_request {
-            let _ = session.finish().await.unwrap();
-            session = world.open(&id).await;
+async fn lifetime_set_by_the_login_request_counts() {
+    for lifetime in [Lifetime::remember_me(), short()] {
+        for sets_first in [true, false] {
+            let world = world();
+            let id = world.visitor().await;
+            let session = world.open(&id).await;
+            if sets_first {
+                session.set_lifetime(lifetime).unwrap();
+            }
+            session.authenticate("ada").unwrap();
+            if !sets_first {
+                session.set_lifetime(lifetime).unwrap();
+            }
+            assert_eq!(session.lifetime(), lifetime);
+            let new = told(session.finish().await.unwrap());
+            assert_eq!(world.open(&new).await.lifetime(), lifetime, "{sets_first}");
         }
+    }
+}
+
+/// F1: nor does it go to the next login, whoever used the browser before.
+#[tokio::test]
+async fn lifetime_set_before_the_login_request_is_reset() {
+    for owner in [None, Some("ada"), Some("bob")] {
+        let world = world();
+        let id = match owner {
+            Some(owner) => world.user(owner).await,
+            None => world.visitor().await,
+        };
+        let session = world.open(&id).await;
+        session.set_lifetime(Lifetime::remember_me()).unwrap();
+        let _ = session.finish().await.unwrap();
+        let session = world.open(&id).await;
         session.authenticate("ada").unwrap();
         let new = told(session.finish().await.unwrap());
-        assert_eq!(world.open(&new).await.lifetime(), lifetime, "{same_request}");
+        assert_eq!(world.open(&new).await.lifetime(), Lifetime::standard(), "{owner:?}");
     }
 }
 
 #[tokio::test]
-async fn a_second_login_changes_no_lifetime() {
+async fn second_login_in_a_request_keeps_the_chosen_lifetime() {
     let world = world();
-    let id = world.user("ada").await;
-    let session = world.open(&id).await;
-    session.set_lifetime(Lifetime::aal1()).unwrap();
+    let session = world.open(&world.user("ada").await).await;
+    session.set_lifetime(Lifetime::remember_me()).unwrap();
+    session.authenticate("ada").unwrap();
     session.authenticate("ada").unwrap();
     let new = told(session.finish().await.unwrap());
-    assert_eq!(world.open(&new).await.lifetime(), Lifetime::aal1());
+    assert_eq!(world.open(&new).await.lifetime(), Lifetime::remember_me());
 }
 
-/// The record says itself that its lifetime is a visitor's: another deployment's settings do not
-/// matter.
+/// The settings of the deployment that signs the user in count.
 #[tokio::test]
-async fn a_login_after_a_deployment_that_changed_the_lifetimes_still_gives_the_owned_one() {
+async fn login_after_a_deployment_has_the_users_lifetime() {
     let world = world();
     let id = world.visitor().await;
     let deployed = world.other_process();
@@ -115,19 +136,20 @@ async fn a_login_after_a_deployment_that_changed_the_lifetimes_still_gives_the_o
     assert_eq!(session.lifetime(), short());
     session.authenticate("ada").unwrap();
     let new = told(session.finish().await.unwrap());
-    assert_eq!(deployed.open(&new).await.lifetime(), Lifetime::aal2());
+    assert_eq!(deployed.open(&new).await.lifetime(), Lifetime::standard());
 }
 
+/// The login is replayed on the other request's commit: its values stay, its lifetime does not.
 #[tokio::test]
-async fn a_login_that_merges_with_a_lifetime_set_meanwhile_keeps_that() {
+async fn login_resets_a_lifetime_that_was_set_meanwhile() {
     let world = world();
     let id = world.visitor().await;
     let (login, other) = (world.open(&id).await, world.open(&id).await);
     login.authenticate("ada").unwrap();
-    other.set_lifetime(Lifetime::aal3()).unwrap();
-    other.set(VISITS, &2).unwrap();
+    other.set_lifetime(Lifetime::remember_me()).unwrap();
+    other.set(VISITS, 2).unwrap();
     let _ = other.finish().await.unwrap();
     let new = told(login.finish().await.unwrap());
     let session = world.open(&new).await;
-    assert_eq!((session.lifetime(), session.get(VISITS)), (Lifetime::aal3(), Some(2)));
+    assert_eq!((session.lifetime(), session.get(VISITS)), (Lifetime::standard(), Some(2)));
 }

@@ -1,114 +1,226 @@
 //! I12: the commands of each kind of request.
+//!
+//! `CreateEntered` is two commands in one round trip. A store need not wait for the answer of
+//! `Leave`.
 
-use session_core::CookieChange;
+use std::time::Duration;
 
-use crate::support::{VISITS, Verb, World};
+use session_core::{AtLimit, CookieChange, Session, SessionError, SessionLimit};
+
+use crate::support::{VISITS, Verb, World, told};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// A call that records one change.
+type Call = fn(&Session) -> Result<(), SessionError>;
+
+/// The commands of some calls.
+fn commands(calls: &[Verb]) -> usize {
+    calls.iter().map(|verb| if *verb == Verb::CreateEntered { 2 } else { 1 }).sum()
+}
+
+/// The round trips of some calls that a request waits for.
+fn round_trips(calls: &[Verb]) -> usize {
+    calls.iter().filter(|verb| **verb != Verb::Leave).count()
+}
 
 #[tokio::test]
-async fn an_anonymous_read_costs_nothing() {
+async fn anonymous_read_costs_nothing() {
     let world = World::new();
     let session = world.anonymous().await;
     assert_eq!(session.get(VISITS), None);
-    assert!(session.finish_without_io().is_some());
+    assert!(session.try_finish().is_some());
     assert_eq!(world.store.calls(), []);
 }
 
 #[tokio::test]
-async fn a_first_write_costs_one() {
+async fn first_write_costs_one_command() {
     let world = World::new();
     let session = world.anonymous().await;
-    session.set(VISITS, &1).unwrap();
+    session.set(VISITS, 1).unwrap();
     session.update(VISITS, |visits| *visits += 1).unwrap();
     let _ = session.finish().await.unwrap();
     assert_eq!(world.store.calls(), [Verb::Create]);
 }
 
 #[tokio::test]
-async fn a_read_costs_one() {
+async fn read_costs_one_command() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
     for _ in 0..10 {
         assert_eq!(session.get(VISITS), Some(1));
     }
-    assert!(session.finish_without_io().is_some());
+    assert!(session.try_finish().is_some());
     assert_eq!(world.store.calls(), [Verb::Load]);
 }
 
 #[tokio::test]
-async fn a_write_costs_two() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let session = world.open(&id).await;
-    for _ in 0..10 {
-        session.update(VISITS, |visits| *visits += 1).unwrap();
+async fn write_costs_two_commands() {
+    for owner in [None, Some("ada")] {
+        let world = World::new();
+        let id = match owner {
+            Some(owner) => world.user(owner).await,
+            None => world.visitor().await,
+        };
+        let session = world.open(&id).await;
+        for _ in 0..10 {
+            session.update(VISITS, |visits| *visits += 1).unwrap();
+        }
+        let _ = session.finish().await.unwrap();
+        assert_eq!(world.store.calls(), [Verb::Load, Verb::Commit]);
     }
-    let _ = session.finish().await.unwrap();
-    assert_eq!(world.store.calls(), [Verb::Load, Verb::Commit]);
 }
 
 #[tokio::test]
-async fn a_login_costs_three_commands_in_two_round_trips() {
+async fn visitors_login_costs_three_commands_after_the_load() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
-    session.set(VISITS, &2).unwrap();
+    session.set(VISITS, 2).unwrap();
     session.authenticate("ada").unwrap();
     let _ = session.finish().await.unwrap();
-    // The second is two commands in one round trip.
-    assert_eq!(world.store.calls(), [Verb::Load, Verb::CreateEntered, Verb::Commit]);
+    let calls = world.store.calls();
+    assert_eq!(calls, [Verb::Load, Verb::CreateEntered, Verb::Commit]);
+    assert_eq!((commands(&calls[1..]), round_trips(&calls[1..])), (3, 2));
 }
 
 #[tokio::test]
-async fn a_logout_costs_three_one_of_them_not_waited_for() {
+async fn new_id_of_a_user_costs_four_commands_after_the_load() {
+    let moves: [Call; 3] = [|session| session.authenticate("ada"), Session::rotate, Session::renew];
+    for change in moves {
+        let world = World::new();
+        let id = world.user("ada").await;
+        let session = world.open(&id).await;
+        change(&session).unwrap();
+        world.store.calls();
+        let _ = session.finish().await.unwrap();
+        let calls = world.store.calls();
+        assert_eq!(calls, [Verb::CreateEntered, Verb::Commit, Verb::Leave]);
+        assert_eq!((commands(&calls), round_trips(&calls)), (4, 2));
+    }
+}
+
+#[tokio::test]
+async fn logout_costs_three_commands() {
     let world = World::new();
     let id = world.user("ada").await;
     let session = world.open(&id).await;
     session.destroy().unwrap();
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Remove));
-    assert_eq!(world.store.calls(), [Verb::Load, Verb::Delete, Verb::Leave]);
+    let calls = world.store.calls();
+    assert_eq!(calls, [Verb::Load, Verb::Delete, Verb::Leave]);
+    assert_eq!((commands(&calls), round_trips(&calls)), (3, 2));
 }
 
+/// Once per renewal, so that the grace of the former ID begins. Later requests cost one load again.
 #[tokio::test]
-async fn a_login_or_renewal_of_an_owners_session_costs_four_in_two_round_trips() {
-    for login in [true, false] {
-        let world = World::new();
-        let id = world.user("ada").await;
-        let session = world.open(&id).await;
-        if login {
-            session.authenticate("ada").unwrap()
-        } else {
-            session.renew().unwrap()
-        }
+async fn first_request_with_a_renewed_id_costs_one_command_more() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let session = world.open(&id).await;
+    session.renew().unwrap();
+    let renewed = told(session.finish().await.unwrap());
+    world.store.calls();
+    for expected in [vec![Verb::Load, Verb::Commit], vec![Verb::Load]] {
+        let session = world.open(&renewed).await;
+        assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+        assert_eq!(world.store.calls(), expected);
+    }
+    // A request that writes anyway notes it by the same commit.
+    let world = World::new();
+    let session = world.open(&world.user("ada").await).await;
+    session.renew().unwrap();
+    let renewed = told(session.finish().await.unwrap());
+    world.store.calls();
+    let session = world.open(&renewed).await;
+    session.update(VISITS, |visits| *visits += 1).unwrap();
+    let _ = session.finish().await.unwrap();
+    assert_eq!(world.store.calls(), [Verb::Load, Verb::Commit]);
+}
+
+/// An old ID costs two loads more: of its tombstone, and of the present ID before it is sent.
+#[tokio::test]
+async fn former_id_of_a_renewal_costs_three_loads() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    session.renew().unwrap();
+    let _ = session.finish().await.unwrap();
+    world.store.calls();
+    assert!(matches!(world.open(&id).await.finish().await.unwrap(), CookieChange::Set { .. }));
+    assert_eq!(world.store.calls(), [Verb::Load, Verb::Load, Verb::Load]);
+}
+
+/// Two round trips more than other logins, as `with_session_limit` says.
+#[tokio::test]
+async fn limited_login_costs_two_round_trips_more() {
+    let limit = SessionLimit::new(3, AtLimit::EvictOldest).unwrap();
+    let world = World::with(|sessions| sessions.with_session_limit(limit));
+    let _ = world.user("ada").await;
+    world.wait(MILLISECOND);
+    for id in [None, Some(world.visitor().await)] {
+        let session = match &id {
+            Some(id) => world.open(id).await,
+            None => world.anonymous().await,
+        };
+        session.authenticate("ada").unwrap();
         world.store.calls();
         let _ = session.finish().await.unwrap();
-        // The first is two commands in one round trip, the last is not waited for.
-        assert_eq!(world.store.calls(), [Verb::CreateEntered, Verb::Commit, Verb::Leave]);
+        let mut expected = vec![Verb::CreateEntered, Verb::Entries, Verb::LoadMany];
+        expected.extend(id.map(|_| Verb::Commit));
+        assert_eq!(world.store.calls(), expected);
     }
 }
 
+/// Only a login that evicts looks at its own session again, and revokes the other.
 #[tokio::test]
-async fn a_list_costs_the_index_and_the_sessions() {
+async fn evicting_login_costs_a_revocation_more() {
+    let limit = SessionLimit::new(1, AtLimit::EvictOldest).unwrap();
+    let world = World::with(|sessions| sessions.with_session_limit(limit));
+    let _ = world.user("ada").await;
+    world.wait(MILLISECOND);
+    let session = world.open(&world.visitor().await).await;
+    session.authenticate("ada").unwrap();
+    world.store.calls();
+    let _ = session.finish().await.unwrap();
+    assert_eq!(
+        world.store.calls(),
+        [
+            Verb::CreateEntered,
+            Verb::Entries,
+            Verb::LoadMany,
+            Verb::Load,
+            Verb::Entries,
+            Verb::DeleteOrBlock,
+            Verb::Leave,
+            Verb::Commit,
+        ]
+    );
+}
+
+#[tokio::test]
+async fn list_costs_the_index_and_the_sessions() {
     let world = World::new();
     let _ = (world.user("ada").await, world.user("ada").await);
-    assert_eq!(world.sessions.of("ada").await.unwrap().len(), 2);
+    assert_eq!(world.sessions.list("ada").await.unwrap().len(), 2);
     assert_eq!(world.store.calls(), [Verb::Entries, Verb::LoadMany]);
-    assert_eq!(world.sessions.of("nobody").await.unwrap().len(), 0);
+    assert_eq!(world.sessions.list("nobody").await.unwrap().len(), 0);
     assert_eq!(world.store.calls(), [Verb::Entries]);
 }
 
 #[tokio::test]
-async fn ending_costs_the_index_and_the_sessions_and_what_is_not_waited_for() {
+async fn revocation_costs_the_index_and_the_sessions() {
     let world = World::new();
     let ids = [world.user("ada").await, world.user("ada").await, world.user("ada").await];
-    assert!(world.sessions.end_one("ada", ids[0].key()).await.unwrap());
-    assert_eq!(world.store.calls(), [Verb::LoadMany, Verb::EndMany, Verb::Leave]);
+    assert!(world.sessions.revoke("ada", ids[0].key()).await.unwrap());
+    let calls = world.store.calls();
+    assert_eq!(calls, [Verb::Entries, Verb::Entries, Verb::DeleteOrBlock, Verb::Leave]);
     let session = world.open(&ids[1]).await;
     world.store.calls();
-    assert_eq!(world.sessions.end_others(&session).await.unwrap(), 1);
+    assert_eq!(world.sessions.revoke_others(&session).await.unwrap(), 1);
     let calls = world.store.calls();
-    assert_eq!(calls, [Verb::Entries, Verb::LoadMany, Verb::Load, Verb::EndMany, Verb::Leave]);
-    assert_eq!(world.sessions.end_all("ada").await.unwrap(), 1);
-    let calls = world.store.calls();
-    assert_eq!(calls, [Verb::Entries, Verb::LoadMany, Verb::EndMany, Verb::Leave]);
+    assert_eq!(calls, [Verb::Load, Verb::Entries, Verb::DeleteOrBlock, Verb::Leave]);
+    assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1);
+    assert_eq!(world.store.calls(), [Verb::Entries, Verb::DeleteOrBlock, Verb::Leave]);
 }

@@ -1,14 +1,43 @@
-//! What a response has to do to the browser's cookie.
+//! The change that a response makes to the browser's cookie.
 
 use std::time::Duration;
 
-use session_core::{CookieChange, IdGenerator as _, Lifetime, OsRandom, SessionError};
+use session_core::{
+    CookieChange, IdGenerator as _, Lifetime, OsRandom, SessionError, SessionId, StoreErrorKind,
+};
 
-use crate::support::{NOTE, VISITS, World, told};
+use crate::support::{Fault, NOTE, VISITS, Verb, World, told};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The browser's cookie.
+#[derive(Clone)]
+struct Jar(Option<SessionId>);
+
+impl Jar {
+    fn receive(&mut self, change: &CookieChange) {
+        match change {
+            CookieChange::Set { id, .. } => self.0 = Some(id.clone()),
+            CookieChange::Remove => self.0 = None,
+            CookieChange::Keep => {}
+            other => panic!("a new kind of change: {other:?}"),
+        }
+    }
+
+    /// The jar after these responses, in both orders.
+    fn after(&self, one: &CookieChange, other: &CookieChange) -> [Self; 2] {
+        [[one, other], [other, one]].map(|order| {
+            let mut jar = self.clone();
+            for change in order {
+                jar.receive(change);
+            }
+            jar
+        })
+    }
+}
 
 fn max_age(change: CookieChange) -> Option<Duration> {
     match change {
@@ -17,92 +46,278 @@ fn max_age(change: CookieChange) -> Option<Duration> {
     }
 }
 
+/// Signs in with a cookie, and returns the response.
+async fn log_in(world: &World, id: &SessionId) -> CookieChange {
+    let session = world.open(id).await;
+    session.authenticate("ada").unwrap();
+    session.finish().await.unwrap()
+}
+
 #[tokio::test]
-async fn a_new_session_is_told_and_an_old_one_is_not() {
+async fn response_sets_the_cookie_of_a_new_session_only() {
     let world = World::new();
     let session = world.anonymous().await;
-    assert!(session.finish_without_io().is_some());
+    assert!(matches!(session.try_finish(), Some(CookieChange::Keep)));
     let id = world.visitor().await;
     let session = world.open(&id).await;
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
     let session = world.open(&id).await;
-    session.set(VISITS, &2).unwrap();
+    session.set(VISITS, 2).unwrap();
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
 }
 
 #[tokio::test]
-async fn a_session_that_was_committed_early_is_told_at_the_end() {
+async fn session_committed_early_sets_the_cookie_at_the_end() {
     let world = World::new();
     let session = world.anonymous().await;
-    session.set(VISITS, &1).unwrap();
+    session.set(VISITS, 1).unwrap();
     session.commit().await.unwrap();
-    assert!(world.opens(&told(session.finish_without_io().unwrap())).await);
+    assert!(world.opens(&told(session.try_finish().unwrap())).await);
 }
 
 #[tokio::test]
-async fn nothing_presented_and_nothing_written_keeps_nothing() {
+async fn request_that_writes_nothing_sets_no_cookie() {
     let world = World::new();
     let session = world.anonymous().await;
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
 }
 
+/// C2: by the time the response arrives, the browser may hold a newer cookie.
 #[tokio::test]
-async fn an_id_that_opens_nothing_is_removed() {
+async fn cookie_that_opens_nothing_stays() {
     let world = World::new();
     let session = world.open(&OsRandom.generate()).await;
-    assert!(matches!(session.finish_without_io(), Some(CookieChange::Remove)));
+    assert!(matches!(session.try_finish(), Some(CookieChange::Keep)));
+    let session = world.open(&OsRandom.generate()).await;
+    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+    let junk = world.sessions.open([b"junk".as_slice()]).await.unwrap();
+    assert!(matches!(junk.finish().await.unwrap(), CookieChange::Keep));
+}
+
+/// C8: a version that can read the record may still use it.
+#[tokio::test]
+async fn cookie_of_an_unreadable_record_stays() {
+    let world = World::new();
+    let id = world.visitor().await;
+    world.store.fail(Verb::Load, Fault::Before(StoreErrorKind::Corrupt));
+    let session = world.open(&id).await;
+    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+    assert!(world.opens(&id).await);
+}
+
+/// The ways in which the session of a browser's cookie can have ended before the browser signs in.
+#[derive(Clone, Copy, Debug)]
+enum Before {
+    Expired,
+    LoggedOut,
+    Revoked,
+    Unknown,
+    /// The session lives, and the login moves it.
+    Alive,
+    Renewed,
+}
+
+impl Before {
+    const ALL: [Self; 6] =
+        [Self::Expired, Self::LoggedOut, Self::Revoked, Self::Unknown, Self::Alive, Self::Renewed];
+
+    /// Returns the cookie that both tabs send.
+    async fn cookie(self, world: &World) -> SessionId {
+        let id = world.user("ada").await;
+        match self {
+            Self::Expired => world.wait(HOUR),
+            Self::LoggedOut => {
+                let session = world.open(&id).await;
+                session.destroy().unwrap();
+                let _ = session.finish().await.unwrap();
+            }
+            Self::Revoked => assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1),
+            Self::Unknown => return OsRandom.generate(),
+            Self::Alive => {}
+            Self::Renewed => {
+                let session = world.open(&id).await;
+                session.renew().unwrap();
+                let _ = session.finish().await.unwrap();
+            }
+        }
+        id
+    }
+}
+
+/// C2: one tab loads a slow page, the other signs in. The browser is signed in, whichever response
+/// arrives last, and whichever request was opened first.
+#[tokio::test]
+async fn slow_page_undoes_no_login() {
+    for before in Before::ALL {
+        for opens_first in [true, false] {
+            let world = World::new();
+            let old = before.cookie(&world).await;
+            let jar = Jar(Some(old.clone()));
+            let (slow, login) = if opens_first {
+                let slow = world.open(&old).await;
+                let login = log_in(&world, &old).await;
+                (slow.finish().await.unwrap(), login)
+            } else {
+                let login = log_in(&world, &old).await;
+                (world.open(&old).await.finish().await.unwrap(), login)
+            };
+            let new = told(login.clone());
+            for jar in jar.after(&slow, &login) {
+                let id = jar.0.unwrap_or_else(|| panic!("{before:?}: the cookie was removed"));
+                assert_eq!(id.key(), new.key(), "{before:?}, {opens_first}");
+                assert_eq!(world.open(&id).await.owner(), Some("ada".into()));
+            }
+        }
+    }
+}
+
+/// C2: nor does a slow request that writes, where the store knows that the browser has a newer ID.
+#[tokio::test]
+async fn slow_write_undoes_no_login() {
+    for before in [Before::Alive, Before::Renewed] {
+        for opens_first in [true, false] {
+            let world = World::new();
+            let old = before.cookie(&world).await;
+            let slow = world.open(&old).await;
+            let login = log_in(&world, &old).await;
+            let slow = if opens_first { slow } else { world.open(&old).await };
+            slow.set(NOTE, "written").unwrap();
+            let change = match slow.finish().await {
+                Ok(change) => change,
+                // It came after the login: a session of its own would replace the new one.
+                Err(SessionError::Ended) if !opens_first => slow.pending_cookie(),
+                Err(error) => panic!("{before:?}: {error}"),
+            };
+            for jar in Jar(Some(old)).after(&change, &login) {
+                let session = world.open(&jar.0.unwrap()).await;
+                assert_eq!(session.owner(), Some("ada".into()), "{before:?}, {opens_first}");
+                assert_eq!(session.get(NOTE).is_some(), opens_first);
+            }
+        }
+    }
+}
+
+/// C2: of two clicks on "sign out", the slow one ended nothing. The user has signed in again
+/// meanwhile.
+#[tokio::test]
+async fn second_logout_undoes_no_login() {
+    for expires in [true, false] {
+        let world = World::new();
+        let old = world.user("ada").await;
+        let slow = world.open(&old).await;
+        slow.destroy().unwrap();
+        let mut jar = Jar(Some(old.clone()));
+        if expires {
+            world.wait(HOUR);
+        } else {
+            let first = world.open(&old).await;
+            first.destroy().unwrap();
+            let first = first.finish().await.unwrap();
+            assert!(matches!(first, CookieChange::Remove));
+            jar.receive(&first);
+        }
+        let late = slow.finish().await.unwrap();
+        let login = log_in(&world, &old).await;
+        for jar in jar.after(&late, &login) {
+            let id = jar.0.expect("the cookie was removed");
+            assert_eq!(world.open(&id).await.owner(), Some("ada".into()));
+        }
+    }
+}
+
+/// C4: a response that was not sure sends no ID, and the next one does.
+#[tokio::test]
+async fn former_id_receives_the_new_one_after_an_outage() {
+    let world = World::new();
+    let old = world.user("ada").await;
+    let renewal = world.open(&old).await;
+    renewal.renew().unwrap();
+    let renewed = told(renewal.finish().await.unwrap());
+
+    let session = world.open(&old).await;
+    world.store.set_outage(Some(StoreErrorKind::Unavailable));
+    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+    world.store.set_outage(None);
+
+    let session = world.open(&old).await;
+    session.set(NOTE, "lost").unwrap();
+    world.store.fail(Verb::Commit, Fault::DOWN);
+    session.finish().await.unwrap_err();
+    assert!(matches!(session.pending_cookie(), CookieChange::Keep));
+
+    for writes in [false, true] {
+        let session = world.open(&old).await;
+        if writes {
+            session.set(NOTE, "written").unwrap();
+        }
+        assert!(session.try_finish().is_none());
+        assert_eq!(told(session.finish().await.unwrap()).key(), renewed.key());
+    }
 }
 
 #[tokio::test]
-async fn a_browser_cookie_has_no_max_age_and_a_persistent_one_that_of_the_session() {
+async fn logout_removes_the_cookie() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let session = world.open(&id).await;
+    session.destroy().unwrap();
+    let mut jar = Jar(Some(id));
+    jar.receive(&session.finish().await.unwrap());
+    assert!(jar.0.is_none());
+}
+
+#[tokio::test]
+async fn persistent_cookie_alone_has_a_max_age() {
     let world = World::new();
     let session = world.anonymous().await;
-    session.set(VISITS, &1).unwrap();
+    session.set(VISITS, 1).unwrap();
     assert_eq!(max_age(session.finish().await.unwrap()), None);
 
     let session = world.anonymous().await;
-    session.set(VISITS, &1).unwrap();
-    session.set_lifetime(Lifetime::aal1()).unwrap();
+    session.set(VISITS, 1).unwrap();
+    session.set_lifetime(Lifetime::remember_me()).unwrap();
     world.wait(MINUTE);
     let change = session.finish().await.unwrap();
-    assert_eq!(max_age(change), Some(30 * DAY - MINUTE));
+    // The session begins at the commit.
+    assert_eq!(max_age(change), Some(30 * DAY));
 }
 
 #[tokio::test]
-async fn a_change_of_the_lifetime_is_told() {
+async fn change_of_the_lifetime_sets_the_cookie_again() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
-    session.set_lifetime(Lifetime::aal1()).unwrap();
+    session.set_lifetime(Lifetime::remember_me()).unwrap();
     let change = session.finish().await.unwrap();
     assert_eq!(told(change.clone()).expose(), id.expose());
     assert_eq!(max_age(change), Some(30 * DAY));
     let session = world.open(&id).await;
-    session.set_lifetime(Lifetime::aal1()).unwrap();
+    session.set_lifetime(Lifetime::remember_me()).unwrap();
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
 }
 
-/// The browser was just told another ID: a request that it sent before takes that away no more.
+/// For five minutes, in which the browser may still send requests with the old cookie.
 #[tokio::test]
-async fn a_superseded_cookie_is_left_alone_for_half_a_minute() {
+async fn superseded_cookie_makes_no_session_of_its_own() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
     session.authenticate("ada").unwrap();
     let new = told(session.finish().await.unwrap());
 
-    world.wait(29 * SECOND);
+    world.wait(300 * SECOND - Duration::from_millis(1));
     let session = world.open(&id).await;
     assert_eq!(session.key(), None);
-    assert!(matches!(session.finish_without_io(), Some(CookieChange::Keep)));
+    assert!(!session.had_unknown_id());
+    assert!(matches!(session.try_finish(), Some(CookieChange::Keep)));
 
-    // A session of its own would replace the one that somebody just signed in to.
+    // A session of its own would replace the one that the user has just signed in to.
     let session = world.open(&id).await;
-    session.set(NOTE, &"superseded".to_owned()).unwrap();
+    session.set(NOTE, "superseded").unwrap();
     assert!(matches!(session.finish().await, Err(SessionError::Ended)));
     assert_eq!(world.count().await.0, 1);
 
-    // A login is a deed of the user's.
+    // A login is an act of the user.
     let session = world.open(&id).await;
     session.authenticate("ada").unwrap();
     let again = told(session.finish().await.unwrap());
@@ -110,20 +325,19 @@ async fn a_superseded_cookie_is_left_alone_for_half_a_minute() {
 
     world.wait(SECOND);
     let session = world.open(&id).await;
-    assert!(matches!(session.finish_without_io(), Some(CookieChange::Remove)));
+    assert!(session.had_unknown_id());
+    assert!(matches!(session.try_finish(), Some(CookieChange::Keep)));
     let session = world.open(&id).await;
-    session.set(NOTE, &"another session".to_owned()).unwrap();
+    session.set(NOTE, "another session").unwrap();
     let fresh = told(session.finish().await.unwrap());
     assert_ne!(fresh.key(), id.key());
 }
 
 #[tokio::test]
-async fn a_superseded_cookie_next_to_a_live_one_opens_the_live_one() {
+async fn live_cookie_opens_beside_a_superseded_one() {
     let world = World::new();
     let id = world.visitor().await;
-    let session = world.open(&id).await;
-    session.authenticate("ada").unwrap();
-    let new = told(session.finish().await.unwrap());
+    let new = told(log_in(&world, &id).await);
     let cookies = [id.expose().as_bytes(), new.expose().as_bytes()];
     let session = world.sessions.open(cookies).await.unwrap();
     assert_eq!(session.key(), Some(new.key()));
@@ -131,18 +345,18 @@ async fn a_superseded_cookie_next_to_a_live_one_opens_the_live_one() {
 }
 
 #[tokio::test]
-async fn who_comes_with_a_dead_cookie_can_be_told() {
+async fn request_knows_that_its_cookie_opens_nothing() {
     let world = World::new();
-    assert!(!world.anonymous().await.cookie_opened_nothing());
+    assert!(!world.anonymous().await.had_unknown_id());
     let id = world.visitor().await;
     let session = world.open(&id).await;
-    assert!(!session.cookie_opened_nothing());
+    assert!(!session.had_unknown_id());
     session.destroy().unwrap();
     let _ = session.finish().await.unwrap();
-    assert!(!session.cookie_opened_nothing());
+    assert!(!session.had_unknown_id());
     let session = world.open(&id).await;
-    assert!(session.cookie_opened_nothing());
+    assert!(session.had_unknown_id());
     session.authenticate("ada").unwrap();
     let id = told(session.finish().await.unwrap());
-    assert!(!world.open(&id).await.cookie_opened_nothing());
+    assert!(!world.open(&id).await.had_unknown_id());
 }

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use session_core::{CookieLifetime, Lifetime, Timestamp};
+use session_core::{CookieLifetime, Lifetime, SessionError, Timestamp};
 
-use crate::support::{VISITS, Verb, World, told};
+use crate::support::{Fault, Peek as _, VISITS, Verb, World, told};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
-async fn an_idle_session_ends_at_its_idle_deadline() {
+async fn idle_session_ends_at_its_idle_deadline() {
     let world = World::new();
     let id = world.visitor().await;
     world.wait(HOUR - MILLISECOND);
@@ -21,7 +22,7 @@ async fn an_idle_session_ends_at_its_idle_deadline() {
 }
 
 #[tokio::test]
-async fn a_busy_session_ends_at_its_absolute_deadline() {
+async fn busy_session_ends_at_its_absolute_deadline() {
     let world = World::new();
     let id = world.visitor().await;
     for _ in 0..47 {
@@ -36,28 +37,57 @@ async fn a_busy_session_ends_at_its_absolute_deadline() {
     assert!(!world.opens(&id).await);
 }
 
+/// Core checks the deadline itself, even if the store does not.
 #[tokio::test]
-async fn a_touch_is_sent_from_a_tenth_of_the_idle_time_on_and_not_before() {
+async fn store_that_keeps_expired_records_opens_none() {
     let world = World::new();
+    world.store.keep_expired();
     let id = world.visitor().await;
-    world.wait(6 * MINUTE - MILLISECOND);
-    let session = world.open(&id).await;
-    assert!(session.finish_without_io().is_some());
-    assert_eq!(world.store.calls(), [Verb::Load]);
-
+    world.wait(HOUR - MILLISECOND);
+    assert!(world.opens(&id).await);
     world.wait(MILLISECOND);
-    let session = world.open(&id).await;
-    assert!(session.finish_without_io().is_none());
-    let _ = session.finish().await.unwrap();
-    assert_eq!(world.store.calls(), [Verb::Load, Verb::Touch]);
-
-    let session = world.open(&id).await;
-    let _ = session.finish().await.unwrap();
-    assert_eq!(world.store.calls(), [Verb::Load], "the touch was noted");
+    assert!(!world.opens(&id).await);
 }
 
 #[tokio::test]
-async fn readers_keep_a_session_alive() {
+async fn use_is_noted_after_a_tenth_of_the_idle_time() {
+    let world = World::new();
+    let id = world.visitor().await;
+    assert_use_is_noted_after(&world, &id, 6 * MINUTE).await;
+}
+
+/// F12: a list of devices shows the device that is in use, however long its idle time.
+#[tokio::test]
+async fn use_is_noted_at_least_once_an_hour() {
+    for days in [1, 30, 400] {
+        let lifetime = Lifetime::new(days * 24 * HOUR, days * 24 * HOUR).unwrap();
+        let world = World::with_lifetime(lifetime);
+        let id = world.user("ada").await;
+        assert_use_is_noted_after(&world, &id, HOUR).await;
+        let [device] = &world.sessions.list("ada").await.unwrap()[..] else { panic!("one") };
+        assert_eq!(device.last_seen_at(), world.sessions_now());
+    }
+}
+
+async fn assert_use_is_noted_after(world: &World, id: &session_core::SessionId, span: Duration) {
+    world.wait(span - MILLISECOND);
+    let session = world.open(id).await;
+    assert!(session.try_finish().is_some());
+    assert_eq!(world.store.calls(), [Verb::Load]);
+
+    world.wait(MILLISECOND);
+    let session = world.open(id).await;
+    assert!(session.try_finish().is_none());
+    let _ = session.finish().await.unwrap();
+    assert_eq!(world.store.calls(), [Verb::Load, Verb::Touch]);
+
+    let session = world.open(id).await;
+    let _ = session.finish().await.unwrap();
+    assert_eq!(world.store.calls(), [Verb::Load], "the use was noted");
+}
+
+#[tokio::test]
+async fn reads_keep_a_session_alive() {
     let world = World::new();
     let id = world.visitor().await;
     for _ in 0..10 {
@@ -69,12 +99,12 @@ async fn readers_keep_a_session_alive() {
 }
 
 #[tokio::test]
-async fn a_touch_that_fails_fails_no_request() {
+async fn touch_that_fails_fails_no_request() {
     let world = World::new();
     let id = world.visitor().await;
     world.wait(HOUR / 2);
     let session = world.open(&id).await;
-    world.store.fail(Verb::Touch, crate::support::Fault::DOWN);
+    world.store.fail(Verb::Touch, Fault::DOWN);
     let _ = session.finish().await.unwrap();
     let session = world.open(&id).await;
     world.store.calls();
@@ -83,7 +113,7 @@ async fn a_touch_that_fails_fails_no_request() {
 }
 
 #[tokio::test]
-async fn a_write_is_a_touch_too() {
+async fn write_notes_the_use_too() {
     let world = World::new();
     let id = world.visitor().await;
     world.wait(50 * MINUTE);
@@ -96,30 +126,31 @@ async fn a_write_is_a_touch_too() {
 }
 
 #[tokio::test]
-async fn a_clock_that_jumps_back_ends_nothing_and_touches_nothing() {
+async fn clock_that_jumps_back_ends_and_touches_nothing() {
     let world = World::new();
     let id = world.visitor().await;
     let then = world.sessions_now();
     world.clock.set(Timestamp::from_millis(then.as_millis() - 3_600_000));
     let session = world.open(&id).await;
     assert_eq!(session.get(VISITS), Some(1));
-    assert!(session.finish_without_io().is_some());
+    assert!(session.try_finish().is_some());
     let session = world.open(&id).await;
     session.update(VISITS, |visits| *visits += 1).unwrap();
     let _ = session.finish().await.unwrap();
-    // The note of the last request did not move back.
+    // The last use did not move back.
     world.clock.set(then + 59 * MINUTE);
     assert_eq!(world.open(&id).await.get(VISITS), Some(2));
     world.clock.set(then + HOUR);
     assert!(!world.opens(&id).await);
 }
 
+/// F1: until the next login, which begins with the default.
 #[tokio::test]
-async fn remember_me_lasts_through_later_writes() {
+async fn remember_me_lasts_until_the_next_login() {
     let world = World::new();
-    let id = world.visitor().await;
+    let id = world.user("ada").await;
     let session = world.open(&id).await;
-    session.set_lifetime(Lifetime::aal1()).unwrap();
+    session.set_lifetime(Lifetime::remember_me()).unwrap();
     let _ = session.finish().await.unwrap();
     for _ in 0..3 {
         world.wait(24 * HOUR);
@@ -128,52 +159,150 @@ async fn remember_me_lasts_through_later_writes() {
         let _ = session.finish().await.unwrap();
     }
     let session = world.open(&id).await;
-    assert_eq!(session.lifetime(), Lifetime::aal1());
-    session.authenticate("ada").unwrap();
+    assert_eq!(session.lifetime(), Lifetime::remember_me());
     session.renew().unwrap();
+    let renewed = told(session.finish().await.unwrap());
+    let session = world.open(&renewed).await;
+    assert_eq!(session.lifetime(), Lifetime::remember_me());
+    session.rotate().unwrap();
+    let rotated = told(session.finish().await.unwrap());
+    let session = world.open(&rotated).await;
+    assert_eq!(session.lifetime(), Lifetime::remember_me());
+    session.authenticate("ada").unwrap();
     let new = told(session.finish().await.unwrap());
-    assert_eq!(world.open(&new).await.lifetime(), Lifetime::aal1());
+    assert_eq!(world.open(&new).await.lifetime(), Lifetime::standard());
 }
 
 #[tokio::test]
-async fn a_lifetime_is_merged_like_a_value() {
+async fn lifetime_and_value_of_two_requests_both_count() {
     let world = World::new();
     let id = world.visitor().await;
     let (left, right) = (world.open(&id).await, world.open(&id).await);
-    left.set_lifetime(Lifetime::aal3()).unwrap();
-    right.set(VISITS, &2).unwrap();
+    left.set_lifetime(Lifetime::strict()).unwrap();
+    right.set(VISITS, 2).unwrap();
     let _ = left.finish().await.unwrap();
     let _ = right.finish().await.unwrap();
     let session = world.open(&id).await;
-    assert_eq!((session.lifetime(), session.get(VISITS)), (Lifetime::aal3(), Some(2)));
+    assert_eq!((session.lifetime(), session.get(VISITS)), (Lifetime::strict(), Some(2)));
 }
 
+/// The response must not report success for a session that is gone.
 #[tokio::test]
-async fn a_lifetime_that_is_over_ends_the_session() {
+async fn lifetime_that_is_over_ends_the_session() {
     let world = World::new();
     let id = world.visitor().await;
     world.wait(30 * MINUTE);
     let session = world.open(&id).await;
     session.set_lifetime(Lifetime::new(10 * MINUTE, 20 * MINUTE).unwrap()).unwrap();
-    let _ = session.finish().await.unwrap();
+    assert!(matches!(session.finish().await, Err(SessionError::Ended)));
     assert!(!world.opens(&id).await);
-    assert_eq!(world.count().await, (0, 0));
+    assert_eq!(world.count().await.0, 0);
 }
 
+/// Item 14: an identity provider or a slow form lies between `authenticate` and the commit.
 #[tokio::test]
-async fn the_default_of_another_deployment_does_not_change_a_session() {
+async fn login_recorded_long_before_its_commit_lives_in_full() {
+    for visited in [true, false] {
+        let world = World::new();
+        let session = if visited {
+            world.open(&world.visitor().await).await
+        } else {
+            world.anonymous().await
+        };
+        session.authenticate("ada").unwrap();
+        let short = Lifetime::new(10 * MINUTE, 20 * MINUTE).unwrap();
+        session.set_lifetime(short).unwrap();
+        let proof = world.sessions_now();
+        world.wait(15 * MINUTE);
+        let new = told(session.finish().await.unwrap());
+        let login = world.sessions_now();
+        let session = world.open(&new).await;
+        assert_eq!(session.created_at(), Some(login));
+        assert_eq!(session.expires_at(), Some(login + 10 * MINUTE));
+        // The proof of identity is as old as it is.
+        assert_eq!(session.authenticated_at(), Some(proof));
+        world.wait(9 * MINUTE);
+        let _ = world.open(&new).await.finish().await.unwrap();
+        world.wait(9 * MINUTE);
+        let _ = world.open(&new).await.finish().await.unwrap();
+        world.wait(2 * MINUTE - MILLISECOND);
+        assert!(world.opens(&new).await);
+        world.wait(MILLISECOND);
+        assert!(!world.opens(&new).await);
+    }
+}
+
+/// Item 14: the same if the commit has to be replayed on another request's.
+#[tokio::test]
+async fn login_that_was_overtaken_by_a_write_lives_in_full() {
     let world = World::new();
     let id = world.visitor().await;
-    let short = Lifetime::new(MINUTE, HOUR).unwrap().with_cookie(CookieLifetime::Persistent);
-    let other = World::with_lifetime(short);
-    assert_eq!(other.anonymous().await.lifetime(), short);
-    let session = world.open(&id).await;
-    assert_eq!(session.lifetime(), Lifetime::aal2());
+    let (login, other) = (world.open(&id).await, world.open(&id).await);
+    login.authenticate("ada").unwrap();
+    world.wait(50 * MINUTE);
+    other.set(VISITS, 2).unwrap();
+    let _ = other.finish().await.unwrap();
+    let new = told(login.finish().await.unwrap());
+    let session = world.open(&new).await;
+    assert_eq!(session.created_at(), Some(world.sessions_now()));
     assert_eq!(session.expires_at(), Some(world.sessions_now() + HOUR));
 }
 
+/// A visit that was opened long before its first write lives its full lifetime as well.
 #[tokio::test]
-async fn idle_times_of_a_few_milliseconds_work() {
+async fn visit_recorded_long_before_its_commit_lives_in_full() {
+    let world = World::new();
+    let session = world.anonymous().await;
+    session.set(VISITS, 1).unwrap();
+    world.wait(50 * MINUTE);
+    let id = told(session.finish().await.unwrap());
+    world.wait(HOUR - MILLISECOND);
+    assert!(world.opens(&id).await);
+}
+
+/// Item 14, I8: on a server whose clock is behind, the session may live on for so long, and "sign
+/// out everywhere" must find it there.
+#[tokio::test]
+async fn index_entry_lasts_until_no_server_finds_the_session() {
+    let lifetime = Lifetime::new(HOUR, HOUR).unwrap();
+    for longer in [true, false] {
+        let world = World::with_lifetime(lifetime);
+        let id = world.user("ada").await;
+        let mut end = world.sessions_now() + HOUR;
+        if longer {
+            let session = world.open(&id).await;
+            session.set_lifetime(Lifetime::new(2 * HOUR, 2 * HOUR).unwrap()).unwrap();
+            let _ = session.finish().await.unwrap();
+            end = world.sessions_now() + 2 * HOUR;
+        }
+        world.clock.set(end + 10 * SECOND);
+        let before = Timestamp::from_millis(world.sessions_now().as_millis() - 1);
+        assert!(world.store.is_entered(id.key(), before).await);
+        assert!(!world.store.is_entered(id.key(), world.sessions_now()).await);
+    }
+}
+
+#[tokio::test]
+async fn settings_of_another_deployment_change_no_session() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let short = Lifetime::new(MINUTE, HOUR).unwrap().with_cookie(CookieLifetime::Persistent);
+    let other = World {
+        sessions: session_core::Sessions::builder(std::sync::Arc::clone(&world.store))
+            .with_clock(std::sync::Arc::clone(&world.clock))
+            .with_lifetime(short)
+            .build()
+            .unwrap(),
+        ..world
+    };
+    assert_eq!(other.anonymous().await.lifetime(), short);
+    let session = other.open(&id).await;
+    assert_eq!(session.lifetime(), Lifetime::standard());
+    assert_eq!(session.expires_at(), Some(other.sessions_now() + HOUR));
+}
+
+#[tokio::test]
+async fn idle_time_of_a_few_milliseconds_works() {
     let lifetime = Lifetime::new(5 * MILLISECOND, HOUR).unwrap();
     let world = World::with_lifetime(lifetime);
     let id = world.visitor().await;

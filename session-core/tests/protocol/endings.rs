@@ -2,38 +2,45 @@
 
 use std::time::Duration;
 
-use session_core::{CookieChange, SessionError};
+use session_core::{CookieChange, Session, SessionError};
 
 use crate::support::{NOTE, VISITS, Verb, World, told};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// A call that records one change.
+type Call = fn(&Session) -> Result<(), SessionError>;
+
+/// The calls that give a session a fresh ID.
+const MOVES: [Call; 3] = [|session| session.authenticate("ada"), Session::rotate, Session::renew];
+
 #[tokio::test]
-async fn a_commit_after_destroy_is_ended() {
+async fn commit_after_destroy_is_ended() {
     let world = World::new();
     let id = world.visitor().await;
     let (late, ending) = (world.open(&id).await, world.open(&id).await);
     ending.destroy().unwrap();
     assert!(matches!(ending.finish().await.unwrap(), CookieChange::Remove));
-    late.set(VISITS, &2).unwrap();
+    late.set(VISITS, 2).unwrap();
     assert!(matches!(late.finish().await, Err(SessionError::Ended)));
+    assert!(matches!(late.pending_cookie(), CookieChange::Keep));
     assert_eq!(world.count().await, (0, 0));
     assert!(!world.opens(&id).await);
 }
 
 #[tokio::test]
-async fn a_commit_after_expiry_is_ended() {
+async fn commit_after_expiry_is_ended() {
     let world = World::new();
     let id = world.visitor().await;
     let late = world.open(&id).await;
-    late.set(VISITS, &2).unwrap();
+    late.set(VISITS, 2).unwrap();
     world.wait(HOUR);
     assert!(matches!(late.finish().await, Err(SessionError::Ended)));
     assert_eq!(world.count().await, (0, 0));
 }
 
 #[tokio::test]
-async fn a_touch_brings_nothing_back() {
+async fn touch_brings_nothing_back() {
     let world = World::new();
     let id = world.visitor().await;
     world.wait(HOUR / 2);
@@ -47,16 +54,12 @@ async fn a_touch_brings_nothing_back() {
 }
 
 #[tokio::test]
-async fn a_login_or_renewal_of_what_was_ended_is_ended_and_leaves_nothing() {
-    for login in [true, false] {
+async fn move_of_an_ended_session_leaves_nothing() {
+    for change in MOVES {
         let world = World::new();
         let id = world.visitor().await;
         let (late, ending) = (world.open(&id).await, world.open(&id).await);
-        if login {
-            late.authenticate("ada").unwrap()
-        } else {
-            late.renew().unwrap()
-        }
+        change(&late).unwrap();
         ending.destroy().unwrap();
         let _ = ending.finish().await.unwrap();
         assert!(matches!(late.finish().await, Err(SessionError::Ended)));
@@ -65,35 +68,33 @@ async fn a_login_or_renewal_of_what_was_ended_is_ended_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_destroy_in_the_middle_of_a_login_ends_the_new_session_too() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let login = world.open(&id).await;
-    login.authenticate("ada").unwrap();
-    let (other, former) = (world.other_process(), id.clone());
-    // The new record is there, the tombstone is not.
-    world.store.before(Verb::Commit, move || async move {
-        let ending = other.open(&former).await;
-        ending.destroy().unwrap();
-        let _ = ending.finish().await.unwrap();
-    });
-    assert!(matches!(login.finish().await, Err(SessionError::Ended)));
-    assert_eq!(world.count().await, (0, 0));
+async fn destroy_in_the_middle_of_a_move_ends_the_new_session() {
+    for change in MOVES {
+        let world = World::new();
+        let id = world.visitor().await;
+        let moving = world.open(&id).await;
+        change(&moving).unwrap();
+        let (other, former) = (world.other_process(), id.clone());
+        // The new record is there, the tombstone is not.
+        world.store.before(Verb::Commit, move || async move {
+            let ending = other.open(&former).await;
+            ending.destroy().unwrap();
+            let _ = ending.finish().await.unwrap();
+        });
+        assert!(matches!(moving.finish().await, Err(SessionError::Ended)));
+        assert_eq!(world.count().await, (0, 0));
+    }
 }
 
 #[tokio::test]
-async fn a_destroy_by_who_loaded_the_session_before_it_moved_ends_the_new_one() {
+async fn destroy_ends_a_session_that_moved_meanwhile() {
     for moves in 1..4 {
         let world = World::new();
         let mut id = world.visitor().await;
         let ending = world.open(&id).await;
-        for number in 0..moves {
+        for change in MOVES.iter().cycle().take(moves) {
             let session = world.open(&id).await;
-            if number % 2 == 0 {
-                session.authenticate("ada").unwrap();
-            } else {
-                session.renew().unwrap();
-            }
+            change(&session).unwrap();
             id = told(session.finish().await.unwrap());
         }
         ending.destroy().unwrap();
@@ -104,15 +105,15 @@ async fn a_destroy_by_who_loaded_the_session_before_it_moved_ends_the_new_one() 
 }
 
 #[tokio::test]
-async fn what_is_written_after_destroy_is_a_new_session() {
+async fn write_after_destroy_begins_a_new_session() {
     let world = World::new();
     let id = world.user("ada").await;
     let session = world.open(&id).await;
-    session.set(NOTE, &"before".to_owned()).unwrap();
+    session.set(NOTE, "before").unwrap();
     session.destroy().unwrap();
     assert_eq!(session.get(VISITS), None);
     assert_eq!(session.owner(), None);
-    session.set(NOTE, &"good bye".to_owned()).unwrap();
+    session.set(NOTE, "good bye").unwrap();
     let new = told(session.finish().await.unwrap());
     assert_ne!(new.key(), id.key());
     assert!(!world.opens(&id).await);
@@ -123,28 +124,29 @@ async fn what_is_written_after_destroy_is_a_new_session() {
 }
 
 #[tokio::test]
-async fn destroy_of_what_was_never_stored_stores_nothing() {
+async fn destroy_of_an_unstored_session_stores_nothing() {
     let world = World::new();
     let session = world.anonymous().await;
-    session.set(VISITS, &1).unwrap();
+    session.set(VISITS, 1).unwrap();
     session.destroy().unwrap();
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
     assert_eq!(world.store.calls(), []);
 }
 
 #[tokio::test]
-async fn destroy_twice_is_destroy() {
+async fn second_destroy_in_a_request_changes_nothing() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
     session.destroy().unwrap();
     session.destroy().unwrap();
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Remove));
+    assert_eq!(world.store.calls(), [Verb::Load, Verb::Delete]);
     assert_eq!(world.count().await, (0, 0));
 }
 
 #[tokio::test]
-async fn a_destroy_by_a_clone_during_the_commit_ends_what_was_committed() {
+async fn destroy_by_a_clone_ends_the_session_under_commit() {
     for stored_before in [true, false] {
         let world = World::new();
         let session = if stored_before {
@@ -152,7 +154,7 @@ async fn a_destroy_by_a_clone_during_the_commit_ends_what_was_committed() {
         } else {
             world.anonymous().await
         };
-        session.set(VISITS, &2).unwrap();
+        session.set(VISITS, 2).unwrap();
         let clone = session.clone();
         let verb = if stored_before { Verb::Commit } else { Verb::Create };
         world.store.before(verb, move || async move {
@@ -165,10 +167,10 @@ async fn a_destroy_by_a_clone_during_the_commit_ends_what_was_committed() {
 }
 
 #[tokio::test]
-async fn a_destroy_that_was_given_up_destroys_nothing_and_tells_what_was_to_be_told() {
+async fn discarded_destroy_keeps_the_session_and_its_cookie() {
     let world = World::new();
     let session = world.anonymous().await;
-    session.set(VISITS, &1).unwrap();
+    session.set(VISITS, 1).unwrap();
     session.commit().await.unwrap();
     session.destroy().unwrap();
     session.discard();
@@ -177,15 +179,35 @@ async fn a_destroy_that_was_given_up_destroys_nothing_and_tells_what_was_to_be_t
 }
 
 #[tokio::test]
-async fn what_was_discarded_is_not_stored() {
+async fn discarded_changes_are_not_stored() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
-    session.set(VISITS, &2).unwrap();
+    session.set(VISITS, 2).unwrap();
     session.authenticate("ada").unwrap();
     session.discard();
     assert_eq!(session.get(VISITS), Some(1));
     assert_eq!(session.owner(), None);
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
     assert_eq!(world.store.calls(), [Verb::Load]);
+}
+
+/// A request that the client gave up: its server drops it before the response.
+#[tokio::test]
+async fn closed_request_stores_nothing_and_refuses_changes() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    session.set(VISITS, 2).unwrap();
+    session.destroy().unwrap();
+    session.set(NOTE, "unsent").unwrap();
+    let clone = session.clone();
+    session.close();
+    assert!(matches!(session.set(VISITS, 3), Err(SessionError::Closed)));
+    assert!(matches!(session.destroy(), Err(SessionError::Closed)));
+    // A task that the handler started may still hold a clone.
+    clone.commit().await.unwrap();
+    assert!(matches!(clone.finish().await.unwrap(), CookieChange::Keep));
+    assert_eq!(world.store.calls(), [Verb::Load]);
+    assert_eq!(world.open(&id).await.get(VISITS), Some(1));
 }

@@ -1,17 +1,17 @@
-//! An end that was set holds, whatever else says how long a session lives.
+//! `end_by`: an end that was set holds beside any lifetime.
 
 use std::time::Duration;
 
 use proptest::prelude::*;
 use session_core::{CookieChange, Lifetime, Session, SessionError, SessionId, Timestamp};
 
-use crate::support::{NOTE, VISITS, World, run, told};
+use crate::support::{NOTE, Peek as _, VISITS, World, run, told};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-async fn change(world: &World, id: &SessionId, change: impl Fn(&Session)) {
+async fn change_session(world: &World, id: &SessionId, change: impl Fn(&Session)) {
     let session = world.open(id).await;
     change(&session);
     let _ = session.finish().await.unwrap();
@@ -23,7 +23,7 @@ async fn assert_ends_at(world: &World, id: &SessionId, end: Timestamp) {
     while world.sessions_now() < before {
         let left = before.since(world.sessions_now());
         world.wait(left.min(30 * MINUTE));
-        change(world, id, |session| {
+        change_session(world, id, |session| {
             assert!(session.key().is_some(), "it ended too early");
             session.update(VISITS, |visits| *visits += 1).unwrap();
         })
@@ -31,29 +31,29 @@ async fn assert_ends_at(world: &World, id: &SessionId, end: Timestamp) {
     }
     world.wait(MILLISECOND);
     assert!(!world.opens(id).await, "it lives on");
-    assert_eq!(world.stored(id).await, None, "the store knows");
+    assert_eq!(world.stored(id).await, None, "the store has it no more");
 }
 
 #[tokio::test]
-async fn a_session_ends_by_the_end_that_was_set_and_later_writes_keep_it() {
+async fn session_ends_by_the_end_that_was_set() {
     let world = World::new();
     let id = world.visitor().await;
     let end = world.sessions_now() + 3 * HOUR;
-    change(&world, &id, |session| session.end_by(end).unwrap()).await;
+    change_session(&world, &id, |session| session.end_by(end).unwrap()).await;
     assert_ends_at(&world, &id, end).await;
 }
 
 #[tokio::test]
-async fn a_later_end_changes_nothing_and_an_earlier_one_counts() {
+async fn earliest_of_several_ends_counts() {
     let world = World::new();
     let id = world.visitor().await;
     let now = world.sessions_now();
-    change(&world, &id, |session| session.end_by(now + 3 * HOUR).unwrap()).await;
-    change(&world, &id, |session| session.end_by(now + 5 * HOUR).unwrap()).await;
+    change_session(&world, &id, |session| session.end_by(now + 3 * HOUR).unwrap()).await;
+    change_session(&world, &id, |session| session.end_by(now + 5 * HOUR).unwrap()).await;
     let session = world.open(&id).await;
     assert!(session.end_by(now + 3 * HOUR).is_ok());
-    assert!(session.finish_without_io().is_some(), "nothing to write");
-    change(&world, &id, |session| {
+    assert!(session.try_finish().is_some(), "nothing to write");
+    change_session(&world, &id, |session| {
         session.end_by(now + 2 * HOUR).unwrap();
         session.end_by(now + 4 * HOUR).unwrap();
     })
@@ -62,25 +62,26 @@ async fn a_later_end_changes_nothing_and_an_earlier_one_counts() {
 }
 
 #[tokio::test]
-async fn an_end_after_the_absolute_deadline_does_not_raise_it() {
+async fn end_raises_no_absolute_deadline() {
     let world = World::new();
     let id = world.visitor().await;
     let end = world.sessions_now() + 24 * HOUR;
-    change(&world, &id, |session| session.end_by(end + HOUR).unwrap()).await;
+    change_session(&world, &id, |session| session.end_by(end + HOUR).unwrap()).await;
     assert_ends_at(&world, &id, end).await;
 }
 
 #[tokio::test]
-async fn an_end_survives_a_lifetime_that_is_set_later() {
+async fn end_survives_a_lifetime_that_is_set_later() {
     for same_request in [false, true] {
         for first in [false, true] {
             let world = World::new();
             let id = world.visitor().await;
             let end = world.sessions_now() + 3 * HOUR;
-            let remember = |session: &Session| session.set_lifetime(Lifetime::aal1()).unwrap();
+            let remember =
+                |session: &Session| session.set_lifetime(Lifetime::remember_me()).unwrap();
             let cut = |session: &Session| session.end_by(end).unwrap();
             if same_request {
-                change(&world, &id, |session| {
+                change_session(&world, &id, |session| {
                     if first {
                         remember(session);
                     }
@@ -90,13 +91,17 @@ async fn an_end_survives_a_lifetime_that_is_set_later() {
                 .await;
             } else {
                 if first {
-                    change(&world, &id, remember).await;
+                    change_session(&world, &id, remember).await;
                 }
-                change(&world, &id, cut).await;
-                change(&world, &id, remember).await;
+                change_session(&world, &id, cut).await;
+                change_session(&world, &id, remember).await;
             }
             let session = world.open(&id).await;
-            assert_eq!(session.lifetime(), Lifetime::aal1(), "the lifetime is as it was set");
+            assert_eq!(
+                session.lifetime(),
+                Lifetime::remember_me(),
+                "the lifetime is as it was set"
+            );
             assert_eq!(session.expires_at(), Some(end));
             assert_ends_at(&world, &id, end).await;
         }
@@ -104,7 +109,7 @@ async fn an_end_survives_a_lifetime_that_is_set_later() {
 }
 
 #[tokio::test]
-async fn an_end_is_merged_with_what_others_commit() {
+async fn end_counts_beside_the_commits_of_others() {
     let world = World::new();
     let id = world.visitor().await;
     let now = world.sessions_now();
@@ -112,8 +117,8 @@ async fn an_end_is_merged_with_what_others_commit() {
         (world.open(&id).await, world.open(&id).await, world.open(&id).await);
     left.end_by(now + 3 * HOUR).unwrap();
     middle.end_by(now + 2 * HOUR).unwrap();
-    right.set_lifetime(Lifetime::aal1()).unwrap();
-    right.set(NOTE, &"kept".to_owned()).unwrap();
+    right.set_lifetime(Lifetime::remember_me()).unwrap();
+    right.set(NOTE, "kept").unwrap();
     for session in [middle, left, right] {
         let _ = session.finish().await.unwrap();
     }
@@ -121,45 +126,87 @@ async fn an_end_is_merged_with_what_others_commit() {
     assert_ends_at(&world, &id, now + 2 * HOUR).await;
 }
 
+/// A6: the setter only records. The commit ends the session, and its response reports no success.
 #[tokio::test]
-async fn an_end_in_the_past_ends_the_session_and_says_so() {
-    let world = World::new();
-    for span in [Duration::ZERO, HOUR] {
+async fn end_in_the_past_is_reported_by_the_commit() {
+    for span in [0, 3_600_000] {
+        let world = World::new();
         let id = world.user("ada").await;
         let session = world.open(&id).await;
-        let past = Timestamp::from_millis(
-            world.sessions_now().as_millis() - u64::try_from(span.as_millis()).unwrap(),
-        );
-        assert!(matches!(session.end_by(past), Err(SessionError::Ended)));
-        // A handler that passes the error on still has this done.
-        assert!(matches!(session.finish().await.unwrap(), CookieChange::Remove));
-        assert!(!world.opens(&id).await);
+        let past = Timestamp::from_millis(world.sessions_now().as_millis() - span);
+        session.end_by(past).unwrap();
+        assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+        assert!(matches!(session.pending_cookie(), CookieChange::Keep));
+        assert_ended(&world, &id).await;
     }
-    let session = world.anonymous().await;
-    session.authenticate("ada").unwrap();
-    assert!(session.end_by(Timestamp::from_millis(1)).is_err());
-    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
-    assert_eq!(world.count().await, (0, 0));
+}
+
+/// The token of the identity provider had expired. The visitor's session is none of its business.
+#[tokio::test]
+async fn login_with_an_end_in_the_past_stores_nothing() {
+    let world = World::new();
+    for session in [world.anonymous().await, world.open(&world.visitor().await).await] {
+        world.store.calls();
+        session.authenticate("ada").unwrap();
+        session.end_by(Timestamp::from_millis(1)).unwrap();
+        assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+        assert_eq!(world.store.calls(), []);
+    }
+}
+
+/// I1: the end counts beside another request's commit, which moves the session to another revision.
+#[tokio::test]
+async fn end_in_the_past_counts_beside_a_concurrent_write() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let (ending, other) = (world.open(&id).await, world.open(&id).await);
+    other.set(NOTE, "written").unwrap();
+    let _ = other.finish().await.unwrap();
+    ending.end_by(world.sessions_now()).unwrap();
+    assert!(matches!(ending.finish().await, Err(SessionError::Ended)));
+    assert_ended(&world, &id).await;
+}
+
+/// C6: nor does an overtaken request end the session after a login by an end in the past.
+#[tokio::test]
+async fn overtaken_end_in_the_past_ends_no_session() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let (slow, login) = (world.open(&id).await, world.open(&id).await);
+    login.authenticate("ada").unwrap();
+    let new = told(login.finish().await.unwrap());
+    slow.end_by(Timestamp::from_millis(1)).unwrap();
+    slow.set(NOTE, "carried").unwrap();
+    assert!(matches!(slow.finish().await.unwrap(), CookieChange::Keep));
+    let session = world.open(&new).await;
+    assert_eq!(session.get(NOTE).as_deref(), Some("carried"));
 }
 
 #[tokio::test]
-async fn an_end_that_passes_before_the_commit_ends_the_session() {
+async fn end_that_passes_before_the_commit_ends_the_session() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
     session.end_by(world.sessions_now() + MINUTE).unwrap();
     world.wait(MINUTE);
-    let _ = session.finish().await.unwrap();
-    assert!(!world.opens(&id).await);
-    assert_eq!(world.count().await, (0, 0));
+    assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+    assert_ended(&world, &id).await;
+}
+
+/// The identity provider's session is over, and so is this one.
+async fn assert_ended(world: &World, id: &SessionId) {
+    assert!(!world.opens(id).await, "it lives on");
+    assert_eq!(world.count().await.0, 0);
+    assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
+    assert_eq!(world.sessions.list("ada").await.unwrap().len(), 0);
 }
 
 #[tokio::test]
-async fn a_login_begins_without_the_end_of_the_login_before() {
+async fn login_resets_the_end_of_the_login_before() {
     let world = World::new();
     let id = world.user("ada").await;
     let now = world.sessions_now();
-    change(&world, &id, |session| session.end_by(now + 3 * HOUR).unwrap()).await;
+    change_session(&world, &id, |session| session.end_by(now + 3 * HOUR).unwrap()).await;
     let session = world.open(&id).await;
     session.authenticate("ada").unwrap();
     let new = told(session.finish().await.unwrap());
@@ -167,7 +214,7 @@ async fn a_login_begins_without_the_end_of_the_login_before() {
 }
 
 #[tokio::test]
-async fn an_end_that_is_set_with_a_login_holds_in_either_order() {
+async fn end_set_with_a_login_holds_in_either_order() {
     for before in [false, true] {
         let world = World::new();
         let id = world.visitor().await;
@@ -185,26 +232,29 @@ async fn an_end_that_is_set_with_a_login_holds_in_either_order() {
     }
 }
 
+/// C5: a change of privileges does not prolong a session.
 #[tokio::test]
-async fn a_renewal_keeps_the_end() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let end = world.sessions_now() + 3 * HOUR;
-    change(&world, &id, |session| session.end_by(end).unwrap()).await;
-    let session = world.open(&id).await;
-    session.renew().unwrap();
-    let new = told(session.finish().await.unwrap());
-    assert_ends_at(&world, &new, end).await;
+async fn renewal_and_rotation_keep_the_end() {
+    for change in [Session::renew, Session::rotate] {
+        let world = World::new();
+        let id = world.user("ada").await;
+        let end = world.sessions_now() + 3 * HOUR;
+        change_session(&world, &id, |session| session.end_by(end).unwrap()).await;
+        let session = world.open(&id).await;
+        change(&session).unwrap();
+        let new = told(session.finish().await.unwrap());
+        assert_ends_at(&world, &new, end).await;
+    }
 }
 
 #[tokio::test]
-async fn a_persistent_cookie_is_told_the_end() {
-    let world = World::with_lifetime(Lifetime::aal1());
+async fn end_sets_the_max_age_of_a_persistent_cookie() {
+    let world = World::with_lifetime(Lifetime::remember_me());
     let id = world.visitor().await;
     let session = world.open(&id).await;
     session.end_by(world.sessions_now() + 3 * HOUR).unwrap();
     match session.finish().await.unwrap() {
-        CookieChange::Set { id: same, max_age } => {
+        CookieChange::Set { id: same, max_age, .. } => {
             assert_eq!((same.key(), max_age), (id.key(), Some(3 * HOUR)));
         }
         other => panic!("{other:?}"),
@@ -212,7 +262,7 @@ async fn a_persistent_cookie_is_told_the_end() {
 }
 
 #[tokio::test]
-async fn a_visitor_without_values_is_not_stored_for_an_end() {
+async fn end_alone_stores_no_session() {
     let world = World::new();
     let session = world.anonymous().await;
     session.end_by(world.sessions_now() + HOUR).unwrap();
@@ -223,7 +273,7 @@ async fn a_visitor_without_values_is_not_stored_for_an_end() {
 proptest! {
     /// Security first: nothing but a login raises an end that was set.
     #[test]
-    fn no_order_of_ends_and_lifetimes_raises_an_end(
+    fn end_is_never_raised_without_a_login(
         steps in prop::collection::vec((any::<bool>(), 1..20_u32, any::<bool>()), 1..12),
     ) {
         run(async {

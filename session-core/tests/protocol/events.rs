@@ -1,200 +1,328 @@
-//! What happened is told, in order, and to nobody's cost.
+//! Events: in order, for every subscriber, at no request's cost.
 
 use std::time::Duration;
 
-use session_core::{AtLimit, ConfigError, Event, Events, Lifetime, SessionLimit, StoreErrorKind};
+use futures_util::{FutureExt as _, StreamExt};
+use session_core::{
+    AtLimit, Event, EventKind, Events, Lifetime, OnReuse, Session, SessionId, SessionKey,
+    SessionLimit, Sessions, SessionsBuilder, StoreErrorKind,
+};
 
-use crate::support::{Fault, NOTE, VISITS, Verb, World, told};
+use crate::support::{Fault, NOTE, VISITS, Verb, World, probe, told};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// An event: kind, key, former key, owner.
+type Seen = (EventKind, SessionKey, Option<SessionKey>, Option<String>);
+
 fn world() -> (World, Events) {
-    let events = Events::with_capacity(16).unwrap();
-    (World::with(|sessions| sessions.with_events(&events)), events)
+    world_with(|sessions| sessions)
 }
 
-fn all(events: &Events) -> Vec<Event> {
-    std::iter::from_fn(|| events.try_next()).collect()
+fn world_with(configure: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> (World, Events) {
+    let world = World::with(configure);
+    let events = world.sessions.events();
+    (world, events)
+}
+
+fn seen(event: Event) -> Seen {
+    let owner = event.owner.map(|owner| owner.as_str().unwrap().to_owned());
+    (event.kind, event.key, event.former, owner)
+}
+
+fn all(events: &mut Events) -> Vec<Seen> {
+    std::iter::from_fn(|| events.try_next()).map(seen).collect()
+}
+
+/// An event of a visitor's session.
+fn of_visitor(kind: EventKind, key: SessionKey) -> Seen {
+    (kind, key, None, None)
+}
+
+/// An event of a session of `ada`.
+fn of_ada(kind: EventKind, key: SessionKey) -> Seen {
+    (kind, key, None, Some("ada".to_owned()))
+}
+
+/// An event that gave a session of `ada` another key.
+fn moved(kind: EventKind, key: SessionKey, former: SessionKey) -> Seen {
+    (kind, key, Some(former), Some("ada".to_owned()))
+}
+
+/// A request that changes the session and gets a new ID.
+async fn request(world: &World, id: &SessionId, change: impl FnOnce(&Session)) -> SessionId {
+    let session = world.open(id).await;
+    change(&session);
+    told(session.finish().await.unwrap())
 }
 
 #[tokio::test]
-async fn a_session_tells_its_life() {
-    let (world, events) = world();
+async fn events_show_the_life_of_a_session() {
+    let (world, mut events) = world();
     let visitor = world.visitor().await;
-    let session = world.open(&visitor).await;
-    session.authenticate("ada").unwrap();
-    let user = told(session.finish().await.unwrap());
-    let session = world.open(&user).await;
-    session.renew().unwrap();
-    let renewed = told(session.finish().await.unwrap());
+    let user = request(&world, &visitor, |session| session.authenticate("ada").unwrap()).await;
+    let rotated = request(&world, &user, |session| session.rotate().unwrap()).await;
+    let renewed = request(&world, &rotated, |session| session.renew().unwrap()).await;
     let session = world.open(&renewed).await;
     session.destroy().unwrap();
     let _ = session.finish().await.unwrap();
-    let (first, second, third) = (visitor.key(), user.key(), renewed.key());
+    let [first, second, third, fourth] = [visitor, user, rotated, renewed].map(|id| id.key());
     assert_eq!(
-        all(&events),
+        all(&mut events),
         [
-            Event::Created { key: first },
-            Event::Authenticated { key: second, former: Some(first) },
-            Event::Renewed { key: third, former: second },
-            Event::Destroyed { key: third },
+            of_visitor(EventKind::Created, first),
+            moved(EventKind::Authenticated, second, first),
+            moved(EventKind::Rotated, third, second),
+            moved(EventKind::Renewed, fourth, third),
+            of_ada(EventKind::Destroyed, fourth),
         ]
     );
 }
 
 #[tokio::test]
-async fn a_login_of_a_newcomer_is_one_event() {
-    let (world, events) = world();
+async fn login_without_a_visit_is_one_event() {
+    let (world, mut events) = world();
     let id = world.user("ada").await;
-    assert_eq!(all(&events), [Event::Authenticated { key: id.key(), former: None }]);
+    assert_eq!(all(&mut events), [of_ada(EventKind::Authenticated, id.key())]);
 }
 
 #[tokio::test]
-async fn a_renewal_that_is_due_is_told() {
-    let events = Events::with_capacity(16).unwrap();
-    let lifetime = Lifetime::aal2().with_renew_after(HOUR / 2).unwrap();
-    let world = World::with(|sessions| sessions.with_lifetime(lifetime).with_events(&events));
+async fn every_subscriber_receives_every_event() {
+    let (world, mut first) = world();
     let id = world.visitor().await;
-    world.wait(HOUR / 2);
-    let renewed = told(world.open(&id).await.finish().await.unwrap());
-    let [created, event] = all(&events)[..] else { panic!("two events") };
-    assert_eq!(created, Event::Created { key: id.key() });
-    assert_eq!(event, Event::Renewed { key: renewed.key(), former: id.key() });
+    // A later subscriber receives the later events.
+    let mut second = world.sessions.clone().events();
+    let user = request(&world, &id, |session| session.authenticate("ada").unwrap()).await;
+    let created = of_visitor(EventKind::Created, id.key());
+    let login = moved(EventKind::Authenticated, user.key(), id.key());
+    assert_eq!(all(&mut first), [created, login.clone()]);
+    assert_eq!(all(&mut second), [login]);
+    // One that is gone takes nothing from the others.
+    drop(first);
+    let _ = world.visitor().await;
+    assert_eq!(all(&mut second).len(), 1);
+    assert_eq!(second.lost(), 0);
+}
+
+/// Requests go on while nobody takes the events, and the loss is counted: the oldest go first.
+#[tokio::test]
+async fn slow_subscriber_loses_the_oldest_events_and_counts_them() {
+    let (world, mut slow) = world_with(|sessions| sessions.with_event_buffer(2));
+    let mut fast = world.sessions.events();
+    let mut ids = Vec::new();
+    let mut received = Vec::new();
+    for _ in 0..5 {
+        ids.push(world.visitor().await.key());
+        received.extend(all(&mut fast));
+    }
+    let expected: Vec<_> = ids.iter().map(|key| of_visitor(EventKind::Created, *key)).collect();
+    assert_eq!(received, expected);
+    assert_eq!(fast.lost(), 0);
+    assert_eq!(all(&mut slow), expected[3..]);
+    assert_eq!(slow.lost(), 3);
+    // And again, by the other way to read.
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(world.visitor().await.key());
+    }
+    assert_eq!(seen(slow.next().await.unwrap()), of_visitor(EventKind::Created, ids[1]));
+    assert_eq!(slow.lost(), 4);
 }
 
 #[tokio::test]
-async fn what_expires_under_a_request_is_told() {
-    let (world, events) = world();
+async fn waiting_subscriber_is_woken() {
+    let (world, mut events) = world();
+    let waiting = tokio::spawn(async move { events.next().await });
+    tokio::task::yield_now().await;
     let id = world.visitor().await;
-    let session = world.open(&id).await;
-    session.set(VISITS, &2).unwrap();
-    world.wait(HOUR);
-    session.finish().await.unwrap_err();
-    assert_eq!(all(&events).last(), Some(&Event::Expired { key: id.key() }));
+    let event = waiting.await.unwrap().expect("the sessions are there");
+    assert_eq!(seen(event), of_visitor(EventKind::Created, id.key()));
 }
 
 #[tokio::test]
-async fn a_corrupt_record_is_told() {
-    let (world, events) = world();
+async fn events_end_with_the_last_handle() {
+    let (world, mut events) = world();
+    let other = world.sessions.clone();
     let id = world.visitor().await;
-    world.store.fail(Verb::Load, Fault::Before(StoreErrorKind::Corrupt));
-    assert!(!world.opens(&id).await);
-    assert_eq!(all(&events).last(), Some(&Event::Corrupt { key: id.key() }));
-}
-
-#[tokio::test]
-async fn what_changes_nothing_is_not_told() {
-    let (world, events) = world();
-    let id = world.visitor().await;
-    all(&events);
-    let session = world.open(&id).await;
-    session.set(NOTE, &"x".to_owned()).unwrap();
-    let _ = session.finish().await.unwrap();
-    let _ = world.open(&id).await.finish().await.unwrap();
-    assert_eq!(all(&events), []);
-}
-
-/// Nobody takes the events: requests go on, and the loss is counted.
-#[tokio::test]
-async fn a_full_queue_delays_nobody() {
-    let events = Events::with_capacity(1).unwrap();
-    let world = World::with(|sessions| sessions.with_events(&events));
-    let ids = [world.visitor().await, world.visitor().await, world.visitor().await];
-    assert_eq!(all(&events), [Event::Created { key: ids[0].key() }]);
-    assert_eq!(events.lost(), 2);
-}
-
-#[tokio::test]
-async fn who_waits_is_woken() {
-    let (world, events) = world();
-    let waiting = tokio::spawn({
-        let events = events.clone();
-        async move { events.next().await }
-    });
-    let id = world.visitor().await;
-    assert_eq!(waiting.await.unwrap(), Event::Created { key: id.key() });
+    drop(world);
+    assert_eq!(all(&mut events), [of_visitor(EventKind::Created, id.key())]);
+    assert!(events.next().now_or_never().is_none(), "a handle is left");
+    drop(other);
+    assert!(events.next().await.is_none());
+    assert!(StreamExt::next(&mut events).await.is_none());
+    assert!(events.try_next().is_none());
 }
 
 #[test]
-fn a_queue_has_bounds() {
-    let error: ConfigError = Events::with_capacity(0).unwrap_err();
-    insta::assert_snapshot!(error, @"a queue of 0 events is not between 1 and 1048576");
-    assert!(Events::with_capacity(Events::MAX_CAPACITY + 1).is_err());
+fn event_buffer_has_bounds() {
+    let build = |events| Sessions::builder(probe()).with_event_buffer(events).build();
+    let error = build(0).unwrap_err();
+    insta::assert_snapshot!(error, @"a buffer of 0 events is not between 1 and 1048576");
+    assert!(build(SessionsBuilder::MAX_EVENT_BUFFER + 1).is_err());
+    assert!(build(1).is_ok());
 }
 
 #[tokio::test]
-async fn a_session_that_was_ended_from_elsewhere_is_told_once() {
-    let (world, events) = world();
-    let ids = [world.user("ada").await, world.user("ada").await];
-    all(&events);
-    assert!(world.sessions.end_one("ada", ids[0].key()).await.unwrap());
-    assert_eq!(world.sessions.end_all("ada").await.unwrap(), 1);
-    assert_eq!(world.sessions.end_all("ada").await.unwrap(), 0);
-    assert_eq!(all(&events), ids.map(|id| Event::Revoked { key: id.key() }));
-}
-
-#[tokio::test]
-async fn a_session_that_a_login_evicted_is_told() {
-    let events = Events::with_capacity(16).unwrap();
-    let limit = SessionLimit::new(1, AtLimit::EvictOldest).unwrap();
-    let world = World::with(|sessions| sessions.with_session_limit(limit).with_events(&events));
-    let evicted = world.user("ada").await;
-    all(&events);
+async fn renewal_that_is_due_is_an_event() {
+    let lifetime = Lifetime::standard().with_renew_after(HOUR / 2).unwrap();
+    let (world, mut events) = world_with(|sessions| sessions.with_lifetime(lifetime));
     let id = world.user("ada").await;
+    world.wait(HOUR / 2);
+    let renewed = told(world.open(&id).await.finish().await.unwrap());
     assert_eq!(
-        all(&events),
+        all(&mut events),
         [
-            Event::Evicted { key: evicted.key() },
-            Event::Authenticated { key: id.key(), former: None }
+            of_ada(EventKind::Authenticated, id.key()),
+            moved(EventKind::Renewed, renewed.key(), id.key()),
         ]
     );
 }
 
+/// Both the ID and its successor are in use: the cookie was copied.
 #[tokio::test]
-async fn a_session_that_two_requests_end_is_told_once() {
-    let (world, events) = world();
+async fn old_id_after_its_grace_is_an_event() {
+    for ends in [false, true] {
+        let reuse = if ends { OnReuse::EndSession } else { OnReuse::Report };
+        let (world, mut events) = world_with(|sessions| sessions.with_reuse(reuse));
+        let id = world.user("ada").await;
+        let renewed = request(&world, &id, |session| session.renew().unwrap()).await;
+        let _ = world.open(&renewed).await.finish().await.unwrap();
+        world.wait(world.sessions.renewal_grace());
+        all(&mut events);
+        assert!(!world.opens(&id).await);
+        let mut expected = vec![moved(EventKind::Reused, renewed.key(), id.key())];
+        if ends {
+            expected.push(of_ada(EventKind::Revoked, renewed.key()));
+        }
+        assert_eq!(all(&mut events), expected);
+        assert_eq!(world.opens(&renewed).await, !ends);
+    }
+}
+
+#[tokio::test]
+async fn expiry_under_a_request_is_an_event() {
+    let (world, mut events) = world();
+    let id = world.user("ada").await;
+    let session = world.open(&id).await;
+    session.set(VISITS, 2).unwrap();
+    world.wait(HOUR);
+    session.finish().await.unwrap_err();
+    assert_eq!(all(&mut events).last(), Some(&of_ada(EventKind::Expired, id.key())));
+}
+
+#[tokio::test]
+async fn end_in_the_past_is_an_event() {
+    let (world, mut events) = world();
+    let id = world.user("ada").await;
+    let session = world.open(&id).await;
+    session.end_by(world.sessions_now()).unwrap();
+    session.finish().await.unwrap_err();
+    assert_eq!(all(&mut events).last(), Some(&of_ada(EventKind::Expired, id.key())));
+}
+
+#[tokio::test]
+async fn unreadable_record_is_an_event() {
+    let (world, mut events) = world();
     let id = world.visitor().await;
+    world.store.fail(Verb::Load, Fault::Before(StoreErrorKind::Corrupt));
+    assert!(!world.opens(&id).await);
+    assert_eq!(all(&mut events).last(), Some(&of_visitor(EventKind::Corrupt, id.key())));
+}
+
+#[tokio::test]
+async fn read_and_write_are_no_events() {
+    let (world, mut events) = world();
+    let id = world.visitor().await;
+    all(&mut events);
+    let session = world.open(&id).await;
+    session.set(NOTE, "x").unwrap();
+    let _ = session.finish().await.unwrap();
+    let _ = world.open(&id).await.finish().await.unwrap();
+    assert_eq!(all(&mut events), []);
+}
+
+#[tokio::test]
+async fn revocation_is_one_event_per_session() {
+    let (world, mut events) = world();
+    let ids = [world.user("ada").await, world.user("ada").await];
+    all(&mut events);
+    assert!(world.sessions.revoke("ada", ids[0].key()).await.unwrap());
+    assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1);
+    assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 0);
+    assert_eq!(all(&mut events), ids.map(|id| of_ada(EventKind::Revoked, id.key())));
+}
+
+#[tokio::test]
+async fn eviction_is_an_event() {
+    let limit = SessionLimit::new(1, AtLimit::EvictOldest).unwrap();
+    let (world, mut events) = world_with(|sessions| sessions.with_session_limit(limit));
+    let evicted = world.user("ada").await;
+    world.wait(Duration::from_millis(1));
+    all(&mut events);
+    let id = world.user("ada").await;
+    assert_eq!(
+        all(&mut events),
+        [of_ada(EventKind::Evicted, evicted.key()), of_ada(EventKind::Authenticated, id.key()),]
+    );
+}
+
+#[tokio::test]
+async fn two_logouts_of_a_session_are_one_event() {
+    let (world, mut events) = world();
+    let id = world.user("ada").await;
     let (one, other) = (world.open(&id).await, world.open(&id).await);
-    all(&events);
+    all(&mut events);
     one.destroy().unwrap();
     other.destroy().unwrap();
     let _ = (one.finish().await.unwrap(), other.finish().await.unwrap());
-    assert_eq!(all(&events), [Event::Destroyed { key: id.key() }]);
+    assert_eq!(all(&mut events), [of_ada(EventKind::Destroyed, id.key())]);
 }
 
 #[tokio::test]
-async fn a_session_that_is_ended_where_it_moved_to_is_told_by_its_key_there() {
-    let (world, events) = world();
+async fn logout_reports_the_key_that_the_session_moved_to() {
+    let (world, mut events) = world();
     let id = world.visitor().await;
-    let (login, logout) = (world.open(&id).await, world.open(&id).await);
-    login.authenticate("ada").unwrap();
-    let moved = told(login.finish().await.unwrap());
-    all(&events);
+    let logout = world.open(&id).await;
+    let user = request(&world, &id, |session| session.authenticate("ada").unwrap()).await;
+    all(&mut events);
     logout.destroy().unwrap();
     let _ = logout.finish().await.unwrap();
-    assert_eq!(all(&events), [Event::Destroyed { key: moved.key() }]);
+    assert_eq!(all(&mut events), [of_ada(EventKind::Destroyed, user.key())]);
 }
 
 #[tokio::test]
-async fn a_logout_whose_answer_was_lost_is_told() {
-    let (world, events) = world();
-    let id = world.visitor().await;
+async fn logout_with_a_lost_answer_is_an_event() {
+    let (world, mut events) = world();
+    let id = world.user("ada").await;
     let session = world.open(&id).await;
-    all(&events);
+    all(&mut events);
     session.destroy().unwrap();
     world.store.fail(Verb::Delete, Fault::ANSWER_LOST);
     let _ = session.finish().await.unwrap();
-    assert_eq!(all(&events), [Event::Destroyed { key: id.key() }]);
+    assert_eq!(all(&mut events), [of_ada(EventKind::Destroyed, id.key())]);
 }
 
 #[tokio::test]
-async fn the_end_of_a_session_that_cannot_be_read_is_told() {
-    let (world, events) = world();
+async fn end_of_an_unreadable_session_is_an_event() {
+    let (world, mut events) = world();
     let id = world.visitor().await;
     world.store.fail(Verb::Load, Fault::Before(StoreErrorKind::Corrupt));
     let session = world.open(&id).await;
-    all(&events);
+    all(&mut events);
     session.destroy().unwrap();
     let _ = session.finish().await.unwrap();
-    assert_eq!(all(&events), [Event::Destroyed { key: id.key() }]);
+    assert_eq!(all(&mut events), [of_visitor(EventKind::Destroyed, id.key())]);
+}
+
+/// A login that came to nothing is none.
+#[tokio::test]
+async fn failed_login_is_no_event() {
+    let (world, mut events) = world();
+    let id = world.visitor().await;
+    all(&mut events);
+    let session = world.open(&id).await;
+    session.authenticate("ada").unwrap();
+    world.store.fail(Verb::Commit, Fault::DOWN);
+    session.finish().await.unwrap_err();
+    assert_eq!(all(&mut events), []);
 }

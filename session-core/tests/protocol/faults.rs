@@ -12,7 +12,7 @@ fn kind_of<T: std::fmt::Debug>(result: Result<T, SessionError>) -> StoreErrorKin
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_asked_for_again_and_the_commit_counts_once() {
+async fn commit_with_a_lost_answer_counts_once() {
     for fault in [Fault::ANSWER_LOST, Fault::UNSENT] {
         let world = World::new();
         let id = world.visitor().await;
@@ -21,27 +21,27 @@ async fn a_lost_answer_is_asked_for_again_and_the_commit_counts_once() {
         world.store.calls();
         world.store.fail(Verb::Commit, fault);
         let _ = session.finish().await.unwrap();
-        assert_eq!(world.store.calls(), [Verb::Commit, Verb::Commit]);
+        assert_eq!(world.store.calls(), [Verb::Commit, Verb::Commit], "it is repeated once");
         assert_eq!(world.open(&id).await.get(VISITS), Some(2));
     }
 }
 
 #[tokio::test]
-async fn a_create_whose_answer_was_lost_makes_one_session() {
-    // Under a key that may still get a session a note is left that keeps it out.
-    for (fault, notes) in [(Fault::ANSWER_LOST, 0), (Fault::UNSENT, 1)] {
+async fn create_with_a_lost_answer_makes_one_session() {
+    // A key under which the record may still arrive is blocked by an end marker.
+    for (fault, markers) in [(Fault::ANSWER_LOST, 0), (Fault::UNSENT, 1)] {
         let world = World::new();
         let session = world.anonymous().await;
-        session.set(VISITS, &1).unwrap();
+        session.set(VISITS, 1).unwrap();
         world.store.fail(Verb::Create, fault);
         let id = told(session.finish().await.unwrap());
         assert_eq!(world.open(&id).await.get(VISITS), Some(1));
-        assert_eq!(world.count().await, (1, notes));
+        assert_eq!(world.count().await, (1, markers));
     }
 }
 
 #[tokio::test]
-async fn a_login_whose_answers_were_lost_counts_once() {
+async fn login_with_a_lost_answer_counts_once() {
     for verb in [Verb::CreateEntered, Verb::Commit] {
         let world = World::new();
         let id = world.visitor().await;
@@ -57,7 +57,7 @@ async fn a_login_whose_answers_were_lost_counts_once() {
 
 /// Only the tombstone is late: the new session is not left beside the old one, which goes on.
 #[tokio::test]
-async fn a_login_that_was_overtaken_while_it_asked_again_merges_and_leaves_one_session() {
+async fn login_overtaken_while_it_repeats_leaves_one_session() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
@@ -66,7 +66,7 @@ async fn a_login_that_was_overtaken_while_it_asked_again_merges_and_leaves_one_s
     world.store.fail(Verb::Commit, Fault::UNSENT);
     world.store.before_nth(2, Verb::Commit, move || async move {
         let session = other.open(&former).await;
-        session.set(VISITS, &9).unwrap();
+        session.set(VISITS, 9).unwrap();
         let _ = session.finish().await.unwrap();
     });
     let new = told(session.finish().await.unwrap());
@@ -75,7 +75,7 @@ async fn a_login_that_was_overtaken_while_it_asked_again_merges_and_leaves_one_s
 }
 
 #[tokio::test]
-async fn a_logout_whose_request_was_lost_is_repeated() {
+async fn logout_that_was_not_sent_is_repeated() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
@@ -85,9 +85,9 @@ async fn a_logout_whose_request_was_lost_is_repeated() {
     assert!(!world.opens(&id).await);
 }
 
-/// The tombstone tells again what the lost answer told: where the session moved to.
+/// The repetition finds the tombstone again, and with it the session's new key.
 #[tokio::test]
-async fn a_logout_whose_answer_was_lost_still_ends_the_session_where_it_moved_to() {
+async fn logout_with_a_lost_answer_ends_a_moved_session() {
     let world = World::new();
     let id = world.visitor().await;
     let (ending, login) = (world.open(&id).await, world.open(&id).await);
@@ -100,7 +100,7 @@ async fn a_logout_whose_answer_was_lost_still_ends_the_session_where_it_moved_to
 }
 
 #[tokio::test]
-async fn a_logout_that_got_no_answer_twice_is_not_reported_as_done() {
+async fn logout_without_any_answer_is_an_error() {
     let world = World::new();
     let id = world.visitor().await;
     let ending = world.open(&id).await;
@@ -112,7 +112,7 @@ async fn a_logout_that_got_no_answer_twice_is_not_reported_as_done() {
 }
 
 #[tokio::test]
-async fn two_lost_answers_are_an_error_and_the_commit_is_never_applied_again() {
+async fn commit_without_any_answer_is_never_applied_again() {
     for fault in [Fault::ANSWER_LOST, Fault::UNSENT] {
         let world = World::new();
         let id = world.visitor().await;
@@ -124,8 +124,8 @@ async fn two_lost_answers_are_an_error_and_the_commit_is_never_applied_again() {
         world.store.calls();
         for _ in 0..3 {
             assert!(matches!(session.commit().await, Err(SessionError::Unconfirmed)));
-            assert!(matches!(session.finish().await, Err(SessionError::Unconfirmed)));
         }
+        assert!(matches!(session.finish().await, Err(SessionError::Unconfirmed)));
         assert_eq!(world.store.calls(), []);
         let visits = world.open(&id).await.get(VISITS);
         assert_eq!(visits, Some(if matches!(fault, Fault::After(_)) { 2 } else { 1 }));
@@ -133,7 +133,7 @@ async fn two_lost_answers_are_an_error_and_the_commit_is_never_applied_again() {
 }
 
 #[tokio::test]
-async fn a_commit_overtaken_while_its_answer_was_lost_is_an_error_not_a_second_increment() {
+async fn commit_overtaken_while_it_repeats_is_an_error() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
@@ -163,7 +163,7 @@ async fn discard_recovers_from_an_unconfirmed_commit() {
     world.store.fail_nth(2, Verb::Commit, Fault::ANSWER_LOST);
     assert!(session.commit().await.is_err());
     session.discard();
-    session.set(NOTE, &"after".to_owned()).unwrap();
+    session.set(NOTE, "after").unwrap();
     let _ = session.finish().await.unwrap();
     let after = world.open(&id).await;
     assert_eq!(after.get(VISITS), Some(2));
@@ -171,7 +171,7 @@ async fn discard_recovers_from_an_unconfirmed_commit() {
 }
 
 #[tokio::test]
-async fn a_dropped_commit_is_unconfirmed() {
+async fn dropped_commit_is_unconfirmed() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
@@ -183,7 +183,7 @@ async fn a_dropped_commit_is_unconfirmed() {
         () = tokio::task::yield_now() => {}
     }
     assert!(matches!(session.commit().await, Err(SessionError::Unconfirmed)));
-    assert!(session.finish_without_io().is_none());
+    assert!(session.try_finish().is_none());
     assert!(matches!(session.finish().await, Err(SessionError::Unconfirmed)));
     session.discard();
     let _ = session.finish().await.unwrap();
@@ -191,7 +191,7 @@ async fn a_dropped_commit_is_unconfirmed() {
 }
 
 #[tokio::test]
-async fn an_outage_at_the_load_is_an_error_and_no_anonymous_visitor() {
+async fn outage_at_the_load_makes_no_visitor() {
     for kind in [
         StoreErrorKind::Unavailable,
         StoreErrorKind::Timeout,
@@ -200,23 +200,23 @@ async fn an_outage_at_the_load_is_an_error_and_no_anonymous_visitor() {
     ] {
         let world = World::new();
         let id = world.visitor().await;
-        world.store.set_broken(Some(kind));
+        world.store.set_outage(Some(kind));
         assert_eq!(kind_of(world.try_open(&id).await), kind);
-        world.store.set_broken(None);
+        world.store.set_outage(None);
         assert_eq!(world.open(&id).await.get(VISITS), Some(1));
     }
 }
 
 #[tokio::test]
-async fn an_outage_does_not_fail_a_request_without_a_cookie_that_writes_nothing() {
+async fn outage_fails_no_request_without_a_cookie() {
     let world = World::new();
-    world.store.set_broken(Some(StoreErrorKind::Unavailable));
+    world.store.set_outage(Some(StoreErrorKind::Unavailable));
     let session = world.anonymous().await;
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
 }
 
 #[tokio::test]
-async fn an_outage_behind_the_first_cookie_does_not_open_the_second() {
+async fn outage_at_the_first_cookie_opens_no_second() {
     let world = World::new();
     let (first, second) = (world.visitor().await, world.visitor().await);
     world.store.fail(Verb::Load, Fault::DOWN);
@@ -225,7 +225,7 @@ async fn an_outage_behind_the_first_cookie_does_not_open_the_second() {
 }
 
 #[tokio::test]
-async fn an_outage_at_the_commit_is_an_error_and_the_changes_stay_recorded() {
+async fn outage_at_the_commit_keeps_the_changes() {
     for kind in [StoreErrorKind::Unavailable, StoreErrorKind::Full, StoreErrorKind::TooLarge] {
         let world = World::new();
         let id = world.visitor().await;
@@ -240,7 +240,7 @@ async fn an_outage_at_the_commit_is_an_error_and_the_changes_stay_recorded() {
 }
 
 #[tokio::test]
-async fn an_outage_at_the_logout_is_an_error_and_can_be_tried_again() {
+async fn outage_at_the_logout_allows_another_try() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
@@ -253,23 +253,39 @@ async fn an_outage_at_the_logout_is_an_error_and_can_be_tried_again() {
 }
 
 #[tokio::test]
-async fn nothing_new_is_stored_when_the_old_could_not_be_ended() {
+async fn logout_that_fails_stores_no_new_session() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
     session.destroy().unwrap();
-    session.set(NOTE, &"new".to_owned()).unwrap();
+    session.set(NOTE, "new").unwrap();
     world.store.fail(Verb::Delete, Fault::DOWN);
     assert!(session.finish().await.is_err());
     assert_eq!(world.count().await, (1, 0));
 }
 
 #[tokio::test]
-async fn an_unreadable_record_under_a_commit_is_an_error() {
+async fn unreadable_record_under_a_commit_is_an_error() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
-    session.set(VISITS, &2).unwrap();
+    session.set(VISITS, 2).unwrap();
     world.store.fail(Verb::Commit, Fault::Before(StoreErrorKind::Corrupt));
     assert_eq!(kind_of(session.finish().await), StoreErrorKind::Corrupt);
+}
+
+/// The response reports the failure. No later commit may store the changes behind the client's back.
+#[tokio::test]
+async fn finish_that_fails_drops_the_changes() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    session.update(VISITS, |visits| *visits += 1).unwrap();
+    world.store.fail(Verb::Commit, Fault::DOWN);
+    assert_eq!(kind_of(session.finish().await), StoreErrorKind::Unavailable);
+    assert_eq!(session.get(VISITS), Some(1));
+    world.store.calls();
+    session.commit().await.unwrap();
+    assert_eq!(world.store.calls(), []);
+    assert_eq!(world.open(&id).await.get(VISITS), Some(1));
 }

@@ -1,14 +1,17 @@
-//! Whoever does something sensitive has signed in a short time ago.
+//! `require_fresh`: a sensitive act needs a recent proof of identity.
 
 use std::time::Duration;
 
 use session_core::{Session, SessionError, Timestamp};
 
-use crate::support::{World, told};
+use crate::support::{NOTE, World, told};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// A call that records one change.
+type Call = fn(&Session) -> Result<(), SessionError>;
 
 fn is_fresh(session: &Session, max_age: Duration) -> bool {
     match session.require_fresh(max_age) {
@@ -19,7 +22,7 @@ fn is_fresh(session: &Session, max_age: Duration) -> bool {
 }
 
 #[tokio::test]
-async fn a_login_is_fresh_for_as_long_as_is_asked() {
+async fn login_is_fresh_for_the_asked_time() {
     let world = World::new();
     let id = world.user("ada").await;
     let session = world.open(&id).await;
@@ -35,7 +38,7 @@ async fn a_login_is_fresh_for_as_long_as_is_asked() {
 }
 
 #[tokio::test]
-async fn nobody_signed_in_is_not_fresh() {
+async fn session_without_an_owner_is_never_fresh() {
     let world = World::new();
     let id = world.visitor().await;
     for session in [world.anonymous().await, world.open(&id).await] {
@@ -44,7 +47,7 @@ async fn nobody_signed_in_is_not_fresh() {
 }
 
 #[tokio::test]
-async fn a_login_in_the_same_request_counts_before_its_commit() {
+async fn login_is_fresh_before_its_commit() {
     let world = World::new();
     let id = world.user("ada").await;
     world.wait(30 * MINUTE);
@@ -59,19 +62,29 @@ async fn a_login_in_the_same_request_counts_before_its_commit() {
     assert!(is_fresh(&world.open(&new).await, MINUTE));
 }
 
+/// C5: only a proof of identity counts. A change of privileges gives the session a fresh ID alone.
 #[tokio::test]
-async fn a_renewal_and_a_write_make_nobody_fresh() {
-    let world = World::new();
-    let id = world.user("ada").await;
-    world.wait(10 * MINUTE);
-    let session = world.open(&id).await;
-    session.renew().unwrap();
-    let new = told(session.finish().await.unwrap());
-    assert!(!is_fresh(&world.open(&new).await, 5 * MINUTE));
+async fn renewal_rotation_and_write_refresh_no_login() {
+    let changes: [Call; 3] =
+        [Session::renew, Session::rotate, |session| session.set(NOTE, "written")];
+    for (number, change) in changes.into_iter().enumerate() {
+        let world = World::new();
+        let mut id = world.user("ada").await;
+        world.wait(10 * MINUTE);
+        let session = world.open(&id).await;
+        change(&session).unwrap();
+        assert!(!is_fresh(&session, 5 * MINUTE), "{number}");
+        if let session_core::CookieChange::Set { id: new, .. } = session.finish().await.unwrap() {
+            id = new;
+        }
+        let session = world.open(&id).await;
+        assert!(session.owner().is_some());
+        assert!(!is_fresh(&session, 5 * MINUTE), "{number}");
+    }
 }
 
 #[tokio::test]
-async fn a_clock_that_jumps_back_does_not_make_a_login_fresh_for_longer() {
+async fn clock_that_jumps_back_prolongs_no_freshness() {
     let world = World::new();
     let id = world.user("ada").await;
     let then = world.sessions_now().as_millis();

@@ -1,26 +1,27 @@
 //! I1, I2 and I4 in every order in which the commands of two requests can reach the store.
 
-use std::{pin::Pin, sync::Arc};
+use std::pin::Pin;
 
-use session_core::{CookieChange, Session, SessionError, SessionId, Sessions};
+use session_core::{CookieChange, Key, Session, SessionError, SessionId, Sessions};
 
-use crate::support::{NOTE, Steps, VISITS, interleavings, run, told};
+use crate::support::{NOTE, VISITS, interleavings, run, steps, told};
 
 type Answer = Result<CookieChange, SessionError>;
 type Request = Pin<Box<dyn Future<Output = Answer>>>;
 
-/// What one request does to the session that it loaded.
+/// The act of one request on the session that it loaded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Deed {
+enum Act {
     Write,
-    Login,
+    Login(&'static str),
+    Rotate,
     Renew,
     Destroy,
 }
 
 /// The end of a race.
 struct End {
-    sessions: Arc<Sessions>,
+    sessions: Sessions,
     former: SessionId,
 }
 
@@ -31,50 +32,65 @@ impl End {
 
     /// The live session that any of the IDs opens.
     fn session(&self, answers: &[Answer]) -> Option<Session> {
-        let told = answers.iter().flatten().filter_map(|change| match change {
-            CookieChange::Set { id, .. } => Some(id),
-            _ => None,
-        });
-        let mut live: Vec<_> = told
+        let mut live: Vec<_> = answers
+            .iter()
+            .filter_map(received)
             .chain([&self.former])
             .map(|id| self.open(id))
-            .filter(|s| s.key().is_some())
+            .filter(|session| session.key().is_some())
             .collect();
         live.dedup_by_key(|session| session.key());
         assert!(live.len() <= 1, "one session became two: {live:?}");
         live.pop()
     }
+
+    /// The number of sessions in an owner's list.
+    fn listed(&self, owner: &str) -> usize {
+        run(self.sessions.list(owner)).unwrap().len()
+    }
 }
 
-/// Plays all orders of two deeds on one session, each of which adds one visit and notes its name.
-fn race(deeds: [Deed; 2], check: impl Fn(&End, &[Answer; 2])) {
+/// The ID that a response sets.
+fn received(answer: &Answer) -> Option<&SessionId> {
+    match answer {
+        Ok(CookieChange::Set { id, .. }) => Some(id),
+        _ => None,
+    }
+}
+
+/// One request, which adds one visit and notes its number.
+async fn request(sessions: Sessions, id: SessionId, act: Act, number: usize) -> Answer {
+    let session = sessions.open([id.expose().as_bytes()]).await?;
+    let was_there = session.key().is_some();
+    match act {
+        _ if !was_there => return session.finish().await,
+        Act::Destroy => session.destroy()?,
+        Act::Write => {}
+        Act::Login(owner) => session.authenticate(owner)?,
+        Act::Rotate => session.rotate()?,
+        Act::Renew => session.renew()?,
+    }
+    if act != Act::Destroy {
+        session.update(VISITS, |visits| *visits += 1)?;
+        session.set(Key::<bool>::new(&format!("request {number}")), true)?;
+    }
+    session.finish().await
+}
+
+/// Plays all orders of two acts on one session, a visitor's or a user's.
+fn race_on(owner: Option<&str>, acts: [Act; 2], check: impl Fn(&End, &[Answer; 2])) {
     let make = || {
-        let sessions = Arc::new(Sessions::new(Steps::default()));
+        let sessions = Sessions::new(steps());
         let former = run(async {
             let session = sessions.open([]).await.unwrap();
-            session.set(VISITS, &0).unwrap();
+            session.set(VISITS, 0).unwrap();
+            if let Some(owner) = owner {
+                session.authenticate(owner).unwrap();
+            }
             told(session.finish().await.unwrap())
         });
-        let requests = [0, 1].map(|number| {
-            let (sessions, id, deed) = (Arc::clone(&sessions), former.clone(), deeds[number]);
-            let request: Request = Box::pin(async move {
-                let session = sessions.open([id.expose().as_bytes()]).await?;
-                let was_there = session.key().is_some();
-                match deed {
-                    _ if !was_there => return session.finish().await,
-                    Deed::Destroy => session.destroy()?,
-                    Deed::Write => {}
-                    Deed::Login => session.authenticate("ada")?,
-                    Deed::Renew => session.renew()?,
-                }
-                if deed != Deed::Destroy {
-                    session.update(VISITS, |visits| *visits += 1)?;
-                    let name = format!("request {number}");
-                    session.set(session_core::Key::<bool>::new(&name), &true)?;
-                }
-                session.finish().await
-            });
-            request
+        let requests = [0, 1].map(|number| -> Request {
+            Box::pin(request(sessions.clone(), former.clone(), acts[number], number))
         });
         (End { sessions, former }, requests)
     };
@@ -82,14 +98,19 @@ fn race(deeds: [Deed; 2], check: impl Fn(&End, &[Answer; 2])) {
         let result =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&end, &answers)));
         if let Err(panic) = result {
-            eprintln!("{deeds:?} in the order {order:?} answered {answers:?}");
+            eprintln!("{acts:?} in the order {order:?} answered {answers:?}");
             std::panic::resume_unwind(panic);
         }
     });
 }
 
-/// How many of the requests changed the session: all that were answered with success and had found it.
-fn both_counted(end: &End, answers: &[Answer; 2]) {
+/// Plays all orders of two acts on a visitor's session.
+fn race(acts: [Act; 2], check: impl Fn(&End, &[Answer; 2])) {
+    race_on(None, acts, check);
+}
+
+/// Each request that was answered with success, and had found the session, has changed it once.
+fn each_counted(end: &End, answers: &[Answer; 2]) {
     let session = end.session(answers).expect("the session is there");
     let mut names = session.names();
     names.retain(|name| name.starts_with("request"));
@@ -98,17 +119,24 @@ fn both_counted(end: &End, answers: &[Answer; 2]) {
     for (number, answer) in answers.iter().enumerate() {
         let counted = names.contains(&format!("request {number}"));
         match answer {
-            // A request that came when the former ID had been closed found no session.
+            // A request that came after the former ID was closed found no session.
             Ok(CookieChange::Keep) if !counted => assert_eq!(names.len(), 1),
             Ok(_) => assert!(counted, "request {number} was acknowledged and is lost"),
+            Err(SessionError::Ended) => assert!(!counted, "request {number} was refused"),
             Err(error) => panic!("request {number}: {error}"),
         }
     }
 }
 
+/// The same, and no request was refused.
+fn both_counted(end: &End, answers: &[Answer; 2]) {
+    each_counted(end, answers);
+    assert!(answers.iter().all(Result::is_ok));
+}
+
 #[test]
-fn two_writers_both_count() {
-    race([Deed::Write, Deed::Write], |end, answers| {
+fn two_writes_both_count() {
+    race([Act::Write, Act::Write], |end, answers| {
         both_counted(end, answers);
         assert!(answers.iter().all(|answer| matches!(answer, Ok(CookieChange::Keep))));
         assert_eq!(end.open(&end.former).get(VISITS), Some(2));
@@ -116,72 +144,148 @@ fn two_writers_both_count() {
 }
 
 #[test]
-fn a_writer_and_a_login_both_count_and_the_former_id_is_closed() {
-    race([Deed::Write, Deed::Login], |end, answers| {
+fn write_and_login_both_count() {
+    race([Act::Write, Act::Login("ada")], |end, answers| {
         both_counted(end, answers);
-        assert_eq!(end.open(&end.former).key(), None);
-        assert!(matches!(answers[0], Ok(CookieChange::Keep)), "the writer is told nothing");
+        assert_eq!(end.open(&end.former).key(), None, "the former ID is closed");
+        assert!(matches!(answers[0], Ok(CookieChange::Keep)), "the writer receives no ID");
         assert_eq!(end.session(answers).unwrap().owner(), Some("ada".into()));
+        assert_eq!(end.listed("ada"), 1);
     });
 }
 
 #[test]
-fn a_writer_and_a_renewal_both_count_and_the_former_id_still_opens() {
-    race([Deed::Write, Deed::Renew], |end, answers| {
-        both_counted(end, answers);
-        assert_eq!(end.open(&end.former).get(VISITS), Some(2));
-    });
-}
-
-#[test]
-fn two_logins_leave_one_session() {
-    race([Deed::Login, Deed::Login], |end, answers| {
-        both_counted(end, answers);
-        assert_eq!(end.open(&end.former).key(), None);
-    });
-}
-
-#[test]
-fn two_renewals_leave_one_session_that_the_former_id_opens() {
-    race([Deed::Renew, Deed::Renew], |end, answers| {
-        both_counted(end, answers);
-        assert_eq!(end.open(&end.former).get(VISITS), Some(2));
-    });
-}
-
-#[test]
-fn a_login_and_a_renewal_leave_one_session_and_the_former_id_is_closed() {
-    race([Deed::Login, Deed::Renew], |end, answers| {
-        both_counted(end, answers);
-        assert_eq!(end.open(&end.former).key(), None);
-        assert_eq!(end.session(answers).unwrap().owner(), Some("ada".into()));
-    });
-}
-
-#[test]
-fn a_destroy_is_final_whatever_else_is_under_way() {
-    for other in [Deed::Write, Deed::Login, Deed::Renew, Deed::Destroy] {
-        race([Deed::Destroy, other], |end, answers| {
-            match &answers[0] {
-                Ok(CookieChange::Remove) => {
-                    assert!(end.session(answers).is_none(), "it lives on");
-                }
-                // It came when the login had closed the former ID.
-                Ok(CookieChange::Keep) => assert_eq!(other, Deed::Login),
-                answer => panic!("{answer:?}"),
-            }
-            if let Err(error) = &answers[1] {
-                assert!(matches!(error, SessionError::Ended), "{error}");
-            }
+fn write_and_rotation_both_count() {
+    for owner in [None, Some("ada")] {
+        race_on(owner, [Act::Write, Act::Rotate], |end, answers| {
+            both_counted(end, answers);
+            assert_eq!(end.open(&end.former).key(), None, "the former ID is closed");
+            assert!(matches!(answers[0], Ok(CookieChange::Keep)), "the writer receives no ID");
+            assert_eq!(end.session(answers).unwrap().owner(), owner.map(Into::into));
         });
     }
 }
 
-/// What a request acknowledges to have written is there, or the session has ended.
 #[test]
-fn a_note_is_there_or_the_session_has_ended() {
-    race([Deed::Write, Deed::Destroy], |end, answers| {
+fn write_and_renewal_both_count() {
+    race([Act::Write, Act::Renew], |end, answers| {
+        both_counted(end, answers);
+        assert_eq!(end.open(&end.former).get(VISITS), Some(2), "the former ID opens");
+    });
+}
+
+/// Item 13: a double click on "sign in". Whichever answer the browser keeps, the user is signed in.
+#[test]
+fn two_logins_of_a_user_make_one_session() {
+    race([Act::Login("ada"), Act::Login("ada")], |end, answers| {
+        both_counted(end, answers);
+        assert_eq!(end.open(&end.former).key(), None, "the former ID is closed");
+        let mut ids = answers.iter().filter_map(received).peekable();
+        assert!(ids.peek().is_some());
+        for id in ids {
+            assert_eq!(end.open(id).owner(), Some("ada".into()));
+        }
+        assert_eq!(end.listed("ada"), 1);
+    });
+}
+
+/// The second one's proof of identity is not the first one's.
+#[test]
+fn two_logins_of_two_users_make_one_session() {
+    race([Act::Login("ada"), Act::Login("bob")], |end, answers| {
+        each_counted(end, answers);
+        assert_eq!(end.open(&end.former).key(), None, "the former ID is closed");
+        let winners: Vec<_> = answers.iter().filter_map(received).collect();
+        assert_eq!(winners.len(), 1, "one of them is signed in");
+        assert_eq!(end.listed("ada") + end.listed("bob"), 1);
+    });
+}
+
+#[test]
+fn two_rotations_make_one_session() {
+    for owner in [None, Some("ada")] {
+        race_on(owner, [Act::Rotate, Act::Rotate], |end, answers| {
+            each_counted(end, answers);
+            assert_eq!(end.open(&end.former).key(), None, "the former ID is closed");
+            assert_eq!(answers.iter().filter_map(received).count(), 1, "one receives the ID");
+        });
+    }
+}
+
+#[test]
+fn two_renewals_make_one_session() {
+    race([Act::Renew, Act::Renew], |end, answers| {
+        both_counted(end, answers);
+        assert_eq!(end.open(&end.former).get(VISITS), Some(2), "the former ID opens");
+    });
+}
+
+#[test]
+fn login_and_renewal_make_one_session() {
+    race([Act::Login("ada"), Act::Renew], |end, answers| {
+        both_counted(end, answers);
+        assert_eq!(end.open(&end.former).key(), None, "the former ID is closed");
+        assert_eq!(end.session(answers).unwrap().owner(), Some("ada".into()));
+        assert_eq!(end.listed("ada"), 1);
+    });
+}
+
+/// S0: the cookie was stolen, and the user signs in again. If that succeeds, no ID that the thief
+/// received opens a session, in whatever order the requests reach the store.
+#[test]
+fn login_shuts_out_every_concurrent_request() {
+    let acts = [Act::Write, Act::Login("ada"), Act::Rotate, Act::Renew, Act::Destroy];
+    for thief in acts {
+        race_on(Some("ada"), [Act::Login("ada"), thief], |end, answers| {
+            each_refusal_is_ended(answers);
+            assert_eq!(end.open(&end.former).key(), None, "the former ID is closed");
+            let Some(mine) = received(&answers[0]) else { return };
+            if let Some(stolen) = received(&answers[1]) {
+                assert_eq!(end.open(stolen).key(), None, "the thief is signed in");
+            }
+            let destroyed = matches!(answers[1], Ok(CookieChange::Remove));
+            assert_eq!(end.open(mine).key().is_none(), destroyed);
+        });
+    }
+}
+
+fn each_refusal_is_ended(answers: &[Answer; 2]) {
+    for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+        assert!(matches!(error, SessionError::Ended), "{error}");
+    }
+}
+
+#[test]
+fn destroy_is_final_beside_any_request() {
+    let others = [Act::Write, Act::Login("ada"), Act::Rotate, Act::Renew, Act::Destroy];
+    for other in others {
+        race([Act::Destroy, other], |end, answers| {
+            match &answers[0] {
+                Ok(CookieChange::Remove) => {
+                    assert!(end.session(answers).is_none(), "it lives on");
+                }
+                // The other request had closed the former ID, or ended the session itself.
+                Ok(CookieChange::Keep) => {
+                    assert!(matches!(other, Act::Login(_) | Act::Rotate | Act::Destroy));
+                }
+                answer => panic!("{answer:?}"),
+            }
+            if other == Act::Destroy {
+                assert!(end.session(answers).is_none(), "it lives on");
+                let removals = answers.iter().filter(|a| matches!(a, Ok(CookieChange::Remove)));
+                assert_eq!(removals.count(), 1, "one of them ended it");
+            }
+            each_refusal_is_ended(answers);
+        });
+    }
+}
+
+/// Nothing of a destroyed session is left.
+#[test]
+fn write_beside_destroy_is_ended() {
+    race([Act::Write, Act::Destroy], |end, answers| {
         assert!(end.session(answers).is_none());
         assert_eq!(end.open(&end.former).get(NOTE), None);
+        assert_eq!(end.open(&end.former).names(), Vec::<String>::new());
     });
 }

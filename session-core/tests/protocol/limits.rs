@@ -16,53 +16,53 @@ fn limit_of(result: Result<(), SessionError>) -> String {
 }
 
 #[tokio::test]
-async fn a_value_may_have_64_kib_and_no_more() {
+async fn value_has_at_most_64_kib() {
     let session = World::new().anonymous().await;
-    session.set(RAW, &vec![1; 64 * 1024]).unwrap();
-    let refused = limit_of(session.set(RAW, &vec![2; 64 * 1024 + 1]));
+    session.set(RAW, vec![1; 64 * 1024]).unwrap();
+    let refused = limit_of(session.set(RAW, vec![2; 64 * 1024 + 1]));
     insta::assert_snapshot!(refused, @"the value exceeds the limit of 65536");
     assert_eq!(session.get(RAW).unwrap()[0], 1, "nothing was changed");
 }
 
 #[tokio::test]
-async fn a_session_may_have_256_kib_and_no_more() {
+async fn session_has_at_most_256_kib() {
     let session = World::new().anonymous().await;
     for name in ["1", "2", "3"] {
-        session.set(Key::<_, Raw>::new(name), &vec![0; 64 * 1024]).unwrap();
+        session.set(Key::<_, Raw>::new(name), vec![0; 64 * 1024]).unwrap();
     }
     let rest = 64 * 1024 - 3 * 2 - 2;
-    let refused = limit_of(session.set(Key::<_, Raw>::new("4"), &vec![0; rest + 1]));
+    let refused = limit_of(session.set(Key::<_, Raw>::new("4"), vec![0; rest + 1]));
     insta::assert_snapshot!(refused, @"the session exceeds the limit of 262144");
-    session.set(Key::<_, Raw>::new("4"), &vec![0; rest]).unwrap();
+    session.set(Key::<_, Raw>::new("4"), vec![0; rest]).unwrap();
     let _ = session.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_session_may_have_1024_values_and_no_more() {
+async fn session_has_at_most_1024_values() {
     let session = World::new().anonymous().await;
     for number in 0..1_024 {
-        session.set(Key::<u64>::new(&number.to_string()), &number).unwrap();
+        session.set(Key::<u64>::new(&number.to_string()), number).unwrap();
     }
-    let refused = limit_of(session.set(VISITS, &1));
+    let refused = limit_of(session.set(VISITS, 1));
     insta::assert_snapshot!(refused, @"the number of values exceeds the limit of 1024");
     session.remove(Key::<u64>::new("0")).unwrap();
-    session.set(VISITS, &1).unwrap();
+    session.set(VISITS, 1).unwrap();
     let _ = session.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_name_may_have_128_bytes_and_no_more() {
+async fn name_has_at_most_128_bytes() {
     let session = World::new().anonymous().await;
-    session.set(Key::<u64>::new(&"n".repeat(128)), &1).unwrap();
+    session.set(Key::<u64>::new(&"n".repeat(128)), 1).unwrap();
     let long = "é".repeat(65);
-    let refused = limit_of(session.set(Key::<u64>::new(&long), &1));
+    let refused = limit_of(session.set(Key::<u64>::new(&long), 1));
     insta::assert_snapshot!(refused, @"the name of a value exceeds the limit of 128");
     let refused = limit_of(session.update(Key::<u64>::new(&long), |_| {}).map(drop));
     insta::assert_snapshot!(refused, @"the name of a value exceeds the limit of 128");
 }
 
 #[tokio::test]
-async fn an_owner_may_have_256_bytes_and_no_more() {
+async fn owner_has_1_to_256_bytes() {
     let session = World::new().anonymous().await;
     session.authenticate("o".repeat(256)).unwrap();
     let refused = limit_of(session.authenticate("o".repeat(257)));
@@ -70,8 +70,47 @@ async fn an_owner_may_have_256_bytes_and_no_more() {
     let _ = session.finish().await.unwrap();
 }
 
+/// S18: the sessions of all forms that were sent without a name would be one user's.
 #[tokio::test]
-async fn a_limit_of_zero_allows_nothing() {
+async fn empty_owner_is_refused_everywhere() {
+    let world = World::new();
+    let empty: [session_core::Owner; 3] = ["".into(), String::new().into(), b"".as_slice().into()];
+    for owner in empty {
+        let session = world.anonymous().await;
+        session.set(VISITS, 1).unwrap();
+        assert!(matches!(session.authenticate(owner.clone()), Err(SessionError::EmptyOwner)));
+        assert_eq!(session.owner(), None);
+        let id = told(session.finish().await.unwrap());
+        assert_eq!(world.open(&id).await.owner(), None);
+        world.store.calls();
+
+        let sessions = &world.sessions;
+        assert!(matches!(sessions.list(owner.clone()).await, Err(SessionError::EmptyOwner)));
+        let revoked = sessions.revoke(owner.clone(), id.key()).await;
+        assert!(matches!(revoked, Err(SessionError::EmptyOwner)));
+        let revoked = sessions.revoke_all(owner.clone()).await;
+        assert!(matches!(revoked, Err(SessionError::EmptyOwner)));
+        assert_eq!(world.store.calls(), []);
+    }
+}
+
+/// S18, as documented: a number is the same owner as its text. Forms of one Unicode text are not.
+#[tokio::test]
+async fn owner_of_a_number_is_its_text() {
+    let world = World::new();
+    let session = world.anonymous().await;
+    session.authenticate(7_u64).unwrap();
+    let id = told(session.finish().await.unwrap());
+    assert_eq!(world.open(&id).await.owner_as::<u64>(), Some(7));
+    assert_eq!(world.sessions.list("7").await.unwrap().len(), 1);
+    let [composed, decomposed] = ["\u{e9}", "e\u{301}"];
+    let _ = world.user(composed).await;
+    assert_eq!(world.sessions.list(composed).await.unwrap().len(), 1);
+    assert_eq!(world.sessions.list(decomposed).await.unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn limit_of_zero_allows_nothing() {
     let limits = [
         Limits::default().with_values(0),
         Limits::default().with_value_bytes(0),
@@ -80,7 +119,7 @@ async fn a_limit_of_zero_allows_nothing() {
     for limits in limits {
         let world = World::with(|sessions| sessions.with_limits(limits));
         let session = world.anonymous().await;
-        limit_of(session.set(VISITS, &1));
+        limit_of(session.set(VISITS, 1));
         limit_of(session.update(VISITS, |visits| *visits += 1).map(drop));
         let _ = session.finish().await.unwrap();
         assert_eq!(world.store.calls(), []);
@@ -88,45 +127,45 @@ async fn a_limit_of_zero_allows_nothing() {
 }
 
 #[tokio::test]
-async fn two_requests_do_not_exceed_together_what_neither_may_alone() {
+async fn two_requests_together_exceed_no_limit() {
     let limits = Limits::default().with_values(2);
     let world = World::with(|sessions| sessions.with_limits(limits));
     let id = world.visitor().await;
     let (left, right) = (world.open(&id).await, world.open(&id).await);
-    left.set(NOTE, &"one more".to_owned()).unwrap();
-    right.set(RAW, &vec![1]).unwrap();
+    left.set(NOTE, "one more".to_owned()).unwrap();
+    right.set(RAW, vec![1]).unwrap();
     let _ = left.finish().await.unwrap();
     limit_of(right.finish().await.map(drop));
     assert_eq!(world.open(&id).await.names(), ["note", "visits"]);
 }
 
 #[tokio::test]
-async fn a_lower_limit_does_not_lock_a_session_that_is_over_it() {
+async fn session_over_a_lowered_limit_stays_usable() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
-    session.set(NOTE, &"second".to_owned()).unwrap();
+    session.set(NOTE, "second").unwrap();
     let _ = session.finish().await.unwrap();
     let limits = Limits::default().with_values(1);
     let strict = World {
-        sessions: std::sync::Arc::new(
-            session_core::Sessions::new(std::sync::Arc::clone(&world.store))
-                .with_clock(std::sync::Arc::clone(&world.clock))
-                .with_limits(limits),
-        ),
+        sessions: session_core::Sessions::builder(std::sync::Arc::clone(&world.store))
+            .with_clock(std::sync::Arc::clone(&world.clock))
+            .with_limits(limits)
+            .build()
+            .unwrap(),
         ..world
     };
     let session = strict.open(&id).await;
     assert_eq!(session.get(VISITS), Some(1));
     session.remove(NOTE).unwrap();
-    session.set(VISITS, &2).unwrap();
+    session.set(VISITS, 2).unwrap();
     let _ = session.finish().await.unwrap();
     assert_eq!(strict.open(&id).await.get(VISITS), Some(2));
 }
 
-/// Each is kept until it is stored, so that it can be done again.
+/// Each is kept until it is stored, so that it can be replayed.
 #[tokio::test]
-async fn a_request_may_have_8192_changes_it_has_not_committed_and_no_more() {
+async fn request_has_at_most_8192_uncommitted_changes() {
     let session = World::new().anonymous().await;
     for _ in 0..Limits::CHANGES {
         session.update(VISITS, |visits| *visits += 1).unwrap();
@@ -140,7 +179,7 @@ async fn a_request_may_have_8192_changes_it_has_not_committed_and_no_more() {
 
 /// A login is recorded with the end that was set for it, or not at all.
 #[tokio::test]
-async fn a_login_needs_room_for_its_end_too() {
+async fn login_needs_room_for_its_end() {
     for room in [1, 2] {
         let world = World::new();
         let id = world.visitor().await;
@@ -166,9 +205,9 @@ async fn a_login_needs_room_for_its_end_too() {
     }
 }
 
-/// Nor does a login that was refused end what the cookie named and nobody can read.
+/// A login that was refused does not delete the cookie's unreadable session either.
 #[tokio::test]
-async fn a_login_without_room_ends_nothing() {
+async fn refused_login_ends_no_session() {
     let world = World::new();
     let id = world.visitor().await;
     world.store.fail(Verb::Load, Fault::Before(StoreErrorKind::Corrupt));
@@ -181,34 +220,29 @@ async fn a_login_without_room_ends_nothing() {
     assert!(world.opens(&id).await);
 }
 
-/// Whatever was recorded, a session can be ended.
+/// However much a request has recorded, it can end its session.
 #[tokio::test]
-async fn at_the_limit_of_changes_each_is_refused_but_the_end() {
+async fn full_log_refuses_every_change_but_destroy() {
     let world = World::new();
-    for by_time in [false, true] {
-        let id = world.visitor().await;
-        let session = world.open(&id).await;
-        for _ in 0..Limits::CHANGES {
-            session.update(VISITS, |visits| *visits += 1).unwrap();
-        }
-        let (now, view) = (world.sessions_now(), format!("{session:?}"));
-        let deadline = session.expires_at();
-        limit_of(session.end_by(now + Duration::from_secs(1)));
-        limit_of(session.renew());
-        limit_of(session.authenticate("ada"));
-        limit_of(session.set_lifetime(Lifetime::aal1()));
-        limit_of(session.remove(VISITS));
-        limit_of(session.clear());
-        assert_eq!(format!("{session:?}"), view);
-        assert_eq!((session.expires_at(), session.owner()), (deadline, None));
-        if by_time {
-            assert!(matches!(session.end_by(now), Err(SessionError::Ended)));
-        } else {
-            session.destroy().unwrap();
-        }
-        session.set(VISITS, &1).unwrap();
-        let new = told(session.finish().await.unwrap());
-        assert!(!world.opens(&id).await);
-        assert!(world.opens(&new).await);
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    for _ in 0..Limits::CHANGES {
+        session.update(VISITS, |visits| *visits += 1).unwrap();
     }
+    let (now, view) = (world.sessions_now(), format!("{session:?}"));
+    let deadline = session.expires_at();
+    limit_of(session.end_by(now + Duration::from_secs(1)));
+    limit_of(session.renew());
+    limit_of(session.rotate());
+    limit_of(session.authenticate("ada"));
+    limit_of(session.set_lifetime(Lifetime::remember_me()));
+    limit_of(session.remove(VISITS));
+    limit_of(session.clear());
+    assert_eq!(format!("{session:?}"), view);
+    assert_eq!((session.expires_at(), session.owner()), (deadline, None));
+    session.destroy().unwrap();
+    session.set(VISITS, 1).unwrap();
+    let new = told(session.finish().await.unwrap());
+    assert!(!world.opens(&id).await);
+    assert!(world.opens(&new).await);
 }

@@ -1,4 +1,10 @@
-use session_core::{SessionId, envelope};
+use std::sync::{Arc, atomic::AtomicBool};
+
+use futures_util::FutureExt as _;
+use session_core::{
+    CookieChange, Key, Limits, ManualClock, SessionId, SessionStore as _, Sessions, envelope,
+};
+use session_memory::MemoryStore;
 
 use super::*;
 
@@ -47,6 +53,25 @@ fn entry(revision: u64) -> Entry {
     bytes.extend(envelope::u48(NOW.as_millis()));
     bytes.push(0x80);
     Entry::decode(bytes).unwrap()
+}
+
+/// A session with a value of so many bytes.
+fn large_entry(bytes: usize) -> Entry {
+    const TEXT: Key<String> = Key::new("text");
+
+    let store = MemoryStore::with_capacity(1 << 30).unwrap();
+    let clock = Arc::new(ManualClock::new(NOW));
+    let limits = Limits::default().with_value_bytes(1 << 30).with_session_bytes(1 << 30);
+    let sessions = Sessions::builder(store.clone()).with_clock(clock).with_limits(limits).build().unwrap();
+    let sessions = Arc::new(sessions);
+    let commit = async {
+        let session = sessions.open([]).await.unwrap();
+        session.set(TEXT, &"x".repeat(bytes)).unwrap();
+        let change = session.finish().await.unwrap();
+        let CookieChange::Set { id, .. } = change else { panic!("{change:?}") };
+        store.load(&id.key(), NOW).await.unwrap().unwrap()
+    };
+    commit.now_or_never().expect("memory is at hand")
 }
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -219,10 +244,8 @@ fn copies_take_no_more_than_they_may() {
         let key = SessionId::from_random_bits(bits).key();
         world.copies.fetch(&key).keep(&entry(1), &world.horizon.mark());
     }
-    world.copies.shelf.run_pending_tasks();
     let stats = world.copies.stats();
     assert!(stats.bytes <= 1024 * 1024 && stats.entries > 1_000, "{stats:?}");
-    assert_eq!(world.copies.shelf.found() as u64, stats.entries);
 }
 
 /// Of those that are asked for, and that others push out, the former stay.
@@ -245,33 +268,44 @@ fn a_copy_that_is_used_stays_while_others_come_and_go() {
             keep(1_000 + 200 * second + number);
         }
         assert!(is_found(&used, second.into()), "{second}");
-        world.copies.shelf.run_pending_tasks();
     }
     assert!(!is_found(&unused, 0));
 }
 
-/// Whoever looks at a copy that is displaced, and is slow, sees that it is not to be used.
+/// A session that grows and shrinks is forgotten before moka has drained its queue.
 #[test]
-fn a_copy_that_was_displaced_is_gone() {
+fn bytes_are_those_of_the_copies_after_they_changed_their_size() {
     let world = World::new();
-    let looked_at = || world.copies.shelf.with(&key(), Arc::clone).unwrap();
-    let is_gone = |kept: &Kept| kept.is_gone.load(Ordering::Acquire);
-    world.read(1);
-    let first = looked_at();
-    world.read(2);
-    let second = looked_at();
-    assert!(is_gone(&first) && !is_gone(&second));
-    world.copies.forget(&key());
-    assert!(is_gone(&second));
+    let keep = |entry: &Entry| world.copies.fetch(&key()).keep(entry, &world.horizon.mark());
+    let other = SessionId::from_random_bits([8; 32]).key();
+    let _ = world.copies.fetch(&other).keep(&entry(1), &world.horizon.mark());
+    let bytes = world.copies.stats().bytes;
+    let large = large_entry(50_000);
+    for _ in 0..100 {
+        assert!(keep(&entry(1)) && keep(&large));
+        world.copies.forget(&key());
+        assert!(keep(&large) && keep(&entry(1)));
+        assert_eq!(world.copies.stats().bytes, 2 * bytes);
+        world.copies.forget(&key());
+        assert_eq!(world.copies.stats().bytes, bytes);
+    }
 }
 
-/// Whatever threads do to many keys, no more of them are found than the cache has.
 #[test]
-fn threads_leave_nothing_behind() {
+fn session_larger_than_the_cache_is_not_kept() {
     let world = World::new();
+    world.read(1);
+    assert!(!world.copies.fetch(&key()).keep(&large_entry(2_000_000), &world.horizon.mark()));
+    assert_eq!(world.revision(), None, "nor is the copy of what was before");
+}
+
+#[test]
+fn threads_leave_no_more_than_the_capacity() {
+    let world = World::new();
+    let entries = [0, 500, 5_000, 50_000].map(large_entry);
     std::thread::scope(|scope| {
         for thread in 0..4_u32 {
-            let world = &world;
+            let (world, entries) = (&world, &entries);
             scope.spawn(move || {
                 for step in 0..5_000_u32 {
                     let mut bits = [0; 32];
@@ -282,15 +316,23 @@ fn threads_leave_nothing_behind() {
                         world.copies.invalidate(&key);
                     } else {
                         let mark = world.horizon.mark();
-                        let _ = world.copies.fetch(&key).keep(&entry(1), &mark);
+                        let entry = &entries[step.trailing_zeros().min(3) as usize];
+                        let _ = world.copies.fetch(&key).keep(entry, &mark);
                         let _ = world.copies.find(&key, world.begin, NOW);
                     }
                 }
             });
         }
     });
-    world.copies.shelf.run_pending_tasks();
-    assert_eq!(world.copies.shelf.found() as u64, world.copies.stats().entries);
+    let stats = world.copies.stats();
+    assert!(stats.bytes <= 1024 * 1024 && stats.entries > 100, "{stats:?}");
+    for number in 0..4_000_u32 {
+        let mut bits = [0; 32];
+        bits[..4].copy_from_slice(&number.to_le_bytes());
+        world.copies.forget(&SessionId::from_random_bits(bits).key());
+    }
+    let stats = world.copies.stats();
+    assert_eq!((stats.entries, stats.bytes), (0, 0));
 }
 
 /// Whatever threads do, nothing is found that is older than what this process has changed.

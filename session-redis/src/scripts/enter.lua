@@ -1,5 +1,5 @@
--- Enters a session into an owner's index, or keeps it for longer.
--- KEYS: owner. ARGV: session, until (ms), now (ms).
+-- Enters a session into an owner's index, or extends its entry.
+-- KEYS: owner. ARGV: member (key and family), until (ms), now (ms).
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
 redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
 local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]

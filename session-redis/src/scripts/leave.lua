@@ -1,7 +1,7 @@
--- Forgets sessions of an owner, and those whose time is over. The index then lives as long as the last of
--- the others can.
--- KEYS: owner. ARGV: now (ms), sessions.
--- Answers 1.
+-- Removes members from an owner's index, and those whose time is over. The index then lives as long as
+-- its last member.
+-- KEYS: owner. ARGV: now (ms), members.
+-- Returns 1.
 for i = 2, #ARGV do
   redis.call('ZREM', KEYS[1], ARGV[i])
 end

@@ -10,7 +10,7 @@ use std::{
 use redis::{
     Client, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, ServerErrorKind, Value, cmd,
 };
-use session_core::{Copies, Entry, SessionKey, SessionStore as _, Timestamp};
+use session_core::{Entry, LocalReads, SessionKey, SessionStore as _, Timestamp};
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
@@ -99,7 +99,7 @@ impl Tracking {
     }
 }
 
-impl Copies for RedisStore {
+impl LocalReads for RedisStore {
     fn staleness(&self) -> Duration {
         self.tracking().copies().map_or(Duration::ZERO, NearCopies::staleness)
     }

@@ -59,7 +59,7 @@ impl Ledger {
                 self.check_bytes(call, after);
             }
         }
-        let may_block = matches!(call.verb(), Verb::DeleteOrBlock | Verb::Create);
+        let may_block = matches!(call.verb(), Verb::DeleteOrBlock | Verb::Create | Verb::Commit);
         let is_end_marker =
             may_block && matches!(&after, Some(Entry::Moved(marker)) if marker.successor().is_none());
         match (before, after) {

@@ -1,10 +1,10 @@
-//! Copies, of a store that keeps some. One that keeps none passes.
+//! Reads without I/O. A store that has none passes.
 
 use super::{fixture::*, report::Outcome};
 use crate::{Entry, SessionKey, Timestamp};
 
-/// A copy is one of what is there, and of nothing there is none.
-pub async fn copies_are_of_what_was_stored(store: Store) -> Outcome {
+/// A local read returns the stored entry, and nothing for an empty key.
+pub async fn local_reads_return_stored_entries(store: Store) -> Outcome {
     let now = now();
     let nothing = fresh_key();
     store.load(&nothing, now).await?;
@@ -16,8 +16,8 @@ pub async fn copies_are_of_what_was_stored(store: Store) -> Outcome {
     expect("a copy of nothing", &copy(&store, &nothing, now), &None)
 }
 
-/// Whoever changed a session through this store never sees it as it was before.
-pub async fn copies_are_no_older_than_what_this_store_has_changed(store: Store) -> Outcome {
+/// A change through this store is seen by the next local read.
+pub async fn local_reads_see_this_stores_own_changes(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
     let key = stored(&store, &record, now).await?;
@@ -44,12 +44,12 @@ pub async fn copies_are_no_older_than_what_this_store_has_changed(store: Store) 
 
     let key = stored(&store, &record, now).await?;
     store.load(&key, now).await?;
-    store.end_many(&[key], moved(&tombstone), now).await?;
+    store.delete_or_block(&[key], marker(now), now).await?;
     expect_copy(&store, &key, now, None)
 }
 
-/// A copy ends when the session does, whoever else knows.
-pub async fn copies_end_at_their_deadline(store: Store) -> Outcome {
+/// A local read returns nothing from the session's deadline on.
+pub async fn local_reads_end_at_their_deadline(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
     let key = stored(&store, &record, now).await?;
@@ -60,7 +60,7 @@ pub async fn copies_end_at_their_deadline(store: Store) -> Outcome {
 }
 
 fn copy(store: &Store, key: &SessionKey, now: Timestamp) -> Option<Entry> {
-    (**store).copies()?.find(key, now)
+    (**store).local_reads()?.find(key, now)
 }
 
 /// Checks that there is no copy, or this one.

@@ -1,0 +1,29 @@
+use session_core::{Entry, OwnerKey, Timestamp};
+
+use crate::table::Held;
+
+/// One session in the table.
+#[derive(Clone, Debug)]
+#[repr(C)]
+pub(crate) struct Session {
+    pub(crate) entry: Entry,
+    /// The owner in whose index the session is.
+    pub(crate) owner: Option<OwnerKey>,
+}
+
+impl Held for Session {
+    fn bytes(&self) -> usize {
+        self.entry.memory_bytes() + OVERHEAD + self.owner.map_or(0, |_| INDEX_ENTRY)
+    }
+
+    fn expires_at(&self) -> Option<Timestamp> {
+        Some(self.entry.expires_at())
+    }
+}
+
+/// The bytes that a session takes besides its entry: its slot, and its places in the hash table, in
+/// moka and among the deadlines.
+const OVERHEAD: usize = 592;
+
+/// The bytes that an entry in the index of owners takes, for an owner who has no other.
+const INDEX_ENTRY: usize = 160;
