@@ -25,7 +25,8 @@ async fn answer_to(click: JoinHandle<Answer>) -> Answer {
     tokio::time::timeout(patience, click).await.expect("no answer").unwrap()
 }
 
-/// A payment provider: it charges a card once per idempotency key, and answers when the test lets it.
+/// A payment provider: it charges a card once per idempotency key, and answers when the test lets
+/// it.
 #[derive(Default)]
 struct Provider {
     calls: Mutex<Vec<String>>,
@@ -68,7 +69,8 @@ async fn pay(
             if session.get(PAID) == Some(true) {
                 return Ok("paid before");
             }
-            // Stored before the card is charged: a request after a cancelled one repeats this payment.
+            // Stored before the card is charged: a request after a cancelled one repeats this
+            // payment.
             let key = session.get(PAYMENT).unwrap_or_else(|| provider.new_key());
             session.set(PAYMENT, &key)?;
             session.commit().await?;
