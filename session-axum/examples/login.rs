@@ -1,12 +1,13 @@
-//! A page on which users sign in, count their visits, see their devices, and sign out, here or elsewhere.
+//! A page on which users sign in, count their visits, see their devices, and sign out, here or
+//! elsewhere.
 //!
 //! ```sh
 //! cargo run -p session-axum --example login
 //! REDIS_URL=redis://127.0.0.1 cargo run -p session-axum --example login --features redis
 //! ```
 //!
-//! In memory, sessions end with the program. In Redis they go on, and any number of these programs share
-//! them. `PORT` chooses another port than 3000.
+//! In memory, sessions end with the program. In Redis they go on, and any number of these programs
+//! share them. `PORT` chooses another port than 3000.
 
 mod login {
     pub(super) mod devices;
@@ -42,8 +43,8 @@ const NOTICE: Key<String> = Key::new("notice");
 /// The name of the device in the list of devices. It is shown, and never compared.
 const DEVICE: Key<String> = Key::new("device");
 
-/// The page. In an outage of the store it has an answer of its own; the other handlers leave the answer
-/// to the library, a 503.
+/// The page. In an outage of the store it has an answer of its own; the other handlers leave the
+/// answer to the library, a 503.
 async fn index(session: Result<Session, SessionRejection>) -> Result<Response, SessionError> {
     let Ok(session) = session else {
         let retry = [(header::RETRY_AFTER, "5")];
@@ -88,9 +89,9 @@ async fn login(
         let page = pages::visitor(visits, None, Some(problem));
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }
-    // The session gets a new ID: an ID that an attacker planted or saw before the login is worthless
-    // after it. The values of a visitor stay, those of another user do not. The login begins with the
-    // default lifetime, whatever the last one asked for.
+    // The session gets a new ID: an ID that an attacker planted or saw before the login is
+    // worthless after it. The values of a visitor stay, those of another user do not. The login
+    // begins with the default lifetime, whatever the last one asked for.
     session.authenticate(user)?;
     if form.remember.is_some() {
         session.set_lifetime(Lifetime::remember_me())?;
@@ -121,8 +122,8 @@ struct EndDevice {
     key: String,
 }
 
-/// Signs out one device, which may be this one. The key of a session opens nothing, so the page can show
-/// it. A key that is not the user's revokes nothing.
+/// Signs out one device, which may be this one. The key of a session opens nothing, so the page can
+/// show it. A key that is not the user's revokes nothing.
 async fn end_device(
     session: Session,
     Form(form): Form<EndDevice>,
@@ -166,9 +167,9 @@ fn app(store: impl Backend) -> Router {
     // `__Host-session`, with `Secure`.
     let cookie = SessionCookie::insecure_for_development();
 
-    // The cookie is `SameSite=Lax`, so that a browser does not send it along with a POST from another
-    // site, and every change is a POST: another site cannot use the session. `forgery::refuse` keeps it
-    // from setting or replacing a session by a form without the cookie.
+    // The cookie is `SameSite=Lax`, so that a browser does not send it along with a POST from
+    // another site, and every change is a POST: another site cannot use the session.
+    // `forgery::refuse` keeps it from setting or replacing a session by a form without the cookie.
     Router::new()
         .route("/", get(index))
         .route("/login", post(login))

@@ -18,10 +18,10 @@ use session_core::{ConfigError, SessionId};
 ///
 /// The removing cookie has the attributes of the setting one.
 ///
-/// If the store's [local reads](session_core::LocalReads) can be stale, a response whose request changed
-/// the session sets a second cookie for a few seconds. It has the same attributes, the suffix `-changed`
-/// in its name, and no content. While the client sends it, its session is read from the store itself, so
-/// that the client reads its own writes through any server.
+/// If the store's [local reads](session_core::LocalReads) can be stale, a response whose request
+/// changed the session sets a second cookie for a few seconds. It has the same attributes, the
+/// suffix `-changed` in its name, and no content. While the client sends it, its session is read
+/// from the store itself, so that the client reads its own writes through any server.
 ///
 /// # Examples
 ///
@@ -46,12 +46,13 @@ pub struct SessionCookie {
 }
 
 impl SessionCookie {
-    /// Creates a cookie named `session` without `Secure`, for development with a client that does not
-    /// take secure cookies over plain HTTP.
+    /// Creates a cookie named `session` without `Secure`, for development with a client that does
+    /// not take secure cookies over plain HTTP.
     ///
     /// # Security
     ///
-    /// Everyone on the network path can read the cookie and use the session. Never use it in production.
+    /// Everyone on the network path can read the cookie and use the session. Never use it in
+    /// production.
     #[must_use]
     pub fn insecure_for_development() -> Self {
         Self { name: "session".to_owned(), secure: false, ..Self::default() }
@@ -61,8 +62,8 @@ impl SessionCookie {
     ///
     /// # Errors
     ///
-    /// Returns a [`ConfigError`] if the name is empty, longer than 128 bytes or holds characters that
-    /// no cookie name may hold, or if the other attributes break the promise of its prefix.
+    /// Returns a [`ConfigError`] if the name is empty, longer than 128 bytes or holds characters
+    /// that no cookie name may hold, or if the other attributes break the promise of its prefix.
     pub fn with_name(mut self, name: impl Into<String>) -> Result<Self, ConfigError> {
         self.name = name.into();
         self.checked()
@@ -97,9 +98,9 @@ impl SessionCookie {
     ///
     /// # Errors
     ///
-    /// Returns a [`ConfigError`] if the domain is empty or holds other characters than letters, digits,
-    /// dots and hyphens, or if the name begins with `__Host-`, which promises none. Set another name
-    /// first.
+    /// Returns a [`ConfigError`] if the domain is empty or holds other characters than letters,
+    /// digits, dots and hyphens, or if the name begins with `__Host-`, which promises none. Set
+    /// another name first.
     pub fn with_domain(mut self, domain: impl Into<String>) -> Result<Self, ConfigError> {
         self.domain = Some(domain.into());
         self.checked()
@@ -107,8 +108,8 @@ impl SessionCookie {
 
     /// Returns the values of the cookies of this name in a request, in their order.
     ///
-    /// Works on bytes, because a cookie of another application may hold any. Names are compared byte by
-    /// byte and never percent-decoded (PHP CVE-2020-7070).
+    /// Works on bytes, because a cookie of another application may hold any. Names are compared
+    /// byte by byte and never percent-decoded (PHP CVE-2020-7070).
     pub(crate) fn values<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h [u8]> {
         self.cookie_values("", headers)
     }
@@ -149,8 +150,8 @@ impl SessionCookie {
         header_value(&cookie)
     }
 
-    /// Returns the `Set-Cookie` that marks the client as one that has changed its session, for a time. It
-    /// holds no revision, because responses to concurrent requests arrive in any order.
+    /// Returns the `Set-Cookie` that marks the client as one that has changed its session, for a
+    /// time. It holds no revision, because responses to concurrent requests arrive in any order.
     pub(crate) fn marking(&self, max_age: Duration) -> HeaderValue {
         let mut cookie = self.cookie("1");
         cookie.set_name(format!("{}{MARKER}", self.name));

@@ -14,13 +14,13 @@ use session_core::{CookieChange, SessionError};
 use crate::{headers, request_session::RequestSession};
 
 pin_project! {
-    /// The response of a service behind [`SessionLayer`](crate::SessionLayer), after the commit of the
-    /// session.
+    /// The response of a service behind [`SessionLayer`](crate::SessionLayer), after the commit of
+    /// the session.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, because the client has gone away for example, the changes that were
-    /// not committed are given up.
+    /// If the future is dropped, because the client has gone away for example, the changes that
+    /// were not committed are given up.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, B> {
         #[pin]

@@ -5,8 +5,8 @@ use session_core::CookieChange;
 
 use crate::SessionCookie;
 
-/// Writes the change of the client's cookie, the cookie by which it reads its own writes, and the rules
-/// for caches.
+/// Writes the change of the client's cookie, the cookie by which it reads its own writes, and the
+/// rules for caches.
 pub(crate) fn write(
     headers: &mut HeaderMap,
     cookie: &SessionCookie,

@@ -8,12 +8,13 @@ use crate::{SessionCookie, SessionService, request_session::Settings};
 /// A layer that gives each request its session.
 ///
 /// The layer itself does no I/O. The session is loaded when a handler asks for [`Session`], and the
-/// handler's changes are committed before the head of the response leaves. If the commit fails, an error
-/// replaces the handler's response (I6). A route that asks for no session costs next to nothing.
+/// handler's changes are committed before the head of the response leaves. If the commit fails, an
+/// error replaces the handler's response (I6). A route that asks for no session costs next to
+/// nothing.
 ///
 /// If the request is dropped before its response is complete, because the client has gone away or a
-/// timeout outside of the layer has fired, its changes are given up. A task that still holds the session
-/// cannot change it any more.
+/// timeout outside of the layer has fired, its changes are given up. A task that still holds the
+/// session cannot change it any more.
 ///
 /// [`Session`]: crate::Session
 ///

@@ -10,6 +10,8 @@ mod session_or_outage;
 
 #[cfg(feature = "json")]
 pub use session_core::Json;
+#[cfg(feature = "testing")]
+pub use session_core::testing;
 pub use session_core::{
     AtLimit, Backend, BoxError, Clock, Codec, ConfigError, CookieChange, CookieLifetime, Event,
     EventKind, Events, Format, IdGenerator, IntoValue, Key, Lifetime, Limits, ManualClock,

@@ -18,8 +18,8 @@ use crate::{SessionCookie, headers};
 #[derive(Debug)]
 pub(crate) struct RequestSession {
     settings: Arc<Settings>,
-    /// The session, or the error of loading it. The first outcome counts for the whole request, so that
-    /// the handler sees one truth, and the response fits it.
+    /// The session, or the error of loading it. The first outcome counts for the whole request, so
+    /// that the handler sees one truth, and the response fits it.
     outcome: OnceLock<Result<Session, StoreError>>,
     /// Held by the extractor that loads the session, if several ask for it.
     loading: Mutex<()>,
@@ -105,8 +105,8 @@ impl SessionSource for RequestSession {
 }
 
 /// The settings that all requests of one layer share.
-// The counts of handles change with every request and on every processor. They must not share a cache
-// line with the fields that every request reads.
+// The counts of handles change with every request and on every processor. They must not share a
+// cache line with the fields that every request reads.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Settings {

@@ -10,13 +10,13 @@ use session_core::{
 ///
 /// While the store works, this is the [`Session`]. During an outage the handler runs as well, and
 /// [`outage`](Self::outage) returns the error. Reads then return `None`, and
-/// [`require`](Self::require), the only way to write or to sign in, is an error: a 503. The response
-/// leaves the client's cookie as it is, and always has `Cache-Control: no-store`, so that no cache shows
-/// it after the outage.
+/// [`require`](Self::require), the only way to write or to sign in, is an error: a 503. The
+/// response leaves the client's cookie as it is, and always has `Cache-Control: no-store`, so that
+/// no cache shows it after the outage.
 ///
 /// An outage is not "nobody is signed in" (I7). Where the difference matters, check
-/// [`outage`](Self::outage), or take [`Session`] itself. A visitor without a cookie has nothing to load,
-/// and meets an outage only in a write.
+/// [`outage`](Self::outage), or take [`Session`] itself. A visitor without a cookie has nothing to
+/// load, and meets an outage only in a write.
 ///
 /// # Examples
 ///

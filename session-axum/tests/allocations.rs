@@ -6,8 +6,8 @@
 //! valgrind --tool=dhat target/debug/deps/allocations-…
 //! ```
 //!
-//! The file that it writes opens in its viewer, `dh_view.html`. Each allocation of a request is there
-//! twice [`ROUNDS`] times.
+//! The file that it writes opens in its viewer, `dh_view.html`. Each allocation of a request is
+//! there twice [`ROUNDS`] times.
 
 #![expect(clippy::unwrap_used, reason = "an unexpected result ends the test")]
 
@@ -30,9 +30,9 @@ use tokio::runtime::{Builder, Runtime};
 use tower::{Service, ServiceExt as _, layer::util::Identity};
 
 /// The allocations that a request to a route may make beyond those of a router without the layer. A
-/// change that needs fewer lowers the number. One of them is only made where axum has all its features,
-/// as when the workspace is built: axum's own extensions then fill the request's table, and the layer's
-/// makes it grow.
+/// change that needs fewer lowers the number. One of them is only made where axum has all its
+/// features, as when the workspace is built: axum's own extensions then fill the request's table,
+/// and the layer's makes it grow.
 const ALLOWED: [(&str, u64); 3] = [("/untouched", 7), ("/read", 8), ("/write", 16)];
 
 const COUNT: Key<u64> = Key::new("count");
@@ -87,7 +87,8 @@ async fn write(session: Session) -> Result<(), SessionError> {
     Ok(())
 }
 
-/// Returns the median number of allocations of a request, without the store's occasional housekeeping.
+/// Returns the median number of allocations of a request, without the store's occasional
+/// housekeeping.
 fn median<S>(runtime: &Runtime, service: &S, path: &str, cookie: &HeaderValue) -> u64
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,

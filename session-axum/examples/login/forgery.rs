@@ -24,9 +24,9 @@ pub(crate) async fn refuse(request: Request, next: Next) -> Response {
 
 /// Returns `true` if a page of another site made the browser send the request.
 ///
-/// Browsers report the site in a header that scripts cannot change (W3C Fetch Metadata). Old browsers,
-/// and all browsers over plain HTTP to other hosts than localhost, send the origin at least. A client
-/// without both headers is not a browser.
+/// Browsers report the site in a header that scripts cannot change (W3C Fetch Metadata). Old
+/// browsers, and all browsers over plain HTTP to other hosts than localhost, send the origin at
+/// least. A client without both headers is not a browser.
 fn is_forged(method: &Method, headers: &HeaderMap, authority: Option<&str>) -> bool {
     if method == Method::GET || method == Method::HEAD {
         return false;

@@ -1,4 +1,4 @@
-//! The cookie of a browser whose responses arrive in another order than its requests were sent (C2): a
+//! The cookie of a browser whose responses arrive in another order than its requests were sent: a
 //! response removes the cookie only if its own request ended the session.
 
 use std::{sync::Arc, time::Duration};
@@ -43,8 +43,8 @@ fn site() -> (Site, Arc<SlowTab>) {
     (Site::with_routes(routes), tab)
 }
 
-/// Sends a slow request, and others before its response. Returns the slow response and the result of
-/// the others.
+/// Sends a slow request, and others before its response. Returns the slow response and the result
+/// of the others.
 async fn overtake<T>(
     site: &Site,
     tab: &SlowTab,

@@ -1,5 +1,5 @@
-//! Requests that are dropped before their response: the client has gone away, or a timeout outside of
-//! the layer has fired (C3).
+//! Requests that are dropped before their response: the client has gone away, or a timeout outside
+//! of the layer has fired.
 
 use std::sync::{Arc, Mutex, Weak};
 

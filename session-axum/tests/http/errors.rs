@@ -1,4 +1,5 @@
-//! Errors of sessions in a handler: their statuses, and an application's own error type around them.
+//! Errors of sessions in a handler: their statuses, and an application's own error type around
+//! them.
 
 use std::time::Duration;
 

@@ -19,7 +19,14 @@ use crate::support::{Answer, COUNT, Site, settle};
 
 const LEASE: u64 = 10;
 
-/// A payment provider: it charges a card once per idempotency key, and answers when the test lets it.
+/// Returns the answer to a click, and fails if there is none.
+async fn answer_to(click: JoinHandle<Answer>) -> Answer {
+    let patience = Duration::from_secs(10);
+    tokio::time::timeout(patience, click).await.expect("no answer").unwrap()
+}
+
+/// A payment provider: it charges a card once per idempotency key, and answers when the test lets
+/// it.
 #[derive(Default)]
 struct Provider {
     calls: Mutex<Vec<String>>,
@@ -62,7 +69,8 @@ async fn pay(
             if session.get(PAID) == Some(true) {
                 return Ok("paid before");
             }
-            // Stored before the card is charged: a request after a cancelled one repeats this payment.
+            // Stored before the card is charged: a request after a cancelled one repeats this
+            // payment.
             let key = session.get(PAYMENT).unwrap_or_else(|| provider.new_key());
             session.set(PAYMENT, &key)?;
             session.commit().await?;
@@ -117,10 +125,10 @@ async fn double_click_charges_once() {
     shop.pass(2).await;
     assert_eq!(shop.provider.calls(), 1, "the others wait");
     shop.provider.may_answer.notify_one();
-    assert_eq!(first.await.unwrap().body, "paid");
+    assert_eq!(answer_to(first).await.body, "paid");
     shop.pass(2).await;
-    assert_eq!(same.await.unwrap().body, "paid before");
-    assert_eq!(other.await.unwrap().body, "paid before");
+    assert_eq!(answer_to(same).await.body, "paid before");
+    assert_eq!(answer_to(other).await.body, "paid before");
     assert_eq!(shop.provider.calls(), 1);
 }
 
@@ -139,7 +147,7 @@ async fn double_click_charges_once_if_the_first_is_cancelled() {
         assert_eq!(shop.provider.calls(), 1, "the lease still holds");
         shop.provider.may_answer.notify_one();
         shop.pass(2).await;
-        assert_eq!(second.await.unwrap().body, "paid");
+        assert_eq!(answer_to(second).await.body, "paid");
         assert_eq!((shop.provider.calls(), shop.provider.charges()), (2, 1));
     }
 }
@@ -154,7 +162,7 @@ async fn slow_payment_charges_once() {
         let second = shop.click(server, "POST /pay-soon");
         settle().await;
         shop.pass(6).await;
-        let refused = second.await.unwrap();
+        let refused = answer_to(second).await;
         insta::allow_duplicates! {
             assert_snapshot!(refused.text(), @"
             503 Service Unavailable
@@ -165,8 +173,8 @@ async fn slow_payment_charges_once() {
         }
     }
     shop.provider.may_answer.notify_one();
-    assert_eq!(first.await.unwrap().body, "paid");
-    assert_eq!(shop.click(1, "POST /pay").await.unwrap().body, "paid before");
+    assert_eq!(answer_to(first).await.body, "paid");
+    assert_eq!(answer_to(shop.click(1, "POST /pay")).await.body, "paid before");
     assert_eq!(shop.provider.calls(), 1);
 }
 
@@ -182,13 +190,13 @@ async fn work_under_a_lost_lease_is_409_and_not_stored() {
     let second = shop.click(1, "POST /pay");
     shop.provider.has_charged.notified().await;
     shop.provider.may_answer.notify_one();
-    assert_snapshot!(first.await.unwrap().text(), @"
+    assert_snapshot!(answer_to(first).await.text(), @"
     409 Conflict
     vary: cookie
     the request took too long, load the page again
     ");
     shop.provider.may_answer.notify_one();
-    assert_eq!(second.await.unwrap().body, "paid");
+    assert_eq!(answer_to(second).await.body, "paid");
     assert_eq!((shop.provider.calls(), shop.provider.charges()), (2, 1));
 }
 

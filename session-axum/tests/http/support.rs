@@ -41,8 +41,8 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Creates a site with a few routes: `/plain` asks for no session, the others do what their names
-    /// say.
+    /// Creates a site with a few routes: `/plain` asks for no session, the others do what their
+    /// names say.
     pub(crate) fn new() -> Self {
         Self::with_routes(Router::new())
     }

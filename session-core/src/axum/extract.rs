@@ -9,12 +9,12 @@ use crate::{Session, StoreError};
 /// The session of one request, opened by the first extractor that asks for it.
 ///
 /// A layer implements it, with [`Sessions::try_open_local`](crate::Sessions::try_open_local) and
-/// [`Sessions::open`](crate::Sessions::open), and puts it into the request as a [`SessionExtension`].
-/// All calls for one request must return the same session, or the same error: the handler and the
-/// layer, which finishes the session, must see one truth.
+/// [`Sessions::open`](crate::Sessions::open), and puts it into the request as a
+/// [`SessionExtension`]. All calls for one request must return the same session, or the same error:
+/// the handler and the layer, which finishes the session, must see one truth.
 pub trait SessionSource: Send + Sync + 'static {
-    /// Returns the session if it is open already, or can be opened without I/O. Returns `None` if it
-    /// has to be opened with [`open`](Self::open).
+    /// Returns the session if it is open already, or can be opened without I/O. Returns `None` if
+    /// it has to be opened with [`open`](Self::open).
     fn try_open(&self, headers: &HeaderMap) -> Option<Result<Session, StoreError>>;
 
     /// Opens the session.

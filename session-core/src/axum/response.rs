@@ -45,8 +45,8 @@ impl IntoResponse for SessionError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionRejection {
-    /// The store failed: 503 with `Retry-After`. This is never "nobody is signed in", and the cookie
-    /// stays (I7).
+    /// The store failed: 503 with `Retry-After`. This is never "nobody is signed in", and the
+    /// cookie stays (I7).
     #[error(transparent)]
     Store(#[from] StoreError),
 
