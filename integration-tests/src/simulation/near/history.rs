@@ -12,8 +12,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use session_axum::MemoryStore;
 use session_core::{
     CookieChange, Key, Session, SessionError, SessionId, SessionKey, SessionStore as _, Sessions,
+    testing::Intercepted,
 };
 
 use super::{
