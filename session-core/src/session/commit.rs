@@ -163,7 +163,8 @@ impl Session {
             Ok(pending) => pending,
             Err(error) => {
                 in_flight.answered();
-                self.state().commit_failed(taken, &error);
+                let dropped = self.state().commit_failed(taken, &error);
+                drop(dropped);
                 return Err(error);
             }
         };
@@ -171,14 +172,16 @@ impl Session {
         match self.protocol().commit(&pending).instrument(span).await {
             Ok(outcome) => {
                 in_flight.answered();
-                self.state().commit_stored(outcome);
+                let dropped = self.state().commit_stored(outcome);
+                drop(dropped);
                 Ok(())
             }
             Err(error) => {
                 if !error.is_outcome_unknown() {
                     in_flight.answered();
                     taken.put_back(pending);
-                    self.state().commit_failed(taken, &error);
+                    let dropped = self.state().commit_failed(taken, &error);
+                    drop(dropped);
                 }
                 Err(error)
             }
@@ -210,7 +213,7 @@ impl Session {
         let pending =
             PendingCommit { base: Some(located), record: draft.into(), log: change, context };
         match protocol.commit(&pending).await {
-            Ok(Outcome { located, is_overtaken: false }) => self.state().settle(located),
+            Ok(Outcome { located, is_overtaken: false }) => self.settle(located),
             Ok(_) => {}
             Err(error) => {
                 tracing::warn!(target: "session", %key, %error, "session not renewed this time");

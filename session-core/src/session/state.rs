@@ -334,8 +334,9 @@ impl State {
         Ok(Some(Taken { base, exact, log, context, was_written }))
     }
 
-    /// Ends a commit that the store has carried out.
-    pub(super) fn commit_stored(&mut self, outcome: Outcome) {
+    /// Ends a commit that the store has carried out. Returns the dropped changes.
+    #[must_use]
+    pub(super) fn commit_stored(&mut self, outcome: Outcome) -> impl Sized + use<> {
         let Outcome { located, .. } = outcome;
         let fate = self.end_phase(Phase::Open);
         if self.lock.is_some_and(|token| !located.record.lease.is_some_and(|l| l.token == token)) {
@@ -343,22 +344,29 @@ impl State {
         }
         if fate == Return::Destroy {
             self.place = Place::Leaving(located);
-            return;
+            return None;
         }
-        self.settle(located);
+        Some(self.settle(located))
     }
 
-    /// Ends a commit that the store has certainly not carried out.
-    pub(super) fn commit_failed(&mut self, taken: Taken, error: &SessionError) {
+    /// Ends a commit that the store has certainly not carried out. Returns the dropped changes.
+    #[must_use]
+    pub(super) fn commit_failed(
+        &mut self,
+        taken: Taken,
+        error: &SessionError,
+    ) -> impl Sized + use<> {
         self.has_written = taken.was_written;
         let fate = self.end_phase(Phase::Open);
         if let SessionError::Ended = error {
             self.forget_id();
         }
-        if fate == Return::Normal {
-            let newer = std::mem::replace(&mut self.log, taken.log);
-            self.log.append(newer);
+        if fate != Return::Normal {
+            return Some(taken);
         }
+        let newer = std::mem::replace(&mut self.log, taken.log);
+        self.log.append(newer);
+        None
     }
 
     /// Ends a commit of unknown outcome.
@@ -398,10 +406,12 @@ impl State {
         self.end_phase(Phase::Open);
     }
 
-    /// Goes on with the session as it is stored now, with the changes of this request on top.
-    pub(crate) fn settle(&mut self, located: Located) {
+    /// Goes on with the session as it is stored now, with the changes of this request on top. Returns
+    /// the dropped changes.
+    #[must_use]
+    pub(crate) fn settle(&mut self, located: Located) -> impl Sized + use<> {
+        let confirmed = self.take_confirmed();
         if !self.log.is_dirty {
-            self.log = Log::default();
             self.draft = Draft::Unchanged;
         } else {
             let mut preview = Record::clone(&located.record);
@@ -414,6 +424,7 @@ impl State {
             Place::Leaving(_) => Place::Leaving(located),
             Place::New | Place::At(_) => Place::At(located),
         };
+        confirmed
     }
 
     fn end_phase(&mut self, next: Phase) -> Return {
