@@ -34,7 +34,9 @@ impl Protocol {
             Some(new) => &*new,
             None => {
                 let new = created.insert(self.create(&Arc::new(fresh), context, patience).await?);
+                let has_place = base.record.owner == record.owner;
                 if rotation == Rotation::Login
+                    && !has_place
                     && let Some(tombstone) = self.make_room(new, Some(base)).await?
                 {
                     return Ok(Attempt::Moved(tombstone));

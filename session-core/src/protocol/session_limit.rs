@@ -8,6 +8,9 @@
 //! 4. only then the client receives the ID
 //! ```
 //!
+//! A login from a session that is the owner's already keeps that session's place, and does none of this:
+//! a login elsewhere that evicts the session evicts it under both keys.
+//!
 //! Of two logins at the same moment, each sees the other or at least one does, as both enter before they
 //! read. An evicting login never evicts a later login, so that two of them do not end each other.
 
@@ -16,10 +19,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{Located, Protocol, locate::Loaded};
+use super::{Located, MAX_MOVES, Protocol, locate::Loaded};
 use crate::{
     AtLimit, Entry, Event, EventKind, Family, IndexEntry, Owner, Record, SessionError, SessionKey,
-    Timestamp, Tombstone,
+    StoreError, Timestamp, Tombstone,
 };
 
 /// The sessions that an owner has beside a new one.
@@ -88,13 +91,9 @@ impl Protocol {
         new: &Located,
         policy: AtLimit,
     ) -> Result<Others, SessionError> {
-        let mut entries = (*self.store).entries(&owner.key(), self.now()).await?;
-        entries.retain(|entry| entry.family != new.record.family);
-        let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
-        let loaded = self.load_many(&keys).await?;
         let mut others = Others::default();
         let mut later = HashSet::new();
-        for (entry, loaded) in entries.into_iter().zip(loaded) {
+        for (entry, loaded) in self.load_others(owner, new.record.family).await? {
             let record = match loaded {
                 Ok(Some(Entry::Live(record))) => Some(record),
                 Ok(Some(Entry::Moved(_)) | None) => {
@@ -122,6 +121,36 @@ impl Protocol {
         later.retain(|family| !others.earlier.contains_key(family));
         others.later = later.len();
         Ok(others)
+    }
+
+    /// Loads the sessions of an owner's index, except those of one family.
+    ///
+    /// A session that moved between the two reads is under a key that the first one did not find. It
+    /// entered that key before it left the other one, so that another pass finds it.
+    async fn load_others(
+        &self,
+        owner: &Owner,
+        family: Family,
+    ) -> Result<Vec<(IndexEntry, Result<Option<Entry>, StoreError>)>, SessionError> {
+        let mut seen = HashSet::new();
+        for _ in 0..=MAX_MOVES {
+            let mut entries = (*self.store).entries(&owner.key(), self.now()).await?;
+            entries.retain(|entry| entry.family != family);
+            let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
+            let loaded = self.load_many(&keys).await?;
+            let mut has_moved = false;
+            for (key, loaded) in keys.iter().zip(&loaded) {
+                if seen.insert(*key)
+                    && let Ok(Some(Entry::Moved(tombstone))) = loaded
+                {
+                    has_moved |= tombstone.successor().is_some();
+                }
+            }
+            if !has_moved {
+                return Ok(entries.into_iter().zip(loaded).collect());
+            }
+        }
+        Err(SessionError::Contended)
     }
 
     async fn evict(&self, owner: &Owner, victim: &Place) -> Result<(), SessionError> {
