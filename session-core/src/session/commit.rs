@@ -210,8 +210,13 @@ impl Session {
         let mut draft = Record::clone(&located.record);
         context.stamp(Some(&located), &mut draft);
         self.state().has_written = true;
-        let pending =
-            PendingCommit { base: Some(located), record: draft.into(), log: change, context };
+        let pending = PendingCommit {
+            base: Some(located),
+            superseded: None,
+            record: draft.into(),
+            log: change,
+            context,
+        };
         match protocol.commit(&pending).await {
             Ok(Outcome { located, is_overtaken: false }) => self.settle(located),
             Ok(_) => {}

@@ -24,7 +24,9 @@ use std::sync::Arc;
 use crate::{
     CookieChange, CookieLifetime, Limits, Nonce, Owner, Record, SessionError, SessionKey,
     Timestamp,
-    protocol::{CookieLookup, Fence, Located, Outcome, PendingCommit, Protocol, WriteContext},
+    protocol::{
+        CookieLookup, Fence, Located, Outcome, PendingCommit, Protocol, Superseded, WriteContext,
+    },
     record::{Change, replay, too_large},
 };
 
@@ -100,6 +102,8 @@ pub(crate) struct ClientCookie {
     unreadable: Vec<SessionKey>,
     /// A login gave the session of the cookie another ID.
     is_superseded: bool,
+    /// The ID of that session, if the tombstone leads to the new one.
+    superseded: Option<Arc<Superseded>>,
     /// The request came with a cookie that opens nothing.
     pub(crate) is_unknown: bool,
     /// The request has ended the session of the cookie.
@@ -108,7 +112,8 @@ pub(crate) struct ClientCookie {
 
 impl State {
     pub(crate) fn new(lookup: CookieLookup) -> Self {
-        let CookieLookup { located, missing, unreadable, is_superseded, has_cookie } = lookup;
+        let CookieLookup { located, missing, unreadable, is_superseded, superseded, has_cookie } =
+            lookup;
         let cookie = ClientCookie {
             // A session that was opened by its former ID has to be told to the client again.
             known: located
@@ -118,6 +123,7 @@ impl State {
             missing,
             unreadable,
             is_superseded,
+            superseded,
             is_unknown: has_cookie && located.is_none() && !is_superseded,
             was_ended: false,
         };
@@ -221,6 +227,7 @@ impl State {
         }
         // A request that ends its session wants a fresh one.
         self.cookie.is_superseded = false;
+        self.cookie.superseded = None;
         self.delete_unreadable();
         // An earlier deletion may lack its replicas' confirmation: it is repeated.
         add_all(&mut self.pending_deletes, &self.cookie.missing);
@@ -331,7 +338,11 @@ impl State {
             }
             Draft::Preview(_) | Draft::Unchanged => None,
         };
-        Ok(Some(Taken { base, exact, log, context, was_written }))
+        let superseded = match base {
+            None if is_login => self.cookie.superseded.clone(),
+            _ => None,
+        };
+        Ok(Some(Taken { base, superseded, exact, log, context, was_written }))
     }
 
     /// Ends a commit that the store has carried out. Returns the dropped changes.
@@ -490,6 +501,7 @@ impl Log {
 /// The changes that a commit has taken.
 pub(super) struct Taken {
     base: Option<Located>,
+    superseded: Option<Arc<Superseded>>,
     /// The stamped draft, unless it has to be replayed.
     exact: Option<Arc<Record>>,
     log: Log,
@@ -514,6 +526,7 @@ impl Taken {
         };
         Ok(PendingCommit {
             base: self.base.clone(),
+            superseded: self.superseded.clone(),
             record,
             log: std::mem::take(&mut self.log.changes),
             context: self.context,
