@@ -460,6 +460,86 @@ async fn second_concurrent_login_of_the_user_joins_the_first() {
     assert_eq!(world.count().await, (1, 1));
 }
 
+/// The second half of a double click is opened after the first has signed in.
+#[tokio::test]
+async fn login_under_a_visitors_former_id_joins_the_same_user() {
+    for renewed in [true, false] {
+        let world = World::new();
+        let id = world.visitor().await;
+        let mut new = login(&world, &id, "ada").await;
+        if renewed {
+            new = renew(&world, &new).await;
+        }
+        let session = world.open(&id).await;
+        session.set(NOTE, "second").unwrap();
+        session.authenticate("ada").unwrap();
+        assert_eq!(told(session.finish().await.unwrap()).expose(), new.expose());
+        assert_eq!(session.get(VISITS), Some(1));
+        let after = world.open(&new).await;
+        assert_eq!((after.get(VISITS), after.get(NOTE).as_deref()), (Some(1), Some("second")));
+        assert_eq!(world.sessions.list("ada").await.unwrap().len(), 1);
+    }
+}
+
+/// Neither a former ID of a user's session, which may be stolen, nor another user leads to a session.
+#[tokio::test]
+async fn login_under_any_other_former_id_begins_anew() {
+    for (former_owner, owner) in [(None, "eve"), (Some("ada"), "ada"), (Some("ada"), "eve")] {
+        let world = World::new();
+        let id = match former_owner {
+            Some(owner) => world.user(owner).await,
+            None => world.visitor().await,
+        };
+        let new = login(&world, &id, "ada").await;
+        let session = world.open(&id).await;
+        session.authenticate(owner).unwrap();
+        let own = told(session.finish().await.unwrap());
+        assert_ne!(own.key(), new.key());
+        let session = world.open(&own).await;
+        assert_eq!((session.owner(), session.get(VISITS)), (Some(owner.into()), None));
+        assert_eq!(world.open(&new).await.owner(), Some("ada".into()));
+    }
+}
+
+#[tokio::test]
+async fn login_under_a_former_id_begins_anew_after_a_logout() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let new = login(&world, &id, "ada").await;
+    let session = world.open(&new).await;
+    session.destroy().unwrap();
+    let _ = session.finish().await.unwrap();
+    let own = login(&world, &id, "ada").await;
+    let session = world.open(&own).await;
+    assert_eq!((session.owner(), session.get(VISITS)), (Some("ada".into()), None));
+    assert!(!world.opens(&new).await);
+}
+
+#[tokio::test]
+async fn login_after_a_destroy_joins_no_session() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let new = login(&world, &id, "ada").await;
+    let session = world.open(&id).await;
+    session.destroy().unwrap();
+    session.authenticate("ada").unwrap();
+    let own = told(session.finish().await.unwrap());
+    assert_ne!(own.key(), new.key());
+    assert_eq!(world.open(&own).await.get(VISITS), None);
+}
+
+#[tokio::test]
+async fn request_overtaken_without_carry_over_stores_nothing() {
+    let world = World::with(|sessions| sessions.with_carry_over(false));
+    let id = world.visitor().await;
+    let writer = world.open(&id).await;
+    writer.set(NOTE, "late").unwrap();
+    let new = login(&world, &id, "ada").await;
+    assert!(matches!(writer.finish().await, Err(SessionError::Ended)));
+    assert!(matches!(writer.pending_cookie(), CookieChange::Keep));
+    assert_eq!(world.open(&new).await.names(), ["visits"]);
+}
+
 /// The values that a user's login brought are not for a request that held the former ID.
 #[tokio::test]
 async fn concurrent_login_of_another_user_takes_nothing_over() {

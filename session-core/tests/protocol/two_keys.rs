@@ -3,8 +3,8 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use session_core::{
-    AtLimit, Clock as _, CookieChange, EventKind, Key, Session, SessionError, SessionId,
-    SessionKey, SessionLimit, Sessions, SystemClock,
+    AtLimit, Clock as _, CookieChange, EventKind, Key, ManualClock, Session, SessionError,
+    SessionId, SessionKey, SessionLimit, Sessions, Timestamp,
 };
 
 use crate::support::{
@@ -249,6 +249,7 @@ type Request = Pin<Box<dyn Future<Output = Answer>>>;
 /// Two processes on a store that lets others in before each command.
 struct Site {
     store: Arc<Steps>,
+    clock: Arc<ManualClock>,
     one: Sessions,
     other: Sessions,
 }
@@ -256,30 +257,34 @@ struct Site {
 impl Site {
     fn new(limit: Option<SessionLimit>) -> Self {
         let store = Arc::new(steps());
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let process = || {
-            let sessions = Sessions::builder(Arc::clone(&store));
+            let sessions = Sessions::builder(Arc::clone(&store)).with_clock(Arc::clone(&clock));
             match limit {
                 Some(limit) => sessions.with_session_limit(limit).build().unwrap(),
                 None => sessions.build().unwrap(),
             }
         };
-        Self { one: process(), other: process(), store: Arc::clone(&store) }
+        Self { one: process(), other: process(), store, clock }
     }
 
     fn visitor(&self) -> SessionId {
-        run(async {
-            let session = self.one.open([]).await.unwrap();
-            session.set(CART, &[1, 2][..]).unwrap();
-            told(session.finish().await.unwrap())
-        })
+        self.begin(|session| session.set(CART, &[1, 2][..]).unwrap())
     }
 
     fn user(&self) -> SessionId {
-        run(async {
+        self.begin(login)
+    }
+
+    /// A session that began a moment ago.
+    fn begin(&self, deed: Deed) -> SessionId {
+        let id = run(async {
             let session = self.one.open([]).await.unwrap();
-            login(&session);
+            deed(&session);
             told(session.finish().await.unwrap())
-        })
+        });
+        self.clock.advance(Duration::from_secs(1));
+        id
     }
 
     fn open(&self, id: &SessionId) -> Session {
@@ -292,7 +297,7 @@ impl Site {
 
     /// The numbers of live sessions and of entries in the index.
     fn counts(&self) -> (usize, usize) {
-        let now = SystemClock.now();
+        let now = self.clock.now();
         (self.store.live(now).len(), self.store.entered("ada", now).len())
     }
 
