@@ -123,7 +123,8 @@ impl Stage {
         let redis = RedisServer::start().await;
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let store = patient_store(&redis).await;
-        let sessions = rules(Sessions::builder(store).with_clock(Arc::clone(&clock)).build().unwrap());
+        let sessions =
+            rules(Sessions::builder(store).with_clock(Arc::clone(&clock)).build().unwrap());
         let browser = Browser::new(serve(sessions).await);
         Self { redis, clock, browser }
     }
