@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use integration_tests::{Answer, Browser, RedisServer, until};
+use integration_tests::{Answer, Browser, RedisServer};
 use reqwest::{Method, StatusCode};
 use tokio::task::JoinHandle;
 
