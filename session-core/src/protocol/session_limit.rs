@@ -8,8 +8,8 @@
 //! 4. only then the client receives the ID
 //! ```
 //!
-//! A login from a session that is the owner's already keeps that session's place, and does none of this:
-//! a login elsewhere that evicts the session evicts it under both keys.
+//! A login from a session that is the owner's already keeps that session's place, and does none of
+//! this: a login elsewhere that evicts the session evicts it under both keys.
 //!
 //! Of two logins at the same moment, each sees the other or at least one does, as both enter before they
 //! read. An evicting login never evicts a later login, so that two of them do not end each other.
@@ -125,8 +125,8 @@ impl Protocol {
 
     /// Loads the sessions of an owner's index, except those of one family.
     ///
-    /// A session that moved between the two reads is under a key that the first one did not find. It
-    /// entered that key before it left the other one, so that another pass finds it.
+    /// A session that moved between the two reads is under a key that the first one did not find.
+    /// It entered that key before it left the other one, so that another pass finds it.
     async fn load_others(
         &self,
         owner: &Owner,
