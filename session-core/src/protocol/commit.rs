@@ -327,8 +327,8 @@ impl<'c> Commit<'c> {
         Err(SessionError::Ended)
     }
 
-    /// Gives up to join the session of another login, if the request was opened after that: it begins
-    /// a session of its own.
+    /// Gives up to join the session of another login, if the request was opened after that. It
+    /// begins a session of its own.
     fn begins_anew(&mut self) -> bool {
         let superseded = self.pending.superseded.as_ref();
         let is_first = superseded.is_some_and(|superseded| {

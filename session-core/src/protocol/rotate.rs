@@ -79,8 +79,8 @@ impl Protocol {
         }
     }
 
-    /// Stores newer content under the fresh ID of an earlier attempt, if there is one. Forgets it if a
-    /// revocation has ended it.
+    /// Stores newer content under the fresh ID of an earlier attempt, if there is one. Forgets it if
+    /// a revocation has ended it.
     async fn update_created(
         &self,
         created: &mut Option<Located>,

@@ -436,8 +436,8 @@ impl State {
         self.end_phase(Phase::Open);
     }
 
-    /// Goes on with the session as it is stored now, with the changes of this request on top. Returns
-    /// the dropped changes.
+    /// Goes on with the session as it is stored now, with the changes of this request on top.
+    /// Returns the dropped changes.
     #[must_use]
     pub(crate) fn settle(&mut self, located: Located) -> impl Sized + use<> {
         let confirmed = self.take_confirmed();

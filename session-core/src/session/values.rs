@@ -223,12 +223,14 @@ impl Session {
         let stored = stored.to_vec();
         // A record that is held elsewhere would be copied when it is changed.
         drop(record);
-        let state = self.open_state()?;
-        if state.value(name) != Some(&*stored) {
-            // A clone of the session has taken or changed the value meanwhile.
-            return Ok(None);
+        {
+            let state = self.open_state()?;
+            if state.value(name) != Some(&*stored) {
+                // A clone of the session has taken or changed the value meanwhile.
+                return Ok(None);
+            }
+            self.change(state, [Change::Take { name: name.into(), value: stored }], false)?;
         }
-        self.change(state, [Change::Take { name: name.into(), value: stored }], false)?;
         match self.commit().await {
             Ok(()) => Ok(Some(value)),
             Err(SessionError::Taken) => {
@@ -252,8 +254,8 @@ impl Session {
         self.change(state, [Change::Clear], is_weak)
     }
 
-    /// The closure runs without the lock of the state. Its result counts if the session is still the one
-    /// that it read.
+    /// The closure runs without the lock of the state. Its result counts if the session is still the
+    /// one that it read.
     fn update_by<T, C>(
         &self,
         name: &str,

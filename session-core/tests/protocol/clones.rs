@@ -1,5 +1,5 @@
-//! Clones of one session during a commit in flight: each of them changes, discards or destroys it, and
-//! the store carries the commit out, refuses it, or its answer is lost.
+//! Clones of one session during a commit in flight: each of them changes, discards or destroys it,
+//! and the store carries the commit out, refuses it, or its answer is lost.
 
 use session_core::{CookieChange, Session, SessionError, SessionId};
 

@@ -293,8 +293,8 @@ impl Drop for UsesSession {
     }
 }
 
-/// Runs a request with an update whose closure uses the session when it is dropped: that must not wait
-/// for a lock which the session holds.
+/// Runs a request with an update whose closure uses the session when it is dropped: that must not
+/// wait for a lock which the session holds.
 fn check_destructor(name: &str, adds: u64, end: impl FnOnce(&World, &Session) + Send + 'static) {
     let (send, dropped) = mpsc::channel();
     std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Two requests that move one session concurrently: the record of the slower one is no session to anybody.
+//! Two requests that move one session concurrently: the record of the slower one is no session.
 
 use std::{sync::mpsc, time::Duration};
 
@@ -95,8 +95,8 @@ async fn overtaken_renewal_is_no_session_to_a_list_or_revocation() {
     }
 }
 
-/// A login broke off after its record was stored, and was repeated successfully: the unused record takes
-/// no place.
+/// A login broke off after its record was stored, and was repeated successfully: the unused record
+/// takes no place.
 #[tokio::test]
 async fn login_that_broke_off_takes_no_place() {
     let world = World::with(|sessions| sessions.with_session_limit(limit(2, AtLimit::Reject)));
@@ -136,7 +136,7 @@ async fn replayed_beside_a_login(max: usize) -> Result<CookieChange, SessionErro
     renews.renew().unwrap();
     renews.set(NOTE, "kept").unwrap();
     writes.set(VISITS, 5).unwrap();
-    // The first commit is the renewal's tombstone. The third replays it on the write that came first.
+    // The first commit is the renewal's tombstone. The third replays it on the write before it.
     world.store.before(Verb::Commit, move || async move { writes.commit().await.unwrap() });
     let (send, ids) = mpsc::channel();
     world.store.before_nth(3, Verb::Commit, move || async move {

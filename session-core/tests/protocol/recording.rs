@@ -38,10 +38,13 @@ async fn set_accepts_values_references_and_slices() {
     let world = World::new();
     let session = world.anonymous().await;
     session.set(VISITS, 1).unwrap();
-    session.set(VISITS, &2).unwrap();
+    for visits in &[1, 2] {
+        session.set(VISITS, visits).unwrap();
+    }
     session.set(LIST, &[1, 2][..]).unwrap();
     session.set(NOTE, "text").unwrap();
-    session.set(NOTE, &"a string".to_owned()).unwrap();
+    let text = "a string".to_owned();
+    session.set(NOTE, &text).unwrap();
     let id = told(session.finish().await.unwrap());
     let session = world.open(&id).await;
     assert_eq!((session.get(VISITS), session.get(LIST)), (Some(2), Some(vec![1, 2])));

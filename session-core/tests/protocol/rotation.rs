@@ -481,7 +481,7 @@ async fn login_under_a_visitors_former_id_joins_the_same_user() {
     }
 }
 
-/// Neither a former ID of a user's session, which may be stolen, nor another user leads to a session.
+/// Neither a former ID of a user's session, which may be stolen, nor another user leads to one.
 #[tokio::test]
 async fn login_under_any_other_former_id_begins_anew() {
     for (former_owner, owner) in [(None, "eve"), (Some("ada"), "ada"), (Some("ada"), "eve")] {
@@ -605,7 +605,7 @@ async fn former_id_opens_until_the_new_one_is_presented() {
 }
 
 #[tokio::test]
-async fn former_id_opens_for_the_grace_after_the_new_one_was_presented() {
+async fn former_id_opens_for_the_grace_after_the_presentation() {
     let world = World::new();
     let id = world.visitor().await;
     let new = renew(&world, &id).await;
@@ -719,7 +719,7 @@ async fn twenty_renewals_within_the_grace_sign_nobody_out() {
     assert_eq!(world.open(&present).await.get(NOTE).as_deref(), Some("under way"));
 }
 
-/// Each renewal by the ID that the client has just received, and each former ID for its whole grace.
+/// Each ID is renewed by the one that the client has just received.
 #[tokio::test]
 async fn former_id_opens_for_its_grace_through_many_renewals() {
     let world = World::new();
@@ -735,6 +735,19 @@ async fn former_id_opens_for_its_grace_through_many_renewals() {
         world.wait(SECOND);
         present = new;
     }
+}
+
+#[tokio::test]
+async fn renewal_that_is_too_early_writes_nothing() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let new = renew(&world, &id).await;
+    let _ = read(&world, &new).await;
+    world.store.calls();
+    let session = world.open(&new).await;
+    session.renew().unwrap();
+    assert!(session.try_finish().is_some());
+    assert_eq!(world.store.calls(), [Verb::Load]);
 }
 
 #[tokio::test]

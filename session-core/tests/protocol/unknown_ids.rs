@@ -31,7 +31,7 @@ async fn unknown_id_never_becomes_a_session() {
     }
 }
 
-/// A malformed cookie opens nothing and stays: only the request that ended a session removes a cookie.
+/// A cookie that opens nothing stays: only the request that ended a session removes it.
 #[tokio::test]
 async fn malformed_id_costs_no_call_and_keeps_the_cookie() {
     let world = World::new();
