@@ -286,7 +286,9 @@ async fn lost_deletion_is_reported_until_a_discard() {
         assert_eq!(world.opens(&id).await, !fate.is_stored(), "{fate:?}");
         session.discard();
         session.destroy().unwrap();
-        assert!(matches!(session.finish().await.unwrap(), CookieChange::Remove), "{fate:?}");
+        // If the session is gone already, another request may have ended it and set a newer cookie.
+        let change = session.finish().await.unwrap();
+        assert_eq!(matches!(change, CookieChange::Keep), fate.is_stored(), "{fate:?}: {change:?}");
         assert!(!world.opens(&id).await, "{fate:?}");
     }
 }
