@@ -24,25 +24,24 @@ async fn what_is_no_id_is_no_session_and_costs_no_command() {
     for cookie in malformed {
         let answer = send_raw(addr, Method::GET, "/session", &[cookie]).await.ok();
         assert!(answer.json()["key"].is_null());
-        let set_cookie = answer.set_cookie().unwrap();
-        assert!(set_cookie.starts_with("session=; ") && set_cookie.contains("Max-Age=0"));
+        assert_eq!(answer.set_cookie(), None);
     }
     let answer = send_raw(addr, Method::GET, "/session", &[]).await.ok();
-    assert_eq!(answer.set_cookie(), None, "no cookie, nothing to remove");
+    assert_eq!(answer.set_cookie(), None);
 
     let counts = stage.redis.commands_since(&mark).await;
     assert_eq!(counts.total(), 0, "{counts}");
 }
 
 #[tokio::test]
-async fn an_unknown_id_is_removed_and_never_adopted() {
+async fn an_unknown_id_is_never_adopted() {
     let stage = Stage::new().await;
     let cookie = format!("session={UNKNOWN}");
     let cookies = [cookie.as_bytes()];
 
     let answer = send_raw(stage.addr(), Method::GET, "/session", &cookies).await.ok();
     assert!(answer.json()["key"].is_null());
-    assert!(answer.set_cookie().unwrap().contains("Max-Age=0"));
+    assert_eq!(answer.set_cookie(), None, "the browser may hold a newer cookie by now");
 
     // On no path does the client's ID become a session: writing and signing in make a fresh one.
     for path in ["/count", "/login/mallory", "/set/a/b", "/lifetime/1000/1000"] {
@@ -54,7 +53,7 @@ async fn an_unknown_id_is_removed_and_never_adopted() {
     }
     for path in ["/logout", "/renew"] {
         let answer = send_raw(stage.addr(), Method::POST, path, &cookies).await.ok();
-        assert!(answer.set_cookie().unwrap().contains("Max-Age=0"));
+        assert_eq!(answer.set_cookie(), None, "the browser may hold a newer cookie by now");
     }
 }
 
@@ -128,7 +127,7 @@ async fn unreadable_records_are_fresh_sessions_and_no_lasting_error() {
         for _ in 0..2 {
             let answer = old.fork().get("/session").await.ok();
             assert!(answer.json()["key"].is_null());
-            assert!(answer.set_cookie().unwrap().contains("Max-Age=0"));
+            assert_eq!(answer.set_cookie(), None, "the browser may hold a newer cookie by now");
         }
         assert_eq!(old.fork().post("/count").await.ok().body, "1", "a fresh session");
         let stored: Vec<u8> = redis.get(&key).await.unwrap();
@@ -159,7 +158,7 @@ async fn a_record_that_became_unreadable_is_not_overwritten_and_can_be_ended() {
 }
 
 #[tokio::test]
-async fn a_value_of_another_type_counts_as_missing_and_costs_no_other() {
+async fn a_value_of_another_type_is_missing_to_get_and_not_overwritten() {
     let stage = Stage::new().await;
     stage.browser.post("/count").await.ok();
     stage.browser.post("/set/note/kept").await.ok();
@@ -167,18 +166,19 @@ async fn a_value_of_another_type_counts_as_missing_and_costs_no_other() {
     let session = stage.browser.session().await;
     assert_eq!(session["values"]["note"], "kept");
     assert_eq!(session["values"]["count"], 1);
-    // Updating a text as a number begins anew, once.
+    // A text cannot be updated as a number.
     stage.browser.post("/set/count/text").await.ok();
-    assert_eq!(stage.browser.post("/count").await.ok().body, "1");
-    assert_eq!(stage.browser.post("/count").await.ok().body, "2");
+    let answer = stage.browser.post("/count").await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(stage.browser.session().await["values"]["count"], "text");
 }
 
 #[tokio::test]
-async fn an_expired_id_is_removed() {
+async fn an_expired_id_opens_nothing() {
     let stage = Stage::new().await;
     stage.browser.post("/login/ada").await.ok();
     stage.advance(3_600_000);
     let answer = stage.browser.get("/session").await.ok();
     assert!(answer.json()["key"].is_null());
-    assert!(answer.set_cookie().unwrap().contains("Max-Age=0"));
+    assert_eq!(answer.set_cookie(), None, "the browser may hold a newer cookie by now");
 }

@@ -72,8 +72,7 @@ async fn remember_me_lasts_over_later_writes() {
     let stage = Stage::new().await;
     stage.browser.post("/login/ada").await.ok();
     let week = 7 * 24 * 60 * MINUTE;
-    let answer = stage.browser.post(&format!("/lifetime/{week}/{week}")).await.ok();
-    assert!(answer.set_cookie().is_some());
+    stage.browser.post(&format!("/lifetime/{week}/{week}")).await.ok();
     stage.browser.post("/count").await.ok();
     stage.browser.post("/set/a/b").await.ok();
     let mut redis = stage.redis.connection().await;

@@ -5,7 +5,7 @@ use std::process::Command;
 use integration_tests::{Browser, until};
 use redis::AsyncCommands as _;
 use reqwest::StatusCode;
-use session_core::Owner;
+use session_core::{Owner, SessionKey};
 
 use crate::support::Stage;
 
@@ -34,9 +34,10 @@ async fn sessions_that_are_deleted_by_hand_have_ended() {
 
     let mut redis = stage.redis.connection().await;
     let index = format!("session:o:{}", Owner::from("ada").key());
-    let keys: Vec<String> = redis.zrange(&index, 0, -1).await.unwrap();
+    let keys: Vec<Vec<u8>> = redis.zrange(&index, 0, -1).await.unwrap();
     assert_eq!(keys.len(), 2);
-    for key in keys {
+    for member in keys {
+        let key = SessionKey::from_bytes(member[..SessionKey::LEN].try_into().unwrap());
         let gone: u32 = redis.del(format!("session:s:{key}")).await.unwrap();
         assert_eq!(gone, 1);
     }
@@ -51,7 +52,7 @@ async fn sessions_that_are_deleted_by_hand_have_ended() {
     assert_eq!(stage.browser.post("/end-all").await.ok().body, "1");
     // Nobody waits for that.
     until("the index is empty", async || {
-        let left: Vec<String> = redis.zrange(&index, 0, -1).await.unwrap();
+        let left: Vec<Vec<u8>> = redis.zrange(&index, 0, -1).await.unwrap();
         left.is_empty()
     })
     .await;

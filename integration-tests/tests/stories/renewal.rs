@@ -31,6 +31,9 @@ async fn the_former_id_opens_nothing_after_the_grace() {
     stage.browser.post("/login/ada").await.ok();
     let former = stage.browser.fork();
     stage.browser.post("/renew").await.ok();
+    // The grace begins when the browser comes with the new ID.
+    stage.advance(1_800_000);
+    stage.browser.session().await;
     stage.advance(29_999);
     assert_eq!(former.fork().session().await["owner"], "ada");
     stage.advance(1);
