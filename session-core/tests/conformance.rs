@@ -37,14 +37,14 @@ mod awaited {
 /// Each fault, and the cases that must find it.
 const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::CreateDoesNothing, &["create_stores_a_session"]),
-    (Fault::CreateOverwrites, &["create_refuses_a_key_in_use", "of_n_creates_exactly_one_wins"]),
+    (Fault::CreateOverwrites, &["create_refuses_a_key_in_use", "one_of_n_creates_wins"]),
     (Fault::CreateOverwritesTombstones, &["create_refuses_the_key_of_a_tombstone"]),
-    (Fault::CreateChecksThenActs, &["of_n_creates_exactly_one_wins"]),
+    (Fault::CreateChecksThenActs, &["one_of_n_creates_wins"]),
     (
         Fault::CommitIgnoresTheRevision,
         &[
             "commit_at_another_revision_returns_the_stored_entry",
-            "of_n_commits_at_one_revision_exactly_one_wins",
+            "one_of_n_commits_at_one_revision_wins",
             "n_commits_that_retry_all_count",
         ],
     ),
@@ -55,16 +55,16 @@ const FAULTS: &[(Fault, &[&str])] = &[
     (
         Fault::CommitInserts,
         &[
-            "commit_on_nothing_is_gone_and_stores_nothing",
-            "commit_after_delete_is_gone",
+            "commit_stores_nothing_under_an_unused_key",
+            "commit_stores_nothing_after_delete",
             "commit_beside_delete_leaves_nothing",
-            "expired_is_missing_for_commit",
+            "expired_session_is_missing_for_commit",
         ],
     ),
     (
         Fault::CommitSeesExpired,
         &[
-            "expired_is_missing_for_commit",
+            "expired_session_is_missing_for_commit",
             "deadline_is_exact_to_the_millisecond",
             "expired_tombstone_is_missing",
         ],
@@ -81,22 +81,22 @@ const FAULTS: &[(Fault, &[&str])] = &[
     (
         Fault::CommitKeepsTheOldDeadline,
         &[
-            "commit_that_shortens_the_lifetime_is_honoured",
-            "commit_that_lengthens_the_lifetime_is_honoured",
+            "commit_may_shorten_the_lifetime",
+            "commit_may_lengthen_the_lifetime",
             "touch_follows_the_lifetime_of_the_last_commit",
         ],
     ),
     (
         Fault::CommitChecksThenActs,
-        &["of_n_commits_at_one_revision_exactly_one_wins", "commit_beside_delete_leaves_nothing"],
+        &["one_of_n_commits_at_one_revision_wins", "commit_beside_delete_leaves_nothing"],
     ),
-    (Fault::CommitRefusesWhatHasExpired, &["expired_before_it_was_stored_is_missing"]),
+    (Fault::CommitRefusesWhatHasExpired, &["session_stored_after_its_deadline_is_missing"]),
     (
         Fault::TouchInserts,
         &[
-            "touch_on_nothing_is_gone_and_stores_nothing",
-            "touch_after_delete_is_gone",
-            "expired_is_missing_for_touch",
+            "touch_stores_nothing_under_an_unused_key",
+            "touch_stores_nothing_after_delete",
+            "expired_session_is_missing_for_touch",
         ],
     ),
     (Fault::TouchDoesNothing, &["touch_moves_the_idle_deadline_and_nothing_else"]),
@@ -112,9 +112,9 @@ const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::TouchMovesBack, &["touch_never_moves_back"]),
     (
         Fault::TouchSeesExpired,
-        &["expired_is_missing_for_touch", "deadline_is_exact_to_the_millisecond"],
+        &["expired_session_is_missing_for_touch", "deadline_is_exact_to_the_millisecond"],
     ),
-    (Fault::TouchMovesTombstones, &["touch_on_a_tombstone_is_gone"]),
+    (Fault::TouchMovesTombstones, &["touch_leaves_a_tombstone_as_it_is"]),
     (Fault::TouchForgetsTheAbsoluteDeadline, &["touch_never_passes_the_absolute_deadline"]),
     (
         Fault::TouchChecksThenActs,
@@ -133,33 +133,36 @@ const FAULTS: &[(Fault, &[&str])] = &[
         Fault::DeleteLeavesIt,
         &[
             "delete_is_idempotent",
-            "commit_after_delete_is_gone",
-            "create_takes_a_key_again_after_delete",
-            "of_n_deletes_exactly_one_returns_the_session",
+            "commit_stores_nothing_after_delete",
+            "create_succeeds_again_after_delete",
+            "one_of_n_deletes_returns_the_session",
         ],
     ),
     (Fault::DeleteRemovesTombstones, &["delete_returns_a_tombstone_and_leaves_it"]),
-    (Fault::DeleteTellsExpired, &["expired_is_missing_for_delete", "expired_tombstone_is_missing"]),
+    (
+        Fault::DeleteTellsExpired,
+        &["expired_session_is_missing_for_delete", "expired_tombstone_is_missing"],
+    ),
     (
         Fault::DeleteChecksThenActs,
-        &["of_n_deletes_exactly_one_returns_the_session", "commit_beside_delete_leaves_nothing"],
+        &["one_of_n_deletes_returns_the_session", "commit_beside_delete_leaves_nothing"],
     ),
     (Fault::DeleteEmptiesTheStore, &["delete_leaves_other_keys_alone"]),
-    (Fault::LoadInvents, &["load_of_nothing_is_nothing"]),
+    (Fault::LoadInvents, &["load_returns_none_for_an_unused_key"]),
     (Fault::LoadCutsValues, &["load_returns_the_stored_session_bit_for_bit"]),
     (
         Fault::LoadSeesExpired,
         &[
-            "expired_is_missing_for_load",
-            "half_second_lifetimes_are_kept",
-            "last_millisecond_is_storable",
+            "expired_session_is_missing_for_load",
+            "lifetime_of_half_a_second_is_kept",
+            "session_is_stored_in_its_last_millisecond",
         ],
     ),
     (Fault::LoadExpiresLate, &["deadline_is_exact_to_the_millisecond"]),
     (Fault::LoadMovesTheDeadline, &["load_changes_nothing"]),
     (Fault::LoadHidesTombstones, &["load_returns_a_tombstone_bit_for_bit"]),
     (Fault::DeadlinesInSeconds, &["deadline_is_exact_to_the_millisecond"]),
-    (Fault::KeysByHalf, &["keys_of_any_bytes_do_not_mix"]),
+    (Fault::KeysByHalf, &["keys_of_any_bytes_stay_distinct"]),
     (Fault::RecordsUpTo64KiB, &["load_returns_values_up_to_the_limits"]),
     (Fault::CopiesOfNothing, &["local_reads_return_stored_entries"]),
     (Fault::CopiesOutliveChanges, &["local_reads_see_this_stores_own_changes"]),
@@ -226,7 +229,7 @@ async fn every_case_can_fail() {
     }
     // These need a store that counts, or one that breaks when a future is dropped.
     never_failed.retain(|name| {
-        !["load_returns_1024_values", "commit_that_was_dropped_is_done_or_not"].contains(name)
+        !["load_returns_1024_values", "dropped_commit_is_done_or_not_done"].contains(name)
     });
     assert_eq!(never_failed, [""; 0]);
 }

@@ -72,7 +72,7 @@ pub async fn commit_compares_the_nonce(store: Store) -> Outcome {
 }
 
 /// No record is made where none was.
-pub async fn commit_on_nothing_is_gone_and_stores_nothing(store: Store) -> Outcome {
+pub async fn commit_stores_nothing_under_an_unused_key(store: Store) -> Outcome {
     let now = now();
     for revision in [0, 1, 2] {
         let key = fresh_key();
@@ -86,7 +86,7 @@ pub async fn commit_on_nothing_is_gone_and_stores_nothing(store: Store) -> Outco
 }
 
 /// What was deleted stays deleted (I2).
-pub async fn commit_after_delete_is_gone(store: Store) -> Outcome {
+pub async fn commit_stores_nothing_after_delete(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
     let key = stored(&store, &record, now).await?;
@@ -100,7 +100,7 @@ pub async fn commit_after_delete_is_gone(store: Store) -> Outcome {
 }
 
 /// A session can move (I4).
-pub async fn commit_can_leave_a_tombstone(store: Store) -> Outcome {
+pub async fn commit_may_leave_a_tombstone(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
     let key = stored(&store, &record, now).await?;
@@ -140,7 +140,7 @@ pub async fn tombstone_answers_conflict_to_every_commit(store: Store) -> Outcome
 }
 
 /// The lifetime in the record counts, not the one it replaced.
-pub async fn commit_that_shortens_the_lifetime_is_honoured(store: Store) -> Outcome {
+pub async fn commit_may_shorten_the_lifetime(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
     for (idle, absolute) in [(10 * MINUTE, 24 * HOUR), (10 * MINUTE, 10 * MINUTE)] {
@@ -157,7 +157,7 @@ pub async fn commit_that_shortens_the_lifetime_is_honoured(store: Store) -> Outc
 }
 
 /// "Remember me" lasts.
-pub async fn commit_that_lengthens_the_lifetime_is_honoured(store: Store) -> Outcome {
+pub async fn commit_may_lengthen_the_lifetime(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
     let key = stored(&store, &record, now).await?;
@@ -171,7 +171,7 @@ pub async fn commit_that_lengthens_the_lifetime_is_honoured(store: Store) -> Out
 }
 
 /// A future that is dropped half-way leaves the old record or the new one, and a store that works.
-pub async fn commit_that_was_dropped_is_done_or_not(store: Store) -> Outcome {
+pub async fn dropped_commit_is_done_or_not_done(store: Store) -> Outcome {
     let now = now();
     for _ in 0..8 {
         let record = session(now);

@@ -36,7 +36,7 @@ pub async fn create_refuses_the_key_of_a_tombstone(store: Store) -> Outcome {
 }
 
 /// After `delete` the key is free.
-pub async fn create_takes_a_key_again_after_delete(store: Store) -> Outcome {
+pub async fn create_succeeds_again_after_delete(store: Store) -> Outcome {
     let now = now();
     let key = stored(&store, &session(now), now).await?;
     store.delete(&key, now).await?;
@@ -47,7 +47,7 @@ pub async fn create_takes_a_key_again_after_delete(store: Store) -> Outcome {
 }
 
 /// Keys that differ in one bit are two keys, and no byte means anything to the store.
-pub async fn keys_of_any_bytes_do_not_mix(store: Store) -> Outcome {
+pub async fn keys_of_any_bytes_stay_distinct(store: Store) -> Outcome {
     let now = now();
     let base: [u8; SessionKey::LEN] = random();
     let mut keys = vec![base];

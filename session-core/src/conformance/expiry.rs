@@ -4,14 +4,14 @@ use super::{fixture::*, report::Outcome};
 use crate::{Committed, Touched};
 
 /// An expired session does not open, though the store may still hold it.
-pub async fn expired_is_missing_for_load(store: Store) -> Outcome {
+pub async fn expired_session_is_missing_for_load(store: Store) -> Outcome {
     let now = now();
     let key = stored(&store, &session(now), now).await?;
     expect_stored(&store, &key, now + 2 * HOUR, None).await
 }
 
 /// A commit does not bring an expired session back (I2).
-pub async fn expired_is_missing_for_commit(store: Store) -> Outcome {
+pub async fn expired_session_is_missing_for_commit(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
     let key = stored(&store, &record, now).await?;
@@ -25,7 +25,7 @@ pub async fn expired_is_missing_for_commit(store: Store) -> Outcome {
 }
 
 /// A touch does not bring an expired session back (I2).
-pub async fn expired_is_missing_for_touch(store: Store) -> Outcome {
+pub async fn expired_session_is_missing_for_touch(store: Store) -> Outcome {
     let now = now();
     let key = stored(&store, &session(now), now).await?;
     let late = now + 2 * HOUR;
@@ -35,7 +35,7 @@ pub async fn expired_is_missing_for_touch(store: Store) -> Outcome {
 }
 
 /// There is nothing to tell of an expired session, and nothing of it stays.
-pub async fn expired_is_missing_for_delete(store: Store) -> Outcome {
+pub async fn expired_session_is_missing_for_delete(store: Store) -> Outcome {
     let now = now();
     let key = stored(&store, &session(now), now).await?;
     let late = now + 2 * HOUR;
@@ -63,7 +63,7 @@ pub async fn expired_tombstone_is_missing(store: Store) -> Outcome {
 }
 
 /// A lifetime that is over when it is stored is no error, and no session that never ends.
-pub async fn expired_before_it_was_stored_is_missing(store: Store) -> Outcome {
+pub async fn session_stored_after_its_deadline_is_missing(store: Store) -> Outcome {
     let now = now();
     let old = session(before(now, 2 * HOUR));
     let key = fresh_key();
@@ -103,7 +103,7 @@ pub async fn deadline_is_exact_to_the_millisecond(store: Store) -> Outcome {
 }
 
 /// Lifetimes are not cut to whole seconds.
-pub async fn half_second_lifetimes_are_kept(store: Store) -> Outcome {
+pub async fn lifetime_of_half_a_second_is_kept(store: Store) -> Outcome {
     // The one case that a slow machine can disturb: a store may apply the lifetime in real time.
     for _ in 0..20 {
         let began = Instant::now();
@@ -122,7 +122,7 @@ pub async fn half_second_lifetimes_are_kept(store: Store) -> Outcome {
 }
 
 /// A session that is about to end can be stored: what is left of it never becomes zero, or no end.
-pub async fn last_millisecond_is_storable(store: Store) -> Outcome {
+pub async fn session_is_stored_in_its_last_millisecond(store: Store) -> Outcome {
     let now = now();
     let mut record = session(now);
     record.lifetime = lifetime(MILLISECOND, HOUR);

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// A key that was never used holds nothing.
-pub async fn load_of_nothing_is_nothing(store: Store) -> Outcome {
+pub async fn load_returns_none_for_an_unused_key(store: Store) -> Outcome {
     expect_stored(&store, &fresh_key(), now(), None).await
 }
 

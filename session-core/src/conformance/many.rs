@@ -155,7 +155,7 @@ pub async fn delete_or_block_beside_commit_leaves_nothing(store: Store) -> Outco
 }
 
 /// One of n concurrent calls reports the session.
-pub async fn of_n_delete_or_blocks_exactly_one_deletes(store: Store) -> Outcome {
+pub async fn one_of_n_delete_or_blocks_deletes(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
         let key = stored(&store, &session(now), now).await?;

@@ -6,7 +6,7 @@ use super::{fixture::*, report::Outcome};
 use crate::{Created, IndexEntry, OwnerKey, SessionKey, Timestamp};
 
 /// Every entry is in the index of its owner, however many there are, and in no other.
-pub async fn enter_is_seen_in_its_owners_index_and_in_no_other(store: Store) -> Outcome {
+pub async fn entries_are_of_their_owner_only(store: Store) -> Outcome {
     let now = now();
     let owner: [u8; OwnerKey::LEN] = random();
     let mut owners = vec![owner];
@@ -36,7 +36,7 @@ pub async fn enter_is_seen_in_its_owners_index_and_in_no_other(store: Store) -> 
 }
 
 /// An entry comes back with its family and its deadline.
-pub async fn enter_keeps_the_family(store: Store) -> Outcome {
+pub async fn entries_return_family_and_deadline(store: Store) -> Outcome {
     let now = now();
     let owner = fresh_owner();
     for key in [fresh_key(), fresh_key()] {
@@ -61,7 +61,7 @@ pub async fn enter_extends_an_entry_and_never_shortens_it(store: Store) -> Outco
 }
 
 /// An entry ends to the millisecond, whatever else the index holds.
-pub async fn entry_is_gone_at_its_deadline(store: Store) -> Outcome {
+pub async fn entry_ends_at_its_deadline(store: Store) -> Outcome {
     let now = now();
     let (owner, short, long) = (fresh_owner(), fresh_key(), fresh_key());
     store.enter(&owner, entry(long, now + HOUR), now).await?;
@@ -112,7 +112,7 @@ pub async fn create_entered_enters_first(store: Store) -> Outcome {
 }
 
 /// A dropped creation leaves at most an entry (I8).
-pub async fn create_entered_that_was_dropped_leaves_no_session_alone(store: Store) -> Outcome {
+pub async fn dropped_create_entered_leaves_no_session_alone(store: Store) -> Outcome {
     for polls in 1..ROUNDS {
         let now = now();
         let (owner, key, record) = (fresh_owner(), fresh_key(), session(now));
@@ -172,7 +172,7 @@ pub async fn leave_needs_key_and_family(store: Store) -> Outcome {
 }
 
 /// None of n concurrent entries is lost.
-pub async fn n_concurrent_enters_all_count(store: Store) -> Outcome {
+pub async fn n_enters_all_count(store: Store) -> Outcome {
     let (now, owner) = (now(), fresh_owner());
     let keys: Vec<_> = (0..REQUESTS).map(|_| fresh_key()).collect();
     let tasks: Vec<_> = keys

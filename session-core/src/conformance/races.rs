@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Of creates of one key at once one wins, and its record is there.
-pub async fn of_n_creates_exactly_one_wins(store: Store) -> Outcome {
+pub async fn one_of_n_creates_wins(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
         let key = fresh_key();
@@ -39,7 +39,7 @@ pub async fn of_n_creates_exactly_one_wins(store: Store) -> Outcome {
 }
 
 /// Of commits at one revision at once one wins, its record is there, and the others are told so.
-pub async fn of_n_commits_at_one_revision_exactly_one_wins(store: Store) -> Outcome {
+pub async fn one_of_n_commits_at_one_revision_wins(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
         let first = session(now);
@@ -71,7 +71,7 @@ pub async fn of_n_commits_at_one_revision_exactly_one_wins(store: Store) -> Outc
 }
 
 /// Of deletes at once one is told what it removed.
-pub async fn of_n_deletes_exactly_one_returns_the_session(store: Store) -> Outcome {
+pub async fn one_of_n_deletes_returns_the_session(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
         let record = session(now);

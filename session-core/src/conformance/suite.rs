@@ -31,7 +31,7 @@ use crate::Backend;
 ///             connect(address).await
 ///         },
 ///         skip: [
-///             of_n_deletes_exactly_one_returns_the_session = "the server does not say what it deleted",
+///             one_of_n_deletes_returns_the_session = "the server does not say what it deleted",
 ///         ],
 ///     );
 /// }
@@ -109,10 +109,10 @@ macro_rules! __conformance_cases {
             create_stores_a_session
             create_refuses_a_key_in_use
             create_refuses_the_key_of_a_tombstone
-            create_takes_a_key_again_after_delete
-            keys_of_any_bytes_do_not_mix
+            create_succeeds_again_after_delete
+            keys_of_any_bytes_stay_distinct
 
-            load_of_nothing_is_nothing
+            load_returns_none_for_an_unused_key
             load_changes_nothing
             load_returns_the_stored_session_bit_for_bit
             load_returns_values_up_to_the_limits
@@ -123,12 +123,12 @@ macro_rules! __conformance_cases {
             commit_at_another_revision_returns_the_stored_entry
             commit_compares_all_48_bits_of_the_revision
             commit_compares_the_nonce
-            commit_on_nothing_is_gone_and_stores_nothing
-            commit_after_delete_is_gone
-            commit_can_leave_a_tombstone
-            commit_that_shortens_the_lifetime_is_honoured
-            commit_that_lengthens_the_lifetime_is_honoured
-            commit_that_was_dropped_is_done_or_not
+            commit_stores_nothing_under_an_unused_key
+            commit_stores_nothing_after_delete
+            commit_may_leave_a_tombstone
+            commit_may_shorten_the_lifetime
+            commit_may_lengthen_the_lifetime
+            dropped_commit_is_done_or_not_done
             tombstone_answers_conflict_to_every_commit
 
             touch_moves_the_idle_deadline_and_nothing_else
@@ -136,9 +136,9 @@ macro_rules! __conformance_cases {
             touch_never_moves_back
             touch_never_passes_the_absolute_deadline
             touch_follows_the_lifetime_of_the_last_commit
-            touch_on_nothing_is_gone_and_stores_nothing
-            touch_after_delete_is_gone
-            touch_on_a_tombstone_is_gone
+            touch_stores_nothing_under_an_unused_key
+            touch_stores_nothing_after_delete
+            touch_leaves_a_tombstone_as_it_is
 
             delete_returns_the_session
             delete_returns_a_tombstone_and_leaves_it
@@ -149,42 +149,42 @@ macro_rules! __conformance_cases {
             local_reads_see_this_stores_own_changes
             local_reads_end_at_their_deadline
 
-            expired_is_missing_for_load
-            expired_is_missing_for_commit
-            expired_is_missing_for_touch
-            expired_is_missing_for_delete
+            expired_session_is_missing_for_load
+            expired_session_is_missing_for_commit
+            expired_session_is_missing_for_touch
+            expired_session_is_missing_for_delete
             expired_tombstone_is_missing
-            expired_before_it_was_stored_is_missing
+            session_stored_after_its_deadline_is_missing
             deadline_is_exact_to_the_millisecond
-            half_second_lifetimes_are_kept
-            last_millisecond_is_storable
+            lifetime_of_half_a_second_is_kept
+            session_is_stored_in_its_last_millisecond
 
-            of_n_creates_exactly_one_wins
-            of_n_commits_at_one_revision_exactly_one_wins
-            of_n_deletes_exactly_one_returns_the_session
+            one_of_n_creates_wins
+            one_of_n_commits_at_one_revision_wins
+            one_of_n_deletes_returns_the_session
             n_commits_that_retry_all_count
             commit_beside_delete_leaves_nothing
             touch_beside_delete_leaves_nothing
             touch_beside_commit_keeps_the_commit
             touch_beside_tombstone_keeps_the_tombstone
 
-            enter_is_seen_in_its_owners_index_and_in_no_other
-            enter_keeps_the_family
+            entries_are_of_their_owner_only
+            entries_return_family_and_deadline
             enter_extends_an_entry_and_never_shortens_it
-            entry_is_gone_at_its_deadline
+            entry_ends_at_its_deadline
             create_entered_stores_a_session_and_its_entry
             create_entered_enters_first
-            create_entered_that_was_dropped_leaves_no_session_alone
+            dropped_create_entered_leaves_no_session_alone
             leave_removes_these_entries_and_no_others
             leave_needs_key_and_family
             load_many_answers_in_the_order_of_the_keys
             delete_or_block_deletes_sessions_and_blocks_keys
             delete_or_block_reaches_every_key
             delete_or_block_blocks_expired_keys
-            n_concurrent_enters_all_count
+            n_enters_all_count
             delete_or_block_beside_create_leaves_nothing
             delete_or_block_beside_commit_leaves_nothing
-            of_n_delete_or_blocks_exactly_one_deletes
+            one_of_n_delete_or_blocks_deletes
         }
     };
 }

@@ -93,7 +93,7 @@ pub async fn touch_follows_the_lifetime_of_the_last_commit(store: Store) -> Outc
 }
 
 /// No record is made where none was.
-pub async fn touch_on_nothing_is_gone_and_stores_nothing(store: Store) -> Outcome {
+pub async fn touch_stores_nothing_under_an_unused_key(store: Store) -> Outcome {
     let now = now();
     let key = fresh_key();
     expect("touch", &store.touch(&key, now).await?, &Touched::Gone)?;
@@ -101,7 +101,7 @@ pub async fn touch_on_nothing_is_gone_and_stores_nothing(store: Store) -> Outcom
 }
 
 /// What was deleted stays deleted (I2).
-pub async fn touch_after_delete_is_gone(store: Store) -> Outcome {
+pub async fn touch_stores_nothing_after_delete(store: Store) -> Outcome {
     let now = now();
     let key = stored(&store, &session(now), now).await?;
     store.delete(&key, now).await?;
@@ -110,7 +110,7 @@ pub async fn touch_after_delete_is_gone(store: Store) -> Outcome {
 }
 
 /// A tombstone does not live longer because somebody asks for it.
-pub async fn touch_on_a_tombstone_is_gone(store: Store) -> Outcome {
+pub async fn touch_leaves_a_tombstone_as_it_is(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
     for tombstone in [tombstone(&record, now), renewal(&record, now)] {
