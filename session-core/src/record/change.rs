@@ -309,13 +309,13 @@ mod tests {
     }
 
     #[test]
-    fn a_login_never_moves_the_last_request_back() {
+    fn login_never_moves_the_last_use_back() {
         let mut record = empty().seen(Timestamp::from_millis(100));
         let at = Timestamp::from_millis(50);
         let lifetime = Lifetime::default();
         Change::Authenticate { owner: "ada".into(), at, lifetime }.apply(&mut record).unwrap();
         assert_eq!(record.last_seen_at.as_millis(), 100);
-        assert_eq!((record.created_at, record.issued_at), (at, at));
+        assert_eq!(record.created_at, at);
     }
 
     /// I10: neither values nor owners.

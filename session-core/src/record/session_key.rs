@@ -63,6 +63,7 @@ impl fmt::Debug for SessionKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::SessionId;
 
     #[test]
     fn key_is_the_sha_256_of_the_id() {
