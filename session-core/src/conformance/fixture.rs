@@ -1,4 +1,4 @@
-//! What cases are made of.
+//! The parts of which cases are made.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -8,8 +8,8 @@ use tokio::task::JoinHandle;
 use super::report::{Outcome, Violation};
 use crate::{
     Backend, Clock as _, Created, Entry, Expected, Family, IndexEntry, Lifetime, Nonce, Record,
-    Revision, SessionKey, StoreError, SystemClock, Timestamp, Tombstone,
-    record::{Cause, IdUse, SealedId},
+    Revision, SessionKey, StoreError, StoreErrorKind, SystemClock, Timestamp, Tombstone,
+    record::{Cause, IdUse, SealedId, UnknownFields},
 };
 
 pub(super) type Store = Arc<dyn Backend>;
@@ -59,6 +59,13 @@ pub(super) fn session(now: Timestamp) -> Record {
     record
 }
 
+/// A session whose bytes are no record: the body lacks a field that it claims. A store that keeps
+/// bytes cannot read it, and a store that keeps entries can.
+pub(super) fn unreadable(now: Timestamp) -> Record {
+    let unknown = UnknownFields { count: 1, bytes: Bytes::new() };
+    Record { unknown, ..session(now) }
+}
+
 /// The session after one more commit.
 pub(super) fn next(record: &Record, now: Timestamp) -> Record {
     let mut next = record.seen(now);
@@ -104,10 +111,9 @@ pub(super) fn fresh_family() -> Family {
     Family(u64::from_be_bytes(random()))
 }
 
-/// The index entry of a session, whose family follows from its key.
-pub(super) fn entry(key: SessionKey, until: Timestamp) -> IndexEntry {
-    let (head, _) = key.as_bytes().split_first_chunk().expect("a key has 16 bytes");
-    IndexEntry { key, family: Family(u64::from_be_bytes(*head)), until }
+/// The index entry of another session.
+pub(super) fn fresh_entry(until: Timestamp) -> IndexEntry {
+    IndexEntry { key: fresh_key(), family: fresh_family(), until }
 }
 
 pub(super) fn live(record: &Record) -> Entry {
@@ -138,6 +144,21 @@ pub(super) async fn expect_stored(
     entry: Option<Entry>,
 ) -> Outcome {
     expect("load", &store.load(key, now).await?, &entry)
+}
+
+/// Checks that a load of an unreadable record returned the error, or the record where it is readable.
+pub(super) fn expect_unreadable(
+    verb: &str,
+    answer: &Result<Option<Entry>, StoreError>,
+    record: &Record,
+) -> Outcome {
+    let holds = match answer {
+        Ok(entry) => *entry == Some(live(record)),
+        Err(error) => error.kind() == StoreErrorKind::Corrupt,
+    };
+    ensure(holds, || {
+        format!("{verb} of an unreadable record: expected `Corrupt`, came {}", text(answer))
+    })
 }
 
 /// Checks an answer.

@@ -3,7 +3,8 @@ use bytes::Bytes;
 use super::{fixture::*, report::Outcome};
 use crate::{
     Committed, CookieLifetime, Lifetime, Limits, Nonce, Owner, Record, Revision, Timestamp,
-    record::{IdUse, Lease, UnknownFields},
+    Tombstone,
+    record::{Cause, IdUse, Lease, SealedId, UnknownFields},
 };
 
 /// A key that was never used holds nothing.
@@ -35,6 +36,17 @@ pub async fn load_returns_the_stored_session_bit_for_bit(store: Store) -> Outcom
     let answer = store.commit(&key, (&least).into(), live(&full), now).await?;
     expect("commit", &answer, &Committed::Committed)?;
     expect_stored(&store, &key, now, Some(live(&full))).await
+}
+
+/// Bytes that are no record are an error of their own, not a missing session.
+pub async fn load_reports_an_unreadable_record(store: Store) -> Outcome {
+    let now = now();
+    let record = unreadable(now);
+    let key = stored(&store, &record, now).await?;
+    for _ in 0..2 {
+        expect_unreadable("load", &store.load(&key, now).await, &record)?;
+    }
+    Ok(())
 }
 
 /// As much as the default [`Limits`] allow comes back.
@@ -81,7 +93,14 @@ pub async fn load_returns_1024_values(store: Store) -> Outcome {
 pub async fn load_returns_a_tombstone_bit_for_bit(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
-    for tombstone in [tombstone(&record, now), renewal(&record, now), marker(now)] {
+    let login = tombstone(&record, now);
+    let sealed_id = Some(SealedId::from_stored(Bytes::copy_from_slice(&random::<43>())));
+    let first_login = Tombstone {
+        cause: Cause::Rotated { successor: fresh_key(), sealed_id },
+        id_use: IdUse::Renewed,
+        ..login.clone()
+    };
+    for tombstone in [login, first_login, renewal(&record, now), marker(now)] {
         let key = stored(&store, &record, now).await?;
         let answer = store.commit(&key, (&record).into(), moved(&tombstone), now).await?;
         expect("commit of a tombstone", &answer, &Committed::Committed)?;
@@ -90,7 +109,7 @@ pub async fn load_returns_a_tombstone_bit_for_bit(store: Store) -> Outcome {
     Ok(())
 }
 
-/// A record without a field that has its usual value.
+/// A record in which no field has its default.
 fn everything_set(now: Timestamp) -> Record {
     let lifetime = Lifetime::aal1()
         .with_renew_after(7 * MINUTE + MILLISECOND)

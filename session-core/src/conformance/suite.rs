@@ -115,6 +115,7 @@ macro_rules! __conformance_cases {
             load_returns_none_for_an_unused_key
             load_changes_nothing
             load_returns_the_stored_session_bit_for_bit
+            load_reports_an_unreadable_record
             load_returns_values_up_to_the_limits
             load_returns_1024_values
             load_returns_a_tombstone_bit_for_bit
@@ -143,6 +144,7 @@ macro_rules! __conformance_cases {
             delete_returns_the_session
             delete_returns_a_tombstone_and_leaves_it
             delete_is_idempotent
+            delete_removes_an_unreadable_record
             delete_leaves_other_keys_alone
 
             local_reads_return_stored_entries
@@ -172,16 +174,19 @@ macro_rules! __conformance_cases {
             entries_return_family_and_deadline
             enter_extends_an_entry_and_never_shortens_it
             entry_ends_at_its_deadline
+            leave_removes_these_entries_and_no_others
+            leave_needs_key_and_family
+            n_enters_all_count
             create_entered_stores_a_session_and_its_entry
             create_entered_enters_first
             dropped_create_entered_leaves_no_session_alone
-            leave_removes_these_entries_and_no_others
-            leave_needs_key_and_family
+
             load_many_answers_in_the_order_of_the_keys
+            load_many_reports_an_unreadable_record_alone
             delete_or_block_deletes_sessions_and_blocks_keys
+            delete_or_block_deletes_an_unreadable_record
             delete_or_block_reaches_every_key
             delete_or_block_blocks_expired_keys
-            n_enters_all_count
             delete_or_block_beside_create_leaves_nothing
             delete_or_block_beside_commit_leaves_nothing
             one_of_n_delete_or_blocks_deletes

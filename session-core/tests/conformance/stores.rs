@@ -12,7 +12,7 @@ use session_core::{
     SessionKey, SessionStore, StoreError, Timestamp, Touched, envelope,
 };
 
-use crate::support::MapStore;
+use crate::map_store::MapStore;
 
 /// The rule that a store breaks.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +35,7 @@ pub(crate) enum Fault {
     CommitKeepsTheOldDeadline,
     CommitChecksThenActs,
     CommitRefusesWhatHasExpired,
+    CommitDeletesThenCreates,
     TouchInserts,
     TouchDoesNothing,
     TouchBumpsTheRevision,
@@ -59,6 +60,7 @@ pub(crate) enum Fault {
     LoadHidesTombstones,
     DeadlinesInSeconds,
     KeysByHalf,
+    RecordsUpTo8KiB,
     RecordsUpTo64KiB,
     CopiesOfNothing,
     CopiesOutliveChanges,
@@ -148,7 +150,12 @@ impl SessionStore for Broken {
             self.entries().insert(key, entry);
             return Ok(Created::Created);
         }
-        if self.is(Fault::RecordsUpTo64KiB) && entry.encode().len() > 64 * 1024 {
+        let most = match self.fault {
+            Fault::RecordsUpTo8KiB => 8 * 1024,
+            Fault::RecordsUpTo64KiB => 64 * 1024,
+            _ => usize::MAX,
+        };
+        if entry.encode().len() > most {
             return Err(StoreError::new(session_core::StoreErrorKind::TooLarge));
         }
         let free = match self.found(&key, now, Fault::None) {
@@ -221,6 +228,15 @@ impl SessionStore for Broken {
                 Some(there) => Committed::Conflict(there),
                 None => Committed::Gone,
             });
+        }
+        if self.is(Fault::CommitDeletesThenCreates)
+            && let Some(Entry::Live(record)) = self.found(&key, now, Fault::None)
+            && expected.is(&record)
+        {
+            self.entries().remove(&key);
+            tokio::task::yield_now().await;
+            self.entries().insert(key, entry);
+            return Ok(Committed::Committed);
         }
         let mut entries = self.entries();
         let there = entries
