@@ -29,7 +29,7 @@ pub(crate) enum Fault {
     EntriesForgetAMillisecondEarly,
     EntriesUpToAHundred,
     EntriesForgetTheFamily,
-    EntriesReadTheFamilyAsAFloat,
+    EntriesCutTheFamily,
     EntriesForgetTheDeadline,
     EntriesAreOneEnterOld,
     CreateEnteredCreatesOnly,
@@ -205,8 +205,8 @@ impl OwnerIndex for Broken {
                     Fault::EntriesForgetTheFamily => {
                         IndexEntry { key, family: Family::from_u64(0), until }
                     }
-                    Fault::EntriesReadTheFamilyAsAFloat => {
-                        let family = Family::from_u64(family.as_u64() as f64 as u64);
+                    Fault::EntriesCutTheFamily => {
+                        let family = Family::from_u64(family.as_u64() >> 11 << 11);
                         IndexEntry { key, family, until }
                     }
                     Fault::EntriesForgetTheDeadline => {
@@ -361,7 +361,7 @@ pub(crate) const FAULTS: &[(Fault, &[&str])] = &[
         &["create_entered_enters_first", "dropped_create_entered_leaves_no_session_alone"],
     ),
     (Fault::EntriesForgetTheFamily, &["entries_return_family_and_deadline"]),
-    (Fault::EntriesReadTheFamilyAsAFloat, &["entries_return_family_and_deadline"]),
+    (Fault::EntriesCutTheFamily, &["entries_return_family_and_deadline"]),
     (Fault::EntriesForgetTheDeadline, &["entries_return_family_and_deadline"]),
     (Fault::EntriesAreOneEnterOld, &["n_enters_all_count"]),
     (Fault::LeaveNeedsTheDeadline, &["leave_removes_these_entries_and_no_others"]),
