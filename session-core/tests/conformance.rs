@@ -81,7 +81,7 @@ const FAULTS: &[(Fault, &[&str])] = &[
         &["tombstone_answers_conflict_to_every_commit"],
     ),
     (
-        Fault::CommitTellsItsOwnRecord,
+        Fault::CommitReturnsItsOwnRecord,
         &["commit_at_another_revision_returns_the_stored_entry", "n_commits_that_retry_all_count"],
     ),
     (
@@ -132,10 +132,10 @@ const FAULTS: &[(Fault, &[&str])] = &[
         ],
     ),
     (
-        Fault::DeleteForgetsToTell,
+        Fault::DeleteReturnsNothing,
         &["delete_returns_the_session", "delete_returns_a_tombstone_and_leaves_it"],
     ),
-    (Fault::DeleteTellsOnlySessions, &["delete_returns_a_tombstone_and_leaves_it"]),
+    (Fault::DeleteReturnsOnlySessions, &["delete_returns_a_tombstone_and_leaves_it"]),
     (
         Fault::DeleteLeavesIt,
         &[
@@ -147,7 +147,7 @@ const FAULTS: &[(Fault, &[&str])] = &[
     ),
     (Fault::DeleteRemovesTombstones, &["delete_returns_a_tombstone_and_leaves_it"]),
     (
-        Fault::DeleteTellsExpired,
+        Fault::DeleteReturnsExpired,
         &["expired_session_is_missing_for_delete", "expired_tombstone_is_missing"],
     ),
     (

@@ -11,11 +11,11 @@ use tokio::sync::Mutex;
 
 /// Keeps sessions in an SQLite file, which several processes of one machine can share.
 ///
-/// Each verb is one transaction, and each that writes takes SQLite's write lock before it reads. That
-/// makes it atomic among all processes.
+/// Each verb is one transaction, and each that writes takes SQLite's write lock before it reads.
+/// That makes it atomic among all processes.
 ///
-/// A process has one connection, and its requests wait for it in order: SQLite has one writer anyway,
-/// and would let each other waiting connection poll for the lock.
+/// A process has one connection, and its requests wait for it in order: SQLite has one writer
+/// anyway, and would let each other waiting connection poll for the lock.
 pub(crate) struct SqliteStore {
     connection: Arc<Mutex<Connection>>,
 }
@@ -53,8 +53,8 @@ impl SqliteStore {
         self.transaction(TransactionBehavior::Immediate, act).await
     }
 
-    /// SQLite blocks its thread, so that it runs on one of Tokio's for blocking calls. If the request
-    /// is dropped, the transaction still runs to its end.
+    /// SQLite blocks its thread, so that it runs on one of Tokio's for blocking calls. If the
+    /// request is dropped, the transaction still runs to its end.
     async fn transaction<R: Send + 'static>(
         &self,
         behavior: TransactionBehavior,
@@ -252,8 +252,8 @@ fn index_entry(row: &Row<'_>) -> rusqlite::Result<IndexEntry> {
     })
 }
 
-/// Removes some expired entries. Each creation adds one row and removes up to ten, so that the table
-/// does not grow without bound, and no request does much work.
+/// Removes some expired entries. Each creation adds one row and removes up to ten, so that the
+/// table does not grow without bound, and no request does much work.
 fn remove_expired(transaction: &Transaction<'_>, now: Timestamp) -> rusqlite::Result<()> {
     transaction.execute(
         "DELETE FROM sessions WHERE rowid IN
@@ -326,7 +326,8 @@ fn unknown(source: session_core::BoxError) -> Fault {
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The write-ahead log lets processes read while one writes. With `FULL` an acknowledged commit
-/// survives a power failure; with `NORMAL` it survives a crash of the process, and writes are faster.
+/// survives a power failure; with `NORMAL` it survives a crash of the process, and writes are
+/// faster.
 const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;

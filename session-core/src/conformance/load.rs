@@ -7,7 +7,7 @@ use crate::{
     record::{Cause, IdUse, Lease, SealedId, UnknownFields},
 };
 
-/// A key that was never used holds nothing.
+/// An unused key holds nothing.
 pub async fn load_returns_none_for_an_unused_key(store: Store) -> Outcome {
     expect_stored(&store, &fresh_key(), now(), None).await
 }
@@ -24,7 +24,7 @@ pub async fn load_changes_nothing(store: Store) -> Outcome {
     expect_stored(&store, &key, now + HOUR, None).await
 }
 
-/// Every field comes back, whatever bytes it is made of, after `create` and after `commit`.
+/// Every field comes back, of any bytes, after `create` and after `commit`.
 pub async fn load_returns_the_stored_session_bit_for_bit(store: Store) -> Outcome {
     let now = now();
     let full = everything_set(now);
@@ -49,7 +49,7 @@ pub async fn load_reports_an_unreadable_record(store: Store) -> Outcome {
     Ok(())
 }
 
-/// As much as the default [`Limits`] allow comes back.
+/// The largest session that the default [`Limits`] allow comes back.
 pub async fn load_returns_values_up_to_the_limits(store: Store) -> Outcome {
     let now = now();
     let limits = Limits::default();
@@ -76,7 +76,7 @@ pub async fn load_returns_values_up_to_the_limits(store: Store) -> Outcome {
     Ok(())
 }
 
-/// As many values as the default [`Limits`] allow come back.
+/// The largest number of values that the default [`Limits`] allow comes back.
 pub async fn load_returns_1024_values(store: Store) -> Outcome {
     let now = now();
     let mut record = session(now);

@@ -56,8 +56,8 @@ pub async fn delete_or_block_deletes_sessions_and_blocks_keys(store: Store) -> O
     let marker = marker(now);
     let answers =
         store.delete_or_block(&[moved_key, session_key, empty], marker.clone(), now).await?;
-    let told = Ended::Moved(Arc::new(tombstone.clone()));
-    expect("delete_or_block", &answers, &vec![told, Ended::Session, Ended::Blocked])?;
+    let returned = Ended::Moved(Arc::new(tombstone.clone()));
+    expect("delete_or_block", &answers, &vec![returned, Ended::Session, Ended::Blocked])?;
 
     expect_stored(&store, &session_key, now, None).await?;
     expect_stored(&store, &moved_key, now, Some(moved(&tombstone))).await?;

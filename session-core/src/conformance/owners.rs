@@ -107,8 +107,8 @@ pub async fn leave_needs_key_and_family(store: Store) -> Outcome {
     expect_entries(&store, &owner, now, &[stays]).await
 }
 
-/// No entry of n requests is lost, and each request finds all entries that were made before it asked.
-/// A limit on sessions relies on that: of two logins, one finds the other.
+/// No entry of n requests is lost, and each request finds all entries that were made before it
+/// asked. A limit on sessions relies on that: of two logins, one finds the other.
 pub async fn n_enters_all_count(store: Store) -> Outcome {
     let (now, owner) = (now(), fresh_owner());
     let entries: Vec<_> = (0..REQUESTS).map(|_| fresh_entry(now + HOUR)).collect();

@@ -3,11 +3,12 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use super::report::{Outcome, Violation};
 use crate::Backend;
 
-/// Makes a test of each case of the suite, named like the case.
+/// Creates a test for each case of the suite, with the name of the case.
 ///
-/// Takes an expression that makes a store, evaluated anew for each test. It stands in an `async`
-/// function, on a Tokio runtime of two threads: it may `.await`, and a block may stand for it. What
-/// the store cannot do is listed with the reason; a name that is no case does not compile.
+/// Takes an expression that creates a store, which each test evaluates anew. The expression stands
+/// in an `async` function, on a Tokio runtime of two threads: it may `.await`, and may be a block.
+/// The cases that the store cannot pass are listed, each with the reason. A name that is no case
+/// does not compile.
 ///
 /// A second suite in the same file goes into a module of its own.
 ///
@@ -59,11 +60,11 @@ macro_rules! __conformance_suite {
         $crate::__conformance_suite!(async { $store }.await $(, $($rest)*)?);
     };
     ($store:expr $(, skip: [$($case:ident = $reason:literal),* $(,)?])? $(,)?) => {
-        /// What the store cannot do, and why.
+        /// The cases that the store cannot pass.
         const SKIPPED: &[$crate::conformance::Skip] = &[$($(
             $crate::conformance::Skip {
                 case: {
-                    // Only what is a case has this name.
+                    // A name that is no case does not compile.
                     let _ = $crate::conformance::cases::$case;
                     stringify!($case)
                 },
@@ -75,7 +76,7 @@ macro_rules! __conformance_suite {
     };
 }
 
-/// Makes the tests.
+/// Creates the tests.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_tests {
@@ -194,13 +195,13 @@ macro_rules! __conformance_cases {
     };
 }
 
-/// A case that a store cannot pass, and why.
+/// A case that a store cannot pass.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Skip {
     /// The case's name.
     pub case: &'static str,
-    /// Why the store cannot pass it.
+    /// The reason.
     pub reason: &'static str,
 }
 
@@ -236,8 +237,8 @@ pub fn run<S: Backend, O>(
     }
 }
 
-/// Runs one case on the store, and again on a pointer to it, in tasks of their own so that a store
-/// that panics is told like any other.
+/// Runs one case on the store, and again on a pointer to it. Each runs in a task of its own, so
+/// that a panic of the store is a violation like any other.
 pub(super) async fn run_both_ways<O>(
     store: &Arc<dyn Backend>,
     case: impl Fn(Arc<dyn Backend>) -> O,

@@ -31,7 +31,7 @@ pub(crate) enum Fault {
     CommitSeesExpired,
     CommitReplacesTombstones,
     CommitReplacesTombstonesAtTheirRevision,
-    CommitTellsItsOwnRecord,
+    CommitReturnsItsOwnRecord,
     CommitKeepsTheOldDeadline,
     CommitChecksThenActs,
     CommitRefusesWhatHasExpired,
@@ -45,11 +45,11 @@ pub(crate) enum Fault {
     TouchMovesTombstones,
     TouchForgetsTheAbsoluteDeadline,
     TouchChecksThenActs,
-    DeleteForgetsToTell,
-    DeleteTellsOnlySessions,
+    DeleteReturnsNothing,
+    DeleteReturnsOnlySessions,
     DeleteLeavesIt,
     DeleteRemovesTombstones,
-    DeleteTellsExpired,
+    DeleteReturnsExpired,
     DeleteChecksThenActs,
     DeleteEmptiesTheStore,
     LoadInvents,
@@ -273,8 +273,8 @@ impl SessionStore for Broken {
             }
         };
         if let Some(there) = there.filter(|_| !replaces) {
-            let told = if self.is(Fault::CommitTellsItsOwnRecord) { entry } else { there };
-            return Ok(Committed::Conflict(told));
+            let returned = if self.is(Fault::CommitReturnsItsOwnRecord) { entry } else { there };
+            return Ok(Committed::Conflict(returned));
         }
         if self.is(Fault::CommitRefusesWhatHasExpired) && !entry.is_live(now) {
             return Err(StoreError::new(session_core::StoreErrorKind::Unavailable));
@@ -368,11 +368,12 @@ impl SessionStore for Broken {
         if self.is(Fault::DeleteEmptiesTheStore) {
             entries.clear();
         }
-        Ok(there.filter(|there| there.is_live(now) || self.is(Fault::DeleteTellsExpired)).filter(
+        Ok(there.filter(|there| there.is_live(now) || self.is(Fault::DeleteReturnsExpired)).filter(
             |there| match there {
-                Entry::Live(_) => !self.is(Fault::DeleteForgetsToTell),
+                Entry::Live(_) => !self.is(Fault::DeleteReturnsNothing),
                 Entry::Moved(_) => {
-                    !self.is(Fault::DeleteForgetsToTell) && !self.is(Fault::DeleteTellsOnlySessions)
+                    !self.is(Fault::DeleteReturnsNothing)
+                        && !self.is(Fault::DeleteReturnsOnlySessions)
                 }
             },
         ))

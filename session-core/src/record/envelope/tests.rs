@@ -99,8 +99,8 @@ fn session_of_four_small_values_stays_small() {
     insta::assert_snapshot!(live(record).encode().len(), @"138");
 }
 
-/// A few small values and the owner are copied, so that the whole record need not stay in memory. Many
-/// values share its bytes.
+/// A few small values and the owner are copied, so that the whole record need not stay in memory.
+/// Many values share its bytes.
 #[test]
 fn decode_keeps_the_bytes_only_for_many_values() {
     let mut record = minimal();
