@@ -10,7 +10,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use session_axum::{
-    Key, Lifetime, SessionOrOutage, Session, SessionCookie, SessionError, SessionKey, SessionLayer,
+    Key, Lifetime, Session, SessionCookie, SessionError, SessionKey, SessionLayer, SessionOrOutage,
     SessionRejection, Sessions,
 };
 use tokio::sync::Semaphore;

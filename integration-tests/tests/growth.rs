@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use integration_tests::{RedisServer, redis_config, until};

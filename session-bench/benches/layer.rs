@@ -1,6 +1,6 @@
 //! The layer around an empty handler, called in the process: no HTTP is spoken.
 
-use std::{convert::Infallible, sync::Arc};
+use std::convert::Infallible;
 
 use criterion::{
     BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,

@@ -1,7 +1,5 @@
 //! The memory store: requests through the protocol on one thread and many, and its verbs alone.
 
-use std::sync::Arc;
-
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use session_bench::{Work, at_once, create_session, request};
 use session_core::{Clock as _, Expected, SessionStore as _, Sessions, SystemClock};

@@ -1,8 +1,6 @@
 //! The Redis store: requests through the protocol one after the other and many at once, and its verbs
 //! alone.
 
-use std::sync::Arc;
-
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use session_bench::{RedisServer, Work, at_once, create_session, request};
 use session_core::{Clock as _, Expected, SessionStore as _, Sessions, SystemClock};

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use session_core::{
     Clock as _, CookieChange, Entry, Key, Raw, Session, SessionError, SessionId, SessionStore as _,
     Sessions, SystemClock,

@@ -1,10 +1,7 @@
 //! Our core on the memory store, without HTTP: what a request that reads costs, and whether cores share
 //! the work.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use session_bench::{Progress, Work, at_once, create_session, request};
 use session_core::Sessions;

@@ -1,6 +1,5 @@
 use std::{
     hint::black_box,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -70,7 +69,7 @@ pub fn at_once(
         let tasks: Vec<_> = ids
             .into_iter()
             .map(|id| {
-                let sessions = Arc::clone(sessions);
+                let sessions = sessions.clone();
                 tokio::spawn(async move {
                     for number in 0..each {
                         request(&sessions, &id, work).await;

@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
-
 use session_core::{CookieChange, Key, Sessions};
 use session_memory::MemoryStore;
 use tokio::runtime::Builder;

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p integration-tests --bin sizing -- [sessions]`
 
-use std::{error::Error, sync::Arc};
+use std::error::Error;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use integration_tests::{PATIENCE, RedisServer, redis_config, until};

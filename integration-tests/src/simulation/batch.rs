@@ -151,12 +151,7 @@ impl Simulation {
     }
 
     fn stage(&self, stores: Stores) -> Stage {
-        Stage {
-            stores,
-            broken: self.broken,
-            expiry_is_final: true,
-            traced: false,
-        }
+        Stage { stores, broken: self.broken, expiry_is_final: true, traced: false }
     }
 
     async fn play(

@@ -6,14 +6,12 @@ use std::{
 };
 
 use session_core::{
-    Backend, Committed, Created, Ended, Entry, OwnerKey, SessionKey, StoreError, Timestamp, Touched,
+    Backend, Committed, Created, Ended, Entry, OwnerKey, SessionKey, StoreError, Timestamp,
+    Touched,
     testing::{Answer, Operation},
 };
 
-use super::{
-    broken::Broken,
-    wire::Call,
-};
+use super::{broken::Broken, wire::Call};
 
 /// A store behind a variant that may be broken.
 pub(super) struct Shop {
@@ -87,9 +85,10 @@ impl Shop {
                     return Ok((Answer::Committed(Committed::Committed), None));
                 }
             }
-            (Broken::LoginLeavesOldId, Operation::Commit { entry: Entry::Moved(tombstone), .. })
-                if !tombstone.is_renewal() =>
-            {
+            (
+                Broken::LoginLeavesOldId,
+                Operation::Commit { entry: Entry::Moved(tombstone), .. },
+            ) if !tombstone.is_renewal() => {
                 return Ok((Answer::Committed(Committed::Committed), None));
             }
             (Broken::CommitIgnoresDeadline, Operation::Commit { key, expected, entry }) => {

@@ -82,7 +82,8 @@ impl Intercept<MemoryStore> for Remote {
                         for entry in &mut entries {
                             let key = entry.key.as_bytes();
                             let (head, _) = key.split_first_chunk().expect("a key has 16 bytes");
-                            entry.family = session_core::Family::from_u64(u64::from_be_bytes(*head));
+                            entry.family =
+                                session_core::Family::from_u64(u64::from_be_bytes(*head));
                         }
                         Ok(Answer::Entries(entries))
                     }

@@ -5,7 +5,8 @@ use std::{
 };
 
 use session_core::{
-    CookieChange, Entry, IdGenerator, ManualClock, SessionId, SessionKey, StoreErrorKind, Timestamp,
+    CookieChange, Entry, IdGenerator, ManualClock, SessionId, SessionKey, StoreErrorKind,
+    Timestamp,
     testing::{Answer, Operation, Verb},
 };
 

@@ -46,9 +46,11 @@ async fn the_user_of_the_readme_may_do_everything_and_needs_all_of_it() {
     let _: () = redis::cmd("ACL").arg(acl()).query_async(&mut admin).await.unwrap();
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let store = store(&redis).await;
-    let sessions = || Sessions::builder(store.clone()).with_clock(Arc::clone(&clock)).build().unwrap();
-    let limited = |at_limit| sessions().with_session_limit(SessionLimit::new(2, at_limit).unwrap());
-    let unlimited = serve(sessions()).await;
+    let sessions = || Sessions::builder(store.clone()).with_clock(Arc::clone(&clock));
+    let limited = |at_limit| {
+        sessions().with_session_limit(SessionLimit::new(2, at_limit).unwrap()).build().unwrap()
+    };
+    let unlimited = serve(sessions().build().unwrap()).await;
     let strict = serve(limited(AtLimit::Reject)).await;
     let limited = serve(limited(AtLimit::EvictOldest)).await;
 

@@ -1,9 +1,6 @@
 //! What a fault of Redis means to the caller, on real servers.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use integration_tests::{Browser, Fault, FaultProxy, PATIENCE, RedisServer, redis_config, until};
 use reqwest::StatusCode;

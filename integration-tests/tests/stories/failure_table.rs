@@ -1,7 +1,7 @@
 //! What Redis says, and what becomes of a load, a commit and the end of a session: the table of
 //! session-redis's README, a test for each of its cells.
 
-use std::{error::Error as _, pin::pin, sync::Arc, time::Duration};
+use std::{error::Error as _, pin::pin, time::Duration};
 
 use axum::response::IntoResponse as _;
 use integration_tests::{Fault, FaultProxy, PATIENCE, RedisServer, redis_config, until};

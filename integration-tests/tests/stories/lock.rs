@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use integration_tests::{Answer, Browser, RedisServer, until};
+use integration_tests::{Answer, Browser, RedisServer};
 use reqwest::{Method, StatusCode};
 use tokio::task::JoinHandle;
 
@@ -68,38 +68,50 @@ async fn a_holder_that_is_killed_holds_up_others_for_its_lease_and_no_longer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn work_of_a_paused_holder_is_refused_and_not_stored() {
-    let lease = Duration::from_millis(300);
+async fn work_of_a_paused_process_is_refused_and_not_stored() {
+    let lease = Duration::from_millis(600);
     let (deployment, browser) = two_servers(lease).await;
     let holding = holder(&browser).await;
-    // Takes over when the lease has ended.
+    deployment.pause(0);
+    // Enters after the lease has lapsed.
     let other = deployment.at_server(&browser, 1);
     other.post("/locked/set/note/of-the-next").await.ok();
 
+    deployment.resume(0);
     browser.post("/gates/gate/open").await.ok();
     let answer = holding.await.unwrap();
     assert_eq!(answer.status, StatusCode::CONFLICT);
     assert_eq!(answer.set_cookie(), None);
     assert_eq!(browser.session().await["values"]["note"], "of-the-next");
-
-    // Its next request works as any other, unless the machine stands still for longer than the lease.
-    until("a request is done within its lease", async || {
-        browser.post("/locked/set/note/again").await.status == StatusCode::OK
-    })
-    .await;
-    assert_eq!(other.session().await["values"]["note"], "again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_goes_away_frees_the_lock_at_once() {
-    let lease = Duration::from_secs(300);
+async fn work_that_takes_longer_than_the_lease_keeps_the_lock() {
+    let lease = Duration::from_millis(600);
     let (deployment, browser) = two_servers(lease).await;
+    let holding = holder(&browser).await;
+    let other = deployment.at_server(&browser, 1).fork();
+    let waiting = tokio::spawn(async move { other.post("/locked/set/note/of-the-next").await });
+    tokio::time::sleep(3 * lease).await;
+    assert!(!waiting.is_finished(), "another request entered");
+    browser.post("/gates/gate/open").await.ok();
+    holding.await.unwrap().ok();
+    waiting.await.unwrap().ok();
+    assert_eq!(browser.session().await["values"]["note"], "of-the-next");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lock_of_a_client_that_goes_away_lapses() {
+    let lease = Duration::from_millis(1_500);
+    let (deployment, browser) = two_servers(lease).await;
+    let begin = Instant::now();
     let holding = holder(&browser).await;
     holding.abort();
     assert!(holding.await.unwrap_err().is_cancelled());
 
     let other = deployment.at_server(&browser, 1);
     other.post("/locked/set/note/of-the-next").await.ok();
+    assert!(begin.elapsed() >= lease, "the lock was released by a request that was cut off");
     assert_eq!(other.session().await["values"]["note"], "of-the-next");
 }
 

@@ -9,7 +9,9 @@ use std::{
 use futures_util::future::join_all;
 use integration_tests::{Answer, Browser, RedisServer, until};
 use reqwest::StatusCode;
-use session_core::{Clock as _, Owner, OwnerIndex as _, SessionKey, SystemClock};
+use session_core::{
+    Clock as _, Family, IndexEntry, Owner, OwnerIndex as _, SessionKey, SystemClock,
+};
 use session_redis::RedisStore;
 use tokio::time::timeout;
 
@@ -230,7 +232,9 @@ async fn a_key_that_does_not_leave_the_index_is_logged() {
     let _logged = log.listen();
     redis.stop().await;
     let (owner, key) = (Owner::from("ada").key(), SessionKey::from_bytes([1; SessionKey::LEN]));
-    store.leave(&owner, &[key], SystemClock.now()).await.unwrap();
+    let family = Family::from_u64(2);
+    let entry = IndexEntry { key, family, until: SystemClock.now() };
+    store.leave(&owner, &[entry], SystemClock.now()).await.unwrap();
     until("it is logged", async || log.text().contains("ended sessions left in the index")).await;
     let text = log.text();
     assert!(text.contains("DEBUG session: ") && text.contains(&owner.to_string()), "{text}");

@@ -1,9 +1,6 @@
 //! What was ended stays ended after a failover, where the store waits for replicas.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use integration_tests::{Browser, PATIENCE, RedisServer, redis_config, until};
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};

@@ -1,6 +1,7 @@
 use std::{
     io::{self, Write},
     net::SocketAddr,
+    process::Command,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -9,7 +10,7 @@ use integration_tests::{
     Answer, Browser, PATIENCE, Proxy, RedisServer, ServerProcess, app, assert_silent, redis_config,
 };
 use reqwest::{Method, StatusCode};
-use session_axum::{RedisStore, Sessions};
+use session_axum::{RedisStore, Sessions, SessionsBuilder};
 use session_core::{Clock as _, ManualClock, SystemClock};
 use tokio::time::Instant;
 
@@ -84,6 +85,22 @@ impl Deployment {
         self.servers[number].kill();
     }
 
+    /// Stops one of the servers, as an operating system does that moves a machine.
+    pub(crate) fn pause(&self, number: usize) {
+        self.signal(number, "-STOP");
+    }
+
+    /// Lets a [paused](Self::pause) server go on.
+    pub(crate) fn resume(&self, number: usize) {
+        self.signal(number, "-CONT");
+    }
+
+    fn signal(&self, number: usize, signal: &str) {
+        let id = self.servers[number].id().to_string();
+        let status = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(status.success(), "kill {signal}: {status}");
+    }
+
     fn assert_silent(&mut self) {
         for server in &mut self.servers {
             server.kill();
@@ -119,11 +136,12 @@ impl Stage {
         Self::with(|sessions| sessions).await
     }
 
-    pub(crate) async fn with(rules: impl FnOnce(Sessions) -> Sessions) -> Self {
+    pub(crate) async fn with(rules: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> Self {
         let redis = RedisServer::start().await;
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let store = patient_store(&redis).await;
-        let sessions = rules(Sessions::builder(store).with_clock(Arc::clone(&clock)).build().unwrap());
+        let builder = Sessions::builder(store).with_clock(Arc::clone(&clock));
+        let sessions = rules(builder).build().unwrap();
         let browser = Browser::new(serve(sessions).await);
         Self { redis, clock, browser }
     }

@@ -334,7 +334,7 @@ impl Intercept<MemoryStore> for StoreControl {
         operation.perform(store, now).await
     }
 
-    fn local_reads<'s>(&self, _: &'s MemoryStore) -> Option<&'s dyn LocalReads> {
+    fn local_reads<'s>(&'s self, _: &'s MemoryStore) -> Option<&'s dyn LocalReads> {
         None
     }
 }

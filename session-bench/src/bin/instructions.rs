@@ -9,7 +9,6 @@ use std::{
     hint::black_box,
     io,
     process::{Command, ExitCode, Stdio},
-    sync::Arc,
 };
 
 use http::{HeaderValue, Request, Response, header};

@@ -5,7 +5,6 @@
 use std::{
     env,
     process::ExitCode,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -95,7 +94,7 @@ impl Scale {
     /// Creates few sessions, and measures.
     async fn begin(sessions: Sessions, progress: &mut Progress) -> Result<Self, BoxError> {
         let mut scale = Self {
-            sessions: Arc::new(sessions),
+            sessions,
             some: Vec::new(),
             bytes: None,
             reads: Vec::new(),

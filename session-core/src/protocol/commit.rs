@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Located, MAX_MOVES, Protocol, ROTATION_WINDOW, WriteContext,
+    Located, MAX_MOVES, Protocol, ROTATION_WINDOW, Superseded, WriteContext,
     locate::unseal,
     rotate::Progress,
     write::{Patience, Rotation},
@@ -17,10 +17,25 @@ use crate::{
 pub(crate) struct PendingCommit {
     /// The session as the request knows it. `None` if it is not stored.
     pub(crate) base: Option<Located>,
+    /// The request signs in, and its cookie holds an ID that another login has closed.
+    pub(crate) superseded: Option<Arc<Superseded>>,
     /// The changes, replayed on `base`, with the stamp of `context`.
     pub(crate) record: Arc<Record>,
     pub(crate) log: Vec<Change>,
     pub(crate) context: WriteContext,
+}
+
+impl PendingCommit {
+    /// The session as the request has loaded it, or would have before the other login.
+    fn loaded(&self, protocol: &Protocol) -> Option<Located> {
+        self.base.clone().or_else(|| {
+            let id = self.superseded.as_ref()?.id.clone();
+            // The tombstone of a visitor's login alone leads to the new ID.
+            let visitor = Record::new(self.context.now, protocol.settings.anonymous_lifetime);
+            let record = Arc::new(visitor);
+            Some(Located { key: id.key(), id: Some(id), record, is_presented: true })
+        })
+    }
 }
 
 /// The session after a commit.
@@ -52,7 +67,7 @@ pub(super) enum Attempt {
 impl Protocol {
     /// Carries out a commit.
     pub(crate) async fn commit(&self, pending: &PendingCommit) -> Result<Outcome, SessionError> {
-        let PendingCommit { base, record, log, context } = pending;
+        let PendingCommit { base, superseded, record, log, context } = pending;
         if let Some(base) = base
             && context.is_alive(record)
             && rotation_of(log, base, self).is_none()
@@ -63,7 +78,9 @@ impl Protocol {
                 met => return Box::pin(Commit::new(self, pending).run(Some(met))).await,
             }
         }
-        Box::pin(Commit::new(self, pending).run(None)).await
+        let moved =
+            |superseded: &Arc<Superseded>| Attempt::Moved(Arc::clone(&superseded.tombstone));
+        Box::pin(Commit::new(self, pending).run(superseded.as_ref().map(moved))).await
     }
 
     /// Puts a record in place of the located one, if that is still there.
@@ -139,7 +156,7 @@ impl<'c> Commit<'c> {
         Self {
             protocol,
             pending,
-            base: pending.base.clone(),
+            base: pending.loaded(protocol),
             record: Arc::clone(&pending.record),
             part: Part::Everything,
             patience: Patience::new(pending.context.now),
@@ -178,7 +195,10 @@ impl<'c> Commit<'c> {
                     let base = self.base.take().expect("a conflict is about a stored session");
                     Located { record: newer, ..base }
                 }
-                Attempt::Moved(tombstone) => self.follow(&tombstone).await?,
+                Attempt::Moved(tombstone) => match self.follow(&tombstone).await {
+                    Err(SessionError::Ended) if self.begins_anew() => continue,
+                    followed => followed?,
+                },
                 Attempt::Gone => return Err(self.ended()),
             };
             if turn.is_none() {
@@ -307,13 +327,27 @@ impl<'c> Commit<'c> {
         Err(SessionError::Ended)
     }
 
+    /// Gives up to join the session of another login, if the request was opened after that. It
+    /// begins a session of its own.
+    fn begins_anew(&mut self) -> bool {
+        let superseded = self.pending.superseded.as_ref();
+        let is_first = superseded.is_some_and(|superseded| {
+            self.base.as_ref().is_some_and(|base| base.key == superseded.id.key())
+        });
+        if is_first {
+            self.base = None;
+            self.part = Part::Everything;
+        }
+        is_first
+    }
+
     /// Another request's login or rotation came before this commit.
     fn be_overtaken(&mut self, knows_id: bool) -> Result<(), SessionError> {
         let signs_in = self.pending.context.is_login;
         let moves =
             |change: &Change| matches!(change, Change::Authenticate { .. } | Change::Rotate);
-        let base = self.pending.base.as_ref();
-        let is_visitor = base.is_some_and(|base| base.record.owner.is_none());
+        let loaded = self.pending.loaded(self.protocol);
+        let is_visitor = loaded.is_some_and(|loaded| loaded.record.owner.is_none());
         if self.pending.log.iter().any(moves) {
             // A stolen or planted ID must not lead to the ID of a login (S0). Only the same user's
             // second login on a visitor's session may join the first.

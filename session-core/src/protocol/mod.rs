@@ -52,6 +52,9 @@
 //! | a login or rotation | values | stores them in the new session, if carrying over is on, and is told nothing |
 //! | any | `destroy` | deletes the new session too |
 //!
+//! A request that opens the old ID after a login finds an empty session. If it signs in the same user,
+//! it joins the new session as well: a double click whose second half came late.
+//!
 //! # Glossary
 //!
 //! - *entry*: the content of one key: a record or a tombstone.
@@ -94,7 +97,7 @@ pub(crate) use {
     commit::{Outcome, PendingCommit},
     lease::Acquired,
     locate::Located,
-    open::{CookieLookup, MAX_COOKIES},
+    open::{CookieLookup, MAX_COOKIES, Superseded},
     queue::Turn,
     write::{Fence, WriteContext},
 };

@@ -1,6 +1,6 @@
 //! From a request's cookies to its session.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tracing::{Instrument as _, debug_span};
 
@@ -9,7 +9,8 @@ use super::{
     locate::{Loaded, unseal},
 };
 use crate::{
-    Entry, Event, EventKind, LocalReads, OnReuse, SessionId, SessionKey, StoreError, record::Cause,
+    Entry, Event, EventKind, LocalReads, OnReuse, SessionId, SessionKey, StoreError, Tombstone,
+    record::Cause,
 };
 
 /// The number of cookies of the session's name that one request can have tried. A browser may hold
@@ -26,14 +27,23 @@ pub(crate) struct CookieLookup {
     pub(crate) unreadable: Vec<SessionKey>,
     /// A login gave the session of a cookie another ID a moment ago.
     pub(crate) is_superseded: bool,
+    /// That cookie's ID, if the tombstone leads to the new one.
+    pub(crate) superseded: Option<Arc<Superseded>>,
     /// The request came with a cookie of the session's name.
     pub(crate) has_cookie: bool,
+}
+
+/// An ID that a login has closed a moment ago.
+#[derive(Debug)]
+pub(crate) struct Superseded {
+    pub(crate) id: SessionId,
+    pub(crate) tombstone: Arc<Tombstone>,
 }
 
 /// The outcome of looking up one ID.
 enum Found {
     Session(Located),
-    Superseded,
+    Superseded(Option<Superseded>),
     Unreadable(SessionKey),
     Missing(SessionKey),
 }
@@ -107,7 +117,7 @@ impl Protocol {
             }
         }
         // A session of its own would replace the one that the browser holds by now.
-        Ok(Found::Superseded)
+        Ok(Found::Superseded(None))
     }
 
     fn find_local(&self, reads: &dyn LocalReads, mut id: SessionId) -> Option<Found> {
@@ -123,7 +133,7 @@ impl Protocol {
                 Step::Reused(_) => return None,
             }
         }
-        Some(Found::Superseded)
+        Some(Found::Superseded(None))
     }
 
     /// Decides what an entry means for the ID under whose key it is. `has_moved`: the ID is the
@@ -142,7 +152,9 @@ impl Protocol {
         };
         match &tombstone.cause {
             Cause::Ended => Step::Found(Found::Missing(key)),
-            Cause::Rotated { .. } => Step::Found(Found::Superseded),
+            Cause::Rotated { .. } => {
+                Step::Found(Found::Superseded(Some(Superseded { id, tombstone })))
+            }
             Cause::Renewed { .. } => match unseal(Some(&id), &tombstone) {
                 Some(successor) => Step::Follow(successor),
                 None => Step::Found(Found::Missing(key)),
@@ -175,7 +187,10 @@ impl CookieLookup {
                 self.located = Some(located);
                 return true;
             }
-            Found::Superseded => self.is_superseded = true,
+            Found::Superseded(superseded) => {
+                self.is_superseded = true;
+                self.superseded = self.superseded.take().or(superseded.map(Arc::new));
+            }
             Found::Unreadable(key) => self.unreadable.push(key),
             Found::Missing(key) => self.missing.push(key),
         }

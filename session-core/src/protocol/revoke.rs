@@ -39,26 +39,33 @@ impl Protocol {
     /// errors are of records that cannot be read.
     ///
     /// A session that gets another ID between the index and the load is found under the new one: the
-    /// index is read again if a tombstone names a key that was not in it.
+    /// index is read again if a tombstone names a key at which nothing was found.
     pub(super) async fn entries_of(
         &self,
         owner: &Owner,
         is_selected: impl Fn(&IndexEntry) -> bool,
     ) -> Result<Vec<Found>, StoreError> {
         let mut reads = 0;
+        let mut followed = HashSet::new();
         loop {
             reads += 1;
             let mut entries = (*self.store).entries(&owner.key(), self.now()).await?;
             entries.retain(&is_selected);
             let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
             let loaded = self.load_many(&keys).await?;
-            let known: HashSet<_> = keys.iter().collect();
-            let has_moved = loaded.iter().any(|loaded| match loaded {
-                Ok(Some(Entry::Moved(stone))) => {
-                    stone.successor().is_some_and(|successor| !known.contains(&successor))
+            let mut has_moved = false;
+            let empty = |loaded: &Result<_, _>| matches!(loaded, Ok(None));
+            let answers = keys.iter().zip(&loaded);
+            let found: HashSet<_> =
+                answers.filter(|(_, loaded)| !empty(loaded)).map(|(key, _)| *key).collect();
+            for (key, loaded) in keys.iter().zip(&loaded) {
+                if let Ok(Some(Entry::Moved(tombstone))) = loaded
+                    && let Some(successor) = tombstone.successor()
+                    && !found.contains(&successor)
+                {
+                    has_moved |= followed.insert(*key);
                 }
-                _ => false,
-            });
+            }
             if has_moved && reads < MAX_READS {
                 continue;
             }

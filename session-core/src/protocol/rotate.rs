@@ -37,14 +37,14 @@ impl Protocol {
         context.check_fence(&base.record, self.now())?;
         let mut fresh = record.clone();
         context.stamp_fresh_id(rotation, &mut fresh);
-        let new = match self.update_created(created.as_ref(), &fresh, context).await? {
-            Some(new) => new,
+        self.update_created(created, &fresh, context).await?;
+        let new = match created {
+            Some(new) => &*new,
             None => {
-                **has_room = false;
-                self.create(&Arc::new(fresh), context, patience).await?
+                **has_room = base.record.owner == record.owner;
+                created.insert(self.create(&Arc::new(fresh), context, patience).await?)
             }
         };
-        let new = &*created.insert(new);
         if rotation == Rotation::Login && !**has_room {
             if let Some(tombstone) = self.make_room(new, Some(base)).await? {
                 return Ok(Attempt::Moved(tombstone));
@@ -79,22 +79,25 @@ impl Protocol {
         }
     }
 
-    /// Stores newer content under the fresh ID of an earlier attempt. Returns `None` if there is none,
-    /// or if a revocation has ended it.
+    /// Stores newer content under the fresh ID of an earlier attempt, if there is one. Forgets it if
+    /// a revocation has ended it.
     async fn update_created(
         &self,
-        created: Option<&Located>,
+        created: &mut Option<Located>,
         fresh: &Record,
         context: WriteContext,
-    ) -> Result<Option<Located>, SessionError> {
-        let Some(present) = created else { return Ok(None) };
+    ) -> Result<(), SessionError> {
+        // If this fails, it stays the caller's to delete.
+        let Some(present) = created.clone() else { return Ok(()) };
         let next = Record { revision: present.record.revision.next(), ..fresh.clone() };
-        self.keep_entered(present, &next, context).await?;
+        self.keep_entered(&present, &next, context).await?;
         let next = Arc::new(next);
-        match self.commit_entry(present, Entry::Live(Arc::clone(&next)), context).await? {
-            Committed::Committed => Ok(Some(Located { record: next, ..present.clone() })),
-            Committed::Conflict(_) | Committed::Gone => Ok(None),
-        }
+        *created =
+            match self.commit_entry(&present, Entry::Live(Arc::clone(&next)), context).await? {
+                Committed::Committed => Some(Located { record: next, ..present }),
+                Committed::Conflict(_) | Committed::Gone => None,
+            };
+        Ok(())
     }
 
     fn tombstone(

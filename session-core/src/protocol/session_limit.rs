@@ -8,6 +8,9 @@
 //! 4. only then the client receives the ID
 //! ```
 //!
+//! A login from a session that is the owner's already keeps that session's place, and does none of this:
+//! a login elsewhere that evicts the session evicts it under both keys.
+//!
 //! Of two logins at the same moment, each sees the other or at least one does, as both enter before they
 //! read. An evicting login never evicts a later login, so that two of them do not end each other.
 

@@ -101,7 +101,7 @@ impl Patience {
     /// Counts one more attempt.
     pub(super) fn check(&mut self, now: Timestamp) -> Result<(), SessionError> {
         self.attempts += 1;
-        if self.attempts > MAX_CONFLICTS || now.since(self.began) > PATIENCE {
+        if self.attempts >= MAX_CONFLICTS || now.since(self.began) > PATIENCE {
             return Err(SessionError::Contended);
         }
         Ok(())

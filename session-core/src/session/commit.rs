@@ -177,7 +177,8 @@ impl Session {
             Ok(pending) => pending,
             Err(error) => {
                 in_flight.answered();
-                self.state().commit_failed(taken, &error);
+                let dropped = self.state().commit_failed(taken, &error);
+                drop(dropped);
                 return Err(error);
             }
         };
@@ -185,14 +186,16 @@ impl Session {
         match self.protocol().commit(&pending).instrument(span).await {
             Ok(outcome) => {
                 in_flight.answered();
-                self.state().commit_stored(outcome);
+                let dropped = self.state().commit_stored(outcome);
+                drop(dropped);
                 Ok(())
             }
             Err(error) => {
                 if !error.is_outcome_unknown() {
                     in_flight.answered();
                     taken.put_back(pending);
-                    self.state().commit_failed(taken, &error);
+                    let dropped = self.state().commit_failed(taken, &error);
+                    drop(dropped);
                 }
                 Err(error)
             }
@@ -221,10 +224,15 @@ impl Session {
         let mut draft = Record::clone(&located.record);
         context.stamp(Some(&located), &mut draft);
         self.state().has_written = true;
-        let pending =
-            PendingCommit { base: Some(located), record: draft.into(), log: change, context };
+        let pending = PendingCommit {
+            base: Some(located),
+            superseded: None,
+            record: draft.into(),
+            log: change,
+            context,
+        };
         match protocol.commit(&pending).await {
-            Ok(Outcome { located, is_overtaken: false }) => self.state().settle(located),
+            Ok(Outcome { located, is_overtaken: false }) => self.settle(located),
             Ok(_) => {}
             Err(error) => {
                 tracing::warn!(target: "session", %key, %error, "session not renewed this time");

@@ -146,7 +146,9 @@ impl Session {
                         }
                         state.lock = Some(token);
                         state.has_written = true;
-                        state.settle(located);
+                        let dropped = state.settle(located);
+                        drop(state);
+                        drop(dropped);
                         return Ok(Some(Held { token, _turn: turn }));
                     }
                     Ok(Acquired::HeldUntil(until)) => until,
@@ -201,7 +203,7 @@ impl Session {
             }
         };
         match self.protocol().prolong(located, token).await {
-            Ok(located) => self.state().settle(located),
+            Ok(located) => self.settle(located),
             // The next commit is fenced if the lease is lost.
             Err(error) => tracing::debug!(target: "session", %error, "lock not prolonged"),
         }
@@ -235,7 +237,7 @@ impl Session {
         };
         if let Some(located) = located {
             let located = self.protocol().release(located, token).await?;
-            self.state().settle(located);
+            self.settle(located);
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use state::State;
 
 use crate::{
     Lifetime, Owner, Record, SessionError, SessionKey, Sessions, Timestamp,
-    protocol::{CookieLookup, Protocol},
+    protocol::{CookieLookup, Located, Protocol},
     record::Change,
 };
 
@@ -171,6 +171,12 @@ impl Session {
         drop(state);
         drop(dropped);
         Ok(())
+    }
+
+    /// Goes on with the session as it is stored now.
+    fn settle(&self, located: Located) {
+        let dropped = self.state().settle(located);
+        drop(dropped);
     }
 
     fn drop_changes(&self) {

@@ -24,7 +24,9 @@ use std::sync::Arc;
 use crate::{
     CookieChange, CookieLifetime, Limits, Nonce, Owner, Record, SessionError, SessionKey,
     Timestamp,
-    protocol::{CookieLookup, Fence, Located, Outcome, PendingCommit, Protocol, WriteContext},
+    protocol::{
+        CookieLookup, Fence, Located, Outcome, PendingCommit, Protocol, Superseded, WriteContext,
+    },
     record::{Change, replay, too_large},
 };
 
@@ -102,6 +104,8 @@ pub(crate) struct ClientCookie {
     unreadable: Vec<SessionKey>,
     /// A login gave the session of the cookie another ID.
     is_superseded: bool,
+    /// The ID of that session, if the tombstone leads to the new one.
+    superseded: Option<Arc<Superseded>>,
     /// The request came with a cookie that opens nothing.
     pub(crate) is_unknown: bool,
     /// The request has ended the session of the cookie.
@@ -113,7 +117,8 @@ pub(crate) struct ClientCookie {
 
 impl State {
     pub(crate) fn new(lookup: CookieLookup) -> Self {
-        let CookieLookup { located, missing, unreadable, is_superseded, has_cookie } = lookup;
+        let CookieLookup { located, missing, unreadable, is_superseded, superseded, has_cookie } =
+            lookup;
         let cookie = ClientCookie {
             // A session that was opened by its former ID has to be told to the client again.
             known: located
@@ -123,6 +128,7 @@ impl State {
             missing,
             unreadable,
             is_superseded,
+            superseded,
             is_unknown: has_cookie && located.is_none() && !is_superseded,
             was_ended: false,
             is_outdated: located.as_ref().is_some_and(|located| !located.is_presented),
@@ -228,6 +234,7 @@ impl State {
         }
         // A request that ends its session wants a fresh one.
         self.cookie.is_superseded = false;
+        self.cookie.superseded = None;
         self.delete_unreadable();
         // An earlier deletion may lack its replicas' confirmation: it is repeated.
         add_all(&mut self.pending_deletes, &self.cookie.missing);
@@ -349,11 +356,16 @@ impl State {
             }
             Draft::Preview(_) | Draft::Unchanged => None,
         };
-        Ok(Some(Taken { base, exact, log, context, was_written }))
+        let superseded = match base {
+            None if is_login => self.cookie.superseded.clone(),
+            _ => None,
+        };
+        Ok(Some(Taken { base, superseded, exact, log, context, was_written }))
     }
 
-    /// Ends a commit that the store has carried out.
-    pub(super) fn commit_stored(&mut self, outcome: Outcome) {
+    /// Ends a commit that the store has carried out. Returns the dropped changes.
+    #[must_use]
+    pub(super) fn commit_stored(&mut self, outcome: Outcome) -> impl Sized + use<> {
         let Outcome { located, .. } = outcome;
         let fate = self.end_phase(Phase::Open);
         if self.lock.is_some_and(|token| !located.record.lease.is_some_and(|l| l.token == token)) {
@@ -361,22 +373,29 @@ impl State {
         }
         if fate == Return::Destroy {
             self.place = Place::Leaving(located);
-            return;
+            return None;
         }
-        self.settle(located);
+        Some(self.settle(located))
     }
 
-    /// Ends a commit that the store has certainly not carried out.
-    pub(super) fn commit_failed(&mut self, taken: Taken, error: &SessionError) {
+    /// Ends a commit that the store has certainly not carried out. Returns the dropped changes.
+    #[must_use]
+    pub(super) fn commit_failed(
+        &mut self,
+        taken: Taken,
+        error: &SessionError,
+    ) -> impl Sized + use<> {
         self.has_written = taken.was_written;
         let fate = self.end_phase(Phase::Open);
         if let SessionError::Ended = error {
             self.forget_id();
         }
-        if fate == Return::Normal && !self.has_lost_changes {
-            let newer = std::mem::replace(&mut self.log, taken.log);
-            self.log.append(newer);
+        if fate != Return::Normal || self.has_lost_changes {
+            return Some(taken);
         }
+        let newer = std::mem::replace(&mut self.log, taken.log);
+        self.log.append(newer);
+        None
     }
 
     /// Ends a commit of unknown outcome.
@@ -418,9 +437,11 @@ impl State {
     }
 
     /// Goes on with the session as it is stored now, with the changes of this request on top.
-    pub(crate) fn settle(&mut self, located: Located) {
+    /// Returns the dropped changes.
+    #[must_use]
+    pub(crate) fn settle(&mut self, located: Located) -> impl Sized + use<> {
+        let confirmed = self.take_confirmed();
         if !self.log.is_dirty {
-            self.log = Log::default();
             self.draft = Draft::Unchanged;
         } else {
             let mut preview = Record::clone(&located.record);
@@ -434,6 +455,7 @@ impl State {
             Place::New | Place::At(_) => Place::At(located),
         };
         self.cookie.is_outdated = false;
+        confirmed
     }
 
     fn end_phase(&mut self, next: Phase) -> Return {
@@ -517,6 +539,7 @@ impl Log {
 /// The changes that a commit has taken.
 pub(super) struct Taken {
     base: Option<Located>,
+    superseded: Option<Arc<Superseded>>,
     /// The stamped draft, unless it has to be replayed.
     exact: Option<Arc<Record>>,
     log: Log,
@@ -541,6 +564,7 @@ impl Taken {
         };
         Ok(PendingCommit {
             base: self.base.clone(),
+            superseded: self.superseded.clone(),
             record,
             log: std::mem::take(&mut self.log.changes),
             context: self.context,

@@ -1,8 +1,10 @@
 //! The values of a session: read, written and updated.
 
+use std::sync::Arc;
+
 use super::{IntoValue, Session};
 use crate::{
-    BoxError, Codec, Key, SessionError,
+    BoxError, Codec, Key, Record, SessionError,
     record::{Apply, Change, Values, View, decode, encode},
 };
 
@@ -102,7 +104,7 @@ impl Session {
         T: Default + 'static,
         C: Codec<T> + 'static,
     {
-        self.update_by::<T, C>(key.name(), Unreadable::Fails, move |value, _| {
+        self.update_by::<T, C>(key.name(), UpdateKind::Plain, move |value, _| {
             change(value);
             Ok(())
         })
@@ -123,7 +125,7 @@ impl Session {
         T: Default + 'static,
         C: Codec<T> + 'static,
     {
-        self.update_by::<T, C>(key.name(), Unreadable::Resets, move |value, _| {
+        self.update_by::<T, C>(key.name(), UpdateKind::OrReset, move |value, _| {
             change(value);
             Ok(())
         })
@@ -163,7 +165,7 @@ impl Session {
         E: Into<BoxError>,
     {
         let name: Box<str> = key.name().into();
-        self.update_by::<T, C>(key.name(), Unreadable::Fails, move |value, view| {
+        self.update_by::<T, C>(key.name(), UpdateKind::Conditional, move |value, view| {
             change(value, view).map_err(|error| SessionError::Refused {
                 name: name.to_string(),
                 source: error.into(),
@@ -212,11 +214,23 @@ impl Session {
         key: Key<'_, T, C>,
     ) -> Result<Option<T>, SessionError> {
         self.commit().await?;
-        let Some(value) = self.try_get(key)? else { return Ok(None) };
-        let stored = self.state().value(key.name()).map(<[u8]>::to_vec);
-        let Some(stored) = stored else { return Ok(None) };
-        let state = self.open_state()?;
-        self.change(state, [Change::Take { name: key.name().into(), value: stored }], false)?;
+        let name = key.name();
+        let record = self.view();
+        let Some(stored) = record.as_ref().and_then(|record| record.values.get(name)) else {
+            return Ok(None);
+        };
+        let value = decode::<T, C>(name, stored)?;
+        let stored = stored.to_vec();
+        // A record that is held elsewhere would be copied when it is changed.
+        drop(record);
+        {
+            let state = self.open_state()?;
+            if state.value(name) != Some(&*stored) {
+                // A clone of the session has taken or changed the value meanwhile.
+                return Ok(None);
+            }
+            self.change(state, [Change::Take { name: name.into(), value: stored }], false)?;
+        }
         match self.commit().await {
             Ok(()) => Ok(Some(value)),
             Err(SessionError::Taken) => {
@@ -240,12 +254,12 @@ impl Session {
         self.change(state, [Change::Clear], is_weak)
     }
 
-    /// The closure runs without the lock of the state. Its result counts if the value is still the one
-    /// that it started from.
+    /// The closure runs without the lock of the state. Its result counts if the session is still the
+    /// one that it read.
     fn update_by<T, C>(
         &self,
         name: &str,
-        unreadable: Unreadable,
+        kind: UpdateKind,
         change: impl Fn(&mut T, &View<'_>) -> Result<(), SessionError> + Send + Sync + 'static,
     ) -> Result<T, SessionError>
     where
@@ -259,7 +273,7 @@ impl Session {
                 let mut value = match present.map(|value| decode::<T, C>(&name, value)) {
                     None => T::default(),
                     Some(Ok(value)) => value,
-                    Some(Err(_)) if unreadable == Unreadable::Resets => T::default(),
+                    Some(Err(_)) if kind == UpdateKind::OrReset => T::default(),
                     Some(Err(error)) => return Err(error),
                 };
                 change(&mut value, view)?;
@@ -275,8 +289,12 @@ impl Session {
             let present = before.as_ref().and_then(|record| record.values.get(name));
             let (value, preview) = run(present, &View::new(before.as_deref()))?;
             let state = self.open_state()?;
-            if state.value(name) != present {
-                // A clone of the session has changed the value meanwhile.
+            let is_unchanged = match kind {
+                UpdateKind::Plain | UpdateKind::OrReset => state.value(name) == present,
+                UpdateKind::Conditional => is_same_view(state.view(), before.as_ref()),
+            };
+            if !is_unchanged {
+                // A clone of the session has changed it meanwhile.
                 continue;
             }
             let is_weak = present == Some(&preview) && state.is_stored_as(name, &preview);
@@ -303,11 +321,25 @@ impl Session {
     }
 }
 
-/// The fate of an update whose value cannot be decoded.
+/// The kind of an update.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Unreadable {
-    Fails,
-    Resets,
+enum UpdateKind {
+    /// A value that cannot be decoded is an error.
+    Plain,
+    /// A value that cannot be decoded counts as missing.
+    OrReset,
+    /// The closure reads the other values too.
+    Conditional,
+}
+
+/// Returns `true` if an update's closure sees the same in both records.
+fn is_same_view(left: Option<&Arc<Record>>, right: Option<&Arc<Record>>) -> bool {
+    match (left, right) {
+        (Some(left), Some(right)) => {
+            Arc::ptr_eq(left, right) || (left.values == right.values && left.owner == right.owner)
+        }
+        (left, right) => left.is_none() && right.is_none(),
+    }
 }
 
 /// The number of times that a clone of the session may be faster.

@@ -1,36 +1,34 @@
-//! Ends of sessions from elsewhere whose answer was lost (I6): told once, and counted.
+//! Revocations whose answer was lost (I6): each is reported once, and counted.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::mpsc, time::Duration};
 
 use session_core::{
-    AtLimit, Event, Events, OwnerIndex as _, SessionId, SessionKey, SessionLimit, Sessions,
-    StoreErrorKind,
+    AtLimit, EventKind, Events, Owner, OwnerIndex as _, SessionError, SessionId, SessionKey,
+    SessionLimit, StoreErrorKind,
 };
 
-use crate::support::{Fault, Verb, World, told};
+use crate::support::{Fault, Peek as _, Verb, World, told};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A world whose events are heard, and a process that makes no such noise.
-fn heard() -> (World, World, Events) {
-    let events = Events::with_capacity(100).unwrap();
+/// The fates of a call whose answer does not come.
+const LOST: [Fault; 2] = [Fault::ANSWER_LOST, Fault::UNSENT];
+
+/// A world whose events are watched, and another process on the same store.
+fn watched() -> (World, World, Events) {
     let silent = World::new();
-    let sessions = Sessions::new(Arc::clone(&silent.store))
-        .with_clock(Arc::clone(&silent.clock))
-        .with_events(&events);
-    let world = World {
-        store: Arc::clone(&silent.store),
-        clock: Arc::clone(&silent.clock),
-        sessions: Arc::new(sessions),
-    };
+    let world = silent.other_process();
+    let events = world.sessions.events();
     (world, silent, events)
 }
 
-fn revoked(events: &Events) -> Vec<SessionKey> {
+/// The keys of the revoked sessions. There are no other events.
+fn revoked(events: &mut Events) -> Vec<SessionKey> {
     let mut keys: Vec<_> = std::iter::from_fn(|| events.try_next())
-        .map(|event| match event {
-            Event::Revoked { key } => key,
-            other => panic!("{other:?}"),
+        .map(|event| {
+            assert_eq!(event.kind, EventKind::Revoked);
+            assert_eq!(event.owner, Some("ada".into()));
+            event.key
         })
         .collect();
     keys.sort_unstable();
@@ -43,127 +41,182 @@ fn sorted(ids: &[&SessionId]) -> Vec<SessionKey> {
     keys
 }
 
+async fn count_entered(world: &World) -> usize {
+    world.store.count_entered(world.sessions_now()).await
+}
+
 #[tokio::test]
-async fn the_end_of_one_is_told_though_its_answer_was_lost() {
-    for fault in [Fault::ANSWER_LOST, Fault::UNSENT] {
-        let (world, silent, events) = heard();
+async fn revocation_of_one_is_reported_if_its_answer_is_lost() {
+    for fault in LOST {
+        let (world, silent, mut events) = watched();
         let id = silent.user("ada").await;
-        world.store.fail(Verb::EndMany, fault);
-        assert!(world.sessions.end_one("ada", id.key()).await.unwrap());
-        assert_eq!(revoked(&events), sorted(&[&id]));
+        world.store.fail(Verb::DeleteOrBlock, fault);
+        assert!(world.sessions.revoke("ada", id.key()).await.unwrap());
+        assert_eq!(revoked(&mut events), sorted(&[&id]));
         assert!(!world.opens(&id).await);
     }
 }
 
-/// And what had ended before is not counted.
+/// The end marker of the first try shows that there was no session.
 #[tokio::test]
-async fn the_end_of_all_is_counted_though_its_answer_was_lost() {
-    for fault in [Fault::ANSWER_LOST, Fault::UNSENT] {
-        let (world, silent, events) = heard();
+async fn revocation_of_all_counts_no_expired_session() {
+    for fault in [None, Some(Fault::ANSWER_LOST)] {
+        let (world, silent, mut events) = watched();
         silent.user("ada").await;
         world.wait(HOUR);
         let ids = [silent.user("ada").await, silent.user("ada").await];
-        assert_eq!(world.store.count_entered(world.sessions_now()).await, 3);
-        world.store.fail(Verb::EndMany, fault);
-        assert_eq!(world.sessions.end_all("ada").await.unwrap(), 2);
-        assert_eq!(revoked(&events), sorted(&[&ids[0], &ids[1]]));
-        assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
+        assert_eq!(count_entered(&world).await, 3);
+        if let Some(fault) = fault {
+            world.store.fail(Verb::DeleteOrBlock, fault);
+        }
+        assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 2);
+        assert_eq!(revoked(&mut events), sorted(&[&ids[0], &ids[1]]));
+        assert_eq!(count_entered(&world).await, 0);
     }
 }
 
 #[tokio::test]
-async fn the_end_of_the_others_is_counted_though_its_answer_was_lost() {
-    for fault in [Fault::ANSWER_LOST, Fault::UNSENT] {
-        let (world, silent, events) = heard();
+async fn revocation_of_all_counts_each_if_its_answer_is_lost() {
+    for fault in LOST {
+        let (world, silent, mut events) = watched();
+        let ids = [silent.user("ada").await, silent.user("ada").await];
+        world.store.fail(Verb::DeleteOrBlock, fault);
+        assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 2);
+        assert_eq!(revoked(&mut events), sorted(&[&ids[0], &ids[1]]));
+        assert_eq!(count_entered(&world).await, 0);
+        assert_eq!(world.count().await.0, 0);
+    }
+}
+
+#[tokio::test]
+async fn revocation_of_the_others_counts_each_if_its_answer_is_lost() {
+    for fault in LOST {
+        let (world, silent, mut events) = watched();
         let ids = [silent.user("ada").await, silent.user("ada").await, silent.user("ada").await];
         let session = world.open(&ids[1]).await;
-        world.store.fail(Verb::EndMany, fault);
-        assert_eq!(world.sessions.end_others(&session).await.unwrap(), 2);
-        assert_eq!(revoked(&events), sorted(&[&ids[0], &ids[2]]));
+        world.store.fail(Verb::DeleteOrBlock, fault);
+        assert_eq!(world.sessions.revoke_others(&session).await.unwrap(), 2);
+        assert_eq!(revoked(&mut events), sorted(&[&ids[0], &ids[2]]));
         assert!(world.opens(&ids[1]).await);
     }
 }
 
 #[tokio::test]
-async fn an_eviction_is_told_though_its_answer_was_lost() {
-    for fault in [Fault::ANSWER_LOST, Fault::UNSENT] {
-        let events = Events::with_capacity(100).unwrap();
+async fn eviction_is_reported_if_its_answer_is_lost() {
+    for fault in LOST {
         let limit = SessionLimit::new(1, AtLimit::EvictOldest).unwrap();
-        let world = World::with(|sessions| sessions.with_session_limit(limit).with_events(&events));
+        let world = World::with(|sessions| sessions.with_session_limit(limit));
         let evicted = world.user("ada").await;
-        while events.try_next().is_some() {}
-        world.store.fail(Verb::EndMany, fault);
+        world.wait(Duration::from_secs(1));
+        let mut events = world.sessions.events();
+        world.store.fail(Verb::DeleteOrBlock, fault);
         let session = world.anonymous().await;
         session.authenticate("ada").unwrap();
         let id = told(session.finish().await.unwrap());
-        assert_eq!(events.try_next(), Some(Event::Evicted { key: evicted.key() }));
-        let authenticated = Event::Authenticated { key: id.key(), former: None };
-        assert_eq!((events.try_next(), events.try_next()), (Some(authenticated), None));
+        let reported: Vec<_> =
+            std::iter::from_fn(|| events.try_next()).map(|event| (event.kind, event.key)).collect();
+        assert_eq!(
+            reported,
+            [(EventKind::Evicted, evicted.key()), (EventKind::Authenticated, id.key())]
+        );
+        assert!(!world.opens(&evicted).await);
     }
 }
 
-/// The marker of the first time tells that nothing was there.
+/// If the answers come, a session that a logout deleted first is no revocation.
 #[tokio::test]
-async fn a_logout_that_came_first_is_not_told_as_an_end_from_elsewhere() {
-    let (world, silent, events) = heard();
+async fn logout_that_came_first_is_not_reported_as_a_revocation() {
+    let (world, silent, mut events) = watched();
     let id = silent.user("ada").await;
     let session = silent.open(&id).await;
     session.destroy().unwrap();
-    world.store.fail(Verb::EndMany, Fault::ANSWER_LOST);
-    world.store.before(Verb::EndMany, move || async move {
+    world.store.before(Verb::DeleteOrBlock, move || async move {
         let _ = session.finish().await.unwrap();
     });
-    assert!(!world.sessions.end_one("ada", id.key()).await.unwrap());
-    assert_eq!(revoked(&events), []);
+    assert!(!world.sessions.revoke("ada", id.key()).await.unwrap());
+    assert_eq!(revoked(&mut events), []);
 }
 
-/// Somebody else's marker tells that the first time had ended it by then.
+/// The end marker of the first try shows that nothing was there.
 #[tokio::test]
-async fn an_end_that_others_repeat_before_it_is_asked_for_again_is_told() {
-    let (world, silent, events) = heard();
+async fn logout_before_a_lost_answer_is_not_reported_as_a_revocation() {
+    let (world, silent, mut events) = watched();
     let id = silent.user("ada").await;
-    world.store.fail(Verb::EndMany, Fault::ANSWER_LOST);
-    let key = id.key();
-    world.store.before_nth(2, Verb::EndMany, move || async move {
-        let owner = session_core::Owner::from("ada").key();
-        assert_eq!(silent.store.entries(&owner, silent.sessions_now()).await.unwrap(), [key]);
-        assert_eq!(silent.sessions.end_all("ada").await.unwrap(), 0);
+    let session = silent.open(&id).await;
+    session.destroy().unwrap();
+    world.store.fail(Verb::DeleteOrBlock, Fault::ANSWER_LOST);
+    world.store.before(Verb::DeleteOrBlock, move || async move {
+        let _ = session.finish().await.unwrap();
     });
-    assert!(world.sessions.end_one("ada", id.key()).await.unwrap());
-    assert_eq!(revoked(&events), [id.key()]);
+    assert!(!world.sessions.revoke("ada", id.key()).await.unwrap());
+    assert_eq!(revoked(&mut events), []);
 }
 
-/// A session that moved after the first time is ended where it is.
+/// Another process's end marker shows that the first try had deleted the session.
 #[tokio::test]
-async fn a_session_that_moves_before_it_is_asked_for_again_is_told_once() {
-    let (world, silent, events) = heard();
+async fn revocation_that_others_repeat_first_is_still_reported() {
+    let (world, silent, mut events) = watched();
+    let id = silent.user("ada").await;
+    world.store.fail(Verb::DeleteOrBlock, Fault::ANSWER_LOST);
+    let key = id.key();
+    world.store.before_nth(2, Verb::DeleteOrBlock, move || async move {
+        let owner = Owner::from("ada").key();
+        let entries = silent.store.entries(&owner, silent.sessions_now()).await.unwrap();
+        assert_eq!(entries.iter().map(|entry| entry.key).collect::<Vec<_>>(), [key]);
+        assert_eq!(silent.sessions.revoke_all("ada").await.unwrap(), 0);
+    });
+    assert!(world.sessions.revoke("ada", id.key()).await.unwrap());
+    assert_eq!(revoked(&mut events), [id.key()]);
+}
+
+#[tokio::test]
+async fn session_that_moves_before_the_repetition_is_revoked_once() {
+    let (world, silent, mut events) = watched();
     let id = silent.user("ada").await;
     let session = silent.open(&id).await;
     session.renew().unwrap();
-    world.store.fail(Verb::EndMany, Fault::UNSENT);
-    let (tell, new) = async_channel::bounded(1);
-    world.store.before_nth(2, Verb::EndMany, move || async move {
-        tell.send(told(session.finish().await.unwrap())).await.unwrap();
+    world.store.fail(Verb::DeleteOrBlock, Fault::UNSENT);
+    let (send, new) = mpsc::channel();
+    world.store.before_nth(2, Verb::DeleteOrBlock, move || async move {
+        send.send(told(session.finish().await.unwrap())).unwrap();
     });
-    assert_eq!(world.sessions.end_all("ada").await.unwrap(), 1);
+    assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1);
     let new = new.try_recv().unwrap();
-    assert_eq!(revoked(&events), [new.key()]);
+    assert_eq!(revoked(&mut events), [new.key()]);
     assert!(!world.opens(&new).await);
 }
 
-/// A server that is full cannot bar the key of a session that has expired, but ends those that live; the
-/// key stays in the index, as a login that is under way may still use it.
+/// The keys stay in the index, so that the next revocation finds the sessions.
 #[tokio::test]
-async fn a_key_that_cannot_be_barred_keeps_no_session_alive() {
-    let (world, silent, events) = heard();
-    silent.user("ada").await;
-    world.wait(2 * HOUR);
+async fn revocation_that_fails_can_be_repeated() {
+    let (world, silent, mut events) = watched();
+    let ids = [silent.user("ada").await, silent.user("ada").await];
+    for faults in [vec![Fault::DOWN], vec![Fault::UNSENT, Fault::UNSENT]] {
+        for (nth, fault) in (1..).zip(faults) {
+            world.store.fail_nth(nth, Verb::DeleteOrBlock, fault);
+        }
+        let error = world.sessions.revoke_all("ada").await.unwrap_err();
+        assert!(matches!(error, SessionError::Store(_)), "{error:?}");
+        assert_eq!(revoked(&mut events), []);
+        assert_eq!(count_entered(&world).await, 2);
+    }
+    assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 2);
+    assert_eq!(revoked(&mut events), sorted(&[&ids[0], &ids[1]]));
+}
+
+/// Both answers are lost, but the sessions are gone: the next call ends and reports nothing twice.
+#[tokio::test]
+async fn revocation_without_any_answer_still_ends_the_sessions() {
+    let (world, silent, mut events) = watched();
     let id = silent.user("ada").await;
-    world.store.fail(Verb::Create, Fault::Before(StoreErrorKind::Full));
-    assert_eq!(world.sessions.end_all("ada").await.unwrap(), 1);
-    assert_eq!(revoked(&events), [id.key()]);
+    world.store.fail_nth(1, Verb::DeleteOrBlock, Fault::ANSWER_LOST);
+    world.store.fail_nth(2, Verb::DeleteOrBlock, Fault::ANSWER_LOST);
+    let Err(SessionError::Store(error)) = world.sessions.revoke("ada", id.key()).await else {
+        panic!("no answer came")
+    };
+    assert_eq!(error.kind(), StoreErrorKind::Timeout);
     assert!(!world.opens(&id).await);
-    assert_eq!(world.store.count_entered(world.sessions_now()).await, 1);
-    assert_eq!(world.sessions.end_all("ada").await.unwrap(), 0);
-    assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
+    assert!(!world.sessions.revoke("ada", id.key()).await.unwrap());
+    assert_eq!(revoked(&mut events), []);
+    assert_eq!(count_entered(&world).await, 0);
 }

@@ -1,12 +1,12 @@
-//! Two requests that move one session at once: one record comes to nothing, and is no session to anybody.
+//! Two requests that move one session concurrently: the record of the slower one is no session.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::mpsc, time::Duration};
 
 use session_core::{
-    AtLimit, CookieChange, Event, Events, Lifetime, SessionError, SessionLimit, Sessions,
+    AtLimit, CookieChange, EventKind, Lifetime, SessionError, SessionLimit, Sessions,
 };
 
-use crate::support::{Fault, NOTE, VISITS, Verb, World, told};
+use crate::support::{Fault, NOTE, Peek as _, VISITS, Verb, World, told};
 
 fn limit(max: usize, at_limit: AtLimit) -> SessionLimit {
     SessionLimit::new(max, at_limit).unwrap()
@@ -14,18 +14,19 @@ fn limit(max: usize, at_limit: AtLimit) -> SessionLimit {
 
 /// Another process with the same limit.
 fn elsewhere(world: &World, limit: SessionLimit) -> World {
-    let sessions = Sessions::new(Arc::clone(&world.store)).with_clock(Arc::clone(&world.clock));
-    World {
-        store: Arc::clone(&world.store),
-        clock: Arc::clone(&world.clock),
-        sessions: Arc::new(sessions.with_session_limit(limit)),
-    }
+    let mut other = world.other_process();
+    other.sessions = Sessions::builder(std::sync::Arc::clone(&world.store))
+        .with_clock(std::sync::Arc::clone(&world.clock))
+        .with_session_limit(limit)
+        .build()
+        .unwrap();
+    other
 }
 
-/// A page's requests renew its session all at once. While the record of a slower one is still there another
-/// device signs in, for which there is room.
+/// While the record of a slower renewal is still there, another device signs in, for which there is
+/// room.
 #[tokio::test]
-async fn a_renewal_that_was_overtaken_takes_no_place() {
+async fn overtaken_renewal_takes_no_place() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest, AtLimit::EvictLeastRecent] {
         for periodic in [false, true] {
             let limit = limit(2, at_limit);
@@ -44,58 +45,60 @@ async fn a_renewal_that_was_overtaken_takes_no_place() {
                 right.renew().unwrap();
             }
             let other = elsewhere(&world, limit);
-            let (tell, heard) = async_channel::bounded(1);
+            let (send, ids) = mpsc::channel();
             world.store.before(Verb::Commit, move || async move {
                 let id = told(left.finish().await.unwrap());
                 let login = other.anonymous().await;
                 login.authenticate("ada").unwrap();
-                tell.send((id, told(login.finish().await.unwrap()))).await.unwrap();
+                send.send((id, told(login.finish().await.unwrap()))).unwrap();
             });
             let _ = right.finish().await.unwrap();
-            let (id, other) = heard.try_recv().unwrap();
+            let (id, other) = ids.try_recv().unwrap();
             assert!(world.opens(&id).await, "{at_limit:?}, periodic: {periodic}");
             assert!(world.opens(&other).await, "{at_limit:?}, periodic: {periodic}");
+            assert_eq!(world.count().await.0, 2);
         }
     }
 }
 
-/// It is not listed, not counted, and its end is not told.
+/// It is not listed, not counted, and its end is no event.
 #[tokio::test]
-async fn a_renewal_that_was_overtaken_is_no_session_to_a_list_or_an_end() {
-    for what in ["list", "end of all", "end of the others"] {
-        let events = Events::with_capacity(100).unwrap();
-        let world = World::with(|sessions| sessions.with_events(&events));
+async fn overtaken_renewal_is_no_session_to_a_list_or_revocation() {
+    for call in ["list", "revoke_all", "revoke_others"] {
+        let world = World::new();
         let id = world.user("ada").await;
         let (left, right) = (world.open(&id).await, world.open(&id).await);
         left.renew().unwrap();
         right.renew().unwrap();
-        let (tell, heard) = async_channel::bounded(1);
+        let (send, counts) = mpsc::channel();
         world.store.before(Verb::Commit, move || async move {
             let _ = left.finish().await.unwrap();
-            while events.try_next().is_some() {}
-            let sessions = Arc::clone(left.sessions());
-            let count = match what {
-                "list" => sessions.of("ada").await.unwrap().len(),
-                "end of all" => sessions.end_all("ada").await.unwrap(),
-                _ => sessions.end_others(&left).await.unwrap(),
+            let sessions = left.sessions();
+            let mut events = sessions.events();
+            let count = match call {
+                "list" => sessions.list("ada").await.unwrap().len(),
+                "revoke_all" => sessions.revoke_all("ada").await.unwrap(),
+                _ => sessions.revoke_others(&left).await.unwrap(),
             };
             let events = std::iter::from_fn(|| events.try_next());
-            let revoked = events.filter(|event| matches!(event, Event::Revoked { .. })).count();
-            tell.send((count, revoked)).await.unwrap();
+            let revoked = events.filter(|event| event.kind == EventKind::Revoked).count();
+            send.send((count, revoked)).unwrap();
         });
         let _ = right.finish().await;
-        let expected = match what {
+        let expected = match call {
             "list" => (1, 0),
-            "end of all" => (1, 1),
+            "revoke_all" => (1, 1),
             _ => (0, 0),
         };
-        assert_eq!(heard.try_recv().unwrap(), expected, "{what}");
+        assert_eq!(counts.try_recv().unwrap(), expected, "{call}");
+        assert_eq!(world.count().await.0, usize::from(call != "revoke_all"), "{call}");
     }
 }
 
-/// A login broke off after its record was stored, and was repeated with success: what is left takes no place.
+/// A login broke off after its record was stored, and was repeated successfully: the unused record
+/// takes no place.
 #[tokio::test]
-async fn a_login_that_broke_off_takes_no_place_once_another_succeeded() {
+async fn login_that_broke_off_takes_no_place() {
     let world = World::with(|sessions| sessions.with_session_limit(limit(2, AtLimit::Reject)));
     let id = world.user("ada").await;
     let session = world.open(&id).await;
@@ -106,44 +109,46 @@ async fn a_login_that_broke_off_takes_no_place_once_another_succeeded() {
     let session = world.open(&id).await;
     session.authenticate("ada").unwrap();
     let id = told(session.finish().await.unwrap());
-    assert_eq!(world.sessions.of("ada").await.unwrap().len(), 1);
+    assert_eq!(world.sessions.list("ada").await.unwrap().len(), 1);
 
     let session = world.anonymous().await;
     session.authenticate("ada").unwrap();
     let other = told(session.finish().await.unwrap());
     assert!(world.opens(&id).await && world.opens(&other).await);
-    assert_eq!(world.sessions.of("ada").await.unwrap().len(), 2);
+    assert_eq!(world.sessions.list("ada").await.unwrap().len(), 2);
 }
 
-/// A login at a full limit ends the records of slower moves of the same session; a renewal that was about to
-/// be merged into its own goes on with the session.
+/// The renewal was about to replay its changes on a newer record when a login moved the session.
 #[tokio::test]
-async fn a_renewal_whose_record_a_faster_login_ended_is_merged_into_the_session() {
+async fn renewal_overtaken_by_a_login_stores_its_values() {
     for max in [1, 2] {
-        let changed = merged_beside_a_login(max).await;
-        assert!(changed.is_ok(), "with room for {max}: {changed:?}");
+        let change = replayed_beside_a_login(max).await;
+        assert!(matches!(change, Ok(CookieChange::Keep)), "with room for {max}: {change:?}");
     }
 }
 
-async fn merged_beside_a_login(max: usize) -> Result<CookieChange, SessionError> {
+async fn replayed_beside_a_login(max: usize) -> Result<CookieChange, SessionError> {
     let limit = limit(max, AtLimit::Reject);
     let world = World::with(|sessions| sessions.with_session_limit(limit));
     let id = world.user("ada").await;
     let (renews, writes) = (world.open(&id).await, world.open(&id).await);
     let other = elsewhere(&world, limit);
     renews.renew().unwrap();
-    renews.set(NOTE, &"kept".to_owned()).unwrap();
-    writes.set(VISITS, &5).unwrap();
-    // The first commit is the renewal's tombstone; the third merges the write that came before it.
+    renews.set(NOTE, "kept").unwrap();
+    writes.set(VISITS, 5).unwrap();
+    // The first commit is the renewal's tombstone. The third replays it on the write before it.
     world.store.before(Verb::Commit, move || async move { writes.commit().await.unwrap() });
-    let (tell, heard) = async_channel::bounded(1);
+    let (send, ids) = mpsc::channel();
     world.store.before_nth(3, Verb::Commit, move || async move {
         let session = other.open(&id).await;
         session.authenticate("ada").unwrap();
-        tell.send(told(session.finish().await.unwrap())).await.unwrap();
+        send.send(told(session.finish().await.unwrap())).unwrap();
     });
-    let changed = renews.finish().await?;
-    let session = world.open(&heard.try_recv().unwrap()).await;
+    let change = renews.finish().await?;
+    let session = world.open(&ids.try_recv().unwrap()).await;
     assert_eq!((session.get(VISITS), session.get(NOTE).as_deref()), (Some(5), Some("kept")));
-    Ok(changed)
+    assert_eq!(world.sessions.list("ada").await.unwrap().len(), 1);
+    assert_eq!(world.count().await.0, 1);
+    assert_eq!(world.store.count_entered(world.sessions_now()).await, 1);
+    Ok(change)
 }

@@ -1,50 +1,72 @@
-//! What a handler records, and what of it is written.
+//! The changes that a handler records, and the part of them that is written.
 
-use session_core::{Key, SessionError};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use session_core::{Key, Lifetime, SessionError, Timestamp};
 
 use crate::support::{NOTE, VISITS, Verb, World, told};
 
+const LIST: Key<Vec<u32>> = Key::new("list");
+
 #[tokio::test]
-async fn writing_what_is_there_writes_nothing() {
+async fn request_that_writes_the_stored_values_writes_nothing() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
-    session.set(VISITS, &1).unwrap();
+    session.set(VISITS, 1).unwrap();
     assert_eq!(session.update(VISITS, |_| {}).unwrap(), 1);
     session.remove(NOTE).unwrap();
     assert_eq!(session.take(NOTE).unwrap(), None);
     session.set_lifetime(session.lifetime()).unwrap();
-    assert!(session.finish_without_io().is_some());
+    assert!(session.try_finish().is_some());
     assert_eq!(world.store.calls(), [Verb::Load]);
 }
 
 #[tokio::test]
-async fn a_clear_of_nothing_writes_nothing() {
+async fn clear_of_an_empty_session_writes_nothing() {
     let world = World::new();
     let session = world.anonymous().await;
     session.clear().unwrap();
     assert_eq!(session.take(NOTE).unwrap(), None);
     session.remove(NOTE).unwrap();
-    assert!(session.finish_without_io().is_some());
+    assert!(session.try_finish().is_some());
     assert_eq!(world.store.calls(), []);
 }
 
 #[tokio::test]
-async fn writing_back_what_this_request_changed_is_written() {
+async fn set_accepts_values_references_and_slices() {
+    let world = World::new();
+    let session = world.anonymous().await;
+    session.set(VISITS, 1).unwrap();
+    for visits in &[1, 2] {
+        session.set(VISITS, visits).unwrap();
+    }
+    session.set(LIST, &[1, 2][..]).unwrap();
+    session.set(NOTE, "text").unwrap();
+    let text = "a string".to_owned();
+    session.set(NOTE, &text).unwrap();
+    let id = told(session.finish().await.unwrap());
+    let session = world.open(&id).await;
+    assert_eq!((session.get(VISITS), session.get(LIST)), (Some(2), Some(vec![1, 2])));
+    assert_eq!(session.get(NOTE).as_deref(), Some("a string"));
+}
+
+#[tokio::test]
+async fn value_changed_and_changed_back_is_written() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
-    session.set(VISITS, &2).unwrap();
-    session.set(VISITS, &1).unwrap();
+    session.set(VISITS, 2).unwrap();
+    session.set(VISITS, 1).unwrap();
     assert_eq!(session.get(VISITS), Some(1));
     session.remove(VISITS).unwrap();
-    session.set(VISITS, &1).unwrap();
+    session.set(VISITS, 1).unwrap();
     let _ = session.finish().await.unwrap();
     assert_eq!(world.open(&id).await.get(VISITS), Some(1));
 }
 
 #[tokio::test]
-async fn a_clear_keeps_the_session_and_its_owner() {
+async fn clear_keeps_the_session_and_its_owner() {
     let world = World::new();
     let id = world.user("ada").await;
     let session = world.open(&id).await;
@@ -56,7 +78,7 @@ async fn a_clear_keeps_the_session_and_its_owner() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_taken_is_gone() {
+async fn take_removes_the_value() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
@@ -68,47 +90,51 @@ async fn a_value_that_is_taken_is_gone() {
 }
 
 #[tokio::test]
-async fn an_unreadable_value_counts_as_missing_and_does_not_cost_the_others() {
+async fn unreadable_value_counts_as_missing_and_costs_no_other() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
     let text: Key<String> = Key::new(VISITS.name());
-    session.set(NOTE, &"readable".to_owned()).unwrap();
+    session.set(NOTE, "readable").unwrap();
     assert!(matches!(session.try_get(text), Err(SessionError::Decode { .. })));
     assert_eq!(world.sessions.unreadable_values(), 0);
     assert_eq!(session.get(text), None);
     assert_eq!(world.sessions.unreadable_values(), 1);
     assert!(session.contains(text), "reading changes nothing");
     assert_eq!(session.get(NOTE).as_deref(), Some("readable"));
-    assert_eq!(session.update(text, |text| text.push('!')).unwrap(), "!");
     let _ = session.finish().await.unwrap();
-    assert_eq!(world.open(&id).await.get(text).as_deref(), Some("!"));
+    assert_eq!(world.open(&id).await.get(VISITS), Some(1));
 }
 
 #[tokio::test]
-async fn after_the_response_has_begun_a_change_is_an_error() {
+async fn change_after_the_response_began_is_refused() {
     let world = World::new();
     let id = world.visitor().await;
-    for without_io in [true, false] {
+    for ending in ["try_finish", "finish", "close"] {
         let session = world.open(&id).await;
-        if without_io {
-            assert!(session.finish_without_io().is_some());
-        } else {
-            let _ = session.finish().await.unwrap();
+        match ending {
+            "try_finish" => assert!(session.try_finish().is_some()),
+            "finish" => drop(session.finish().await.unwrap()),
+            _ => session.close(),
         }
         let refused = [
-            session.set(VISITS, &9),
+            session.set(VISITS, 9),
             session.update(VISITS, |visits| *visits += 1).map(drop),
+            session.update_or_reset(VISITS, |visits| *visits += 1).map(drop),
+            session.try_update(VISITS, |_, _| Ok::<_, SessionError>(())).map(drop),
             session.remove(VISITS),
             session.take(VISITS).map(drop),
+            session.take_once(VISITS).await.map(drop),
             session.clear(),
             session.authenticate("ada"),
+            session.rotate(),
             session.renew(),
-            session.set_lifetime(session_core::Lifetime::aal1()),
+            session.set_lifetime(Lifetime::aal1()),
+            session.end_by(Timestamp::from_secs(0)),
             session.destroy(),
         ];
         for result in refused {
-            assert!(matches!(result, Err(SessionError::Closed)), "{result:?}");
+            assert!(matches!(result, Err(SessionError::Closed)), "{ending}: {result:?}");
         }
         assert_eq!(session.get(VISITS), Some(1), "reading works on");
         session.commit().await.unwrap();
@@ -116,39 +142,42 @@ async fn after_the_response_has_begun_a_change_is_an_error() {
     assert_eq!(world.open(&id).await.get(VISITS), Some(1));
 }
 
+/// The closure runs without a lock: it may read and write a clone of the session.
 #[tokio::test]
-async fn an_update_may_use_the_session() {
+async fn update_closure_may_use_the_session() {
     let world = World::new();
     let session = world.anonymous().await;
     let inner = session.clone();
     let visits =
         session.update(VISITS, move |visits| *visits += inner.get(NOTE).map_or(1, |_| 2)).unwrap();
     assert_eq!(visits, 1);
+    session.close();
 }
 
 #[tokio::test]
-async fn an_update_sees_what_its_own_closure_wrote() {
+async fn update_sees_a_write_of_its_own_closure() {
     let world = World::new();
     let session = world.anonymous().await;
     let inner = session.clone();
-    let first = std::sync::atomic::AtomicBool::new(true);
+    let first = AtomicBool::new(true);
     let visits = session
         .update(VISITS, move |visits| {
-            if first.swap(false, std::sync::atomic::Ordering::Relaxed) {
-                inner.set(VISITS, &40).unwrap();
+            if first.swap(false, Ordering::Relaxed) {
+                inner.set(VISITS, 40).unwrap();
             }
             *visits += 2;
         })
         .unwrap();
     assert_eq!(visits, 42);
     assert_eq!(session.get(VISITS), Some(42));
+    session.close();
 }
 
 #[tokio::test]
-async fn a_session_of_removed_values_only_is_still_a_session() {
+async fn session_without_values_stays_a_session() {
     let world = World::new();
     let session = world.anonymous().await;
-    session.set(VISITS, &1).unwrap();
+    session.set(VISITS, 1).unwrap();
     session.commit().await.unwrap();
     session.remove(VISITS).unwrap();
     let id = told(session.finish().await.unwrap());

@@ -1,15 +1,44 @@
-//! I4: rotation loses nothing and leaves nothing.
+//! I4: a move to a fresh ID by a login, a rotation or a renewal loses nothing and leaves nothing.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use session_core::{
-    CookieChange, Entry, Lifetime, SessionError, SessionId, Sessions, StoreErrorKind,
+    CookieChange, Entry, Event, EventKind, Events, Lifetime, OnReuse, Session, SessionError,
+    SessionId, Sessions, StoreErrorKind, Timestamp,
 };
 
-use crate::support::{Fault, NOTE, VISITS, Verb, World, all_bytes_of, told};
+use crate::support::{Fault, NOTE, Peek as _, VISITS, Verb, World, all_bytes_of, told};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The moves that close the former ID.
+const CLOSING: [Move; 2] = [sign_in, rotates];
+
+/// All moves.
+const MOVES: [Move; 3] = [sign_in, rotates, renews];
+
+type Move = fn(&Session);
+
+fn sign_in(session: &Session) {
+    session.authenticate("ada").unwrap();
+}
+
+fn rotates(session: &Session) {
+    session.rotate().unwrap();
+}
+
+fn renews(session: &Session) {
+    session.renew().unwrap();
+}
+
+/// A request that moves the session of an ID. Returns the new ID.
+async fn moved(world: &World, id: &SessionId, by: Move) -> SessionId {
+    let session = world.open(id).await;
+    by(&session);
+    told(session.finish().await.unwrap())
+}
 
 async fn login(world: &World, id: &SessionId, owner: &str) -> SessionId {
     let session = world.open(id).await;
@@ -18,13 +47,33 @@ async fn login(world: &World, id: &SessionId, owner: &str) -> SessionId {
 }
 
 async fn renew(world: &World, id: &SessionId) -> SessionId {
-    let session = world.open(id).await;
-    session.renew().unwrap();
-    told(session.finish().await.unwrap())
+    moved(world, id, renews).await
 }
 
+/// A request that only reads.
+async fn read(world: &World, id: &SessionId) -> CookieChange {
+    world.open(id).await.finish().await.unwrap()
+}
+
+/// A session whose ID is renewed once it is this old.
+fn renewed_after(age: Duration) -> World {
+    World::with_lifetime(Lifetime::aal2().with_renew_after(age).unwrap())
+}
+
+/// The kinds of the events since the last call.
+fn kinds(events: &mut Events) -> Vec<EventKind> {
+    std::iter::from_fn(|| events.try_next()).map(|event| event.kind).collect()
+}
+
+/// The next event of a kind. Skips the others.
+fn next_of(events: &mut Events, kind: EventKind) -> Option<Event> {
+    std::iter::from_fn(|| events.try_next()).find(|event| event.kind == kind)
+}
+
+// A login.
+
 #[tokio::test]
-async fn a_login_keeps_the_values_under_a_new_id_and_the_old_one_opens_nothing() {
+async fn login_keeps_the_values_and_closes_the_former_id() {
     let world = World::new();
     let id = world.visitor().await;
     let new = login(&world, &id, "ada").await;
@@ -36,11 +85,11 @@ async fn a_login_keeps_the_values_under_a_new_id_and_the_old_one_opens_nothing()
     assert_eq!(session.authenticated_at(), Some(world.sessions_now()));
     assert_eq!(world.count().await, (1, 1));
     world.wait(Sessions::ROTATION_WINDOW);
-    assert_eq!(world.count().await, (1, 0), "the tombstone goes by itself");
+    assert_eq!(world.count().await, (1, 0), "the tombstone has expired");
 }
 
 #[tokio::test]
-async fn a_login_begins_the_absolute_lifetime_anew() {
+async fn login_begins_the_absolute_lifetime_anew() {
     let world = World::new();
     let id = world.visitor().await;
     world.wait(30 * MINUTE);
@@ -49,7 +98,7 @@ async fn a_login_begins_the_absolute_lifetime_anew() {
 }
 
 #[tokio::test]
-async fn a_login_without_a_session_before_makes_one() {
+async fn login_without_a_session_costs_one_command() {
     let world = World::new();
     let session = world.anonymous().await;
     session.authenticate("ada").unwrap();
@@ -59,37 +108,189 @@ async fn a_login_without_a_session_before_makes_one() {
 }
 
 #[tokio::test]
-async fn the_new_record_is_there_before_the_old_one_goes() {
+async fn login_stores_the_new_record_before_the_tombstone() {
     let world = World::new();
     let id = world.visitor().await;
     login(&world, &id, "ada").await;
     assert_eq!(world.store.calls(), [Verb::Load, Verb::CreateEntered, Verb::Commit]);
 }
 
+/// "Remember me" and the end of an identity provider's session belong to the login that set them.
 #[tokio::test]
-async fn a_crash_between_leaves_the_old_id_working() {
-    for rotation in ["login", "renewal"] {
+async fn lifetime_and_end_of_a_login_do_not_go_to_the_next() {
+    for owner in ["ada", "grace"] {
+        let world = World::new();
+        let session = world.anonymous().await;
+        session.authenticate("ada").unwrap();
+        session.set_lifetime(Lifetime::remember_me()).unwrap();
+        session.end_by(world.sessions_now() + 20 * DAY).unwrap();
+        let id = told(session.finish().await.unwrap());
+        let session = world.open(&id).await;
+        assert_eq!(session.lifetime(), Lifetime::remember_me());
+        assert_eq!(session.expires_at(), Some(world.sessions_now() + 20 * DAY));
+
+        let session = world.open(&login(&world, &id, owner).await).await;
+        assert_eq!(session.lifetime(), Lifetime::standard());
+        assert_eq!(session.expires_at(), Some(world.sessions_now() + 60 * MINUTE));
+        world.wait(60 * MINUTE);
+        assert_eq!(world.count().await.0, 0);
+    }
+}
+
+/// An end in the way of the old login does not shorten the new one either.
+#[tokio::test]
+async fn login_removes_an_earlier_end() {
+    let world = World::new();
+    let session = world.anonymous().await;
+    session.authenticate("ada").unwrap();
+    session.end_by(world.sessions_now() + MINUTE).unwrap();
+    let id = told(session.finish().await.unwrap());
+    let id = login(&world, &id, "ada").await;
+    world.wait(2 * MINUTE);
+    assert!(world.opens(&id).await);
+}
+
+#[tokio::test]
+async fn login_keeps_lifetime_and_end_that_its_request_set() {
+    for login_first in [true, false] {
+        let world = World::new();
+        let end = world.sessions_now() + 10 * DAY;
+        let session = world.open(&world.visitor().await).await;
+        if login_first {
+            session.authenticate("ada").unwrap();
+        }
+        session.set_lifetime(Lifetime::remember_me()).unwrap();
+        session.end_by(end).unwrap();
+        if !login_first {
+            session.authenticate("ada").unwrap();
+        }
+        let session = world.open(&told(session.finish().await.unwrap())).await;
+        assert_eq!(session.lifetime(), Lifetime::remember_me(), "login first: {login_first}");
+        assert_eq!(session.expires_at(), Some(end), "login first: {login_first}");
+    }
+}
+
+#[tokio::test]
+async fn login_ends_a_visitors_lifetime() {
+    let short = Lifetime::new(MINUTE, MINUTE).unwrap();
+    let world = World::with(|sessions| sessions.with_anonymous_lifetime(short));
+    let id = world.visitor().await;
+    assert_eq!(world.open(&id).await.lifetime(), short);
+    let id = login(&world, &id, "ada").await;
+    assert_eq!(world.open(&id).await.lifetime(), Lifetime::standard());
+}
+
+// A rotation.
+
+/// It is no login: a session that would have ended soon still does, and a stale proof stays stale.
+#[tokio::test]
+async fn rotation_changes_the_id_and_nothing_else() {
+    let world = World::new();
+    let end = world.sessions_now() + 10 * DAY;
+    let session = world.anonymous().await;
+    session.authenticate("ada").unwrap();
+    session.set_lifetime(Lifetime::remember_me()).unwrap();
+    session.end_by(end).unwrap();
+    session.set(VISITS, 1).unwrap();
+    let id = told(session.finish().await.unwrap());
+    let began = world.sessions_now();
+
+    world.wait(DAY);
+    let new = moved(&world, &id, rotates).await;
+    assert_ne!(new.key(), id.key());
+    assert!(!world.opens(&id).await);
+    let session = world.open(&new).await;
+    assert_eq!((session.get(VISITS), session.owner()), (Some(1), Some("ada".into())));
+    assert_eq!(session.lifetime(), Lifetime::remember_me());
+    assert_eq!((session.created_at(), session.expires_at()), (Some(began), Some(end)));
+    assert_eq!(session.authenticated_at(), Some(began));
+    assert!(matches!(session.require_fresh(MINUTE), Err(SessionError::NotFresh)));
+    let listed = world.sessions.list("ada").await.unwrap();
+    assert_eq!(listed.iter().map(|info| info.key()).collect::<Vec<_>>(), [new.key()]);
+}
+
+#[tokio::test]
+async fn hourly_rotations_do_not_outlive_the_absolute_deadline() {
+    let world = World::new();
+    let mut id = world.user("ada").await;
+    for _ in 0..47 {
+        world.wait(30 * MINUTE);
+        id = moved(&world, &id, rotates).await;
+    }
+    world.wait(30 * MINUTE);
+    assert!(!world.opens(&id).await);
+}
+
+#[tokio::test]
+async fn rotation_is_reported_with_the_former_key() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let mut events = world.sessions.events();
+    let new = moved(&world, &id, rotates).await;
+    let event = events.try_next().unwrap();
+    assert_eq!((event.kind, event.key), (EventKind::Rotated, new.key()));
+    assert_eq!((event.former, event.owner), (Some(id.key()), Some("ada".into())));
+    assert_eq!(events.try_next(), None);
+}
+
+#[tokio::test]
+async fn second_concurrent_rotation_ends_and_learns_no_id() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let (first, second) = (world.open(&id).await, world.open(&id).await);
+    first.rotate().unwrap();
+    second.rotate().unwrap();
+    second.set(NOTE, "late").unwrap();
+    let new = told(first.finish().await.unwrap());
+    assert!(matches!(second.finish().await, Err(SessionError::Ended)));
+    assert!(matches!(second.pending_cookie(), CookieChange::Keep));
+    let session = world.open(&new).await;
+    assert_eq!((session.get(VISITS), session.get(NOTE)), (Some(1), None));
+    assert_eq!(world.count().await.0, 1);
+}
+
+/// A browser that sends the former ID has received the new one by now, or is about to.
+#[tokio::test]
+async fn former_id_of_a_closing_move_gives_an_empty_session() {
+    for closing in CLOSING {
+        let world = World::new();
+        let id = world.user("ada").await;
+        let new = moved(&world, &id, closing).await;
+        let session = world.open(&id).await;
+        assert_eq!((session.key(), session.owner()), (None, None));
+        assert!(!session.had_unknown_id());
+        assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+
+        let session = world.open(&id).await;
+        session.set(NOTE, "late").unwrap();
+        assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+        assert_eq!(world.open(&new).await.get(NOTE), None);
+        assert_eq!(world.count().await.0, 1);
+    }
+}
+
+// A move that breaks off.
+
+#[tokio::test]
+async fn move_that_fails_leaves_the_former_id_open() {
+    for (number, moving) in MOVES.into_iter().enumerate() {
         for fault in [Fault::DOWN, Fault::Before(StoreErrorKind::Full)] {
-            for verb in [Verb::Create, Verb::Commit] {
+            for at_create in [true, false] {
                 let world = World::new();
                 let id = world.visitor().await;
                 let session = world.open(&id).await;
-                let verb = match rotation {
-                    "login" => {
-                        session.authenticate("ada").unwrap();
-                        if verb == Verb::Create { Verb::CreateEntered } else { verb }
-                    }
-                    _ => {
-                        session.renew().unwrap();
-                        verb
-                    }
+                moving(&session);
+                let verb = match (at_create, number) {
+                    (true, 0) => Verb::CreateEntered,
+                    (true, _) => Verb::Create,
+                    (false, _) => Verb::Commit,
                 };
                 world.store.fail(verb, fault);
                 assert!(matches!(session.finish().await, Err(SessionError::Store(_))));
+                assert!(matches!(session.pending_cookie(), CookieChange::Keep));
                 let after = world.open(&id).await;
-                assert_eq!(after.get(VISITS), Some(1));
-                assert_eq!(after.owner(), None);
-                assert_eq!(world.count().await, (1, 0), "what came to nothing is removed");
+                assert_eq!((after.get(VISITS), after.owner()), (Some(1), None));
+                assert_eq!(world.count().await, (1, 0), "the unused record is deleted");
                 assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
             }
         }
@@ -97,87 +298,72 @@ async fn a_crash_between_leaves_the_old_id_working() {
 }
 
 #[tokio::test]
-async fn a_dropped_login_leaves_the_old_id_working() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let session = world.open(&id).await;
-    session.authenticate("ada").unwrap();
-    world.store.before(Verb::Commit, std::future::pending);
-    tokio::select! {
-        biased;
-        _ = session.finish() => panic!("the store does not answer"),
-        () = tokio::task::yield_now() => {}
+async fn dropped_move_leaves_the_former_id_open() {
+    for moving in MOVES {
+        let world = World::new();
+        let id = world.visitor().await;
+        let session = world.open(&id).await;
+        moving(&session);
+        world.store.before(Verb::Commit, std::future::pending);
+        tokio::select! {
+            biased;
+            _ = session.finish() => panic!("the store does not answer"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert_eq!(world.open(&id).await.get(VISITS), Some(1));
+        assert!(matches!(session.commit().await, Err(SessionError::Unconfirmed)));
     }
-    assert_eq!(world.open(&id).await.get(VISITS), Some(1));
-    assert!(matches!(session.commit().await, Err(SessionError::Unconfirmed)));
 }
 
 #[tokio::test]
-async fn a_writer_under_way_is_merged_into_the_session_after_a_login() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let writer = world.open(&id).await;
-    writer.update(VISITS, |visits| *visits += 1).unwrap();
-    writer.set(NOTE, &"before the login".to_owned()).unwrap();
-    let new = login(&world, &id, "ada").await;
-    let change = writer.finish().await.unwrap();
-    assert!(matches!(change, CookieChange::Keep), "who held the old ID is told nothing");
-    let session = world.open(&new).await;
-    assert_eq!(session.get(VISITS), Some(2));
-    assert_eq!(session.get(NOTE).as_deref(), Some("before the login"));
-    assert_eq!(session.owner(), Some("ada".into()));
-}
-
-#[tokio::test]
-async fn a_commit_between_load_and_tombstone_is_merged() {
-    for rotation in ["login", "renewal"] {
+async fn commit_between_load_and_tombstone_is_replayed() {
+    for moving in MOVES {
         let world = World::new();
         let id = world.visitor().await;
         let session = world.open(&id).await;
         session.update(VISITS, |visits| *visits += 100).unwrap();
-        match rotation {
-            "login" => session.authenticate("ada").unwrap(),
-            _ => session.renew().unwrap(),
-        }
+        moving(&session);
         let (other, former) = (world.other_process(), id.clone());
         world.store.before(Verb::Commit, move || async move {
             let session = other.open(&former).await;
             session.update(VISITS, |visits| *visits += 10).unwrap();
-            session.set(NOTE, &"between".to_owned()).unwrap();
+            session.set(NOTE, "between").unwrap();
             let _ = session.finish().await.unwrap();
         });
         let new = told(session.finish().await.unwrap());
         let after = world.open(&new).await;
         assert_eq!(after.get(VISITS), Some(111));
         assert_eq!(after.get(NOTE).as_deref(), Some("between"));
+        assert_eq!(world.count().await, (1, 1));
     }
 }
 
 #[tokio::test]
-async fn a_merge_that_fails_in_the_middle_of_a_login_leaves_no_second_session() {
+async fn replay_that_fails_in_a_login_leaves_no_second_session() {
     for fault in [Fault::DOWN, Fault::UNSENT] {
         let world = World::new();
         let id = world.visitor().await;
         let session = world.open(&id).await;
         session.authenticate("ada").unwrap();
         let (other, former) = (world.other_process(), id.clone());
-        let store = std::sync::Arc::clone(&world.store);
+        let store = Arc::clone(&world.store);
         world.store.before(Verb::Commit, move || async move {
             let session = other.open(&former).await;
-            session.set(NOTE, &"between".to_owned()).unwrap();
+            session.set(NOTE, "between").unwrap();
             let _ = session.finish().await.unwrap();
-            // The commit onto the new record, both times if it is asked twice.
+            // The commit of the replayed record under the new key, and its repetition.
             store.fail_nth(1, Verb::Commit, fault);
             store.fail_nth(2, Verb::Commit, fault);
         });
         assert!(session.finish().await.is_err());
         assert!(world.opens(&id).await);
         assert_eq!(world.count().await, (1, 0));
+        assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
     }
 }
 
 #[tokio::test]
-async fn an_update_that_cannot_be_merged_leaves_no_second_session() {
+async fn update_that_fails_on_replay_leaves_no_second_session() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
@@ -187,16 +373,80 @@ async fn an_update_that_cannot_be_merged_leaves_no_second_session() {
     let (other, former) = (world.other_process(), id.clone());
     world.store.before(Verb::Commit, move || async move {
         let session = other.open(&former).await;
-        session.set(NOTE, &"r".repeat(40 * 1024)).unwrap();
+        session.set(NOTE, "r".repeat(40 * 1024)).unwrap();
         let _ = session.finish().await.unwrap();
     });
     assert!(matches!(session.finish().await, Err(SessionError::TooLarge { .. })));
     assert!(world.opens(&id).await);
     assert_eq!(world.count().await, (1, 0));
+    assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
+}
+
+// A request that is overtaken by a login or a rotation.
+
+#[tokio::test]
+async fn overtaken_request_stores_its_values_and_learns_no_id() {
+    for closing in CLOSING {
+        let world = World::new();
+        let id = world.visitor().await;
+        let writer = world.open(&id).await;
+        writer.update(VISITS, |visits| *visits += 1).unwrap();
+        writer.set(NOTE, "before").unwrap();
+        let new = moved(&world, &id, closing).await;
+        assert!(matches!(writer.finish().await.unwrap(), CookieChange::Keep));
+        let session = world.open(&new).await;
+        assert_eq!(session.get(VISITS), Some(2));
+        assert_eq!(session.get(NOTE).as_deref(), Some("before"));
+    }
+}
+
+/// An attacker may have planted the visitor's ID, and keep a request under way.
+#[tokio::test]
+async fn request_that_held_the_former_id_never_learns_the_new_one() {
+    for closing in CLOSING {
+        let world = World::new();
+        let id = world.visitor().await;
+        let held = world.open(&id).await;
+        held.set(NOTE, "held").unwrap();
+        let new = moved(&world, &id, closing).await;
+        held.commit().await.unwrap();
+        held.renew().unwrap();
+        held.set(NOTE, "held on").unwrap();
+        assert!(matches!(held.pending_cookie(), CookieChange::Keep));
+        assert!(matches!(held.finish().await.unwrap(), CookieChange::Keep));
+        assert!(world.opens(&new).await, "the user's ID still opens the session");
+    }
 }
 
 #[tokio::test]
-async fn of_two_logins_at_once_the_later_has_the_session() {
+async fn renewal_that_is_due_does_not_tell_an_overtaken_request() {
+    for closing in CLOSING {
+        let world = renewed_after(MINUTE);
+        let id = world.visitor().await;
+        let held = world.open(&id).await;
+        held.set(NOTE, "held").unwrap();
+        let new = moved(&world, &id, closing).await;
+        held.commit().await.unwrap();
+        world.wait(MINUTE);
+        assert!(matches!(held.finish().await.unwrap(), CookieChange::Keep));
+        assert!(world.opens(&new).await, "the user's ID still opens the session");
+    }
+}
+
+#[tokio::test]
+async fn values_are_not_carried_over_after_the_rotation_window() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let writer = world.open(&id).await;
+    writer.set(NOTE, "too late").unwrap();
+    let new = login(&world, &id, "ada").await;
+    world.wait(Sessions::ROTATION_WINDOW);
+    assert!(matches!(writer.finish().await, Err(SessionError::Ended)));
+    assert_eq!(world.open(&new).await.get(NOTE), None);
+}
+
+#[tokio::test]
+async fn second_concurrent_login_of_the_user_joins_the_first() {
     let world = World::new();
     let id = world.visitor().await;
     let (first, second) = (world.open(&id).await, world.open(&id).await);
@@ -204,92 +454,240 @@ async fn of_two_logins_at_once_the_later_has_the_session() {
     second.authenticate("ada").unwrap();
     let first = told(first.finish().await.unwrap());
     let second = told(second.finish().await.unwrap());
+    assert_eq!(first.expose(), second.expose());
     assert!(!world.opens(&id).await);
-    assert!(!world.opens(&first).await);
-    assert_eq!(world.open(&second).await.owner(), Some("ada".into()));
-    assert_eq!(world.count().await.0, 1);
+    assert_eq!(world.open(&first).await.owner(), Some("ada".into()));
+    assert_eq!(world.count().await, (1, 1));
 }
 
-/// What a user's login brought into a session is not for who held its former ID.
+/// The second half of a double click is opened after the first has signed in.
 #[tokio::test]
-async fn a_login_of_another_user_at_once_takes_nothing_over() {
-    for commit_first in [true, false] {
+async fn login_under_a_visitors_former_id_joins_the_same_user() {
+    for renewed in [true, false] {
+        let world = World::new();
+        let id = world.visitor().await;
+        let mut new = login(&world, &id, "ada").await;
+        if renewed {
+            new = renew(&world, &new).await;
+        }
+        let session = world.open(&id).await;
+        session.set(NOTE, "second").unwrap();
+        session.authenticate("ada").unwrap();
+        assert_eq!(told(session.finish().await.unwrap()).expose(), new.expose());
+        assert_eq!(session.get(VISITS), Some(1));
+        let after = world.open(&new).await;
+        assert_eq!((after.get(VISITS), after.get(NOTE).as_deref()), (Some(1), Some("second")));
+        assert_eq!(world.sessions.list("ada").await.unwrap().len(), 1);
+    }
+}
+
+/// Neither a former ID of a user's session, which may be stolen, nor another user leads to one.
+#[tokio::test]
+async fn login_under_any_other_former_id_begins_anew() {
+    for (former_owner, owner) in [(None, "eve"), (Some("ada"), "ada"), (Some("ada"), "eve")] {
+        let world = World::new();
+        let id = match former_owner {
+            Some(owner) => world.user(owner).await,
+            None => world.visitor().await,
+        };
+        let new = login(&world, &id, "ada").await;
+        let session = world.open(&id).await;
+        session.authenticate(owner).unwrap();
+        let own = told(session.finish().await.unwrap());
+        assert_ne!(own.key(), new.key());
+        let session = world.open(&own).await;
+        assert_eq!((session.owner(), session.get(VISITS)), (Some(owner.into()), None));
+        assert_eq!(world.open(&new).await.owner(), Some("ada".into()));
+    }
+}
+
+#[tokio::test]
+async fn login_under_a_former_id_begins_anew_after_a_logout() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let new = login(&world, &id, "ada").await;
+    let session = world.open(&new).await;
+    session.destroy().unwrap();
+    let _ = session.finish().await.unwrap();
+    let own = login(&world, &id, "ada").await;
+    let session = world.open(&own).await;
+    assert_eq!((session.owner(), session.get(VISITS)), (Some("ada".into()), None));
+    assert!(!world.opens(&new).await);
+}
+
+#[tokio::test]
+async fn login_after_a_destroy_joins_no_session() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let new = login(&world, &id, "ada").await;
+    let session = world.open(&id).await;
+    session.destroy().unwrap();
+    session.authenticate("ada").unwrap();
+    let own = told(session.finish().await.unwrap());
+    assert_ne!(own.key(), new.key());
+    assert_eq!(world.open(&own).await.get(VISITS), None);
+}
+
+#[tokio::test]
+async fn request_overtaken_without_carry_over_stores_nothing() {
+    let world = World::with(|sessions| sessions.with_carry_over(false));
+    let id = world.visitor().await;
+    let writer = world.open(&id).await;
+    writer.set(NOTE, "late").unwrap();
+    let new = login(&world, &id, "ada").await;
+    assert!(matches!(writer.finish().await, Err(SessionError::Ended)));
+    assert!(matches!(writer.pending_cookie(), CookieChange::Keep));
+    assert_eq!(world.open(&new).await.names(), ["visits"]);
+}
+
+/// The values that a user's login brought are not for a request that held the former ID.
+#[tokio::test]
+async fn concurrent_login_of_another_user_takes_nothing_over() {
+    for commits_first in [true, false] {
         let world = World::new();
         let id = world.visitor().await;
         let (user, other) = (world.open(&id).await, world.open(&id).await);
         user.authenticate("ada").unwrap();
-        user.set(NOTE, &"private".to_owned()).unwrap();
+        user.set(NOTE, "private").unwrap();
         let new = told(user.finish().await.unwrap());
-        if commit_first {
-            other.set(VISITS, &2).unwrap();
+        if commits_first {
+            other.set(VISITS, 2).unwrap();
             other.commit().await.unwrap();
         }
         other.authenticate("eve").unwrap();
         assert!(matches!(other.finish().await, Err(SessionError::Ended)));
+        assert!(matches!(other.pending_cookie(), CookieChange::Keep));
         assert_eq!(world.open(&new).await.owner(), Some("ada".into()));
         assert_eq!(world.count().await.0, 1);
     }
 }
 
-/// And what a user left in the session, or is just writing to it, is not for the next one.
 #[tokio::test]
-async fn another_user_begins_without_values_and_gets_none_of_who_was_there() {
+async fn another_user_begins_without_the_former_users_values() {
     let world = World::new();
     let id = world.visitor().await;
-    let session = world.open(&id).await;
-    session.authenticate("ada").unwrap();
-    let id = told(session.finish().await.unwrap());
-    assert_eq!(world.open(&id).await.get(VISITS), Some(1), "what the visitor left");
+    let id = login(&world, &id, "ada").await;
+    assert_eq!(world.open(&id).await.get(VISITS), Some(1), "the visitor's value");
 
     let late = world.open(&id).await;
-    late.set(NOTE, &"private".to_owned()).unwrap();
+    late.set(NOTE, "private").unwrap();
     let session = world.open(&id).await;
-    session.set(NOTE, &"private too".to_owned()).unwrap();
+    session.set(NOTE, "private too").unwrap();
     session.authenticate("grace").unwrap();
     assert_eq!(session.names(), [""; 0]);
-    session.set(VISITS, &7).unwrap();
+    session.set(VISITS, 7).unwrap();
     let id = told(session.finish().await.unwrap());
     assert!(matches!(late.finish().await, Err(SessionError::Ended)));
     let session = world.open(&id).await;
     assert_eq!((session.names(), session.get(VISITS)), (vec!["visits".to_owned()], Some(7)));
 
-    session.authenticate("grace").unwrap();
-    let id = told(session.finish().await.unwrap());
+    let id = login(&world, &id, "grace").await;
     assert_eq!(world.open(&id).await.get(VISITS), Some(7), "the same user keeps them");
 }
 
+// A renewal.
+
+/// The response with the new ID was lost, and the client comes back much later.
 #[tokio::test]
-async fn a_renewal_leaves_the_former_id_open_for_the_grace_and_tells_the_new_one_again() {
+async fn former_id_opens_until_the_new_one_is_presented() {
+    for (lifetime, away) in
+        [(Lifetime::standard(), 59 * MINUTE), (Lifetime::remember_me(), 29 * DAY)]
+    {
+        let world = World::with_lifetime(lifetime);
+        let id = world.user("ada").await;
+        let new = renew(&world, &id).await;
+        world.wait(away);
+        let session = world.open(&id).await;
+        assert_eq!((session.key(), session.get(VISITS)), (Some(new.key()), Some(1)));
+        assert_eq!(told(session.finish().await.unwrap()).expose(), new.expose());
+        assert!(world.opens(&new).await);
+    }
+}
+
+#[tokio::test]
+async fn former_id_opens_for_the_grace_after_the_presentation() {
     let world = World::new();
     let id = world.visitor().await;
     let new = renew(&world, &id).await;
+    world.wait(10 * MINUTE);
+    assert!(matches!(read(&world, &new).await, CookieChange::Keep));
+    let mut events = world.sessions.events();
     for _ in 0..3 {
         world.wait(9 * SECOND);
         let session = world.open(&id).await;
-        assert_eq!(session.key(), Some(new.key()));
-        assert_eq!(session.get(VISITS), Some(1));
+        assert_eq!((session.key(), session.get(VISITS)), (Some(new.key()), Some(1)));
         assert_eq!(told(session.finish().await.unwrap()).expose(), new.expose());
-        let session = world.open(&new).await;
-        assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+        assert!(matches!(read(&world, &new).await, CookieChange::Keep));
     }
+    assert_eq!(kinds(&mut events), []);
     world.wait(3 * SECOND);
     assert!(!world.opens(&id).await, "the grace is over");
     assert!(world.opens(&new).await);
 }
 
+/// The first request under the new ID starts the grace, with one command more. Later ones add none.
 #[tokio::test]
-async fn a_former_id_writes_to_the_renewed_session() {
+async fn new_id_is_recorded_as_presented_once() {
     let world = World::new();
     let id = world.visitor().await;
     let new = renew(&world, &id).await;
-    let session = world.open(&id).await;
-    session.update(VISITS, |visits| *visits += 1).unwrap();
-    assert_eq!(told(session.finish().await.unwrap()).expose(), new.expose());
-    assert_eq!(world.open(&new).await.get(VISITS), Some(2));
+    world.store.calls();
+    let session = world.open(&new).await;
+    assert!(session.try_finish().is_none());
+    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+    assert_eq!(world.store.calls(), [Verb::Load, Verb::Commit]);
+    for _ in 0..2 {
+        let session = world.open(&new).await;
+        assert!(session.try_finish().is_some());
+        assert_eq!(world.store.calls(), [Verb::Load]);
+    }
 }
 
 #[tokio::test]
-async fn a_writer_under_way_is_merged_after_a_renewal_and_told_the_new_id() {
+async fn write_under_the_new_id_records_the_presentation_for_free() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let new = renew(&world, &id).await;
+    world.store.calls();
+    let session = world.open(&new).await;
+    session.set(VISITS, 2).unwrap();
+    let _ = session.finish().await.unwrap();
+    assert_eq!(world.store.calls(), [Verb::Load, Verb::Commit]);
+    world.wait(30 * SECOND);
+    assert!(!world.opens(&id).await);
+}
+
+/// The former ID stays open meanwhile: a failure signs nobody out.
+#[tokio::test]
+async fn presentation_that_is_not_recorded_is_recorded_by_the_next() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let new = renew(&world, &id).await;
+    world.store.fail(Verb::Commit, Fault::DOWN);
+    assert!(matches!(read(&world, &new).await, CookieChange::Keep));
+    world.wait(MINUTE);
+    assert!(world.opens(&id).await);
+    let _ = read(&world, &new).await;
+    world.wait(30 * SECOND);
+    assert!(!world.opens(&id).await);
+}
+
+#[tokio::test]
+async fn request_with_the_former_id_does_not_start_the_grace() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let new = renew(&world, &id).await;
+    for _ in 0..5 {
+        let session = world.open(&id).await;
+        session.update(VISITS, |visits| *visits += 1).unwrap();
+        assert_eq!(told(session.finish().await.unwrap()).expose(), new.expose());
+        world.wait(5 * MINUTE);
+    }
+    assert_eq!(world.open(&new).await.get(VISITS), Some(6));
+}
+
+#[tokio::test]
+async fn request_under_way_is_told_the_renewed_id() {
     let world = World::new();
     let id = world.visitor().await;
     let writer = world.open(&id).await;
@@ -299,32 +697,78 @@ async fn a_writer_under_way_is_merged_after_a_renewal_and_told_the_new_id() {
     assert_eq!(world.open(&new).await.get(VISITS), Some(2));
 }
 
+/// However often an application calls `renew`, the ID that the browser holds opens the session.
 #[tokio::test]
-async fn a_former_id_follows_several_renewals_within_the_grace() {
+async fn twenty_renewals_within_the_grace_sign_nobody_out() {
     let world = World::new();
-    let id = world.visitor().await;
-    let mut last = id.clone();
-    for _ in 0..5 {
-        last = renew(&world, &last).await;
+    let id = world.user("ada").await;
+    let writer = world.open(&id).await;
+    writer.set(NOTE, "under way").unwrap();
+    let mut present = id.clone();
+    for _ in 0..20 {
+        let session = world.open(&present).await;
+        session.renew().unwrap();
+        if let CookieChange::Set { id, .. } = session.finish().await.unwrap() {
+            present = id;
+        }
+        world.wait(SECOND);
     }
-    let session = world.open(&id).await;
-    assert_eq!(session.key(), Some(last.key()));
-    assert_eq!(told(session.finish().await.unwrap()).expose(), last.expose());
+    assert_ne!(present.key(), id.key());
+    assert_eq!(told(read(&world, &id).await).expose(), present.expose());
+    assert_eq!(told(writer.finish().await.unwrap()).expose(), present.expose());
+    assert_eq!(world.open(&present).await.get(NOTE).as_deref(), Some("under way"));
+}
+
+/// Each ID is renewed by the one that the client has just received.
+#[tokio::test]
+async fn former_id_opens_for_its_grace_through_many_renewals() {
+    let world = World::new();
+    let mut present = world.user("ada").await;
+    for _ in 0..12 {
+        let new = renew(&world, &present).await;
+        assert!(matches!(read(&world, &new).await, CookieChange::Keep));
+        world.wait(29 * SECOND);
+        let session = world.open(&new).await;
+        session.renew().unwrap();
+        assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep), "too early");
+        assert_eq!(told(read(&world, &present).await).expose(), new.expose());
+        world.wait(SECOND);
+        present = new;
+    }
 }
 
 #[tokio::test]
-async fn a_login_after_a_renewal_closes_the_former_ids_too() {
+async fn renewal_that_is_too_early_writes_nothing() {
     let world = World::new();
     let id = world.visitor().await;
-    let renewed = renew(&world, &id).await;
-    let signed_in = login(&world, &renewed, "ada").await;
-    assert!(!world.opens(&id).await);
-    assert!(!world.opens(&renewed).await);
-    assert!(world.opens(&signed_in).await);
+    let new = renew(&world, &id).await;
+    let _ = read(&world, &new).await;
+    world.store.calls();
+    let session = world.open(&new).await;
+    session.renew().unwrap();
+    assert!(session.try_finish().is_some());
+    assert_eq!(world.store.calls(), [Verb::Load]);
 }
 
 #[tokio::test]
-async fn a_login_by_a_former_id_within_the_grace_moves_the_renewed_session() {
+async fn login_after_a_renewal_closes_both_former_ids() {
+    for presented in [true, false] {
+        let world = World::new();
+        let id = world.visitor().await;
+        let renewed = renew(&world, &id).await;
+        if presented {
+            let _ = read(&world, &renewed).await;
+        }
+        let signed_in = login(&world, &renewed, "ada").await;
+        assert!(!world.opens(&id).await);
+        assert!(!world.opens(&renewed).await);
+        assert!(world.opens(&signed_in).await);
+        assert!(matches!(read(&world, &id).await, CookieChange::Keep));
+    }
+}
+
+#[tokio::test]
+async fn login_by_a_former_id_moves_the_renewed_session() {
     let world = World::new();
     let id = world.visitor().await;
     let renewed = renew(&world, &id).await;
@@ -335,24 +779,42 @@ async fn a_login_by_a_former_id_within_the_grace_moves_the_renewed_session() {
 }
 
 #[tokio::test]
-async fn a_grace_of_zero_closes_the_former_id_at_once() {
-    let world = World::with(|sessions| sessions.with_renewal_grace(Duration::ZERO).unwrap());
+async fn grace_of_zero_closes_the_former_id_with_the_presentation() {
+    let world = World::with(|sessions| sessions.with_renewal_grace(Duration::ZERO));
     let id = world.visitor().await;
     let new = renew(&world, &id).await;
+    assert!(world.opens(&id).await, "the response may be lost");
+    let _ = read(&world, &new).await;
     assert!(!world.opens(&id).await);
     assert!(world.opens(&new).await);
 }
 
 #[tokio::test]
-async fn an_old_id_is_renewed_by_itself() {
-    let lifetime = Lifetime::aal2().with_renew_after(10 * MINUTE).unwrap();
-    let world = World::with_lifetime(lifetime);
+async fn renewal_keeps_owner_lifetime_end_and_login() {
+    let world = World::new();
+    let end = world.sessions_now() + 10 * DAY;
+    let session = world.anonymous().await;
+    session.authenticate("ada").unwrap();
+    session.set_lifetime(Lifetime::remember_me()).unwrap();
+    session.end_by(end).unwrap();
+    let id = told(session.finish().await.unwrap());
+    let began = world.sessions_now();
+    world.wait(DAY);
+    let session = world.open(&renew(&world, &id).await).await;
+    assert_eq!((session.owner(), session.authenticated_at()), (Some("ada".into()), Some(began)));
+    assert_eq!((session.created_at(), session.expires_at()), (Some(began), Some(end)));
+    assert_eq!(session.lifetime(), Lifetime::remember_me());
+}
+
+#[tokio::test]
+async fn id_is_renewed_when_it_is_old_enough() {
+    let world = renewed_after(10 * MINUTE);
     let id = world.visitor().await;
     world.wait(10 * MINUTE - Duration::from_millis(1));
-    assert!(matches!(world.open(&id).await.finish().await.unwrap(), CookieChange::Keep));
+    assert!(matches!(read(&world, &id).await, CookieChange::Keep));
     world.wait(Duration::from_millis(1));
     let session = world.open(&id).await;
-    assert!(session.finish_without_io().is_none());
+    assert!(session.try_finish().is_none());
     let new = told(session.finish().await.unwrap());
     assert_ne!(new.key(), id.key());
     let session = world.open(&new).await;
@@ -360,29 +822,38 @@ async fn an_old_id_is_renewed_by_itself() {
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
 }
 
+/// Due renewals, each with a lost response, for as long as the browser is used.
 #[tokio::test]
-async fn a_renewal_that_fails_fails_no_request() {
-    let lifetime = Lifetime::aal2().with_renew_after(MINUTE).unwrap();
-    let world = World::with_lifetime(lifetime);
-    let id = world.visitor().await;
-    world.wait(MINUTE);
+async fn due_renewals_whose_responses_are_lost_sign_nobody_out() {
+    let world = renewed_after(10 * MINUTE);
+    let id = world.user("ada").await;
+    for _ in 0..5 {
+        world.wait(11 * MINUTE);
+        assert!(matches!(read(&world, &id).await, CookieChange::Set { .. }), "a lost response");
+    }
+    assert_eq!(world.open(&id).await.owner(), Some("ada".into()));
+    assert_eq!(world.sessions.list("ada").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn due_renewal_that_fails_fails_no_request() {
     for (verb, fault) in
         [(Verb::Create, Fault::DOWN), (Verb::Commit, Fault::DOWN), (Verb::Create, Fault::UNSENT)]
     {
+        let world = renewed_after(MINUTE);
+        let id = world.visitor().await;
+        world.wait(MINUTE);
         let session = world.open(&id).await;
-        world.store.fail(verb, fault);
-        if matches!(fault, Fault::Before(StoreErrorKind::Timeout)) {
-            world.store.fail_nth(2, verb, fault);
-        }
+        world.store.fail_nth(1, verb, fault);
+        world.store.fail_nth(2, verb, fault);
         assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
         assert!(world.opens(&id).await);
     }
 }
 
 #[tokio::test]
-async fn a_renewal_whose_answers_were_lost_logs_nobody_out() {
-    let lifetime = Lifetime::aal2().with_renew_after(MINUTE).unwrap();
-    let world = World::with_lifetime(lifetime);
+async fn due_renewal_whose_answers_are_lost_signs_nobody_out() {
+    let world = renewed_after(MINUTE);
     let id = world.visitor().await;
     world.wait(MINUTE);
     let session = world.open(&id).await;
@@ -396,7 +867,7 @@ async fn a_renewal_whose_answers_were_lost_logs_nobody_out() {
 }
 
 #[tokio::test]
-async fn of_two_renewals_at_once_one_counts_and_both_tell_the_same_id() {
+async fn concurrent_renewals_tell_the_same_id() {
     let world = World::new();
     let id = world.visitor().await;
     let (left, right) = (world.open(&id).await, world.open(&id).await);
@@ -411,54 +882,129 @@ async fn of_two_renewals_at_once_one_counts_and_both_tell_the_same_id() {
 }
 
 #[tokio::test]
-async fn a_renewal_of_what_was_never_stored_is_nothing() {
+async fn renewal_of_an_unstored_session_does_nothing() {
     let world = World::new();
     let session = world.anonymous().await;
     session.renew().unwrap();
+    session.rotate().unwrap();
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
     assert_eq!(world.store.calls(), []);
 }
 
-/// A fixed session (planted by an attacker, who keeps a request under way) gives no way into the
-/// session after the login.
-#[tokio::test]
-async fn who_held_the_former_id_is_never_told_the_id_after_a_login() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let held = world.open(&id).await;
-    held.set(NOTE, &"held".to_owned()).unwrap();
-    let new = login(&world, &id, "ada").await;
-    held.commit().await.unwrap();
-    held.renew().unwrap();
-    held.set(NOTE, &"held on".to_owned()).unwrap();
-    assert!(matches!(held.finish().await.unwrap(), CookieChange::Keep));
-    assert!(world.opens(&new).await, "the user's ID still opens the session");
+// The use of an ID whose grace is over.
+
+/// A world where a session's former ID is out of grace, with both IDs.
+async fn out_of_grace(reuse: OnReuse) -> (World, SessionId, SessionId) {
+    let world = World::with(|sessions| sessions.with_reuse(reuse));
+    let id = world.user("ada").await;
+    let new = renew(&world, &id).await;
+    let _ = read(&world, &new).await;
+    world.wait(30 * SECOND);
+    (world, id, new)
 }
 
 #[tokio::test]
-async fn who_held_the_former_id_is_not_told_by_a_renewal_that_is_due() {
-    let lifetime = Lifetime::aal2().with_renew_after(MINUTE).unwrap();
-    let world = World::with_lifetime(lifetime);
-    let id = world.visitor().await;
-    let held = world.open(&id).await;
-    held.set(NOTE, &"held".to_owned()).unwrap();
-    let new = login(&world, &id, "ada").await;
-    held.commit().await.unwrap();
-    world.wait(MINUTE);
-    assert!(matches!(held.finish().await.unwrap(), CookieChange::Keep));
-    assert!(world.opens(&new).await, "the user's ID still opens the session");
+async fn reuse_is_reported_and_opens_nothing() {
+    let (world, id, new) = out_of_grace(OnReuse::Report).await;
+    let mut events = world.sessions.events();
+    let session = world.open(&id).await;
+    assert_eq!((session.key(), session.owner()), (None, None));
+    let event = events.try_next().unwrap();
+    assert_eq!((event.kind, event.key), (EventKind::Reused, new.key()));
+    assert_eq!((event.former, event.owner), (Some(id.key()), Some("ada".into())));
+    assert_eq!(events.try_next(), None);
+    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+    assert_eq!(world.open(&new).await.owner(), Some("ada".into()));
+}
+
+/// The browser may hold the new ID: a session of its own would replace it.
+#[tokio::test]
+async fn reused_id_gets_no_session_of_its_own() {
+    let (world, id, _) = out_of_grace(OnReuse::Report).await;
+    let session = world.open(&id).await;
+    session.set(NOTE, "late").unwrap();
+    assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+    assert_eq!(world.count().await.0, 1);
 }
 
 #[tokio::test]
-async fn no_id_is_readable_in_what_is_stored() {
+async fn reuse_ends_the_session_where_the_application_wants_it() {
+    let (world, id, new) = out_of_grace(OnReuse::EndSession).await;
+    let mut events = world.sessions.events();
+    assert!(!world.opens(&id).await);
+    assert_eq!(kinds(&mut events), [EventKind::Reused, EventKind::Revoked]);
+    assert!(!world.opens(&new).await);
+    assert_eq!(world.sessions.list("ada").await.unwrap().len(), 0);
+    assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
+}
+
+#[tokio::test]
+async fn use_within_the_grace_ends_no_session() {
+    let world = World::with(|sessions| sessions.with_reuse(OnReuse::EndSession));
+    let id = world.user("ada").await;
+    let new = renew(&world, &id).await;
+    world.wait(30 * MINUTE);
+    assert!(world.opens(&id).await);
+    let _ = read(&world, &new).await;
+    world.wait(30 * SECOND - Duration::from_millis(1));
+    assert!(world.opens(&id).await);
+    assert!(world.opens(&new).await);
+}
+
+#[tokio::test]
+async fn outage_while_a_reuse_ends_the_session_fails_no_request() {
+    let (world, id, _) = out_of_grace(OnReuse::EndSession).await;
+    world.store.fail(Verb::Delete, Fault::DOWN);
+    let mut events = world.sessions.events();
+    assert_eq!(world.try_open(&id).await.unwrap().key(), None);
+    assert_eq!(kinds(&mut events), [EventKind::Reused]);
+    assert!(!world.opens(&id).await);
+    assert_eq!(kinds(&mut events), [EventKind::Reused, EventKind::Revoked]);
+}
+
+/// An ID of two renewals ago.
+#[tokio::test]
+async fn id_before_the_former_one_is_reused() {
+    for reuse in [OnReuse::Report, OnReuse::EndSession] {
+        let (world, oldest, former) = out_of_grace(reuse).await;
+        let present = renew(&world, &former).await;
+        let mut events = world.sessions.events();
+        assert!(world.opens(&former).await, "the new ID was not presented yet");
+        assert!(!world.opens(&oldest).await);
+        let event = next_of(&mut events, EventKind::Reused).expect("a reuse");
+        assert_eq!((event.key, event.former), (former.key(), Some(oldest.key())));
+        assert_eq!(world.opens(&present).await, reuse == OnReuse::Report);
+    }
+}
+
+/// A stolen ID shows itself for as long as the tombstone lives: for the session's idle time.
+#[tokio::test]
+async fn reuse_is_seen_until_the_idle_time_after_the_renewal() {
+    let (world, id, new) = out_of_grace(OnReuse::Report).await;
+    world.wait(29 * MINUTE);
+    let _ = read(&world, &new).await;
+    world.wait(30 * MINUTE);
+    let mut events = world.sessions.events();
+    assert!(!world.opens(&id).await);
+    assert_eq!(kinds(&mut events), [EventKind::Reused]);
+    world.wait(SECOND * 30);
+    assert!(!world.opens(&id).await);
+    assert_eq!(kinds(&mut events), []);
+}
+
+// The tombstones.
+
+#[tokio::test]
+async fn no_part_of_an_id_is_readable_in_the_store() {
     let world = World::new();
     let id = world.visitor().await;
     let renewed = renew(&world, &id).await;
     let signed_in = login(&world, &renewed, "ada").await;
     let again = renew(&world, &signed_in).await;
+    let rotated = moved(&world, &again, rotates).await;
     let stored = all_bytes_of(&world).await;
-    assert_eq!(world.count().await, (1, 3));
-    for id in [id, renewed, signed_in, again] {
+    assert_eq!(world.count().await, (1, 4));
+    for id in [id, renewed, signed_in, again, rotated] {
         let text = id.expose().as_bytes();
         for part in text.windows(6) {
             assert!(!stored.windows(6).any(|bytes| bytes == part), "a part of an ID is stored");
@@ -467,27 +1013,34 @@ async fn no_id_is_readable_in_what_is_stored() {
 }
 
 #[tokio::test]
-async fn a_tombstone_says_what_it_promises() {
+async fn tombstone_names_the_successor_and_its_lifetime() {
     let world = World::new();
     let id = world.visitor().await;
-    let new = renew(&world, &id).await;
-    let Some(Entry::Moved(tombstone)) = world.stored(&id).await else { panic!("no tombstone") };
-    assert_eq!(tombstone.successor(), Some(new.key()));
-    assert_eq!(tombstone.opens_until(), Some(world.sessions_now() + 30 * SECOND));
-    let signed_in = login(&world, &new, "ada").await;
-    let Some(Entry::Moved(tombstone)) = world.stored(&new).await else { panic!("no tombstone") };
-    assert_eq!(tombstone.successor(), Some(signed_in.key()));
-    assert_eq!(tombstone.opens_until(), None);
+    let mut former = id;
+    let begun = world.sessions_now();
+    for (moving, is_renewal, until) in [
+        (renews as Move, true, begun + 60 * MINUTE),
+        (sign_in, false, begun + Sessions::ROTATION_WINDOW),
+        (rotates, false, begun + Sessions::ROTATION_WINDOW),
+    ] {
+        let new = moved(&world, &former, moving).await;
+        let Some(Entry::Moved(tombstone)) = world.stored(&former).await else {
+            panic!("no tombstone")
+        };
+        assert_eq!(tombstone.successor(), Some(new.key()));
+        assert_eq!(tombstone.is_renewal(), is_renewal);
+        assert_eq!(Entry::Moved(tombstone).expires_at(), until);
+        former = new;
+    }
 }
 
+/// A session that is about to end leaves the note for the whole window.
 #[tokio::test]
-async fn the_window_for_a_merge_is_bounded() {
-    let world = World::new();
+async fn tombstone_of_a_renewal_lives_for_the_window_at_least() {
+    let world = World::with_lifetime(Lifetime::new(MINUTE, MINUTE).unwrap());
     let id = world.visitor().await;
-    let writer = world.open(&id).await;
-    writer.set(NOTE, &"too late".to_owned()).unwrap();
-    let new = login(&world, &id, "ada").await;
-    world.wait(Sessions::ROTATION_WINDOW);
-    assert!(matches!(writer.finish().await, Err(SessionError::Ended)));
-    assert_eq!(world.open(&new).await.get(NOTE), None);
+    renew(&world, &id).await;
+    let expires_at = world.stored(&id).await.unwrap().expires_at();
+    assert_eq!(expires_at, world.sessions_now() + Sessions::ROTATION_WINDOW);
+    assert!(expires_at > Timestamp::default());
 }

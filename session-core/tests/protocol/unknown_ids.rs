@@ -1,18 +1,22 @@
 //! I3: no adopted ID, and I11: deploys survive.
 
 use session_core::{
-    CookieChange, IdGenerator as _, OsRandom, SessionId, Sessions, StoreErrorKind, UuidV4,
+    CookieChange, EventKind, IdGenerator, OsRandom, SessionError, SessionId, Sessions,
+    StoreErrorKind, UuidV4,
 };
 
 use crate::support::{Fault, VISITS, Verb, World, told};
 
+const CORRUPT: Fault = Fault::Before(StoreErrorKind::Corrupt);
+
 #[tokio::test]
-async fn an_unknown_id_never_becomes_a_session() {
+async fn unknown_id_never_becomes_a_session() {
     let world = World::new();
     for id in [OsRandom.generate(), UuidV4.generate()] {
         let session = world.open(&id).await;
         assert_eq!(session.key(), None);
-        session.set(VISITS, &1).unwrap();
+        assert!(session.had_unknown_id());
+        session.set(VISITS, 1).unwrap();
         let new = told(session.finish().await.unwrap());
         assert_ne!(new.key(), id.key());
         assert!(world.stored(&id).await.is_none());
@@ -20,38 +24,42 @@ async fn an_unknown_id_never_becomes_a_session() {
         let session = world.open(&id).await;
         session.authenticate("ada").unwrap();
         session.renew().unwrap();
+        session.rotate().unwrap();
         let new = told(session.finish().await.unwrap());
         assert_ne!(new.key(), id.key());
         assert!(world.stored(&id).await.is_none());
     }
 }
 
+/// A cookie that opens nothing stays: only the request that ended a session removes it.
 #[tokio::test]
-async fn what_is_no_id_costs_no_call_and_is_removed() {
+async fn malformed_id_costs_no_call_and_keeps_the_cookie() {
     let world = World::new();
     let almost = format!("{}=", OsRandom.generate().expose());
     for text in ["", "1", "null", almost.as_str(), "../../etc/passwd", "é"] {
         let session = world.sessions.open([text.as_bytes()]).await.unwrap();
-        assert!(matches!(session.finish().await.unwrap(), CookieChange::Remove), "{text:?}");
+        assert!(session.had_unknown_id(), "{text:?}");
+        assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep), "{text:?}");
     }
     let session = world.sessions.open([&[0xff; 1 << 20][..]]).await.unwrap();
-    assert!(matches!(session.finish().await.unwrap(), CookieChange::Remove));
+    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
     assert_eq!(world.store.calls(), []);
 }
 
 #[tokio::test]
-async fn the_first_cookie_that_opens_a_session_is_used() {
+async fn request_uses_the_first_cookie_that_opens_a_session() {
     let world = World::new();
     let (first, second) = (world.visitor().await, world.visitor().await);
     let unknown = OsRandom.generate();
     let cookies = ["no ID", unknown.expose(), first.expose(), second.expose()];
     let session = world.sessions.open(cookies.map(str::as_bytes)).await.unwrap();
     assert_eq!(session.key(), Some(first.key()));
+    assert!(!session.had_unknown_id());
     assert_eq!(world.store.calls(), [Verb::Load, Verb::Load]);
 }
 
 #[tokio::test]
-async fn no_more_than_four_cookies_are_tried() {
+async fn request_tries_no_more_than_four_cookies() {
     let world = World::new();
     let id = world.visitor().await;
     let unknown: Vec<SessionId> = (0..100).map(|_| OsRandom.generate()).collect();
@@ -62,26 +70,40 @@ async fn no_more_than_four_cookies_are_tried() {
 }
 
 #[tokio::test]
-async fn an_unreadable_record_is_counted_and_answered_with_a_fresh_session() {
+async fn unreadable_record_is_counted_and_opens_a_fresh_session() {
     let world = World::new();
     let id = world.visitor().await;
-    world.store.fail(Verb::Load, Fault::Before(StoreErrorKind::Corrupt));
+    let mut events = world.sessions.events();
+    world.store.fail(Verb::Load, CORRUPT);
     let session = world.open(&id).await;
     assert_eq!(session.key(), None);
     assert_eq!(world.sessions.corrupt_records(), 1);
-    session.set(VISITS, &7).unwrap();
+    let event = events.try_next().unwrap();
+    assert_eq!((event.kind, event.key), (EventKind::Corrupt, id.key()));
+    session.set(VISITS, 7).unwrap();
     let new = told(session.finish().await.unwrap());
     assert_ne!(new.key(), id.key(), "the ID is not adopted");
     assert_eq!(world.open(&new).await.get(VISITS), Some(7));
     assert_eq!(world.sessions.corrupt_records(), 1);
 }
 
+/// A process of a newer version may be able to read the record.
 #[tokio::test]
-async fn an_id_in_use_is_not_given_to_another() {
+async fn unreadable_record_stays_and_keeps_its_cookie() {
+    let world = World::new();
+    let id = world.visitor().await;
+    world.store.fail(Verb::Load, CORRUPT);
+    let session = world.open(&id).await;
+    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+    assert_eq!(world.open(&id).await.get(VISITS), Some(1));
+}
+
+#[tokio::test]
+async fn generator_that_repeats_an_id_shares_no_session() {
     #[derive(Debug)]
     struct Repeating(std::sync::Mutex<Vec<SessionId>>);
 
-    impl session_core::IdGenerator for Repeating {
+    impl IdGenerator for Repeating {
         fn generate(&self) -> SessionId {
             let mut ids = self.0.lock().unwrap();
             if ids.len() > 1 { ids.remove(0) } else { ids[0].clone() }
@@ -97,10 +119,8 @@ async fn an_id_in_use_is_not_given_to_another() {
 
     // From now on it makes one ID only.
     let session = world.anonymous().await;
-    session.set(VISITS, &9).unwrap();
-    let session_core::SessionError::Store(error) = session.finish().await.unwrap_err() else {
-        panic!("another error")
-    };
+    session.set(VISITS, 9).unwrap();
+    let Err(SessionError::Store(error)) = session.finish().await else { panic!("another answer") };
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
     assert_eq!(world.open(&second).await.get(VISITS), Some(1));
 }

@@ -62,7 +62,8 @@ fn large_entry(bytes: usize) -> Entry {
     let store = MemoryStore::with_capacity(1 << 30).unwrap();
     let clock = Arc::new(ManualClock::new(NOW));
     let limits = Limits::default().with_value_bytes(1 << 30).with_session_bytes(1 << 30);
-    let sessions = Sessions::builder(store.clone()).with_clock(clock).with_limits(limits).build().unwrap();
+    let sessions =
+        Sessions::builder(store.clone()).with_clock(clock).with_limits(limits).build().unwrap();
     let sessions = Arc::new(sessions);
     let commit = async {
         let session = sessions.open([]).await.unwrap();

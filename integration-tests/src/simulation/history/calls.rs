@@ -1,9 +1,6 @@
 //! Calls of the store: sent, carried out, answered.
 
-use session_core::{
-    Clock as _, Entry, Sessions, StoreError, StoreErrorKind,
-    testing::Verb,
-};
+use session_core::{Clock as _, Entry, Sessions, StoreError, StoreErrorKind, testing::Verb};
 
 use super::{Event, History, LOOKS};
 use crate::simulation::{
@@ -49,11 +46,7 @@ impl History<'_> {
                 fate.error.get_or_insert(StoreErrorKind::Timeout);
             }
             self.world.ledger().say(|_| {
-                format!(
-                    "request {}: its {} is lost after all",
-                    call.request,
-                    call.name()
-                )
+                format!("request {}: its {} is lost after all", call.request, call.name())
             });
             return Ok(());
         }

@@ -60,8 +60,8 @@ impl Ledger {
             }
         }
         let may_block = matches!(call.verb(), Verb::DeleteOrBlock | Verb::Create | Verb::Commit);
-        let is_end_marker =
-            may_block && matches!(&after, Some(Entry::Moved(marker)) if marker.successor().is_none());
+        let is_end_marker = may_block
+            && matches!(&after, Some(Entry::Moved(marker)) if marker.successor().is_none());
         match (before, after) {
             (None, None) => {}
             (Some(Entry::Moved(_)) | None, Some(Entry::Moved(_))) if is_end_marker => {}
@@ -218,13 +218,8 @@ impl Ledger {
         };
         *count += 1;
         let window = call.now + Sessions::ROTATION_WINDOW;
-        let moved = Moved {
-            at: self.step,
-            by: call.request,
-            is_renewal,
-            forgotten_at: window,
-            told: None,
-        };
+        let moved =
+            Moved { at: self.step, by: call.request, is_renewal, forgotten_at: window, told: None };
         let places = &mut self.lives[life].places;
         places.last_mut().expect("a life begins somewhere").moved = Some(moved);
         places.push(Place::new(successor));
@@ -290,9 +285,8 @@ impl Ledger {
             _ => None,
         });
         // A visitor's second login of the same user joins the first.
-        let joins = is_overtaken && signs_in.is_some() && signs_in == state.owner && {
-            !request.saw_owner
-        };
+        let joins =
+            is_overtaken && signs_in.is_some() && signs_in == state.owner && { !request.saw_owner };
         let is_strange = carries
             && !request.authenticated
             && request.owner.is_some()

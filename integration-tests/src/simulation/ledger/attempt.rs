@@ -192,7 +192,10 @@ impl Ledger {
         let found_no_room =
             matches!(error, SessionError::TooManySessions { .. } | SessionError::Contended);
         let created_has_ended = created.is_some_and(|life| {
-            life.end.is_some() || life.overdue > began || found_no_room || life.state.owner.is_some()
+            life.end.is_some()
+                || life.overdue > began
+                || found_no_room
+                || life.state.owner.is_some()
         });
         let life = attempt.life.map(|life| &self.lives[life]);
         let may_have_ended = life.is_some_and(|life| {

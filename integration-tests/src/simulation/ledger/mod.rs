@@ -91,11 +91,7 @@ struct Issued {
 }
 
 impl Ledger {
-    pub(super) fn new(
-        clock: Arc<ManualClock>,
-        rules: Rules,
-            traced: bool,
-    ) -> Self {
+    pub(super) fn new(clock: Arc<ManualClock>, rules: Rules, traced: bool) -> Self {
         Self {
             counters: Counters::default(),
             violation: None,

@@ -9,8 +9,7 @@ use crate::simulation::wire::Call;
 
 impl Ledger {
     pub(super) fn count(&mut self, call: &Call, answer: &Answer) {
-        let own =
-            |entry: &Entry| call.entry().is_some_and(|mine| mine.nonce() == entry.nonce());
+        let own = |entry: &Entry| call.entry().is_some_and(|mine| mine.nonce() == entry.nonce());
         let counters = &mut self.counters;
         counters.store_calls += 1;
         match answer {

@@ -56,11 +56,7 @@ impl Ledger {
     }
 
     /// The instant and key of a session's last login by an owner.
-    fn begin_of(
-        &self,
-        life: Option<usize>,
-        owner: OwnerKey,
-    ) -> Option<(Timestamp, SessionKey)> {
+    fn begin_of(&self, life: Option<usize>, owner: OwnerKey) -> Option<(Timestamp, SessionKey)> {
         let live = self.stored.iter().filter_map(|(key, entry)| match entry {
             Entry::Live(record)
                 if self.life_of.get(key).copied() == life

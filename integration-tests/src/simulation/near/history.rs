@@ -12,8 +12,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use session_axum::MemoryStore;
 use session_core::{
     CookieChange, Key, Session, SessionError, SessionId, SessionKey, SessionStore as _, Sessions,
+    testing::Intercepted,
 };
 
 use super::{
@@ -372,7 +374,9 @@ impl Arrival {
         let is_end = matches!(self.act, Act::LogOut | Act::EndAll) && seen.is_some();
         Response {
             seen,
-            marker: session.read_your_writes().map_or(0, |span| span.as_millis().try_into().unwrap_or(0)),
+            marker: session
+                .read_your_writes()
+                .map_or(0, |span| span.as_millis().try_into().unwrap_or(0)),
             wrote,
             is_over: is_end && finished.is_ok(),
             is_peek: matches!(self.act, Act::Peek),

@@ -426,7 +426,10 @@ impl State {
 }
 
 /// The keys that a command has changed, and whether that ended a session.
-fn changed(operation: &Operation, answer: &Result<Answer, StoreErrorKind>) -> Vec<(SessionKey, bool)> {
+fn changed(
+    operation: &Operation,
+    answer: &Result<Answer, StoreErrorKind>,
+) -> Vec<(SessionKey, bool)> {
     let Ok(answer) = answer else { return Vec::new() };
     let one = |ended| vec![(operation.keys()[0], ended)];
     match answer {
