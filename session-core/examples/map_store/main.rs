@@ -1,8 +1,7 @@
-//! How to write a store: `store.rs` is the smallest one that keeps every promise, and the conformance
-//! suite tells so.
+//! The shortest store that passes the conformance suite: sessions in a map.
 //!
-//! A store for use differs in two ways: it removes by itself what has expired, and it bounds what it
-//! takes.
+//! A store for use differs in two ways: it removes expired entries in time, and bounds their number.
+//! `sqlite_store` is one.
 //!
 //! `cargo run -p session-core --features conformance --example map_store`
 

@@ -3,7 +3,7 @@ use std::{pin::pin, task::Poll};
 use super::{fixture::*, report::Outcome};
 use crate::{Committed, Revision};
 
-/// At the revision that is stored, the new record takes the old one's place.
+/// At the stored revision, the new record replaces the old one.
 pub async fn commit_replaces_a_session_at_its_revision(store: Store) -> Outcome {
     let now = now();
     let mut record = session(now);
@@ -18,7 +18,7 @@ pub async fn commit_replaces_a_session_at_its_revision(store: Store) -> Outcome 
     Ok(())
 }
 
-/// At any other revision nothing changes, and the answer is what is there.
+/// At any other revision nothing changes, and the answer is the stored entry.
 pub async fn commit_at_another_revision_returns_the_stored_entry(store: Store) -> Outcome {
     let now = now();
     let first = session(now);
@@ -36,7 +36,7 @@ pub async fn commit_at_another_revision_returns_the_stored_entry(store: Store) -
     Ok(())
 }
 
-/// Revisions that agree in some of their bytes are not the same.
+/// Revisions that differ in one bit are different.
 pub async fn commit_compares_all_48_bits_of_the_revision(store: Store) -> Outcome {
     let now = now();
     let mut record = session(now);
@@ -58,7 +58,7 @@ pub async fn commit_compares_all_48_bits_of_the_revision(store: Store) -> Outcom
     Ok(())
 }
 
-/// Where the last commits were lost and others took their place, revisions repeat.
+/// Revisions repeat after a failover that lost the last commits.
 pub async fn commit_compares_the_nonce(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -71,8 +71,8 @@ pub async fn commit_compares_the_nonce(store: Store) -> Outcome {
     expect_stored(&store, &key, now, Some(live(&kept))).await
 }
 
-/// No record is made where none was.
-pub async fn commit_on_nothing_is_gone_and_stores_nothing(store: Store) -> Outcome {
+/// A commit creates nothing.
+pub async fn commit_stores_nothing_under_an_unused_key(store: Store) -> Outcome {
     let now = now();
     for revision in [0, 1, 2] {
         let key = fresh_key();
@@ -85,8 +85,8 @@ pub async fn commit_on_nothing_is_gone_and_stores_nothing(store: Store) -> Outco
     Ok(())
 }
 
-/// What was deleted stays deleted (I2).
-pub async fn commit_after_delete_is_gone(store: Store) -> Outcome {
+/// A deleted session stays deleted (I2).
+pub async fn commit_stores_nothing_after_delete(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
     let key = stored(&store, &record, now).await?;
@@ -99,8 +99,8 @@ pub async fn commit_after_delete_is_gone(store: Store) -> Outcome {
     Ok(())
 }
 
-/// A session can move (I4).
-pub async fn commit_can_leave_a_tombstone(store: Store) -> Outcome {
+/// A session can move to another key (I4).
+pub async fn commit_may_leave_a_tombstone(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
     let key = stored(&store, &record, now).await?;
@@ -114,13 +114,13 @@ pub async fn commit_can_leave_a_tombstone(store: Store) -> Outcome {
     )?;
     let answer = store.commit(&key, (&record).into(), moved(&tombstone), now).await?;
     expect("commit of a tombstone", &answer, &Committed::Committed)?;
-    // The tombstone ends when it says, not when the session would have.
+    // The tombstone has a deadline of its own.
     let last = before(tombstone.expires_at, MILLISECOND);
     expect_stored(&store, &key, last, Some(moved(&tombstone))).await?;
     expect_stored(&store, &key, tombstone.expires_at, None).await
 }
 
-/// A tombstone is final, even for a commit that names its revision.
+/// A tombstone stays, even if a commit expects its revision.
 pub async fn tombstone_answers_conflict_to_every_commit(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -139,8 +139,8 @@ pub async fn tombstone_answers_conflict_to_every_commit(store: Store) -> Outcome
     Ok(())
 }
 
-/// The lifetime in the record counts, not the one it replaced.
-pub async fn commit_that_shortens_the_lifetime_is_honoured(store: Store) -> Outcome {
+/// The deadline follows from the new record.
+pub async fn commit_may_shorten_the_lifetime(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
     for (idle, absolute) in [(10 * MINUTE, 24 * HOUR), (10 * MINUTE, 10 * MINUTE)] {
@@ -156,8 +156,8 @@ pub async fn commit_that_shortens_the_lifetime_is_honoured(store: Store) -> Outc
     Ok(())
 }
 
-/// "Remember me" lasts.
-pub async fn commit_that_lengthens_the_lifetime_is_honoured(store: Store) -> Outcome {
+/// The deadline follows from the new record.
+pub async fn commit_may_lengthen_the_lifetime(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
     let key = stored(&store, &record, now).await?;
@@ -170,8 +170,8 @@ pub async fn commit_that_lengthens_the_lifetime_is_honoured(store: Store) -> Out
     expect_stored(&store, &key, end, None).await
 }
 
-/// A future that is dropped half-way leaves the old record or the new one, and a store that works.
-pub async fn commit_that_was_dropped_is_done_or_not(store: Store) -> Outcome {
+/// A future that is dropped halfway leaves the old record or the new one.
+pub async fn dropped_commit_is_done_or_not_done(store: Store) -> Outcome {
     let now = now();
     for _ in 0..8 {
         let record = session(now);

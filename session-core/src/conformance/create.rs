@@ -1,7 +1,7 @@
 use super::{fixture::*, report::Outcome};
 use crate::{Committed, Created, SessionKey};
 
-/// What was created is there.
+/// A created session can be loaded.
 pub async fn create_stores_a_session(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -22,7 +22,7 @@ pub async fn create_refuses_a_key_in_use(store: Store) -> Outcome {
     Ok(())
 }
 
-/// A tombstone holds its key.
+/// The key of a tombstone is in use.
 pub async fn create_refuses_the_key_of_a_tombstone(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -35,8 +35,8 @@ pub async fn create_refuses_the_key_of_a_tombstone(store: Store) -> Outcome {
     expect_stored(&store, &key, now, Some(tombstone)).await
 }
 
-/// After `delete` the key is free.
-pub async fn create_takes_a_key_again_after_delete(store: Store) -> Outcome {
+/// A deleted key can be created again.
+pub async fn create_succeeds_again_after_delete(store: Store) -> Outcome {
     let now = now();
     let key = stored(&store, &session(now), now).await?;
     store.delete(&key, now).await?;
@@ -46,8 +46,8 @@ pub async fn create_takes_a_key_again_after_delete(store: Store) -> Outcome {
     expect_stored(&store, &key, now, Some(live(&second))).await
 }
 
-/// Keys that differ in one bit are two keys, and no byte means anything to the store.
-pub async fn keys_of_any_bytes_do_not_mix(store: Store) -> Outcome {
+/// Keys that differ in one bit are two keys, and every byte is allowed.
+pub async fn keys_of_any_bytes_stay_distinct(store: Store) -> Outcome {
     let now = now();
     let base: [u8; SessionKey::LEN] = random();
     let mut keys = vec![base];

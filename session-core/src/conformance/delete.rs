@@ -1,6 +1,6 @@
 use super::{fixture::*, report::Outcome};
 
-/// The answer is what was there last.
+/// The answer is the session as the last commit left it.
 pub async fn delete_returns_the_session(store: Store) -> Outcome {
     let now = now();
     let first = session(now);
@@ -12,7 +12,8 @@ pub async fn delete_returns_the_session(store: Store) -> Outcome {
     expect_stored(&store, &key, now, None).await
 }
 
-/// Who ends a session that moved learns where it went, and learns it again if the answer was lost (I4).
+/// A request that ends a session which has another key learns that key, and learns it again if the
+/// answer was lost (I4).
 pub async fn delete_returns_a_tombstone_and_leaves_it(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -28,7 +29,7 @@ pub async fn delete_returns_a_tombstone_and_leaves_it(store: Store) -> Outcome {
     Ok(())
 }
 
-/// Deleting nothing is fine.
+/// Deleting nothing is no error.
 pub async fn delete_is_idempotent(store: Store) -> Outcome {
     let now = now();
     let key = stored(&store, &session(now), now).await?;
@@ -39,7 +40,19 @@ pub async fn delete_is_idempotent(store: Store) -> Outcome {
     expect_stored(&store, &key, now, None).await
 }
 
-/// Only the key that was named is emptied.
+/// Bytes that are no record are deleted like a session.
+pub async fn delete_removes_an_unreadable_record(store: Store) -> Outcome {
+    let now = now();
+    let record = unreadable(now);
+    let key = stored(&store, &record, now).await?;
+    let answer = store.delete(&key, now).await?;
+    ensure(answer.is_none() || answer == Some(live(&record)), || {
+        format!("delete of an unreadable record: came {}", text(&answer))
+    })?;
+    expect_stored(&store, &key, now, None).await
+}
+
+/// Only the named key is emptied.
 pub async fn delete_leaves_other_keys_alone(store: Store) -> Outcome {
     let now = now();
     let (left, right) = (session(now), session(now));

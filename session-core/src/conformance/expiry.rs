@@ -3,15 +3,15 @@ use std::time::{Duration, Instant};
 use super::{fixture::*, report::Outcome};
 use crate::{Committed, Touched};
 
-/// An expired session does not open, though the store may still hold it.
-pub async fn expired_is_missing_for_load(store: Store) -> Outcome {
+/// An expired session is missing, though the store may still hold it.
+pub async fn expired_session_is_missing_for_load(store: Store) -> Outcome {
     let now = now();
     let key = stored(&store, &session(now), now).await?;
     expect_stored(&store, &key, now + 2 * HOUR, None).await
 }
 
 /// A commit does not bring an expired session back (I2).
-pub async fn expired_is_missing_for_commit(store: Store) -> Outcome {
+pub async fn expired_session_is_missing_for_commit(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
     let key = stored(&store, &record, now).await?;
@@ -25,7 +25,7 @@ pub async fn expired_is_missing_for_commit(store: Store) -> Outcome {
 }
 
 /// A touch does not bring an expired session back (I2).
-pub async fn expired_is_missing_for_touch(store: Store) -> Outcome {
+pub async fn expired_session_is_missing_for_touch(store: Store) -> Outcome {
     let now = now();
     let key = stored(&store, &session(now), now).await?;
     let late = now + 2 * HOUR;
@@ -34,8 +34,8 @@ pub async fn expired_is_missing_for_touch(store: Store) -> Outcome {
     expect_stored(&store, &key, late, None).await
 }
 
-/// There is nothing to tell of an expired session, and nothing of it stays.
-pub async fn expired_is_missing_for_delete(store: Store) -> Outcome {
+/// An expired session is removed, and the answer is `None`.
+pub async fn expired_session_is_missing_for_delete(store: Store) -> Outcome {
     let now = now();
     let key = stored(&store, &session(now), now).await?;
     let late = now + 2 * HOUR;
@@ -44,7 +44,7 @@ pub async fn expired_is_missing_for_delete(store: Store) -> Outcome {
     expect_stored(&store, &key, now, None).await
 }
 
-/// Nor does an expired tombstone do anything.
+/// An expired tombstone is missing for every verb.
 pub async fn expired_tombstone_is_missing(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -62,8 +62,8 @@ pub async fn expired_tombstone_is_missing(store: Store) -> Outcome {
     expect("delete", &store.delete(&key, late).await?, &None)
 }
 
-/// A lifetime that is over when it is stored is no error, and no session that never ends.
-pub async fn expired_before_it_was_stored_is_missing(store: Store) -> Outcome {
+/// A record past its deadline can be stored, and is missing immediately.
+pub async fn session_stored_after_its_deadline_is_missing(store: Store) -> Outcome {
     let now = now();
     let old = session(before(now, 2 * HOUR));
     let key = fresh_key();
@@ -80,7 +80,7 @@ pub async fn expired_before_it_was_stored_is_missing(store: Store) -> Outcome {
     expect("touch", &store.touch(&key, now).await?, &Touched::Gone)
 }
 
-/// At its deadline a session has ended, and not before.
+/// A session expires at its deadline, to the millisecond.
 pub async fn deadline_is_exact_to_the_millisecond(store: Store) -> Outcome {
     let now = now();
     let mut record = session(now);
@@ -102,9 +102,9 @@ pub async fn deadline_is_exact_to_the_millisecond(store: Store) -> Outcome {
     expect("touch just before the end", &answer, &Touched::Touched)
 }
 
-/// Lifetimes are not cut to whole seconds.
-pub async fn half_second_lifetimes_are_kept(store: Store) -> Outcome {
-    // The one case that a slow machine can disturb: a store may apply the lifetime in real time.
+/// A lifetime may have a fraction of a second.
+pub async fn lifetime_of_half_a_second_is_kept(store: Store) -> Outcome {
+    // A slow machine can disturb this case: a store may apply the lifetime in real time.
     for _ in 0..20 {
         let began = Instant::now();
         let now = now();
@@ -121,8 +121,8 @@ pub async fn half_second_lifetimes_are_kept(store: Store) -> Outcome {
     ensure(false, || "in 20 attempts no two commands were answered within 400 ms".to_owned())
 }
 
-/// A session that is about to end can be stored: what is left of it never becomes zero, or no end.
-pub async fn last_millisecond_is_storable(store: Store) -> Outcome {
+/// A session can be stored in its last millisecond: the remaining time is never rounded to zero.
+pub async fn session_is_stored_in_its_last_millisecond(store: Store) -> Outcome {
     let now = now();
     let mut record = session(now);
     record.lifetime = lifetime(MILLISECOND, HOUR);

@@ -1,4 +1,4 @@
-//! What cases are made of.
+//! The parts of which cases are made.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -8,8 +8,8 @@ use tokio::task::JoinHandle;
 use super::report::{Outcome, Violation};
 use crate::{
     Backend, Clock as _, Created, Entry, Expected, Family, IndexEntry, Lifetime, Nonce, Record,
-    Revision, SessionKey, StoreError, SystemClock, Timestamp, Tombstone,
-    record::{Cause, IdUse, SealedId},
+    Revision, SessionKey, StoreError, StoreErrorKind, SystemClock, Timestamp, Tombstone,
+    record::{Cause, IdUse, SealedId, UnknownFields},
 };
 
 pub(super) type Store = Arc<dyn Backend>;
@@ -18,12 +18,13 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// The present instant: a store may hand spans that are reckoned from it to a server of its own.
+/// Returns the present instant: a store may pass spans from now to a server with a clock of its
+/// own.
 pub(super) fn now() -> Timestamp {
     SystemClock.now()
 }
 
-/// An instant before another.
+/// Returns the instant that lies a span before another.
 pub(super) fn before(at: Timestamp, span: Duration) -> Timestamp {
     let millis = u64::try_from(span.as_millis()).expect("cases use short spans");
     Timestamp::from_millis(at.as_millis() - millis)
@@ -35,7 +36,7 @@ pub(super) fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// A key that nobody used before.
+/// Returns a key that nobody used before.
 pub(super) fn fresh_key() -> SessionKey {
     SessionKey::from_bytes(random())
 }
@@ -44,12 +45,12 @@ pub(super) fn fresh_nonce() -> Nonce {
     Nonce(u64::from_be_bytes(random()))
 }
 
-/// A lifetime of one hour without a request and a day in all.
+/// Returns a lifetime.
 pub(super) fn lifetime(idle: Duration, absolute: Duration) -> Lifetime {
     Lifetime::new(idle, absolute).expect("cases use lifetimes that are possible")
 }
 
-/// A session of one value as the protocol would first store it.
+/// Returns a session of one value, as the protocol would first store it.
 pub(super) fn session(now: Timestamp) -> Record {
     let mut record = Record::new(now, lifetime(HOUR, 24 * HOUR));
     record.revision = Revision(1);
@@ -59,7 +60,14 @@ pub(super) fn session(now: Timestamp) -> Record {
     record
 }
 
-/// The session after one more commit.
+/// Returns a session whose bytes are no record: the body lacks a field that it claims. A store of
+/// bytes cannot read it, a store of entries can.
+pub(super) fn unreadable(now: Timestamp) -> Record {
+    let unknown = UnknownFields { count: 1, bytes: Bytes::new() };
+    Record { unknown, ..session(now) }
+}
+
+/// Returns the session after one more commit.
 pub(super) fn next(record: &Record, now: Timestamp) -> Record {
     let mut next = record.seen(now);
     next.revision = record.revision.next();
@@ -68,12 +76,12 @@ pub(super) fn next(record: &Record, now: Timestamp) -> Record {
     next
 }
 
-/// What a commit expects that takes a session for one at another revision.
+/// Returns the expectation of a commit that believes the session to be at another revision.
 pub(super) fn at(revision: Revision, record: &Record) -> Expected {
     Expected { revision, ..record.into() }
 }
 
-/// The tombstone that a login leaves in place of the session.
+/// Returns the tombstone that a login leaves in place of the session.
 pub(super) fn tombstone(record: &Record, now: Timestamp) -> Tombstone {
     Tombstone {
         revision: record.revision.next(),
@@ -85,7 +93,7 @@ pub(super) fn tombstone(record: &Record, now: Timestamp) -> Tombstone {
     }
 }
 
-/// The tombstone that a renewal leaves in place of the session.
+/// Returns the tombstone that a renewal leaves in place of the session.
 pub(super) fn renewal(record: &Record, now: Timestamp) -> Tombstone {
     let sealed_id = SealedId::from_stored(Bytes::copy_from_slice(&random::<43>()));
     Tombstone {
@@ -95,7 +103,7 @@ pub(super) fn renewal(record: &Record, now: Timestamp) -> Tombstone {
     }
 }
 
-/// An end marker.
+/// Returns an end marker.
 pub(super) fn marker(now: Timestamp) -> Tombstone {
     Tombstone::end_marker(fresh_nonce(), now + 5 * MINUTE)
 }
@@ -104,10 +112,9 @@ pub(super) fn fresh_family() -> Family {
     Family(u64::from_be_bytes(random()))
 }
 
-/// The index entry of a session, whose family follows from its key.
-pub(super) fn entry(key: SessionKey, until: Timestamp) -> IndexEntry {
-    let (head, _) = key.as_bytes().split_first_chunk().expect("a key has 16 bytes");
-    IndexEntry { key, family: Family(u64::from_be_bytes(*head)), until }
+/// Returns the index entry of another session.
+pub(super) fn fresh_entry(until: Timestamp) -> IndexEntry {
+    IndexEntry { key: fresh_key(), family: fresh_family(), until }
 }
 
 pub(super) fn live(record: &Record) -> Entry {
@@ -130,7 +137,7 @@ pub(super) async fn stored(
     Ok(key)
 }
 
-/// Checks what is under a key.
+/// Checks the entry under a key.
 pub(super) async fn expect_stored(
     store: &Store,
     key: &SessionKey,
@@ -140,17 +147,33 @@ pub(super) async fn expect_stored(
     expect("load", &store.load(key, now).await?, &entry)
 }
 
+/// Checks that a load of an unreadable record returned the error, or the record where it is
+/// readable.
+pub(super) fn expect_unreadable(
+    verb: &str,
+    answer: &Result<Option<Entry>, StoreError>,
+    record: &Record,
+) -> Outcome {
+    let holds = match answer {
+        Ok(entry) => *entry == Some(live(record)),
+        Err(error) => error.kind() == StoreErrorKind::Corrupt,
+    };
+    ensure(holds, || {
+        format!("{verb} of an unreadable record: expected `Corrupt`, came {}", text(answer))
+    })
+}
+
 /// Checks an answer.
 pub(super) fn expect<T: fmt::Debug + PartialEq>(what: &str, came: &T, expected: &T) -> Outcome {
     ensure(came == expected, || format!("{what}: expected {}, came {}", text(expected), text(came)))
 }
 
-/// Checks anything else.
+/// Checks a condition.
 pub(super) fn ensure(holds: bool, text: impl FnOnce() -> String) -> Outcome {
     if holds { Ok(()) } else { Err(Violation::new(text())) }
 }
 
-/// The answer of a request that ran by itself.
+/// Returns the answer of a request that ran in a task of its own.
 pub(super) async fn joined<T>(task: JoinHandle<Result<T, StoreError>>) -> Result<T, Violation> {
     match task.await {
         Ok(answer) => Ok(answer?),
@@ -158,7 +181,7 @@ pub(super) async fn joined<T>(task: JoinHandle<Result<T, StoreError>>) -> Result
     }
 }
 
-/// The beginning of what `Debug` says.
+/// Returns the beginning of the `Debug` text.
 pub(super) fn text(value: &impl fmt::Debug) -> String {
     let text = format!("{value:?}");
     match text.char_indices().nth(MAX_TEXT) {

@@ -3,11 +3,12 @@ use bytes::Bytes;
 use super::{fixture::*, report::Outcome};
 use crate::{
     Committed, CookieLifetime, Lifetime, Limits, Nonce, Owner, Record, Revision, Timestamp,
-    record::{IdUse, Lease, UnknownFields},
+    Tombstone,
+    record::{Cause, IdUse, Lease, SealedId, UnknownFields},
 };
 
-/// A key that was never used holds nothing.
-pub async fn load_of_nothing_is_nothing(store: Store) -> Outcome {
+/// An unused key holds nothing.
+pub async fn load_returns_none_for_an_unused_key(store: Store) -> Outcome {
     expect_stored(&store, &fresh_key(), now(), None).await
 }
 
@@ -23,7 +24,7 @@ pub async fn load_changes_nothing(store: Store) -> Outcome {
     expect_stored(&store, &key, now + HOUR, None).await
 }
 
-/// Every field comes back, whatever bytes it is made of, after `create` and after `commit`.
+/// Every field comes back, of any bytes, after `create` and after `commit`.
 pub async fn load_returns_the_stored_session_bit_for_bit(store: Store) -> Outcome {
     let now = now();
     let full = everything_set(now);
@@ -37,7 +38,18 @@ pub async fn load_returns_the_stored_session_bit_for_bit(store: Store) -> Outcom
     expect_stored(&store, &key, now, Some(live(&full))).await
 }
 
-/// As much as the default [`Limits`] allow comes back.
+/// Bytes that are no record are an error of their own, not a missing session.
+pub async fn load_reports_an_unreadable_record(store: Store) -> Outcome {
+    let now = now();
+    let record = unreadable(now);
+    let key = stored(&store, &record, now).await?;
+    for _ in 0..2 {
+        expect_unreadable("load", &store.load(&key, now).await, &record)?;
+    }
+    Ok(())
+}
+
+/// The largest session that the default [`Limits`] allow comes back.
 pub async fn load_returns_values_up_to_the_limits(store: Store) -> Outcome {
     let now = now();
     let limits = Limits::default();
@@ -64,7 +76,7 @@ pub async fn load_returns_values_up_to_the_limits(store: Store) -> Outcome {
     Ok(())
 }
 
-/// As many values as the default [`Limits`] allow come back.
+/// The largest number of values that the default [`Limits`] allow comes back.
 pub async fn load_returns_1024_values(store: Store) -> Outcome {
     let now = now();
     let mut record = session(now);
@@ -81,7 +93,14 @@ pub async fn load_returns_1024_values(store: Store) -> Outcome {
 pub async fn load_returns_a_tombstone_bit_for_bit(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
-    for tombstone in [tombstone(&record, now), renewal(&record, now), marker(now)] {
+    let login = tombstone(&record, now);
+    let sealed_id = Some(SealedId::from_stored(Bytes::copy_from_slice(&random::<43>())));
+    let first_login = Tombstone {
+        cause: Cause::Rotated { successor: fresh_key(), sealed_id },
+        id_use: IdUse::Renewed,
+        ..login.clone()
+    };
+    for tombstone in [login, first_login, renewal(&record, now), marker(now)] {
         let key = stored(&store, &record, now).await?;
         let answer = store.commit(&key, (&record).into(), moved(&tombstone), now).await?;
         expect("commit of a tombstone", &answer, &Committed::Committed)?;
@@ -90,7 +109,7 @@ pub async fn load_returns_a_tombstone_bit_for_bit(store: Store) -> Outcome {
     Ok(())
 }
 
-/// A record without a field that has its usual value.
+/// A record in which no field has its default.
 fn everything_set(now: Timestamp) -> Record {
     let lifetime = Lifetime::aal1()
         .with_renew_after(7 * MINUTE + MILLISECOND)

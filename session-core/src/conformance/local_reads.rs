@@ -16,7 +16,7 @@ pub async fn local_reads_return_stored_entries(store: Store) -> Outcome {
     expect("a copy of nothing", &copy(&store, &nothing, now), &None)
 }
 
-/// A change through this store is seen by the next local read.
+/// The next local read returns a change through this store, or nothing.
 pub async fn local_reads_see_this_stores_own_changes(store: Store) -> Outcome {
     let now = now();
     let record = session(now);

@@ -27,6 +27,26 @@ pub async fn load_many_answers_in_the_order_of_the_keys(store: Store) -> Outcome
     expect_loaded(&store, &keys, now + HOUR).await
 }
 
+/// A record that cannot be read keeps no other from being loaded.
+pub async fn load_many_reports_an_unreadable_record_alone(store: Store) -> Outcome {
+    let now = now();
+    let (record, unreadable) = (session(now), unreadable(now));
+    let mut keys = Vec::new();
+    for record in [&record, &unreadable, &record] {
+        keys.push(stored(&store, record, now).await?);
+    }
+    let loaded = store.load_many(&keys, now).await?;
+    expect("the number of answers", &loaded.len(), &keys.len())?;
+    for (number, answer) in loaded.into_iter().enumerate() {
+        if number == 1 {
+            expect_unreadable("load_many", &answer, &unreadable)?;
+        } else {
+            expect("load_many", &answer?, &Some(live(&record)))?;
+        }
+    }
+    Ok(())
+}
+
 /// Sessions are deleted, tombstones stay and are returned, and an empty key takes no session.
 pub async fn delete_or_block_deletes_sessions_and_blocks_keys(store: Store) -> Outcome {
     let now = now();
@@ -36,8 +56,8 @@ pub async fn delete_or_block_deletes_sessions_and_blocks_keys(store: Store) -> O
     let marker = marker(now);
     let answers =
         store.delete_or_block(&[moved_key, session_key, empty], marker.clone(), now).await?;
-    let told = Ended::Moved(Arc::new(tombstone.clone()));
-    expect("delete_or_block", &answers, &vec![told, Ended::Session, Ended::Blocked])?;
+    let returned = Ended::Moved(Arc::new(tombstone.clone()));
+    expect("delete_or_block", &answers, &vec![returned, Ended::Session, Ended::Blocked])?;
 
     expect_stored(&store, &session_key, now, None).await?;
     expect_stored(&store, &moved_key, now, Some(moved(&tombstone))).await?;
@@ -74,6 +94,21 @@ pub async fn delete_or_block_reaches_every_key(store: Store) -> Outcome {
         expect("what is left", &entry?, &left)?;
     }
     expect("none", &store.delete_or_block(&[], marker, now).await?, &Vec::new())
+}
+
+/// A version that cannot read a session can end it.
+pub async fn delete_or_block_deletes_an_unreadable_record(store: Store) -> Outcome {
+    let now = now();
+    let mut keys = Vec::new();
+    for record in [session(now), unreadable(now), session(now)] {
+        keys.push(stored(&store, &record, now).await?);
+    }
+    let answers = store.delete_or_block(&keys, marker(now), now).await?;
+    expect("delete_or_block", &answers, &vec![Ended::Session; keys.len()])?;
+    for key in keys {
+        expect_stored(&store, &key, now, None).await?;
+    }
+    Ok(())
 }
 
 /// An expired session counts as missing.
@@ -155,7 +190,7 @@ pub async fn delete_or_block_beside_commit_leaves_nothing(store: Store) -> Outco
 }
 
 /// One of n concurrent calls reports the session.
-pub async fn of_n_delete_or_blocks_exactly_one_deletes(store: Store) -> Outcome {
+pub async fn one_of_n_delete_or_blocks_deletes(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
         let key = stored(&store, &session(now), now).await?;

@@ -1,8 +1,10 @@
-//! What a [`Backend`] promises, as tests that every store runs.
+//! The promises of a [`Backend`], as tests that every store runs.
 //!
-//! Each case is one promise, and its name says which. Cases use keys of their own, so that they can
-//! run at the same time and on a store that others use, and tell the store the time themselves, so
-//! that none of them waits.
+//! Each case is one promise, and its name says which. A case uses keys of its own, so that cases
+//! can run concurrently. It passes the time to the store itself, so that it need not wait.
+//!
+//! Some cases pass a time that is hours ahead. A store that removes expired entries of other keys
+//! then removes live sessions too, so the suite should have a database of its own.
 //!
 //! # Examples
 //!
@@ -72,7 +74,7 @@ pub mod cases {
 pub use suite::{Skip, run};
 
 /// Runs all cases on a store, one after the other, first on the store itself and then through
-/// `Arc<dyn Backend>`, and tells which of them failed.
+/// `Arc<dyn Backend>`, and reports which of them failed.
 ///
 /// Needs a Tokio runtime around it; one with several threads finds more.
 pub async fn check(store: impl Backend) -> Report {

@@ -1,5 +1,5 @@
-//! Cases that need several requests at once. What a store does between its own awaits is only found
-//! here, so each is played many times.
+//! Cases of concurrent requests. They show the steps of a store between its own awaits, so each
+//! runs many times.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::{
     Committed, Created, Entry, Expected, Record, SessionKey, StoreError, Timestamp, Touched,
 };
 
-/// Of creates of one key at once one wins, and its record is there.
-pub async fn of_n_creates_exactly_one_wins(store: Store) -> Outcome {
+/// Of n concurrent creations of one key one wins, and its record is stored.
+pub async fn one_of_n_creates_wins(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
         let key = fresh_key();
@@ -38,8 +38,8 @@ pub async fn of_n_creates_exactly_one_wins(store: Store) -> Outcome {
     Ok(())
 }
 
-/// Of commits at one revision at once one wins, its record is there, and the others are told so.
-pub async fn of_n_commits_at_one_revision_exactly_one_wins(store: Store) -> Outcome {
+/// Of n concurrent commits at one revision one wins. The others conflict with its record.
+pub async fn one_of_n_commits_at_one_revision_wins(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
         let first = session(now);
@@ -53,15 +53,15 @@ pub async fn of_n_commits_at_one_revision_exactly_one_wins(store: Store) -> Outc
                 (answer, record)
             });
         }
-        let (mut winners, mut told) = (Vec::new(), Vec::new());
+        let (mut winners, mut returned) = (Vec::new(), Vec::new());
         for (answer, record) in tasks.join_all().await {
             match answer? {
                 Committed::Committed => winners.push(record),
-                answer => told.push(answer),
+                answer => returned.push(answer),
             }
         }
         let winner = the_one("commits at one revision", winners)?;
-        for answer in told {
+        for answer in returned {
             let conflict = Committed::Conflict(live(&winner));
             expect("commit that was too late", &answer, &conflict)?;
         }
@@ -70,8 +70,8 @@ pub async fn of_n_commits_at_one_revision_exactly_one_wins(store: Store) -> Outc
     Ok(())
 }
 
-/// Of deletes at once one is told what it removed.
-pub async fn of_n_deletes_exactly_one_returns_the_session(store: Store) -> Outcome {
+/// Of n concurrent deletions one returns the session.
+pub async fn one_of_n_deletes_returns_the_session(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
         let record = session(now);
@@ -81,17 +81,17 @@ pub async fn of_n_deletes_exactly_one_returns_the_session(store: Store) -> Outco
             let store = Arc::clone(&store);
             tasks.spawn(async move { store.delete(&key, now).await });
         }
-        let mut told = Vec::new();
+        let mut returned = Vec::new();
         for answer in tasks.join_all().await {
-            told.extend(answer?);
+            returned.extend(answer?);
         }
-        let told = the_one("deletes", told)?;
-        expect("delete", &told, &live(&record))?;
+        let returned = the_one("deletes", returned)?;
+        expect("delete", &returned, &live(&record))?;
     }
     Ok(())
 }
 
-/// Requests that try again on what `Conflict` told lose nothing (I1).
+/// Requests that try again on the record of the conflict lose nothing (I1).
 pub async fn n_commits_that_retry_all_count(store: Store) -> Outcome {
     let now = now();
     let first = session(now);
@@ -101,7 +101,7 @@ pub async fn n_commits_that_retry_all_count(store: Store) -> Outcome {
         let (store, mut base) = (Arc::clone(&store), first.clone());
         tasks.spawn(async move {
             let name = format!("request {request}");
-            // Each lost attempt is one that another request won.
+            // For each attempt that conflicts, another request has committed.
             for _ in 0..REQUESTS {
                 let mut record = next(&base, now);
                 record.values.set(&name, b"");
@@ -128,7 +128,7 @@ pub async fn n_commits_that_retry_all_count(store: Store) -> Outcome {
     }
 }
 
-/// Whichever comes first, nothing is left (I2), and the delete tells what the commits answered for.
+/// The session is gone in any order (I2), and the deletion returns the last committed record.
 pub async fn commit_beside_delete_leaves_nothing(store: Store) -> Outcome {
     for round in 0..2 * ROUNDS {
         let now = now();
@@ -163,7 +163,7 @@ pub async fn commit_beside_delete_leaves_nothing(store: Store) -> Outcome {
     Ok(())
 }
 
-/// A touch under way does not bring back what is deleted (I2).
+/// A touch under way does not bring a deleted session back (I2).
 pub async fn touch_beside_delete_leaves_nothing(store: Store) -> Outcome {
     for round in 0..2 * ROUNDS {
         let now = now();
@@ -192,7 +192,7 @@ pub async fn touch_beside_delete_leaves_nothing(store: Store) -> Outcome {
     Ok(())
 }
 
-/// A touch under way does not take a commit back (I1), nor make it conflict.
+/// A touch under way neither undoes a commit (I1) nor makes it conflict.
 pub async fn touch_beside_commit_keeps_the_commit(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
@@ -212,7 +212,7 @@ pub async fn touch_beside_commit_keeps_the_commit(store: Store) -> Outcome {
     Ok(())
 }
 
-/// A touch under way does not bring back what moved (I4).
+/// A touch under way does not bring back a session that moved (I4).
 pub async fn touch_beside_tombstone_keeps_the_tombstone(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();

@@ -2,10 +2,10 @@ use std::{error::Error as _, fmt};
 
 use crate::StoreError;
 
-/// What a case answers.
+/// The result of a case.
 pub(super) type Outcome = Result<(), Violation>;
 
-/// How a store broke its contract: what the case expected, and what came.
+/// A breach of the contract: the expected answer, and the answer of the store.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Violation {
     text: String,
@@ -37,20 +37,20 @@ impl From<StoreError> for Violation {
     }
 }
 
-/// What [`check`](super::check) found.
+/// The result of a [`check`](super::check).
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     cases: Vec<(&'static str, Option<Violation>)>,
 }
 
 impl Report {
-    /// Tells whether the store passed every case.
+    /// Returns `true` if the store passed every case.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.failures().next().is_none()
     }
 
-    /// The cases that failed, by name, and how.
+    /// Returns the names of the failed cases, each with its violation.
     pub fn failures(&self) -> impl Iterator<Item = (&'static str, &Violation)> {
         self.cases.iter().filter_map(|(case, violation)| Some((*case, violation.as_ref()?)))
     }

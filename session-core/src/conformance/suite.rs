@@ -3,11 +3,12 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use super::report::{Outcome, Violation};
 use crate::Backend;
 
-/// Makes a test of each case of the suite, named like the case.
+/// Creates a test for each case of the suite, with the name of the case.
 ///
-/// Takes an expression that makes a store, evaluated anew for each test. It stands in an `async`
-/// function, on a Tokio runtime of two threads: it may `.await`, and a block may stand for it. What
-/// the store cannot do is listed with the reason; a name that is no case does not compile.
+/// Takes an expression that creates a store, which each test evaluates anew. The expression stands
+/// in an `async` function, on a Tokio runtime of two threads: it may `.await`, and may be a block.
+/// The cases that the store cannot pass are listed, each with the reason. A name that is no case
+/// does not compile.
 ///
 /// A second suite in the same file goes into a module of its own.
 ///
@@ -31,7 +32,7 @@ use crate::Backend;
 ///             connect(address).await
 ///         },
 ///         skip: [
-///             of_n_deletes_exactly_one_returns_the_session = "the server does not say what it deleted",
+///             one_of_n_deletes_returns_the_session = "the server does not say what it deleted",
 ///         ],
 ///     );
 /// }
@@ -59,11 +60,11 @@ macro_rules! __conformance_suite {
         $crate::__conformance_suite!(async { $store }.await $(, $($rest)*)?);
     };
     ($store:expr $(, skip: [$($case:ident = $reason:literal),* $(,)?])? $(,)?) => {
-        /// What the store cannot do, and why.
+        /// The cases that the store cannot pass.
         const SKIPPED: &[$crate::conformance::Skip] = &[$($(
             $crate::conformance::Skip {
                 case: {
-                    // Only what is a case has this name.
+                    // A name that is no case does not compile.
                     let _ = $crate::conformance::cases::$case;
                     stringify!($case)
                 },
@@ -75,7 +76,7 @@ macro_rules! __conformance_suite {
     };
 }
 
-/// Makes the tests.
+/// Creates the tests.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_tests {
@@ -109,12 +110,13 @@ macro_rules! __conformance_cases {
             create_stores_a_session
             create_refuses_a_key_in_use
             create_refuses_the_key_of_a_tombstone
-            create_takes_a_key_again_after_delete
-            keys_of_any_bytes_do_not_mix
+            create_succeeds_again_after_delete
+            keys_of_any_bytes_stay_distinct
 
-            load_of_nothing_is_nothing
+            load_returns_none_for_an_unused_key
             load_changes_nothing
             load_returns_the_stored_session_bit_for_bit
+            load_reports_an_unreadable_record
             load_returns_values_up_to_the_limits
             load_returns_1024_values
             load_returns_a_tombstone_bit_for_bit
@@ -123,12 +125,12 @@ macro_rules! __conformance_cases {
             commit_at_another_revision_returns_the_stored_entry
             commit_compares_all_48_bits_of_the_revision
             commit_compares_the_nonce
-            commit_on_nothing_is_gone_and_stores_nothing
-            commit_after_delete_is_gone
-            commit_can_leave_a_tombstone
-            commit_that_shortens_the_lifetime_is_honoured
-            commit_that_lengthens_the_lifetime_is_honoured
-            commit_that_was_dropped_is_done_or_not
+            commit_stores_nothing_under_an_unused_key
+            commit_stores_nothing_after_delete
+            commit_may_leave_a_tombstone
+            commit_may_shorten_the_lifetime
+            commit_may_lengthen_the_lifetime
+            dropped_commit_is_done_or_not_done
             tombstone_answers_conflict_to_every_commit
 
             touch_moves_the_idle_deadline_and_nothing_else
@@ -136,66 +138,70 @@ macro_rules! __conformance_cases {
             touch_never_moves_back
             touch_never_passes_the_absolute_deadline
             touch_follows_the_lifetime_of_the_last_commit
-            touch_on_nothing_is_gone_and_stores_nothing
-            touch_after_delete_is_gone
-            touch_on_a_tombstone_is_gone
+            touch_stores_nothing_under_an_unused_key
+            touch_stores_nothing_after_delete
+            touch_leaves_a_tombstone_as_it_is
 
             delete_returns_the_session
             delete_returns_a_tombstone_and_leaves_it
             delete_is_idempotent
+            delete_removes_an_unreadable_record
             delete_leaves_other_keys_alone
 
             local_reads_return_stored_entries
             local_reads_see_this_stores_own_changes
             local_reads_end_at_their_deadline
 
-            expired_is_missing_for_load
-            expired_is_missing_for_commit
-            expired_is_missing_for_touch
-            expired_is_missing_for_delete
+            expired_session_is_missing_for_load
+            expired_session_is_missing_for_commit
+            expired_session_is_missing_for_touch
+            expired_session_is_missing_for_delete
             expired_tombstone_is_missing
-            expired_before_it_was_stored_is_missing
+            session_stored_after_its_deadline_is_missing
             deadline_is_exact_to_the_millisecond
-            half_second_lifetimes_are_kept
-            last_millisecond_is_storable
+            lifetime_of_half_a_second_is_kept
+            session_is_stored_in_its_last_millisecond
 
-            of_n_creates_exactly_one_wins
-            of_n_commits_at_one_revision_exactly_one_wins
-            of_n_deletes_exactly_one_returns_the_session
+            one_of_n_creates_wins
+            one_of_n_commits_at_one_revision_wins
+            one_of_n_deletes_returns_the_session
             n_commits_that_retry_all_count
             commit_beside_delete_leaves_nothing
             touch_beside_delete_leaves_nothing
             touch_beside_commit_keeps_the_commit
             touch_beside_tombstone_keeps_the_tombstone
 
-            enter_is_seen_in_its_owners_index_and_in_no_other
-            enter_keeps_the_family
+            entries_are_of_their_owner_only
+            entries_return_family_and_deadline
             enter_extends_an_entry_and_never_shortens_it
-            entry_is_gone_at_its_deadline
-            create_entered_stores_a_session_and_its_entry
-            create_entered_enters_first
-            create_entered_that_was_dropped_leaves_no_session_alone
+            entry_ends_at_its_deadline
             leave_removes_these_entries_and_no_others
             leave_needs_key_and_family
+            n_enters_all_count
+            create_entered_stores_a_session_and_its_entry
+            create_entered_enters_first
+            dropped_create_entered_leaves_no_session_alone
+
             load_many_answers_in_the_order_of_the_keys
+            load_many_reports_an_unreadable_record_alone
             delete_or_block_deletes_sessions_and_blocks_keys
+            delete_or_block_deletes_an_unreadable_record
             delete_or_block_reaches_every_key
             delete_or_block_blocks_expired_keys
-            n_concurrent_enters_all_count
             delete_or_block_beside_create_leaves_nothing
             delete_or_block_beside_commit_leaves_nothing
-            of_n_delete_or_blocks_exactly_one_deletes
+            one_of_n_delete_or_blocks_deletes
         }
     };
 }
 
-/// A case that a store cannot pass, and why.
+/// A case that a store cannot pass.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Skip {
     /// The case's name.
     pub case: &'static str,
-    /// Why the store cannot pass it.
+    /// The reason.
     pub reason: &'static str,
 }
 
@@ -231,8 +237,8 @@ pub fn run<S: Backend, O>(
     }
 }
 
-/// Runs one case on the store, and again on a pointer to it, in tasks of their own so that a store
-/// that panics is told like any other.
+/// Runs one case on the store, and again on a pointer to it. Each runs in a task of its own, so
+/// that a panic of the store is a violation like any other.
 pub(super) async fn run_both_ways<O>(
     store: &Arc<dyn Backend>,
     case: impl Fn(Arc<dyn Backend>) -> O,

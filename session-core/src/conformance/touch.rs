@@ -1,7 +1,7 @@
 use super::{fixture::*, report::Outcome};
 use crate::{Committed, Entry, Record, Touched};
 
-/// The note of the last request is all that changes.
+/// Only the recorded last use changes.
 pub async fn touch_moves_the_idle_deadline_and_nothing_else(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -14,7 +14,7 @@ pub async fn touch_moves_the_idle_deadline_and_nothing_else(store: Store) -> Out
     let end = later + HOUR;
     let last = before(end, MILLISECOND);
     expect_stored(&store, &key, last, Some(live(&touched))).await?;
-    // Who asks by another verb is told the same.
+    // The other verbs return the same record.
     let other = at(record.revision.next(), &record);
     let answer = store.commit(&key, other, live(&next(&record, last)), last).await?;
     expect("commit at another revision", &answer, &Committed::Conflict(live(&touched)))?;
@@ -26,7 +26,7 @@ pub async fn touch_moves_the_idle_deadline_and_nothing_else(store: Store) -> Out
     expect_stored(&store, &key, end, None).await
 }
 
-/// A commit under way does not notice a touch.
+/// A touch makes no commit conflict.
 pub async fn touch_keeps_the_revision(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -36,7 +36,7 @@ pub async fn touch_keeps_the_revision(store: Store) -> Outcome {
     store.touch(&key, touched).await?;
     let answer = store.commit(&key, (&record).into(), live(&later), touched).await?;
     expect("commit after touch", &answer, &Committed::Committed)?;
-    // Of the two notes of the last request either may stay.
+    // Either of the two recorded uses may stay.
     let there = store.load(&key, touched).await?;
     let at = |last_seen_at| Some(live(&Record { last_seen_at, ..later.clone() }));
     ensure(there == at(later.last_seen_at) || there == at(touched), || {
@@ -44,7 +44,7 @@ pub async fn touch_keeps_the_revision(store: Store) -> Outcome {
     })
 }
 
-/// Requests may overtake each other.
+/// A later request may arrive first.
 pub async fn touch_never_moves_back(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -60,7 +60,7 @@ pub async fn touch_never_moves_back(store: Store) -> Outcome {
     expect_stored(&store, &key, before(end, MILLISECOND), touched).await
 }
 
-/// However busy a session is, it ends.
+/// A session in constant use ends at its absolute deadline.
 pub async fn touch_never_passes_the_absolute_deadline(store: Store) -> Outcome {
     let now = now();
     let mut record = session(now);
@@ -75,7 +75,7 @@ pub async fn touch_never_passes_the_absolute_deadline(store: Store) -> Outcome {
     expect_stored(&store, &key, end, None).await
 }
 
-/// A touch reckons with the idle time that the record says now.
+/// A touch uses the idle time of the stored record.
 pub async fn touch_follows_the_lifetime_of_the_last_commit(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -92,16 +92,16 @@ pub async fn touch_follows_the_lifetime_of_the_last_commit(store: Store) -> Outc
     expect_stored(&store, &key, end, None).await
 }
 
-/// No record is made where none was.
-pub async fn touch_on_nothing_is_gone_and_stores_nothing(store: Store) -> Outcome {
+/// A touch creates nothing.
+pub async fn touch_stores_nothing_under_an_unused_key(store: Store) -> Outcome {
     let now = now();
     let key = fresh_key();
     expect("touch", &store.touch(&key, now).await?, &Touched::Gone)?;
     expect_stored(&store, &key, now, None).await
 }
 
-/// What was deleted stays deleted (I2).
-pub async fn touch_after_delete_is_gone(store: Store) -> Outcome {
+/// A deleted session stays deleted (I2).
+pub async fn touch_stores_nothing_after_delete(store: Store) -> Outcome {
     let now = now();
     let key = stored(&store, &session(now), now).await?;
     store.delete(&key, now).await?;
@@ -109,8 +109,8 @@ pub async fn touch_after_delete_is_gone(store: Store) -> Outcome {
     expect_stored(&store, &key, now, None).await
 }
 
-/// A tombstone does not live longer because somebody asks for it.
-pub async fn touch_on_a_tombstone_is_gone(store: Store) -> Outcome {
+/// A touch does not extend a tombstone.
+pub async fn touch_leaves_a_tombstone_as_it_is(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
     for tombstone in [tombstone(&record, now), renewal(&record, now)] {

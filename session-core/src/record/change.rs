@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_never_moves_the_last_request_back() {
+    fn login_never_moves_the_last_use_back() {
         let mut record = empty().seen(Timestamp::from_millis(100));
         let at = Timestamp::from_millis(50);
         let lifetime = Lifetime::default();

@@ -12,7 +12,7 @@ use session_core::{
     SessionKey, SessionStore, StoreError, Timestamp, Touched, envelope,
 };
 
-use crate::support::MapStore;
+use crate::map_store::MapStore;
 
 /// The rule that a store breaks.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,10 +31,11 @@ pub(crate) enum Fault {
     CommitSeesExpired,
     CommitReplacesTombstones,
     CommitReplacesTombstonesAtTheirRevision,
-    CommitTellsItsOwnRecord,
+    CommitReturnsItsOwnRecord,
     CommitKeepsTheOldDeadline,
     CommitChecksThenActs,
     CommitRefusesWhatHasExpired,
+    CommitDeletesThenCreates,
     TouchInserts,
     TouchDoesNothing,
     TouchBumpsTheRevision,
@@ -44,11 +45,11 @@ pub(crate) enum Fault {
     TouchMovesTombstones,
     TouchForgetsTheAbsoluteDeadline,
     TouchChecksThenActs,
-    DeleteForgetsToTell,
-    DeleteTellsOnlySessions,
+    DeleteReturnsNothing,
+    DeleteReturnsOnlySessions,
     DeleteLeavesIt,
     DeleteRemovesTombstones,
-    DeleteTellsExpired,
+    DeleteReturnsExpired,
     DeleteChecksThenActs,
     DeleteEmptiesTheStore,
     LoadInvents,
@@ -59,6 +60,7 @@ pub(crate) enum Fault {
     LoadHidesTombstones,
     DeadlinesInSeconds,
     KeysByHalf,
+    RecordsUpTo8KiB,
     RecordsUpTo64KiB,
     CopiesOfNothing,
     CopiesOutliveChanges,
@@ -148,7 +150,12 @@ impl SessionStore for Broken {
             self.entries().insert(key, entry);
             return Ok(Created::Created);
         }
-        if self.is(Fault::RecordsUpTo64KiB) && entry.encode().len() > 64 * 1024 {
+        let most = match self.fault {
+            Fault::RecordsUpTo8KiB => 8 * 1024,
+            Fault::RecordsUpTo64KiB => 64 * 1024,
+            _ => usize::MAX,
+        };
+        if entry.encode().len() > most {
             return Err(StoreError::new(session_core::StoreErrorKind::TooLarge));
         }
         let free = match self.found(&key, now, Fault::None) {
@@ -222,6 +229,15 @@ impl SessionStore for Broken {
                 None => Committed::Gone,
             });
         }
+        if self.is(Fault::CommitDeletesThenCreates)
+            && let Some(Entry::Live(record)) = self.found(&key, now, Fault::None)
+            && expected.is(&record)
+        {
+            self.entries().remove(&key);
+            tokio::task::yield_now().await;
+            self.entries().insert(key, entry);
+            return Ok(Committed::Committed);
+        }
         let mut entries = self.entries();
         let there = entries
             .get(&key)
@@ -257,8 +273,8 @@ impl SessionStore for Broken {
             }
         };
         if let Some(there) = there.filter(|_| !replaces) {
-            let told = if self.is(Fault::CommitTellsItsOwnRecord) { entry } else { there };
-            return Ok(Committed::Conflict(told));
+            let returned = if self.is(Fault::CommitReturnsItsOwnRecord) { entry } else { there };
+            return Ok(Committed::Conflict(returned));
         }
         if self.is(Fault::CommitRefusesWhatHasExpired) && !entry.is_live(now) {
             return Err(StoreError::new(session_core::StoreErrorKind::Unavailable));
@@ -352,11 +368,12 @@ impl SessionStore for Broken {
         if self.is(Fault::DeleteEmptiesTheStore) {
             entries.clear();
         }
-        Ok(there.filter(|there| there.is_live(now) || self.is(Fault::DeleteTellsExpired)).filter(
+        Ok(there.filter(|there| there.is_live(now) || self.is(Fault::DeleteReturnsExpired)).filter(
             |there| match there {
-                Entry::Live(_) => !self.is(Fault::DeleteForgetsToTell),
+                Entry::Live(_) => !self.is(Fault::DeleteReturnsNothing),
                 Entry::Moved(_) => {
-                    !self.is(Fault::DeleteForgetsToTell) && !self.is(Fault::DeleteTellsOnlySessions)
+                    !self.is(Fault::DeleteReturnsNothing)
+                        && !self.is(Fault::DeleteReturnsOnlySessions)
                 }
             },
         ))

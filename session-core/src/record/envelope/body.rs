@@ -10,10 +10,10 @@ use crate::{
     record::{IdUse, Lease, UnknownFields, Values},
 };
 
-/// What of a session follows the header: a MessagePack map whose keys are letters. What holds its usual
-/// value is left out.
+/// The part of a session behind the header: a MessagePack map whose keys are letters. A field that
+/// holds its default is left out.
 ///
-/// It is read and written by hand, for that is done with every request.
+/// It is read and written by hand, as every request does that.
 pub(super) struct LiveBody {
     pub(super) issued_after_ms: u64,
     pub(super) renew_after_ms: Option<u64>,
@@ -31,8 +31,8 @@ pub(super) struct LiveBody {
 }
 
 impl LiveBody {
-    /// Reads the body of `bytes` from `start` to their end. Fields of a later version are kept as they
-    /// are.
+    /// Reads the body of `bytes` from `start` to their end. Fields of a later version are kept as
+    /// they are.
     pub(super) fn read(bytes: &Bytes, start: usize) -> Option<Self> {
         let mut body = Self {
             issued_after_ms: 0,

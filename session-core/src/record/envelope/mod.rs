@@ -59,8 +59,8 @@ pub fn u48(number: u64) -> [u8; 6] {
     low
 }
 
-/// Returns the first bytes of the session of this revision and nonce, for a store that compares them
-/// on its own side.
+/// Returns the first bytes of the session of this revision and nonce, for a store that compares
+/// them on its own side.
 #[must_use]
 pub fn live_start(revision: Revision, nonce: Nonce) -> [u8; 16] {
     let mut start = [0; 16];

@@ -8,30 +8,87 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What this format's writer wrote. Once released, these bytes are in people's stores and never change.
-const GOLDEN: [(&str, &str); 8] = [
-    ("v1-everything", include_str!("../../../tests/golden/v1-everything.hex")),
-    ("v1-least", include_str!("../../../tests/golden/v1-least.hex")),
-    ("v1-login", include_str!("../../../tests/golden/v1-login.hex")),
-    ("v1-renewal", include_str!("../../../tests/golden/v1-renewal.hex")),
-    ("v1-locked", include_str!("../../../tests/golden/v1-locked.hex")),
-    ("v1-ending", include_str!("../../../tests/golden/v1-ending.hex")),
-    ("v1-end", include_str!("../../../tests/golden/v1-end.hex")),
-    ("v1-renewed", include_str!("../../../tests/golden/v1-renewed.hex")),
+macro_rules! golden {
+    ($($name:literal),* $(,)?) => {
+        [$(($name, include_str!(concat!("../../../tests/golden/", $name, ".hex")))),*]
+    };
+}
+
+/// The bytes of the first release, in the order of [`entries`]. They are in the stores of users and
+/// never change.
+const GOLDEN: [(&str, &str); 10] = golden![
+    "v1-session-full",
+    "v1-session-minimal",
+    "v1-session-with-end",
+    "v1-session-locked",
+    "v1-session-renewed",
+    "v1-session-of-later-version",
+    "v1-tombstone-login",
+    "v1-tombstone-first-login",
+    "v1-tombstone-renewal",
+    "v1-tombstone-end-marker",
 ];
 
+/// A session of a format to come.
+const NEXT_FORMAT: &str = include_str!("../../../tests/golden/v2-session.hex");
+
 #[test]
-fn golden_bytes_are_what_is_written_and_read() {
+fn golden_files_match_encode_and_decode() {
     for ((name, hex), entry) in GOLDEN.into_iter().zip(entries()) {
-        assert_eq!(to_hex(&entry.encode()), hex, "what is written, of {name}");
-        assert_eq!(Entry::decode(from_hex(hex)).unwrap(), entry, "what is read, of {name}");
+        assert_eq!(to_hex(&entry.encode()), hex, "encode, of {name}");
+        assert_eq!(Entry::decode(from_hex(hex)).unwrap(), entry, "decode, of {name}");
     }
 }
 
-/// What a session costs in the store: 40 bytes of header, and some per value.
+/// During a deployment both versions write the same sessions.
 #[test]
-fn a_session_of_four_small_values_is_this_large() {
-    let mut record = Record { family: Family(u64::MAX), ..least() };
+fn unknown_fields_survive_decode_and_encode() {
+    let bytes = from_hex(GOLDEN[5].1);
+    let entry = Entry::decode(bytes.clone()).unwrap();
+    let Entry::Live(record) = &entry else { panic!("a session was written") };
+    let mut next = Record::clone(record);
+    next.values.set("theme", b"\x00\xa5light");
+    let again = live(next.clone()).encode();
+    for field in [NESTED_FIELD, INTEGER_FIELD] {
+        for bytes in [&bytes, &again] {
+            assert!(bytes.windows(field.len()).any(|part| part == field), "{field:x?} is missing");
+        }
+    }
+    assert_eq!(Entry::decode(again).unwrap(), live(next));
+}
+
+/// A later version may write its fields anywhere.
+#[test]
+fn unknown_fields_survive_in_any_order() {
+    let known = [&b"\xa1f\x07"[..], b"\xa1u\x01", b"\xa1v\x81\xa1a\xc4\x01A"];
+    let unknown = [NESTED_FIELD, INTEGER_FIELD];
+    let mut orders = vec![];
+    for first in 0..=known.len() {
+        for second in first..=known.len() {
+            let mut fields = known.to_vec();
+            fields.insert(second, unknown[1]);
+            fields.insert(first, unknown[0]);
+            orders.push(fields.concat());
+        }
+    }
+    let header = &live(minimal()).encode()[..HEADER_LEN];
+    let entry = |body: &[u8]| Entry::decode([header, b"\x85", body].concat()).unwrap();
+    let first = entry(&orders[0]);
+    for body in &orders {
+        assert_eq!(entry(body), first);
+        assert_eq!(Entry::decode(entry(body).encode()).unwrap(), first);
+    }
+}
+
+#[test]
+fn decode_refuses_the_next_format() {
+    assert_corrupt(&from_hex(NEXT_FORMAT), "format 2");
+}
+
+/// The header takes 40 bytes, each value its name and a few bytes more.
+#[test]
+fn session_of_four_small_values_stays_small() {
+    let mut record = minimal();
     record.owner = Some(Owner::from(4711_u64));
     record.authenticated_at = Some(record.created_at);
     record.values = Values::default();
@@ -42,10 +99,11 @@ fn a_session_of_four_small_values_is_this_large() {
     insta::assert_snapshot!(live(record).encode().len(), @"138");
 }
 
-/// Of few values each is copied, and the owner is: the bytes are not kept for a part of them. Many share them.
+/// A few small values and the owner are copied, so that the whole record need not stay in memory.
+/// Many values share its bytes.
 #[test]
-fn bytes_that_were_read_are_kept_only_for_many_values() {
-    let mut record = least();
+fn decode_keeps_the_bytes_only_for_many_values() {
+    let mut record = minimal();
     record.owner = Some(Owner::from("ada"));
     set(&mut record, "theme", &"dark");
     let is_kept = |record: &Record| {
@@ -61,7 +119,7 @@ fn bytes_that_were_read_are_kept_only_for_many_values() {
 }
 
 #[test]
-fn another_version_is_corrupt_whatever_follows() {
+fn decode_refuses_every_other_format() {
     for version in [0, 2, 3, 255] {
         for entry in entries() {
             let mut bytes = entry.encode();
@@ -73,16 +131,16 @@ fn another_version_is_corrupt_whatever_follows() {
 }
 
 #[test]
-fn an_unknown_kind_is_corrupt() {
+fn decode_refuses_an_unknown_kind() {
     for kind in 2..=255 {
-        let mut bytes = live(least()).encode();
+        let mut bytes = live(minimal()).encode();
         bytes[KIND] = kind;
         assert_corrupt(&bytes, &format!("kind {kind}"));
     }
 }
 
 #[test]
-fn one_kind_is_not_read_as_the_other() {
+fn decode_refuses_one_kind_as_the_other() {
     for entry in entries() {
         let mut bytes = entry.encode();
         bytes[KIND] ^= 1;
@@ -91,7 +149,7 @@ fn one_kind_is_not_read_as_the_other() {
 }
 
 #[test]
-fn what_was_cut_is_corrupt_at_every_length() {
+fn decode_refuses_a_cut_record_at_every_length() {
     for entry in entries() {
         let bytes = entry.encode();
         for len in 0..bytes.len() {
@@ -101,7 +159,7 @@ fn what_was_cut_is_corrupt_at_every_length() {
 }
 
 #[test]
-fn what_has_something_behind_it_is_corrupt() {
+fn decode_refuses_trailing_bytes() {
     for entry in entries() {
         for garbage in [&b"\0"[..], b"\x80", b"garbage"] {
             let mut bytes = entry.encode();
@@ -112,22 +170,22 @@ fn what_has_something_behind_it_is_corrupt() {
 }
 
 #[test]
-fn a_changed_byte_is_read_or_corrupt_and_never_a_panic() {
+fn decode_of_any_changed_byte_never_panics() {
     for entry in entries() {
         let bytes = entry.encode();
         for at in 0..bytes.len() {
             for other in 0..=255 {
                 let mut bytes = bytes.clone();
                 bytes[at] = other;
-                read_or_corrupt(&bytes);
+                assert_read_or_corrupt(&bytes);
             }
         }
     }
 }
 
 #[test]
-fn an_impossible_lifetime_is_corrupt() {
-    let bytes = live(least()).encode();
+fn decode_refuses_an_impossible_lifetime() {
+    let bytes = live(minimal()).encode();
     for (field, millis) in [(IDLE, 0), (IDLE, u64::MAX), (ENDS_AT, 0)] {
         let mut bytes = bytes.clone();
         bytes[field].copy_from_slice(&u48(millis));
@@ -135,52 +193,43 @@ fn an_impossible_lifetime_is_corrupt() {
     }
 }
 
-/// A store goes by the header, core by the record: they must not differ.
+/// A store reads the header, core the body: both must hold the same deadline.
 #[test]
-fn a_header_that_contradicts_the_body_is_corrupt() {
+fn decode_refuses_a_header_that_contradicts_the_body() {
     for (earlier, later) in [(1, 0), (0, 1), (1 << 40, 0), (0, 1 << 40)] {
-        let mut bytes = live(ending()).encode();
+        let mut bytes = live(with_end()).encode();
         let ends_at = number(&bytes, ENDS_AT);
         bytes[ENDS_AT].copy_from_slice(&u48(ends_at - earlier + later));
         assert_corrupt(&bytes, "lifetime");
     }
 }
 
-/// While a deployment runs, requests of two versions write to one session.
 #[test]
-fn fields_of_a_later_version_are_kept() {
-    let mut bytes = live(least()).encode();
-    let fields = &mut bytes[HEADER_LEN];
-    assert_eq!(*fields, 0x81, "a map with the family alone");
-    *fields = 0x83;
-    bytes.extend_from_slice(b"\xa1z\x93\x01\xc0\xa1?\xa1y\x07");
-    let Entry::Live(record) = Entry::decode(bytes.clone()).unwrap() else {
-        panic!("a session was written")
-    };
-    assert_eq!(live(Record::clone(&record)).encode(), bytes);
-    // A request of this version changes a value.
-    let mut changed = Record::clone(&record);
-    set(&mut changed, "a", &1);
-    let Entry::Live(changed) = Entry::decode(live(changed).encode()).unwrap() else {
-        panic!("a session was written")
-    };
-    assert_eq!((changed.unknown.count, &changed.unknown.bytes), (2, &record.unknown.bytes));
+fn decode_refuses_a_successor_of_another_length() {
+    for len in [0, 15, 17] {
+        let field = [&[0x81, 0xa1, b's', 0xc4, len][..], &vec![0; usize::from(len)]].concat();
+        assert_corrupt(&tombstone_of(&field), "body");
+    }
 }
 
+/// A renewal's tombstone has a successor and its sealed ID, an end marker neither.
 #[test]
-fn a_successor_that_is_no_key_is_corrupt() {
-    for len in [0, 15, 17] {
-        let mut bytes = entries()[2].encode();
-        bytes.truncate(HEADER_LEN);
-        bytes.extend_from_slice(&[0x81, 0xa1, b's', 0xc4, len]);
-        bytes.resize(bytes.len() + usize::from(len), 0);
-        assert_corrupt(&bytes, "body");
+fn decode_refuses_a_tombstone_of_no_cause() {
+    let successor = [b"\xa1s\xc4\x10", &[7; 16][..]].concat();
+    let (renewal, sealed_id) = (&b"\xa1r\xc3"[..], &b"\xa1i\xc4\x01i"[..]);
+    for fields in [&[renewal][..], &[sealed_id], &[renewal, sealed_id], &[&successor, renewal]] {
+        let count = 0x80 + u8::try_from(fields.len()).unwrap();
+        assert_corrupt(&tombstone_of(&[&[count], &fields.concat()[..]].concat()), "body");
+    }
+    for fields in [&[&successor[..], renewal, sealed_id][..], &[&successor, sealed_id], &[]] {
+        let count = 0x80 + u8::try_from(fields.len()).unwrap();
+        Entry::decode(tombstone_of(&[&[count], &fields.concat()[..]].concat())).unwrap();
     }
 }
 
 #[test]
-fn names_out_of_order_are_put_in_order() {
-    let mut bytes = live(least()).encode();
+fn decode_sorts_the_names_of_values() {
+    let mut bytes = live(minimal()).encode();
     bytes.truncate(HEADER_LEN);
     bytes.extend_from_slice(b"\x81\xa1v\x83\xa1b\xc4\x01B\xa1a\xc4\x01A\xa1b\xc4\x01C");
     let Entry::Live(record) = Entry::decode(bytes).unwrap() else {
@@ -192,8 +241,8 @@ fn names_out_of_order_are_put_in_order() {
 }
 
 #[test]
-fn claimed_lengths_are_not_believed() {
-    let header = &live(least()).encode()[..HEADER_LEN];
+fn decode_allocates_nothing_for_claimed_lengths() {
+    let header = &live(minimal()).encode()[..HEADER_LEN];
     for claim in [
         &b"\x81\xa1v\xdf\xff\xff\xff\xff"[..],
         b"\x81\xa1v\x81\xdb\xff\xff\xff\xff",
@@ -210,17 +259,17 @@ fn claimed_lengths_are_not_believed() {
 }
 
 #[test]
-fn deep_nesting_is_read_or_corrupt() {
-    let mut bytes = live(least()).encode();
+fn decode_of_deep_nesting_never_panics() {
+    let mut bytes = live(minimal()).encode();
     bytes.truncate(HEADER_LEN);
     bytes.extend_from_slice(b"\x81\xa1z");
     bytes.resize(1 << 20, 0x91);
-    read_or_corrupt(&bytes);
+    assert_read_or_corrupt(&bytes);
 }
 
-/// An event may tell why a record could not be read, and nothing of what is in it (I10).
+/// An event holds the reason for which a record could not be read, and none of its content (I10).
 #[test]
-fn errors_tell_nothing_of_the_record() {
+fn errors_reveal_nothing_of_the_record() {
     for entry in entries() {
         let mut bytes = entry.encode();
         bytes.pop();
@@ -233,14 +282,14 @@ fn errors_tell_nothing_of_the_record() {
 }
 
 #[test]
-fn numbers_are_cut_to_48_bits() {
+fn u48_caps_numbers_at_48_bits() {
     assert_eq!(u48(0x0102_0304_0506), [1, 2, 3, 4, 5, 6]);
     assert_eq!(u48(u64::MAX), [0xff; 6]);
 }
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_back(entry in any_entry()) {
+    fn decode_returns_the_encoded_entry(entry in any_entry()) {
         let bytes = entry.encode();
         prop_assert_eq!(bytes[0], VERSION);
         let read = Entry::decode(bytes.clone()).unwrap();
@@ -248,9 +297,9 @@ proptest! {
         prop_assert_eq!(read.encode(), bytes);
     }
 
-    /// A store reckons with the header alone.
+    /// A store computes deadlines from the header alone.
     #[test]
-    fn the_header_tells_the_deadline_and_the_revision(entry in any_entry()) {
+    fn header_holds_the_deadline_and_the_revision(entry in any_entry()) {
         let bytes = entry.encode();
         let ends_at = number(&bytes, ENDS_AT);
         let deadline = if bytes[KIND] == LIVE {
@@ -263,12 +312,12 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_or_corrupt(bytes in vec(any::<u8>(), 0..200)) {
-        read_or_corrupt(&bytes);
+    fn decode_of_any_bytes_never_panics(bytes in vec(any::<u8>(), 0..200)) {
+        assert_read_or_corrupt(&bytes);
     }
 
     #[test]
-    fn any_body_is_read_or_corrupt(
+    fn decode_of_any_body_never_panics(
         entry in any_entry(),
         body in vec(any::<u8>(), 0..100),
         at in any::<prop::sample::Index>(),
@@ -276,46 +325,53 @@ proptest! {
         let mut bytes = entry.encode();
         bytes.truncate(HEADER_LEN);
         bytes.extend_from_slice(&body);
-        read_or_corrupt(&bytes);
+        assert_read_or_corrupt(&bytes);
         let mut bytes = entry.encode();
         let at = at.index(bytes.len());
         let end = bytes.len().min(at + body.len());
         bytes[at..end].copy_from_slice(&body[..end - at]);
-        read_or_corrupt(&bytes);
+        assert_read_or_corrupt(&bytes);
     }
 }
 
 /// The entries of the golden files.
-fn entries() -> [Entry; 8] {
+fn entries() -> [Entry; 10] {
     let successor = SessionKey::from_bytes(*b"0123456789abcdef");
+    let sealed_id = SealedId::from_stored(Bytes::from_static(&[0xa5; 43]));
     let login = Tombstone {
         revision: Revision(8),
         nonce: Nonce(0x0102_0304_0506_0708),
-        family: Family(0x0807_0605_0403_0201),
+        family: FAMILY,
         cause: Cause::Rotated { successor, sealed_id: None },
         id_use: IdUse::Original,
         expires_at: Timestamp::from_millis(1_700_000_300_000),
     };
-    let sealed_id = SealedId::from_stored(Bytes::from_static(&[0xa5; 43]));
+    let first_login = Tombstone {
+        cause: Cause::Rotated { successor, sealed_id: Some(sealed_id.clone()) },
+        id_use: IdUse::Renewed,
+        ..login.clone()
+    };
     let renewal = Tombstone {
         cause: Cause::Renewed { successor, sealed_id },
         id_use: IdUse::Presented(Timestamp::from_millis(1_700_000_030_000)),
         ..login.clone()
     };
-    let end = Tombstone::end_marker(login.nonce, login.expires_at);
+    let end_marker = Tombstone::end_marker(login.nonce, login.expires_at);
     [
-        live(everything()),
-        live(least()),
-        moved(login),
-        moved(renewal),
+        live(full()),
+        live(minimal()),
+        live(with_end()),
         live(locked()),
-        live(ending()),
-        moved(end),
         live(renewed()),
+        live(of_later_version()),
+        moved(login),
+        moved(first_login),
+        moved(renewal),
+        moved(end_marker),
     ]
 }
 
-fn everything() -> Record {
+fn full() -> Record {
     let created_at = Timestamp::from_millis(1_700_000_000_000);
     let lifetime = Lifetime::new(HOUR, 24 * HOUR)
         .unwrap()
@@ -325,18 +381,18 @@ fn everything() -> Record {
     let mut record = Record {
         revision: Revision(0x0102_0304_0506),
         nonce: Nonce(0x1122_3344_5566_7788),
+        family: FAMILY,
         created_at,
         last_seen_at: created_at + HOUR / 2,
         issued_at: created_at + HOUR / 3,
+        id_use: IdUse::Presented(created_at + HOUR / 3),
         lifetime,
         ends_by: None,
         owner: Some(Owner::from("user 1")),
         authenticated_at: Some(created_at + HOUR / 4),
         lease: None,
-        family: Family(0x1020_3040_5060_7080),
-        id_use: IdUse::Presented(created_at + HOUR / 3),
-        unknown: UnknownFields::default(),
         values: Values::default(),
+        unknown: UnknownFields::default(),
     };
     set(&mut record, "cart", &["apples", "pears"]);
     set(&mut record, "visits", &1_000);
@@ -345,10 +401,9 @@ fn everything() -> Record {
     record
 }
 
-fn ending() -> Record {
-    let mut record = least();
-    record.ends_by = Some(record.created_at + 2 * HOUR);
-    record
+fn with_end() -> Record {
+    let end = minimal().created_at + 2 * HOUR;
+    Record { ends_by: Some(end), ..minimal() }
 }
 
 fn locked() -> Record {
@@ -357,16 +412,39 @@ fn locked() -> Record {
         until: Timestamp::from_millis(1_700_000_010_000),
         span: Duration::from_secs(10),
     };
-    Record { lease: Some(lease), ..least() }
+    Record { lease: Some(lease), ..minimal() }
 }
 
 fn renewed() -> Record {
-    Record { id_use: IdUse::Renewed, owner: Some(Owner::from("user 1")), ..least() }
+    let record = minimal();
+    Record { issued_at: record.created_at + HOUR / 3, id_use: IdUse::Renewed, ..record }
 }
 
-fn least() -> Record {
-    let new = Record::new(Timestamp::from_millis(1_700_000_000_000), Lifetime::standard());
-    Record { family: Family(1), ..new }
+/// A session in which a later version has written two fields of its own.
+fn of_later_version() -> Record {
+    let mut record = minimal();
+    record.owner = Some(Owner::from("user 1"));
+    set(&mut record, "theme", &"dark");
+    let bytes = [NESTED_FIELD, INTEGER_FIELD].concat().into();
+    Record { unknown: UnknownFields { count: 2, bytes }, ..record }
+}
+
+fn minimal() -> Record {
+    let created_at = Timestamp::from_millis(1_700_000_000_000);
+    Record { family: FAMILY, ..Record::new(created_at, Lifetime::aal2()) }
+}
+
+const FAMILY: Family = Family(0xfa01_1702_0304_0506);
+
+/// `"d": { "os": "linux", "seen": [1, nil] }`, as MessagePack.
+const NESTED_FIELD: &[u8] = b"\xa1d\x82\xa2os\xa5linux\xa4seen\x92\x01\xc0";
+/// `"w": 4711`, as MessagePack.
+const INTEGER_FIELD: &[u8] = b"\xa1w\xcd\x12\x67";
+
+/// The bytes of a tombstone of this body.
+fn tombstone_of(body: &[u8]) -> Vec<u8> {
+    let end_marker = Tombstone::end_marker(Nonce(1), Timestamp::from_millis(1_700_000_300_000));
+    [&moved(end_marker).encode()[..HEADER_LEN], body].concat()
 }
 
 fn set(record: &mut Record, name: &str, value: &impl Serialize) {
@@ -383,19 +461,19 @@ fn moved(tombstone: Tombstone) -> Entry {
     Entry::Moved(Arc::new(tombstone))
 }
 
-fn assert_corrupt(bytes: &[u8], told: &str) {
+fn assert_corrupt(bytes: &[u8], reason: &str) {
     let error = Entry::decode(bytes.to_vec()).expect_err("bytes that are no record were read");
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
-    assert!(error.source_text().contains(told), "{}", error.source_text());
+    assert!(error.source_text().contains(reason), "{}", error.source_text());
 }
 
-/// What can be read can be written and read again.
-fn read_or_corrupt(bytes: &[u8]) {
+/// A record that can be read can be written, and read again.
+fn assert_read_or_corrupt(bytes: &[u8]) {
     match Entry::decode(bytes.to_vec()) {
         Ok(entry) => {
             let _ = (entry.expires_at(), entry.memory_bytes(), format!("{entry:?}"));
             let again = Entry::decode(entry.encode()).unwrap();
-            assert_eq!(again.revision(), entry.revision());
+            assert_eq!(again, entry);
         }
         Err(error) => assert_eq!(error.kind(), StoreErrorKind::Corrupt),
     }
@@ -407,69 +485,78 @@ fn any_entry() -> impl Strategy<Value = Entry> {
 
 fn any_record() -> impl Strategy<Value = Record> {
     let max_ms = u64::try_from(Lifetime::MAX.as_millis()).unwrap();
-    let spans = (1..=max_ms, 1..=max_ms, option::of(1..=max_ms));
+    let spans = (1..=max_ms, 1..=max_ms, option::of(1..=max_ms), any::<bool>());
     let instants = (0..1u64 << 47, 0..1u64 << 46, 0..1u64 << 46, option::of(0..1u64 << 46));
+    let numbers = (0..1u64 << 48, any::<u64>(), any::<u64>());
+    let any_lease = option::of((0..1u64 << 48, 0..1u64 << 48, any::<u64>()));
     let any_end = option::of(0..1u64 << 48);
+    let rare = (any_lease, any_end, any_id_use(), any_unknown_fields());
+    let owner = option::of(vec(any::<u8>(), 0..=256));
     let values = vec((".{0,40}", vec(any::<u8>(), 0..300)), 0..20);
-    (
-        (0..1u64 << 48, any::<u64>()),
-        instants,
-        spans,
-        any::<bool>(),
-        option::of(vec(any::<u8>(), 0..=256)),
-        (
-            option::of((0..1u64 << 48, 0..1u64 << 48, any::<u64>())),
-            any_end,
-            any::<u64>(),
-            any_id_use(),
-        ),
-        values,
+    (numbers, instants, spans, owner, rare, values).prop_map(
+        |(numbers, instants, (one, other, renew_after, is_persistent), owner, rare, values)| {
+            let (revision, nonce, family) = numbers;
+            let (lease, end, id_use, unknown) = rare;
+            let (idle, absolute) = (one.min(other), one.max(other));
+            let millis = Duration::from_millis;
+            let mut lifetime = Lifetime::new(millis(idle), millis(absolute)).unwrap();
+            if let Some(age) = renew_after {
+                lifetime = lifetime.with_renew_after(millis(age)).unwrap();
+            }
+            if is_persistent {
+                lifetime = lifetime.with_cookie(CookieLifetime::Persistent);
+            }
+            let created_at = Timestamp::from_millis(instants.0);
+            let mut record = Record {
+                revision: Revision(revision),
+                nonce: Nonce(nonce),
+                family: Family(family),
+                created_at,
+                last_seen_at: created_at + millis(instants.1),
+                issued_at: created_at + millis(instants.2),
+                id_use,
+                lifetime,
+                ends_by: end.map(Timestamp::from_millis),
+                owner: owner.map(Owner::from),
+                authenticated_at: instants.3.map(|after| created_at + millis(after)),
+                lease: lease.map(|(until, span, token)| Lease {
+                    token: Nonce(token),
+                    until: Timestamp::from_millis(until),
+                    span: millis(span),
+                }),
+                values: Values::default(),
+                unknown,
+            };
+            for (name, value) in values {
+                record.values.set(&name, &value);
+            }
+            record
+        },
     )
-        .prop_map(
-            |(numbers, instants, (one, other, renew_after), persistent, owner, rare, values)| {
-                let (lease, end, family, id_use) = rare;
-                let (idle, absolute) = (one.min(other), one.max(other));
-                let millis = Duration::from_millis;
-                let mut lifetime = Lifetime::new(millis(idle), millis(absolute)).unwrap();
-                if let Some(age) = renew_after {
-                    lifetime = lifetime.with_renew_after(millis(age)).unwrap();
-                }
-                if persistent {
-                    lifetime = lifetime.with_cookie(CookieLifetime::Persistent);
-                }
-                let created_at = Timestamp::from_millis(instants.0);
-                let mut record = Record {
-                    revision: Revision(numbers.0),
-                    nonce: Nonce(numbers.1),
-                    created_at,
-                    last_seen_at: created_at + millis(instants.1),
-                    issued_at: created_at + millis(instants.2),
-                    lifetime,
-                    family: Family(family),
-                    id_use,
-                    unknown: UnknownFields::default(),
-                    ends_by: end.map(Timestamp::from_millis),
-                    owner: owner.map(Owner::from),
-                    authenticated_at: instants.3.map(|after| created_at + millis(after)),
-                    lease: lease.map(|(until, span, token)| Lease {
-                        token: Nonce(token),
-                        until: Timestamp::from_millis(until),
-                        span: millis(span),
-                    }),
-                    values: Values::default(),
-                };
-                for (name, value) in values {
-                    record.values.set(&name, &value);
-                }
-                record
-            },
-        )
+}
+
+fn any_id_use() -> impl Strategy<Value = IdUse> {
+    let presented = (1..1u64 << 48).prop_map(|at| IdUse::Presented(Timestamp::from_millis(at)));
+    prop_oneof![Just(IdUse::Original), Just(IdUse::Renewed), presented]
+}
+
+fn any_unknown_fields() -> impl Strategy<Value = UnknownFields> {
+    vec(("[A-Z]{0,40}", vec(any::<u8>(), 0..300)), 0..4).prop_map(|fields| {
+        let mut unknown = UnknownFields::default();
+        let mut bytes = Vec::new();
+        for (name, value) in fields {
+            unknown.count += 1;
+            rmp::encode::write_str(&mut bytes, &name).unwrap();
+            rmp::encode::write_bin(&mut bytes, &value).unwrap();
+        }
+        UnknownFields { bytes: bytes.into(), ..unknown }
+    })
 }
 
 fn any_tombstone() -> impl Strategy<Value = Tombstone> {
-    let numbers = (0..1u64 << 48, any::<u64>(), any::<u64>(), 0..1u64 << 48);
-    (numbers, any_cause(), any_id_use()).prop_map(
-        |((revision, nonce, family, expires_at), cause, id_use)| Tombstone {
+    let numbers = (0..1u64 << 48, any::<u64>(), any::<u64>());
+    (numbers, any_cause(), any_id_use(), 0..1u64 << 48).prop_map(
+        |((revision, nonce, family), cause, id_use, expires_at)| Tombstone {
             revision: Revision(revision),
             nonce: Nonce(nonce),
             family: Family(family),
@@ -481,21 +568,16 @@ fn any_tombstone() -> impl Strategy<Value = Tombstone> {
 }
 
 fn any_cause() -> impl Strategy<Value = Cause> {
-    let successor = || any::<[u8; 16]>().prop_map(SessionKey::from_bytes);
+    let successor = any::<[u8; 16]>().prop_map(SessionKey::from_bytes);
     let sealed_id =
-        || vec(any::<u8>(), 0..64).prop_map(|sealed| SealedId::from_stored(sealed.into()));
+        vec(any::<u8>(), 0..64).prop_map(|sealed| SealedId::from_stored(Bytes::from(sealed)));
     prop_oneof![
         Just(Cause::Ended),
-        (successor(), option::of(sealed_id()))
+        (successor.clone(), option::of(sealed_id.clone()))
             .prop_map(|(successor, sealed_id)| Cause::Rotated { successor, sealed_id }),
-        (successor(), sealed_id())
+        (successor, sealed_id)
             .prop_map(|(successor, sealed_id)| Cause::Renewed { successor, sealed_id }),
     ]
-}
-
-fn any_id_use() -> impl Strategy<Value = IdUse> {
-    let presented = (1..1u64 << 48).prop_map(|at| IdUse::Presented(Timestamp::from_millis(at)));
-    prop_oneof![Just(IdUse::Original), Just(IdUse::Renewed), presented]
 }
 
 /// Lower case, 32 bytes to a line.

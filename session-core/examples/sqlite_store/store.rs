@@ -1,0 +1,350 @@
+use std::{fmt, path::Path, sync::Arc, time::Duration};
+
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension as _, Row, Transaction, TransactionBehavior, params,
+};
+use session_core::{
+    Committed, Created, Entry, Expected, Family, IndexEntry, OwnerIndex, OwnerKey, SessionKey,
+    SessionStore, StoreError, StoreErrorKind, Timestamp, Touched, envelope,
+};
+use tokio::sync::Mutex;
+
+/// Keeps sessions in an SQLite file, which several processes of one machine can share.
+///
+/// Each verb is one transaction, and each that writes takes SQLite's write lock before it reads.
+/// That makes it atomic among all processes.
+///
+/// A process has one connection, and its requests wait for it in order: SQLite has one writer
+/// anyway, and would let each other waiting connection poll for the lock.
+pub(crate) struct SqliteStore {
+    connection: Arc<Mutex<Connection>>,
+}
+
+impl SqliteStore {
+    /// Opens a file, and creates it if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StoreErrorKind::Misconfigured`] if the file cannot be opened or is no database.
+    pub(crate) fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let connect = || -> rusqlite::Result<Connection> {
+            let connection = Connection::open(path)?;
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            connection.execute_batch(SCHEMA)?;
+            Ok(connection)
+        };
+        let connection = connect().map_err(Fault::from)?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    /// Runs a transaction that reads only. It does not wait for writers.
+    async fn read<R: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Transaction<'_>) -> Result<R, Fault> + Send + 'static,
+    ) -> Result<R, StoreError> {
+        self.transaction(TransactionBehavior::Deferred, act).await
+    }
+
+    /// Runs a transaction that may write.
+    async fn write<R: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Transaction<'_>) -> Result<R, Fault> + Send + 'static,
+    ) -> Result<R, StoreError> {
+        self.transaction(TransactionBehavior::Immediate, act).await
+    }
+
+    /// SQLite blocks its thread, so that it runs on one of Tokio's for blocking calls. If the
+    /// request is dropped, the transaction still runs to its end.
+    async fn transaction<R: Send + 'static>(
+        &self,
+        behavior: TransactionBehavior,
+        act: impl FnOnce(&Transaction<'_>) -> Result<R, Fault> + Send + 'static,
+    ) -> Result<R, StoreError> {
+        let mut connection = Arc::clone(&self.connection).lock_owned().await;
+        let transaction = move || -> Result<R, Fault> {
+            let transaction = connection.transaction_with_behavior(behavior)?;
+            // A failure drops the transaction, which rolls it back.
+            let answer = act(&transaction)?;
+            // A failure here may come after the changes have reached the disk.
+            transaction.commit().map_err(|error| unknown(error.into()))?;
+            Ok(answer)
+        };
+        match tokio::task::spawn_blocking(transaction).await {
+            Ok(answer) => Ok(answer?),
+            Err(panic_or_shutdown) => Err(unknown(panic_or_shutdown.into()).into()),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl SessionStore for SqliteStore {
+    async fn create(
+        &self,
+        key: &SessionKey,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Created, StoreError> {
+        let (key, bytes) = (*key, entry.encode());
+        self.write(move |transaction| {
+            remove_expired(transaction, now)?;
+            let created = transaction.execute(
+                "INSERT INTO sessions (key, entry, expires_at) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (key) DO UPDATE SET entry = ?2, expires_at = ?3
+                 WHERE expires_at <= ?4",
+                params![key.as_bytes(), bytes, millis(entry.expires_at()), millis(now)],
+            )?;
+            Ok(if created == 0 { Created::Exists } else { Created::Created })
+        })
+        .await
+    }
+
+    async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
+        let key = *key;
+        self.read(move |transaction| find(transaction, &key, now)).await
+    }
+
+    async fn commit(
+        &self,
+        key: &SessionKey,
+        expected: Expected,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Committed, StoreError> {
+        let (key, bytes) = (*key, entry.encode());
+        self.write(move |transaction| {
+            // The first bytes hold kind, revision and nonce: no need to decode the stored record.
+            let start = envelope::live_start(expected.revision(), expected.nonce());
+            let replaced = transaction.execute(
+                "UPDATE sessions SET entry = ?2, expires_at = ?3
+                 WHERE key = ?1 AND expires_at > ?4 AND substr(entry, 1, length(?5)) = ?5",
+                params![key.as_bytes(), bytes, millis(entry.expires_at()), millis(now), start],
+            )?;
+            if replaced == 1 {
+                return Ok(Committed::Committed);
+            }
+            Ok(find(transaction, &key, now)?.map_or(Committed::Gone, Committed::Conflict))
+        })
+        .await
+    }
+
+    async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
+        let key = *key;
+        self.write(move |transaction| {
+            let Some(Entry::Live(record)) = find(transaction, &key, now)? else {
+                return Ok(Touched::Gone);
+            };
+            let seen = Entry::Live(Arc::new(record.seen(now)));
+            transaction.execute(
+                "UPDATE sessions SET entry = ?2, expires_at = ?3 WHERE key = ?1",
+                params![key.as_bytes(), seen.encode(), millis(seen.expires_at())],
+            )?;
+            Ok(Touched::Touched)
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
+        let key = *key;
+        self.write(move |transaction| {
+            let found = match find(transaction, &key, now) {
+                Err(Fault(error)) if error.kind() == StoreErrorKind::Corrupt => None,
+                found => found?,
+            };
+            // A tombstone stays, so that a repeated delete finds again where the session went.
+            if !matches!(found, Some(Entry::Moved(_))) {
+                transaction.execute("DELETE FROM sessions WHERE key = ?1", [key.as_bytes()])?;
+            }
+            Ok(found)
+        })
+        .await
+    }
+}
+
+#[async_trait::async_trait]
+impl OwnerIndex for SqliteStore {
+    async fn enter(
+        &self,
+        owner: &OwnerKey,
+        entry: IndexEntry,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let owner = *owner;
+        self.write(move |transaction| {
+            remove_passed(transaction, &owner, now)?;
+            transaction.execute(
+                "INSERT INTO owners (owner, key, family, until) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET until = max(until, ?4)",
+                params![
+                    owner.as_bytes(),
+                    entry.key.as_bytes(),
+                    entry.family.as_u64().cast_signed(),
+                    millis(entry.until),
+                ],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn leave(
+        &self,
+        owner: &OwnerKey,
+        entries: &[IndexEntry],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (owner, entries) = (*owner, entries.to_vec());
+        self.write(move |transaction| {
+            remove_passed(transaction, &owner, now)?;
+            let mut statement = transaction
+                .prepare("DELETE FROM owners WHERE owner = ?1 AND key = ?2 AND family = ?3")?;
+            for entry in entries {
+                let family = entry.family.as_u64().cast_signed();
+                statement.execute(params![owner.as_bytes(), entry.key.as_bytes(), family])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn entries(
+        &self,
+        owner: &OwnerKey,
+        now: Timestamp,
+    ) -> Result<Vec<IndexEntry>, StoreError> {
+        let owner = *owner;
+        self.read(move |transaction| {
+            let mut statement = transaction
+                .prepare("SELECT key, family, until FROM owners WHERE owner = ?1 AND until > ?2")?;
+            let rows = statement.query_map(params![owner.as_bytes(), millis(now)], index_entry)?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").finish_non_exhaustive()
+    }
+}
+
+/// Returns the entry under a key, unless it has expired.
+fn find(
+    transaction: &Transaction<'_>,
+    key: &SessionKey,
+    now: Timestamp,
+) -> Result<Option<Entry>, Fault> {
+    let bytes: Option<Vec<u8>> = transaction
+        .query_row(
+            "SELECT entry FROM sessions WHERE key = ?1 AND expires_at > ?2",
+            params![key.as_bytes(), millis(now)],
+            |row| row.get(0),
+        )
+        .optional()?;
+    Ok(bytes.map(Entry::decode).transpose()?)
+}
+
+fn index_entry(row: &Row<'_>) -> rusqlite::Result<IndexEntry> {
+    Ok(IndexEntry {
+        key: SessionKey::from_bytes(row.get(0)?),
+        family: Family::from_u64(row.get::<_, i64>(1)?.cast_unsigned()),
+        until: Timestamp::from_millis(row.get::<_, i64>(2)?.cast_unsigned()),
+    })
+}
+
+/// Removes some expired entries. Each creation adds one row and removes up to ten, so that the
+/// table does not grow without bound, and no request does much work.
+fn remove_expired(transaction: &Transaction<'_>, now: Timestamp) -> rusqlite::Result<()> {
+    transaction.execute(
+        "DELETE FROM sessions WHERE rowid IN
+             (SELECT rowid FROM sessions WHERE expires_at <= ?1 ORDER BY expires_at LIMIT 10)",
+        [millis(now)],
+    )?;
+    Ok(())
+}
+
+/// Removes the entries of an owner that have passed, and some of other owners.
+fn remove_passed(
+    transaction: &Transaction<'_>,
+    owner: &OwnerKey,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    transaction.execute(
+        "DELETE FROM owners WHERE owner = ?1 AND until <= ?2",
+        params![owner.as_bytes(), millis(now)],
+    )?;
+    transaction.execute(
+        "DELETE FROM owners WHERE rowid IN
+             (SELECT rowid FROM owners WHERE until <= ?1 ORDER BY until LIMIT 10)",
+        [millis(now)],
+    )?;
+    Ok(())
+}
+
+fn millis(at: Timestamp) -> i64 {
+    at.as_millis().cast_signed()
+}
+
+/// An error of SQLite, or of a record.
+struct Fault(StoreError);
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        let kind = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => StoreErrorKind::Full,
+            Some(ErrorCode::TooBig) => StoreErrorKind::TooLarge,
+            Some(
+                ErrorCode::CannotOpen
+                | ErrorCode::NotADatabase
+                | ErrorCode::PermissionDenied
+                | ErrorCode::ReadOnly,
+            ) => StoreErrorKind::Misconfigured,
+            _ => StoreErrorKind::Unavailable,
+        };
+        Self(StoreError::new(kind).with_source(error))
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(Fault(error): Fault) -> Self {
+        error
+    }
+}
+
+/// The error of a transaction that may have been carried out.
+fn unknown(source: session_core::BoxError) -> Fault {
+    Fault(StoreError::new(StoreErrorKind::Timeout).with_source(source))
+}
+
+/// The longest wait for the write lock of another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The write-ahead log lets processes read while one writes. With `FULL` an acknowledged commit
+/// survives a power failure; with `NORMAL` it survives a crash of the process, and writes are
+/// faster.
+const SCHEMA: &str = "
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = FULL;
+    BEGIN IMMEDIATE;
+    CREATE TABLE IF NOT EXISTS sessions (
+        key BLOB PRIMARY KEY,
+        entry BLOB NOT NULL,
+        expires_at INTEGER NOT NULL
+    );
+    CREATE INDEX IF NOT EXISTS sessions_by_deadline ON sessions (expires_at);
+    CREATE TABLE IF NOT EXISTS owners (
+        owner BLOB NOT NULL,
+        key BLOB NOT NULL,
+        family INTEGER NOT NULL,
+        until INTEGER NOT NULL,
+        PRIMARY KEY (owner, key, family)
+    );
+    CREATE INDEX IF NOT EXISTS owners_by_deadline ON owners (until);
+    COMMIT;
+";
