@@ -73,13 +73,11 @@ impl Session {
     ///             if session.get(PAID) == Some(true) {
     ///                 return Ok(());
     ///             }
+    ///             let new_payment = || uuid::Uuid::new_v4().to_string();
+    ///             let payment = session.get(PAYMENT).unwrap_or_else(new_payment);
     ///             // Stored before the card is charged, so that a later request repeats this very
     ///             // payment instead of making another one.
-    ///             let payment = session.update(PAYMENT, |payment| {
-    ///                 if payment.is_empty() {
-    ///                     *payment = uuid::Uuid::new_v4().to_string();
-    ///                 }
-    ///             })?;
+    ///             session.set(PAYMENT, &payment)?;
     ///             session.commit().await?;
     ///             cards.charge(&payment).await;
     ///             session.set(PAID, true)
