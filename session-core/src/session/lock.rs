@@ -4,7 +4,7 @@ use std::{pin::pin, time::Duration};
 
 use futures_util::future::{Either, select};
 
-use super::Session;
+use super::{Session, state::Lock};
 use crate::{
     Nonce, SessionError,
     protocol::{Acquired, MAX_LEASE, Turn},
@@ -46,13 +46,14 @@ impl Session {
     /// - [`SessionError::AlreadyLocked`] if this request, or a clone of its session, holds the lock.
     /// - [`SessionError::Ended`] if the session was ended meanwhile, or moved by a login or rotation.
     /// - [`SessionError::LeaseLost`] if the lease lapsed before the work's changes were stored.
-    /// - The errors of the work, and of [`commit`](Self::commit). The work's changes are discarded, or,
-    ///   if the answer of the store was lost, [unconfirmed](SessionError::Unconfirmed).
+    /// - The errors of the work, and of [`commit`](Self::commit). The work's changes are discarded. If
+    ///   the answer of the store was lost, they may be stored: the next holder of the lock sees it.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the changes of the work stay recorded but not committed, and the lease
-    /// lapses.
+    /// If the future is dropped, the lease lapses. The changes of the work stay recorded: a commit stores
+    /// them before the lease has lapsed, and returns [`SessionError::LeaseLost`] after that, until
+    /// [`discard`](Self::discard) gives them up.
     ///
     /// # Examples
     ///
@@ -94,20 +95,21 @@ impl Session {
         E: From<SessionError>,
     {
         drop(self.open_state()?);
-        if self.state().lock.is_some() {
+        if let Lock::Held(_) = self.state().lock {
             return Err(SessionError::AlreadyLocked.into());
         }
         self.commit().await?;
         let Some(held) = self.acquire(wait).await? else {
-            let outcome = work().await;
-            match &outcome {
-                Ok(_) => self.commit().await?,
-                Err(_) => self.discard(),
+            let outcome = match work().await {
+                Ok(value) => self.commit().await.map(|()| value).map_err(E::from),
+                Err(error) => Err(error),
+            };
+            if outcome.is_err() {
+                self.discard();
             }
             return outcome;
         };
-        let outcome = self.prolonged(held.token, work()).await;
-        let outcome = match outcome {
+        let outcome = match self.prolonged(held.token, work()).await {
             Ok(value) => self.commit_and_release(held.token).await.map(|()| value).map_err(E::from),
             Err(error) => Err(error),
         };
@@ -135,13 +137,13 @@ impl Session {
                 match protocol.acquire(located, token).await {
                     Ok(Acquired::Held(located)) => {
                         let mut state = self.open_state()?;
-                        if state.lock.is_some() {
+                        if let Lock::Held(_) = state.lock {
                             return Err(SessionError::AlreadyLocked);
                         }
-                        state.lock = Some(token);
+                        state.lock = Lock::Held(token);
                         state.has_written = true;
                         state.settle(located);
-                        return Ok(Some(Held { token, _turn: turn }));
+                        return Ok(Some(Held { session: self, token, _turn: turn }));
                     }
                     Ok(Acquired::HeldUntil(until)) => until,
                     Err(error) => {
@@ -190,7 +192,7 @@ impl Session {
         let located = {
             let state = self.state();
             match state.located() {
-                Some(located) if state.lock == Some(token) => located.clone(),
+                Some(located) if state.lock == Lock::Held(token) => located.clone(),
                 _ => return,
             }
         };
@@ -205,7 +207,14 @@ impl Session {
     async fn commit_and_release(&self, token: Nonce) -> Result<(), SessionError> {
         let _turn = self.committing().lock().await;
         self.flush(true).await?;
-        self.release_held(token).await
+        match self.release_held(token).await {
+            Err(error @ (SessionError::Store(_) | SessionError::Contended)) => {
+                // All changes are stored.
+                tracing::debug!(target: "session", %error, "lock not released, lapses");
+                Ok(())
+            }
+            released => released,
+        }
     }
 
     /// Releases the lock after the work has failed. If that fails, the lease lapses.
@@ -220,7 +229,7 @@ impl Session {
     async fn release_held(&self, token: Nonce) -> Result<(), SessionError> {
         let located = {
             let mut state = self.state();
-            if state.lock != Some(token) {
+            if state.lock != Lock::Held(token) {
                 // The commit has released it.
                 return Ok(());
             }
@@ -237,8 +246,16 @@ impl Session {
 
 /// The lock of a session, held by this request and its place in the queue of this process.
 struct Held<'s> {
+    session: &'s Session,
     token: Nonce,
     _turn: Turn<'s>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // A lock that was released is forgotten already.
+        self.session.state().cancel_lock(self.token);
+    }
 }
 
 /// The pause between two questions to the store: at most 5 a second.
