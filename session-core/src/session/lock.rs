@@ -6,7 +6,7 @@ use futures_util::future::{Either, select};
 
 use super::{Session, state::Lock};
 use crate::{
-    Nonce, SessionError,
+    Nonce, SessionError, Timestamp,
     protocol::{Acquired, MAX_LEASE, Turn},
 };
 
@@ -33,7 +33,8 @@ impl Session {
     /// token.
     ///
     /// A `wait` of zero tries once. Waiting requests of one process queue in memory, and the first of
-    /// them asks the store at most 5 times a second.
+    /// them asks the store at most 5 times a second: a lock that another process releases is taken up
+    /// to 300 milliseconds later.
     ///
     /// # Security
     ///
@@ -126,16 +127,26 @@ impl Session {
         let Some(key) = self.key() else { return Ok(None) };
         let token = protocol.next_nonce();
         let began = protocol.now();
-        let turn = match select(pin!(protocol.lock_turn(key)), protocol.clock.sleep(wait)).await {
+        let mut turn = match select(pin!(protocol.lock_turn(key)), protocol.clock.sleep(wait)).await
+        {
             Either::Left((turn, _)) => turn,
             Either::Right(_) => return Err(SessionError::Locked),
         };
         loop {
+            // A request that has given up its place in the queue may have asked just before.
+            let now = protocol.now();
+            let left = wait.saturating_sub(now.since(began));
+            let pause = turn.next_question().since(now).min(2 * POLL);
+            protocol.clock.sleep(pause.min(left)).await;
+            if pause > left {
+                return Err(SessionError::Locked);
+            }
             let until = {
                 let _turn = self.committing().lock().await;
                 let Some(located) = self.state().located().cloned() else { return Ok(None) };
                 match protocol.acquire(located, token).await {
                     Ok(Acquired::Held(located)) => {
+                        turn.set_next_question(Timestamp::default());
                         let mut state = self.open_state()?;
                         if let Lock::Held(_) = state.lock {
                             return Err(SessionError::AlreadyLocked);
@@ -155,15 +166,10 @@ impl Session {
                 }
             };
             let now = protocol.now();
-            let left = wait.saturating_sub(now.since(began));
-            if left.is_zero() {
-                return Err(SessionError::Locked);
-            }
             // Half of it by chance, so that processes which wait together do not ask together.
             let half = POLL / 2;
             let jitter = half * u32::from(protocol.next_nonce().0.to_be_bytes()[0]) / 255;
-            let pause = (POLL + jitter).min(until.since(now)).min(left);
-            protocol.clock.sleep(pause.max(SHORTEST_PAUSE)).await;
+            turn.set_next_question(now + (POLL + jitter).min(until.since(now)).max(POLL));
         }
     }
 
@@ -258,9 +264,8 @@ impl Drop for Held<'_> {
     }
 }
 
-/// The pause between two questions to the store: at most 5 a second.
+/// The shortest pause between two questions to the store: at most 5 a second.
 const POLL: Duration = Duration::from_millis(200);
-const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
