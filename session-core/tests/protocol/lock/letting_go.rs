@@ -1,236 +1,314 @@
-//! A lock is let go of, however its request ends.
+//! The lock of a request that is cancelled lapses; the lock of one that fails is released.
 
 use super::*;
 
+/// Cancelled work may have charged a card: nobody may enter before its lease has lapsed.
 #[tokio::test]
-async fn a_dropped_lock_without_changes_is_released_soon() {
-    let (world, spawned) = Spawned::world();
+async fn cancelled_work_keeps_others_out_until_its_lease_lapses() {
+    let world = World::new();
     let id = world.visitor().await;
-    let session = world.open(&id).await;
-    drop(locked(&session).await);
-    assert!(session.finish_without_io().is_some(), "the response waits for nothing");
-    assert!(!is_free(&world, &id).await);
-    assert_eq!(spawned.run().await, 1);
-    assert!(is_free(&world, &id).await);
-}
-
-#[tokio::test]
-async fn a_dropped_lock_with_changes_is_released_together_with_them() {
-    let (world, spawned) = Spawned::world();
-    let id = world.visitor().await;
-    let session = world.open(&id).await;
-    let lock = locked(&session).await;
-    session.update(VISITS, |visits| *visits += 1).unwrap();
-    drop(lock);
-    assert_eq!(spawned.run().await, 0);
-    assert!(!is_free(&world, &id).await, "the next holder must see the change");
-    let _ = session.finish().await.unwrap();
-    assert!(is_free(&world, &id).await);
-    assert_eq!(visits(&world, &id).await, Some(2));
-    drop(session);
-    assert_eq!(spawned.run().await, 0);
-}
-
-#[tokio::test]
-async fn a_request_that_is_cancelled_leaves_the_lock_and_nothing_else() {
-    let (world, spawned) = Spawned::world();
-    let id = world.visitor().await;
-    for clones in [false, true] {
+    for drops_session in [false, true] {
         let session = world.open(&id).await;
-        let lock = locked(&session).await;
-        session.update(VISITS, |visits| *visits += 1).unwrap();
-        if clones {
-            drop((lock, session.clone(), session));
-        } else {
-            drop(session);
-            drop(lock);
-        }
-        assert_eq!(spawned.run().await, 1);
+        cancelled_after(&session, async || add(&session, 1).unwrap()).await;
+        let kept = if drops_session { None } else { Some(session) };
+        world.wait(LEASE - MILLISECOND);
+        assert!(!is_free(&world, &id).await);
+        let waiting = world.open(&id).await;
+        assert!(is_locked(&add_visit(&waiting).await), "in this process neither");
+        world.wait(MILLISECOND);
         assert!(is_free(&world, &id).await);
-        assert_eq!(visits(&world, &id).await, Some(1));
+        assert_eq!(visits(&world, &id).await, Some(1), "its changes are not stored");
+        drop(kept);
     }
 }
 
 #[tokio::test]
-async fn without_a_spawner_the_lease_of_a_cancelled_request_ends_by_itself() {
+async fn changes_of_cancelled_work_count_under_its_lease_only() {
+    for pause in [LEASE - MILLISECOND, LEASE] {
+        let world = World::new();
+        let id = world.visitor().await;
+        let session = world.open(&id).await;
+        cancelled_after(&session, async || add(&session, 1).unwrap()).await;
+        assert_eq!(visits(&world, &id).await, Some(1), "recorded, not committed");
+        world.wait(pause);
+        let result = session.finish().await;
+        assert_eq!(is_lost(&result), pause == LEASE, "{result:?}");
+        assert_eq!(visits(&world, &id).await, Some(if pause == LEASE { 1 } else { 2 }));
+    }
+}
+
+#[tokio::test]
+async fn request_goes_on_after_it_discards_cancelled_work() {
+    for pause in [NO_WAIT, LEASE] {
+        let world = World::new();
+        let id = world.visitor().await;
+        let session = world.open(&id).await;
+        cancelled_after(&session, async || add(&session, 1).unwrap()).await;
+        world.wait(pause);
+        session.discard();
+        session.set(NOTE, "too slow").unwrap();
+        session.commit().await.unwrap();
+        assert_eq!(world.open(&id).await.get(NOTE).as_deref(), Some("too slow"));
+        assert_eq!(visits(&world, &id).await, Some(1));
+
+        // It waits for the lease like any other request.
+        let again = add_visit(&session).await;
+        assert_eq!(is_locked(&again), pause != LEASE, "{again:?}");
+        assert_eq!(is_free(&world, &id).await, pause == LEASE);
+    }
+}
+
+#[tokio::test]
+async fn discard_within_the_work_keeps_the_lock() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
-    drop((locked(&session).await, session));
-    assert!(!is_free(&world, &id).await);
-    world.wait(LEASE);
-    assert!(is_free(&world, &id).await);
+    let work = async || {
+        session.set(VISITS, 2)?;
+        session.destroy()?;
+        session.discard();
+        assert!(!is_free(&world, &id).await);
+        let again = session.locked(NO_WAIT, async || Ok(())).await;
+        assert!(matches!(again, Err(SessionError::AlreadyLocked)));
+        session.set(NOTE, "fenced")?;
+        world.wait(LEASE);
+        Ok(())
+    };
+    assert!(is_lost(&session.locked(NO_WAIT, work).await), "the rest of the work is fenced");
+    assert_eq!(world.open(&id).await.names(), ["visits"]);
 }
 
-#[tokio::test]
-async fn a_wait_that_is_given_up_leaves_no_lock() {
-    for verb in [Verb::Load, Verb::Commit] {
-        let (world, spawned) = Spawned::world();
-        let id = world.visitor().await;
-        let session = world.open(&id).await;
-        world.store.before(verb, std::future::pending);
-        tokio::select! {
-            biased;
-            _ = session.lock(SECOND) => panic!("the store does not answer"),
-            () = tokio::task::yield_now() => {}
-        }
-        spawned.run().await;
-        assert!(is_free(&world, &id).await);
-        locked(&session).await.release().await.unwrap();
+#[derive(Debug)]
+enum PayError {
+    Declined,
+    Session(SessionError),
+}
+
+impl From<SessionError> for PayError {
+    fn from(error: SessionError) -> Self {
+        Self::Session(error)
     }
 }
 
 #[tokio::test]
-async fn a_lock_whose_answer_was_lost_is_asked_for_again() {
-    for fault in [Fault::ANSWER_LOST, Fault::UNSENT] {
-        let (world, spawned) = Spawned::world();
+async fn error_of_the_work_discards_its_changes_and_releases() {
+    for destroys in [false, true] {
+        let world = World::new();
         let id = world.visitor().await;
         let session = world.open(&id).await;
-        world.store.fail(Verb::Commit, fault);
-        locked(&session).await.release().await.unwrap();
+        let work = async || {
+            session.set(NOTE, "committed on the way")?;
+            session.commit().await?;
+            add(&session, 1)?;
+            if destroys {
+                session.destroy()?;
+            }
+            Err::<(), _>(PayError::Declined)
+        };
+        let result = session.locked(NO_WAIT, work).await;
+        assert!(matches!(result, Err(PayError::Declined)));
         assert!(is_free(&world, &id).await);
+        assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+        assert_eq!(visits(&world, &id).await, Some(1));
+        let note = world.open(&id).await.get(NOTE);
+        assert_eq!(note.as_deref(), Some("committed on the way"));
+    }
+}
 
-        // Twice lost: not granted, and not left behind either.
-        world.store.fail_nth(1, Verb::Commit, fault);
-        world.store.fail_nth(2, Verb::Commit, fault);
-        match session.lock(AT_ONCE).await {
+#[tokio::test]
+async fn lock_error_reaches_the_application_in_its_own_type() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let (killed, session) = (world.open(&id).await, world.open(&id).await);
+    cancelled_after(&killed, async || {}).await;
+    let result = session.locked(NO_WAIT, async || Err::<(), _>(PayError::Declined)).await;
+    let Err(PayError::Session(error)) = result else { panic!("{result:?}") };
+    assert!(error.is_retryable());
+    insta::assert_snapshot!(error, @"another request holds the lock of the session");
+}
+
+#[tokio::test]
+async fn work_whose_commit_fails_is_discarded_and_releases() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let work = async || {
+        add(&session, 1)?;
+        world.store.fail(Verb::Commit, Fault::DOWN);
+        Ok(())
+    };
+    let result = session.locked(NO_WAIT, work).await;
+    assert!(matches!(result, Err(SessionError::Store(_))), "{result:?}");
+    assert!(is_free(&world, &id).await);
+    let _ = session.finish().await.unwrap();
+    assert_eq!(visits(&world, &id).await, Some(1));
+}
+
+/// A session that is not stored is not locked, but its work is discarded in the same way.
+#[tokio::test]
+async fn work_of_a_new_session_is_discarded_if_it_fails() {
+    for commit_fails in [false, true] {
+        let world = World::new();
+        let session = world.anonymous().await;
+        let work = async || {
+            session.set(VISITS, 7)?;
+            if commit_fails {
+                world.store.fail(Verb::Create, Fault::DOWN);
+                return Ok(());
+            }
+            Err(SessionError::NotFresh)
+        };
+        assert!(session.locked(NO_WAIT, work).await.is_err());
+        assert_eq!(session.get(VISITS), None);
+        assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+        assert_eq!(world.count().await, (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn work_of_unknown_outcome_is_applied_at_most_once() {
+    for fault in [Fault::ANSWER_LOST, Fault::UNSENT] {
+        let world = World::new();
+        let id = world.visitor().await;
+        let session = world.open(&id).await;
+        let work = async || {
+            add(&session, 1)?;
+            world.store.fail_nth(1, Verb::Commit, fault);
+            world.store.fail_nth(2, Verb::Commit, fault);
+            Ok(())
+        };
+        match session.locked(NO_WAIT, work).await {
             Err(SessionError::Store(error)) => assert_eq!(error.kind(), StoreErrorKind::Timeout),
             other => panic!("{other:?}"),
         }
-        assert_eq!(spawned.run().await, 1);
+        let _ = session.finish().await;
+        let is_stored = matches!(fault, Fault::After(_));
+        assert_eq!(visits(&world, &id).await, Some(if is_stored { 2 } else { 1 }));
         assert!(is_free(&world, &id).await);
-        session.update(VISITS, |visits| *visits += 1).unwrap();
-        let _ = session.finish().await.unwrap();
-        assert_eq!(visits(&world, &id).await, Some(2));
     }
 }
 
 #[tokio::test]
-async fn an_outage_is_an_error_and_no_lock() {
+async fn wait_that_is_given_up_leaves_no_lock() {
     for verb in [Verb::Load, Verb::Commit] {
-        let (world, spawned) = Spawned::world();
+        let world = World::new();
+        let id = world.visitor().await;
+        let session = world.open(&id).await;
+        world.store.before(verb, pending);
+        tokio::select! {
+            biased;
+            _ = add_visit(&session) => panic!("the store does not answer"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert!(is_free(&world, &id).await);
+        add_visit(&session).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn place_in_the_queue_is_left_when_the_wait_is_given_up() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let (holder, waiting) = (world.open(&id).await, world.open(&id).await);
+    let work = async || {
+        tokio::select! {
+            biased;
+            _ = waiting.locked(SECOND, async || Ok::<_, SessionError>(())) => panic!("held"),
+            () = tokio::task::yield_now() => {}
+        }
+        Ok::<_, SessionError>(())
+    };
+    holder.locked(NO_WAIT, work).await.unwrap();
+    add_visit(&world.open(&id).await).await.unwrap();
+    add_visit(&waiting).await.unwrap();
+}
+
+#[tokio::test]
+async fn lock_whose_answer_was_lost_is_asked_for_again() {
+    for fault in [Fault::ANSWER_LOST, Fault::UNSENT] {
+        let world = World::new();
+        let id = world.visitor().await;
+        let session = world.open(&id).await;
+        world.store.fail(Verb::Commit, fault);
+        add_visit(&session).await.unwrap();
+        assert!(is_free(&world, &id).await);
+        assert_eq!(visits(&world, &id).await, Some(2));
+
+        // If it is lost twice, the work does not run, and the lease lapses if it was stored.
+        world.store.fail_nth(1, Verb::Commit, fault);
+        world.store.fail_nth(2, Verb::Commit, fault);
+        match session.locked(NO_WAIT, async || -> Result { panic!("not locked") }).await {
+            Err(SessionError::Store(error)) => assert_eq!(error.kind(), StoreErrorKind::Timeout),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(is_free(&world, &id).await, matches!(fault, Fault::Before(_)));
+        world.wait(LEASE);
+        assert!(is_free(&world, &id).await);
+        add(&session, 1).unwrap();
+        let _ = session.finish().await.unwrap();
+        assert_eq!(visits(&world, &id).await, Some(3));
+    }
+}
+
+#[tokio::test]
+async fn outage_is_an_error_and_the_work_does_not_run() {
+    for verb in [Verb::Load, Verb::Commit] {
+        let world = World::new();
         let id = world.visitor().await;
         let session = world.open(&id).await;
         world.store.fail(verb, Fault::DOWN);
-        assert!(matches!(session.lock(SECOND).await, Err(SessionError::Store(_))));
-        assert_eq!(spawned.run().await, 0);
-        locked(&session).await.release().await.unwrap();
+        let result = session.locked(SECOND, async || -> Result { panic!("not locked") }).await;
+        assert!(matches!(result, Err(SessionError::Store(_))));
+        add_visit(&session).await.unwrap();
     }
 }
 
-/// All that was recorded is stored, and the lease ends by itself.
+/// All changes are stored, and the lease lapses.
 #[tokio::test]
-async fn a_release_that_fails_fails_no_request() {
-    let (world, spawned) = Spawned::world();
-    let id = world.visitor().await;
-    let session = world.open(&id).await;
-    let _lock = locked(&session).await;
-    world.store.fail(Verb::Commit, Fault::DOWN);
-    let _ = session.finish().await.unwrap();
-    assert!(!is_free(&world, &id).await);
-    drop((_lock, session));
-    spawned.run().await;
-    assert!(is_free(&world, &id).await);
-}
-
-#[tokio::test]
-async fn discard_gives_up_the_changes_and_keeps_the_lock() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let session = world.open(&id).await;
-    let lock = locked(&session).await;
-    session.set(VISITS, &2).unwrap();
-    session.destroy().unwrap();
-    session.discard();
-    assert!(!is_free(&world, &id).await);
-    lock.release().await.unwrap();
-    assert!(is_free(&world, &id).await);
-    assert_eq!(visits(&world, &id).await, Some(1));
-}
-
-#[tokio::test]
-async fn a_dropped_lock_that_is_not_released_yet_is_taken_up_again() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let session = world.open(&id).await;
-    for _ in 0..3 {
-        let lock = locked(&session).await;
-        session.update(VISITS, |visits| *visits += 1).unwrap();
-        world.wait(LEASE / 2);
-        drop(lock);
-        assert!(!is_free(&world, &id).await);
-    }
-    let _ = session.finish().await.unwrap();
-    assert!(is_free(&world, &id).await);
-    assert_eq!(visits(&world, &id).await, Some(4));
-}
-
-#[tokio::test]
-async fn after_the_finish_there_is_no_lock() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let session = world.open(&id).await;
-    let lock = locked(&session).await;
-    let _ = session.finish().await.unwrap();
-    assert_eq!(lock.expires_at(), None);
-    assert!(is_free(&world, &id).await);
-    assert!(matches!(session.lock(SECOND).await, Err(SessionError::Closed)));
-    let others = world.open(&id).await;
-    let others = locked(&others).await;
-    lock.release().await.unwrap();
-    assert!(!is_free(&world, &id).await, "it is another's by now");
-    drop(others);
-}
-
-/// A lock that was taken after a `destroy` is on a session that does not exist yet. If the request thinks
-/// better of it, another may hold the lock of the one that it goes back to.
-#[tokio::test]
-async fn a_lock_that_was_taken_after_a_destroy_is_lost_with_the_discard_of_that() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let (session, other) = (world.open(&id).await, world.open(&id).await);
-    session.destroy().unwrap();
-    let lock = locked(&session).await;
-    session.discard();
-    let others = locked(&other).await;
-    session.set(VISITS, &7).unwrap();
-    assert!(is_lost(&lock.release().await));
-    others.release().await.unwrap();
-    assert_eq!(visits(&world, &id).await, Some(1));
-}
-
-#[tokio::test]
-async fn a_clone_that_asks_during_the_release_gets_a_lock_of_its_own() {
-    for (changes, fails) in [(false, false), (true, false), (false, true), (true, true)] {
-        let (world, spawned) = Spawned::world();
+async fn release_that_fails_fails_no_request() {
+    for (fault, tries) in [(Fault::DOWN, 1), (Fault::UNSENT, 2)] {
+        let world = World::new();
         let id = world.visitor().await;
         let session = world.open(&id).await;
-        let lock = locked(&session).await;
-        if changes {
-            session.update(VISITS, |visits| *visits += 1).unwrap();
-        }
-        let (begin, begun) = async_channel::bounded(1);
-        let (go_on, wait) = async_channel::bounded::<()>(1);
-        world.store.before(Verb::Commit, move || async move {
-            begin.send(()).await.unwrap();
-            wait.recv().await.unwrap();
-        });
-        if fails {
-            world.store.fail(Verb::Commit, Fault::DOWN);
-        }
-        let clone = session.clone();
-        let ask = async {
-            begun.recv().await.unwrap();
-            tokio::join!(clone.lock(AT_ONCE), async { go_on.send(()).await.unwrap() }).0
+        let work = async || {
+            add(&session, 1)?;
+            session.commit().await?;
+            for number in 1..=tries {
+                world.store.fail_nth(number, Verb::Commit, fault);
+            }
+            Ok::<_, SessionError>(())
         };
-        let (released, asked) = tokio::join!(lock.release(), ask);
-        assert_eq!(released.is_err(), fails);
-        let lock = asked.unwrap();
-        assert_eq!(spawned.run().await, 0);
-        assert!(lock.expires_at().is_some());
+        session.locked(NO_WAIT, work).await.unwrap();
+        let _ = session.finish().await.unwrap();
+        assert_eq!(visits(&world, &id).await, Some(2));
         assert!(!is_free(&world, &id).await);
-        lock.release().await.unwrap();
+        world.wait(LEASE);
         assert!(is_free(&world, &id).await);
-        assert_eq!(visits(&world, &id).await, Some(1 + u64::from(changes)));
     }
+}
+
+#[tokio::test]
+async fn finished_request_takes_no_lock() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let _ = session.finish().await.unwrap();
+    world.store.calls();
+    assert!(matches!(add_visit(&session).await, Err(SessionError::Closed)));
+    assert_eq!(world.store.calls(), []);
+}
+
+/// An integration closes a session whose request is dropped.
+#[tokio::test]
+async fn closed_session_stores_nothing_of_its_work() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let work = async || {
+        add(&session, 1)?;
+        session.close();
+        Ok::<_, SessionError>(())
+    };
+    let _ = session.locked(NO_WAIT, work).await;
+    assert_eq!(visits(&world, &id).await, Some(1));
 }

@@ -1,59 +1,40 @@
-//! The lock: one request after another, and nothing stored of one that lost its turn.
+//! The lock: one request after another, and nothing stored of one that lost its lease.
 
 mod fencing;
 mod interleaved;
 mod letting_go;
 mod moving;
+mod payment;
 mod turns;
 
 use std::{
+    future::pending,
+    pin::pin,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use session_core::{
-    BackgroundTask, CookieChange, Entry, Lifetime, Lock, Session, SessionError, SessionId,
+    Clock as _, CookieChange, Entry, Lifetime, ManualClock, Session, SessionError, SessionId,
     Sessions, StoreErrorKind, Timestamp,
 };
 
 use crate::support::{Fault, NOTE, VISITS, Verb, World, told};
 
+type Result<T = (), E = SessionError> = std::result::Result<T, E>;
+
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(10);
-const AT_ONCE: Duration = Duration::ZERO;
+const NO_WAIT: Duration = Duration::ZERO;
 
-/// What a test runs that requests left behind.
-#[derive(Clone, Default)]
-struct Spawned(Arc<Mutex<Vec<BackgroundTask>>>);
-
-impl Spawned {
-    fn world() -> (World, Self) {
-        let spawned = Self::default();
-        let queue = spawned.clone();
-        let world = World::with(|sessions| {
-            sessions.with_spawner(move |task| queue.0.lock().unwrap().push(task))
-        });
-        (world, spawned)
-    }
-
-    async fn run(&self) -> usize {
-        let tasks = std::mem::take(&mut *self.0.lock().unwrap());
-        let count = tasks.len();
-        for task in tasks {
-            task.await;
-        }
-        count
-    }
-}
-
-/// Waits for something while the clock goes on, a millisecond at a time; tells how long it took.
+/// Waits for something while the clock goes on, a millisecond at a time. Returns the time that it took.
 async fn with_time<T>(world: &World, future: impl Future<Output = T>) -> (T, Duration) {
     let begin = world.sessions_now();
-    let mut future = std::pin::pin!(future);
+    let mut future = pin!(future);
     loop {
         tokio::select! {
             biased;
@@ -63,23 +44,50 @@ async fn with_time<T>(world: &World, future: impl Future<Output = T>) -> (T, Dur
     }
 }
 
-fn is_locked<T>(result: &Result<T, SessionError>) -> bool {
+/// Takes the lock, does the work, and is cancelled before the work returns, like a request whose client
+/// disconnects, or whose process dies.
+async fn cancelled_after(session: &Session, work: impl AsyncFnOnce()) {
+    let is_at_work = AtomicBool::new(false);
+    let locked = session.locked(NO_WAIT, async || {
+        work().await;
+        is_at_work.store(true, Ordering::Relaxed);
+        pending::<Result>().await
+    });
+    let mut locked = pin!(locked);
+    for _ in 0..1_000 {
+        tokio::select! {
+            biased;
+            result = &mut locked => panic!("the work never returns: {result:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        if is_at_work.load(Ordering::Relaxed) {
+            return;
+        }
+    }
+    panic!("the work does not begin");
+}
+
+fn is_locked<T>(result: &Result<T>) -> bool {
     matches!(result, Err(SessionError::Locked))
 }
 
-fn is_lost<T>(result: &Result<T, SessionError>) -> bool {
+fn is_lost<T>(result: &Result<T>) -> bool {
     matches!(result, Err(SessionError::LeaseLost))
 }
 
-async fn locked(session: &Session) -> Lock {
-    session.lock(AT_ONCE).await.unwrap()
+async fn add_visit(session: &Session) -> Result {
+    session.locked(NO_WAIT, async || add(session, 1)).await
 }
 
-/// Tells whether another request could lock the session now, and lets go of it again.
+fn add(session: &Session, more: u64) -> Result {
+    session.update(VISITS, move |visits| *visits += more).map(drop)
+}
+
+/// Returns `true` if a request of another process could take the lock now.
 async fn is_free(world: &World, id: &SessionId) -> bool {
     let session = world.other_process().open(id).await;
-    match session.lock(AT_ONCE).await {
-        Ok(lock) => lock.release().await.is_ok(),
+    match session.locked(NO_WAIT, async || Ok(())).await {
+        Ok(()) => true,
         Err(SessionError::Locked) => false,
         Err(error) => panic!("{error}"),
     }
