@@ -19,10 +19,8 @@ impl Protocol {
         owner: &Owner,
     ) -> Result<Vec<(SessionKey, Arc<Record>)>, StoreError> {
         let entries = (*self.store).entries(&owner.key(), self.now()).await?;
-        let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
-        let loaded = self.load_many(&keys).await?;
         let mut sessions: HashMap<Family, (SessionKey, Arc<Record>)> = HashMap::new();
-        for (entry, loaded) in entries.iter().zip(loaded) {
+        for (entry, loaded) in self.load_sessions(owner, &entries).await? {
             let Ok(Some(Entry::Live(record))) = loaded else { continue };
             // While a session is getting another ID, it is under two keys. The one whose ID is known
             // is used.
@@ -37,6 +35,50 @@ impl Protocol {
             Reverse((record.last_seen_at, record.created_at, *key))
         });
         Ok(list)
+    }
+
+    /// Loads the entries of an owner's index, and the sessions that have moved since the index was
+    /// read where they are now. An error in the answer is of a record that cannot be read.
+    pub(super) async fn load_sessions(
+        &self,
+        owner: &Owner,
+        entries: &[IndexEntry],
+    ) -> Result<Vec<(IndexEntry, Result<Option<Entry>, StoreError>)>, StoreError> {
+        let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
+        let loaded = self.load_many(&keys).await?;
+        let mut all: Vec<_> = entries.iter().copied().zip(loaded).collect();
+        let mut first_new = 0;
+        for _ in 0..MAX_MOVES {
+            let found: HashSet<_> = all
+                .iter()
+                .filter(|(_, loaded)| matches!(loaded, Ok(Some(Entry::Live(_))) | Err(_)))
+                .map(|(entry, _)| entry.family)
+                .collect();
+            let moved: Vec<_> = all[first_new..]
+                .iter()
+                .filter_map(|(entry, loaded)| match loaded {
+                    Ok(Some(Entry::Moved(tombstone))) => {
+                        Some(IndexEntry { key: tombstone.successor()?, ..*entry })
+                    }
+                    _ => None,
+                })
+                .filter(|entry| !found.contains(&entry.family))
+                .collect();
+            if moved.is_empty() {
+                break;
+            }
+            first_new = all.len();
+            let keys: Vec<_> = moved.iter().map(|entry| entry.key).collect();
+            let loaded = self.load_many(&keys).await?;
+            // Another user may have signed in there.
+            let is_own = |entry: &Entry| match entry {
+                Entry::Live(record) => record.owner.as_ref() == Some(owner),
+                Entry::Moved(_) => true,
+            };
+            let loaded = loaded.into_iter().map(|loaded| loaded.map(|entry| entry.filter(is_own)));
+            all.extend(moved.into_iter().zip(loaded));
+        }
+        Ok(all)
     }
 
     /// Returns the session of an owner that has or had this key.

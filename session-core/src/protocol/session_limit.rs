@@ -90,15 +90,16 @@ impl Protocol {
     ) -> Result<Others, SessionError> {
         let mut entries = (*self.store).entries(&owner.key(), self.now()).await?;
         entries.retain(|entry| entry.family != new.record.family);
-        let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
-        let loaded = self.load_many(&keys).await?;
+        let loaded = self.load_sessions(owner, &entries).await?;
         let mut others = Others::default();
         let mut later = HashSet::new();
-        for (entry, loaded) in entries.into_iter().zip(loaded) {
+        for (number, (entry, loaded)) in loaded.into_iter().enumerate() {
             let record = match loaded {
                 Ok(Some(Entry::Live(record))) => Some(record),
                 Ok(Some(Entry::Moved(_)) | None) => {
-                    others.dead.push(entry);
+                    if number < entries.len() {
+                        others.dead.push(entry);
+                    }
                     continue;
                 }
                 // A session of another version, whose age is unknown.
