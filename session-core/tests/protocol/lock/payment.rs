@@ -222,7 +222,7 @@ impl Shop {
 
 /// The first request is cancelled after every number of steps, while the second is under way.
 #[test]
-fn two_clicks_in_any_order_charge_once_whenever_one_is_cancelled() {
+fn two_clicks_in_any_order_charge_once_if_one_is_cancelled() {
     let repeated = AtomicUsize::new(0);
     for process in [0, 1] {
         for steps in 0..16 {
