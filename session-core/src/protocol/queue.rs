@@ -5,11 +5,13 @@ use std::{
 
 use futures_util::lock::{Mutex, OwnedMutexGuard};
 
-use crate::SessionKey;
+use crate::{SessionKey, Timestamp};
 
 /// A queue per session: requests of different sessions never wait for each other (I13).
+///
+/// Each queue holds an instant that its requests share, as long as one of them is there.
 #[derive(Default)]
-pub(super) struct KeyedQueue(SyncMutex<HashMap<SessionKey, Arc<Mutex<()>>>>);
+pub(super) struct KeyedQueue(SyncMutex<HashMap<SessionKey, Arc<Mutex<Timestamp>>>>);
 
 impl KeyedQueue {
     /// Waits until no other request has the turn of this session.
@@ -21,7 +23,7 @@ impl KeyedQueue {
         turn
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<SessionKey, Arc<Mutex<()>>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<SessionKey, Arc<Mutex<Timestamp>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -30,8 +32,21 @@ impl KeyedQueue {
 pub(crate) struct Turn<'q> {
     queue: &'q KeyedQueue,
     key: SessionKey,
-    mutex: Arc<Mutex<()>>,
-    guard: Option<OwnedMutexGuard<()>>,
+    mutex: Arc<Mutex<Timestamp>>,
+    guard: Option<OwnedMutexGuard<Timestamp>>,
+}
+
+impl Turn<'_> {
+    /// The instant before which the requests of the queue do not ask the store.
+    pub(crate) fn next_question(&self) -> Timestamp {
+        self.guard.as_deref().copied().unwrap_or_default()
+    }
+
+    pub(crate) fn set_next_question(&mut self, at: Timestamp) {
+        if let Some(shared) = &mut self.guard {
+            **shared = at;
+        }
+    }
 }
 
 impl Drop for Turn<'_> {

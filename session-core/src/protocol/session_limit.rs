@@ -19,9 +19,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{Located, Protocol, locate::Loaded};
+use super::{Located, MAX_MOVES, Protocol, locate::Loaded};
 use crate::{
-    AtLimit, Entry, Event, EventKind, Family, IndexEntry, Owner, Record, SessionError, SessionKey,
+    AtLimit, Ended, Entry, EventKind, Family, IndexEntry, Owner, Record, SessionError, SessionKey,
     Timestamp, Tombstone,
 };
 
@@ -80,7 +80,7 @@ impl Protocol {
         victims.sort_unstable_by_key(|place| (place.rank, place.key));
         victims.truncate(excess);
         for victim in victims {
-            self.evict(owner, &victim).await?;
+            self.evict(owner, new, victim).await?;
         }
         Ok(None)
     }
@@ -105,8 +105,7 @@ impl Protocol {
                 // A session of another version, whose age is unknown.
                 Err(_) => None,
             };
-            let login = record.as_ref().map(|record| (record.created_at, entry.key));
-            if login > Some((new.record.created_at, new.key)) {
+            if record.as_ref().is_some_and(|record| is_later(record, entry.key, new)) {
                 later.insert(entry.family);
                 continue;
             }
@@ -119,18 +118,52 @@ impl Protocol {
             place.rank = place.rank.max(rank);
             place.entries.push(entry);
         }
-        // A session that is getting another ID has two keys.
-        later.retain(|family| !others.earlier.contains_key(family));
+        // A session has two keys while a login gives it another ID. It is the later login that counts.
+        others.earlier.retain(|family, _| !later.contains(family));
         others.later = later.len();
         Ok(others)
     }
 
-    async fn evict(&self, owner: &Owner, victim: &Place) -> Result<(), SessionError> {
-        let family = victim.entries[0].family;
-        if self.revoke_where(owner, |entry| entry.family == family, None).await? > 0 {
-            self.events.send(Event::new(EventKind::Evicted, victim.key, Some(owner)));
+    /// Ends a session, where it is now, unless a login later than the new one has moved it there: two
+    /// logins must not end each other.
+    async fn evict(&self, owner: &Owner, new: &Located, victim: Place) -> Result<(), SessionError> {
+        let mut entries = victim.entries;
+        let mut was_there = false;
+        for _ in 0..=MAX_MOVES {
+            let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
+            let answers = self.delete_or_block(&keys).await?;
+            self.drop_entries(&owner.key(), &entries).await;
+            let mut moved = Vec::new();
+            for (entry, answer) in entries.iter().zip(answers) {
+                match answer {
+                    Ended::Session => was_there = true,
+                    Ended::Moved(tombstone) => {
+                        moved.extend(tombstone.successor().map(|key| IndexEntry { key, ..*entry }));
+                    }
+                    Ended::Blocked => {}
+                }
+            }
+            let keys: Vec<_> = moved.iter().map(|entry| entry.key).collect();
+            entries.clear();
+            for (entry, loaded) in moved.into_iter().zip(self.load_many(&keys).await?) {
+                match loaded {
+                    // The login of a key's record never changes.
+                    Ok(Some(Entry::Live(record))) if is_later(&record, entry.key, new) => {
+                        return Err(SessionError::Contended);
+                    }
+                    Ok(Some(Entry::Live(record))) if record.owner.as_ref() != Some(owner) => {}
+                    Ok(Some(_)) | Err(_) => entries.push(entry),
+                    Ok(None) => {}
+                }
+            }
+            if entries.is_empty() {
+                if was_there {
+                    self.report(EventKind::Evicted, victim.key, Some(owner));
+                }
+                return Ok(());
+            }
         }
-        Ok(())
+        Err(SessionError::Contended)
     }
 
     /// Removes entries that hold no session. A login that is about to create one there takes another key.
@@ -143,6 +176,11 @@ impl Protocol {
             }
         }
     }
+}
+
+/// Returns `true` if the login of a record came after that of a new session.
+fn is_later(record: &Record, key: SessionKey, new: &Located) -> bool {
+    (record.created_at, key) > (new.record.created_at, new.key)
 }
 
 /// The sessions with the lowest rank are evicted first.

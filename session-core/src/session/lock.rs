@@ -4,9 +4,9 @@ use std::{pin::pin, time::Duration};
 
 use futures_util::future::{Either, select};
 
-use super::Session;
+use super::{Session, state::Lock};
 use crate::{
-    Nonce, SessionError,
+    Nonce, SessionError, Timestamp,
     protocol::{Acquired, MAX_LEASE, Turn},
 };
 
@@ -33,7 +33,8 @@ impl Session {
     /// token.
     ///
     /// A `wait` of zero tries once. Waiting requests of one process queue in memory, and the first of
-    /// them asks the store at most 5 times a second.
+    /// them asks the store at most 5 times a second: a lock that another process releases is taken up
+    /// to 300 milliseconds later.
     ///
     /// # Security
     ///
@@ -46,15 +47,14 @@ impl Session {
     /// - [`SessionError::AlreadyLocked`] if this request, or a clone of its session, holds the lock.
     /// - [`SessionError::Ended`] if the session was ended meanwhile, or moved by a login or rotation.
     /// - [`SessionError::LeaseLost`] if the lease lapsed before the work's changes were stored.
-    /// - The errors of the work, and of [`commit`](Self::commit).
-    ///
-    /// If the work or its commit fails, the work's changes are discarded. If the answer to the commit
-    /// was lost, they may be stored.
+    /// - The errors of the work, and of [`commit`](Self::commit). The work's changes are discarded. If
+    ///   the answer of the store was lost, they may be stored: the next holder of the lock sees it.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the changes of the work stay recorded but not committed, and the lease
-    /// lapses.
+    /// If the future is dropped, the lease lapses. The changes of the work stay recorded: a commit stores
+    /// them before the lease has lapsed, and returns [`SessionError::LeaseLost`] after that, until
+    /// [`discard`](Self::discard) gives them up.
     ///
     /// # Examples
     ///
@@ -75,13 +75,11 @@ impl Session {
     ///             if session.get(PAID) == Some(true) {
     ///                 return Ok(());
     ///             }
+    ///             let new_payment = || uuid::Uuid::new_v4().to_string();
+    ///             let payment = session.get(PAYMENT).unwrap_or_else(new_payment);
     ///             // Stored before the card is charged, so that a later request repeats this very
     ///             // payment instead of making another one.
-    ///             let payment = session.update(PAYMENT, |payment| {
-    ///                 if payment.is_empty() {
-    ///                     *payment = uuid::Uuid::new_v4().to_string();
-    ///                 }
-    ///             })?;
+    ///             session.set(PAYMENT, &payment)?;
     ///             session.commit().await?;
     ///             cards.charge(&payment).await;
     ///             session.set(PAID, true)
@@ -98,7 +96,7 @@ impl Session {
         E: From<SessionError>,
     {
         drop(self.open_state()?);
-        if self.state().lock.is_some() {
+        if let Lock::Held(_) = self.state().lock {
             return Err(SessionError::AlreadyLocked.into());
         }
         self.commit().await?;
@@ -112,8 +110,7 @@ impl Session {
             }
             return outcome;
         };
-        let outcome = self.prolonged(held.token, work()).await;
-        let outcome = match outcome {
+        let outcome = match self.prolonged(held.token, work()).await {
             Ok(value) => self.commit_and_release(held.token).await.map(|()| value).map_err(E::from),
             Err(error) => Err(error),
         };
@@ -130,26 +127,36 @@ impl Session {
         let Some(key) = self.key() else { return Ok(None) };
         let token = protocol.next_nonce();
         let began = protocol.now();
-        let turn = match select(pin!(protocol.lock_turn(key)), protocol.clock.sleep(wait)).await {
+        let mut turn = match select(pin!(protocol.lock_turn(key)), protocol.clock.sleep(wait)).await
+        {
             Either::Left((turn, _)) => turn,
             Either::Right(_) => return Err(SessionError::Locked),
         };
         loop {
+            // A request that has given up its place in the queue may have asked just before.
+            let now = protocol.now();
+            let left = wait.saturating_sub(now.since(began));
+            let pause = turn.next_question().since(now).min(2 * POLL);
+            protocol.clock.sleep(pause.min(left)).await;
+            if pause > left {
+                return Err(SessionError::Locked);
+            }
             let until = {
                 let _turn = self.committing().lock().await;
                 let Some(located) = self.state().located().cloned() else { return Ok(None) };
                 match protocol.acquire(located, token).await {
                     Ok(Acquired::Held(located)) => {
+                        turn.set_next_question(Timestamp::default());
                         let mut state = self.open_state()?;
-                        if state.lock.is_some() {
+                        if let Lock::Held(_) = state.lock {
                             return Err(SessionError::AlreadyLocked);
                         }
-                        state.lock = Some(token);
+                        state.lock = Lock::Held(token);
                         state.has_written = true;
                         let dropped = state.settle(located);
                         drop(state);
                         drop(dropped);
-                        return Ok(Some(Held { token, _turn: turn }));
+                        return Ok(Some(Held { session: self, token, _turn: turn }));
                     }
                     Ok(Acquired::HeldUntil(until)) => until,
                     Err(error) => {
@@ -161,15 +168,10 @@ impl Session {
                 }
             };
             let now = protocol.now();
-            let left = wait.saturating_sub(now.since(began));
-            if left.is_zero() {
-                return Err(SessionError::Locked);
-            }
             // Half of it by chance, so that processes which wait together do not ask together.
             let half = POLL / 2;
             let jitter = half * u32::from(protocol.next_nonce().0.to_be_bytes()[0]) / 255;
-            let pause = (POLL + jitter).min(until.since(now)).min(left);
-            protocol.clock.sleep(pause.max(SHORTEST_PAUSE)).await;
+            turn.set_next_question(now + (POLL + jitter).min(until.since(now)).max(POLL));
         }
     }
 
@@ -198,7 +200,7 @@ impl Session {
         let located = {
             let state = self.state();
             match state.located() {
-                Some(located) if state.lock == Some(token) => located.clone(),
+                Some(located) if state.lock == Lock::Held(token) => located.clone(),
                 _ => return,
             }
         };
@@ -213,7 +215,14 @@ impl Session {
     async fn commit_and_release(&self, token: Nonce) -> Result<(), SessionError> {
         let _turn = self.committing().lock().await;
         self.flush(true).await?;
-        self.release_held(token).await
+        match self.release_held(token).await {
+            Err(error @ (SessionError::Store(_) | SessionError::Contended)) => {
+                // All changes are stored.
+                tracing::debug!(target: "session", %error, "lock not released, lapses");
+                Ok(())
+            }
+            released => released,
+        }
     }
 
     /// Releases the lock after the work has failed. If that fails, the lease lapses.
@@ -228,7 +237,7 @@ impl Session {
     async fn release_held(&self, token: Nonce) -> Result<(), SessionError> {
         let located = {
             let mut state = self.state();
-            if state.lock != Some(token) {
+            if state.lock != Lock::Held(token) {
                 // The commit has released it.
                 return Ok(());
             }
@@ -245,13 +254,20 @@ impl Session {
 
 /// The lock of a session, held by this request and its place in the queue of this process.
 struct Held<'s> {
+    session: &'s Session,
     token: Nonce,
     _turn: Turn<'s>,
 }
 
-/// The pause between two questions to the store: at most 5 a second.
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // A lock that was released is forgotten already.
+        self.session.state().cancel_lock(self.token);
+    }
+}
+
+/// The shortest pause between two questions to the store: at most 5 a second.
 const POLL: Duration = Duration::from_millis(200);
-const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {

@@ -39,8 +39,7 @@ pub(crate) struct State {
     pub(crate) cookie: ClientCookie,
     /// Keys beside the session's own that the next commit deletes.
     pending_deletes: Vec<SessionKey>,
-    /// The session's lock, if the request holds it.
-    pub(crate) lock: Option<Nonce>,
+    pub(super) lock: Lock,
     /// The request has changed the store, or may have.
     pub(crate) has_written: bool,
     /// The response has begun.
@@ -83,6 +82,16 @@ enum Return {
     Discard,
     /// The request destroyed its session meanwhile.
     Destroy,
+}
+
+/// The session's lock, as far as the request holds it. Its token fences the request's commits.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(super) enum Lock {
+    None,
+    /// The work under the lock is running.
+    Held(Nonce),
+    /// The work was cancelled. Its changes count until the lease lapses.
+    Cancelled(Nonce),
 }
 
 /// The changes since the last commit.
@@ -140,7 +149,7 @@ impl State {
             phase: Phase::Open,
             cookie,
             pending_deletes: Vec::new(),
-            lock: None,
+            lock: Lock::None,
             has_written: false,
             is_closed: false,
             has_lost_changes: false,
@@ -256,6 +265,9 @@ impl State {
             phase => *phase = Phase::Open,
         }
         self.pending_deletes.clear();
+        if let Lock::Cancelled(_) = self.lock {
+            self.lock = Lock::None;
+        }
         self.take_changes()
     }
 
@@ -282,7 +294,16 @@ impl State {
     }
 
     pub(super) fn forget_lock(&mut self, token: Nonce) {
-        self.lock.take_if(|held| *held == token);
+        if self.lock == Lock::Held(token) {
+            self.lock = Lock::None;
+        }
+    }
+
+    /// Ends the work of a request that was cancelled in it.
+    pub(super) fn cancel_lock(&mut self, token: Nonce) {
+        if self.lock == Lock::Held(token) {
+            self.lock = Lock::Cancelled(token);
+        }
     }
 
     /// Takes out the changes that only confirm the stored session. Replayed by a later commit, they
@@ -305,7 +326,7 @@ impl State {
             && !self.log.is_dirty
             && !matches!(self.place, Place::Leaving(_))
             && self.pending_deletes.is_empty()
-            && self.lock.is_none()
+            && self.lock == Lock::None
     }
 
     /// Returns the next key that the commit deletes, and its owner if it is known.
@@ -368,8 +389,9 @@ impl State {
     pub(super) fn commit_stored(&mut self, outcome: Outcome) -> impl Sized + use<> {
         let Outcome { located, .. } = outcome;
         let fate = self.end_phase(Phase::Open);
-        if self.lock.is_some_and(|token| !located.record.lease.is_some_and(|l| l.token == token)) {
-            self.lock = None;
+        let lease = located.record.lease.map(|lease| lease.token);
+        if self.lock.token() != lease {
+            self.lock = Lock::None;
         }
         if fate == Return::Destroy {
             self.place = Place::Leaving(located);
@@ -423,7 +445,7 @@ impl State {
         if is_own {
             // A lock went with the session.
             self.place = Place::New;
-            self.lock = None;
+            self.lock = Lock::None;
         }
         self.pending_deletes.retain(|pending| *pending != key);
         self.cookie.unreadable.retain(|unreadable| *unreadable != key);
@@ -467,7 +489,7 @@ impl State {
 
     fn fence(&self, releases: bool) -> Option<Fence> {
         self.located()?;
-        self.lock.map(|token| Fence { token, releases })
+        self.lock.token().map(|token| Fence { token, releases })
     }
 }
 
@@ -510,6 +532,15 @@ impl State {
             return CookieChange::Keep;
         }
         CookieChange::Set { id: id.clone(), max_age: end.map(|end| end.since(now)) }
+    }
+}
+
+impl Lock {
+    fn token(self) -> Option<Nonce> {
+        match self {
+            Self::None => None,
+            Self::Held(token) | Self::Cancelled(token) => Some(token),
+        }
     }
 }
 

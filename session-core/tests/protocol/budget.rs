@@ -191,7 +191,6 @@ async fn evicting_login_costs_a_revocation_more() {
             Verb::Entries,
             Verb::LoadMany,
             Verb::Load,
-            Verb::Entries,
             Verb::DeleteOrBlock,
             Verb::Leave,
             Verb::Commit,

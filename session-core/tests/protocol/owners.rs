@@ -1,13 +1,24 @@
 //! I8: the sessions of an owner are known, and can be ended from elsewhere.
 
-use std::{sync::Arc, time::Duration};
-
-use session_core::{
-    CookieChange, Family, IndexEntry, Lifetime, ManualClock, OwnerIndex as _, SessionError,
-    SessionId, SessionKey, SessionStore as _, Sessions, StoreErrorKind,
+use std::{
+    future::{pending, poll_fn},
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
 };
 
-use crate::support::{Fault, NOTE, Peek as _, VISITS, Verb, World, told};
+use session_core::{
+    AtLimit, CookieChange, Entry, Family, IndexEntry, Lifetime, ManualClock, Owner,
+    OwnerIndex as _, Session, SessionError, SessionId, SessionKey, SessionLimit, SessionStore as _,
+    Sessions, StoreError, StoreErrorKind, Timestamp,
+    testing::{Answer, Intercept, Intercepted, Operation},
+};
+
+use crate::support::{Fault, MapStore, NOTE, Peek as _, VISITS, Verb, World, told};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -22,17 +33,28 @@ async fn listed(world: &World, owner: &str) -> Vec<SessionKey> {
 }
 
 async fn entered(world: &World, owner: &str) -> Vec<SessionKey> {
-    let owner = session_core::Owner::from(owner).key();
-    let entries = world.store.entries(&owner, world.sessions_now()).await.unwrap();
-    entries.iter().map(|entry| entry.key).collect()
+    let entries = world.store.entries(&Owner::from(owner).key(), world.sessions_now()).await;
+    entries.unwrap().iter().map(|entry| entry.key).collect()
 }
 
-async fn finish(session: session_core::Session) -> SessionId {
+async fn finish(session: Session) -> SessionId {
     told(session.finish().await.unwrap())
 }
 
+async fn renew(world: &World, id: &SessionId) -> SessionId {
+    let session = world.open(id).await;
+    session.renew().unwrap();
+    finish(session).await
+}
+
+/// Uses a session, and waits until the ID before its present one opens nothing any more.
+async fn use_for_the_grace(world: &World, id: &SessionId) {
+    let _ = world.open(id).await.finish().await.unwrap();
+    world.wait(world.sessions.renewal_grace());
+}
+
 #[tokio::test]
-async fn a_list_has_the_owners_sessions_and_nobody_elses_the_last_used_first() {
+async fn list_holds_the_sessions_of_one_owner_last_used_first() {
     let world = World::new();
     world.visitor().await;
     world.user("grace").await;
@@ -48,13 +70,13 @@ async fn a_list_has_the_owners_sessions_and_nobody_elses_the_last_used_first() {
 }
 
 #[tokio::test]
-async fn a_list_tells_what_the_sessions_hold() {
+async fn list_shows_the_content_of_the_sessions() {
     let world = World::new();
     let id = world.user("ada").await;
     let signed_in_at = world.sessions_now();
     world.wait(10 * MINUTE);
     let session = world.open(&id).await;
-    session.set(NOTE, &"Firefox on Linux".to_owned()).unwrap();
+    session.set(NOTE, "Firefox on Linux").unwrap();
     session.commit().await.unwrap();
     let other = world.open(&world.user("ada").await).await;
     let list = session.sessions().list("ada").await.unwrap();
@@ -72,7 +94,7 @@ async fn a_list_tells_what_the_sessions_hold() {
 }
 
 #[tokio::test]
-async fn a_session_that_expired_or_was_ended_is_not_listed() {
+async fn session_that_expired_or_was_ended_is_not_listed() {
     let world = World::new();
     let (ended, stays) = (world.user("ada").await, world.user("ada").await);
     let session = world.open(&ended).await;
@@ -82,12 +104,11 @@ async fn a_session_that_expired_or_was_ended_is_not_listed() {
     world.wait(HOUR);
     assert_eq!(listed(&world, "ada").await, []);
     world.user("ada").await;
-    world.wait(23 * HOUR + 10 * SECOND);
-    assert_eq!(entered(&world, "ada").await.len(), 1, "the dead one goes at its absolute deadline");
+    assert_eq!(entered(&world, "ada").await.len(), 2, "a clock may be behind");
 }
 
 #[tokio::test]
-async fn a_session_that_gets_another_id_is_listed_once() {
+async fn session_that_got_another_id_is_listed_once() {
     let world = World::new();
     let id = world.user("ada").await;
     let session = world.open(&id).await;
@@ -102,7 +123,7 @@ async fn a_session_that_gets_another_id_is_listed_once() {
 }
 
 #[tokio::test]
-async fn a_session_that_another_user_takes_over_leaves_the_first_ones_list() {
+async fn session_taken_over_by_another_user_leaves_the_first_list() {
     let world = World::new();
     let id = world.user("ada").await;
     let session = world.open(&id).await;
@@ -113,7 +134,7 @@ async fn a_session_that_another_user_takes_over_leaves_the_first_ones_list() {
 }
 
 #[tokio::test]
-async fn ending_all_of_the_first_user_leaves_the_session_to_the_second() {
+async fn revoke_all_of_the_first_user_spares_the_second() {
     let world = World::new();
     let id = world.user("ada").await;
     let session = world.open(&id).await;
@@ -127,7 +148,7 @@ async fn ending_all_of_the_first_user_leaves_the_session_to_the_second() {
 }
 
 #[tokio::test]
-async fn a_list_finds_a_session_that_moves_while_it_is_made() {
+async fn list_finds_a_session_that_moves_while_it_is_made() {
     let world = World::new();
     let id = world.user("ada").await;
     let (other, former) = (world.other_process(), id.clone());
@@ -142,7 +163,7 @@ async fn a_list_finds_a_session_that_moves_while_it_is_made() {
 }
 
 #[tokio::test]
-async fn a_session_that_was_ended_from_elsewhere_opens_nothing_and_stores_nothing() {
+async fn revoked_session_opens_nothing_and_stores_nothing() {
     let world = World::new();
     let id = world.user("ada").await;
     let under_way = world.open(&id).await;
@@ -156,7 +177,7 @@ async fn a_session_that_was_ended_from_elsewhere_opens_nothing_and_stores_nothin
 }
 
 #[tokio::test]
-async fn the_key_of_another_owners_session_is_as_good_as_none_and_nothing_is_touched() {
+async fn revoke_by_the_key_of_another_owner_touches_nothing() {
     let world = World::new();
     let (others, visitor) = (world.user("grace").await, world.visitor().await);
     let unknown = SessionKey::from_bytes([7; SessionKey::LEN]);
@@ -164,8 +185,8 @@ async fn the_key_of_another_owners_session_is_as_good_as_none_and_nothing_is_tou
     for key in [others.key(), visitor.key(), unknown] {
         assert!(!world.sessions.revoke("ada", key).await.unwrap());
         let calls = world.store.calls();
-        let reads = |verb| matches!(verb, Verb::Entries | Verb::Load | Verb::LoadMany);
-        assert!(calls.iter().copied().all(reads), "{calls:?}");
+        let reads = |verb: &Verb| matches!(verb, Verb::Entries | Verb::Load);
+        assert!(calls.iter().all(reads), "{calls:?}");
     }
     assert!(world.opens(&others).await);
     assert!(world.opens(&visitor).await);
@@ -173,7 +194,7 @@ async fn the_key_of_another_owners_session_is_as_good_as_none_and_nothing_is_tou
 }
 
 #[tokio::test]
-async fn a_former_key_ends_the_session_where_it_is_now() {
+async fn revoke_by_a_former_key_ends_the_session_where_it_is() {
     for login in [true, false] {
         let world = World::new();
         let former = world.user("ada").await;
@@ -191,7 +212,7 @@ async fn a_former_key_ends_the_session_where_it_is_now() {
 }
 
 #[tokio::test]
-async fn ending_all_ends_all_and_no_others() {
+async fn revoke_all_ends_all_sessions_of_one_owner() {
     let world = World::new();
     let mut ids = Vec::new();
     for _ in 0..5 {
@@ -210,7 +231,7 @@ async fn ending_all_ends_all_and_no_others() {
 }
 
 #[tokio::test]
-async fn ending_all_finds_a_session_that_moves_meanwhile() {
+async fn revoke_all_finds_a_session_that_moves_meanwhile() {
     let world = World::new();
     let id = world.user("ada").await;
     let (other, former) = (world.other_process(), id.clone());
@@ -225,7 +246,7 @@ async fn ending_all_finds_a_session_that_moves_meanwhile() {
 }
 
 #[tokio::test]
-async fn ending_the_others_leaves_this_one() {
+async fn revoke_others_spares_the_own_session() {
     let world = World::new();
     let ids = [world.user("ada").await, world.user("ada").await, world.user("ada").await];
     let session = world.open(&ids[1]).await;
@@ -236,7 +257,7 @@ async fn ending_the_others_leaves_this_one() {
 }
 
 #[tokio::test]
-async fn ending_the_others_after_a_login_counts_the_login_first() {
+async fn revoke_others_commits_a_login_first() {
     let world = World::new();
     let (id, other) = (world.user("ada").await, world.user("ada").await);
     let session = world.open(&id).await;
@@ -254,7 +275,7 @@ async fn ending_the_others_after_a_login_counts_the_login_first() {
 }
 
 #[tokio::test]
-async fn ending_the_others_by_a_request_whose_session_moved_spares_it_where_it_is_now() {
+async fn revoke_others_spares_the_own_session_after_a_renewal() {
     let world = World::new();
     let (id, other) = (world.user("ada").await, world.user("ada").await);
     let session = world.open(&id).await;
@@ -267,7 +288,7 @@ async fn ending_the_others_by_a_request_whose_session_moved_spares_it_where_it_i
 }
 
 #[tokio::test]
-async fn an_anonymous_session_has_no_others() {
+async fn session_without_an_owner_has_no_others() {
     let world = World::new();
     world.user("ada").await;
     let stored = world.open(&world.visitor().await).await;
@@ -278,7 +299,7 @@ async fn an_anonymous_session_has_no_others() {
 }
 
 #[tokio::test]
-async fn a_session_that_was_ended_ends_no_others() {
+async fn revoked_session_revokes_no_others() {
     let world = World::new();
     let (ended, other) = (world.user("ada").await, world.user("ada").await);
     let session = world.open(&ended).await;
@@ -288,10 +309,9 @@ async fn a_session_that_was_ended_ends_no_others() {
 }
 
 #[tokio::test]
-async fn an_owner_may_be_any_bytes_up_to_the_limit() {
+async fn owner_may_be_any_bytes_up_to_the_limit() {
     let world = World::new();
-    let owners: [Vec<u8>; 5] =
-        [b"a".to_vec(), vec![0], b"\r\n {}*".to_vec(), vec![0xff; 255], vec![0xff; 256]];
+    let owners: [Vec<u8>; 4] = [vec![0], b"\r\n {}*".to_vec(), vec![0xff; 255], vec![0xff; 256]];
     for owner in &owners {
         let session = world.anonymous().await;
         session.authenticate(&owner[..]).unwrap();
@@ -317,31 +337,31 @@ async fn an_owner_may_be_any_bytes_up_to_the_limit() {
 }
 
 #[tokio::test]
-async fn a_lifetime_that_grows_is_in_the_index_before_it_is_in_the_session() {
+async fn longer_lifetime_is_entered_before_it_is_stored() {
     let world = World::new();
     let id = world.user("ada").await;
     let session = world.open(&id).await;
-    session.set_lifetime(Lifetime::remember_me()).unwrap();
+    session.set_lifetime(Lifetime::aal1()).unwrap();
     world.store.calls();
     let _ = session.finish().await.unwrap();
     assert_eq!(world.store.calls(), [Verb::Enter, Verb::Commit]);
     world.wait(25 * HOUR);
     world.user("ada").await;
     assert!(listed(&world, "ada").await.contains(&id.key()));
-    // One that shrinks is kept for as long as before.
+    // An entry stays for as long as before if the lifetime shrinks.
     let session = world.open(&id).await;
-    session.set_lifetime(Lifetime::new(HOUR, 48 * HOUR).unwrap()).unwrap();
+    session.set_lifetime(Lifetime::new(HOUR, 30 * HOUR).unwrap()).unwrap();
     world.store.calls();
-    assert!(session.commit().await.is_ok());
+    session.commit().await.unwrap();
     assert_eq!(world.store.calls(), [Verb::Commit]);
 }
 
 #[tokio::test]
-async fn a_lifetime_that_grows_by_a_replay_is_in_the_index_first_too() {
+async fn longer_lifetime_is_entered_before_a_replay_stores_it() {
     let world = World::new();
     let id = world.user("ada").await;
     let (longer, other) = (world.open(&id).await, world.open(&id).await);
-    longer.set_lifetime(Lifetime::remember_me()).unwrap();
+    longer.set_lifetime(Lifetime::aal1()).unwrap();
     other.renew().unwrap();
     let new = finish(other).await;
     world.store.calls();
@@ -354,20 +374,45 @@ async fn a_lifetime_that_grows_by_a_replay_is_in_the_index_first_too() {
 }
 
 #[tokio::test]
-async fn a_lifetime_that_cannot_be_entered_is_not_stored() {
+async fn lifetime_that_cannot_be_entered_is_not_stored() {
     let world = World::new();
     let id = world.user("ada").await;
     let session = world.open(&id).await;
-    session.set_lifetime(Lifetime::remember_me()).unwrap();
+    session.set_lifetime(Lifetime::aal1()).unwrap();
     world.store.fail(Verb::Enter, Fault::DOWN);
     assert!(session.commit().await.is_err());
-    assert_eq!(world.open(&id).await.lifetime(), Lifetime::standard());
+    assert_eq!(world.open(&id).await.lifetime(), Lifetime::aal2());
     session.commit().await.unwrap();
-    assert_eq!(world.open(&id).await.lifetime(), Lifetime::remember_me());
+    assert_eq!(world.open(&id).await.lifetime(), Lifetime::aal1());
 }
 
 #[tokio::test]
-async fn a_login_that_came_to_nothing_leaves_the_index() {
+async fn entry_of_a_session_that_was_ended_ends_at_its_deadline() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let session = world.open(&id).await;
+    session.set_lifetime(Lifetime::aal1()).unwrap();
+    world.sessions.revoke_all("ada").await.unwrap();
+    assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+    assert_eq!(listed(&world, "ada").await, []);
+    world.wait(Lifetime::aal1().absolute() + 10 * SECOND);
+    assert_eq!(entered(&world, "ada").await, []);
+}
+
+/// No server may find a session alive that another server has removed from the index.
+#[tokio::test]
+async fn entry_stays_for_10_seconds_after_the_absolute_deadline() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    world.wait(world.sessions.lifetime().absolute() + 10 * SECOND - Duration::from_millis(1));
+    world.user("ada").await;
+    assert!(entered(&world, "ada").await.contains(&id.key()));
+    world.wait(Duration::from_millis(1));
+    assert!(!entered(&world, "ada").await.contains(&id.key()));
+}
+
+#[tokio::test]
+async fn failed_login_leaves_the_index() {
     for (verb, fault) in [
         (Verb::CreateEntered, Fault::DOWN),
         (Verb::CreateEntered, Fault::Before(StoreErrorKind::Full)),
@@ -385,7 +430,7 @@ async fn a_login_that_came_to_nothing_leaves_the_index() {
 }
 
 #[tokio::test]
-async fn a_login_whose_answers_were_lost_is_in_the_index() {
+async fn login_whose_answers_were_lost_is_in_the_index() {
     let world = World::new();
     let session = world.anonymous().await;
     session.authenticate("ada").unwrap();
@@ -397,7 +442,7 @@ async fn a_login_whose_answers_were_lost_is_in_the_index() {
 }
 
 #[tokio::test]
-async fn ending_whose_answer_was_lost_is_asked_for_again() {
+async fn revocation_is_repeated_if_its_answer_is_lost() {
     for fault in [Fault::ANSWER_LOST, Fault::UNSENT] {
         let world = World::new();
         let id = world.user("ada").await;
@@ -409,7 +454,7 @@ async fn ending_whose_answer_was_lost_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn an_outage_is_an_error_and_not_an_empty_list() {
+async fn outage_is_an_error_and_no_empty_list() {
     for verb in [Verb::Entries, Verb::LoadMany, Verb::DeleteOrBlock] {
         let world = World::new();
         let id = world.user("ada").await;
@@ -422,9 +467,8 @@ async fn an_outage_is_an_error_and_not_an_empty_list() {
     }
 }
 
-/// What a login meets whose key was barred before its session was there.
 #[tokio::test]
-async fn a_login_that_is_overtaken_by_the_end_of_all_takes_another_id() {
+async fn login_whose_key_was_blocked_takes_another_id() {
     let world = World::new();
     let session = world.anonymous().await;
     session.authenticate("ada").unwrap();
@@ -432,49 +476,59 @@ async fn a_login_that_is_overtaken_by_the_end_of_all_takes_another_id() {
     let store = Arc::clone(&world.store);
     world.store.before(Verb::CreateEntered, move || async move {
         // The entry is there and the session is not.
-        let pending = SessionKey::from_bytes([1; SessionKey::LEN]);
-        let owner = session_core::Owner::from("ada").key();
+        let key = SessionKey::from_bytes([1; SessionKey::LEN]);
+        let owner = Owner::from("ada").key();
         let now = other.sessions_now();
-        let family = Family::from_u64(1);
-        let entry = IndexEntry { key: pending, family, until: now + HOUR };
+        let entry = IndexEntry { key, family: Family::from_u64(1), until: now + HOUR };
         store.enter(&owner, entry, now).await.unwrap();
         assert_eq!(other.sessions.revoke_all("ada").await.unwrap(), 0);
-        let entry = store.peek(pending, now).await;
-        assert!(matches!(entry, Some(session_core::Entry::Moved(_))), "{entry:?}");
-        let session_core::Entry::Moved(marker) = entry.unwrap() else { unreachable!() };
-        assert_eq!(marker.successor(), None);
-        assert_eq!(store.load(&pending, now + 5 * MINUTE).await.unwrap(), None);
+        let Some(Entry::Moved(marker)) = store.peek(key, now).await else { panic!("not blocked") };
+        assert_eq!((marker.successor(), marker.is_renewal()), (None, false));
+        assert_eq!(store.load(&key, now + 5 * MINUTE).await.unwrap(), None);
     });
     let id = finish(session).await;
     assert!(world.opens(&id).await);
 }
 
-/// Who ended it is about to take its key out of the index: under that key it must not come back.
+/// The revocation is about to remove the key from the index: under that key the session must not come
+/// back.
 #[tokio::test]
-async fn a_login_that_was_ended_before_it_asked_again_takes_another_id() {
+async fn login_revoked_before_its_repetition_takes_another_id() {
     let world = World::new();
     let session = world.anonymous().await;
     session.authenticate("ada").unwrap();
     let other = world.other_process();
-    let (forgets, forgotten) = (async_channel::bounded::<()>(1), async_channel::bounded::<()>(1));
-    let (ending, ended) = async_channel::bounded(1);
+    let (is_leaving, may_leave) =
+        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let revoking = Arc::new(Mutex::new(None));
     world.store.fail(Verb::CreateEntered, Fault::ANSWER_LOST);
+    let (leaving, task) = (Arc::clone(&is_leaving), Arc::clone(&revoking));
     world.store.before(Verb::Create, move || async move {
-        ending
-            .send(tokio::spawn(async move { other.sessions.revoke_all("ada").await }))
-            .await
-            .unwrap();
-        forgets.1.recv().await.unwrap();
+        let revoke = tokio::spawn(async move { other.sessions.revoke_all("ada").await });
+        *task.lock().unwrap() = Some(revoke);
+        until(&leaving).await;
     });
+    let may = Arc::clone(&may_leave);
     world.store.before(Verb::Leave, move || async move {
-        forgets.0.send(()).await.unwrap();
-        forgotten.1.recv().await.unwrap();
+        is_leaving.store(true, Ordering::SeqCst);
+        until(&may).await;
     });
     let id = finish(session).await;
-    forgotten.0.send(()).await.unwrap();
-    assert_eq!(ended.try_recv().expect("it asked again").await.unwrap().unwrap(), 1);
+    may_leave.store(true, Ordering::SeqCst);
+    let revoking = revoking.lock().unwrap().take().expect("the creation was repeated");
+    assert_eq!(revoking.await.unwrap().unwrap(), 1);
     assert!(world.opens(&id).await);
     assert_eq!(entered(&world, "ada").await, keys(&[&id]));
+}
+
+async fn until(condition: &AtomicBool) {
+    for _ in 0..10_000 {
+        if condition.load(Ordering::SeqCst) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("the other task does not go on");
 }
 
 /// Another process whose clock is two seconds ahead.
@@ -484,9 +538,9 @@ fn ahead(world: &World) -> World {
     World { store: Arc::clone(&world.store), clock, sessions: sessions.build().unwrap() }
 }
 
-/// What has just expired by this server's clock goes on by one that is behind.
+/// A session that has just expired by this server's clock is alive by a clock that is behind.
 #[tokio::test]
-async fn a_session_in_its_last_seconds_is_ended_by_a_server_whose_clock_is_ahead() {
+async fn server_whose_clock_is_ahead_revokes_sessions_until_their_end() {
     for what in ["all", "others", "one"] {
         let world = World::new();
         world.store.keep_expired();
@@ -501,5 +555,365 @@ async fn a_session_in_its_last_seconds_is_ended_by_a_server_whose_clock_is_ahead
             _ => drop(fast.sessions.revoke("ada", stolen.key()).await.unwrap()),
         }
         assert!(!world.opens(&stolen).await, "{what}");
+    }
+}
+
+/// A change of the ID of a session that belongs to "ada".
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Move {
+    Renew,
+    Rotate,
+    Login,
+}
+
+impl Move {
+    const ALL: [Self; 3] = [Self::Renew, Self::Rotate, Self::Login];
+
+    fn record(self, session: &Session) {
+        match self {
+            Self::Renew => session.renew(),
+            Self::Rotate => session.rotate(),
+            Self::Login => session.authenticate("ada"),
+        }
+        .unwrap();
+    }
+
+    async fn carry_out(self, world: &World, id: &SessionId) -> SessionId {
+        let session = world.open(id).await;
+        self.record(&session);
+        finish(session).await
+    }
+}
+
+#[tokio::test]
+async fn session_in_the_middle_of_a_move_is_one_line() {
+    for deed in Move::ALL {
+        let world = World::new();
+        let id = world.user("ada").await;
+        let other = world.other_process();
+        let (session, observer) = (world.open(&id).await, world.open(&id).await);
+        deed.record(&session);
+        world.store.before(Verb::Commit, move || async move {
+            assert_eq!(entered(&other, "ada").await.len(), 2, "{deed:?}");
+            let list = other.sessions.list("ada").await.unwrap();
+            assert_eq!(list.len(), 1, "{deed:?}: {list:?}");
+            assert!(list[0].is(&observer), "{deed:?}");
+        });
+        finish(session).await;
+        assert_eq!(listed(&world, "ada").await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn session_in_the_middle_of_a_move_is_revoked_as_one() {
+    for deed in Move::ALL {
+        for all in [false, true] {
+            let world = World::new();
+            let id = world.user("ada").await;
+            let mut events = world.sessions.events();
+            let (sessions, key) = (world.sessions.clone(), id.key());
+            let session = world.open(&id).await;
+            deed.record(&session);
+            world.store.before(Verb::Commit, move || async move {
+                if all {
+                    assert_eq!(sessions.revoke_all("ada").await.unwrap(), 1, "{deed:?}");
+                } else {
+                    assert!(sessions.revoke("ada", key).await.unwrap(), "{deed:?}");
+                }
+            });
+            assert!(matches!(session.finish().await, Err(SessionError::Ended)), "{deed:?}");
+            assert_eq!(world.count().await.0, 0, "{deed:?}");
+            let revoked = std::iter::from_fn(|| events.try_next())
+                .filter(|event| event.kind == session_core::EventKind::Revoked);
+            assert_eq!(revoked.count(), 1, "{deed:?}");
+        }
+    }
+}
+
+/// Stops a move between its two records, like a crash of the process.
+async fn crash_in(world: &World, id: &SessionId, deed: Move) {
+    let session = world.open(id).await;
+    deed.record(&session);
+    world.store.before(Verb::Commit, pending);
+    let mut finish = pin!(session.finish());
+    let is_pending = poll_fn(|context| Poll::Ready(finish.as_mut().poll(context).is_pending()));
+    assert!(is_pending.await);
+}
+
+#[tokio::test]
+async fn record_of_a_crashed_move_is_no_second_device() {
+    for deed in Move::ALL {
+        let world = World::new();
+        let id = world.user("ada").await;
+        crash_in(&world, &id, deed).await;
+        assert_eq!(world.count().await.0, 2, "{deed:?}");
+        assert_eq!(listed(&world, "ada").await.len(), 1, "{deed:?}");
+
+        world.wait(10 * MINUTE);
+        let session = world.open(&id).await;
+        let _ = session.finish().await.unwrap();
+        let list = world.sessions.list("ada").await.unwrap();
+        assert_eq!(list.len(), 1, "{deed:?}");
+        assert!(list[0].is(&session) && list[0].key() == id.key(), "the client uses this one");
+
+        let left = entered(&world, "ada").await.into_iter().find(|key| *key != id.key());
+        assert!(world.sessions.revoke("ada", left.unwrap()).await.unwrap());
+        assert!(!world.opens(&id).await);
+        assert_eq!(world.count().await.0, 0, "{deed:?}: revoked as one");
+    }
+}
+
+#[tokio::test]
+async fn record_of_a_crashed_move_is_hidden_by_the_next_one() {
+    for deed in Move::ALL {
+        let world = World::new();
+        let id = world.user("ada").await;
+        crash_in(&world, &id, deed).await;
+        world.wait(MINUTE);
+        let new = deed.carry_out(&world, &id).await;
+        assert_eq!(listed(&world, "ada").await, keys(&[&new]), "{deed:?}");
+        assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1);
+        assert_eq!(world.count().await.0, 0);
+    }
+}
+
+/// A list of devices may stay open in a browser while the sessions are renewed.
+#[tokio::test]
+async fn revoke_by_a_key_that_was_renewed_since_ends_the_session() {
+    for renewals in 1..=4 {
+        let world = World::new();
+        let first = world.user("ada").await;
+        let other = world.user("ada").await;
+        let mut id = first.clone();
+        for _ in 0..renewals {
+            use_for_the_grace(&world, &id).await;
+            id = renew(&world, &id).await;
+        }
+        assert!(world.opens(&id).await);
+        assert!(world.sessions.revoke("ada", first.key()).await.unwrap(), "{renewals}");
+        assert!(!world.opens(&id).await && world.opens(&other).await);
+        assert_eq!(entered(&world, "ada").await, keys(&[&other]));
+        assert!(!world.sessions.revoke("ada", first.key()).await.unwrap(), "it is gone");
+    }
+}
+
+#[tokio::test]
+async fn revoke_ends_a_session_that_moves_after_its_key_was_found() {
+    for deed in Move::ALL {
+        for number in [1, 2] {
+            let world = World::new();
+            let id = world.user("ada").await;
+            let (other, former) = (world.other_process(), id.clone());
+            world.store.before_nth(number, Verb::Entries, move || async move {
+                deed.carry_out(&other, &former).await;
+            });
+            assert!(world.sessions.revoke("ada", id.key()).await.unwrap(), "{deed:?}");
+            assert_eq!(world.count().await.0, 0, "{deed:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn revoke_others_spares_the_own_session_whenever_it_moves() {
+    for deed in Move::ALL {
+        for verb in [Verb::Entries, Verb::DeleteOrBlock, Verb::Leave] {
+            let world = World::new();
+            let (own, other) = (world.user("ada").await, world.user("ada").await);
+            let session = world.open(&own).await;
+            let moved = Arc::new(Mutex::new(None));
+            let (process, id, result) = (world.other_process(), own.clone(), Arc::clone(&moved));
+            world.store.before(verb, move || async move {
+                let id = deed.carry_out(&process, &id).await;
+                *result.lock().unwrap() = Some(id);
+            });
+            assert_eq!(world.sessions.revoke_others(&session).await.unwrap(), 1);
+            let new = moved.lock().unwrap().take().expect("it has moved");
+            assert!(world.opens(&new).await, "{deed:?} before {verb:?}");
+            assert!(!world.opens(&other).await);
+            assert_eq!(listed(&world, "ada").await, keys(&[&new]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn revoke_others_fails_after_a_login_in_another_tab() {
+    for deed in [Move::Rotate, Move::Login] {
+        let world = World::new();
+        let (own, other) = (world.user("ada").await, world.user("ada").await);
+        let session = world.open(&own).await;
+        deed.carry_out(&world, &own).await;
+        let result = world.sessions.revoke_others(&session).await;
+        assert!(matches!(result, Err(SessionError::Ended)), "the request may be an attacker's");
+        assert!(world.opens(&other).await);
+    }
+}
+
+#[tokio::test]
+async fn list_shows_no_session_that_another_user_took_over_meanwhile() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let other = world.other_process();
+    world.store.before(Verb::LoadMany, move || async move {
+        let session = other.open(&id).await;
+        session.authenticate("grace").unwrap();
+        finish(session).await;
+    });
+    assert_eq!(listed(&world, "ada").await, []);
+    assert_eq!(listed(&world, "grace").await.len(), 1);
+}
+
+#[tokio::test]
+async fn empty_owner_is_refused_and_stores_nothing() {
+    let world = World::new();
+    let key = SessionKey::from_bytes([0; SessionKey::LEN]);
+    for error in [
+        world.sessions.list("").await.unwrap_err(),
+        world.sessions.revoke("", key).await.unwrap_err(),
+        world.sessions.revoke_all("").await.unwrap_err(),
+        world.anonymous().await.authenticate("").unwrap_err(),
+    ] {
+        assert!(matches!(error, SessionError::EmptyOwner), "{error:?}");
+    }
+    assert_eq!(world.store.calls(), []);
+}
+
+/// I13: a long list makes no other task wait.
+#[tokio::test]
+async fn long_list_yields_to_other_tasks() {
+    let world = World::new();
+    for _ in 0..1_000 {
+        world.user("ada").await;
+    }
+    assert_eq!(pauses(world.sessions.list("ada")).await, (10, 1_000));
+    let session = world.open(&world.user("ada").await).await;
+    assert_eq!(pauses(world.sessions.revoke_others(&session)).await.0, 10);
+    let revoked = pauses(world.sessions.revoke_all("ada")).await;
+    assert_eq!(revoked, (1, 1));
+}
+
+/// The number of times that something lets other tasks run on a store that never waits, and the size
+/// of its result.
+async fn pauses<T: Size>(future: impl Future<Output = Result<T, SessionError>>) -> (usize, usize) {
+    let (mut future, mut pauses) = (pin!(future), 0);
+    let result = poll_fn(|context| {
+        let poll = future.as_mut().poll(context);
+        pauses += usize::from(poll.is_pending());
+        poll
+    });
+    let size = result.await.unwrap().size();
+    (pauses, size)
+}
+
+trait Size {
+    fn size(&self) -> usize;
+}
+
+impl Size for usize {
+    fn size(&self) -> usize {
+        *self
+    }
+}
+
+impl<T> Size for Vec<T> {
+    fn size(&self) -> usize {
+        self.len()
+    }
+}
+
+/// Makes records unreadable, like those of a later version.
+#[derive(Default)]
+struct Unreadable(Mutex<Vec<SessionKey>>);
+
+impl Unreadable {
+    fn check(&self, key: &SessionKey, entry: Option<Entry>) -> Result<Option<Entry>, StoreError> {
+        let is_unreadable = entry.is_some() && self.0.lock().unwrap().contains(key);
+        if is_unreadable { Err(StoreError::new(StoreErrorKind::Corrupt)) } else { Ok(entry) }
+    }
+}
+
+#[async_trait::async_trait]
+impl Intercept<MapStore> for Unreadable {
+    async fn call(
+        &self,
+        store: &MapStore,
+        operation: Operation,
+        now: Timestamp,
+    ) -> Result<Answer, StoreError> {
+        let keys = operation.keys();
+        match operation.perform(store, now).await? {
+            Answer::Loaded(entry) => self.check(&keys[0], entry).map(Answer::Loaded),
+            Answer::LoadedMany(entries) => {
+                let check = |(key, entry): (_, Result<_, _>)| self.check(key, entry?);
+                Ok(Answer::LoadedMany(keys.iter().zip(entries).map(check).collect()))
+            }
+            answer => Ok(answer),
+        }
+    }
+}
+
+/// C8: an older version of the application, during a deployment, must be able to revoke a session that
+/// it cannot read.
+#[tokio::test]
+async fn unreadable_session_is_revoked_though_it_is_not_listed() {
+    for way in ["one", "others", "all"] {
+        let store = Arc::new(Intercepted::new(MapStore::default(), Unreadable::default()));
+        let sessions = Sessions::new(Arc::clone(&store));
+        let user = async || {
+            let session = sessions.open([]).await.unwrap();
+            session.authenticate("ada").unwrap();
+            finish(session).await
+        };
+        let (unreadable, own) = (user().await, user().await);
+        let opens = async |id: &SessionId| {
+            sessions.open([id.expose().as_bytes()]).await.unwrap().key().is_some()
+        };
+        store.intercept().0.lock().unwrap().push(unreadable.key());
+        assert!(!opens(&unreadable).await);
+        let list = sessions.list("ada").await.unwrap();
+        assert_eq!(list.iter().map(|info| info.key()).collect::<Vec<_>>(), keys(&[&own]));
+
+        match way {
+            "one" => assert!(sessions.revoke("ada", unreadable.key()).await.unwrap()),
+            "others" => {
+                let session = sessions.open([own.expose().as_bytes()]).await.unwrap();
+                assert_eq!(sessions.revoke_others(&session).await.unwrap(), 1);
+            }
+            _ => assert_eq!(sessions.revoke_all("ada").await.unwrap(), 2),
+        }
+        // The later version finds it gone.
+        store.intercept().0.lock().unwrap().clear();
+        assert!(!opens(&unreadable).await, "{way}");
+        assert_eq!(opens(&own).await, way != "all");
+        assert!(!sessions.revoke("ada", unreadable.key()).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn unreadable_session_takes_a_place_in_the_limit() {
+    for at_limit in [AtLimit::Reject, AtLimit::EvictOldest, AtLimit::EvictLeastRecent] {
+        let store = Arc::new(Intercepted::new(MapStore::default(), Unreadable::default()));
+        let limit = SessionLimit::new(2, at_limit).unwrap();
+        let sessions = Sessions::builder(Arc::clone(&store)).with_session_limit(limit);
+        let sessions = sessions.build().unwrap();
+        let user = async || {
+            let session = sessions.open([]).await.unwrap();
+            session.authenticate("ada").unwrap();
+            session.finish().await.map(told)
+        };
+        let (unreadable, other) = (user().await.unwrap(), user().await.unwrap());
+        store.intercept().0.lock().unwrap().push(unreadable.key());
+        let new = user().await;
+        store.intercept().0.lock().unwrap().clear();
+        let opens = async |id: &SessionId| {
+            sessions.open([id.expose().as_bytes()]).await.unwrap().key().is_some()
+        };
+        if at_limit == AtLimit::Reject {
+            assert!(matches!(new, Err(SessionError::TooManySessions { limit: 2 })));
+            assert!(opens(&unreadable).await);
+        } else {
+            assert!(opens(&new.unwrap()).await);
+            assert!(!opens(&unreadable).await, "its age is unknown, so it is the first to go");
+        }
+        assert!(opens(&other).await);
     }
 }

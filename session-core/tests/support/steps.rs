@@ -3,6 +3,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use session_core::{
@@ -121,20 +122,31 @@ impl Look for Steps {
     }
 }
 
-/// A clock that goes on only while somebody sleeps, which takes one turn.
+/// A clock that goes on a little whenever a sleeping request looks at it.
 #[derive(Debug)]
 pub(crate) struct StepClock(pub(crate) ManualClock);
+
+impl StepClock {
+    /// The time that passes between two looks.
+    pub(crate) const STEP: Duration = Duration::from_millis(50);
+}
 
 impl Clock for StepClock {
     fn now(&self) -> Timestamp {
         self.0.now()
     }
 
-    fn sleep(&self, span: std::time::Duration) -> Sleep<'_> {
-        Box::pin(async move {
-            turn().await;
-            self.0.advance(span);
-        })
+    fn sleep(&self, span: Duration) -> Sleep<'_> {
+        let end = self.now() + span;
+        Box::pin(std::future::poll_fn(move |context| {
+            let left = end.since(self.now());
+            if left.is_zero() {
+                return Poll::Ready(());
+            }
+            self.0.advance(left.min(Self::STEP));
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }))
     }
 }
 

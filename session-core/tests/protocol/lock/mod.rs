@@ -1,28 +1,40 @@
-//! The lock: one request works after another, and a request that lost the lock stores nothing.
+//! The lock: one request after another, and nothing stored of one that lost its lease.
 
 mod fencing;
 mod interleaved;
 mod letting_go;
 mod moving;
+mod payment;
 mod turns;
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    future::pending,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use session_core::{Entry, Key, Session, SessionError, SessionId, Sessions};
+use session_core::{
+    Clock as _, CookieChange, Entry, Lifetime, ManualClock, Session, SessionError, SessionId,
+    Sessions, StoreErrorKind, Timestamp,
+};
 
 use crate::support::{Fault, NOTE, VISITS, Verb, World, told};
+
+type Result<T = (), E = SessionError> = std::result::Result<T, E>;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(10);
+const NO_WAIT: Duration = Duration::ZERO;
 
-/// Waits for a future while the clock goes on, a millisecond at a time. Returns the time it took.
+/// Waits for something while the clock goes on, a millisecond at a time. Returns the time that it took.
 async fn with_time<T>(world: &World, future: impl Future<Output = T>) -> (T, Duration) {
     let begin = world.sessions_now();
-    let mut future = std::pin::pin!(future);
+    let mut future = pin!(future);
     loop {
         tokio::select! {
             biased;
@@ -32,30 +44,49 @@ async fn with_time<T>(world: &World, future: impl Future<Output = T>) -> (T, Dur
     }
 }
 
-/// Tries once to lock the session, and does nothing under the lock.
-async fn try_lock(session: &Session, wait: Duration) -> Result<(), SessionError> {
-    session.locked(wait, async || Ok(())).await
-}
-
-/// Adds a visit under the lock, and then is cancelled.
-async fn cancel_under_lock(session: &Session) {
-    let has_begun = AtomicUsize::new(0);
-    let work = async || -> Result<(), SessionError> {
-        session.update(VISITS, |visits| *visits += 1)?;
-        has_begun.fetch_add(1, Ordering::Relaxed);
-        std::future::pending().await
-    };
-    tokio::select! {
-        biased;
-        ended = session.locked(Duration::ZERO, work) => panic!("{ended:?}"),
-        () = tokio::task::yield_now() => {}
+/// Takes the lock, does the work, and is cancelled before the work returns, like a request whose client
+/// disconnects, or whose process dies.
+async fn cancelled_after(session: &Session, work: impl AsyncFnOnce()) {
+    let is_at_work = AtomicBool::new(false);
+    let locked = session.locked(NO_WAIT, async || {
+        work().await;
+        is_at_work.store(true, Ordering::Relaxed);
+        pending::<Result>().await
+    });
+    let mut locked = pin!(locked);
+    for _ in 0..1_000 {
+        tokio::select! {
+            biased;
+            result = &mut locked => panic!("the work never returns: {result:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        if is_at_work.load(Ordering::Relaxed) {
+            return;
+        }
     }
-    assert_eq!(has_begun.into_inner(), 1);
+    panic!("the work does not begin");
 }
 
-/// Returns `true` if a request of another process could lock the session now.
+fn is_locked<T>(result: &Result<T>) -> bool {
+    matches!(result, Err(SessionError::Locked))
+}
+
+fn is_lost<T>(result: &Result<T>) -> bool {
+    matches!(result, Err(SessionError::LeaseLost))
+}
+
+async fn add_visit(session: &Session) -> Result {
+    session.locked(NO_WAIT, async || add(session, 1)).await
+}
+
+fn add(session: &Session, more: u64) -> Result {
+    session.update(VISITS, move |visits| *visits += more).map(drop)
+}
+
+/// Returns `true` if a request of another process could take the lock now.
 async fn is_free(world: &World, id: &SessionId) -> bool {
-    match try_lock(&world.other_process().open(id).await, Duration::ZERO).await {
+    let session = world.other_process().open(id).await;
+    match session.locked(NO_WAIT, async || Ok(())).await {
         Ok(()) => true,
         Err(SessionError::Locked) => false,
         Err(error) => panic!("{error}"),
