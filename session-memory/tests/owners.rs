@@ -93,7 +93,7 @@ async fn a_session_that_was_evicted_leaves_the_index() {
     for owner in 0..5_000 {
         let id = sign_in(&sessions, owner % 2_500).await;
         let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
-        session.set(TEXT, &"x".repeat(1_000)).unwrap();
+        session.set(TEXT, "x".repeat(1_000)).unwrap();
         let _ = session.finish().await.unwrap();
     }
     let mut listed = 0;
