@@ -1,47 +1,85 @@
 //! I8 in every order in which the commands of two requests can reach the store, and at every point where
 //! one can break off. [`Steps`] looks at the index after each command.
 
-use std::{pin::Pin, sync::Arc};
+use std::{cell::Cell, collections::HashSet, pin::Pin, sync::Arc, time::Duration};
 
 use session_core::{
-    AtLimit, Clock as _, CookieChange, Event, Events, Lifetime, Session, SessionError, SessionId,
-    SessionLimit, Sessions, SystemClock,
+    AtLimit, Clock as _, CookieChange, EventKind, Events, Lifetime, ManualClock, Session,
+    SessionError, SessionId, SessionLimit, Sessions, Timestamp,
 };
 
-use crate::support::{Steps, VISITS, interleavings, run, told};
+use crate::support::{Look as _, Steps, VISITS, interleavings, run, steps, told};
+
+/// The clock of the second process, compared with that of the first.
+#[derive(Clone, Copy, Debug)]
+enum Skew {
+    Behind,
+    None,
+    Ahead,
+}
 
 #[derive(Debug)]
 enum Answer {
     Told(Result<CookieChange, SessionError>),
-    Ended(Result<usize, SessionError>),
+    Revoked(Result<usize, SessionError>),
+    Listed(Result<usize, SessionError>),
 }
 
 type Request = Pin<Box<dyn Future<Output = Answer>>>;
 
+#[derive(Clone)]
 struct Site {
     store: Arc<Steps>,
-    sessions: Arc<Sessions>,
+    clock: Arc<ManualClock>,
+    sessions: Sessions,
 }
 
 impl Site {
     fn new() -> Self {
-        Self::with(|sessions| sessions)
+        let [site, _] = Self::pair(None, Skew::None);
+        site
     }
 
-    fn with(configure: impl FnOnce(Sessions) -> Sessions) -> Self {
-        let store = Arc::new(Steps::default());
-        let sessions = Arc::new(configure(Sessions::new(Arc::clone(&store))));
-        Self { store, sessions }
+    /// Two processes, whose logins keep the same limit.
+    fn limited(max: usize, at_limit: AtLimit, skew: Skew) -> [Self; 2] {
+        Self::pair(Some(SessionLimit::new(max, at_limit).unwrap()), skew)
+    }
+
+    /// Two processes on one store.
+    fn pair(limit: Option<SessionLimit>, skew: Skew) -> [Self; 2] {
+        let store = Arc::new(steps());
+        let now = Timestamp::from_secs(1_700_000_000);
+        let second = match skew {
+            Skew::Behind => Timestamp::from_secs(1_700_000_000 - 1),
+            Skew::None => now,
+            Skew::Ahead => now + Duration::from_secs(1),
+        };
+        [now, second].map(|now| {
+            let clock = Arc::new(ManualClock::new(now));
+            let mut sessions = Sessions::builder(Arc::clone(&store)).with_clock(Arc::clone(&clock));
+            if let Some(limit) = limit {
+                sessions = sessions.with_session_limit(limit);
+            }
+            Self { store: Arc::clone(&store), clock, sessions: sessions.build().unwrap() }
+        })
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     fn open(&self, id: &SessionId) -> Session {
         run(self.sessions.open([id.expose().as_bytes()])).unwrap()
     }
 
+    fn opens(&self, id: &SessionId) -> bool {
+        self.open(id).key().is_some()
+    }
+
     fn user(&self) -> SessionId {
         run(async {
             let session = self.sessions.open([]).await.unwrap();
-            session.set(VISITS, &0).unwrap();
+            session.set(VISITS, 0).unwrap();
             session.authenticate("ada").unwrap();
             told(session.finish().await.unwrap())
         })
@@ -50,23 +88,23 @@ impl Site {
     fn visitor(&self) -> SessionId {
         run(async {
             let session = self.sessions.open([]).await.unwrap();
-            session.set(VISITS, &0).unwrap();
+            session.set(VISITS, 0).unwrap();
             told(session.finish().await.unwrap())
         })
     }
 
     fn owned(&self) -> usize {
-        let live = self.store.live(SystemClock.now());
+        let live = self.store.live(self.now());
         live.iter().filter(|(_, record)| record.owner().is_some()).count()
     }
 
     fn entered(&self) -> usize {
-        self.store.entered("ada", SystemClock.now()).len()
+        self.store.entered("ada", self.now()).len()
     }
 
     /// A request that does something to the session of a cookie.
-    fn request(&self, id: Option<&SessionId>, deed: fn(&Session)) -> Request {
-        let (sessions, id) = (Arc::clone(&self.sessions), id.cloned());
+    fn request(&self, id: Option<&SessionId>, deed: Deed) -> Request {
+        let (sessions, id) = (self.sessions.clone(), id.cloned());
         Box::pin(async move {
             let cookie = id.as_ref().map(|id| id.expose().as_bytes());
             let session = match sessions.open(cookie).await {
@@ -74,230 +112,399 @@ impl Site {
                 Err(error) => return Answer::Told(Err(error)),
             };
             if id.is_none() || session.key().is_some() {
-                deed(&session);
+                deed.record(&session);
             }
             Answer::Told(session.finish().await)
         })
     }
 
-    fn end_all(&self) -> Request {
-        let sessions = Arc::clone(&self.sessions);
-        Box::pin(async move { Answer::Ended(sessions.end_all("ada").await) })
+    fn list(&self) -> Request {
+        let sessions = self.sessions.clone();
+        Box::pin(async move { Answer::Listed(sessions.list("ada").await.map(|list| list.len())) })
     }
 
-    fn end_one(&self, id: &SessionId) -> Request {
-        let (sessions, key) = (Arc::clone(&self.sessions), id.key());
-        Box::pin(async move { Answer::Ended(sessions.end_one("ada", key).await.map(usize::from)) })
+    fn revoke_others(&self, id: &SessionId) -> Request {
+        let (sessions, id) = (self.sessions.clone(), id.clone());
+        Box::pin(async move {
+            let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
+            if session.key().is_none() {
+                // It came after a login or rotation.
+                return Answer::Revoked(Err(SessionError::Ended));
+            }
+            Answer::Revoked(sessions.revoke_others(&session).await)
+        })
+    }
+
+    fn revoke_all(&self) -> Request {
+        let sessions = self.sessions.clone();
+        Box::pin(async move { Answer::Revoked(sessions.revoke_all("ada").await) })
+    }
+
+    fn revoke(&self, id: &SessionId) -> Request {
+        let (sessions, key) = (self.sessions.clone(), id.key());
+        Box::pin(async move { Answer::Revoked(sessions.revoke("ada", key).await.map(usize::from)) })
     }
 }
 
-fn login(session: &Session) {
-    session.authenticate("ada").unwrap();
+/// What a request does to its session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Deed {
+    Login,
+    Renew,
+    Rotate,
+    Write,
+    Lengthen,
+    Logout,
 }
 
-fn renew(session: &Session) {
-    session.renew().unwrap();
+impl Deed {
+    fn record(self, session: &Session) {
+        match self {
+            Self::Login => session.authenticate("ada"),
+            Self::Renew => session.renew(),
+            Self::Rotate => session.rotate(),
+            Self::Write => session.set(VISITS, 1),
+            Self::Lengthen => session.set_lifetime(Lifetime::aal1()),
+            Self::Logout => session.destroy(),
+        }
+        .unwrap();
+    }
 }
 
-fn write(session: &Session) {
-    session.set(VISITS, &1).unwrap();
+/// The ID that a response told the browser.
+fn told_id(answer: &Answer) -> Option<&SessionId> {
+    match answer {
+        Answer::Told(Ok(CookieChange::Set { id, .. })) => Some(id),
+        _ => None,
+    }
 }
 
-fn lengthen(session: &Session) {
-    session.set_lifetime(Lifetime::aal1()).unwrap();
-}
-
-fn logout(session: &Session) {
-    session.destroy().unwrap();
-}
-
-/// Whatever a session does meanwhile, it is not there when all have been ended, nor is its entry.
 #[test]
-fn ending_all_or_one_misses_no_session_whatever_it_does_meanwhile() {
-    for deed in [login, renew, write, lengthen, logout] {
+fn revocation_misses_no_session_whatever_it_does_meanwhile() {
+    for deed in [Deed::Login, Deed::Renew, Deed::Rotate, Deed::Write, Deed::Lengthen, Deed::Logout]
+    {
         for all in [true, false] {
             let make = || {
                 let site = Site::new();
                 let id = site.user();
-                let end = if all { site.end_all() } else { site.end_one(&id) };
-                let requests = [site.request(Some(&id), deed), end];
+                let revoke = if all { site.revoke_all() } else { site.revoke(&id) };
+                let requests = [site.request(Some(&id), deed), revoke];
                 (site, requests)
             };
             interleavings(11, make, |site, answers, order| {
-                assert!(!matches!(answers[1], Answer::Ended(Err(_))), "{answers:?}");
-                assert_eq!(site.owned(), 0, "{order:?}: {answers:?}");
-                assert_eq!(site.entered(), 0, "{order:?}: {answers:?}");
+                assert!(!matches!(answers[1], Answer::Revoked(Err(_))), "{answers:?}");
+                assert_eq!(site.owned(), 0, "{deed:?} {order:?}: {answers:?}");
+                // An entry that a longer lifetime has extended leaves at its deadline.
+                if deed != Deed::Lengthen {
+                    assert_eq!(site.entered(), 0, "{deed:?} {order:?}: {answers:?}");
+                }
             });
         }
     }
 }
 
-/// A login at the same time comes before or after the end of all, and succeeds in any case.
+/// A concurrent login comes before or after the revocation, and succeeds in any case.
 #[test]
-fn a_login_while_all_are_ended_is_ended_or_in_the_index() {
+fn login_during_a_revocation_is_revoked_or_in_the_index() {
     for stored_before in [true, false] {
         let make = || {
             let site = Site::new();
             let id = stored_before.then(|| site.visitor());
-            let requests = [site.request(id.as_ref(), login), site.end_all()];
+            let requests = [site.request(id.as_ref(), Deed::Login), site.revoke_all()];
             (site, requests)
         };
         interleavings(11, make, |site, answers, order| {
-            let [Answer::Told(told), Answer::Ended(Ok(ended))] = answers else {
-                panic!("{order:?}: {answers:?}")
-            };
-            let Ok(CookieChange::Set { id, .. }) = told else { panic!("{order:?}: {told:?}") };
-            let lives = site.open(&id).key().is_some();
-            assert_eq!(usize::from(lives) + ended, 1, "{order:?}");
-            assert_eq!((site.owned(), site.entered()), (usize::from(lives), usize::from(lives)));
+            let Some(id) = told_id(&answers[0]) else { panic!("{order:?}: {answers:?}") };
+            let Answer::Revoked(Ok(revoked)) = answers[1] else { panic!("{order:?}: {answers:?}") };
+            let lives = usize::from(site.opens(id));
+            assert_eq!(lives + revoked, 1, "{order:?}");
+            assert_eq!((site.owned(), site.entered()), (lives, lives), "{order:?}");
         });
     }
 }
 
 #[test]
-fn two_who_end_all_at_once_end_each_session_once() {
+fn two_revocations_count_each_session_once() {
     let make = || {
         let site = Site::new();
         let _ = (site.user(), site.user());
-        let requests = [site.end_all(), site.end_all()];
+        let requests = [site.revoke_all(), site.revoke_all()];
         (site, requests)
     };
     interleavings(8, make, |site, answers, order| {
-        let [Answer::Ended(Ok(one)), Answer::Ended(Ok(other))] = answers else {
+        let [Answer::Revoked(Ok(one)), Answer::Revoked(Ok(other))] = answers else {
             panic!("{order:?}: {answers:?}")
         };
         assert_eq!((one + other, site.owned(), site.entered()), (2, 0, 0), "{order:?}");
     });
 }
 
-/// A session that gets another ID meanwhile is one session to who counts and to who listens.
+/// A session that gets another ID meanwhile is one session to the count and to the events.
 #[test]
-fn ending_all_counts_a_session_once_that_gets_another_id() {
-    for deed in [renew as fn(&Session), login] {
+fn revocation_counts_a_moving_session_once() {
+    for deed in [Deed::Renew, Deed::Rotate, Deed::Login] {
+        for all in [true, false] {
+            let make = || {
+                let site = Site::new();
+                let id = site.user();
+                let events: Events = site.sessions.events();
+                let revoke = if all { site.revoke_all() } else { site.revoke(&id) };
+                let requests = [site.request(Some(&id), deed), revoke];
+                (events, requests)
+            };
+            interleavings(11, make, |mut events: Events, answers, order| {
+                let Answer::Revoked(revoked) = &answers[1] else {
+                    panic!("{order:?}: {answers:?}")
+                };
+                let reported = std::iter::from_fn(|| events.try_next());
+                let reported = reported.filter(|event| event.kind == EventKind::Revoked).count();
+                let context = format!("{deed:?} {order:?}: {revoked:?}, {reported} reported");
+                assert!(matches!(revoked, Ok(1)) && reported == 1, "{context}");
+            });
+        }
+    }
+}
+
+/// The list shows one line, however many keys the session has at that moment.
+#[test]
+fn list_shows_a_moving_session_once_in_every_order() {
+    for deed in [Deed::Renew, Deed::Rotate, Deed::Login, Deed::Write] {
         let make = || {
-            let events = Events::with_capacity(100).unwrap();
-            let site = Site::with(|sessions| sessions.with_events(&events));
+            let site = Site::new();
             let id = site.user();
-            while events.try_next().is_some() {}
-            let requests = [site.request(Some(&id), deed), site.end_all()];
-            (events, requests)
+            let requests = [site.request(Some(&id), deed), site.list()];
+            (site, requests)
         };
-        interleavings(11, make, |events: Events, answers, order| {
-            let Answer::Ended(ended) = &answers[1] else { panic!("{order:?}: {answers:?}") };
-            let told = std::iter::from_fn(|| events.try_next());
-            let revoked = told.filter(|event| matches!(event, Event::Revoked { .. })).count();
-            assert!(matches!(ended, Ok(1)) && revoked == 1, "{order:?}: {ended:?}, {revoked} told");
+        interleavings(11, make, |_, answers, order| {
+            assert!(matches!(answers[1], Answer::Listed(Ok(1))), "{deed:?} {order:?}: {answers:?}");
         });
     }
 }
 
-/// A request that breaks off at any point leaves nothing that the end of all misses, and logs nobody out.
+/// The request's own session is spared, and the other one is not, whatever the own one does meanwhile.
 #[test]
-fn a_crash_at_any_point_leaves_no_session_outside_the_index_and_loses_none() {
-    for deed in [Deed::Login, Deed::Renew, Deed::Lengthen, Deed::Logout] {
+fn revoke_others_spares_a_moving_session_in_every_order() {
+    for deed in [Deed::Renew, Deed::Rotate, Deed::Login, Deed::Write] {
+        let make = || {
+            let site = Site::new();
+            let (own, other) = (site.user(), site.user());
+            let requests = [site.request(Some(&own), deed), site.revoke_others(&own)];
+            ((site, other), requests)
+        };
+        interleavings(10, make, |(site, other), answers, order| {
+            let context = format!("{deed:?} {order:?}: {answers:?}");
+            assert!(matches!(answers[0], Answer::Told(Ok(_))), "{context}");
+            // A request that a login has overtaken revokes nothing.
+            let revokes = matches!(answers[1], Answer::Revoked(Ok(1)));
+            let is_overtaken = matches!(deed, Deed::Rotate | Deed::Login);
+            let is_ended = matches!(answers[1], Answer::Revoked(Err(SessionError::Ended)));
+            assert!(revokes || is_overtaken && is_ended, "{context}");
+            assert_eq!(site.owned(), if revokes { 1 } else { 2 }, "{context}");
+            assert_eq!(site.opens(&other), !revokes, "{context}");
+        });
+    }
+}
+
+/// A request that breaks off at any point leaves nothing that a revocation misses, and signs nobody out.
+#[test]
+fn crash_at_any_point_loses_no_session_and_no_entry() {
+    for deed in [Deed::Login, Deed::Renew, Deed::Rotate, Deed::Lengthen, Deed::Logout] {
         for owned in [true, false] {
             for steps in 0..12 {
                 let site = Site::new();
                 let id = if owned { site.user() } else { site.visitor() };
-                let mut request = site.request(Some(&id), deed.act());
+                let mut request = site.request(Some(&id), deed);
                 poll(&mut request, steps);
                 drop(request);
 
                 // New before old: whatever was stored so far, the session is there.
-                let opens = site.open(&id).key().is_some();
-                let lives = !site.store.live(SystemClock.now()).is_empty();
+                let opens = site.opens(&id);
+                let lives = !site.store.live(site.now()).is_empty();
                 let kept = match deed {
-                    // Under the ID that the client has, or under one that it was not told: the tombstone of a
-                    // login opens nothing.
-                    Deed::Login => opens || lives,
-                    Deed::Renew | Deed::Lengthen => opens,
+                    // Under the ID that the client has, or under one that it was not told: the
+                    // tombstone of a login opens nothing.
+                    Deed::Login | Deed::Rotate => opens || lives,
+                    Deed::Renew | Deed::Lengthen | Deed::Write => opens,
                     Deed::Logout => true,
                 };
                 assert!(kept, "{deed:?} lost the session after {steps} steps");
+                let listed = run(site.sessions.list("ada")).unwrap().len();
+                assert!(listed <= 1, "{deed:?}: {listed} devices after {steps} steps");
 
-                run(site.sessions.end_all("ada")).unwrap();
-                assert_eq!((site.owned(), site.entered()), (0, 0), "{deed:?}, {steps} steps");
+                run(site.sessions.revoke_all("ada")).unwrap();
+                let left = (site.owned(), site.entered());
+                assert_eq!(left, (0, 0), "{deed:?}, {steps} steps");
             }
         }
     }
 }
 
-/// What a request that breaks off was about.
-#[derive(Clone, Copy, Debug)]
-enum Deed {
-    Login,
-    Renew,
-    Lengthen,
-    Logout,
+#[test]
+fn interrupted_revocation_can_be_repeated() {
+    for steps in 0..8 {
+        let site = Site::new();
+        let ids = [site.user(), site.user()];
+        let mut request = site.revoke_all();
+        poll(&mut request, steps);
+        drop(request);
+        run(site.sessions.revoke_all("ada")).unwrap();
+        assert_eq!((site.owned(), site.entered()), (0, 0));
+        assert!(!ids.iter().any(|id| site.opens(id)));
+    }
 }
 
-impl Deed {
-    fn act(self) -> fn(&Session) {
-        match self {
-            Self::Login => login,
-            Self::Renew => renew,
-            Self::Lengthen => lengthen,
-            Self::Logout => logout,
+/// The logins before the concurrent ones.
+fn earlier_users(site: &Site, count: usize) -> Vec<SessionId> {
+    let now = site.now();
+    site.clock.set(Timestamp::from_millis(now.as_millis() - 60_000));
+    let ids = (0..count).map(|_| site.user()).collect();
+    site.clock.set(now);
+    ids
+}
+
+const SKEWS: [Skew; 3] = [Skew::Behind, Skew::None, Skew::Ahead];
+
+const POLICIES: [AtLimit; 3] = [AtLimit::Reject, AtLimit::EvictOldest, AtLimit::EvictLeastRecent];
+
+/// The IDs that were told and open a session.
+fn open_ids(site: &Site, answers: &[Answer]) -> usize {
+    answers.iter().filter_map(told_id).filter(|id| site.opens(id)).count()
+}
+
+#[test]
+fn two_logins_do_not_exceed_the_limit_in_any_order() {
+    let both_refused = Cell::new(0);
+    for at_limit in POLICIES {
+        for (max, before) in [(1, 0), (1, 1), (2, 1), (2, 2)] {
+            for skew in SKEWS {
+                let make = || {
+                    let [site, other] = Site::limited(max, at_limit, skew);
+                    let ids = earlier_users(&site, before);
+                    let requests =
+                        [site.request(None, Deed::Login), other.request(None, Deed::Login)];
+                    ((site, ids), requests)
+                };
+                interleavings(8, make, |(site, ids), answers, order| {
+                    let context =
+                        format!("{at_limit:?} {skew:?} {max} {before} {order:?}: {answers:?}");
+                    let open = open_ids(&site, &answers);
+                    let former = ids.iter().filter(|id| site.opens(id)).count();
+                    assert!(open + former <= max, "{context}");
+                    assert_eq!(site.owned(), open + former, "nothing else is left: {context}");
+                    assert_eq!(site.entered(), open + former, "{context}");
+                    let told = answers.iter().filter_map(told_id).count();
+                    if at_limit == AtLimit::Reject {
+                        assert_eq!((former, told), (before, open), "nobody is ended: {context}");
+                        both_refused
+                            .set(both_refused.get() + usize::from(told == 0 && before < max));
+                    } else {
+                        assert_eq!(open + former, max, "no place is lost: {context}");
+                        assert!(open >= 1, "they end each other: {context}");
+                    }
+                    for answer in &answers {
+                        let is_refused = match answer {
+                            Answer::Told(Err(SessionError::TooManySessions { .. })) => {
+                                at_limit == AtLimit::Reject
+                            }
+                            Answer::Told(Err(SessionError::Contended)) => {
+                                at_limit != AtLimit::Reject
+                            }
+                            answer => told_id(answer).is_some(),
+                        };
+                        assert!(is_refused, "{context}");
+                    }
+                });
+            }
+        }
+    }
+    assert!(both_refused.get() > 0, "no order lets two logins see each other");
+}
+
+/// A session in the middle of a move has its place, under whichever key.
+#[test]
+fn login_counts_a_moving_session_in_every_order() {
+    for at_limit in POLICIES {
+        for deed in [Deed::Renew, Deed::Rotate, Deed::Write] {
+            let make = || {
+                let [site, other] = Site::limited(1, at_limit, Skew::None);
+                let id = earlier_users(&site, 1).remove(0);
+                let requests = [site.request(Some(&id), deed), other.request(None, Deed::Login)];
+                ((site, id), requests)
+            };
+            interleavings(11, make, |(site, id), answers, order| {
+                let context = format!("{at_limit:?} {deed:?} {order:?}: {answers:?}");
+                assert_eq!(site.owned(), 1, "{context}");
+                let moved = told_id(&answers[0]).is_some_and(|id| site.opens(id));
+                let former = moved || site.opens(&id);
+                if at_limit == AtLimit::Reject {
+                    let refused = Answer::Told(Err(SessionError::TooManySessions { limit: 1 }));
+                    assert_eq!(format!("{:?}", answers[1]), format!("{refused:?}"), "{context}");
+                    assert!(former, "{context}");
+                } else {
+                    let is_in = told_id(&answers[1]).is_some_and(|id| site.opens(id));
+                    assert!(is_in && !former, "{context}");
+                }
+            });
         }
     }
 }
 
-/// Who ends all may break off too, and asking again does the rest.
-#[test]
-fn an_end_of_all_that_broke_off_can_be_repeated() {
-    for steps in 0..8 {
-        let site = Site::new();
-        let ids = [site.user(), site.user()];
-        let mut request = site.end_all();
-        poll(&mut request, steps);
-        drop(request);
-        run(site.sessions.end_all("ada")).unwrap();
-        assert_eq!((site.owned(), site.entered()), (0, 0));
-        assert!(ids.iter().all(|id| site.open(id).key().is_none()));
+/// The owner's only session signs in again while another one begins, in every order. The check gets the
+/// number of sessions that are left to the clients.
+fn login_and_login_again(check: impl Fn(&[Answer; 2], usize, &str)) {
+    for at_limit in POLICIES {
+        for skew in SKEWS {
+            let make = || {
+                let [site, other] = Site::limited(1, at_limit, skew);
+                let id = earlier_users(&site, 1).remove(0);
+                let requests =
+                    [site.request(Some(&id), Deed::Login), other.request(None, Deed::Login)];
+                ((site, id), requests)
+            };
+            interleavings(10, make, |(site, id), answers, order| {
+                let context = format!("{at_limit:?} {skew:?} {order:?}: {answers:?}");
+                let open = open_ids(&site, &answers) + usize::from(site.opens(&id));
+                assert_eq!(site.owned(), open, "nothing else is left: {context}");
+                check(&answers, open, &context);
+            });
+        }
     }
 }
 
-/// Two logins where there is room for one: one has it, whatever the order.
 #[test]
-fn two_logins_at_once_do_not_exceed_a_limit_of_one() {
-    for at_limit in [AtLimit::Reject, AtLimit::EvictOldest, AtLimit::EvictLeastRecent] {
-        let make = || {
-            let limit = SessionLimit::new(1, at_limit).unwrap();
-            let site = Site::with(|sessions| sessions.with_session_limit(limit));
-            // As two processes, which do not wait for each other.
-            let other = Sessions::new(Arc::clone(&site.store)).with_session_limit(limit);
-            let other = Site { store: Arc::clone(&site.store), sessions: Arc::new(other) };
-            let requests = [site.request(None, login), other.request(None, login)];
-            (site, requests)
-        };
-        interleavings(10, make, |site, answers, order| {
-            assert_eq!((site.owned(), site.entered()), (1, 1), "{order:?}: {answers:?}");
-            let refused = answers
-                .iter()
-                .filter(|answer| {
-                    matches!(answer, Answer::Told(Err(SessionError::TooManySessions { .. })))
-                })
-                .count();
-            let expected = usize::from(at_limit == AtLimit::Reject);
-            assert_eq!(refused, expected, "{order:?}: {answers:?}");
-        });
-    }
+fn login_again_and_another_login_do_not_exceed_the_limit() {
+    login_and_login_again(|answers, open, context| {
+        assert!(open <= 1, "{context}");
+        let is_acknowledged = answers.iter().any(|answer| told_id(answer).is_some());
+        let is_ended = matches!(answers[0], Answer::Told(Err(SessionError::Ended)));
+        assert!(open == 1 || is_acknowledged && is_ended, "{context}");
+    });
 }
 
-/// A double click on "sign in again" replaces the session once or twice, and is never refused.
 #[test]
-fn two_logins_of_one_session_at_once_keep_its_place() {
-    for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
+fn login_again_and_another_login_do_not_end_each_other() {
+    login_and_login_again(|_, open, context| assert_eq!(open, 1, "{context}"));
+}
+
+/// A double click on "sign in" is one login, and takes one place.
+#[test]
+fn double_click_on_sign_in_takes_one_place_in_every_order() {
+    for at_limit in POLICIES {
         for stored_owner in [true, false] {
             let make = || {
-                let limit = SessionLimit::new(1, at_limit).unwrap();
-                let site = Site::with(|sessions| sessions.with_session_limit(limit));
+                let [site, other] = Site::limited(1, at_limit, Skew::None);
                 let id = if stored_owner { site.user() } else { site.visitor() };
-                let requests = [site.request(Some(&id), login), site.request(Some(&id), login)];
+                let requests =
+                    [site.request(Some(&id), Deed::Login), other.request(Some(&id), Deed::Login)];
                 (site, requests)
             };
             interleavings(10, make, |site, answers, order| {
-                assert_eq!((site.owned(), site.entered()), (1, 1), "{order:?}: {answers:?}");
+                let context = format!("{at_limit:?} {order:?}: {answers:?}");
+                assert_eq!((site.owned(), site.entered()), (1, 1), "{context}");
+                let ids: HashSet<_> =
+                    answers.iter().filter_map(told_id).map(SessionId::key).collect();
+                assert_eq!(ids.len(), 1, "{context}");
+                assert!(open_ids(&site, &answers) >= 1, "{context}");
             });
         }
     }
