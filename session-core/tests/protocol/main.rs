@@ -24,6 +24,7 @@ mod lock;
 mod lost_ends;
 mod overtaken;
 mod owners;
+mod owners_interleaved;
 mod recording;
 mod rotation;
 mod secrets;
