@@ -254,7 +254,7 @@ async fn lock_of_a_dead_process_lapses_after_its_lease() {
     let waiting = session.locked(2 * LEASE, async || Ok::<_, SessionError>(()));
     let (result, waited) = with_time(&world, waiting).await;
     result.unwrap();
-    assert_eq!(waited, LEASE, "not a moment longer than the lease");
+    assert!((LEASE..LEASE + SECOND / 2).contains(&waited), "{waited:?}");
 }
 
 #[tokio::test]
