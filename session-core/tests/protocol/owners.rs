@@ -167,7 +167,7 @@ async fn revoked_session_opens_nothing_and_stores_nothing() {
     let world = World::new();
     let id = world.user("ada").await;
     let under_way = world.open(&id).await;
-    under_way.set(VISITS, &2).unwrap();
+    under_way.set(VISITS, 2).unwrap();
     assert!(world.other_process().sessions.revoke("ada", id.key()).await.unwrap());
     assert!(!world.opens(&id).await);
     assert!(matches!(under_way.finish().await, Err(SessionError::Ended)));
