@@ -67,7 +67,7 @@ fn large_entry(bytes: usize) -> Entry {
     let sessions = Arc::new(sessions);
     let commit = async {
         let session = sessions.open([]).await.unwrap();
-        session.set(TEXT, &"x".repeat(bytes)).unwrap();
+        session.set(TEXT, "x".repeat(bytes)).unwrap();
         let change = session.finish().await.unwrap();
         let CookieChange::Set { id, .. } = change else { panic!("{change:?}") };
         store.load(&id.key(), NOW).await.unwrap().unwrap()
