@@ -63,23 +63,13 @@ impl OwnerIndex for RedisStore {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         for chunk in entries.chunks(CHUNK) {
-            let mut leave = self.scripts().leave.call(self.owner_key(owner), 0);
-            leave.arg(now.as_millis());
-            for entry in chunk {
-                leave.arg(&member(*entry)[..]);
-            }
-            let (store, owner) = (self.clone(), *owner);
-            tokio::spawn(async move {
-                if let Err(error) = store.connection().run(&store.scripts().leave, &leave).await {
-                    tracing::debug!(
-                        target: "session", %owner, %error, "ended sessions left in the index"
-                    );
-                }
-            });
+            self.spawn_leave(owner, chunk.iter().map(|entry| member(*entry)), now);
         }
         Ok(())
     }
 
+    /// A member that is no entry must not keep its owner's sessions from being revoked: it is skipped,
+    /// and removed as by [`leave`](Self::leave).
     async fn entries(
         &self,
         owner: &OwnerKey,
@@ -88,10 +78,46 @@ impl OwnerIndex for RedisStore {
         let mut range = cmd("ZRANGEBYSCORE");
         range.arg(self.owner_key(owner)).arg(format!("({}", now.as_millis())).arg("+inf");
         range.arg("WITHSCORES");
-        match self.connection().read(&range).await? {
-            Value::Array(present) => Ok(entries(present)),
-            _ => Err(unexpected()),
+        let Value::Array(values) = self.connection().read(&range).await? else {
+            return Err(unexpected());
+        };
+        let Members { entries, foreign } = Members::read(values)?;
+        if !foreign.is_empty() {
+            tracing::warn!(
+                target: "session",
+                %owner,
+                count = foreign.len(),
+                "an owner's index held members that are no sessions: they are removed"
+            );
         }
+        for chunk in foreign.chunks(CHUNK) {
+            self.spawn_leave(owner, chunk, now);
+        }
+        Ok(entries)
+    }
+}
+
+impl RedisStore {
+    /// Removes members from an owner's index, in a task of its own.
+    fn spawn_leave(
+        &self,
+        owner: &OwnerKey,
+        members: impl IntoIterator<Item: AsRef<[u8]>>,
+        now: Timestamp,
+    ) {
+        let mut leave = self.scripts().leave.call(self.owner_key(owner), 0);
+        leave.arg(now.as_millis());
+        for member in members {
+            leave.arg(member.as_ref());
+        }
+        let (store, owner) = (self.clone(), *owner);
+        tokio::spawn(async move {
+            if let Err(error) = store.connection().run(&store.scripts().leave, &leave).await {
+                tracing::debug!(
+                    target: "session", %owner, %error, "ended sessions left in the index"
+                );
+            }
+        });
     }
 }
 
@@ -100,7 +126,35 @@ fn add_entry(command: &mut Cmd, entry: IndexEntry, now: Timestamp) {
     command.arg(&member(entry)[..]).arg(entry.until.as_millis()).arg(now.as_millis());
 }
 
-/// The member of an index that stands for a session: its key and its family.
+/// The members of an index.
+#[derive(Debug, Default, PartialEq)]
+struct Members {
+    entries: Vec<IndexEntry>,
+    /// Members of another length, which this crate never wrote.
+    foreign: Vec<Vec<u8>>,
+}
+
+impl Members {
+    /// Reads members with their scores: pairs by RESP3, one after the other by RESP2.
+    fn read(values: Vec<Value>) -> Result<Self, StoreError> {
+        let mut values = values.into_iter().flat_map(|value| match value {
+            Value::Array(pair) => pair,
+            value => vec![value],
+        });
+        let mut members = Self::default();
+        while let Some(member) = values.next() {
+            let Value::BulkString(member) = member else { return Err(unexpected()) };
+            let until = values.next().as_ref().and_then(instant).ok_or_else(unexpected)?;
+            match entry(&member, until) {
+                Some(entry) => members.entries.push(entry),
+                None => members.foreign.push(member),
+            }
+        }
+        Ok(members)
+    }
+}
+
+/// Returns the member that stands for an entry: the key, then the family, big-endian.
 fn member(entry: IndexEntry) -> [u8; MEMBER_LEN] {
     let mut member = [0; MEMBER_LEN];
     let (key, family) = member.split_at_mut(SessionKey::LEN);
@@ -109,49 +163,112 @@ fn member(entry: IndexEntry) -> [u8; MEMBER_LEN] {
     member
 }
 
-/// Reads members and their scores. A member that is none of ours is passed over: it must not keep the
-/// sessions of its owner from being revoked.
-fn entries(values: Vec<Value>) -> Vec<IndexEntry> {
-    // RESP3 answers in pairs, RESP2 in one list.
-    let flat = values.into_iter().flat_map(|value| match value {
-        Value::Array(pair) => pair,
-        value => vec![value],
-    });
-    let mut values = flat;
-    let mut entries = Vec::new();
-    while let (Some(member), Some(score)) = (values.next(), values.next()) {
-        entries.extend(entry(&member, &score));
-    }
-    entries
-}
-
-fn entry(member: &Value, score: &Value) -> Option<IndexEntry> {
-    let Value::BulkString(member) = member else { return None };
-    let member: &[u8; MEMBER_LEN] = member.as_slice().try_into().ok()?;
-    let (key, family) = member.split_first_chunk::<{ SessionKey::LEN }>()?;
-    let millis = match score {
-        Value::BulkString(text) => std::str::from_utf8(text).ok()?.parse().ok()?,
-        Value::Double(score) => *score,
-        _ => return None,
-    };
+/// Returns the entry for which a member stands. Returns `None` if the member has another length.
+fn entry(member: &[u8], until: Timestamp) -> Option<IndexEntry> {
+    let (key, family) = member.split_first_chunk()?;
     Some(IndexEntry {
         key: SessionKey::from_bytes(*key),
         family: Family::from_u64(u64::from_be_bytes(family.try_into().ok()?)),
-        until: Timestamp::from_millis(millis_of(millis)),
+        until,
     })
 }
 
-/// A score is a double, which holds every 48-bit integer.
+/// Returns the instant that a score stands for. A score is a double, which holds every 48-bit integer.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a score is an instant; another number is cut to the nearest one"
+    reason = "a score that is no instant becomes the nearest one"
 )]
-fn millis_of(score: f64) -> u64 {
-    score as u64
+fn instant(score: &Value) -> Option<Timestamp> {
+    let millis: f64 = match score {
+        Value::BulkString(text) => std::str::from_utf8(text).ok()?.parse().ok()?,
+        Value::Double(millis) => *millis,
+        _ => return None,
+    };
+    Some(Timestamp::from_millis(millis as u64))
 }
 
 const MEMBER_LEN: usize = SessionKey::LEN + 8;
 
 /// The number of commands that are sent together.
 pub(crate) const CHUNK: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry_of(number: u8, until: Timestamp) -> IndexEntry {
+        let key = SessionKey::from_bytes([number; SessionKey::LEN]);
+        IndexEntry {
+            key,
+            family: Family::from_u64(0x0102_0304_0506_0700 | u64::from(number)),
+            until,
+        }
+    }
+
+    fn bulk(bytes: impl AsRef<[u8]>) -> Value {
+        Value::BulkString(bytes.as_ref().to_vec())
+    }
+
+    #[test]
+    fn member_is_the_key_then_the_family() {
+        let member = member(entry_of(9, Timestamp::MAX));
+        assert_eq!(member[..16], [9; 16]);
+        assert_eq!(member[16..], [1, 2, 3, 4, 5, 6, 7, 9]);
+    }
+
+    #[test]
+    fn entries_are_read_back_by_either_protocol() {
+        let entries = [
+            entry_of(1, Timestamp::from_millis(1_700_000_000_001)),
+            entry_of(2, Timestamp::from_millis(0)),
+            entry_of(3, Timestamp::MAX),
+        ];
+        let mut flat = Vec::new();
+        let mut pairs = Vec::new();
+        for entry in entries {
+            let millis = entry.until.as_millis();
+            flat.extend([bulk(member(entry)), bulk(millis.to_string())]);
+            #[expect(clippy::cast_precision_loss, reason = "48 bits fit")]
+            pairs.push(Value::Array(vec![bulk(member(entry)), Value::Double(millis as f64)]));
+        }
+        let expected = Members { entries: entries.to_vec(), foreign: Vec::new() };
+        for values in [flat, pairs] {
+            assert_eq!(Members::read(values).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn members_of_another_length_are_set_apart() {
+        let entry = entry_of(1, Timestamp::from_millis(5));
+        let foreign = [&b""[..], &[7; 16], &[7; 23], &[7; 25], b"AAAAAAAAAAAAAAAAAAAAAA"];
+        let mut values = Vec::new();
+        for foreign in foreign {
+            values.extend([bulk(foreign), bulk("inf"), bulk(member(entry)), bulk("5")]);
+        }
+        let members = Members::read(values).unwrap();
+        assert_eq!(members.entries, [entry; 5]);
+        assert_eq!(members.foreign, foreign);
+    }
+
+    /// To skip a member here could hide a session from its revocation.
+    #[test]
+    fn answer_unlike_redis_is_an_error() {
+        let member = || bulk(member(entry_of(1, Timestamp::MAX)));
+        for values in [
+            vec![member()],
+            vec![member(), bulk("soon")],
+            vec![member(), Value::Int(5)],
+            vec![Value::Int(5), bulk("5")],
+        ] {
+            assert!(Members::read(values.clone()).is_err(), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn score_that_is_no_instant_becomes_the_nearest_one() {
+        for (score, millis) in [("-inf", 0), ("-3", 0), ("1.5", 1), ("inf", u64::MAX)] {
+            assert_eq!(instant(&bulk(score)), Some(Timestamp::from_millis(millis)), "{score}");
+        }
+    }
+}

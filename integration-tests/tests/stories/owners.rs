@@ -5,6 +5,7 @@ use redis::AsyncCommands as _;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use session_axum::{AtLimit, SessionLimit, Sessions};
+use session_core::Owner;
 
 use crate::support::{Deployment, Stage, patient_store, post_patiently, serve};
 
@@ -199,6 +200,38 @@ async fn an_index_lives_as_long_as_the_longest_of_its_sessions() {
     stage.browser.post("/logout").await.ok();
     other.post("/logout").await.ok();
     until("the index is gone", async || !redis.exists::<_, bool>(index).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn foreign_members_of_an_index_deny_nothing_and_are_removed() {
+    let stage = Stage::new().await;
+    let other = Browser::new(stage.addr());
+    other.post("/login/ada").await.ok();
+    let redis = stage.redis.connection().await;
+    let index = format!("session:o:{}", Owner::from("ada").key());
+    let foreign = ["", "hello", "AAAAAAAAAAAAAAAAAAAAAA", "25 bytes, one more than 24"];
+    let plant = async || {
+        for (member, score) in foreign.into_iter().zip([f64::MAX, 1e17, f64::INFINITY, 1e300]) {
+            redis.clone().zadd::<_, _, _, ()>(&index, member, score).await.unwrap();
+        }
+    };
+    let are_gone =
+        async |left: usize| redis.clone().zcard::<_, usize>(&index).await.unwrap() == left;
+    plant().await;
+    stage.browser.post("/login/ada").await.ok();
+    assert!(are_gone(6).await, "a login removes none");
+    assert_eq!(devices(&stage.browser).await.len(), 2);
+    until("they are removed", async || are_gone(2).await).await;
+
+    plant().await;
+    assert_eq!(stage.browser.post("/end-others").await.ok().body, "1");
+    until("they are removed", async || are_gone(1).await).await;
+    plant().await;
+    stage.browser.post("/logout").await.ok();
+    stage.browser.post("/login/ada").await.ok();
+    assert_eq!(stage.browser.post("/end-all").await.ok().body, "1");
+    assert!(!is_signed_in(&stage.browser).await);
+    until("the index is gone", async || are_gone(0).await).await;
 }
 
 #[tokio::test]

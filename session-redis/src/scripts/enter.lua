@@ -3,5 +3,6 @@
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
 redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
 local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
-redis.call('PEXPIRE', KEYS[1], math.max(last - ARGV[3], 1))
+-- A foreign member may have any score, and Redis refuses more than a time.
+redis.call('PEXPIRE', KEYS[1], math.min(math.max(last - ARGV[3], 1), 1e13))
 return 1

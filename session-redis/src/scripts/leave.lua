@@ -8,6 +8,7 @@ end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
 local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 if last then
-  redis.call('PEXPIRE', KEYS[1], math.max(last - ARGV[1], 1))
+  -- A foreign member may have any score, and Redis refuses more than a time.
+  redis.call('PEXPIRE', KEYS[1], math.min(math.max(last - ARGV[1], 1), 1e13))
 end
 return 1
