@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use redis::{Cmd, Value, cmd};
 use session_core::{
     Committed, Created, Ended, Entry, Expected, OwnerKey, SessionKey, SessionStore, StoreError,
-    StoreErrorKind, Timestamp, Tombstone, Touched, envelope,
+    StoreErrorKind, Timestamp, Tombstone, Touched,
+    envelope::{self, HEADER_LEN, MOVED, VERSION},
 };
 
 use crate::{
@@ -149,6 +150,42 @@ impl RedisStore {
         }
     }
 
+    /// Returns what an answer of the script `end` means for its key.
+    async fn ended(&self, key: &SessionKey, answer: Value) -> Result<Ended, StoreError> {
+        match answer {
+            Value::Int(1) => Ok(Ended::Session),
+            Value::Nil => Ok(Ended::Blocked),
+            Value::BulkString(bytes) => match self.decode_or_discard(key, bytes).await? {
+                Some(Entry::Moved(tombstone)) => Ok(Ended::Moved(tombstone)),
+                Some(Entry::Live(_)) => Err(unexpected()),
+                None => Ok(Ended::Session),
+            },
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Reads an entry that a script returned. The scripts read no more than its header, and keep a
+    /// tombstone: if the rest of one is damaged, deletes it and returns `None`.
+    async fn decode_or_discard(
+        &self,
+        key: &SessionKey,
+        bytes: Vec<u8>,
+    ) -> Result<Option<Entry>, StoreError> {
+        let head = bytes.first_chunk::<HEADER_LEN>().copied();
+        if let Ok(entry) = Entry::decode(bytes) {
+            return Ok(Some(entry));
+        }
+        if let Some(head) = head.filter(|head| head.starts_with(&[VERSION, MOVED])) {
+            let arguments = |discard: &mut Cmd| {
+                discard.arg(&head[..]);
+            };
+            let script = &self.0.scripts.discard;
+            let discard = self.revoke(script, self.redis_key(key), HEADER_LEN, arguments);
+            Box::pin(discard).await?;
+        }
+        Ok(None)
+    }
+
     pub(crate) fn watch(&self) -> &Watch {
         &self.0.watch
     }
@@ -289,10 +326,10 @@ impl SessionStore for RedisStore {
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
         let _changing = self.0.tracking.changing(slice::from_ref(key));
         match self.revoke(&self.0.scripts.delete, self.redis_key(key), 0, |_| {}).await? {
-            // Bytes that are no record are gone as well, and have nothing to tell.
-            Value::BulkString(bytes) => {
-                Ok(Entry::decode(bytes).ok().filter(|entry| entry.is_live(now)))
-            }
+            Value::BulkString(bytes) => match self.decode_or_discard(key, bytes).await? {
+                Some(entry) => Ok(Some(entry).filter(|entry| entry.is_live(now))),
+                None => Ok(None),
+            },
             Value::Nil => Ok(None),
             _ => Err(unexpected()),
         }
@@ -338,8 +375,13 @@ impl SessionStore for RedisStore {
                 end
             };
             let ends = chunk.iter().map(end).collect();
-            for answer in self.revoke_all(script, ends).await? {
-                match answer.and_then(answer_of_end) {
+            let answers = self.revoke_all(script, ends).await?;
+            for (key, answer) in chunk.iter().zip(answers) {
+                let answer = match answer {
+                    Ok(answer) => self.ended(key, answer).await,
+                    Err(error) => Err(error),
+                };
+                match answer {
                     Ok(answer) => ended.push(answer),
                     // Returned after the others were tried.
                     Err(error) => failure = failure.or(Some(error)),
@@ -360,18 +402,6 @@ impl SessionStore for RedisStore {
 }
 
 const GET: &str = "GET";
-
-fn answer_of_end(answer: Value) -> Result<Ended, StoreError> {
-    match answer {
-        Value::Int(1) => Ok(Ended::Session),
-        Value::Nil => Ok(Ended::Blocked),
-        Value::BulkString(bytes) => match Entry::decode(bytes)? {
-            Entry::Moved(tombstone) => Ok(Ended::Moved(tombstone)),
-            Entry::Live(_) => Err(unexpected()),
-        },
-        _ => Err(unexpected()),
-    }
-}
 
 /// The time for which Redis has to keep an entry: never zero, which it refuses.
 pub(crate) fn time_to_live_ms(entry: &Entry, now: Timestamp) -> u64 {

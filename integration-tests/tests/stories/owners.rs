@@ -1,11 +1,16 @@
 //! The sessions of one owner: listed, ended from elsewhere, and limited (I8).
 
+use std::time::Duration;
+
 use integration_tests::{Browser, RedisServer, until};
 use redis::AsyncCommands as _;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use session_axum::{AtLimit, SessionLimit, Sessions};
-use session_core::Owner;
+use session_core::{
+    Clock as _, Entry, Family, IndexEntry, Owner, OwnerIndex as _, SessionKey, SessionStore as _,
+    SystemClock, envelope,
+};
 
 use crate::support::{Deployment, Stage, patient_store, post_patiently, serve};
 
@@ -232,6 +237,34 @@ async fn foreign_members_of_an_index_deny_nothing_and_are_removed() {
     assert_eq!(stage.browser.post("/end-all").await.ok().body, "1");
     assert!(!is_signed_in(&stage.browser).await);
     until("the index is gone", async || are_gone(0).await).await;
+}
+
+/// The header says that a session moved from here, and the rest cannot be read.
+#[tokio::test]
+async fn damaged_tombstones_are_deleted_and_deny_no_revocation() {
+    let stage = Stage::new().await;
+    stage.browser.post("/login/ada").await.ok();
+    let store = patient_store(&stage.redis).await;
+    let mut redis = stage.redis.connection().await;
+    let now = SystemClock.now();
+    let ends_at = now + Duration::from_secs(300);
+    let mut bytes = vec![0; envelope::HEADER_LEN];
+    (bytes[0], bytes[envelope::KIND]) = (envelope::VERSION, envelope::MOVED);
+    bytes[envelope::ENDS_AT].copy_from_slice(&envelope::u48(ends_at.as_millis()));
+    bytes.extend(b"no MessagePack");
+    let keys = [1, 2].map(|byte| SessionKey::from_bytes([byte; SessionKey::LEN]));
+    for key in keys {
+        let _: () = redis.set(format!("session:s:{key}"), &bytes).await.unwrap();
+        let family = Family::from_u64(7);
+        let entry = IndexEntry { key, family, until: ends_at };
+        store.enter(&Owner::from("ada").key(), entry, now).await.unwrap();
+    }
+    assert_eq!(store.delete(&keys[1], now).await.unwrap(), None::<Entry>);
+    assert!(!redis.exists::<_, bool>(format!("session:s:{}", keys[1])).await.unwrap());
+
+    assert_eq!(stage.browser.post("/end-all").await.ok().body, "2");
+    assert!(!is_signed_in(&stage.browser).await);
+    assert!(!redis.exists::<_, bool>(format!("session:s:{}", keys[0])).await.unwrap());
 }
 
 #[tokio::test]
