@@ -68,8 +68,8 @@ impl OwnerIndex for RedisStore {
         Ok(())
     }
 
-    /// A member that is no entry must not keep its owner's sessions from being revoked: it is skipped,
-    /// and removed as by [`leave`](Self::leave).
+    /// A member that is no entry must not keep its owner's sessions from being revoked: it is
+    /// skipped, and removed as by [`leave`](Self::leave).
     async fn entries(
         &self,
         owner: &OwnerKey,
@@ -173,7 +173,8 @@ fn entry(member: &[u8], until: Timestamp) -> Option<IndexEntry> {
     })
 }
 
-/// Returns the instant that a score stands for. A score is a double, which holds every 48-bit integer.
+/// Returns the instant that a score stands for. A score is a double, which holds every 48-bit
+/// integer.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -267,6 +267,32 @@ async fn damaged_tombstones_are_deleted_and_deny_no_revocation() {
     assert!(!redis.exists::<_, bool>(format!("session:s:{}", keys[0])).await.unwrap());
 }
 
+/// A later version may hold live sessions in them.
+#[tokio::test]
+async fn records_of_another_format_count_as_sessions_when_revoked() {
+    let stage = Stage::new().await;
+    let store = patient_store(&stage.redis).await;
+    let mut redis = stage.redis.connection().await;
+    let now = SystemClock.now();
+    let of = |version: u8, kind: u8, len: usize| {
+        let mut bytes = vec![0; len];
+        bytes[..2].copy_from_slice(&[version, kind]);
+        bytes
+    };
+    let records =
+        [of(9, envelope::LIVE, 60), of(envelope::VERSION, 9, 60), of(1, 0, 39), of(9, 9, 2)];
+    for (number, bytes) in (1..).zip(&records) {
+        let key = SessionKey::from_bytes([number; SessionKey::LEN]);
+        let _: () = redis.set(format!("session:s:{key}"), bytes).await.unwrap();
+        let family = Family::from_u64(number.into());
+        let entry = IndexEntry { key, family, until: now + Duration::from_secs(300) };
+        store.enter(&Owner::from("ada").key(), entry, now).await.unwrap();
+    }
+    assert_eq!(Sessions::new(store).revoke_all("ada").await.unwrap(), records.len());
+    let left: Vec<String> = redis.keys("session:s:*").await.unwrap();
+    assert_eq!(left, [""; 0]);
+}
+
 #[tokio::test]
 async fn lists_and_ends_keep_their_budget_in_round_trips_of_a_hundred() {
     let stage = Stage::new().await;
