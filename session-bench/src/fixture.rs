@@ -19,10 +19,10 @@ pub const CART: Key<Vec<u64>> = Key::new("cart");
 ///
 /// Those of [`Session::set`]; none for a session that is still open.
 pub fn fill(session: &Session) -> Result<(), SessionError> {
-    session.set(NAME, &"Ada Lovelace".to_owned())?;
-    session.set(COUNT, &0)?;
-    session.set(THEME, &"dark".to_owned())?;
-    session.set(CART, &vec![17, 4_711, 123_456])
+    session.set(NAME, "Ada Lovelace".to_owned())?;
+    session.set(COUNT, 0)?;
+    session.set(THEME, "dark".to_owned())?;
+    session.set(CART, vec![17, 4_711, 123_456])
 }
 
 /// Stores a session with the four small values and returns its ID.
@@ -57,7 +57,7 @@ pub async fn record(values: usize) -> Entry {
     for number in 4..values {
         let name = format!("value-{number:04}");
         let key: Key<Vec<u8>, Raw> = Key::new(&name);
-        session.set(key, &vec![b'x'; 32]).expect("the session is open");
+        session.set(key, vec![b'x'; 32]).expect("the session is open");
     }
     session.commit().await.expect("memory stores it");
     let key = session.key().expect("it was stored just now");

@@ -308,7 +308,7 @@ mod tests {
         let sessions =
             Sessions::builder(store.clone()).with_clock(Arc::clone(&clock)).build().unwrap();
         let session = sessions.open([]).await.unwrap();
-        session.set(TEXT, &"first".to_owned()).unwrap();
+        session.set(TEXT, "first".to_owned()).unwrap();
         let CookieChange::Set { id, .. } = session.finish().await.unwrap() else { panic!() };
         clock.advance(Duration::from_secs(3600) - Duration::from_millis(1));
         (id, sessions, Timestamp::from_millis(1_000_000) + Duration::from_secs(3600))
@@ -321,7 +321,7 @@ mod tests {
         let store = MemoryStore::default();
         let (id, sessions, expired) = in_the_last_millisecond(&store).await;
         let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
-        session.set(TEXT, &"acknowledged".to_owned()).unwrap();
+        session.set(TEXT, "acknowledged".to_owned()).unwrap();
         let _ = session.finish().await.unwrap();
         store.sweep(&id.key(), expired);
         let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
@@ -338,7 +338,7 @@ mod tests {
             session.authenticate(number).unwrap();
             let CookieChange::Set { id, .. } = session.finish().await.unwrap() else { panic!() };
             let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
-            session.set(TEXT, &"x".repeat(500)).unwrap();
+            session.set(TEXT, "x".repeat(500)).unwrap();
             let _ = session.finish().await.unwrap();
             ids.push(id);
         }
@@ -363,7 +363,7 @@ mod tests {
             Sessions::builder(store.clone()).with_clock(Arc::clone(&clock)).build().unwrap();
         let begin = async || {
             let session = sessions.open([]).await.unwrap();
-            session.set(TEXT, &"x".repeat(4_000)).unwrap();
+            session.set(TEXT, "x".repeat(4_000)).unwrap();
             let CookieChange::Set { id, .. } = session.finish().await.unwrap() else { panic!() };
             id
         };
@@ -386,7 +386,7 @@ mod tests {
         let store = MemoryStore::default();
         let (id, sessions, expired) = in_the_last_millisecond(&store).await;
         let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
-        session.set(TEXT, &"late".to_owned()).unwrap();
+        session.set(TEXT, "late".to_owned()).unwrap();
         store.sweep(&id.key(), expired);
         assert!(matches!(session.finish().await, Err(SessionError::Ended)));
     }

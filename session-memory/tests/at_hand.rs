@@ -22,7 +22,7 @@ async fn seen(session: Session) -> String {
 
 async fn begin(sessions: &Sessions) -> SessionId {
     let session = sessions.try_open_local([], || panic!("no copy is behind")).unwrap();
-    session.set(TEXT, &"text".to_owned()).unwrap();
+    session.set(TEXT, "text".to_owned()).unwrap();
     id(session.finish().await.unwrap())
 }
 

@@ -21,7 +21,7 @@ fn sessions(store: &MemoryStore) -> Sessions {
 /// Stores a new session with a text of so many bytes, and gives back its ID.
 async fn sign_in(sessions: &Sessions, bytes: usize) -> SessionId {
     let session = sessions.open([]).await.unwrap();
-    session.set(TEXT, &"x".repeat(bytes)).unwrap();
+    session.set(TEXT, "x".repeat(bytes)).unwrap();
     match session.finish().await.unwrap() {
         session_core::CookieChange::Set { id, .. } => id,
         change => panic!("{change:?}"),
@@ -36,7 +36,7 @@ async fn is_live(sessions: &Sessions, id: &SessionId) -> bool {
 /// Replaces the text of a session.
 async fn write(sessions: &Sessions, id: &SessionId, bytes: usize) {
     let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
-    session.set(TEXT, &"x".repeat(bytes)).unwrap();
+    session.set(TEXT, "x".repeat(bytes)).unwrap();
     let _ = session.finish().await.unwrap();
 }
 
@@ -161,7 +161,7 @@ async fn session_larger_than_the_store_is_refused_and_evicts_none() {
     for is_new in [true, false] {
         let cookie = (!is_new).then(|| id.expose().as_bytes());
         let session = sessions.open(cookie).await.unwrap();
-        session.set(TEXT, &"x".repeat(2 << 20)).unwrap();
+        session.set(TEXT, "x".repeat(2 << 20)).unwrap();
         let error = session.finish().await.unwrap_err();
         let SessionError::Store(error) = error else { panic!("{error:?}") };
         assert_eq!(error.kind(), StoreErrorKind::TooLarge);

@@ -20,7 +20,7 @@ fn bytes_per_session(sessions: u64, text: usize, owners: Option<u64>) -> (u64, u
             for number in 0..sessions {
                 let session = protocol.open([]).await.unwrap();
                 if text > 0 {
-                    session.set(TEXT, &"x".repeat(text)).unwrap();
+                    session.set(TEXT, "x".repeat(text)).unwrap();
                 }
                 if let Some(owners) = owners {
                     session.authenticate(number % owners).unwrap();

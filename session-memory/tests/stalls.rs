@@ -47,7 +47,7 @@ impl World {
         let sessions =
             Sessions::builder(store.clone()).with_clock(Arc::clone(&clock)).build().unwrap();
         let session = sessions.open([]).await.unwrap();
-        session.set(TEXT, &"text".to_owned()).unwrap();
+        session.set(TEXT, "text".to_owned()).unwrap();
         let CookieChange::Set { id, .. } = session.finish().await.unwrap() else { panic!() };
         Self { store, clock, sessions, stranger: id }
     }

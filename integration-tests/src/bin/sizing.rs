@@ -113,10 +113,10 @@ async fn measure(kind: Kind, count: u64) -> Result<(), BoxError> {
 }
 
 fn fill(session: &Session) -> Result<(), SessionError> {
-    session.set(LOCALE, &"de-CH".to_owned())?;
-    session.set(THEME, &"dark".to_owned())?;
-    session.set(CART, &vec![1_000_001, 1_000_002, 1_000_003])?;
-    session.set(TOKEN, &"0123456789abcdef0123456789abcdef".to_owned())?;
+    session.set(LOCALE, "de-CH".to_owned())?;
+    session.set(THEME, "dark".to_owned())?;
+    session.set(CART, vec![1_000_001, 1_000_002, 1_000_003])?;
+    session.set(TOKEN, "0123456789abcdef0123456789abcdef".to_owned())?;
     Ok(())
 }
 

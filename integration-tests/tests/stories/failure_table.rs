@@ -92,7 +92,7 @@ impl Outcome {
             }
             error => panic!("{error}"),
         };
-        let told = session_axum::SessionError::from(error).into_response().status();
+        let told = error.into_response().status();
         assert_eq!(told, status, "{outcome:?}");
         outcome
     }
@@ -113,14 +113,14 @@ impl Scene {
         // Another session first, so that Redis knows the scripts.
         let session = sessions.open([]).await.unwrap();
         for count in 0..2 {
-            session.set(COUNT, &count).unwrap();
+            session.set(COUNT, count).unwrap();
             session.commit().await.unwrap();
         }
         session.destroy().unwrap();
         session.commit().await.unwrap();
         let session = sessions.open([]).await.unwrap();
         session.authenticate("ada").unwrap();
-        session.set(COUNT, &1).unwrap();
+        session.set(COUNT, 1).unwrap();
         let CookieChange::Set { id, .. } = session.finish().await.unwrap() else {
             panic!("a login sets the cookie");
         };

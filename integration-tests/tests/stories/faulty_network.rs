@@ -281,14 +281,14 @@ async fn requests_that_lose_their_answers_together_do_not_come_back_together() {
     let mut cookies = Vec::new();
     for _ in 0..AT_ONCE {
         let session = sessions.open([]).await.unwrap();
-        session.set(NOTE, &"first".to_owned()).unwrap();
+        session.set(NOTE, "first".to_owned()).unwrap();
         let change = session.finish().await.unwrap();
         let session_core::CookieChange::Set { id, .. } = change else { panic!("{change:?}") };
         cookies.push(id);
     }
     // Redis knows the script from here on.
     let session = sessions.open([cookies[0].expose().as_bytes()]).await.unwrap();
-    session.set(NOTE, &"again".to_owned()).unwrap();
+    session.set(NOTE, "again".to_owned()).unwrap();
     session.commit().await.unwrap();
     for command in ["get", "evalsha"] {
         let mut opened = Vec::new();
@@ -305,7 +305,7 @@ async fn requests_that_lose_their_answers_together_do_not_come_back_together() {
                 match opened {
                     None => drop(sessions.open([id.expose().as_bytes()]).await.unwrap()),
                     Some(session) => {
-                        session.set(NOTE, &"second".to_owned()).unwrap();
+                        session.set(NOTE, "second".to_owned()).unwrap();
                         session.commit().await.unwrap();
                     }
                 }

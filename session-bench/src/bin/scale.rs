@@ -143,7 +143,7 @@ impl Scale {
         let session = sessions.open([]).await?;
         fill(&session)?;
         for number in 4..VALUES {
-            session.set(Key::<String>::new(&format!("value-{number:04}")), &"x".repeat(32))?;
+            session.set(Key::<String>::new(&format!("value-{number:04}")), "x".repeat(32))?;
         }
         let CookieChange::Set { id, .. } = session.finish().await? else {
             return Err("a new session tells its ID".into());
