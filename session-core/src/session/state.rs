@@ -207,10 +207,8 @@ impl State {
     ) -> Vec<Change> {
         if is_weak {
             // A session that nobody else knows needs no replay.
-            return match self.located() {
-                Some(_) => self.log.push(change),
-                None => vec![change],
-            };
+            let is_unknown = self.located().is_none() && !self.may_join();
+            return if is_unknown { vec![change] } else { self.log.push(change) };
         }
         let mut draft = match std::mem::replace(&mut self.draft, Draft::Unchanged) {
             Draft::Exact(record) => Draft::Exact(record),
@@ -307,10 +305,17 @@ impl State {
     }
 
     /// Takes out the changes that only confirm the stored session. Replayed by a later commit, they
-    /// would undo what others have stored since (I1).
+    /// would undo what others have stored since (I1). Those of a request that may still join the session
+    /// of another login stay: they confirm nothing that is stored.
     #[must_use]
     pub(super) fn take_confirmed(&mut self) -> impl Sized + use<> {
-        if self.log.is_dirty { Log::default() } else { std::mem::take(&mut self.log) }
+        let stays = self.log.is_dirty || self.may_join();
+        if stays { Log::default() } else { std::mem::take(&mut self.log) }
+    }
+
+    /// Returns `true` if a login of this request may join the session of a login that overtook it.
+    fn may_join(&self) -> bool {
+        self.cookie.superseded.is_some()
     }
 
     /// Returns `true` if a session was under a key for sure, given whether its deletion may have found

@@ -481,6 +481,28 @@ async fn login_under_a_visitors_former_id_joins_the_same_user() {
     }
 }
 
+/// The removals are recorded while the request sees no session at all.
+#[tokio::test]
+async fn late_login_removes_what_it_was_told_to_remove() {
+    let removals: [fn(&Session) -> Result<(), SessionError>; 2] =
+        [|session| session.remove(VISITS), Session::clear];
+    for commits_before_login in [true, false] {
+        for removal in removals {
+            let world = World::new();
+            let id = world.visitor().await;
+            let new = login(&world, &id, "ada").await;
+            let session = world.open(&id).await;
+            removal(&session).unwrap();
+            if commits_before_login {
+                session.commit().await.unwrap();
+            }
+            session.authenticate("ada").unwrap();
+            assert_eq!(told(session.finish().await.unwrap()).expose(), new.expose());
+            assert_eq!(world.open(&new).await.get(VISITS), None);
+        }
+    }
+}
+
 /// Neither a former ID of a user's session, which may be stolen, nor another user leads to one.
 #[tokio::test]
 async fn login_under_any_other_former_id_begins_anew() {
