@@ -373,7 +373,10 @@ impl Ledger {
 
     fn removed(&mut self, call: &Call, key: SessionKey, before: &Arc<Record>) {
         let life = self.life_of[&key];
-        let expired = call.now >= before.expires_at();
+        // A store forgets what has expired by the latest time that it was told.
+        let deletes = matches!(call.verb(), Verb::Delete | Verb::DeleteOrBlock);
+        let now = if deletes { call.now } else { self.latest };
+        let expired = now >= before.expires_at();
         if self.lives[life].key() != key {
             // What was to be the session's next place. It came to nothing, or was ended before the
             // session was there.

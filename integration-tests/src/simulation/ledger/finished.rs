@@ -134,7 +134,7 @@ impl Ledger {
                 let request = &self.requests[&number];
                 let dead = crossed || request.told_ended || model.end.is_some();
                 // Opened by its former ID, the session has to be looked at again for the response.
-                let unanswered = request.load_failed;
+                let unanswered = request.unanswered == view.key;
                 if view.key.is_some() && view.key != presented && !dead && !unanswered {
                     self.violate("I4", || {
                         "a client is not told the ID that its session has".into()

@@ -155,6 +155,9 @@ impl Ledger {
     /// Notes that a call is answered by an error.
     pub(super) fn call_failed(&mut self, call: &Call) {
         let request = self.requests.get_mut(&call.request).expect("it is noted");
+        if call.verb() == Verb::Load {
+            request.unanswered = call.keys().first().copied();
+        }
         match call.verb() {
             Verb::Load if request.attempt.is_none() => request.load_failed = true,
             _ => request.upkeep_failed = true,

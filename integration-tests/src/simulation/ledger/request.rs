@@ -23,6 +23,8 @@ pub(crate) struct Request {
     pub(crate) loaded: Option<Loaded>,
     /// A load was answered with an error.
     pub(crate) load_failed: bool,
+    /// The key of the last load that was answered with an error.
+    pub(crate) unanswered: Option<SessionKey>,
     /// Something that it need not report went wrong: a touch, or a renewal by age.
     pub(crate) upkeep_failed: bool,
     pub(crate) life: Option<usize>,
@@ -103,6 +105,7 @@ impl Request {
             had_to_open,
             loaded: None,
             load_failed: false,
+            unanswered: None,
             upkeep_failed: false,
             life: None,
             seen_at: began,
