@@ -46,7 +46,8 @@ async fn stopped_server_comes_back_empty_at_the_same_url() {
 
 #[tokio::test]
 async fn killed_server_keeps_what_an_append_only_file_holds() {
-    let server = RedisServer::builder().arg("--appendonly", "yes").start().await;
+    let server =
+        RedisServer::builder().arg("--appendonly", "yes").arg("--appendfsync", "no").start().await;
     let _: () = server.connection().await.set("key", "value").await.unwrap();
 
     for _ in 0..2 {
