@@ -304,9 +304,9 @@ impl State {
         }
     }
 
-    /// Takes out the changes that only confirm the stored session. Replayed by a later commit, they
-    /// would undo what others have stored since (I1). Those of a request that may still join the session
-    /// of another login stay: they confirm nothing that is stored.
+    /// Takes out the changes that only confirm the stored session. A later commit would replay them, and
+    /// undo newer changes of other requests (I1). If the request may still join the session of another
+    /// login, the changes stay: the request has not seen that session.
     #[must_use]
     pub(super) fn take_confirmed(&mut self) -> impl Sized + use<> {
         let stays = self.log.is_dirty || self.may_join();
@@ -315,7 +315,7 @@ impl State {
 
     /// Returns `true` if a login of this request may join the session of a login that overtook it.
     fn may_join(&self) -> bool {
-        self.cookie.superseded.is_some()
+        self.located().is_none() && self.cookie.superseded.is_some()
     }
 
     /// Returns `true` if a session was under a key for sure, given whether its deletion may have found

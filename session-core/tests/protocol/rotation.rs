@@ -503,6 +503,26 @@ async fn late_login_removes_what_it_was_told_to_remove() {
     }
 }
 
+/// A removal that only confirmed the stored session does not undo a later commit of another request.
+#[tokio::test]
+async fn late_login_repeats_no_removal_that_was_committed() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let new = login(&world, &id, "ada").await;
+    let late = world.open(&id).await;
+    late.authenticate("ada").unwrap();
+    late.commit().await.unwrap();
+    late.remove(NOTE).unwrap();
+    late.commit().await.unwrap();
+    let other = world.open(&new).await;
+    other.set(NOTE, "other").unwrap();
+    let _ = other.finish().await.unwrap();
+    late.set(VISITS, 2).unwrap();
+    let _ = late.finish().await.unwrap();
+    let session = world.open(&new).await;
+    assert_eq!((session.get(NOTE).as_deref(), session.get(VISITS)), (Some("other"), Some(2)));
+}
+
 /// Neither a former ID of a user's session, which may be stolen, nor another user leads to one.
 #[tokio::test]
 async fn login_under_any_other_former_id_begins_anew() {
