@@ -42,7 +42,9 @@ impl Ledger {
         let entry = self.stored.get(&key).cloned();
         let life = self.life_of.get(&key).map(|life| &self.lives[*life]);
         let state = life.filter(|life| life.key() == key).map(|life| life.state.clone());
-        self.request(call.request).loaded = Some(Loaded { at, key, entry, state, now });
+        let request = self.request(call.request);
+        request.loaded = Some(Loaded { at, key, entry, state, now });
+        request.unanswered = None;
     }
 
     fn changed(&mut self, call: &Call, key: SessionKey, after: Option<Entry>) {
@@ -373,7 +375,7 @@ impl Ledger {
 
     fn removed(&mut self, call: &Call, key: SessionKey, before: &Arc<Record>) {
         let life = self.life_of[&key];
-        // A store forgets what has expired by the latest time that it was told.
+        // A store may remove a record that has expired by the latest time of any earlier call.
         let deletes = matches!(call.verb(), Verb::Delete | Verb::DeleteOrBlock);
         let now = if deletes { call.now } else { self.latest };
         let expired = now >= before.expires_at();

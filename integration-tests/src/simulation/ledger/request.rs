@@ -23,7 +23,7 @@ pub(crate) struct Request {
     pub(crate) loaded: Option<Loaded>,
     /// A load was answered with an error.
     pub(crate) load_failed: bool,
-    /// The key of the last load that was answered with an error.
+    /// The key of the last load, if that was answered with an error.
     pub(crate) unanswered: Option<SessionKey>,
     /// Something that it need not report went wrong: a touch, or a renewal by age.
     pub(crate) upkeep_failed: bool,
