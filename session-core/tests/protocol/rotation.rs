@@ -484,8 +484,8 @@ async fn login_under_a_visitors_former_id_joins_the_same_user() {
 /// The removals are recorded while the request sees no session at all.
 #[tokio::test]
 async fn late_login_removes_what_it_was_told_to_remove() {
-    let removals: [fn(&Session) -> Result<(), SessionError>; 2] =
-        [|session| session.remove(VISITS), Session::clear];
+    type Removal = fn(&Session) -> Result<(), SessionError>;
+    let removals: [Removal; 2] = [|session| session.remove(VISITS), Session::clear];
     for commits_before_login in [true, false] {
         for removal in removals {
             let world = World::new();
