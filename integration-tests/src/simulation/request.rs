@@ -79,9 +79,9 @@ impl Request {
                 (Change::Remove(slot), taken.is_some())
             }
             Deed::Clear => {
-                let present = !session.names().is_empty();
+                let seen = View::of(session).values.map(|value| value.is_some());
                 session.clear().expect(FITS);
-                (Change::Clear, present)
+                (Change::Clear(seen), seen.contains(&true))
             }
             Deed::Authenticate(owner) => {
                 let owner = self.owner(owner);

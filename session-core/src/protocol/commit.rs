@@ -1,11 +1,10 @@
 //! The commit of one request's changes: see the page of [`protocol`](super).
 
-use std::sync::Arc;
+use std::{slice, sync::Arc};
 
 use super::{
-    Located, MAX_MOVES, Protocol, ROTATION_WINDOW, Superseded, WriteContext,
+    ClosedId, Located, MAX_MOVES, Protocol, ROTATION_WINDOW, WriteContext,
     locate::unseal,
-    rotate::Progress,
     write::{Patience, Rotation},
 };
 use crate::{
@@ -15,27 +14,23 @@ use crate::{
 
 /// One commit of a request.
 pub(crate) struct PendingCommit {
-    /// The session as the request knows it. `None` if it is not stored.
-    pub(crate) base: Option<Located>,
-    /// The request signs in, and its cookie holds an ID that another login has closed.
-    pub(crate) superseded: Option<Arc<Superseded>>,
-    /// The changes, replayed on `base`, with the stamp of `context`.
+    pub(crate) start: Start,
+    /// The changes, replayed on the start, with the stamp of `context`.
     pub(crate) record: Arc<Record>,
     pub(crate) log: Vec<Change>,
     pub(crate) context: WriteContext,
 }
 
-impl PendingCommit {
-    /// The session as the request has loaded it, or would have before the other login.
-    fn loaded(&self, protocol: &Protocol) -> Option<Located> {
-        self.base.clone().or_else(|| {
-            let id = self.superseded.as_ref()?.id.clone();
-            // The tombstone of a visitor's login alone leads to the new ID.
-            let visitor = Record::new(self.context.now, protocol.settings.anonymous_lifetime);
-            let record = Arc::new(visitor);
-            Some(Located { key: id.key(), id: Some(id), record, is_presented: true })
-        })
-    }
+/// The session that a commit starts from.
+#[derive(Clone)]
+pub(crate) enum Start {
+    /// None is stored.
+    New,
+    /// The stored session, as the request knows it.
+    Stored(Located),
+    /// None is stored. The request signs in, and its cookie holds an ID that another login or rotation
+    /// has closed: it joins the session of that login, if it may.
+    Closed(Arc<ClosedId>),
 }
 
 /// The session after a commit.
@@ -46,14 +41,15 @@ pub(crate) struct Outcome {
     pub(crate) is_overtaken: bool,
 }
 
-/// The part of a change log that is replayed.
+/// What a commit may do to the session that it has reached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Part {
-    Everything,
-    /// The request joined the session of another login: nothing moves it again.
-    WithoutMove,
-    /// The request was overtaken by a login or a rotation.
-    ValuesOnly,
+enum Standing {
+    /// Everything: it is the session that the request knows.
+    Own,
+    /// The request joined the session of another login: everything but a further move.
+    Joined,
+    /// Another request's login or rotation came first: change single values.
+    Overtaken,
 }
 
 /// The outcome of one attempt.
@@ -67,20 +63,21 @@ pub(super) enum Attempt {
 impl Protocol {
     /// Carries out a commit.
     pub(crate) async fn commit(&self, pending: &PendingCommit) -> Result<Outcome, SessionError> {
-        let PendingCommit { base, superseded, record, log, context } = pending;
-        if let Some(base) = base
-            && context.is_alive(record)
-            && rotation_of(log, base, self).is_none()
-        {
-            match self.replace(base, record, *context).await? {
-                Attempt::Done(located) => return Ok(Outcome { located, is_overtaken: false }),
-                // In a box: most requests meet nobody, and would carry the future's size about.
-                met => return Box::pin(Commit::new(self, pending).run(Some(met))).await,
+        let PendingCommit { start, record, log, context } = pending;
+        let conflict = match start {
+            Start::Stored(base)
+                if context.is_alive(record) && rotation_of(log, base, self).is_none() =>
+            {
+                match self.replace(base, record, *context).await? {
+                    Attempt::Done(located) => return Ok(Outcome { located, is_overtaken: false }),
+                    conflict => Some(conflict),
+                }
             }
-        }
-        let moved =
-            |superseded: &Arc<Superseded>| Attempt::Moved(Arc::clone(&superseded.tombstone));
-        Box::pin(Commit::new(self, pending).run(superseded.as_ref().map(moved))).await
+            Start::Closed(closed) => Some(Attempt::Moved(Arc::clone(&closed.tombstone))),
+            Start::New | Start::Stored(_) => None,
+        };
+        // In a box: most requests meet nobody, and would carry the future's size about.
+        Box::pin(Commit::new(self, pending).run(conflict)).await
     }
 
     /// Puts a record in place of the located one, if that is still there.
@@ -97,7 +94,7 @@ impl Protocol {
             Committed::Committed => {
                 Attempt::Done(Located { record: Arc::clone(record), ..base.clone() })
             }
-            Committed::Conflict(entry) => Attempt::met(entry),
+            Committed::Conflict(entry) => Attempt::conflict(entry),
             Committed::Gone => Attempt::Gone,
         })
     }
@@ -121,7 +118,7 @@ impl Protocol {
                 self.report(EventKind::Expired, base.key, base.record.owner.as_ref());
                 Attempt::Gone
             }
-            Committed::Conflict(entry) => Attempt::met(entry),
+            Committed::Conflict(entry) => Attempt::conflict(entry),
             Committed::Gone => Attempt::Gone,
         })
     }
@@ -129,7 +126,7 @@ impl Protocol {
 
 impl Attempt {
     /// A compare-and-swap met another entry.
-    pub(super) fn met(entry: Entry) -> Self {
+    pub(super) fn conflict(entry: Entry) -> Self {
         match entry {
             Entry::Live(newer) => Self::Newer(newer),
             Entry::Moved(tombstone) => Self::Moved(tombstone),
@@ -138,55 +135,73 @@ impl Attempt {
 }
 
 /// A commit that needs more than one compare-and-swap.
-struct Commit<'c> {
-    protocol: &'c Protocol,
+pub(super) struct Commit<'c> {
+    pub(super) protocol: &'c Protocol,
     pending: &'c PendingCommit,
+    /// With the time of the present attempt.
+    pub(super) context: WriteContext,
     base: Option<Located>,
-    record: Arc<Record>,
-    part: Part,
-    patience: Patience,
+    pub(super) record: Arc<Record>,
+    standing: Standing,
+    pub(super) patience: Patience,
     /// The record under a fresh ID that an attempt has created and whose move is not done.
-    created: Option<Located>,
-    /// The session limit has been checked.
-    has_room: bool,
+    pub(super) created: Option<Located>,
+    pub(super) limit_is_checked: bool,
 }
 
 impl<'c> Commit<'c> {
     fn new(protocol: &'c Protocol, pending: &'c PendingCommit) -> Self {
+        let context = pending.context;
+        let base = match &pending.start {
+            Start::New => None,
+            Start::Stored(base) => Some(base.clone()),
+            Start::Closed(closed) => {
+                // The tombstone of a visitor's login alone leads to the new ID.
+                let visitor = Record::new(context.now, protocol.settings.anonymous_lifetime);
+                Some(Located {
+                    key: closed.id.key(),
+                    id: Some(closed.id.clone()),
+                    record: Arc::new(visitor),
+                    is_presented: true,
+                })
+            }
+        };
         Self {
             protocol,
             pending,
-            base: pending.loaded(protocol),
+            context,
+            base,
             record: Arc::clone(&pending.record),
-            part: Part::Everything,
-            patience: Patience::new(pending.context.now),
+            standing: Standing::Own,
+            patience: Patience::new(context.now),
             created: None,
-            has_room: false,
+            limit_is_checked: false,
         }
     }
 
-    async fn run(mut self, met: Option<Attempt>) -> Result<Outcome, SessionError> {
-        let result = self.attempts(met).await;
+    async fn run(mut self, conflict: Option<Attempt>) -> Result<Outcome, SessionError> {
+        let result = self.attempts(conflict).await;
         if let Some(unused) = self.created.take() {
             self.protocol.abandon(&unused).await;
         }
         let located = result?;
-        if self.part != Part::ValuesOnly {
-            return Ok(Outcome { located, is_overtaken: false });
+        match &self.pending.start {
+            // The request goes on as if the session were the one that it loaded, with its own changes.
+            Start::Stored(base) if self.standing == Standing::Overtaken => {
+                let record = Arc::clone(&self.pending.record);
+                Ok(Outcome { located: Located { record, ..base.clone() }, is_overtaken: true })
+            }
+            _ => Ok(Outcome { located, is_overtaken: false }),
         }
-        // The request goes on as if the session were the one that it loaded, with its own changes.
-        let base = self.pending.base.clone().expect("only a stored session is overtaken");
-        let located = Located { record: Arc::clone(&self.pending.record), id: None, ..base };
-        Ok(Outcome { located, is_overtaken: true })
     }
 
-    async fn attempts(&mut self, met: Option<Attempt>) -> Result<Located, SessionError> {
-        let (protocol, context) = (self.protocol, self.pending.context);
-        let mut met = met;
+    async fn attempts(&mut self, conflict: Option<Attempt>) -> Result<Located, SessionError> {
+        let protocol = self.protocol;
+        let mut conflict = conflict;
         let mut turn = None;
         loop {
-            let attempt = match met.take() {
-                Some(attempt) => attempt,
+            let attempt = match conflict.take() {
+                Some(conflict) => conflict,
                 None => self.attempt().await?,
             };
             let base = match attempt {
@@ -204,48 +219,45 @@ impl<'c> Commit<'c> {
             if turn.is_none() {
                 turn = Some(protocol.contention.turn(base.key).await);
             }
-            self.patience.check(protocol.now())?;
+            self.context = self.context.at(protocol.now());
+            self.patience.check(self.context.now)?;
             if !self.log().any(|change| self.is_due(change, &base)) {
                 // Another request has done the rest, or none of it counts any more.
                 return Ok(base);
             }
             let mut draft = Record::clone(&base.record);
-            replay(self.log(), &mut draft, &protocol.settings.limits)?;
-            context.stamp(Some(&base), &mut draft);
-            self.record = Arc::new(draft);
             self.base = Some(base);
+            if !self.context.is_alive(&draft) {
+                return Err(self.ended());
+            }
+            replay(self.log(), &mut draft, &protocol.settings.limits)?;
+            self.context.stamp(self.base.as_ref(), &mut draft);
+            self.record = Arc::new(draft);
         }
     }
 
     async fn attempt(&mut self) -> Result<Attempt, SessionError> {
-        let (protocol, context) = (self.protocol, self.pending.context);
+        let (protocol, context) = (self.protocol, self.context);
         if !context.is_alive(&self.record) {
             return match &self.base {
                 // A login that has expired is not stored, and ends no session.
-                Some(base) if context.is_alive(&base.record) && !context.is_login => {
+                Some(base) if context.is_alive(&base.record) && context.login_at.is_none() => {
                     protocol.expire(base, context).await
                 }
                 _ => Ok(Attempt::Gone),
             };
         }
-        let Some(base) = &self.base else {
+        let Some(base) = self.base.clone() else {
             let new = protocol.create(&self.record, context, &mut self.patience).await?;
             return self.begin(new).await;
         };
-        let rotation = match self.part {
-            Part::Everything => rotation_of(&self.pending.log, base, protocol),
-            Part::WithoutMove | Part::ValuesOnly => None,
+        let rotation = match self.standing {
+            Standing::Own => rotation_of(&self.pending.log, &base, protocol),
+            Standing::Joined | Standing::Overtaken => None,
         };
         match rotation {
-            None => protocol.replace(base, &self.record, context).await,
-            Some(rotation) => {
-                let mut progress = Progress {
-                    created: &mut self.created,
-                    has_room: &mut self.has_room,
-                    patience: &mut self.patience,
-                };
-                protocol.rotate(base, &self.record, rotation, context, &mut progress).await
-            }
+            None => protocol.replace(&base, &self.record, context).await,
+            Some(rotation) => self.rotate(&base, rotation).await,
         }
     }
 
@@ -268,17 +280,17 @@ impl<'c> Commit<'c> {
 
     /// The changes that this commit replays.
     fn log(&self) -> impl Iterator<Item = &'c Change> + use<'c> {
-        let part = self.part;
-        self.pending.log.iter().filter(move |change| match part {
-            Part::Everything => true,
-            Part::WithoutMove => !matches!(change, Change::Rotate | Change::Renew),
-            Part::ValuesOnly => matches!(
-                change,
-                Change::Set { .. }
-                    | Change::Remove { .. }
-                    | Change::Update { .. }
-                    | Change::Take { .. }
-            ),
+        let (log, standing) = (&self.pending.log, self.standing);
+        let last_login = log.iter().rposition(Change::is_login);
+        log.iter().enumerate().flat_map(move |(place, change)| match (standing, change) {
+            // A login of another user, which a later one of the same request replaced, would clear the
+            // values of the session that it joined.
+            (Standing::Joined, Change::Authenticate { .. }) if Some(place) != last_login => &[],
+            (Standing::Joined, Change::Rotate | Change::Renew) => &[],
+            (Standing::Own | Standing::Joined, _) => slice::from_ref(change),
+            (Standing::Overtaken, Change::Clear { seen }) => seen.as_slice(),
+            (Standing::Overtaken, change) if change.name().is_some() => slice::from_ref(change),
+            (Standing::Overtaken, _) => &[],
         })
     }
 
@@ -302,6 +314,7 @@ impl<'c> Commit<'c> {
             let successor = match &tombstone.cause {
                 Cause::Ended => return Err(SessionError::Ended),
                 Cause::Renewed { successor, .. } => *successor,
+                Cause::Rotated { changes_owner: true, .. } => return Err(SessionError::Ended),
                 Cause::Rotated { successor, .. } => {
                     self.be_overtaken(id.is_some())?;
                     *successor
@@ -311,11 +324,12 @@ impl<'c> Commit<'c> {
                 Some(Entry::Live(record)) => {
                     let owner = &former.record.owner;
                     let stays = owner.is_none() || record.owner == *owner;
-                    let joins = self.part != Part::WithoutMove || record.owner == self.record.owner;
+                    let joins =
+                        self.standing != Standing::Joined || record.owner == self.record.owner;
                     if !(stays && joins) {
                         return Err(SessionError::Ended);
                     }
-                    if self.part == Part::ValuesOnly {
+                    if self.standing == Standing::Overtaken {
                         id = None;
                     }
                     return Ok(Located { key: successor, id, record, is_presented: false });
@@ -330,36 +344,36 @@ impl<'c> Commit<'c> {
     /// Gives up to join the session of another login, if the request was opened after that. It
     /// begins a session of its own.
     fn begins_anew(&mut self) -> bool {
-        let superseded = self.pending.superseded.as_ref();
-        let is_first = superseded.is_some_and(|superseded| {
-            self.base.as_ref().is_some_and(|base| base.key == superseded.id.key())
-        });
+        let Start::Closed(closed) = &self.pending.start else { return false };
+        let is_first = self.base.as_ref().is_some_and(|base| base.key == closed.id.key());
         if is_first {
             self.base = None;
-            self.part = Part::Everything;
+            self.standing = Standing::Own;
         }
         is_first
     }
 
     /// Another request's login or rotation came before this commit.
     fn be_overtaken(&mut self, knows_id: bool) -> Result<(), SessionError> {
-        let signs_in = self.pending.context.is_login;
-        let moves =
-            |change: &Change| matches!(change, Change::Authenticate { .. } | Change::Rotate);
-        let loaded = self.pending.loaded(self.protocol);
-        let is_visitor = loaded.is_some_and(|loaded| loaded.record.owner.is_none());
+        let moves = |change: &Change| change.is_login() || matches!(change, Change::Rotate);
         if self.pending.log.iter().any(moves) {
+            let was_visitor = match &self.pending.start {
+                Start::New => false,
+                Start::Stored(base) => base.record.owner.is_none(),
+                Start::Closed(_) => true,
+            };
+            let signs_in = self.context.login_at.is_some();
             // A stolen or planted ID must not lead to the ID of a login (S0). Only the same user's
             // second login on a visitor's session may join the first.
-            if !(signs_in && is_visitor && knows_id && self.part == Part::Everything) {
+            if !(signs_in && was_visitor && knows_id && self.standing == Standing::Own) {
                 return Err(SessionError::Ended);
             }
-            self.part = Part::WithoutMove;
+            self.standing = Standing::Joined;
         } else {
             if !self.protocol.settings.carries_over {
                 return Err(SessionError::Ended);
             }
-            self.part = Part::ValuesOnly;
+            self.standing = Standing::Overtaken;
         }
         Ok(())
     }
@@ -382,7 +396,7 @@ pub(super) fn rotation_of(log: &[Change], base: &Located, protocol: &Protocol) -
     let mut rotation = None;
     for change in log {
         match change {
-            Change::Authenticate { .. } => return Some(Rotation::Login),
+            change if change.is_login() => return Some(Rotation::Login),
             Change::Rotate => rotation = Some(Rotation::Rotate),
             // One renewal at a time: while the former ID still opens the session, the present one is
             // fresh enough.

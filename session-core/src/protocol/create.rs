@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Located, Protocol, WriteContext, write::Patience};
-use crate::{Created, Record, SessionError, StoreError, StoreErrorKind};
+use crate::{Created, Entry, Record, SessionError, SessionKey, StoreError, StoreErrorKind};
 
 impl Protocol {
     /// Stores a record under a fresh ID.
@@ -28,6 +28,7 @@ impl Protocol {
                     self.drop_entry(key, record).await;
                 }
                 Ok(Created::Exists) => {
+                    self.drop_strange_entry(key, record).await?;
                     collisions += 1;
                     tracing::warn!(
                         target: "session", %key, "the ID generator made an ID that is in use"
@@ -47,6 +48,16 @@ impl Protocol {
                 }
             }
         }
+    }
+
+    /// Takes the key of another owner's session out of the index of this record's owner.
+    async fn drop_strange_entry(&self, key: SessionKey, record: &Record) -> Result<(), StoreError> {
+        if let Some(Entry::Live(other)) = self.load_entry(&key).await?
+            && other.owner != record.owner
+        {
+            self.drop_entry(key, record).await;
+        }
+        Ok(())
     }
 
     /// Deletes a new record whose ID nobody has received. A failure is harmless: the record belongs to

@@ -84,7 +84,7 @@ impl Protocol {
 pub(super) fn unseal(former: Option<&SessionId>, tombstone: &Tombstone) -> Option<SessionId> {
     match &tombstone.cause {
         Cause::Renewed { successor, sealed_id }
-        | Cause::Rotated { successor, sealed_id: Some(sealed_id) } => {
+        | Cause::Rotated { successor, sealed_id: Some(sealed_id), .. } => {
             sealed_id.unseal(former?, *successor)
         }
         Cause::Rotated { .. } | Cause::Ended => None,

@@ -49,11 +49,22 @@
 //! | a renewal | anything | goes on under the new key, and is told the new ID |
 //! | a login or rotation | a login of the same user, on a visitor's session | joins the new session (a double click) |
 //! | a login or rotation | any other login or rotation | fails with `Ended`, and is told nothing |
-//! | a login or rotation | values | stores them in the new session, if carrying over is on, and is told nothing |
+//! | a login of another user than before | anything | fails with `Ended` |
+//! | another login or rotation | values | stores them in the new session, if carrying over is on, and is told nothing |
+//! | another login or rotation | `clear` | removes the values that it saw, in the same way |
+//! | another login or rotation | a lifetime, an end, `renew` | goes on without them |
 //! | any | `destroy` | deletes the new session too |
 //!
-//! A request that opens the old ID after a login finds an empty session. If it signs in the same user,
-//! it joins the new session as well: a double click whose second half came late.
+//! A request that opens an old ID:
+//!
+//! | the old ID was replaced by | the request |
+//! | --- | --- |
+//! | a renewal, and the new ID was not presented yet, or less than the grace ago | opens the session, and is told the new ID |
+//! | a renewal, and the grace is over | finds no session; the event is `Reused` |
+//! | a login or rotation | finds no session; a login of the same user joins the new one, if the old ID was a visitor's (a double click whose second half came late) |
+//!
+//! For 30 seconds after its ID was closed, a request that finds no session begins none of its own, unless
+//! it signs in: the browser may receive the new ID meanwhile, and would lose it again.
 //!
 //! # Glossary
 //!
@@ -94,10 +105,10 @@ use crate::{
 };
 
 pub(crate) use {
-    commit::{Outcome, PendingCommit},
+    commit::{Outcome, PendingCommit, Start},
     lease::Acquired,
     locate::Located,
-    open::{CookieLookup, MAX_COOKIES, Superseded},
+    open::{ClosedId, CookieLookup, MAX_COOKIES},
     queue::Turn,
     write::{Fence, WriteContext},
 };

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tracing::{Instrument as _, debug_span};
 
 use super::{
-    Located, MAX_MOVES, Protocol,
+    Located, MAX_MOVES, Protocol, ROTATION_WINDOW,
     locate::{Loaded, unseal},
 };
 use crate::{
@@ -21,21 +21,24 @@ pub(crate) const MAX_COOKIES: usize = 4;
 #[derive(Debug, Default)]
 pub(crate) struct CookieLookup {
     pub(crate) located: Option<Located>,
+    /// It was read from a copy that may be out of date.
+    pub(crate) is_copy: bool,
     /// The keys of the cookies that open nothing.
     pub(crate) missing: Vec<SessionKey>,
     /// The keys of the records that this version cannot read.
     pub(crate) unreadable: Vec<SessionKey>,
-    /// A login gave the session of a cookie another ID a moment ago.
-    pub(crate) is_superseded: bool,
-    /// That cookie's ID, if the tombstone leads to the new one.
-    pub(crate) superseded: Option<Arc<Superseded>>,
+    /// The session of a cookie got another ID so recently that the browser may have sent the request
+    /// before it received that ID.
+    pub(crate) is_late: bool,
+    /// The ID of a cookie that a login or a rotation has closed.
+    pub(crate) closed: Option<Arc<ClosedId>>,
     /// The request came with a cookie of the session's name.
     pub(crate) has_cookie: bool,
 }
 
-/// An ID that a login has closed a moment ago.
+/// An ID that a login or a rotation has closed, with the tombstone that says so.
 #[derive(Debug)]
-pub(crate) struct Superseded {
+pub(crate) struct ClosedId {
     pub(crate) id: SessionId,
     pub(crate) tombstone: Arc<Tombstone>,
 }
@@ -43,7 +46,11 @@ pub(crate) struct Superseded {
 /// The outcome of looking up one ID.
 enum Found {
     Session(Located),
-    Superseded(Option<Superseded>),
+    /// The session has another ID, and this one does not open it any more.
+    Moved {
+        is_late: bool,
+        closed: Option<ClosedId>,
+    },
     Unreadable(SessionKey),
     Missing(SessionKey),
 }
@@ -85,7 +92,8 @@ impl Protocol {
         let reads = (*self.store)
             .local_reads()
             .filter(|reads| reads.staleness() == Duration::ZERO || !is_behind());
-        let mut lookup = CookieLookup::default();
+        let is_copy = reads.is_some_and(|reads| !reads.staleness().is_zero());
+        let mut lookup = CookieLookup { is_copy, ..CookieLookup::default() };
         for text in cookies.into_iter().take(MAX_COOKIES) {
             lookup.has_cookie = true;
             let reads = reads?;
@@ -112,12 +120,12 @@ impl Protocol {
                 Step::Found(found) => return Ok(found),
                 Step::Reused(entry) => {
                     self.handle_reuse(presented, key, &entry).await;
-                    break;
+                    let is_late = entry.id_use().former_opens(self.now(), LATENESS);
+                    return Ok(Found::Moved { is_late, closed: None });
                 }
             }
         }
-        // A session of its own would replace the one that the browser holds by now.
-        Ok(Found::Superseded(None))
+        Ok(Found::Moved { is_late: true, closed: None })
     }
 
     fn find_local(&self, reads: &dyn LocalReads, mut id: SessionId) -> Option<Found> {
@@ -133,13 +141,19 @@ impl Protocol {
                 Step::Reused(_) => return None,
             }
         }
-        Some(Found::Superseded(None))
+        Some(Found::Moved { is_late: true, closed: None })
     }
 
     /// Decides what an entry means for the ID under whose key it is. `has_moved`: the ID is the
     /// successor of the one that the request presented.
     fn step(&self, entry: Entry, key: SessionKey, id: SessionId, has_moved: bool) -> Step {
-        if has_moved && !entry.id_use().former_opens(self.now(), self.settings.renewal_grace) {
+        let now = self.now();
+        if let Entry::Moved(tombstone) = &entry
+            && tombstone.successor().is_none()
+        {
+            return Step::Found(Found::Missing(key));
+        }
+        if has_moved && !entry.id_use().former_opens(now, self.settings.renewal_grace) {
             return Step::Reused(entry);
         }
         let tombstone = match entry {
@@ -153,7 +167,9 @@ impl Protocol {
         match &tombstone.cause {
             Cause::Ended => Step::Found(Found::Missing(key)),
             Cause::Rotated { .. } => {
-                Step::Found(Found::Superseded(Some(Superseded { id, tombstone })))
+                let is_late = now + ROTATION_WINDOW < tombstone.expires_at + LATENESS;
+                let closed = Some(ClosedId { id, tombstone });
+                Step::Found(Found::Moved { is_late, closed })
             }
             Cause::Renewed { .. } => match unseal(Some(&id), &tombstone) {
                 Some(successor) => Step::Follow(successor),
@@ -187,9 +203,9 @@ impl CookieLookup {
                 self.located = Some(located);
                 return true;
             }
-            Found::Superseded(superseded) => {
-                self.is_superseded = true;
-                self.superseded = self.superseded.take().or(superseded.map(Arc::new));
+            Found::Moved { is_late, closed } => {
+                self.is_late |= is_late;
+                self.closed = self.closed.take().or(closed.map(Arc::new));
             }
             Found::Unreadable(key) => self.unreadable.push(key),
             Found::Missing(key) => self.missing.push(key),
@@ -197,3 +213,7 @@ impl CookieLookup {
         false
     }
 }
+
+/// The time for which a request that the browser sent before it received a newer ID may have been under
+/// way. If it began a session of its own, the browser would lose the newer ID.
+const LATENESS: Duration = Duration::from_secs(30);

@@ -19,10 +19,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{Located, MAX_MOVES, Protocol, locate::Loaded};
+use super::{Located, MAX_MOVES, PATIENCE, Protocol, locate::Loaded};
 use crate::{
-    AtLimit, Ended, Entry, EventKind, Family, IndexEntry, Owner, Record, SessionError, SessionKey,
-    Timestamp, Tombstone,
+    AtLimit, Created, Ended, Entry, EventKind, Family, IndexEntry, Owner, Record, SessionError,
+    SessionKey, Timestamp, Tombstone, clock::MAX_SKEW,
 };
 
 /// The sessions that an owner has beside a new one.
@@ -56,7 +56,7 @@ impl Protocol {
         };
         let mut others = self.others(owner, new, limit.at_limit).await?;
         if others.dead.len() >= MANY_DEAD {
-            self.drop_dead(owner, &std::mem::take(&mut others.dead)).await;
+            self.drop_dead(owner, std::mem::take(&mut others.dead)).await;
         }
         let excess = (others.earlier.len() + others.later + 1).saturating_sub(limit.max());
         if excess == 0 {
@@ -166,21 +166,33 @@ impl Protocol {
         Err(SessionError::Contended)
     }
 
-    /// Removes entries that hold no session. A login that is about to create one there takes another key.
-    async fn drop_dead(&self, owner: &Owner, dead: &[IndexEntry]) {
-        let keys: Vec<_> = dead.iter().map(|entry| entry.key).collect();
-        match self.delete_or_block(&keys).await {
-            Ok(_) => self.drop_entries(&owner.key(), dead).await,
-            Err(error) => {
-                tracing::debug!(target: "session", %error, "dead entries left in the index")
+    /// Removes entries that hold no session. A login that is about to create one there takes another
+    /// key; one that has just created it stays.
+    async fn drop_dead(&self, owner: &Owner, dead: Vec<IndexEntry>) {
+        let mut blocked = Vec::new();
+        for entry in dead {
+            match self.block(&entry.key).await {
+                Ok(Created::Created) => blocked.push(entry),
+                Ok(Created::Exists) => {
+                    if let Ok(Some(Entry::Moved(_))) = self.load_entry(&entry.key).await {
+                        blocked.push(entry);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(target: "session", %error, "dead entries left in the index");
+                    break;
+                }
             }
         }
+        self.drop_entries(&owner.key(), &blocked).await;
     }
 }
 
-/// Returns `true` if the login of a record came after that of a new session.
+/// Returns `true` if the login of a record came after that of a new session, while that is under way.
+/// What lies further in the future is of another server, whose clock is ahead.
 fn is_later(record: &Record, key: SessionKey, new: &Located) -> bool {
     (record.created_at, key) > (new.record.created_at, new.key)
+        && record.created_at <= new.record.created_at + PATIENCE + MAX_SKEW
 }
 
 /// The sessions with the lowest rank are evicted first.

@@ -3,14 +3,14 @@
 use super::{Located, MAX_CONFLICTS, PATIENCE, Protocol};
 use crate::{Family, Nonce, Record, SessionError, Timestamp, record::IdUse};
 
-/// The mark, the time and the lock of one commit.
+/// The mark of one commit, the time of its present attempt, and its lock.
 #[derive(Clone, Copy)]
 pub(crate) struct WriteContext {
     pub(crate) nonce: Nonce,
     pub(crate) now: Timestamp,
     pub(crate) fence: Option<Fence>,
-    /// The commit signs a user in, so that the session begins with it.
-    pub(crate) is_login: bool,
+    /// When the commit began, if it signs a user in: the session begins then.
+    pub(crate) login_at: Option<Timestamp>,
 }
 
 /// The lock under which the changes of a commit were made: they count only while it holds.
@@ -31,7 +31,13 @@ pub(super) enum Rotation {
 
 impl WriteContext {
     pub(crate) fn new(protocol: &Protocol, fence: Option<Fence>, is_login: bool) -> Self {
-        Self { nonce: protocol.next_nonce(), now: protocol.now(), fence, is_login }
+        let now = protocol.now();
+        Self { nonce: protocol.next_nonce(), now, fence, login_at: is_login.then_some(now) }
+    }
+
+    /// The same commit, at the present time: what it stores must not have expired by now.
+    pub(super) fn at(self, now: Timestamp) -> Self {
+        Self { now, ..self }
     }
 
     /// Makes a draft the record that follows `base`, or the first record of a session.
@@ -41,9 +47,7 @@ impl WriteContext {
         match base {
             Some(base) => {
                 draft.revision = base.record.revision.next();
-                if base.is_presented && draft.id_use == IdUse::Renewed {
-                    draft.id_use = IdUse::Presented(self.now);
-                }
+                draft.id_use = self.id_use(base, draft.id_use);
             }
             None => {
                 draft.revision = crate::Revision::default().next();
@@ -52,12 +56,19 @@ impl WriteContext {
                 draft.issued_at = self.now;
             }
         }
-        if self.is_login {
-            // A lifetime begins when it is stored.
-            draft.created_at = self.now;
+        if let Some(at) = self.login_at {
+            draft.created_at = at;
         }
         if self.fence.is_some_and(|fence| fence.releases) {
             draft.lease = None;
+        }
+    }
+
+    /// Returns the use of an ID after this commit.
+    pub(super) fn id_use(&self, base: &Located, before: IdUse) -> IdUse {
+        match before {
+            IdUse::Renewed if base.is_presented => IdUse::Presented(self.now),
+            other => other,
         }
     }
 

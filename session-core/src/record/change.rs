@@ -25,7 +25,10 @@ pub(crate) enum Change {
         name: Box<str>,
         value: Vec<u8>,
     },
-    Clear,
+    Clear {
+        /// The removals of the values that the request saw, for a session that it must not see.
+        seen: Vec<Change>,
+    },
     SetLifetime(Lifetime),
     EndBy(Timestamp),
     Authenticate {
@@ -100,7 +103,7 @@ impl Change {
             Self::Set { name, value } => record.values.set(name, value),
             Self::Update { name, preview, .. } => record.values.set(name, preview),
             Self::Remove { name } | Self::Take { name, .. } => record.values.remove(name),
-            Self::Clear => record.values.clear(),
+            Self::Clear { .. } => record.values.clear(),
             Self::SetLifetime(lifetime) => record.lifetime = *lifetime,
             Self::EndBy(at) => {
                 record.ends_by = Some(record.ends_by.map_or(*at, |end| end.min(*at)));
@@ -121,6 +124,11 @@ impl Change {
         }
     }
 
+    /// Returns `true` if the change signs a user in.
+    pub(crate) fn is_login(&self) -> bool {
+        matches!(self, Self::Authenticate { .. })
+    }
+
     /// The name of the one value that the change is about.
     pub(crate) fn name(&self) -> Option<&str> {
         match self {
@@ -138,7 +146,7 @@ impl fmt::Debug for Change {
             Self::Remove { name } => write!(f, "Remove({name:?})"),
             Self::Update { name, .. } => write!(f, "Update({name:?})"),
             Self::Take { name, .. } => write!(f, "Take({name:?})"),
-            Self::Clear => f.write_str("Clear"),
+            Self::Clear { .. } => f.write_str("Clear"),
             Self::SetLifetime(lifetime) => write!(f, "SetLifetime({lifetime:?})"),
             Self::EndBy(at) => write!(f, "EndBy({at:?})"),
             Self::Authenticate { .. } => f.write_str("Authenticate"),
@@ -191,7 +199,7 @@ mod tests {
                     apply: Box::new(|present, _| Ok(encoded(present.map_or(0, decoded) + 1))),
                     preview: Vec::new(),
                 },
-                Self::Clear => Change::Clear,
+                Self::Clear => Change::Clear { seen: Vec::new() },
             })
         }
     }

@@ -112,6 +112,11 @@ impl Lifetime {
     /// Gives the session a fresh ID once the present one is this old, as
     /// [`Session::renew`](crate::Session::renew) does. Off by default.
     ///
+    /// Each former ID leaves a note of about 130 bytes in the store until the absolute deadline, so that
+    /// a client that never receives the new ID stays signed in, and a copied ID is
+    /// [noticed](crate::EventKind::Reused). A session of 30 days that is renewed each hour has at most
+    /// 720 of them.
+    ///
     /// # Errors
     ///
     /// Returns a [`ConfigError`] if the span is zero or longer than [`Lifetime::MAX`].

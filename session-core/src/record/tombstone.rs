@@ -57,6 +57,8 @@ pub(crate) enum Cause {
         /// The new ID, readable with the former one: after the login of a visitor, for a second login
         /// of the same user from the same page (a double click).
         sealed_id: Option<SealedId>,
+        /// The session went from one user to another: nothing of a request from before belongs to it.
+        changes_owner: bool,
     },
     /// A renewal gave the session another ID. The former one opens it for a grace time.
     Renewed { successor: SessionKey, sealed_id: SealedId },

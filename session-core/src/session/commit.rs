@@ -7,7 +7,7 @@ use tracing::{Instrument as _, debug_span};
 use super::{CookieChange, Session};
 use crate::{
     Entry, EventKind, Owner, Record, SessionError, SessionKey, Timestamp,
-    protocol::{Located, Outcome, PendingCommit, WriteContext},
+    protocol::{Located, PendingCommit, Start, WriteContext},
     record::{Change, IdUse},
 };
 
@@ -210,9 +210,9 @@ impl Session {
         let now = protocol.now();
         let key = located.key;
         let change = if renewal_is_due(&located, now) {
-            vec![Change::Renew]
+            Change::Renew
         } else if presentation_is_due(&located) {
-            vec![Change::Present]
+            Change::Present
         } else {
             if let Err(error) = (*protocol.store).touch(&key, now).await {
                 // If this goes on, sessions in use end too early.
@@ -220,24 +220,36 @@ impl Session {
             }
             return;
         };
-        let context = WriteContext::new(protocol, None, false);
+        if let Err(error) = self.commit_alone(located, change).await {
+            tracing::warn!(target: "session", %key, %error, "session not renewed this time");
+        }
+    }
+
+    /// Commits one change beside the log. The caller has the request's turn to commit.
+    pub(super) async fn commit_alone(
+        &self,
+        located: Located,
+        change: Change,
+    ) -> Result<(), SessionError> {
+        let protocol = self.protocol();
+        let context = {
+            let mut state = self.state();
+            state.has_written = true;
+            WriteContext::new(protocol, state.fence(false), false)
+        };
         let mut draft = Record::clone(&located.record);
+        change.apply(&mut draft)?;
         context.stamp(Some(&located), &mut draft);
-        self.state().has_written = true;
         let pending = PendingCommit {
-            base: Some(located),
-            superseded: None,
+            start: Start::Stored(located),
             record: draft.into(),
-            log: change,
+            log: vec![change],
             context,
         };
-        match protocol.commit(&pending).await {
-            Ok(Outcome { located, is_overtaken: false }) => self.settle(located),
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(target: "session", %key, %error, "session not renewed this time");
-            }
-        }
+        let outcome = protocol.commit(&pending).await?;
+        let dropped = self.state().settle_outcome(outcome);
+        drop(dropped);
+        Ok(())
     }
 
     /// Looks whether a session that was opened by its former ID still has the ID that the response

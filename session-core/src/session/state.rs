@@ -25,7 +25,8 @@ use crate::{
     CookieChange, CookieLifetime, Limits, Nonce, Owner, Record, SessionError, SessionKey,
     Timestamp,
     protocol::{
-        CookieLookup, Fence, Located, Outcome, PendingCommit, Protocol, Superseded, WriteContext,
+        ClosedId, CookieLookup, Fence, Located, Outcome, PendingCommit, Protocol, Start,
+        WriteContext,
     },
     record::{Change, replay, too_large},
 };
@@ -40,6 +41,8 @@ pub(crate) struct State {
     /// Keys beside the session's own that the next commit deletes.
     pending_deletes: Vec<SessionKey>,
     pub(super) lock: Lock,
+    /// The session was read from a copy that may be out of date.
+    is_copy: bool,
     /// The request has changed the store, or may have.
     pub(crate) has_written: bool,
     /// The response has begun.
@@ -105,16 +108,16 @@ pub(super) struct Log {
 
 /// The cookie of the client, as far as it decides the response's cookie.
 pub(crate) struct ClientCookie {
-    /// The cookie's session, with the end of a persistent cookie.
+    /// The session whose ID the client has or must not be told, with the end of a persistent cookie.
     known: Option<(SessionKey, Option<Timestamp>)>,
     /// The keys of the cookies that open nothing.
     missing: Vec<SessionKey>,
     /// The keys of the records that this version cannot read.
     unreadable: Vec<SessionKey>,
-    /// A login gave the session of the cookie another ID.
-    is_superseded: bool,
-    /// The ID of that session, if the tombstone leads to the new one.
-    superseded: Option<Arc<Superseded>>,
+    /// The browser may have a newer ID by the time of the response: the request begins no session.
+    is_late: bool,
+    /// The cookie's ID, if a login or a rotation has closed it.
+    closed: Option<Arc<ClosedId>>,
     /// The request came with a cookie that opens nothing.
     pub(crate) is_unknown: bool,
     /// The request has ended the session of the cookie.
@@ -126,7 +129,7 @@ pub(crate) struct ClientCookie {
 
 impl State {
     pub(crate) fn new(lookup: CookieLookup) -> Self {
-        let CookieLookup { located, missing, unreadable, is_superseded, superseded, has_cookie } =
+        let CookieLookup { located, is_copy, missing, unreadable, is_late, closed, has_cookie } =
             lookup;
         let cookie = ClientCookie {
             // A session that was opened by its former ID has to be told to the client again.
@@ -136,9 +139,9 @@ impl State {
                 .map(|located| (located.key, cookie_end(&located.record))),
             missing,
             unreadable,
-            is_superseded,
-            superseded,
-            is_unknown: has_cookie && located.is_none() && !is_superseded,
+            is_late,
+            closed,
+            is_unknown: has_cookie && located.is_none() && !is_late,
             was_ended: false,
             is_outdated: located.as_ref().is_some_and(|located| !located.is_presented),
         };
@@ -150,6 +153,7 @@ impl State {
             cookie,
             pending_deletes: Vec::new(),
             lock: Lock::None,
+            is_copy,
             has_written: false,
             is_closed: false,
             has_lost_changes: false,
@@ -197,7 +201,8 @@ impl State {
 
     /// Applies a change to the draft and logs it. The caller has checked it.
     ///
-    /// A weak change changes nothing that this request sees. Returns the dropped changes.
+    /// A weak change changes nothing that this request sees. On a copy that may be out of date, this
+    /// proves nothing, and the change is stored all the same. Returns the dropped changes.
     #[must_use]
     pub(crate) fn record(
         &mut self,
@@ -205,7 +210,7 @@ impl State {
         change: Change,
         is_weak: bool,
     ) -> Vec<Change> {
-        if is_weak {
+        if is_weak && !self.is_copy {
             // A session that nobody else knows needs no replay.
             let is_unknown = self.located().is_none() && !self.may_join();
             return if is_unknown { vec![change] } else { self.log.push(change) };
@@ -240,8 +245,8 @@ impl State {
             *fate = Return::Destroy;
         }
         // A request that ends its session wants a fresh one.
-        self.cookie.is_superseded = false;
-        self.cookie.superseded = None;
+        self.cookie.is_late = false;
+        self.cookie.closed = None;
         self.delete_unreadable();
         // An earlier deletion may lack its replicas' confirmation: it is repeated.
         add_all(&mut self.pending_deletes, &self.cookie.missing);
@@ -315,7 +320,7 @@ impl State {
 
     /// Returns `true` if a login of this request may join the session of a login that overtook it.
     fn may_join(&self) -> bool {
-        self.located().is_none() && self.cookie.superseded.is_some()
+        self.located().is_none() && self.cookie.closed.is_some()
     }
 
     /// Returns `true` if a session was under a key for sure, given whether its deletion may have found
@@ -363,9 +368,8 @@ impl State {
                 // A lifetime alone is no session.
                 return Ok(None);
             }
-            if self.cookie.is_superseded && !is_login {
-                // The browser sent this before it learned its new ID. A session of its own would
-                // replace the one that the user has just signed in to.
+            if self.cookie.is_late && !is_login {
+                // A session of its own would replace the one that the user has just signed in to.
                 return Err(SessionError::Ended);
             }
         }
@@ -382,27 +386,37 @@ impl State {
             }
             Draft::Preview(_) | Draft::Unchanged => None,
         };
-        let superseded = match base {
-            None if is_login => self.cookie.superseded.clone(),
-            _ => None,
+        let start = match (base, &self.cookie.closed) {
+            (Some(base), _) => Start::Stored(base),
+            (None, Some(closed)) if is_login => Start::Closed(Arc::clone(closed)),
+            (None, _) => Start::New,
         };
-        Ok(Some(Taken { base, superseded, exact, log, context, was_written }))
+        Ok(Some(Taken { start, exact, log, context, was_written }))
     }
 
     /// Ends a commit that the store has carried out. Returns the dropped changes.
     #[must_use]
     pub(super) fn commit_stored(&mut self, outcome: Outcome) -> impl Sized + use<> {
-        let Outcome { located, .. } = outcome;
         let fate = self.end_phase(Phase::Open);
-        let lease = located.record.lease.map(|lease| lease.token);
+        let lease = outcome.located.record.lease.map(|lease| lease.token);
         if self.lock.token() != lease {
             self.lock = Lock::None;
         }
         if fate == Return::Destroy {
-            self.place = Place::Leaving(located);
+            self.place = Place::Leaving(outcome.located);
             return None;
         }
-        Some(self.settle(located))
+        Some(self.settle_outcome(outcome))
+    }
+
+    /// Goes on with the session after a commit. Returns the dropped changes.
+    #[must_use]
+    pub(super) fn settle_outcome(&mut self, outcome: Outcome) -> impl Sized + use<> {
+        let Outcome { located, is_overtaken } = outcome;
+        if is_overtaken {
+            self.cookie.known = Some((located.key, cookie_end(&located.record)));
+        }
+        self.settle(located)
     }
 
     /// Ends a commit that the store has certainly not carried out. Returns the dropped changes.
@@ -481,6 +495,7 @@ impl State {
             Place::Leaving(_) => Place::Leaving(located),
             Place::New | Place::At(_) => Place::At(located),
         };
+        self.is_copy = false;
         self.cookie.is_outdated = false;
         confirmed
     }
@@ -492,7 +507,7 @@ impl State {
         }
     }
 
-    fn fence(&self, releases: bool) -> Option<Fence> {
+    pub(super) fn fence(&self, releases: bool) -> Option<Fence> {
         self.located()?;
         self.lock.token().map(|token| Fence { token, releases })
     }
@@ -550,11 +565,14 @@ impl Lock {
 }
 
 impl Log {
-    /// Adds a change, and returns the earlier ones that it makes pointless.
+    /// Adds a change, and returns the earlier ones that it makes pointless. What came before the update
+    /// of another value stays, as the update may have read it.
     fn push(&mut self, change: Change) -> Vec<Change> {
         let replaced = match &change {
             Change::Set { name, .. } | Change::Remove { name } => {
-                self.changes.extract_if(.., |earlier| earlier.name() == Some(name)).collect()
+                let reads = |change: &Change| matches!(change, Change::Update { name: other, .. } if **other != **name);
+                let first = self.changes.iter().rposition(reads).map_or(0, |place| place + 1);
+                self.changes.extract_if(first.., |earlier| earlier.name() == Some(name)).collect()
             }
             _ => Vec::new(),
         };
@@ -568,14 +586,13 @@ impl Log {
     }
 
     fn has_login(&self) -> bool {
-        self.changes.iter().any(|change| matches!(change, Change::Authenticate { .. }))
+        self.changes.iter().any(Change::is_login)
     }
 }
 
 /// The changes that a commit has taken.
 pub(super) struct Taken {
-    base: Option<Located>,
-    superseded: Option<Arc<Superseded>>,
+    start: Start,
     /// The stamped draft, unless it has to be replayed.
     exact: Option<Arc<Record>>,
     log: Log,
@@ -589,18 +606,21 @@ impl Taken {
         let record = match self.exact.take() {
             Some(record) => record,
             None => {
-                let mut draft = match &self.base {
+                let base = match &self.start {
+                    Start::Stored(base) => Some(base),
+                    Start::New | Start::Closed(_) => None,
+                };
+                let mut draft = match base {
                     Some(base) => Record::clone(&base.record),
                     None => Record::new(self.context.now, protocol.settings.anonymous_lifetime),
                 };
                 replay(&self.log.changes, &mut draft, &protocol.settings.limits)?;
-                self.context.stamp(self.base.as_ref(), &mut draft);
+                self.context.stamp(base, &mut draft);
                 Arc::new(draft)
             }
         };
         Ok(PendingCommit {
-            base: self.base.clone(),
-            superseded: self.superseded.clone(),
+            start: self.start.clone(),
             record,
             log: std::mem::take(&mut self.log.changes),
             context: self.context,

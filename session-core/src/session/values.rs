@@ -213,30 +213,16 @@ impl Session {
         &self,
         key: Key<'_, T, C>,
     ) -> Result<Option<T>, SessionError> {
-        self.commit().await?;
+        let _turn = self.committing().lock().await;
+        self.flush(false).await?;
+        let Some(located) = self.open_state()?.located().cloned() else { return Ok(None) };
         let name = key.name();
-        let record = self.view();
-        let Some(stored) = record.as_ref().and_then(|record| record.values.get(name)) else {
-            return Ok(None);
-        };
+        let Some(stored) = located.record.values.get(name) else { return Ok(None) };
         let value = decode::<T, C>(name, stored)?;
-        let stored = stored.to_vec();
-        // A record that is held elsewhere would be copied when it is changed.
-        drop(record);
-        {
-            let state = self.open_state()?;
-            if state.value(name) != Some(&*stored) {
-                // A clone of the session has taken or changed the value meanwhile.
-                return Ok(None);
-            }
-            self.change(state, [Change::Take { name: name.into(), value: stored }], false)?;
-        }
-        match self.commit().await {
+        let take = Change::Take { name: name.into(), value: stored.to_vec() };
+        match self.commit_alone(located, take).await {
             Ok(()) => Ok(Some(value)),
-            Err(SessionError::Taken) => {
-                self.discard();
-                Ok(None)
-            }
+            Err(SessionError::Taken) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -250,8 +236,13 @@ impl Session {
     /// [`SessionError::Closed`] after the response has begun. Nothing is changed then.
     pub fn clear(&self) -> Result<(), SessionError> {
         let state = self.open_state()?;
-        let is_weak = state.view().is_none_or(|record| record.values.is_empty());
-        self.change(state, [Change::Clear], is_weak)
+        let removal = |name: &str| Change::Remove { name: name.into() };
+        let seen: Vec<_> = match state.view() {
+            Some(record) => record.values.names().map(removal).collect(),
+            None => Vec::new(),
+        };
+        let is_weak = seen.is_empty();
+        self.change(state, [Change::Clear { seen }], is_weak)
     }
 
     /// The closure runs without the lock of the state. Its result counts if the session is still the

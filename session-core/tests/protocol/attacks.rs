@@ -175,10 +175,10 @@ async fn held_request_gets_no_id_after_a_refusal() {
     }
 }
 
-/// C6: an overtaken request carries values only.
+/// C6: an overtaken request carries values only. A clear is the removal of those that it saw.
 #[tokio::test]
 async fn held_request_changes_no_lifetime_end_or_id() {
-    for (name, change) in CHANGES {
+    for (name, change) in CHANGES.into_iter().filter(|(name, _)| *name != "clear") {
         for attack in Attack::all(true).await {
             let before = attack.record().await;
             change(&attack.held, &attack.world).unwrap();

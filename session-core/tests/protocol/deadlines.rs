@@ -315,3 +315,20 @@ async fn idle_time_of_a_few_milliseconds_works() {
     world.wait(5 * MILLISECOND);
     assert!(!world.opens(&id).await);
 }
+
+/// Another request is told that the session has expired while this one tries again.
+#[tokio::test]
+async fn commit_that_waits_beyond_the_idle_time_fails() {
+    let world = World::with_lifetime(Lifetime::new(3 * SECOND, HOUR).unwrap());
+    world.store.keep_expired();
+    let id = world.visitor().await;
+    let (session, other) = (world.open(&id).await, world.open(&id).await);
+    session.set(VISITS, 7).unwrap();
+    other.set(VISITS, 2).unwrap();
+    let clock = std::sync::Arc::clone(&world.clock);
+    world.store.before(Verb::Commit, move || async move {
+        let _ = other.finish().await.unwrap();
+        clock.advance(3 * SECOND);
+    });
+    assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+}

@@ -11,6 +11,7 @@ mod attacks;
 mod budget;
 mod clones;
 mod cookies;
+mod copies;
 mod deadlines;
 mod endings;
 mod ends;

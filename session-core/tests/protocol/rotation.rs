@@ -523,6 +523,68 @@ async fn late_login_repeats_no_removal_that_was_committed() {
     assert_eq!((session.get(NOTE).as_deref(), session.get(VISITS)), (Some("other"), Some(2)));
 }
 
+/// The second half of a double click has stored something before it signs in.
+#[tokio::test]
+async fn login_after_an_overtaken_commit_joins_the_first() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let second = world.open(&id).await;
+    second.set(NOTE, "second").unwrap();
+    let new = login(&world, &id, "ada").await;
+    second.commit().await.unwrap();
+    assert!(matches!(second.pending_cookie(), CookieChange::Keep));
+    second.set_lifetime(Lifetime::remember_me()).unwrap();
+    second.commit().await.unwrap();
+    assert!(matches!(second.pending_cookie(), CookieChange::Keep));
+    second.authenticate("ada").unwrap();
+    assert_eq!(told(second.finish().await.unwrap()).expose(), new.expose());
+    assert_eq!(world.open(&new).await.get(NOTE).as_deref(), Some("second"));
+}
+
+/// A clear that was recorded before a login or rotation of another request removes what its request saw.
+#[tokio::test]
+async fn overtaken_clear_removes_what_its_request_saw() {
+    for closing in CLOSING {
+        let world = World::new();
+        let id = world.visitor().await;
+        let late = world.open(&id).await;
+        late.clear().unwrap();
+        let session = world.open(&id).await;
+        closing(&session);
+        session.set(NOTE, "private").unwrap();
+        let new = told(session.finish().await.unwrap());
+        let _ = late.finish().await.unwrap();
+        let session = world.open(&new).await;
+        assert_eq!((session.get(VISITS), session.get(NOTE).as_deref()), (None, Some("private")));
+    }
+}
+
+/// A visitor's values are for the user who signed in, and not for the next one.
+#[tokio::test]
+async fn values_of_a_visitor_do_not_reach_the_second_user() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let late = world.open(&id).await;
+    late.set(NOTE, "late").unwrap();
+    let id = login(&world, &id, "ada").await;
+    let id = login(&world, &id, "grace").await;
+    assert!(matches!(late.finish().await, Err(SessionError::Ended)));
+    assert_eq!(world.open(&id).await.names(), [""; 0]);
+}
+
+/// The owner is the same again, but the values of the first login are gone.
+#[tokio::test]
+async fn values_do_not_reach_the_same_user_past_another() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let late = world.open(&id).await;
+    late.set(NOTE, "late").unwrap();
+    let id = login(&world, &id, "grace").await;
+    let id = login(&world, &id, "ada").await;
+    assert!(matches!(late.finish().await, Err(SessionError::Ended)));
+    assert_eq!(world.open(&id).await.names(), [""; 0]);
+}
+
 /// Neither a former ID of a user's session, which may be stolen, nor another user leads to one.
 #[tokio::test]
 async fn login_under_any_other_former_id_begins_anew() {
@@ -959,14 +1021,77 @@ async fn reuse_is_reported_and_opens_nothing() {
     assert_eq!(world.open(&new).await.owner(), Some("ada".into()));
 }
 
-/// The browser may hold the new ID: a session of its own would replace it.
+/// The browser that sends it does not hold the new ID: its requests under way had the grace.
 #[tokio::test]
-async fn reused_id_gets_no_session_of_its_own() {
-    let (world, id, _) = out_of_grace(OnReuse::Report).await;
+async fn reused_id_may_begin_a_session_of_its_own() {
+    let (world, id, new) = out_of_grace(OnReuse::Report).await;
+    let session = world.open(&id).await;
+    assert!(session.had_unknown_id());
+    session.set(NOTE, "another session").unwrap();
+    let own = told(session.finish().await.unwrap());
+    assert!(world.opens(&new).await && world.opens(&own).await);
+}
+
+/// Without a grace, requests under way are refused for half a minute instead.
+#[tokio::test]
+async fn id_of_a_renewal_a_moment_ago_makes_no_session_of_its_own() {
+    let world = World::with(|sessions| sessions.with_renewal_grace(Duration::ZERO));
+    let id = world.user("ada").await;
+    let new = renew(&world, &id).await;
+    let _ = read(&world, &new).await;
+    world.wait(30 * SECOND - Duration::from_millis(1));
     let session = world.open(&id).await;
     session.set(NOTE, "late").unwrap();
     assert!(matches!(session.finish().await, Err(SessionError::Ended)));
-    assert_eq!(world.count().await.0, 1);
+    world.wait(Duration::from_millis(1));
+    let session = world.open(&id).await;
+    session.set(NOTE, "another session").unwrap();
+    let _ = told(session.finish().await.unwrap());
+}
+
+/// Someone who holds a reused ID cannot end the session by a logout.
+#[tokio::test]
+async fn logout_under_a_reused_id_ends_nothing() {
+    let (world, id, new) = out_of_grace(OnReuse::Report).await;
+    let session = world.open(&id).await;
+    session.destroy().unwrap();
+    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+    assert!(world.opens(&new).await);
+}
+
+/// The key of the new ID may hold an end marker: the session has ended, and nobody reused anything.
+#[tokio::test]
+async fn old_id_of_an_ended_session_is_not_reused() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let new = renew(&world, &id).await;
+    let _ = read(&world, &new).await;
+    world.wait(MINUTE);
+    let session = world.open(&new).await;
+    session.end_by(world.sessions_now()).unwrap();
+    assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+    let mut events = world.sessions.events();
+    let late = world.open(&id).await;
+    assert!(late.had_unknown_id());
+    assert_eq!(kinds(&mut events), []);
+}
+
+/// The request that is the first to present the new ID replaces that at once.
+#[tokio::test]
+async fn reuse_is_seen_if_the_new_id_was_replaced_at_its_first_use() {
+    for closing in CLOSING {
+        let world = World::new();
+        let id = world.user("ada").await;
+        let new = renew(&world, &id).await;
+        let _ = moved(&world, &new, closing).await;
+        world.wait(29 * SECOND);
+        let mut events = world.sessions.events();
+        assert!(!world.opens(&id).await);
+        assert_eq!(kinds(&mut events), []);
+        world.wait(SECOND);
+        assert!(!world.opens(&id).await);
+        assert_eq!(kinds(&mut events), [EventKind::Reused]);
+    }
 }
 
 #[tokio::test]
@@ -1019,19 +1144,34 @@ async fn id_before_the_former_one_is_reused() {
     }
 }
 
-/// A stolen ID shows itself for as long as the tombstone lives: for the session's idle time.
+/// A stolen ID shows itself until the session's absolute deadline.
 #[tokio::test]
-async fn reuse_is_seen_until_the_idle_time_after_the_renewal() {
+async fn reuse_is_seen_until_the_absolute_deadline() {
     let (world, id, new) = out_of_grace(OnReuse::Report).await;
-    world.wait(29 * MINUTE);
-    let _ = read(&world, &new).await;
-    world.wait(30 * MINUTE);
+    for _ in 0..46 {
+        world.wait(30 * MINUTE);
+        let _ = read(&world, &new).await;
+    }
+    world.wait(59 * MINUTE);
     let mut events = world.sessions.events();
     assert!(!world.opens(&id).await);
     assert_eq!(kinds(&mut events), [EventKind::Reused]);
-    world.wait(SECOND * 30);
+    world.wait(MINUTE);
     assert!(!world.opens(&id).await);
     assert_eq!(kinds(&mut events), []);
+}
+
+/// The browser never receives a response that tells the new ID, and works on for hours.
+#[tokio::test]
+async fn lost_responses_of_a_renewal_sign_no_busy_browser_out() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let _ = renew(&world, &id).await;
+    for _ in 0..23 {
+        world.wait(59 * MINUTE);
+        assert!(world.opens(&id).await);
+        let _ = read(&world, &id).await;
+    }
 }
 
 // The tombstones.
@@ -1061,7 +1201,7 @@ async fn tombstone_names_the_successor_and_its_lifetime() {
     let mut former = id;
     let begun = world.sessions_now();
     for (moving, is_renewal, until) in [
-        (renews as Move, true, begun + 60 * MINUTE),
+        (renews as Move, true, begun + DAY),
         (sign_in, false, begun + Sessions::ROTATION_WINDOW),
         (rotates, false, begun + Sessions::ROTATION_WINDOW),
     ] {

@@ -4,8 +4,8 @@ use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
 use session_core::{
     AtLimit, Clock as _, CookieChange, Entry, EventKind, Family, IndexEntry, ManualClock, Owner,
-    OwnerIndex as _, SessionError, SessionId, SessionKey, SessionLimit, Sessions, StoreErrorKind,
-    SystemClock,
+    OwnerIndex as _, SessionError, SessionId, SessionKey, SessionLimit, SessionStore as _,
+    Sessions, StoreErrorKind, SystemClock,
 };
 
 use crate::support::{Fault, Look as _, Peek as _, Steps, VISITS, Verb, World, steps, told};
@@ -247,7 +247,7 @@ async fn session_that_signs_in_again_is_not_evicted_by_an_earlier_login() {
     let again = Arc::new(std::sync::Mutex::new(None));
     let result = Arc::clone(&again);
     world.store.before(Verb::DeleteOrBlock, move || async move {
-        other.wait(MINUTE);
+        other.wait(Duration::from_secs(10));
         let session = other.open(&former).await;
         session.authenticate("ada").unwrap();
         *result.lock().unwrap() = Some(told(session.finish().await.unwrap()));
@@ -382,6 +382,51 @@ async fn limit_costs_a_login_two_round_trips() {
     world.store.calls();
     let _ = session.finish().await.unwrap();
     assert_eq!(world.store.calls(), [Verb::CreateEntered, Verb::Commit, Verb::Leave]);
+}
+
+/// Another login has entered its key, and stores its session while this login clears dead entries away.
+#[tokio::test]
+async fn clearing_of_dead_entries_spares_a_login_under_way() {
+    for verb in [Verb::DeleteOrBlock, Verb::Create] {
+        let world = world(3, AtLimit::EvictOldest);
+        let (owner, now) = (Owner::from("ada").key(), world.sessions_now());
+        let record = world.store.peek(sign_in(&world).await.unwrap().key(), now).await.unwrap();
+        let keys: Vec<_> = (0..16).map(|number| SessionKey::from_bytes([number; 16])).collect();
+        for key in &keys {
+            let entry = IndexEntry { key: *key, family: record.family(), until: now + HOUR };
+            world.store.enter(&owner, entry, now).await.unwrap();
+        }
+        let (store, under_way) = (Arc::clone(&world.store), keys[7]);
+        world.store.before(verb, move || async move {
+            store.watched().store().create(&under_way, record, now).await.unwrap();
+        });
+        sign_in(&world).await.unwrap();
+        if verb == Verb::Create {
+            let entry = world.store.peek(under_way, now).await;
+            assert!(matches!(entry, Some(Entry::Live(_))), "{entry:?}");
+            assert!(world.store.is_entered(under_way, now).await);
+            assert!(!world.store.is_entered(keys[8], now).await);
+        }
+    }
+}
+
+/// A login of another server whose clock is far ahead is no reason to refuse a login.
+#[tokio::test]
+async fn login_evicts_a_login_of_a_clock_ahead() {
+    for at_limit in [AtLimit::EvictOldest, AtLimit::EvictLeastRecent] {
+        let world = world(1, at_limit);
+        let ahead = ManualClock::new(world.sessions_now() + Duration::from_secs(16));
+        let sessions = Sessions::builder(Arc::clone(&world.store))
+            .with_clock(ahead)
+            .with_session_limit(SessionLimit::new(1, at_limit).unwrap())
+            .build()
+            .unwrap();
+        let session = sessions.open([]).await.unwrap();
+        session.authenticate("ada").unwrap();
+        let other = told(session.finish().await.unwrap());
+        let id = sign_in(&world).await.unwrap();
+        assert!(world.opens(&id).await && !world.opens(&other).await);
+    }
 }
 
 /// Three processes, and a store that lets others in before each command.

@@ -5,7 +5,7 @@ use session_core::{
     StoreErrorKind, UuidV4,
 };
 
-use crate::support::{Fault, VISITS, Verb, World, told};
+use crate::support::{Fault, Peek as _, VISITS, Verb, World, told};
 
 const CORRUPT: Fault = Fault::Before(StoreErrorKind::Corrupt);
 
@@ -116,6 +116,22 @@ async fn generator_that_repeats_an_id_shares_no_session() {
     let second = world.visitor().await;
     assert_ne!(first.key(), second.key());
     assert_eq!(world.open(&first).await.get(VISITS), Some(1));
+
+    // A login whose ID is in use leaves no stranger's session in the index of its owner.
+    let ids: Vec<_> = [1, 2].map(|bits| SessionId::from_random_bits([bits; 32])).into();
+    let other = World {
+        sessions: Sessions::builder(std::sync::Arc::clone(&world.store))
+            .with_clock(std::sync::Arc::clone(&world.clock))
+            .with_id_generator(Repeating(std::sync::Mutex::new(ids)))
+            .build()
+            .unwrap(),
+        store: std::sync::Arc::clone(&world.store),
+        clock: std::sync::Arc::clone(&world.clock),
+    };
+    let login = other.anonymous().await;
+    login.authenticate("ada").unwrap();
+    assert!(login.finish().await.is_err());
+    assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
 
     // From now on it makes one ID only.
     let session = world.anonymous().await;

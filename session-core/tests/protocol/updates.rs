@@ -7,7 +7,6 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc,
     },
 };
 
@@ -455,18 +454,19 @@ impl Codec<u64> for Interrupted {
 
 #[test]
 fn take_once_gives_the_value_to_one_of_two_clones() {
-    const TOKEN: Key<u64, Interrupted> = Key::new("token");
-    let (_store, [sessions, _], _) = site();
-    let session = run(sessions.open([])).unwrap();
-    session.set(TOKEN, 7).unwrap();
-    run(session.commit()).unwrap();
-    let clone = session.clone();
-    let (send, taken) = mpsc::channel();
-    INTERRUPTION.set(Some(Box::new(move || {
-        send.send(run(clone.take_once(TOKEN)).unwrap()).unwrap();
-    })));
-    assert_eq!(run(session.take_once(TOKEN)).unwrap(), None);
-    assert_eq!(taken.try_recv().unwrap(), Some(7));
+    let make = || {
+        let (_store, [sessions, _], _) = site();
+        let session = run(sessions.open([])).unwrap();
+        session.set(VISITS, 7).unwrap();
+        run(session.commit()).unwrap();
+        let take = |session: Session| -> Pin<Box<dyn Future<Output = _>>> {
+            Box::pin(async move { session.take_once(VISITS).await.unwrap() })
+        };
+        ((), [take(session.clone()), take(session)])
+    };
+    interleavings(6, make, |(), taken, order| {
+        assert!(taken == [Some(7), None] || taken == [None, Some(7)], "{order:?}: {taken:?}");
+    });
 }
 
 #[test]
@@ -478,7 +478,9 @@ fn take_once_leaves_a_value_that_a_clone_has_just_set() {
     run(session.commit()).unwrap();
     let clone = session.clone();
     INTERRUPTION.set(Some(Box::new(move || clone.set(TOKEN, 8).unwrap())));
-    assert_eq!(run(session.take_once(TOKEN)).unwrap(), None);
+    assert_eq!(run(session.take_once(TOKEN)).unwrap(), Some(7));
+    assert_eq!(session.get(TOKEN), Some(8));
+    run(session.commit()).unwrap();
     assert_eq!(session.get(TOKEN), Some(8));
 }
 
@@ -623,4 +625,47 @@ async fn committed_removal_of_nothing_undoes_no_later_change() {
     let after = world.open(&id).await;
     assert_eq!(after.get(NOTE).as_deref(), Some("later"));
     assert_eq!(after.get(VISITS), Some(2));
+}
+
+/// An update may read any value through its view, so that what was set before it is set before it in the
+/// replay too.
+#[tokio::test]
+async fn replay_keeps_what_an_update_has_read() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    session.set(NOTE, "read by the update").unwrap();
+    session
+        .try_update(VISITS, |visits, view| {
+            if view.get(NOTE).as_deref() != Some("read by the update") {
+                return Err("another note");
+            }
+            *visits += 1;
+            Ok(())
+        })
+        .unwrap();
+    session.set(NOTE, "after").unwrap();
+    let other = world.open(&id).await;
+    other.set(VISITS, 10).unwrap();
+    let _ = other.finish().await.unwrap();
+    let _ = session.finish().await.unwrap();
+    let after = world.open(&id).await;
+    assert_eq!((after.get(VISITS), after.get(NOTE).as_deref()), (Some(11), Some("after")));
+}
+
+/// A value that another request took first is no reason to give up what a clone has changed.
+#[tokio::test]
+async fn lost_race_for_a_value_keeps_the_changes_of_a_clone() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let (session, other) = (world.open(&id).await, world.open(&id).await);
+    let clone = session.clone();
+    world.store.before(Verb::Commit, move || async move {
+        clone.set(NOTE, "of the clone").unwrap();
+        assert_eq!(other.take_once(VISITS).await.unwrap(), Some(1));
+    });
+    assert_eq!(session.take_once(VISITS).await.unwrap(), None);
+    let _ = session.finish().await.unwrap();
+    let after = world.open(&id).await;
+    assert_eq!((after.get(VISITS), after.get(NOTE).as_deref()), (None, Some("of the clone")));
 }

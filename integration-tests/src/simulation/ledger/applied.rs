@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use session_core::{
-    Entry, Record, SessionKey, Sessions, Tombstone,
+    Entry, Record, SessionKey, Sessions, Timestamp, Tombstone,
     testing::{Answer, Verb},
 };
 
@@ -189,9 +189,10 @@ impl Ledger {
         let mut state = self.lives[life].state.clone();
         let attempt = call.attempt;
         let log = &self.requests[&call.request].log[attempt.from..attempt.to];
-        state.apply(log, Part::Everything, self.rules.lifetime, call.now);
-        // A login stores its changes without a move if it joins another one.
         let request = &self.requests[&call.request];
+        let login_at = login_at(call, request.latest, stored);
+        state.apply(log, Part::Everything, self.rules.lifetime, login_at);
+        // A login stores its changes without a move if it joins another one.
         let joins = self.lives[life].login_by_another(call.request, request.seen_at)
             && log.iter().any(|logged| logged.is_login());
         let changes = joins || state != self.lives[life].state;
@@ -231,11 +232,11 @@ impl Ledger {
                 let stored = State::read(&record);
                 self.took_effect(call, life, &stored);
                 if is_renewal {
-                    // It is remembered for as long as the session lives without further use.
-                    let unused = self.lives[life].state.deadline();
+                    // It is remembered for as long as the session can live.
+                    let end = self.lives[life].state.absolute_deadline();
                     let places = &mut self.lives[life].places;
                     let left = places.iter_mut().rev().find_map(|place| place.moved.as_mut());
-                    left.expect("it has just moved").forgotten_at = unused;
+                    left.expect("it has just moved").forgotten_at = end;
                 }
             }
             // It was ended in its new place before it was there.
@@ -278,6 +279,7 @@ impl Ledger {
         };
         let request = self.requests.get_mut(&call.request).expect("it is noted");
         let latest = request.latest;
+        let login_at = login_at(call, latest, stored);
         let log = &mut request.log[attempt.from..attempt.to];
         let again = log.iter().any(|logged| logged.applied > 0);
         let mut state = self.lives[life].state.clone();
@@ -296,13 +298,13 @@ impl Ledger {
             && request.owner != state.owner;
         let part = if is_overtaken && !joins { Part::Values } else { Part::Everything };
         if carries {
-            state.apply(log, part, standard, call.now);
+            state.apply(log, part, standard, login_at);
             log.iter_mut().for_each(|logged| logged.applied += 1);
         }
         let difference = state.difference(stored);
         let twice = {
             let mut twice = state.clone();
-            twice.apply(log, part, standard, call.now);
+            twice.apply(log, part, standard, login_at);
             again && twice.difference(stored).is_none()
         };
         if carries && is_overtaken && closes && !joins {
@@ -328,8 +330,9 @@ impl Ledger {
             self.violate("I4", || "a user's changes are in another user's session".into());
         }
         let model = &mut self.lives[life];
-        // A commit's own time, which a touch since may have overtaken, is as good.
-        if stored.last_seen_at < model.state.last_seen_at.min(call.now) {
+        // The time at which the commit began, which a touch since may have overtaken, is as good.
+        let began = call.now.min(attempt.began);
+        if stored.last_seen_at < model.state.last_seen_at.min(began) {
             self.violate("I5", || "the last use moved back".into());
         } else if stored.last_seen_at > model.state.last_seen_at.max(latest) {
             self.violate("I5", || "the last use is of the future".into());
@@ -448,6 +451,14 @@ impl Ledger {
         }
         bytes
     }
+}
+
+/// The instant at which a login began: a commit may try several times, and what it stores begins with the
+/// first of them.
+fn login_at(call: &Call, latest: Timestamp, stored: &State) -> Timestamp {
+    let began = call.attempt.began;
+    let is_of_the_attempt = (began.min(call.now)..=latest.max(began)).contains(&stored.created_at);
+    if is_of_the_attempt { stored.created_at } else { call.now }
 }
 
 /// How much of an ID is looked for: no bytes of a record are the same by chance.

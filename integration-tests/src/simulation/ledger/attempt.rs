@@ -69,6 +69,7 @@ impl Ledger {
         request.attempt = Some(Attempt {
             from,
             to,
+            began: now,
             carries: carries && stores,
             required: stores && log.iter().any(needed),
             locks: false,
@@ -101,7 +102,7 @@ impl Ledger {
         let is_overtaken = life.is_some_and(|life| life.login_by_another(number, request.seen_at));
         // Of a request that a login overtook, only the values count.
         let is_due = |logged: &&Logged| {
-            !is_overtaken || logged.is_of_a_value() || log.iter().any(Logged::is_login)
+            !is_overtaken || logged.is_of_values() || log.iter().any(Logged::is_login)
         };
         // Changes that undo each other leave nothing to store.
         let changes_state = life.is_none_or(|life| {
@@ -235,7 +236,7 @@ fn describe(change: &Change) -> String {
         Change::Set(slot, value) => format!("{} = {value}", name(*slot)),
         Change::Increment(slot) => format!("{} + 1", name(*slot)),
         Change::Remove(slot) => format!("the removal of {}", name(*slot)),
-        Change::Clear => "the removal of all values".to_owned(),
+        Change::Clear(_) => "the removal of all values".to_owned(),
         Change::SetLifetime(lifetime) => {
             format!("a lifetime of {:?}, {:?} in all", lifetime.idle(), lifetime.absolute())
         }

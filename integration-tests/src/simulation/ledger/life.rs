@@ -54,8 +54,8 @@ pub(crate) struct Moved {
     pub(crate) by: usize,
     /// By a renewal: the former ID opens the session for a while. Else it never does again.
     pub(crate) is_renewal: bool,
-    /// The instant from which on the former key need not be remembered: for a renewal, the deadline that
-    /// the session had without further use.
+    /// The instant from which on the former key need not be remembered: for a renewal, the absolute
+    /// deadline of the session.
     pub(crate) forgotten_at: Timestamp,
     /// When the request that moved it was answered with success.
     pub(crate) told: Option<Step>,

@@ -79,6 +79,7 @@ pub(crate) struct Attempt {
     /// The part of the log that it is about.
     pub(crate) from: usize,
     pub(crate) to: usize,
+    pub(crate) began: Timestamp,
     /// It stores that part, if it stores anything.
     pub(crate) carries: bool,
     /// Success without having stored it is a lie.

@@ -1,5 +1,7 @@
 //! The sessions of an owner where their number is limited.
 
+use std::time::Duration;
+
 use session_core::{AtLimit, Entry, OwnerKey, SessionError, SessionKey, Timestamp, testing::Verb};
 
 use super::{Ledger, state::Change};
@@ -40,9 +42,12 @@ impl Ledger {
         let own = call.attempt.life.or(request.created.map(|(_, life)| life));
         let others = self.others_of(owner, own, call.now, limit.at_limit);
         let excess = (others.len() + 1).saturating_sub(limit.max);
-        // A login never evicts a later one. It may be ended itself meanwhile, without knowing.
+        // A login never evicts a later one, unless that lies so far in the future that it is of another
+        // clock. It may be ended itself meanwhile, without knowing.
         let new = self.begin_of(own, owner);
-        let is_earlier = |other: &Other| new.is_none_or(|new| other.began < new);
+        let is_earlier = |other: &Other| {
+            new.is_none_or(|new| other.began < new || other.began.0 > new.0 + LATER)
+        };
         let earlier: Vec<_> = others.into_iter().filter(is_earlier).collect();
         self.counters.limits_met += u64::from(excess > 0);
         let request = self.request(call.request);
@@ -50,7 +55,9 @@ impl Ledger {
         // Sessions of one rank may go instead of each other.
         let last = excess.checked_sub(1).and_then(|last| earlier.get(last).or(earlier.last()));
         if let Some(youngest) = last.map(|last| last.rank) {
-            let may_go = earlier.iter().filter(|other| other.least_rank <= youngest);
+            // Of a login that was ended meanwhile nobody knows any more which others came later.
+            let all_may_go = new.is_none();
+            let may_go = earlier.iter().filter(|other| all_may_go || other.least_rank <= youngest);
             request.victims.extend(may_go.map(|other| other.life));
         }
     }
@@ -152,3 +159,6 @@ struct Other {
     began: (Timestamp, SessionKey),
     life: usize,
 }
+
+/// A login is a later one if it came at most this much later.
+const LATER: Duration = Duration::from_secs(15);

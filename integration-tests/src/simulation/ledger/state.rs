@@ -39,7 +39,11 @@ impl State {
 
     pub(crate) fn deadline(&self) -> Timestamp {
         let idle = self.last_seen_at + self.lifetime.idle();
-        idle.min(self.created_at + self.lifetime.absolute())
+        idle.min(self.absolute_deadline())
+    }
+
+    pub(crate) fn absolute_deadline(&self) -> Timestamp {
+        self.created_at + self.lifetime.absolute()
     }
 
     /// Applies the changes of one commit at `now`. New sessions and logins begin with the lifetime
@@ -53,8 +57,13 @@ impl State {
                     self.values[*slot] = Some(self.values[*slot].unwrap_or_default() + 1);
                 }
                 Change::Remove(slot) => self.values[*slot] = None,
+                Change::Clear(seen) if part == Part::Values => {
+                    for (value, _) in self.values.iter_mut().zip(seen).filter(|(_, seen)| **seen) {
+                        *value = None;
+                    }
+                }
                 _ if part == Part::Values => {}
-                Change::Clear => self.values = Values::default(),
+                Change::Clear(_) => self.values = Values::default(),
                 Change::SetLifetime(lifetime) => {
                     self.lifetime = *lifetime;
                     chosen = Some(*lifetime);
@@ -120,9 +129,12 @@ impl Logged {
         matches!(self.change, Change::Authenticate(_) | Change::Rotate)
     }
 
-    /// Returns `true` for a change of one value.
-    pub(crate) fn is_of_a_value(&self) -> bool {
-        matches!(self.change, Change::Set(..) | Change::Increment(_) | Change::Remove(_))
+    /// Returns `true` for a change of single values.
+    pub(crate) fn is_of_values(&self) -> bool {
+        matches!(
+            self.change,
+            Change::Set(..) | Change::Increment(_) | Change::Remove(_) | Change::Clear(_)
+        )
     }
 }
 
@@ -131,7 +143,8 @@ pub(crate) enum Change {
     Set(usize, u64),
     Increment(usize),
     Remove(usize),
-    Clear,
+    /// With the values that the request saw.
+    Clear([bool; NAMES.len()]),
     SetLifetime(Lifetime),
     Authenticate(Owner),
     Rotate,

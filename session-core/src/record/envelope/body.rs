@@ -15,14 +15,15 @@ use crate::{
 ///
 /// It is read and written by hand, as every request does that.
 pub(super) struct LiveBody {
-    pub(super) issued_after_ms: u64,
+    /// After the begin of the session, as is the other one. Negative if the instant is earlier.
+    pub(super) issued_after_ms: i64,
     pub(super) renew_after_ms: Option<u64>,
     pub(super) is_persistent: bool,
     pub(super) ends_by: Option<Timestamp>,
     /// The absolute lifetime, where an end that was set comes before it.
     pub(super) absolute_ms: Option<u64>,
     pub(super) owner: Option<Owner>,
-    pub(super) authenticated_after_ms: Option<u64>,
+    pub(super) authenticated_after_ms: Option<i64>,
     pub(super) lease: Option<Lease>,
     pub(super) family: Family,
     pub(super) id_use: IdUse,
@@ -94,7 +95,8 @@ impl LiveBody {
 
 /// Writes what [`LiveBody::read`] reads.
 pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
-    let after_begin = |at: Timestamp| millis(at.since(record.created_at));
+    let begin = record.created_at.as_millis();
+    let after_begin = |at: Timestamp| at.as_millis().cast_signed() - begin.cast_signed();
     let issued_after_ms = after_begin(record.issued_at);
     let is_persistent = record.lifetime.cookie() == CookieLifetime::Persistent;
     let absolute = record.lifetime.absolute();
@@ -115,7 +117,7 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
     encode::write_map_len(out, 1 + known + record.unknown.count).expect(INFALLIBLE);
     write_int(out, FAMILY, record.family.0);
     if issued_after_ms != 0 {
-        write_int(out, ISSUED, issued_after_ms);
+        write_signed(out, ISSUED, issued_after_ms);
     }
     if let Some(age) = record.lifetime.renew_after() {
         write_int(out, RENEW, millis(age));
@@ -135,7 +137,7 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
         encode::write_bin(out, owner.as_bytes()).expect(INFALLIBLE);
     }
     if let Some(at) = record.authenticated_at {
-        write_int(out, AUTHENTICATED, after_begin(at));
+        write_signed(out, AUTHENTICATED, after_begin(at));
     }
     if let Some(lease) = &record.lease {
         write_name(out, LEASE);
@@ -178,6 +180,11 @@ fn read_lease(rest: &mut &[u8]) -> Option<Lease> {
 fn write_int(out: &mut Vec<u8>, name: &[u8], number: u64) {
     write_name(out, name);
     encode::write_uint(out, number).expect(INFALLIBLE);
+}
+
+fn write_signed(out: &mut Vec<u8>, name: &[u8], number: i64) {
+    write_name(out, name);
+    encode::write_sint(out, number).expect(INFALLIBLE);
 }
 
 fn write_name(out: &mut Vec<u8>, name: &[u8]) {

@@ -129,18 +129,22 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
             let body = LiveBody::read(bytes, HEADER_LEN).ok_or(Unreadable::Body)?;
             let created_at = instant(bytes, CREATED_AT);
             let lifetime = lifetime(bytes, created_at, &body)?;
+            let after_begin = |after| {
+                let millis = created_at.as_millis().checked_add_signed(after);
+                millis.map(Timestamp::from_millis).ok_or(Unreadable::Body)
+            };
+            let issued_at = after_begin(body.issued_after_ms)?;
+            let authenticated_at = body.authenticated_after_ms.map(after_begin).transpose()?;
             Ok(Entry::Live(Arc::new(Record {
                 revision,
                 nonce,
                 created_at,
                 last_seen_at: instant(bytes, LAST_SEEN_AT),
-                issued_at: created_at + Duration::from_millis(body.issued_after_ms),
+                issued_at,
                 lifetime,
                 ends_by: body.ends_by,
                 owner: body.owner,
-                authenticated_at: body
-                    .authenticated_after_ms
-                    .map(|after| created_at + Duration::from_millis(after)),
+                authenticated_at,
                 lease: body.lease,
                 family: body.family,
                 id_use: body.id_use,
@@ -163,7 +167,10 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
                 body.sealed_id.map(|sealed| SealedId::from_stored(bytes.slice_ref(sealed)));
             let cause = match (successor, body.is_renewal, sealed_id) {
                 (None, false, None) => Cause::Ended,
-                (Some(successor), false, sealed_id) => Cause::Rotated { successor, sealed_id },
+                (Some(successor), false, sealed_id) => {
+                    let changes_owner = body.changes_owner;
+                    Cause::Rotated { successor, sealed_id, changes_owner }
+                }
                 (Some(successor), true, Some(sealed_id)) => Cause::Renewed { successor, sealed_id },
                 _ => return Err(Unreadable::Body),
             };
@@ -213,6 +220,8 @@ struct MovedBody<'a> {
     successor: Option<&'a serde_bytes::Bytes>,
     #[serde(rename = "r", default, skip_serializing_if = "is_false")]
     is_renewal: bool,
+    #[serde(rename = "o", default, skip_serializing_if = "is_false")]
+    changes_owner: bool,
     /// The new ID, sealed under the former one.
     #[serde(rename = "i", default, borrow, skip_serializing_if = "Option::is_none")]
     sealed_id: Option<&'a serde_bytes::Bytes>,
@@ -225,13 +234,16 @@ impl<'a> MovedBody<'a> {
     fn of(tombstone: &'a Tombstone) -> Self {
         let (successor, is_renewal, sealed_id) = match &tombstone.cause {
             Cause::Ended => (None, false, None),
-            Cause::Rotated { successor, sealed_id } => (Some(successor), false, sealed_id.as_ref()),
+            Cause::Rotated { successor, sealed_id, .. } => {
+                (Some(successor), false, sealed_id.as_ref())
+            }
             Cause::Renewed { successor, sealed_id } => (Some(successor), true, Some(sealed_id)),
         };
         Self {
             family: tombstone.family.0,
             successor: successor.map(|key| serde_bytes::Bytes::new(key.as_bytes())),
             is_renewal,
+            changes_owner: matches!(tombstone.cause, Cause::Rotated { changes_owner: true, .. }),
             sealed_id: sealed_id.map(|sealed| serde_bytes::Bytes::new(sealed.as_bytes())),
             presented_ms: presented_ms(tombstone.id_use),
         }

@@ -342,12 +342,16 @@ fn entries() -> [Entry; 10] {
         revision: Revision(8),
         nonce: Nonce(0x0102_0304_0506_0708),
         family: FAMILY,
-        cause: Cause::Rotated { successor, sealed_id: None },
+        cause: Cause::Rotated { successor, sealed_id: None, changes_owner: true },
         id_use: IdUse::Original,
         expires_at: Timestamp::from_millis(1_700_000_300_000),
     };
     let first_login = Tombstone {
-        cause: Cause::Rotated { successor, sealed_id: Some(sealed_id.clone()) },
+        cause: Cause::Rotated {
+            successor,
+            sealed_id: Some(sealed_id.clone()),
+            changes_owner: false,
+        },
         id_use: IdUse::Renewed,
         ..login.clone()
     };
@@ -486,7 +490,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
 fn any_record() -> impl Strategy<Value = Record> {
     let max_ms = u64::try_from(Lifetime::MAX.as_millis()).unwrap();
     let spans = (1..=max_ms, 1..=max_ms, option::of(1..=max_ms), any::<bool>());
-    let instants = (0..1u64 << 47, 0..1u64 << 46, 0..1u64 << 46, option::of(0..1u64 << 46));
+    let instants = (0..1u64 << 47, 0..1u64 << 46, 0..1u64 << 48, option::of(0..1u64 << 48));
     let numbers = (0..1u64 << 48, any::<u64>(), any::<u64>());
     let any_lease = option::of((0..1u64 << 48, 0..1u64 << 48, any::<u64>()));
     let any_end = option::of(0..1u64 << 48);
@@ -513,12 +517,12 @@ fn any_record() -> impl Strategy<Value = Record> {
                 family: Family(family),
                 created_at,
                 last_seen_at: created_at + millis(instants.1),
-                issued_at: created_at + millis(instants.2),
+                issued_at: Timestamp::from_millis(instants.2),
                 id_use,
                 lifetime,
                 ends_by: end.map(Timestamp::from_millis),
                 owner: owner.map(Owner::from),
-                authenticated_at: instants.3.map(|after| created_at + millis(after)),
+                authenticated_at: instants.3.map(Timestamp::from_millis),
                 lease: lease.map(|(until, span, token)| Lease {
                     token: Nonce(token),
                     until: Timestamp::from_millis(until),
@@ -573,8 +577,11 @@ fn any_cause() -> impl Strategy<Value = Cause> {
         vec(any::<u8>(), 0..64).prop_map(|sealed| SealedId::from_stored(Bytes::from(sealed)));
     prop_oneof![
         Just(Cause::Ended),
-        (successor.clone(), option::of(sealed_id.clone()))
-            .prop_map(|(successor, sealed_id)| Cause::Rotated { successor, sealed_id }),
+        (successor.clone(), option::of(sealed_id.clone()), any::<bool>()).prop_map(
+            |(successor, sealed_id, changes_owner)| {
+                Cause::Rotated { successor, sealed_id, changes_owner }
+            }
+        ),
         (successor, sealed_id)
             .prop_map(|(successor, sealed_id)| Cause::Renewed { successor, sealed_id }),
     ]

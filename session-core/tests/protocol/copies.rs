@@ -1,0 +1,86 @@
+//! Requests that open their session from a copy, which may be out of date.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use session_core::{
+    Entry, LocalReads, Session, SessionId, SessionKey, Sessions, StoreError, Timestamp,
+    testing::{Answer, Intercept, Intercepted, Operation},
+};
+
+use crate::support::{MapStore, NOTE, VISITS, told};
+
+/// A store with one copy, which stays as it is.
+#[derive(Debug, Default)]
+struct OneCopy(Mutex<Option<(SessionKey, Entry)>>);
+
+#[async_trait::async_trait]
+impl Intercept<MapStore> for OneCopy {
+    async fn call(
+        &self,
+        store: &MapStore,
+        operation: Operation,
+        now: Timestamp,
+    ) -> Result<Answer, StoreError> {
+        let answer = operation.clone().perform(store, now).await?;
+        if let (Operation::Load { key }, Answer::Loaded(Some(entry))) = (operation, &answer) {
+            self.0.lock().unwrap().get_or_insert_with(|| (key, entry.clone()));
+        }
+        Ok(answer)
+    }
+
+    fn local_reads<'s>(&'s self, _: &'s MapStore) -> Option<&'s dyn LocalReads> {
+        Some(self)
+    }
+}
+
+impl LocalReads for OneCopy {
+    fn staleness(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn find(&self, key: &SessionKey, _: Timestamp) -> Option<Entry> {
+        let copy = self.0.lock().unwrap();
+        copy.as_ref().filter(|(of, _)| of == key).map(|(_, entry)| entry.clone())
+    }
+}
+
+/// A change that equals what the copy says is a change all the same: another request may have changed
+/// the session before this one began.
+#[tokio::test]
+async fn change_that_equals_an_outdated_copy_is_stored() {
+    type Change = fn(&Session);
+    let changes: [(Change, Option<u64>, Option<&str>); 3] = [
+        (|session| session.set(VISITS, 1).unwrap(), Some(1), Some("other")),
+        (|session| session.remove(NOTE).unwrap(), Some(2), None),
+        (
+            |session| {
+                session.update(VISITS, |visits| *visits = 1).unwrap();
+            },
+            Some(1),
+            Some("other"),
+        ),
+    ];
+    for (change, visits, note) in changes {
+        let store = Arc::new(Intercepted::new(MapStore::default(), OneCopy::default()));
+        let sessions = Sessions::builder(Arc::clone(&store)).build().unwrap();
+        let session = sessions.open([]).await.unwrap();
+        session.set(VISITS, 1).unwrap();
+        let id = told(session.finish().await.unwrap());
+        let open = async |id: &SessionId| sessions.open([id.expose().as_bytes()]).await.unwrap();
+
+        let other = open(&id).await;
+        other.set(VISITS, 2).unwrap();
+        other.set(NOTE, "other").unwrap();
+        let _ = other.finish().await.unwrap();
+
+        let late = sessions.try_open_local([id.expose().as_bytes()], || false).expect("a copy");
+        assert_eq!((late.get(VISITS), late.get(NOTE)), (Some(1), None));
+        change(&late);
+        let _ = late.finish().await.unwrap();
+        let after = open(&id).await;
+        assert_eq!((after.get(VISITS), after.get(NOTE).as_deref()), (visits, note));
+    }
+}
