@@ -64,7 +64,7 @@ impl Session {
         if let Some(key) = unchecked {
             Box::pin(self.check_key(key)).await;
         }
-        Ok(self.state().cookie(now))
+        Ok(self.state().cookie_change(now))
     }
 
     /// Does the same as [`finish`](Self::finish) if that needs no I/O: the usual case of a request that
@@ -83,7 +83,7 @@ impl Session {
             return None;
         }
         state.is_closed = true;
-        let cookie = state.cookie(now);
+        let cookie = state.cookie_change(now);
         let dropped = state.take_changes();
         drop(state);
         drop(dropped);

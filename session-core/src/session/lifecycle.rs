@@ -131,8 +131,8 @@ impl Session {
     /// [`SessionError::Closed`] after the response has begun. Nothing is changed then.
     pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), SessionError> {
         let state = self.open_state()?;
-        let is_weak = state.view().is_some_and(|record| record.lifetime == lifetime);
-        self.change(state, [Change::SetLifetime(lifetime)], is_weak)
+        let only_confirms = state.view().is_some_and(|record| record.lifetime == lifetime);
+        self.change(state, [Change::SetLifetime(lifetime)], only_confirms)
     }
 
     /// Lets the session end at an instant at the latest: when the identity provider's session does
@@ -162,8 +162,9 @@ impl Session {
     pub fn end_by(&self, at: Timestamp) -> Result<(), SessionError> {
         let state = self.open_state()?;
         let is_no_later = |end: Timestamp| end <= at;
-        let is_weak = state.view().is_some_and(|record| record.ends_by.is_some_and(is_no_later));
-        self.change(state, [Change::EndBy(at)], is_weak)
+        let only_confirms =
+            state.view().is_some_and(|record| record.ends_by.is_some_and(is_no_later));
+        self.change(state, [Change::EndBy(at)], only_confirms)
     }
 
     /// Refuses to go on unless the owner signed in at most `max_age` ago: before a change of the

@@ -1,10 +1,12 @@
 //! The session of one request, as an application holds it.
 
+mod client_cookie;
 mod commit;
 mod cookie_change;
 mod into_value;
 mod lifecycle;
 mod lock;
+mod log;
 mod state;
 mod values;
 
@@ -159,13 +161,13 @@ impl Session {
         &self,
         mut state: MutexGuard<'_, State>,
         changes: impl IntoIterator<Item = Change, IntoIter: ExactSizeIterator>,
-        is_weak: bool,
+        only_confirms: bool,
     ) -> Result<(), SessionError> {
         let changes = changes.into_iter();
         state.check_room(changes.len())?;
         let mut dropped = Vec::new();
         for change in changes {
-            dropped.append(&mut state.record(self.protocol(), change, is_weak));
+            dropped.append(&mut state.record(self.protocol(), change, only_confirms));
         }
         // In this order: a dropped closure may hold anything of the application.
         drop(state);

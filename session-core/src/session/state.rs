@@ -21,12 +21,11 @@
 
 use std::sync::Arc;
 
+use super::{client_cookie::ClientCookie, log::Log};
 use crate::{
-    CookieChange, CookieLifetime, Limits, Nonce, Owner, Record, SessionError, SessionKey,
-    Timestamp,
+    CookieChange, Limits, Nonce, Owner, Record, SessionError, SessionKey, Timestamp,
     protocol::{
-        ClosedId, CookieLookup, Fence, Located, Outcome, PendingCommit, Protocol, Start,
-        WriteContext,
+        CookieLookup, Fence, Located, Outcome, PendingCommit, Protocol, Start, WriteContext,
     },
     record::{Change, replay, too_large},
 };
@@ -97,54 +96,10 @@ pub(super) enum Lock {
     Cancelled(Nonce),
 }
 
-/// The changes since the last commit.
-#[derive(Default)]
-pub(super) struct Log {
-    changes: Vec<Change>,
-    /// One of them changes something that this request sees. A log that only confirms the stored
-    /// session is replayed with other changes, but is no reason to write.
-    is_dirty: bool,
-}
-
-/// The cookie of the client, as far as it decides the response's cookie.
-pub(crate) struct ClientCookie {
-    /// The session whose ID the client has or must not be told, with the end of a persistent cookie.
-    known: Option<(SessionKey, Option<Timestamp>)>,
-    /// The keys of the cookies that open nothing.
-    missing: Vec<SessionKey>,
-    /// The keys of the records that this version cannot read.
-    unreadable: Vec<SessionKey>,
-    /// The browser may have a newer ID by the time of the response: the request begins no session.
-    is_late: bool,
-    /// The cookie's ID, if a login or a rotation has closed it.
-    closed: Option<Arc<ClosedId>>,
-    /// The request came with a cookie that opens nothing.
-    pub(crate) is_unknown: bool,
-    /// The request has ended the session of the cookie.
-    was_ended: bool,
-    /// The cookie holds a former ID, and the request has not stored anything under the present one.
-    /// By the time of the response, that may be a former one too.
-    is_outdated: bool,
-}
-
 impl State {
-    pub(crate) fn new(lookup: CookieLookup) -> Self {
-        let CookieLookup { located, is_copy, missing, unreadable, is_late, closed, has_cookie } =
-            lookup;
-        let cookie = ClientCookie {
-            // A session that was opened by its former ID has to be told to the client again.
-            known: located
-                .as_ref()
-                .filter(|located| located.is_presented)
-                .map(|located| (located.key, cookie_end(&located.record))),
-            missing,
-            unreadable,
-            is_late,
-            closed,
-            is_unknown: has_cookie && located.is_none() && !is_late,
-            was_ended: false,
-            is_outdated: located.as_ref().is_some_and(|located| !located.is_presented),
-        };
+    pub(crate) fn new(mut lookup: CookieLookup) -> Self {
+        let cookie = ClientCookie::new(&mut lookup);
+        let CookieLookup { located, is_copy, .. } = lookup;
         Self {
             place: located.map_or(Place::New, Place::At),
             draft: Draft::Unchanged,
@@ -201,16 +156,16 @@ impl State {
 
     /// Applies a change to the draft and logs it. The caller has checked it.
     ///
-    /// A weak change changes nothing that this request sees. On a copy that may be out of date, this
-    /// proves nothing, and the change is stored all the same. Returns the dropped changes.
+    /// A change that only confirms what this request sees is kept for a replay beside others. On a copy
+    /// that may be out of date it proves nothing, and counts like any other. Returns the dropped changes.
     #[must_use]
     pub(crate) fn record(
         &mut self,
         protocol: &Protocol,
         change: Change,
-        is_weak: bool,
+        only_confirms: bool,
     ) -> Vec<Change> {
-        if is_weak && !self.is_copy {
+        if only_confirms && !self.is_copy {
             // A session that nobody else knows needs no replay.
             let is_unknown = self.located().is_none() && !self.may_join();
             return if is_unknown { vec![change] } else { self.log.push(change) };
@@ -230,7 +185,7 @@ impl State {
             change.preview(Arc::make_mut(record));
         }
         self.draft = draft;
-        self.log.is_dirty = true;
+        self.log.has_effect = true;
         self.log.push(change)
     }
 
@@ -244,9 +199,7 @@ impl State {
         if let Phase::Committing(fate) = &mut self.phase {
             *fate = Return::Destroy;
         }
-        // A request that ends its session wants a fresh one.
-        self.cookie.is_late = false;
-        self.cookie.closed = None;
+        self.cookie.give_up_former();
         self.delete_unreadable();
         // An earlier deletion may lack its replicas' confirmation: it is repeated.
         add_all(&mut self.pending_deletes, &self.cookie.missing);
@@ -278,7 +231,8 @@ impl State {
     pub(super) fn close(&mut self) -> impl Sized + use<> {
         self.is_closed = true;
         let is_committing = matches!(self.phase, Phase::Committing(_));
-        self.has_lost_changes |= self.log.is_dirty || is_committing || self.next_delete().is_some();
+        self.has_lost_changes |=
+            self.log.has_effect || is_committing || self.next_delete().is_some();
         self.discard()
     }
 
@@ -314,7 +268,7 @@ impl State {
     /// login, the changes stay: the request has not seen that session.
     #[must_use]
     pub(super) fn take_confirmed(&mut self) -> impl Sized + use<> {
-        let stays = self.log.is_dirty || self.may_join();
+        let stays = self.log.has_effect || self.may_join();
         if stays { Log::default() } else { std::mem::take(&mut self.log) }
     }
 
@@ -333,7 +287,7 @@ impl State {
     /// Returns `true` if the next commit has nothing to do.
     pub(crate) fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Open)
-            && !self.log.is_dirty
+            && !self.log.has_effect
             && !matches!(self.place, Place::Leaving(_))
             && self.pending_deletes.is_empty()
             && self.lock == Lock::None
@@ -359,7 +313,7 @@ impl State {
         if let Phase::Unconfirmed = self.phase {
             return Err(SessionError::Unconfirmed);
         }
-        if !self.log.is_dirty {
+        if !self.log.has_effect {
             return Ok(None);
         }
         let is_login = self.log.has_login();
@@ -414,7 +368,7 @@ impl State {
     pub(super) fn settle_outcome(&mut self, outcome: Outcome) -> impl Sized + use<> {
         let Outcome { located, is_overtaken } = outcome;
         if is_overtaken {
-            self.cookie.known = Some((located.key, cookie_end(&located.record)));
+            self.cookie.hide(&located);
         }
         self.settle(located)
     }
@@ -467,10 +421,7 @@ impl State {
             self.lock = Lock::None;
         }
         self.pending_deletes.retain(|pending| *pending != key);
-        self.cookie.unreadable.retain(|unreadable| *unreadable != key);
-        // Of two logouts one ends the session. By the time the other's response arrives, the
-        // browser may hold a newer cookie.
-        self.cookie.was_ended |= was_there;
+        self.cookie.key_deleted(key, was_there);
     }
 
     pub(super) fn delete_failed(&mut self) {
@@ -482,7 +433,7 @@ impl State {
     #[must_use]
     pub(crate) fn settle(&mut self, located: Located) -> impl Sized + use<> {
         let confirmed = self.take_confirmed();
-        if !self.log.is_dirty {
+        if !self.log.has_effect {
             self.draft = Draft::Unchanged;
         } else {
             let mut preview = Record::clone(&located.record);
@@ -496,7 +447,7 @@ impl State {
             Place::New | Place::At(_) => Place::At(located),
         };
         self.is_copy = false;
-        self.cookie.is_outdated = false;
+        self.cookie.is_unchecked = false;
         confirmed
     }
 
@@ -518,20 +469,19 @@ impl State {
     /// Returns the session's key if the response must not send its ID until the store has shown
     /// that the session is still there.
     pub(super) fn unchecked_key(&self) -> Option<SessionKey> {
-        let located = self.located()?;
-        (self.cookie.is_outdated && located.id.is_some()).then_some(located.key)
+        self.cookie.unchecked_key(self.located()?)
     }
 
     /// Notes the store's answer about an [unchecked key](Self::unchecked_key).
     pub(super) fn key_checked(&mut self, is_there: bool) {
-        self.cookie.is_outdated = false;
+        self.cookie.is_unchecked = false;
         if !is_there {
             self.forget_id();
         }
     }
 
     /// Returns the change that the response makes to the client's cookie.
-    pub(crate) fn cookie(&self, now: Timestamp) -> CookieChange {
+    pub(crate) fn cookie_change(&self, now: Timestamp) -> CookieChange {
         match self.pending_cookie(now) {
             CookieChange::Keep if matches!(self.place, Place::New) && self.cookie.was_ended => {
                 CookieChange::Remove
@@ -542,16 +492,7 @@ impl State {
 
     /// Returns the cookie to set if the client does not have it yet.
     pub(crate) fn pending_cookie(&self, now: Timestamp) -> CookieChange {
-        if self.unchecked_key().is_some() {
-            return CookieChange::Keep;
-        }
-        let Some(located) = self.located() else { return CookieChange::Keep };
-        let Some(id) = &located.id else { return CookieChange::Keep };
-        let end = cookie_end(&located.record);
-        if self.cookie.known == Some((located.key, end)) {
-            return CookieChange::Keep;
-        }
-        CookieChange::Set { id: id.clone(), max_age: end.map(|end| end.since(now)) }
+        self.located().map_or(CookieChange::Keep, |located| self.cookie.tell(located, now))
     }
 }
 
@@ -561,32 +502,6 @@ impl Lock {
             Self::None => None,
             Self::Held(token) | Self::Cancelled(token) => Some(token),
         }
-    }
-}
-
-impl Log {
-    /// Adds a change, and returns the earlier ones that it makes pointless. What came before the update
-    /// of another value stays, as the update may have read it.
-    fn push(&mut self, change: Change) -> Vec<Change> {
-        let replaced = match &change {
-            Change::Set { name, .. } | Change::Remove { name } => {
-                let reads = |change: &Change| matches!(change, Change::Update { name: other, .. } if **other != **name);
-                let first = self.changes.iter().rposition(reads).map_or(0, |place| place + 1);
-                self.changes.extract_if(first.., |earlier| earlier.name() == Some(name)).collect()
-            }
-            _ => Vec::new(),
-        };
-        self.changes.push(change);
-        replaced
-    }
-
-    fn append(&mut self, newer: Self) {
-        self.is_dirty |= newer.is_dirty;
-        self.changes.extend(newer.changes);
-    }
-
-    fn has_login(&self) -> bool {
-        self.changes.iter().any(Change::is_login)
     }
 }
 
@@ -638,13 +553,5 @@ fn add_all(list: &mut Vec<SessionKey>, keys: &[SessionKey]) {
         if !list.contains(key) {
             list.push(*key);
         }
-    }
-}
-
-/// The end of a persistent cookie, by the session that it opens.
-fn cookie_end(record: &Record) -> Option<Timestamp> {
-    match record.lifetime.cookie() {
-        CookieLifetime::Browser => None,
-        CookieLifetime::Persistent => Some(record.absolute_deadline()),
     }
 }

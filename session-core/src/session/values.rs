@@ -65,11 +65,11 @@ impl Session {
         let limits = &self.protocol().settings.limits;
         let value = value.lend(|value| encode::<T, C>(name, value, limits))?;
         let state = self.open_state()?;
-        let is_weak = state.is_stored_as(name, &value);
-        if !is_weak {
+        let only_confirms = state.is_stored_as(name, &value);
+        if !only_confirms {
             self.check_set(state.view().map(|record| &record.values), name, &value)?;
         }
-        self.change(state, [Change::Set { name: name.into(), value }], is_weak)
+        self.change(state, [Change::Set { name: name.into(), value }], only_confirms)
     }
 
     /// Changes a value in place, from its default if there is none, and returns the new value.
@@ -181,8 +181,8 @@ impl Session {
     /// [`SessionError::Closed`] after the response has begun. Nothing is changed then.
     pub fn remove<T, C>(&self, key: Key<'_, T, C>) -> Result<(), SessionError> {
         let state = self.open_state()?;
-        let is_weak = state.value(key.name()).is_none();
-        self.change(state, [Change::Remove { name: key.name().into() }], is_weak)
+        let only_confirms = state.value(key.name()).is_none();
+        self.change(state, [Change::Remove { name: key.name().into() }], only_confirms)
     }
 
     /// Removes a value and returns it: for a message that is shown once.
@@ -241,8 +241,8 @@ impl Session {
             Some(record) => record.values.names().map(removal).collect(),
             None => Vec::new(),
         };
-        let is_weak = seen.is_empty();
-        self.change(state, [Change::Clear { seen }], is_weak)
+        let only_confirms = seen.is_empty();
+        self.change(state, [Change::Clear { seen }], only_confirms)
     }
 
     /// The closure runs without the lock of the state. Its result counts if the session is still the
@@ -288,14 +288,18 @@ impl Session {
                 // A clone of the session has changed it meanwhile.
                 continue;
             }
-            let is_weak = present == Some(&preview) && state.is_stored_as(name, &preview);
-            if !is_weak {
+            let only_confirms = present == Some(&preview) && state.is_stored_as(name, &preview);
+            if !only_confirms {
                 self.check_set(state.view().map(|record| &record.values), name, &preview)?;
             }
             // A record that is held elsewhere would be copied when it is changed.
             drop(before);
             let apply: Box<Apply> = Box::new(move |present, view| Ok(run(present, view)?.1));
-            self.change(state, [Change::Update { name: name.into(), apply, preview }], is_weak)?;
+            self.change(
+                state,
+                [Change::Update { name: name.into(), apply, preview }],
+                only_confirms,
+            )?;
             return Ok(value);
         }
         Err(SessionError::Contended)

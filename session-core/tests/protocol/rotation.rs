@@ -541,6 +541,20 @@ async fn login_after_an_overtaken_commit_joins_the_first() {
     assert_eq!(world.open(&new).await.get(NOTE).as_deref(), Some("second"));
 }
 
+/// Of several logins in one request the last counts. Those before it remove no value of the session that
+/// it joins.
+#[tokio::test]
+async fn joining_request_that_signed_in_twice_clears_nothing() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let second = world.open(&id).await;
+    let new = login(&world, &id, "ada").await;
+    second.authenticate("grace").unwrap();
+    second.authenticate("ada").unwrap();
+    assert_eq!(told(second.finish().await.unwrap()).expose(), new.expose());
+    assert_eq!(world.open(&new).await.get(VISITS), Some(1));
+}
+
 /// A clear that was recorded before a login or rotation of another request removes what its request saw.
 #[tokio::test]
 async fn overtaken_clear_removes_what_its_request_saw() {
