@@ -1,5 +1,7 @@
 //! The store on SQLite passes the conformance suite, and processes share its file.
 
+#![allow(clippy::unwrap_used, reason = "a test may, and so may what it calls")]
+
 #[path = "../examples/sqlite_store/store.rs"]
 mod store;
 
@@ -12,7 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use session_core::{CookieChange, Key, SessionError, Sessions, conformance};
+use session_core::{
+    CookieChange, Key, ManualClock, SessionError, SessionId, Sessions, Timestamp, conformance,
+};
 use store::SqliteStore;
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, task::JoinSet};
@@ -84,6 +88,119 @@ async fn visit(sessions: &Sessions, id: &str) -> Result<(), SessionError> {
     let session = sessions.open([id.as_bytes()]).await?;
     session.update(COUNT, |count| *count += 1)?;
     session.commit().await
+}
+
+// Versions: bytes of a version to come, in a store that keeps bytes.
+
+/// A session of a format that this version does not know.
+const NEXT_FORMAT: &str = include_str!("golden/v2-session.hex");
+
+/// The instant of the golden files.
+const WRITTEN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+/// A session of "user 1" in a file, whose record is then replaced by these bytes.
+async fn overwritten(hex: &str) -> (Sessions, PathBuf, SessionId) {
+    let file = temporary_file();
+    let clock = ManualClock::new(WRITTEN);
+    let sessions =
+        Sessions::builder(SqliteStore::open(&file).unwrap()).with_clock(clock).build().unwrap();
+    let session = sessions.open([]).await.unwrap();
+    session.authenticate("user 1").unwrap();
+    let id = match session.finish().await.unwrap() {
+        CookieChange::Set { id, .. } => id,
+        other => panic!("a login sets a cookie, came {other:?}"),
+    };
+    let digits: Vec<_> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
+    let bytes: Vec<_> =
+        digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect();
+    let database = rusqlite::Connection::open(&file).unwrap();
+    let key = id.key();
+    let changed = database
+        .execute("UPDATE sessions SET entry = ?1 WHERE key = ?2", (bytes, key.as_bytes()))
+        .unwrap();
+    assert_eq!(changed, 1);
+    (sessions, file, id)
+}
+
+fn stored(file: &PathBuf, id: &SessionId) -> Option<Vec<u8>> {
+    let database = rusqlite::Connection::open(file).unwrap();
+    let key = id.key();
+    let mut query = database.prepare("SELECT entry FROM sessions WHERE key = ?1").unwrap();
+    query.query_row([key.as_bytes()], |row| row.get(0)).ok()
+}
+
+/// I11: the server of the newer version still opens it.
+#[tokio::test]
+async fn session_of_a_format_to_come_keeps_its_record_and_its_cookie() {
+    let (sessions, file, id) = overwritten(NEXT_FORMAT).await;
+    let before = stored(&file, &id);
+    let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
+    assert_eq!((session.key(), session.owner()), (None, None));
+    assert!(session.had_unknown_id());
+    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+    assert_eq!(sessions.corrupt_records(), 1);
+    assert_eq!(stored(&file, &id), before);
+}
+
+/// The index proves whose it is.
+#[tokio::test]
+async fn session_of_a_format_to_come_is_ended_with_its_owners_sessions() {
+    let (sessions, file, id) = overwritten(NEXT_FORMAT).await;
+    let before = stored(&file, &id);
+    assert_eq!(sessions.revoke_all("user 2").await.unwrap(), 0);
+    assert_eq!(stored(&file, &id), before);
+    assert_eq!(sessions.revoke_all("user 1").await.unwrap(), 1);
+    assert_ne!(stored(&file, &id), before);
+    assert!(!sessions.open([id.expose().as_bytes()]).await.unwrap().contains(COUNT));
+
+    let (sessions, file, id) = overwritten(NEXT_FORMAT).await;
+    let before = stored(&file, &id);
+    assert!(sessions.revoke("user 1", id.key()).await.unwrap());
+    assert_ne!(stored(&file, &id), before);
+}
+
+/// A login or logout under its cookie ends it.
+#[tokio::test]
+async fn login_and_logout_end_a_session_of_a_format_to_come() {
+    for signs_in in [true, false] {
+        let (sessions, file, id) = overwritten(NEXT_FORMAT).await;
+        let before = stored(&file, &id);
+        let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
+        if signs_in {
+            session.authenticate("user 2").unwrap();
+        } else {
+            session.destroy().unwrap();
+        }
+        let _ = session.finish().await.unwrap();
+        assert_ne!(stored(&file, &id), before, "signs in: {signs_in}");
+    }
+}
+
+/// I11: the fields that a later version has written into a record of this format outlive a commit.
+#[tokio::test]
+async fn commit_keeps_the_fields_of_a_later_version() {
+    const LATER_VERSION: &str = include_str!("golden/v1-session-of-later-version.hex");
+    const THEME: Key<String> = Key::new("theme");
+    let (sessions, file, id) = overwritten(LATER_VERSION).await;
+    let before = stored(&file, &id).unwrap();
+    let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
+    assert_eq!(
+        (session.get(THEME).as_deref(), session.owner()),
+        (Some("dark"), Some("user 1".into()))
+    );
+    session.set(COUNT, 7).unwrap();
+    let _ = session.finish().await.unwrap();
+    let after = stored(&file, &id).unwrap();
+    // The golden file ends with the two fields, from the letter "d" on.
+    let fields = &before[before.len() - 25..];
+    assert_ne!(after, before);
+    assert!(after.windows(fields.len()).any(|part| part == fields), "{after:x?}");
+    // A move to a fresh ID keeps them as well.
+    let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
+    session.rotate().unwrap();
+    let CookieChange::Set { id, .. } = session.finish().await.unwrap() else { panic!("no new ID") };
+    let moved = stored(&file, &id).unwrap();
+    assert!(moved.windows(fields.len()).any(|part| part == fields), "{moved:x?}");
 }
 
 /// Returns the path of a file that exists until the thread of the test ends.
