@@ -23,13 +23,14 @@ pub use {
     clock::{Clock, ManualClock, Sleep, SystemClock, Timestamp},
     error::{BoxError, ConfigError, SessionError, StoreError, StoreErrorKind},
     events::{Event, EventKind, Events},
+    protocol::{AtLimit, OnReuse, SessionLimit},
     record::{
         Codec, CookieLifetime, Entry, Family, Format, IdGenerator, Key, Lifetime, Limits,
         MessagePack, Nonce, OsRandom, Owner, OwnerKey, Raw, Record, Revision, SessionId,
         SessionKey, Tombstone, UuidV4, View, envelope,
     },
     session::{CookieChange, IntoValue, Session},
-    sessions::{AtLimit, OnReuse, SessionInfo, SessionLimit, Sessions, SessionsBuilder},
+    sessions::{SessionInfo, Sessions, SessionsBuilder},
     store::{
         Backend, Committed, Created, Ended, Expected, IndexEntry, LocalReads, OwnerIndex,
         SessionStore, Touched,

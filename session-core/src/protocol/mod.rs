@@ -85,6 +85,7 @@ mod queue;
 mod revoke;
 mod rotate;
 mod session_limit;
+mod settings;
 mod verbs;
 mod write;
 
@@ -100,9 +101,11 @@ use nonces::Nonces;
 use queue::KeyedQueue;
 
 use crate::{
-    Backend, Clock, Codec, Event, EventKind, IdGenerator, Lifetime, Limits, Owner, SessionKey,
-    SessionLimit, StoreError, Timestamp, events::EventSender, record::decode,
+    Backend, Clock, Codec, Event, EventKind, IdGenerator, Owner, SessionKey, StoreError, Timestamp,
+    events::EventSender, record::decode,
 };
+
+pub use settings::{AtLimit, OnReuse, SessionLimit};
 
 pub(crate) use {
     commit::{Outcome, PendingCommit, Start},
@@ -110,6 +113,7 @@ pub(crate) use {
     locate::Located,
     open::{ClosedId, CookieLookup, MAX_COOKIES},
     queue::Turn,
+    settings::Settings,
     write::{Fence, WriteContext},
 };
 
@@ -130,19 +134,6 @@ pub(crate) struct Protocol {
     lock_queue: KeyedQueue,
     corrupt_records: AtomicU64,
     unreadable_values: AtomicU64,
-}
-
-/// The rules by which sessions live.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    pub(crate) lifetime: Lifetime,
-    pub(crate) anonymous_lifetime: Lifetime,
-    pub(crate) limits: Limits,
-    pub(crate) renewal_grace: Duration,
-    pub(crate) lease: Duration,
-    pub(crate) session_limit: Option<SessionLimit>,
-    pub(crate) reuse: crate::OnReuse,
-    pub(crate) carries_over: bool,
 }
 
 impl Protocol {

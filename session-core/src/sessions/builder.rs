@@ -1,8 +1,9 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{SessionLimit, Sessions};
+use super::Sessions;
 use crate::{
-    Backend, Clock, ConfigError, IdGenerator, Lifetime, Limits, OsRandom, SystemClock,
+    Backend, Clock, ConfigError, IdGenerator, Lifetime, Limits, OnReuse, OsRandom, SessionLimit,
+    SystemClock,
     clock::millis_rounded_up,
     protocol::{Protocol, Settings},
 };
@@ -21,21 +22,6 @@ pub struct SessionsBuilder {
     reuse: OnReuse,
     carries_over: bool,
     event_buffer: usize,
-}
-
-/// The reaction to an old ID that is presented after its grace.
-///
-/// Either the cookie was copied, or a client keeps old cookies. Both report the event
-/// [`Reused`](crate::EventKind::Reused), and the old ID opens nothing.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum OnReuse {
-    /// The session goes on.
-    #[default]
-    Report,
-    /// The session is ended for whoever holds the present ID, as RFC 9700, 4.14.2 does for refresh
-    /// tokens.
-    EndSession,
 }
 
 impl SessionsBuilder {

@@ -2,18 +2,14 @@
 
 mod builder;
 mod info;
-mod limit;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub use {
-    builder::{OnReuse, SessionsBuilder},
-    info::SessionInfo,
-    limit::{AtLimit, SessionLimit},
-};
+pub use {builder::SessionsBuilder, info::SessionInfo};
 
 use crate::{
     Backend, EventKind, Events, Lifetime, Limits, Owner, Session, SessionError, SessionKey,
+    SessionLimit,
     protocol::{self, Protocol},
 };
 

@@ -1,6 +1,21 @@
-use std::num::NonZeroUsize;
+//! The rules by which sessions live.
 
-use crate::ConfigError;
+use std::{num::NonZeroUsize, time::Duration};
+
+use crate::{ConfigError, Lifetime, Limits};
+
+/// The rules by which sessions live.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) lifetime: Lifetime,
+    pub(crate) anonymous_lifetime: Lifetime,
+    pub(crate) limits: Limits,
+    pub(crate) renewal_grace: Duration,
+    pub(crate) lease: Duration,
+    pub(crate) session_limit: Option<SessionLimit>,
+    pub(crate) reuse: OnReuse,
+    pub(crate) carries_over: bool,
+}
 
 /// How many sessions an owner may have at once, and what a login meets that would be one more.
 ///
@@ -68,6 +83,21 @@ pub enum AtLimit {
     /// The session that was not used for the longest time is ended. A use is noted at most once per tenth
     /// of the idle time.
     EvictLeastRecent,
+}
+
+/// The reaction to an old ID that is presented after its grace.
+///
+/// Either the cookie was copied, or a client keeps old cookies. Both report the event
+/// [`Reused`](crate::EventKind::Reused), and the old ID opens nothing.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum OnReuse {
+    /// The session goes on.
+    #[default]
+    Report,
+    /// The session is ended for whoever holds the present ID, as RFC 9700, 4.14.2 does for refresh
+    /// tokens.
+    EndSession,
 }
 
 #[cfg(test)]
