@@ -20,7 +20,7 @@ pub use {cookie_change::CookieChange, into_value::IntoValue};
 use state::State;
 
 use crate::{
-    Lifetime, Owner, Record, SessionError, SessionKey, Sessions, Timestamp,
+    Lifetime, Owner, Record, SessionError, SessionKey, Timestamp,
     protocol::{CookieLookup, Located, Protocol},
     record::Change,
 };
@@ -122,17 +122,11 @@ impl Session {
         lifetime.unwrap_or(self.protocol().settings.anonymous_lifetime)
     }
 
-    /// The sessions of the application, to list and to revoke those of an owner.
-    #[must_use]
-    pub fn sessions(&self) -> Sessions {
-        Sessions::of(&self.0.protocol)
-    }
-
     pub(crate) fn family(&self) -> Option<crate::Family> {
         self.state().located().map(|located| located.record.family)
     }
 
-    fn protocol(&self) -> &Protocol {
+    pub(crate) fn protocol(&self) -> &Arc<Protocol> {
         &self.0.protocol
     }
 

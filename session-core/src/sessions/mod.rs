@@ -62,10 +62,6 @@ impl Sessions {
         SessionsBuilder::new(store)
     }
 
-    pub(crate) fn of(protocol: &Arc<Protocol>) -> Self {
-        Self(Arc::clone(protocol))
-    }
-
     /// Opens the session of a request, given the values of its cookies of the session's name.
     ///
     /// The first of at most [`MAX_COOKIES`](Self::MAX_COOKIES) that opens a live session is used. If
@@ -233,6 +229,15 @@ impl Sessions {
     #[must_use]
     pub fn unreadable_values(&self) -> u64 {
         self.0.unreadable_values()
+    }
+}
+
+// Here, as a session knows nothing of what is above it.
+impl Session {
+    /// The sessions of the application, to list and to revoke those of an owner.
+    #[must_use]
+    pub fn sessions(&self) -> Sessions {
+        Sessions(Arc::clone(self.protocol()))
     }
 }
 

@@ -27,7 +27,7 @@ pub use {
 /// The other verbs are loops over these five. A backend overrides them where it is faster.
 ///
 /// A suite of tests states the contract, and every store runs it:
-#[cfg_attr(feature = "conformance", doc = "the [conformance suite](crate::conformance).")]
+#[cfg_attr(feature = "conformance", doc = "the [conformance suite](super::conformance).")]
 #[cfg_attr(not(feature = "conformance"), doc = "the conformance suite (feature `conformance`).")]
 /// `examples/map_store/store.rs` is the shortest store that passes, and `examples/sqlite_store/store.rs`
 /// one on SQL.
