@@ -10,6 +10,8 @@ mod session_or_outage;
 
 #[cfg(feature = "json")]
 pub use session_core::Json;
+#[cfg(feature = "uuid")]
+pub use session_core::UuidV4;
 #[cfg(feature = "testing")]
 pub use session_core::testing;
 pub use session_core::{
@@ -17,7 +19,7 @@ pub use session_core::{
     EventKind, Events, Format, IdGenerator, IntoValue, Key, Lifetime, Limits, ManualClock,
     MessagePack, OnReuse, OsRandom, Owner, Raw, Session, SessionError, SessionExtension, SessionId,
     SessionInfo, SessionKey, SessionLimit, SessionRejection, SessionSource, Sessions,
-    SessionsBuilder, Sleep, StoreError, StoreErrorKind, SystemClock, Timestamp, UuidV4, View,
+    SessionsBuilder, Sleep, StoreError, StoreErrorKind, SystemClock, Timestamp, View,
 };
 #[cfg(feature = "memory")]
 pub use session_memory::MemoryStore;

@@ -19,6 +19,8 @@ pub mod testing;
 pub use axum::{SessionExtension, SessionRejection, SessionSource};
 #[cfg(feature = "json")]
 pub use record::Json;
+#[cfg(feature = "uuid")]
+pub use record::UuidV4;
 pub use {
     clock::{Clock, ManualClock, Sleep, SystemClock, Timestamp},
     error::{BoxError, ConfigError, SessionError, StoreError, StoreErrorKind},
@@ -27,7 +29,7 @@ pub use {
     record::{
         Codec, CookieLifetime, Entry, Family, Format, IdGenerator, Key, Lifetime, Limits,
         MessagePack, Nonce, OsRandom, Owner, OwnerKey, Raw, Record, Revision, SessionId,
-        SessionKey, Tombstone, UuidV4, View, envelope,
+        SessionKey, Tombstone, View, envelope,
     },
     session::{CookieChange, IntoValue, Session},
     sessions::{SessionInfo, Sessions, SessionsBuilder},

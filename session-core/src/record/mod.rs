@@ -23,6 +23,8 @@ use crate::Timestamp;
 
 #[cfg(feature = "json")]
 pub use codec::Json;
+#[cfg(feature = "uuid")]
+pub use session_id::UuidV4;
 pub use {
     change::View,
     codec::{Codec, Format, MessagePack, Raw},
@@ -31,7 +33,7 @@ pub use {
     limits::Limits,
     owner::Owner,
     owner_key::OwnerKey,
-    session_id::{IdGenerator, OsRandom, SessionId, UuidV4},
+    session_id::{IdGenerator, OsRandom, SessionId},
     session_key::SessionKey,
     tombstone::Tombstone,
 };

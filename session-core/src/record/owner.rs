@@ -8,7 +8,7 @@ use crate::{Limits, OwnerKey, SessionError};
 
 /// The application's name for a user: any bytes, at most [`Limits::OWNER_BYTES`] of them.
 ///
-/// Made from text, bytes, an integer or a UUID. It should be a name that stays, like a user's number
+/// Made from text, bytes, an integer or, with the feature `uuid`, a UUID. It should be a name that stays, like a user's number
 /// in the database; an e-mail address changes.
 ///
 /// `Debug` does not show it, for it may be personal.
@@ -129,12 +129,14 @@ impl<const N: usize> From<[u8; N]> for Owner {
     }
 }
 
+#[cfg(feature = "uuid")]
 impl From<&uuid::Uuid> for Owner {
     fn from(uuid: &uuid::Uuid) -> Self {
         (*uuid).into()
     }
 }
 
+#[cfg(feature = "uuid")]
 impl From<uuid::Uuid> for Owner {
     fn from(uuid: uuid::Uuid) -> Self {
         uuid.to_string().into()

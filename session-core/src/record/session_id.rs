@@ -7,8 +7,9 @@ use crate::SessionKey;
 
 /// The secret that a browser holds in its cookie and that opens a session.
 ///
-/// Two forms exist: 256 random bits as base64url without padding (43 characters, what [`OsRandom`]
-/// makes), and a version 4 UUID in lower case with hyphens (36 characters, what [`UuidV4`] makes).
+/// The usual form is 256 random bits as base64url without padding: 43 characters, made by [`OsRandom`].
+/// With the feature `uuid` there is a second form: a version 4 UUID in lower case with hyphens, 36
+/// characters, made by `UuidV4`. Without the feature a UUID is no ID.
 ///
 /// # Security
 ///
@@ -25,7 +26,7 @@ impl SessionId {
     /// The length of the longest ID, in bytes.
     pub const MAX_LEN: usize = RANDOM_LEN;
 
-    /// Parses the text of a cookie, and accepts nothing but the two forms of an ID.
+    /// Parses the text of a cookie, and accepts nothing but the forms of an ID.
     ///
     /// That an ID is well formed says nothing about whether it was ever given to anybody: only a
     /// store that holds its [`key`](Self::key) does.
@@ -33,6 +34,7 @@ impl SessionId {
     pub fn parse(text: &[u8]) -> Option<Self> {
         let well_formed = match text.len() {
             RANDOM_LEN => is_base64url(text),
+            #[cfg(feature = "uuid")]
             UUID_LEN => is_uuid_v4(text),
             _ => false,
         };
@@ -115,15 +117,17 @@ impl IdGenerator for OsRandom {
     }
 }
 
-/// Makes version 4 UUIDs, for those whose other systems expect them.
+/// Makes version 4 UUIDs, for applications whose other systems expect UUIDs. Needs the feature `uuid`.
 ///
 /// # Security
 ///
 /// A version 4 UUID has 122 random bits, fewer than the 128 that OWASP ASVS 5.0 asks for (7.2.3, and
 /// 11.5.1, which names UUIDs). Prefer [`OsRandom`].
+#[cfg(feature = "uuid")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UuidV4;
 
+#[cfg(feature = "uuid")]
 impl IdGenerator for UuidV4 {
     /// # Panics
     ///
@@ -159,7 +163,8 @@ const SIX_BITS: [u8; 256] = {
 
 const NO_BITS: u8 = 0b1000_0000;
 
-/// Tells a version 4 UUID in the one spelling that [`UuidV4`] writes.
+/// Returns `true` for a version 4 UUID in the one spelling that [`UuidV4`] writes.
+#[cfg(feature = "uuid")]
 fn is_uuid_v4(text: &[u8]) -> bool {
     let Ok(uuid) = uuid::Uuid::try_parse_ascii(text) else {
         return false;
@@ -171,6 +176,7 @@ fn is_uuid_v4(text: &[u8]) -> bool {
 
 const RANDOM_BYTES: usize = 32;
 const RANDOM_LEN: usize = 43;
+#[cfg(feature = "uuid")]
 const UUID_LEN: usize = 36;
 
 #[cfg(test)]
@@ -189,7 +195,11 @@ mod tests {
 
     #[test]
     fn generated_ids_parse_and_differ() {
-        let generators: [&dyn IdGenerator; 2] = [&OsRandom, &UuidV4];
+        let generators: &[&dyn IdGenerator] = &[
+            &OsRandom,
+            #[cfg(feature = "uuid")]
+            &UuidV4,
+        ];
         for generator in generators {
             let mut seen = HashSet::new();
             for _ in 0..1_000 {
@@ -238,7 +248,12 @@ mod tests {
         ] {
             assert!(SessionId::parse(bad.as_bytes()).is_none(), "{bad:?}");
         }
-        assert!(SessionId::parse(b"d2d6e0b8-5b0a-4c39-a9f7-3d0a9a3a8b11").is_some());
+    }
+
+    #[test]
+    fn uuid_is_an_id_with_the_feature_only() {
+        let id = SessionId::parse(b"d2d6e0b8-5b0a-4c39-a9f7-3d0a9a3a8b11");
+        assert_eq!(id.is_some(), cfg!(feature = "uuid"));
     }
 
     /// At each place, each byte: what parses is what a strict decoder takes.
