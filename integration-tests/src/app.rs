@@ -164,8 +164,8 @@ async fn devices(session: Session) -> Result<Json<Value>, SessionError> {
 }
 
 async fn end_one(session: Session, Path(key): Path<String>) -> Result<String, SessionError> {
-    let ended = match (session.owner(), SessionKey::parse(&key)) {
-        (Some(owner), Some(key)) => session.sessions().revoke(owner, key).await?,
+    let ended = match (session.owner(), key.parse::<SessionKey>()) {
+        (Some(owner), Ok(key)) => session.sessions().revoke(owner, key).await?,
         _ => false,
     };
     Ok(ended.to_string())

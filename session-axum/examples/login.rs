@@ -119,7 +119,7 @@ async fn logout(session: Session) -> Result<Redirect, SessionError> {
 
 #[derive(Deserialize)]
 struct EndDevice {
-    key: String,
+    key: SessionKey,
 }
 
 /// Signs out one device, which may be this one. The key of a session opens nothing, so the page can
@@ -128,13 +128,11 @@ async fn end_device(
     session: Session,
     Form(form): Form<EndDevice>,
 ) -> Result<Redirect, SessionError> {
-    let (Some(owner), Some(key)) = (session.owner(), SessionKey::parse(&form.key)) else {
-        return Ok(Redirect::to("/"));
-    };
-    if session.key() == Some(key) {
+    let Some(owner) = session.owner() else { return Ok(Redirect::to("/")) };
+    if session.key() == Some(form.key) {
         session.destroy()?;
     } else {
-        let was_there = session.sessions().revoke(owner, key).await?;
+        let was_there = session.sessions().revoke(owner, form.key).await?;
         let notice = if was_there { "That device is signed out." } else { "It was gone already." };
         session.set(NOTICE, notice)?;
     }

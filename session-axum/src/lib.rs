@@ -18,8 +18,8 @@ pub use session_core::{
     AtLimit, Backend, BoxError, Clock, Codec, ConfigError, CookieChange, CookieLifetime, Event,
     EventKind, Events, Format, IdGenerator, IntoValue, Key, Lifetime, Limits, ManualClock,
     MessagePack, OnReuse, OsRandom, Owner, Raw, Session, SessionError, SessionExtension, SessionId,
-    SessionInfo, SessionKey, SessionLimit, SessionRejection, SessionSource, Sessions,
-    SessionsBuilder, Sleep, StoreError, StoreErrorKind, SystemClock, Timestamp, View,
+    SessionInfo, SessionKey, SessionKeyError, SessionLimit, SessionRejection, SessionSource,
+    Sessions, SessionsBuilder, Sleep, StoreError, StoreErrorKind, SystemClock, Timestamp, View,
 };
 #[cfg(feature = "memory")]
 pub use session_memory::MemoryStore;

@@ -29,7 +29,7 @@ pub use {
     record::{
         Codec, CookieLifetime, Entry, Family, Format, IdGenerator, Key, Lifetime, Limits,
         MessagePack, Nonce, OsRandom, Owner, OwnerKey, Raw, Record, Revision, SessionId,
-        SessionKey, Tombstone, View, envelope,
+        SessionKey, SessionKeyError, Tombstone, View, envelope,
     },
     session::{CookieChange, IntoValue, Session},
     sessions::{SessionInfo, Sessions, SessionsBuilder},

@@ -34,7 +34,7 @@ pub use {
     owner::Owner,
     owner_key::OwnerKey,
     session_id::{IdGenerator, OsRandom, SessionId},
-    session_key::SessionKey,
+    session_key::{SessionKey, SessionKeyError},
     tombstone::Tombstone,
 };
 pub(crate) use {

@@ -1,12 +1,36 @@
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The name under which a store holds a session: the first 128 bits of the SHA-256 of its ID.
 ///
 /// Safe to show: in a log, an event, a list of devices. It opens nothing, for it cannot be turned back
 /// into the ID. As look-ups go by a hash, how long one takes tells nothing about an ID
 /// (Rack CVE-2019-16782).
+///
+/// The text of a key is 22 characters of base64url without padding. `Display` and serde write it,
+/// `FromStr` and serde read it, in text formats and binary formats alike.
+///
+/// # Examples
+///
+/// A key travels in the form of a device list, or in a message to another service:
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use session_core::{SessionKey, SessionKeyError};
+///
+/// #[derive(Deserialize, Serialize)]
+/// struct Revoke {
+///     key: SessionKey,
+/// }
+///
+/// # fn main() -> Result<(), SessionKeyError> {
+/// let key: SessionKey = "DwBzhbb51LfusnSGBa_hqQ".parse()?;
+/// assert_eq!(key.to_string(), "DwBzhbb51LfusnSGBa_hqQ");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SessionKey([u8; SessionKey::LEN]);
 
@@ -29,15 +53,6 @@ impl SessionKey {
         &self.0
     }
 
-    /// Parses a key as `Display` writes it, in the form of a device list for example.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut bytes = [0; Self::LEN];
-        (text.len() == Self::TEXT_LEN
-            && URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) == Ok(Self::LEN))
-        .then_some(Self(bytes))
-    }
-
     /// Calls `f` with the text of the key, without allocating.
     pub fn with_text<R>(&self, f: impl FnOnce(&str) -> R) -> R {
         let mut text = [0; Self::TEXT_LEN];
@@ -54,14 +69,46 @@ impl fmt::Display for SessionKey {
     }
 }
 
+impl FromStr for SessionKey {
+    type Err = SessionKeyError;
+
+    fn from_str(text: &str) -> Result<Self, SessionKeyError> {
+        let mut bytes = [0; Self::LEN];
+        let is_key = text.len() == Self::TEXT_LEN
+            && URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) == Ok(Self::LEN);
+        if is_key { Ok(Self(bytes)) } else { Err(SessionKeyError(())) }
+    }
+}
+
+impl Serialize for SessionKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.with_text(|text| serializer.serialize_str(text))
+    }
+}
+
+impl<'de> Deserialize<'de> for SessionKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
 impl fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SessionKey({self})")
     }
 }
 
+/// A text that is no [`SessionKey`].
+///
+/// The error does not repeat the text, which comes from a client.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a session key is {} characters of base64url without padding", SessionKey::TEXT_LEN)]
+pub struct SessionKeyError(());
+
 #[cfg(test)]
 mod tests {
+    use serde::de::{IntoDeserializer as _, value};
+
     use super::*;
     use crate::SessionId;
 
@@ -73,10 +120,39 @@ mod tests {
     }
 
     #[test]
-    fn text_is_read_back() {
+    fn displayed_key_parses_back() {
         let key = SessionId::from_random_bits([1; 32]).key();
-        assert_eq!(SessionKey::parse(&key.to_string()), Some(key));
-        assert_eq!(SessionKey::parse(""), None);
-        assert_eq!(SessionKey::parse(&"A".repeat(23)), None);
+        assert_eq!(key.to_string().parse(), Ok(key));
+    }
+
+    #[test]
+    fn key_is_serialized_as_its_text() {
+        let key = SessionId::from_random_bits([1; 32]).key();
+        let bytes = rmp_serde::to_vec(&key).unwrap();
+        assert_eq!(bytes, rmp_serde::to_vec(&key.to_string()).unwrap());
+        assert_eq!(rmp_serde::from_slice::<SessionKey>(&bytes).unwrap(), key);
+    }
+
+    #[test]
+    fn malformed_text_is_refused() {
+        let text = SessionKey::from_bytes([0; 16]).to_string();
+        for bad in [
+            "",
+            &text[1..],
+            &format!("{text}A"),
+            &format!("{text}=="),
+            &format!(" {}", &text[1..]),
+            &format!("{}+", &text[1..]),
+            // The last character has bits that no encoder sets.
+            &format!("{}B", &text[1..]),
+        ] {
+            assert!(bad.parse::<SessionKey>().is_err(), "{bad:?}");
+            let read: Result<_, value::Error> = SessionKey::deserialize(bad.into_deserializer());
+            assert!(read.is_err(), "{bad:?}");
+        }
+        insta::assert_snapshot!(
+            "private".parse::<SessionKey>().unwrap_err(),
+            @"a session key is 22 characters of base64url without padding"
+        );
     }
 }

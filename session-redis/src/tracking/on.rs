@@ -196,7 +196,7 @@ impl Drop for Listener {
 }
 
 fn session_key(key: &[u8], prefix: &str) -> Option<SessionKey> {
-    SessionKey::parse(std::str::from_utf8(key.strip_prefix(prefix.as_bytes())?).ok()?)
+    std::str::from_utf8(key.strip_prefix(prefix.as_bytes())?).ok()?.parse().ok()
 }
 
 /// Whether the server tells over a connection what was changed, and how far that reaches.
