@@ -164,6 +164,7 @@ pub enum SessionError {
     /// login is not stored. After one of them has ended, the same commit succeeds;
     /// [`Session::discard`](crate::Session::discard) gives the login up.
     #[error("the owner has as many sessions as the limit of {limit} allows")]
+    #[non_exhaustive]
     TooManySessions {
         /// The limit.
         limit: usize,
@@ -179,6 +180,7 @@ pub enum SessionError {
 
     /// A value, its name, the owner or the session exceeds one of the [`Limits`](crate::Limits).
     #[error("{what} exceeds the limit of {limit}")]
+    #[non_exhaustive]
     TooLarge {
         /// The part that is too large.
         what: &'static str,
@@ -188,6 +190,7 @@ pub enum SessionError {
 
     /// The stored value is not of the type, or not in the format, of the key that reads it.
     #[error("the value {name:?} cannot be decoded")]
+    #[non_exhaustive]
     Decode {
         /// The value's name.
         name: String,
@@ -197,6 +200,7 @@ pub enum SessionError {
 
     /// The value has no form in its format.
     #[error("the value {name:?} cannot be encoded")]
+    #[non_exhaustive]
     Encode {
         /// The value's name.
         name: String,
@@ -206,6 +210,7 @@ pub enum SessionError {
 
     /// The closure of a [`try_update`](crate::Session::try_update) refused the value that it found.
     #[error("the update of the value {name:?} was refused")]
+    #[non_exhaustive]
     Refused {
         /// The value's name.
         name: String,

@@ -109,7 +109,8 @@ impl Shard {
     fn entries(&self, owner: &OwnerKey, now: Timestamp) -> Vec<IndexEntry> {
         let Some(entries) = self.owners.get(owner) else { return Vec::new() };
         let mut live = Vec::with_capacity(entries.len());
-        let all = entries.iter().map(|(&key, &(family, until))| IndexEntry { key, family, until });
+        let all =
+            entries.iter().map(|(&key, &(family, until))| IndexEntry::new(key, family, until));
         live.extend(all.filter(|entry| now < entry.until));
         live
     }
@@ -160,7 +161,7 @@ mod tests {
     fn entry(number: u64, until: Timestamp) -> IndexEntry {
         let mut bytes = [0; SessionKey::LEN];
         bytes[..8].copy_from_slice(&number.to_le_bytes());
-        IndexEntry { key: SessionKey::from_bytes(bytes), family: Family::from_u64(number), until }
+        IndexEntry::new(SessionKey::from_bytes(bytes), Family::from_u64(number), until)
     }
 
     /// Entries whose creation was interrupted have no session whose end would remove them.

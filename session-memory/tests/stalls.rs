@@ -18,7 +18,7 @@ use session_core::{
 use session_memory::MemoryStore;
 
 fn index_entry(key: SessionKey, until: Timestamp) -> IndexEntry {
-    IndexEntry { key, family: Family::from_u64(1), until }
+    IndexEntry::new(key, Family::from_u64(1), until)
 }
 
 const TEXT: Key<String> = Key::new("text");

@@ -166,11 +166,8 @@ fn member(entry: IndexEntry) -> [u8; MEMBER_LEN] {
 /// Returns the entry for which a member stands. Returns `None` if the member has another length.
 fn entry(member: &[u8], until: Timestamp) -> Option<IndexEntry> {
     let (key, family) = member.split_first_chunk()?;
-    Some(IndexEntry {
-        key: SessionKey::from_bytes(*key),
-        family: Family::from_u64(u64::from_be_bytes(family.try_into().ok()?)),
-        until,
-    })
+    let family = Family::from_u64(u64::from_be_bytes(family.try_into().ok()?));
+    Some(IndexEntry::new(SessionKey::from_bytes(*key), family, until))
 }
 
 /// Returns the instant that a score stands for. A score is a double, which holds every 48-bit
@@ -200,11 +197,8 @@ mod tests {
 
     fn entry_of(number: u8, until: Timestamp) -> IndexEntry {
         let key = SessionKey::from_bytes([number; SessionKey::LEN]);
-        IndexEntry {
-            key,
-            family: Family::from_u64(0x0102_0304_0506_0700 | u64::from(number)),
-            until,
-        }
+        let family = Family::from_u64(0x0102_0304_0506_0700 | u64::from(number));
+        IndexEntry::new(key, family, until)
     }
 
     fn bulk(bytes: impl AsRef<[u8]>) -> Value {

@@ -233,7 +233,7 @@ async fn a_key_that_does_not_leave_the_index_is_logged() {
     redis.stop().await;
     let (owner, key) = (Owner::from("ada").key(), SessionKey::from_bytes([1; SessionKey::LEN]));
     let family = Family::from_u64(2);
-    let entry = IndexEntry { key, family, until: SystemClock.now() };
+    let entry = IndexEntry::new(key, family, SystemClock.now());
     store.leave(&owner, &[entry], SystemClock.now()).await.unwrap();
     until("it is logged", async || log.text().contains("ended sessions left in the index")).await;
     let text = log.text();

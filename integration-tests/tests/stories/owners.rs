@@ -256,7 +256,7 @@ async fn damaged_tombstones_are_deleted_and_deny_no_revocation() {
     for key in keys {
         let _: () = redis.set(format!("session:s:{key}"), &bytes).await.unwrap();
         let family = Family::from_u64(7);
-        let entry = IndexEntry { key, family, until: ends_at };
+        let entry = IndexEntry::new(key, family, ends_at);
         store.enter(&Owner::from("ada").key(), entry, now).await.unwrap();
     }
     assert_eq!(store.delete(&keys[1], now).await.unwrap(), None::<Entry>);
@@ -285,7 +285,7 @@ async fn records_of_another_format_count_as_sessions_when_revoked() {
         let key = SessionKey::from_bytes([number; SessionKey::LEN]);
         let _: () = redis.set(format!("session:s:{key}"), bytes).await.unwrap();
         let family = Family::from_u64(number.into());
-        let entry = IndexEntry { key, family, until: now + Duration::from_secs(300) };
+        let entry = IndexEntry::new(key, family, now + Duration::from_secs(300));
         store.enter(&Owner::from("ada").key(), entry, now).await.unwrap();
     }
     assert_eq!(Sessions::new(store).revoke_all("ada").await.unwrap(), records.len());

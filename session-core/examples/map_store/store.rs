@@ -148,7 +148,7 @@ impl OwnerIndex for MapStore {
         now: Timestamp,
     ) -> Result<Vec<IndexEntry>, StoreError> {
         Ok(self.with_index(owner, now, |index| {
-            let entry = |(&(key, family), &until)| IndexEntry { key, family, until };
+            let entry = |(&(key, family), &until)| IndexEntry::new(key, family, until);
             index.iter().map(entry).collect()
         }))
     }

@@ -245,11 +245,10 @@ fn find(
 }
 
 fn index_entry(row: &Row<'_>) -> rusqlite::Result<IndexEntry> {
-    Ok(IndexEntry {
-        key: SessionKey::from_bytes(row.get(0)?),
-        family: Family::from_u64(row.get::<_, i64>(1)?.cast_unsigned()),
-        until: Timestamp::from_millis(row.get::<_, i64>(2)?.cast_unsigned()),
-    })
+    let key = SessionKey::from_bytes(row.get(0)?);
+    let family = Family::from_u64(row.get::<_, i64>(1)?.cast_unsigned());
+    let until = Timestamp::from_millis(row.get::<_, i64>(2)?.cast_unsigned());
+    Ok(IndexEntry::new(key, family, until))
 }
 
 /// Removes some expired entries. Each creation adds one row and removes up to ten, so that the

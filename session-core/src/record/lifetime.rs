@@ -186,6 +186,7 @@ impl Default for Lifetime {
 /// Whether a cookie outlives the browser's run. What a cookie says is never what is enforced: the
 /// record in the store is.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
 pub enum CookieLifetime {
     /// Gone when the browser is closed: no `Max-Age`.
     Browser,

@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use crate::SessionId;
 
-/// The change that a response makes to the client's cookie. An integration must carry out all of them.
+/// The change that a response makes to the client's cookie.
+///
+/// The enum is exhaustive: an integration carries out every change.
 #[derive(Clone, Debug)]
 #[must_use]
 pub enum CookieChange {

@@ -1,4 +1,6 @@
 //! The interface of a backend: a place for records, and an index of each owner's sessions.
+//!
+//! The enums of answers are exhaustive: a store that wraps another store handles every answer.
 
 mod forward;
 mod local_reads;

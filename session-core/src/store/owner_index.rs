@@ -84,6 +84,7 @@ pub trait OwnerIndex: SessionStore {
 
 /// One key in an owner's index.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
 pub struct IndexEntry {
     /// The key under which the session may live.
     pub key: SessionKey,
@@ -91,4 +92,12 @@ pub struct IndexEntry {
     pub family: Family,
     /// The instant from which on no server can find the session alive.
     pub until: Timestamp,
+}
+
+impl IndexEntry {
+    /// Makes the entry that was read back from a store.
+    #[must_use]
+    pub const fn new(key: SessionKey, family: Family, until: Timestamp) -> Self {
+        Self { key, family, until }
+    }
 }

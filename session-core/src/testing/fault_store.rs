@@ -11,6 +11,7 @@ use crate::{Backend, StoreError, StoreErrorKind, Timestamp};
 
 /// A failure of one call.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Fault {
     /// The store does nothing, and the call fails.
     Before(StoreErrorKind),

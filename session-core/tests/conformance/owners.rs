@@ -174,7 +174,7 @@ impl OwnerIndex for Broken {
             }),
             Fault::LeaveNeedsTheDeadline => self.with_index(owner, |index| {
                 index.retain(|&(key, family), &mut until| {
-                    !entries.contains(&IndexEntry { key, family, until })
+                    !entries.contains(&IndexEntry::new(key, family, until))
                 });
             }),
             _ => self.with_index(owner, |index| {
@@ -194,7 +194,7 @@ impl OwnerIndex for Broken {
         if self.is(Fault::EntriesAreOneEnterOld) {
             let former = self.former.lock().expect("no holder panics");
             let index = former.get(owner).cloned().unwrap_or_default();
-            let entry = |((key, family), until)| IndexEntry { key, family, until };
+            let entry = |((key, family), until)| IndexEntry::new(key, family, until);
             return Ok(index.into_iter().map(entry).collect());
         }
         Ok(self.with_index(owner, |index| {
@@ -203,16 +203,14 @@ impl OwnerIndex for Broken {
                 .filter(|(_, until)| **until > now || self.is(Fault::EntriesSeeWhatHasPassed))
                 .map(|(&(key, family), &until)| match self.fault {
                     Fault::EntriesForgetTheFamily => {
-                        IndexEntry { key, family: Family::from_u64(0), until }
+                        IndexEntry::new(key, Family::from_u64(0), until)
                     }
                     Fault::EntriesCutTheFamily => {
                         let family = Family::from_u64(family.as_u64() >> 11 << 11);
-                        IndexEntry { key, family, until }
+                        IndexEntry::new(key, family, until)
                     }
-                    Fault::EntriesForgetTheDeadline => {
-                        IndexEntry { key, family, until: Timestamp::MAX }
-                    }
-                    _ => IndexEntry { key, family, until },
+                    Fault::EntriesForgetTheDeadline => IndexEntry::new(key, family, Timestamp::MAX),
+                    _ => IndexEntry::new(key, family, until),
                 })
                 .collect();
             if self.is(Fault::EntriesUpToAHundred) {

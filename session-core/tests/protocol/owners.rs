@@ -479,7 +479,7 @@ async fn login_whose_key_was_blocked_takes_another_id() {
         let key = SessionKey::from_bytes([1; SessionKey::LEN]);
         let owner = Owner::from("ada").key();
         let now = other.sessions_now();
-        let entry = IndexEntry { key, family: Family::from_u64(1), until: now + HOUR };
+        let entry = IndexEntry::new(key, Family::from_u64(1), now + HOUR);
         store.enter(&owner, entry, now).await.unwrap();
         assert_eq!(other.sessions.revoke_all("ada").await.unwrap(), 0);
         let Some(Entry::Moved(marker)) = store.peek(key, now).await else { panic!("not blocked") };
@@ -908,7 +908,7 @@ async fn unreadable_session_takes_a_place_in_the_limit() {
             sessions.open([id.expose().as_bytes()]).await.unwrap().key().is_some()
         };
         if at_limit == AtLimit::Reject {
-            assert!(matches!(new, Err(SessionError::TooManySessions { limit: 2 })));
+            assert!(matches!(new, Err(SessionError::TooManySessions { limit: 2, .. })));
             assert!(opens(&unreadable).await);
         } else {
             assert!(opens(&new.unwrap()).await);

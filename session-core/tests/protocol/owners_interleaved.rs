@@ -437,8 +437,11 @@ fn login_counts_a_moving_session_in_every_order() {
                 let moved = told_id(&answers[0]).is_some_and(|id| site.opens(id));
                 let former = moved || site.opens(&id);
                 if at_limit == AtLimit::Reject {
-                    let refused = Answer::Told(Err(SessionError::TooManySessions { limit: 1 }));
-                    assert_eq!(format!("{:?}", answers[1]), format!("{refused:?}"), "{context}");
+                    let is_refused = matches!(
+                        answers[1],
+                        Answer::Told(Err(SessionError::TooManySessions { limit: 1, .. }))
+                    );
+                    assert!(is_refused, "{context}");
                     assert!(former, "{context}");
                 } else {
                     let is_in = told_id(&answers[1]).is_some_and(|id| site.opens(id));

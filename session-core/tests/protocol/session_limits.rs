@@ -64,7 +64,7 @@ async fn refused_login_leaves_the_visitors_session_as_it_was() {
     let id = world.visitor().await;
     let session = world.open(&id).await;
     session.authenticate("ada").unwrap();
-    assert!(matches!(session.commit().await, Err(SessionError::TooManySessions { limit: 1 })));
+    assert!(matches!(session.commit().await, Err(SessionError::TooManySessions { limit: 1, .. })));
     session.discard();
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
     let session = world.open(&id).await;
@@ -224,7 +224,10 @@ async fn session_that_moves_during_a_login_keeps_its_place() {
             });
             let new = sign_in(&world).await;
             if at_limit == AtLimit::Reject {
-                assert!(matches!(new, Err(SessionError::TooManySessions { limit: 1 })), "{new:?}");
+                assert!(
+                    matches!(new, Err(SessionError::TooManySessions { limit: 1, .. })),
+                    "{new:?}"
+                );
                 assert_eq!(listed(&world).await.len(), 1);
             } else {
                 assert_eq!(listed(&world).await, [new.unwrap().key()], "{verb:?}");
@@ -299,7 +302,7 @@ async fn key_of_a_login_under_way_takes_no_place() {
         let world = world(1, at_limit);
         let (owner, now) = (Owner::from("ada").key(), world.sessions_now());
         let key = SessionKey::from_bytes([1; SessionKey::LEN]);
-        let entry = IndexEntry { key, family: Family::from_u64(1), until: now + HOUR };
+        let entry = IndexEntry::new(key, Family::from_u64(1), now + HOUR);
         world.store.enter(&owner, entry, now).await.unwrap();
         let id = sign_in(&world).await.unwrap();
         assert_eq!(listed(&world).await, [id.key()]);
@@ -317,7 +320,7 @@ async fn many_dead_entries_are_blocked_and_removed() {
     let dead: Vec<_> = (0..16).map(|number| SessionKey::from_bytes([number; 16])).collect();
     for (number, key) in dead.iter().enumerate() {
         let family = Family::from_u64(number as u64);
-        let entry = IndexEntry { key: *key, family, until: now + HOUR };
+        let entry = IndexEntry::new(*key, family, now + HOUR);
         world.store.enter(&owner, entry, now).await.unwrap();
     }
     let id = sign_in(&world).await.unwrap();
@@ -393,7 +396,7 @@ async fn clearing_of_dead_entries_spares_a_login_under_way() {
         let record = world.store.peek(sign_in(&world).await.unwrap().key(), now).await.unwrap();
         let keys: Vec<_> = (0..16).map(|number| SessionKey::from_bytes([number; 16])).collect();
         for key in &keys {
-            let entry = IndexEntry { key: *key, family: record.family(), until: now + HOUR };
+            let entry = IndexEntry::new(*key, record.family(), now + HOUR);
             world.store.enter(&owner, entry, now).await.unwrap();
         }
         let (store, under_way) = (Arc::clone(&world.store), keys[7]);
@@ -470,7 +473,7 @@ async fn fifty_concurrent_logins_leave_no_more_than_three() {
             for answer in answers {
                 match answer {
                     Ok(id) => accepted.push(id.key()),
-                    Err(SessionError::TooManySessions { limit: 3 })
+                    Err(SessionError::TooManySessions { limit: 3, .. })
                         if at_limit == AtLimit::Reject => {}
                     Err(SessionError::Contended) if at_limit != AtLimit::Reject => {}
                     Err(error) => panic!("{at_limit:?}: {error}"),
