@@ -106,6 +106,36 @@ impl SessionCookie {
         self.checked()
     }
 
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The requests from other sites that carry the cookie.
+    #[must_use]
+    pub const fn same_site(&self) -> SameSite {
+        self.same_site
+    }
+
+    /// The path below which the cookie is sent.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The domain whose hosts get the cookie. Returns `None` if only the host that set it does.
+    #[must_use]
+    pub fn domain(&self) -> Option<&str> {
+        self.domain.as_deref()
+    }
+
+    /// Returns `true` if the cookie is sent over HTTPS only.
+    #[must_use]
+    pub const fn is_secure(&self) -> bool {
+        self.secure
+    }
+
     /// Returns the values of the cookies of this name in a request, in their order.
     ///
     /// Works on bytes, because a cookie of another application may hold any. Names are compared

@@ -64,6 +64,12 @@ impl SessionLayer {
     pub fn sessions(&self) -> &Sessions {
         &self.settings.sessions
     }
+
+    /// The cookie of the layer.
+    #[must_use]
+    pub fn cookie(&self) -> &SessionCookie {
+        &self.settings.cookie
+    }
 }
 
 impl<S> Layer<S> for SessionLayer {

@@ -165,6 +165,10 @@ impl EventSender {
         Self { sender, template: receiver.deactivate() }
     }
 
+    pub(crate) fn buffer(&self) -> usize {
+        self.sender.capacity()
+    }
+
     pub(crate) fn subscribe(&self) -> Events {
         let receiver = Box::pin(self.template.activate_cloned());
         Events { receiver, lost: 0 }

@@ -17,10 +17,10 @@ pub(crate) struct Settings {
     pub(crate) carries_over: bool,
 }
 
-/// How many sessions an owner may have at once, and what a login meets that would be one more.
+/// The number of sessions that an owner may have at the same time, and the fate of a login beyond it.
 ///
-/// Counted are live sessions, each once, even while it gets another ID. A login from a session that is the
-/// owner's already takes that one's place, and a renewal is never refused and evicts nobody.
+/// Each live session counts once, also while it gets another ID. A login from a session of the same owner
+/// replaces that session. A renewal is never refused, and evicts no session.
 ///
 /// # Examples
 ///
@@ -50,7 +50,7 @@ impl SessionLimit {
     /// Returns a [`ConfigError`] if `max` is zero or more than [`MAX`](Self::MAX).
     pub fn new(max: usize, at_limit: AtLimit) -> Result<Self, ConfigError> {
         match NonZeroUsize::new(max) {
-            None => Err(ConfigError::new("a limit of 0 sessions lets nobody sign in")),
+            None => Err(ConfigError::new("a limit of 0 sessions lets no user sign in")),
             Some(_) if max > Self::MAX => Err(ConfigError::new(format!(
                 "a limit of {max} sessions is more than {}",
                 Self::MAX
@@ -59,29 +59,29 @@ impl SessionLimit {
         }
     }
 
-    /// How many sessions an owner may have.
+    /// The number of sessions that an owner may have.
     #[must_use]
     pub fn max(&self) -> usize {
         self.max.get()
     }
 
-    /// What a login meets that would be one more.
+    /// The fate of a login beyond the limit.
     #[must_use]
     pub fn at_limit(&self) -> AtLimit {
         self.at_limit
     }
 }
 
-/// What a login meets that would exceed the [`SessionLimit`].
+/// The fate of a login that exceeds the [`SessionLimit`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum AtLimit {
-    /// It fails with [`SessionError::TooManySessions`](crate::SessionError::TooManySessions).
+    /// The login fails with [`SessionError::TooManySessions`](crate::SessionError::TooManySessions).
     Reject,
-    /// The session whose login was the longest ago is ended.
+    /// The session with the oldest login is evicted.
     EvictOldest,
-    /// The session that was not used for the longest time is ended. A use is noted at most once per tenth
-    /// of the idle time.
+    /// The session with the oldest use is evicted. A use is recorded at most once per
+    /// [`Lifetime::touch_interval`].
     EvictLeastRecent,
 }
 
@@ -105,9 +105,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_that_cannot_be_meant_is_refused() {
+    fn limit_out_of_bounds_is_refused() {
         let text = |max| SessionLimit::new(max, AtLimit::Reject).unwrap_err().to_string();
-        insta::assert_snapshot!(text(0), @"a limit of 0 sessions lets nobody sign in");
+        insta::assert_snapshot!(text(0), @"a limit of 0 sessions lets no user sign in");
         insta::assert_snapshot!(text(1_001), @"a limit of 1001 sessions is more than 1000");
         assert!(SessionLimit::new(1, AtLimit::Reject).is_ok());
         assert!(SessionLimit::new(SessionLimit::MAX, AtLimit::EvictOldest).is_ok());

@@ -1,4 +1,4 @@
-/// How large a session may get. What exceeds a limit is refused when it is set, with
+/// The limits of a session's size. A `set` that exceeds a limit returns
 /// [`SessionError::TooLarge`](crate::SessionError::TooLarge).
 ///
 /// | limit | default |
@@ -25,29 +25,47 @@ impl Limits {
     /// The longest owner, in bytes.
     pub const OWNER_BYTES: usize = 256;
 
-    /// The most changes that a request can have recorded since its last commit. Each is kept, so that
-    /// it can be done again.
+    /// The most changes that a request can record between two commits. Each is kept, to be replayed on
+    /// a newer record.
     pub const CHANGES: usize = 8_192;
 
-    /// Sets how many values a session may hold. The default is 1,024.
+    /// Sets the number of values that a session may hold. The default is 1,024.
     #[must_use]
     pub const fn with_values(mut self, values: usize) -> Self {
         self.values = values;
         self
     }
 
-    /// Sets how large one encoded value may be, in bytes. The default is 64 KiB.
+    /// Sets the size of an encoded value, in bytes. The default is 64 KiB.
     #[must_use]
     pub const fn with_value_bytes(mut self, bytes: usize) -> Self {
         self.value_bytes = bytes;
         self
     }
 
-    /// Sets how large all names and values together may be, in bytes. The default is 256 KiB.
+    /// Sets the size of all names and values together, in bytes. The default is 256 KiB.
     #[must_use]
     pub const fn with_session_bytes(mut self, bytes: usize) -> Self {
         self.session_bytes = bytes;
         self
+    }
+
+    /// The number of values that a session may hold.
+    #[must_use]
+    pub const fn values(&self) -> usize {
+        self.values
+    }
+
+    /// The size of an encoded value, in bytes.
+    #[must_use]
+    pub const fn value_bytes(&self) -> usize {
+        self.value_bytes
+    }
+
+    /// The size of all names and values together, in bytes.
+    #[must_use]
+    pub const fn session_bytes(&self) -> usize {
+        self.session_bytes
     }
 }
 

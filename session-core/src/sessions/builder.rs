@@ -49,22 +49,26 @@ impl SessionsBuilder {
 
     /// Sets the default lifetime, for sessions without their own
     /// ([`Session::set_lifetime`](crate::Session::set_lifetime)). The default is
-    /// [`Lifetime::standard`].
+    /// [`Lifetime::standard`]: 1 hour without a request, 24 hours in all. Each span is between 1 ms
+    /// and [`Lifetime::MAX`], which [`Lifetime::new`] checks.
     #[must_use]
     pub fn with_lifetime(mut self, lifetime: Lifetime) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// Sets the default lifetime of sessions without an owner: shorter than the others, so that
-    /// visitors who never sign in do not fill the store. By default it is the same. A login replaces it.
+    /// Sets the default lifetime of sessions without an owner. The default is the
+    /// [lifetime](Self::with_lifetime) of the others, and the bounds are the same. A login replaces it.
+    ///
+    /// A shorter lifetime keeps visitors who never sign in from filling the store.
     #[must_use]
     pub fn with_anonymous_lifetime(mut self, lifetime: Lifetime) -> Self {
         self.anonymous_lifetime = Some(lifetime);
         self
     }
 
-    /// Sets the limits of a session's size.
+    /// Sets the limits of a session's size. The default is [`Limits::default`]: 1,024 values, 64 KiB per
+    /// value, 256 KiB in all. With a limit of zero the session holds nothing of its kind.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -72,9 +76,9 @@ impl SessionsBuilder {
     }
 
     /// Sets the time for which a renewed session's former ID still opens it, after a client has
-    /// presented the new one. The default is 30 seconds, the most
-    /// [`Sessions::ROTATION_WINDOW`]. With zero, requests that were sent together with the first one
-    /// under the new ID may find no session.
+    /// presented the new one. The default is 30 seconds; the bounds are zero and
+    /// [`Sessions::ROTATION_WINDOW`], 5 minutes. With zero, requests that were sent together with the
+    /// first one under the new ID may find no session.
     #[must_use]
     pub fn with_renewal_grace(mut self, grace: Duration) -> Self {
         self.renewal_grace = grace;
@@ -101,17 +105,19 @@ impl SessionsBuilder {
 
     /// Sets the length of the lease of a session's [lock](crate::Session::locked): the time after which
     /// the lock of a request that was cancelled, or whose process died, lapses. The default is 10
-    /// seconds, the most [`Sessions::MAX_LEASE`]. Rounded up to whole milliseconds. The lease is
-    /// prolonged while the work runs, so it need not be as long as the work; it should be longer than
-    /// the pauses of a process and the time limits of the store.
+    /// seconds; the bounds are 1 ms and [`Sessions::MAX_LEASE`], 10 minutes. Rounded up to whole
+    /// milliseconds.
+    ///
+    /// The lease is prolonged while the work runs, so it need not be as long as the work. It should be
+    /// longer than the pauses of a process and the time limits of the store.
     #[must_use]
     pub fn with_lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// Limits the number of sessions per owner. There is no limit by default. Each login costs two
-    /// round trips more.
+    /// Limits the number of sessions per owner, to between 1 and [`SessionLimit::MAX`]. There is no limit
+    /// by default. With a limit, each login costs two round trips more.
     #[must_use]
     pub fn with_session_limit(mut self, limit: SessionLimit) -> Self {
         self.session_limit = Some(limit);

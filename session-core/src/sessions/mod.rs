@@ -8,8 +8,8 @@ use std::{fmt, sync::Arc, time::Duration};
 pub use {builder::SessionsBuilder, info::SessionInfo};
 
 use crate::{
-    Backend, EventKind, Events, Lifetime, Limits, Owner, Session, SessionError, SessionKey,
-    SessionLimit,
+    Backend, EventKind, Events, Lifetime, Limits, OnReuse, Owner, Session, SessionError,
+    SessionKey, SessionLimit,
     protocol::{self, Protocol},
 };
 
@@ -215,6 +215,25 @@ impl Sessions {
     #[must_use]
     pub fn session_limit(&self) -> Option<SessionLimit> {
         self.0.settings.session_limit
+    }
+
+    /// The reaction to an old ID that is presented after its grace.
+    #[must_use]
+    pub fn on_reuse(&self) -> OnReuse {
+        self.0.settings.reuse
+    }
+
+    /// Returns `true` if a request that loaded the session before a login or rotation stores its values
+    /// in the session after it.
+    #[must_use]
+    pub fn carries_over(&self) -> bool {
+        self.0.settings.carries_over
+    }
+
+    /// The number of events that each subscriber may be behind.
+    #[must_use]
+    pub fn event_buffer(&self) -> usize {
+        self.0.events.buffer()
     }
 
     /// The number of loads that met a record which could not be read.

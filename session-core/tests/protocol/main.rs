@@ -30,6 +30,7 @@ mod recording;
 mod rotation;
 mod secrets;
 mod session_limits;
+mod settings;
 mod two_keys;
 mod unknown_ids;
 mod updates;
