@@ -15,6 +15,10 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+// A store implements async traits, and decodes an entry from `Bytes`.
+#[doc(no_inline)]
+pub use {async_trait::async_trait, bytes::Bytes};
+
 #[cfg(feature = "axum")]
 pub use axum::{SessionExtension, SessionRejection, SessionSource};
 #[cfg(feature = "json")]

@@ -1,5 +1,6 @@
-use async_trait::async_trait;
-use session_core::{Created, Entry, IndexEntry, OwnerIndex, OwnerKey, StoreError, Timestamp};
+use session_core::{
+    Created, Entry, IndexEntry, OwnerIndex, OwnerKey, StoreError, Timestamp, async_trait,
+};
 
 use crate::MemoryStore;
 

@@ -7,10 +7,9 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use session_core::{
     Committed, ConfigError, Created, Ended, Entry, Expected, LocalReads, OwnerKey, SessionKey,
-    SessionStore, StoreError, Timestamp, Tombstone, Touched,
+    SessionStore, StoreError, Timestamp, Tombstone, Touched, async_trait,
 };
 
 use crate::{

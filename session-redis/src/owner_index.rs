@@ -1,10 +1,9 @@
 use std::slice;
 
-use async_trait::async_trait;
 use redis::{Cmd, Value, cmd};
 use session_core::{
     Created, Entry, Family, IndexEntry, OwnerIndex, OwnerKey, SessionKey, SessionStore as _,
-    StoreError, Timestamp,
+    StoreError, Timestamp, async_trait,
 };
 
 use crate::{RedisStore, store::unexpected};

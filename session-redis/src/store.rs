@@ -1,10 +1,9 @@
 use std::{fmt, slice, sync::Arc};
 
-use async_trait::async_trait;
 use redis::{Cmd, Value, cmd};
 use session_core::{
     Committed, Created, Ended, Entry, Expected, OwnerKey, SessionKey, SessionStore, StoreError,
-    StoreErrorKind, Timestamp, Tombstone, Touched,
+    StoreErrorKind, Timestamp, Tombstone, Touched, async_trait,
     envelope::{self, HEADER_LEN, MOVED, VERSION},
 };
 

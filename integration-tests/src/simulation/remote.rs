@@ -43,7 +43,7 @@ impl Remote {
     }
 }
 
-#[async_trait::async_trait]
+#[session_core::async_trait]
 impl Intercept<MemoryStore> for Remote {
     async fn call(
         &self,

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use axum::{
     Router,
     body::Body,
@@ -19,7 +18,7 @@ use session_axum::{
     Sessions, StoreError, StoreErrorKind, Timestamp,
 };
 use session_core::{
-    LocalReads,
+    LocalReads, async_trait,
     testing::{Answer as StoreAnswer, Intercept, Intercepted, Operation, Verb},
 };
 use tower::{Service, ServiceExt as _};

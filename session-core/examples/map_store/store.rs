@@ -52,7 +52,7 @@ impl MapStore {
     }
 }
 
-#[async_trait::async_trait]
+#[session_core::async_trait]
 impl SessionStore for MapStore {
     async fn create(
         &self,
@@ -113,7 +113,7 @@ impl SessionStore for MapStore {
     }
 }
 
-#[async_trait::async_trait]
+#[session_core::async_trait]
 impl OwnerIndex for MapStore {
     async fn enter(
         &self,

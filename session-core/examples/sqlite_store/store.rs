@@ -76,7 +76,7 @@ impl SqliteStore {
     }
 }
 
-#[async_trait::async_trait]
+#[session_core::async_trait]
 impl SessionStore for SqliteStore {
     async fn create(
         &self,
@@ -160,7 +160,7 @@ impl SessionStore for SqliteStore {
     }
 }
 
-#[async_trait::async_trait]
+#[session_core::async_trait]
 impl OwnerIndex for SqliteStore {
     async fn enter(
         &self,

@@ -28,6 +28,8 @@ pub use {
 ///
 /// The other verbs are loops over these five. A backend overrides them where it is faster.
 ///
+/// The trait is async by the macro `session_core::async_trait`, which an implementation uses as well.
+///
 /// A suite of tests states the contract, and every store runs it:
 #[cfg_attr(feature = "conformance", doc = "the [conformance suite](super::conformance).")]
 #[cfg_attr(not(feature = "conformance"), doc = "the conformance suite (feature `conformance`).")]

@@ -104,7 +104,7 @@ impl Broken {
     }
 }
 
-#[async_trait::async_trait]
+#[session_core::async_trait]
 impl OwnerIndex for Broken {
     async fn enter(
         &self,
@@ -221,7 +221,7 @@ impl OwnerIndex for Broken {
     }
 }
 
-#[async_trait::async_trait]
+#[session_core::async_trait]
 impl SessionStore for Broken {
     async fn create(
         &self,

@@ -131,7 +131,7 @@ impl Broken {
     }
 }
 
-#[async_trait::async_trait]
+#[session_core::async_trait]
 impl SessionStore for Broken {
     async fn create(
         &self,
@@ -406,7 +406,7 @@ impl LocalReads for Broken {
 }
 
 /// The index is correct here: the module `owners` breaks it.
-#[async_trait::async_trait]
+#[session_core::async_trait]
 impl OwnerIndex for Broken {
     async fn enter(
         &self,

@@ -831,7 +831,7 @@ impl Unreadable {
     }
 }
 
-#[async_trait::async_trait]
+#[session_core::async_trait]
 impl Intercept<MapStore> for Unreadable {
     async fn call(
         &self,

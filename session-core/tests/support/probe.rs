@@ -37,7 +37,7 @@ impl Watch {
     }
 }
 
-#[async_trait::async_trait]
+#[session_core::async_trait]
 impl Intercept<MapStore> for Watch {
     async fn call(
         &self,

@@ -64,7 +64,7 @@ impl Turns {
     }
 }
 
-#[async_trait::async_trait]
+#[session_core::async_trait]
 impl Intercept<MapStore> for Turns {
     async fn call(
         &self,

@@ -84,7 +84,7 @@ impl LocalReads for NearStore {
     }
 }
 
-#[async_trait::async_trait]
+#[session_core::async_trait]
 impl Intercept<MemoryStore> for NearStore {
     async fn call(
         &self,
