@@ -1,6 +1,6 @@
 use axum::{Router, http::StatusCode, routing::get};
 use insta::assert_snapshot;
-use session_axum::{Session, SessionRejection, StoreErrorKind};
+use session_axum::{MemoryStore, Session, SessionLayer, SessionRejection, StoreErrorKind};
 use session_core::testing::Verb;
 
 use crate::support::{Site, answer, id};
@@ -81,10 +81,15 @@ async fn unreadable_record_is_no_session_and_keeps_the_cookie() {
 
 #[tokio::test]
 async fn missing_layer_is_500_and_names_the_remedy() {
-    let router: Router = Router::new().route("/", get(async |_: Session| "never"));
-    let request = axum::http::Request::get("/").body(axum::body::Body::empty()).unwrap();
-    assert_snapshot!(answer(router, request).await.text(), @"
+    let request = || axum::http::Request::get("/").body(axum::body::Body::empty()).unwrap();
+    let without: Router = Router::new().route("/", get(async |_: Session| "never"));
+    assert_snapshot!(answer(without, request()).await.text(), @"
     500 Internal Server Error
-    no session on this route: add `.layer(SessionLayer::new(store))` to its router
+    no session on this route: call `.layer(SessionLayer::new(store))` on its router, after its routes and after the layers that use the session
     ");
+    let too_early: Router = Router::new()
+        .route("/other", get(async |_: Session| "a session"))
+        .layer(SessionLayer::new(MemoryStore::default()))
+        .route("/", get(async |_: Session| "never"));
+    assert!(answer(too_early, request()).await.text().contains("after its routes"));
 }

@@ -51,7 +51,13 @@ pub enum SessionRejection {
     Store(#[from] StoreError),
 
     /// The route has no layer that gives its requests a session: 500.
-    #[error("no session on this route: add `.layer(SessionLayer::new(store))` to its router")]
+    ///
+    /// A router's `layer` covers the routes and the layers that were added before it, and none that
+    /// is added later.
+    #[error(
+        "no session on this route: call `.layer(SessionLayer::new(store))` on its router, after its \
+         routes and after the layers that use the session"
+    )]
     MissingLayer,
 }
 
