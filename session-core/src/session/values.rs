@@ -78,12 +78,19 @@ impl Session {
     /// concurrent increments add N (I1). The returned value is then outdated; the stored one is the
     /// result of the last run.
     ///
+    /// The closure may run after this call, so it owns its captured values. Clone a value that it
+    /// stores: it may run more than once.
+    ///
     /// ```
     /// # use session_core::{Key, Session, SessionError};
     /// const VISITS: Key<u64> = Key::new("visits");
     ///
     /// # fn handler(session: &Session) -> Result<(), SessionError> {
     /// let visits = session.update(VISITS, |n| *n += 1)?;
+    ///
+    /// const SEEN: Key<Vec<String>> = Key::new("seen");
+    /// let page = "tea".to_owned();
+    /// session.update(SEEN, move |pages| pages.push(page.clone()))?;
     /// # Ok(())
     /// # }
     /// ```
