@@ -68,7 +68,7 @@ pub(crate) fn parse(url: &str) -> Result<ConnectionInfo, ConnectError> {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     let advice = match scheme {
         Some("rediss" | "valkeys") if cfg!(not(feature = "tls")) => {
-            "its scheme, `rediss`, needs the feature `tls` of session-redis"
+            "its scheme, `rediss`, needs the feature `tls` of session-redis, `redis-tls` of session-axum"
         }
         Some("redis" | "rediss" | "valkey" | "valkeys") => {
             "after the scheme there must be `[user:password@]host[:port][/database]`, with %-codes for \
@@ -116,7 +116,7 @@ mod tests {
         #[cfg(not(feature = "tls"))]
         insta::assert_snapshot!(
             refusal("rediss://:hunter2@localhost"),
-            @"the URL of Redis cannot be used: its scheme, `rediss`, needs the feature `tls` of session-redis"
+            @"the URL of Redis cannot be used: its scheme, `rediss`, needs the feature `tls` of session-redis, `redis-tls` of session-axum"
         );
     }
 }
