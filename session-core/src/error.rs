@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_name_no_internals() {
+    fn error_text_names_no_internals() {
         let store = StoreError::new(StoreErrorKind::Unavailable).with_source("redis://secret@host");
         insta::assert_snapshot!(store, @"the session store is unavailable");
         insta::assert_snapshot!(SessionError::from(store), @"the session store is unavailable");

@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_round_up() {
+    fn added_span_is_rounded_up_to_milliseconds() {
         let at = Timestamp::from_millis(10);
         assert_eq!(at + Duration::ZERO, at);
         assert_eq!(at + Duration::from_nanos(1), Timestamp::from_millis(11));
@@ -186,14 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn sums_saturate() {
+    fn sum_never_passes_the_last_instant() {
         assert_eq!(Timestamp::MAX + Duration::MAX, Timestamp::MAX);
         assert_eq!(Timestamp::from_millis(u64::MAX), Timestamp::MAX);
         assert_eq!(Timestamp::from_millis(1).since(Timestamp::MAX), Duration::ZERO);
     }
 
     #[tokio::test]
-    async fn sleepers_wake_when_the_clock_is_moved_far_enough() {
+    async fn sleeper_wakes_when_the_manual_clock_reaches_its_end() {
         let clock = std::sync::Arc::new(ManualClock::new(Timestamp::from_millis(10)));
         let sleepers = [5, 6, 7].map(|millis| {
             let clock = std::sync::Arc::clone(&clock);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_system_clock_needs_no_runtime_to_sleep() {
+    fn system_clock_sleeps_without_a_runtime() {
         struct Unpark(std::thread::Thread);
         impl std::task::Wake for Unpark {
             fn wake(self: std::sync::Arc<Self>) {

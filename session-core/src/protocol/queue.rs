@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queue_forgets_sessions_that_nobody_waits_for() {
+    fn queue_forgets_a_session_without_waiting_requests() {
         let queue = KeyedQueue::default();
         let key = SessionKey::from_bytes([1; 16]);
         let mut context = Context::from_waker(noop_waker_ref());

@@ -216,7 +216,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn zero_overflow_and_contradiction_are_refused() {
+    fn span_out_of_bounds_is_refused() {
         let text = |result: Result<Lifetime, ConfigError>| result.unwrap_err().to_string();
         insta::assert_snapshot!(text(Lifetime::new(Duration::ZERO, SECOND)), @"the idle time is zero");
         insta::assert_snapshot!(text(Lifetime::new(Duration::ZERO, Duration::ZERO)), @"the idle time is zero");
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_second_and_less_is_kept() {
+    fn span_below_a_second_is_kept() {
         let lifetime = Lifetime::new(Duration::from_millis(500), SECOND).unwrap();
         assert_eq!(lifetime.idle(), Duration::from_millis(500));
         let tiny = Lifetime::new(Duration::from_nanos(1), SECOND).unwrap();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn presets_are_valid_and_within_nist() {
+    fn preset_is_valid_and_within_the_nist_limits() {
         for preset in [Lifetime::aal1(), Lifetime::aal2(), Lifetime::aal3()] {
             let remade = Lifetime::new(preset.idle(), preset.absolute()).unwrap();
             assert_eq!(remade.with_cookie(preset.cookie()), preset);

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn generated_ids_parse_and_differ() {
+    fn generated_id_parses_and_is_unique() {
         let generators: &[&dyn IdGenerator] = &[
             &OsRandom,
             #[cfg(feature = "uuid")]
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn other_spellings_are_refused() {
+    fn parse_refuses_every_other_spelling() {
         let id = SessionId::from_random_bits([7; 32]);
         let text = id.expose();
         assert!(SessionId::parse(text.as_bytes()).is_some());
@@ -258,7 +258,7 @@ mod tests {
 
     /// At each place, each byte: what parses is what a strict decoder takes.
     #[test]
-    fn what_parses_is_what_can_be_decoded() {
+    fn parse_accepts_exactly_the_decodable_texts() {
         let id = SessionId::from_random_bits([0b1010_0101; 32]);
         for at in 0..RANDOM_LEN {
             for byte in 0..=u8::MAX {
@@ -272,14 +272,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_parses_is_what_was_given(text in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn parsed_id_has_the_text_that_was_given(text in proptest::collection::vec(any::<u8>(), 0..64)) {
             if let Some(id) = SessionId::parse(&text) {
                 prop_assert_eq!(id.expose().as_bytes(), &text[..]);
             }
         }
 
         #[test]
-        fn all_bits_have_an_id(bits: [u8; 32]) {
+        fn id_of_any_bits_parses(bits: [u8; 32]) {
             let id = SessionId::from_random_bits(bits);
             prop_assert!(SessionId::parse(id.as_bytes()).is_some());
         }

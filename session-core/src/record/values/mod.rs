@@ -341,7 +341,7 @@ mod tests {
         /// What is told before a value is set is what is true after; what makes nothing larger is let
         /// through.
         #[test]
-        fn limits_are_checked_ahead(
+        fn check_set_agrees_with_the_limits_after_the_set(
             names in vec("[a-c]{1,2}", 0..8),
             len in 1..20usize,
             limits in (0..6usize, 0..40usize),
@@ -361,7 +361,7 @@ mod tests {
 
     /// Or a request that counts a thousand times in a large session would copy it as often.
     #[test]
-    fn a_second_change_copies_nothing_and_leaves_who_has_the_first_alone() {
+    fn second_change_copies_nothing_and_changes_no_clone() {
         let mut stored = Values::default();
         stored.set("large", &[0; 10_000]);
         stored.set("n", b"0");
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_another_format_is_refused_by_name() {
+    fn decode_refuses_a_value_of_another_format() {
         let limits = Limits::default();
         let value = encode::<u32, MessagePack>("n", &7, &limits).unwrap();
         let error = decode::<Vec<u8>, Raw>("n", &value).unwrap_err();
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_without_a_format_is_refused() {
+    fn decode_refuses_a_value_without_a_format() {
         assert!(matches!(decode::<u32, MessagePack>("n", b""), Err(SessionError::Decode { .. })));
         assert!(matches!(
             decode::<u32, MessagePack>("n", b"\x7fx"),
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_does_not_count_towards_the_limit_of_a_value() {
+    fn format_byte_does_not_count_towards_the_value_limit() {
         let limits = Limits::default().with_value_bytes(3);
         assert!(encode::<_, Raw>("n", &vec![0; 3], &limits).is_ok());
         assert!(encode::<_, Raw>("n", &vec![0; 4], &limits).is_err());

@@ -117,7 +117,7 @@ mod tests {
 
     /// However the bytes came about, as many are equal to as many.
     #[test]
-    fn few_are_here_and_many_are_shared() {
+    fn bytes_are_inline_if_few_and_shared_if_many() {
         assert_eq!(size_of::<Packed>(), 96);
         for len in 0..2 * Packed::FEW {
             let bytes: Vec<u8> = (0..=u8::MAX).take(len).collect();
