@@ -9,17 +9,18 @@ pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 pub struct ConfigError(String);
 
 impl ConfigError {
-    /// Makes an error whose text says what is wrong with which value.
+    /// Makes an error. The text quotes the value, and names the bound that it breaks.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }
 
-/// A fault of the store: what it could not do, and why.
+/// A fault of the store: its kind, and its cause.
 ///
-/// A session that is missing or expired is no fault, and has an answer of its own in each verb of
-/// [`SessionStore`](crate::SessionStore). Clones are the same error, for several who wait for one answer.
+/// A session that is missing or expired is no fault: each verb of
+/// [`SessionStore`](crate::SessionStore) has an answer for it. Clones are the same error, for requests
+/// that wait for one answer.
 #[derive(Clone, Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
@@ -33,20 +34,20 @@ impl StoreError {
         Self { kind, source: None }
     }
 
-    /// Keeps what caused the error. Its text must hold neither an ID nor a value.
+    /// Keeps the cause of the error. Its text must hold neither an ID nor a value.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(source.into().into());
         self
     }
 
-    /// What the error means.
+    /// The meaning of the error.
     #[must_use]
     pub const fn kind(&self) -> StoreErrorKind {
         self.kind
     }
 
-    /// Tells whether the same call may succeed a little later.
+    /// Returns `true` if the same call may succeed a little later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self.kind {
@@ -60,8 +61,8 @@ impl StoreError {
         }
     }
 
-    /// Tells whether the operation may have been carried out although it was not confirmed, so that it has to
-    /// be asked for again.
+    /// Returns `true` if the operation may have been carried out although it was not confirmed, so that
+    /// the protocol repeats it.
     #[must_use]
     pub const fn is_outcome_unknown(&self) -> bool {
         matches!(self.kind, StoreErrorKind::Timeout | StoreErrorKind::Unreplicated)
@@ -95,23 +96,23 @@ impl Error for StoreError {
     }
 }
 
-/// What a [`StoreError`] means to the caller.
+/// The meaning of a [`StoreError`] to the caller.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// The store cannot be reached or refuses to work; nothing was carried out.
+    /// The store cannot be reached or refuses to work. The operation was not carried out.
     Unavailable,
-    /// No answer came, or the connection was lost before it; whether the operation was carried out
-    /// is unknown.
+    /// The store did not answer in time, or the connection was lost before the answer. The operation
+    /// may have been carried out.
     Timeout,
-    /// It was carried out, but fewer replicas than asked for have confirmed that: a failover may undo it.
-    /// Asked for again, the same operation waits for them again.
+    /// The operation was carried out, but too few replicas have confirmed it: a failover may undo it.
+    /// A repetition waits for the replicas again.
     Unreplicated,
-    /// The store has no room left; nothing was carried out.
+    /// The store has no room left. The operation was not carried out.
     Full,
-    /// The bytes under the key are no record, or one of a format that this version does not know.
+    /// The bytes under the key are no record, or a record of a format that this version does not know.
     Corrupt,
-    /// The record is larger than the store takes.
+    /// The record exceeds the limit of the store.
     TooLarge,
     /// The store refuses this client: a wrong password, a missing right, a wrong kind of server.
     Misconfigured,

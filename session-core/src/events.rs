@@ -1,4 +1,4 @@
-//! Notices of the sessions' life, for an audit log, a metric or a message to the user.
+//! Events of the sessions' life, for an audit log, a metric or a message to the user.
 
 use std::{
     fmt,
@@ -54,7 +54,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// The word for it, as in `session created`.
+    /// The name of the kind, as in `session created`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -153,7 +153,7 @@ impl fmt::Debug for Events {
 /// The sending side.
 pub(crate) struct EventSender {
     sender: async_broadcast::Sender<Event>,
-    /// Keeps the channel open while nobody listens.
+    /// Keeps the channel open while there is no subscriber.
     template: async_broadcast::InactiveReceiver<Event>,
 }
 

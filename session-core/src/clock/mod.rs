@@ -22,7 +22,7 @@ impl Timestamp {
     /// The last instant.
     pub const MAX: Self = Self((1 << 48) - 1);
 
-    /// Makes an instant; one past [`Timestamp::MAX`] is cut to it.
+    /// Makes an instant, at most [`Timestamp::MAX`].
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         if millis < Self::MAX.0 { Self(millis) } else { Self::MAX }
@@ -74,21 +74,21 @@ pub(crate) const MAX_SKEW: Duration = Duration::from_secs(10);
 
 /// Whole milliseconds, rounded up, so that a span which is not zero never becomes zero.
 pub(crate) fn millis_rounded_up(span: Duration) -> u64 {
-    // In 64 bits: a division of 128 costs more than the rest of what is done with a deadline.
+    // In 64 bits: a division of 128 bits costs more than the rest of a deadline's computation.
     span.as_secs()
         .saturating_mul(1_000)
         .saturating_add(u64::from(span.subsec_nanos().div_ceil(1_000_000)))
 }
 
-/// Tells the time to the protocol. Deadlines are reckoned by it and by nothing else.
+/// The time by which the protocol computes and checks all deadlines.
 ///
-/// Servers that share a store should keep their clocks together (by NTP): a clock that is ahead ends
-/// sessions early by as much.
+/// Servers that share a store should keep their clocks together (by NTP): a clock that is 5 seconds
+/// ahead ends sessions 5 seconds early.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The present instant.
     fn now(&self) -> Timestamp;
 
-    /// Waits until this clock has moved on by a span. Need not be exact: the protocol looks at
+    /// Waits until this clock has moved on by a span. The wait need not be exact: the protocol checks
     /// [`now`](Self::now) afterwards.
     fn sleep(&self, span: Duration) -> Sleep<'_>;
 }
@@ -105,13 +105,13 @@ impl Clock for SystemClock {
         SystemTime::now().into()
     }
 
-    /// By a timer of its own, so that no runtime is needed.
+    /// Waits by a timer thread, so that it needs no runtime.
     fn sleep(&self, span: Duration) -> Sleep<'_> {
         Box::pin(timer::sleep(span))
     }
 }
 
-/// A clock that moves when a test says so. Who sleeps by it wakes when it is moved far enough.
+/// A clock that only a test moves. A sleep ends when the clock reaches its end.
 #[derive(Debug)]
 pub struct ManualClock {
     now_ms: AtomicU64,
@@ -150,7 +150,7 @@ impl Clock for ManualClock {
     fn sleep(&self, span: Duration) -> Sleep<'_> {
         let end = self.now() + span;
         Box::pin(std::future::poll_fn(move |context| {
-            // Looked at under the lock: the clock is moved either before, or finds the sleeper.
+            // Under the lock: `set` has either moved the clock already, or finds this sleeper.
             let mut sleepers = self.sleepers();
             if self.now() >= end {
                 return Poll::Ready(());

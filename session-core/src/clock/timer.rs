@@ -125,5 +125,5 @@ fn far_future() -> Instant {
     Instant::now() + IDLE
 }
 
-/// How long the thread waits if nobody sleeps.
+/// The wait of the thread while no sleep is registered.
 const IDLE: Duration = Duration::from_secs(24 * 3600);

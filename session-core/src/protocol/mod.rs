@@ -46,11 +46,11 @@
 //!
 //! | the tombstone is of | the request recorded | it |
 //! | --- | --- | --- |
-//! | a renewal | anything | goes on under the new key, and is told the new ID |
+//! | a renewal | anything | goes on under the new key, and receives the new ID |
 //! | a login or rotation | a login of the same user, on a visitor's session | joins the new session (a double click) |
-//! | a login or rotation | any other login or rotation | fails with `Ended`, and is told nothing |
+//! | a login or rotation | any other login or rotation | fails with `Ended`, and receives no ID |
 //! | a login of another user than before | anything | fails with `Ended` |
-//! | another login or rotation | values | stores them in the new session, if carrying over is on, and is told nothing |
+//! | another login or rotation | values | stores them in the new session, if carrying over is on, and receives no ID |
 //! | another login or rotation | `clear` | removes the values that it saw, in the same way |
 //! | another login or rotation | a lifetime, an end, `renew` | goes on without them |
 //! | any | `destroy` | deletes the new session too |
@@ -59,7 +59,7 @@
 //!
 //! | the old ID was replaced by | the request |
 //! | --- | --- |
-//! | a renewal, and the new ID was not presented yet, or less than the grace ago | opens the session, and is told the new ID |
+//! | a renewal, and the new ID was not presented yet, or less than the grace ago | opens the session, and receives the new ID |
 //! | a renewal, and the grace is over | finds no session; the event is `Reused` |
 //! | a login or rotation | finds no session; a login of the same user joins the new one, if the old ID was a visitor's (a double click whose second half came late) |
 //!

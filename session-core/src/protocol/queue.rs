@@ -53,7 +53,7 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.guard = None;
         let mut waiting = self.queue.waiting();
-        // The map and this turn hold it, and nobody waits.
+        // Only the map and this turn hold the mutex: no other request waits.
         if Arc::strong_count(&self.mutex) == 2 {
             waiting.remove(&self.key);
         }
@@ -77,7 +77,7 @@ mod tests {
             let mut first = pin!(queue.turn(key));
             let mut second = Box::pin(queue.turn(key));
             let std::task::Poll::Ready(turn) = first.as_mut().poll(&mut context) else {
-                panic!("the first waits for nobody");
+                panic!("the first turn does not wait");
             };
             assert!(second.as_mut().poll(&mut context).is_pending());
             assert_eq!(queue.waiting().len(), 1);

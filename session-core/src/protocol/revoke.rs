@@ -175,7 +175,7 @@ impl Protocol {
         Err(SessionError::Contended)
     }
 
-    /// Revokes the session of a key, whoever owns it.
+    /// Revokes the session of a key, whatever its owner.
     pub(super) async fn revoke_at(&self, key: SessionKey) -> Result<(), SessionError> {
         if let Some((key, record)) = self.delete_session(key).await? {
             let owner = record.as_ref().and_then(|record| record.owner.as_ref());

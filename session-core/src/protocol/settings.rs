@@ -95,7 +95,7 @@ pub enum OnReuse {
     /// The session goes on.
     #[default]
     Report,
-    /// The session is ended for whoever holds the present ID, as RFC 9700, 4.14.2 does for refresh
+    /// The session is ended for the holder of the present ID too, as RFC 9700, 4.14.2 asks for refresh
     /// tokens.
     EndSession,
 }

@@ -4,8 +4,7 @@ use crate::MessagePack;
 
 /// The name of a value in a session, together with the type of the value and its codec.
 ///
-/// The one place where a value's type is said: whoever reads or writes the value goes through the
-/// same constant.
+/// A constant is the one place that names the type: all code that reads or writes the value uses it.
 ///
 /// # Examples
 ///
@@ -15,7 +14,7 @@ use crate::MessagePack;
 /// const VISITS: Key<u64> = Key::new("visits");
 /// const AVATAR: Key<Vec<u8>, Raw> = Key::new("avatar");
 ///
-/// // An application that keeps all of its values as JSON says so once.
+/// // An application that keeps all of its values as JSON has a type for it.
 /// # #[cfg(feature = "json")]
 /// type JsonKey<T> = session_core::Key<'static, T, session_core::Json>;
 ///
@@ -31,7 +30,7 @@ pub struct Key<'n, T, C = MessagePack> {
 }
 
 impl<'n, T, C> Key<'n, T, C> {
-    /// Names a value. The name counts towards the size of the session: keep it short.
+    /// Names a value. The name counts towards the size of the session: choose a short one.
     #[must_use]
     pub const fn new(name: &'n str) -> Self {
         Self { name, types: PhantomData }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::{ConfigError, Timestamp, clock::millis_rounded_up};
 
-/// How long a session lives. Kept in each session, so that "remember me" lasts.
+/// The deadlines of a session. Each session keeps its own, so that "remember me" lasts.
 ///
 /// | preset | idle | absolute | cookie | source |
 /// | --- | --- | --- | --- | --- |
@@ -37,8 +37,8 @@ impl Lifetime {
     pub const MAX: Duration = Duration::from_secs(400 * DAY);
 
     /// Makes a lifetime that ends `idle` after the last request, and `absolute` after the session
-    /// began, whichever comes first. The cookie goes with the browser, and the ID is renewed only on
-    /// demand. Spans are rounded up to whole milliseconds.
+    /// began, whichever comes first. The browser drops the cookie when it closes, and the ID is renewed
+    /// only on demand. Spans are rounded up to whole milliseconds.
     ///
     /// # Errors
     ///
@@ -125,7 +125,7 @@ impl Lifetime {
         Ok(self)
     }
 
-    /// Says whether the cookie outlives the browser's run. The default is
+    /// Sets whether the cookie outlives the browser's run. The default is
     /// [`CookieLifetime::Browser`].
     #[must_use]
     pub const fn with_cookie(mut self, cookie: CookieLifetime) -> Self {
@@ -135,14 +135,15 @@ impl Lifetime {
 
     /// The time without a request after which the session ends.
     ///
-    /// To save a write per request, the last request is noted at most once per tenth of this span: a
-    /// session ends between nine tenths of it and all of it after the last request.
+    /// To save a write per request, a use is recorded at most once per
+    /// [`touch_interval`](Self::touch_interval). So a session may end by that much before this span has
+    /// passed since its last request, and never after.
     #[must_use]
     pub const fn idle(&self) -> Duration {
         Duration::from_millis(self.idle_ms)
     }
 
-    /// The time after its begin at which the session ends, however busy it is.
+    /// The time after which the session ends, counted from its begin, however busy it is.
     #[must_use]
     pub const fn absolute(&self) -> Duration {
         Duration::from_millis(self.absolute_ms)
@@ -163,13 +164,13 @@ impl Lifetime {
         self.cookie
     }
 
-    /// The instant at which a session that began and was last seen then ends.
+    /// The instant at which a session ends that began and was last used at these instants.
     pub(crate) fn deadline(&self, created_at: Timestamp, last_seen_at: Timestamp) -> Timestamp {
         (created_at + self.absolute()).min(last_seen_at + self.idle())
     }
 
     /// The longest time for which a use of the session is not recorded: a tenth of the idle time, at
-    /// most one hour, so that a list of devices shows who is there.
+    /// most one hour, so that a list of devices shows the devices in use.
     #[must_use]
     pub const fn touch_interval(&self) -> Duration {
         let tenth = self.idle_ms / 10;
@@ -183,14 +184,15 @@ impl Default for Lifetime {
     }
 }
 
-/// Whether a cookie outlives the browser's run. What a cookie says is never what is enforced: the
-/// record in the store is.
+/// Whether a cookie outlives the browser's run. The server enforces the deadlines of the record,
+/// not those of the cookie.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum CookieLifetime {
-    /// Gone when the browser is closed: no `Max-Age`.
+    /// The browser drops the cookie when it closes: no `Max-Age`.
     Browser,
-    /// Kept until the session's absolute deadline: `Max-Age` says how far away that is.
+    /// The browser keeps the cookie until the session's absolute deadline: `Max-Age` is the time until
+    /// then.
     Persistent,
 }
 

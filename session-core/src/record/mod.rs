@@ -1,4 +1,4 @@
-//! What a store keeps: pure data, and functions on it. Nothing here does I/O.
+//! The content of a store: pure data, and functions on it. Nothing here does I/O.
 
 mod change;
 mod codec;

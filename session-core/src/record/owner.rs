@@ -8,10 +8,10 @@ use crate::{Limits, OwnerKey, SessionError};
 
 /// The application's name for a user: any bytes, at most [`Limits::OWNER_BYTES`] of them.
 ///
-/// Made from text, bytes, an integer or, with the feature `uuid`, a UUID. It should be a name that stays, like a user's number
-/// in the database; an e-mail address changes.
+/// It is made from text, bytes, an integer or, with the feature `uuid`, a UUID. Choose a name that
+/// stays, such as the user's number in the database: an e-mail address changes.
 ///
-/// `Debug` does not show it, for it may be personal.
+/// `Debug` hides the name, as it may be personal.
 ///
 /// [`Limits::OWNER_BYTES`]: crate::Limits::OWNER_BYTES
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]

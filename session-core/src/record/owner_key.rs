@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 /// The name under which a store keeps an owner's index: the first 128 bits of a SHA-256 of the owner.
 ///
-/// An owner may be any bytes, and personal; this is neither.
+/// An owner may be any bytes, and personal. Its key has a fixed length, and is safe to show.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct OwnerKey([u8; OwnerKey::LEN]);
 

@@ -5,11 +5,11 @@ use sha2::{Digest as _, Sha512};
 
 use crate::SessionId;
 
-/// A new ID that only who knows the former one can read: the exclusive or of its text with a hash of
-/// the former ID and the new key.
+/// A new ID that is readable only with the former one: the exclusive or of its text with a hash of the
+/// former ID and the new key.
 ///
-/// The mask is used once, as the new key is part of what is hashed, and covers the text whole (64
-/// bytes for at most 43). What is unsealed is checked against the new key, so that changed bytes never
+/// The hash includes the new key, so that each mask is used once. The mask covers the whole text: 64
+/// bytes for at most 43. An unsealed text is checked against the new key, so that changed bytes never
 /// become an ID.
 #[derive(Clone, Eq, PartialEq)]
 pub(crate) struct SealedId(Bytes);

@@ -13,8 +13,8 @@ use crate::SessionKey;
 ///
 /// # Security
 ///
-/// Whoever knows the ID has the session. There is no `Display` and `Debug` hides the text; the only
-/// way to it is [`expose`](Self::expose), for the one place that writes the cookie. Stores, logs and
+/// A client that knows the ID has the session. There is no `Display`, and `Debug` hides the text. Only
+/// [`expose`](Self::expose) returns it, for the one place that writes the cookie. Stores, logs and
 /// events get the [`SessionKey`]. There is no `==` either: compare keys.
 #[derive(Clone)]
 pub struct SessionId {
@@ -28,8 +28,8 @@ impl SessionId {
 
     /// Parses the text of a cookie, and accepts nothing but the forms of an ID.
     ///
-    /// That an ID is well formed says nothing about whether it was ever given to anybody: only a
-    /// store that holds its [`key`](Self::key) does.
+    /// A well-formed ID need not belong to a session: only a store that holds its [`key`](Self::key)
+    /// proves that.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let well_formed = match text.len() {
@@ -59,7 +59,7 @@ impl SessionId {
     ///
     /// # Security
     ///
-    /// This is the secret itself. It belongs into the `Set-Cookie` header and nowhere else.
+    /// This is the secret itself. It belongs in the `Set-Cookie` header and nowhere else.
     #[must_use]
     pub fn expose(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).expect("an ID is ASCII")
@@ -91,25 +91,25 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// Makes session IDs.
+/// A generator of session IDs.
 ///
 /// # Security
 ///
 /// An ID must be unguessable: at least 128 bits from a cryptographically secure generator
 /// (OWASP ASVS 5.0, 7.2.3).
 pub trait IdGenerator: fmt::Debug + Send + Sync + 'static {
-    /// Makes an ID that was never made before.
+    /// Generates an ID that was never generated before.
     fn generate(&self) -> SessionId;
 }
 
-/// Makes IDs of 256 bits from the operating system's random number generator. The default.
+/// A generator of IDs of 256 bits from the operating system's random numbers. The default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsRandom;
 
 impl IdGenerator for OsRandom {
     /// # Panics
     ///
-    /// Panics if the operating system has no randomness to give; an ID without it would be worse.
+    /// Panics if the operating system has no random numbers: a guessable ID would be worse.
     fn generate(&self) -> SessionId {
         let mut bits = [0; RANDOM_BYTES];
         getrandom::fill(&mut bits).expect("the operating system gives random bytes");
@@ -117,7 +117,8 @@ impl IdGenerator for OsRandom {
     }
 }
 
-/// Makes version 4 UUIDs, for applications whose other systems expect UUIDs. Needs the feature `uuid`.
+/// A generator of version 4 UUIDs, for applications whose other systems expect UUIDs. Needs the feature
+/// `uuid`.
 ///
 /// # Security
 ///
@@ -131,7 +132,7 @@ pub struct UuidV4;
 impl IdGenerator for UuidV4 {
     /// # Panics
     ///
-    /// Panics if the operating system has no randomness to give.
+    /// Panics if the operating system has no random numbers.
     fn generate(&self) -> SessionId {
         let mut text = [0; UUID_LEN];
         uuid::Uuid::new_v4().hyphenated().encode_lower(&mut text);
@@ -139,12 +140,12 @@ impl IdGenerator for UuidV4 {
     }
 }
 
-/// Tells whether the text is what an encoder makes of 256 bits. It is not decoded, for nobody needs the
-/// bits, and this is done for every request.
+/// Returns `true` if the text is the encoding of 256 bits. It is not decoded: the bits are not needed,
+/// and every request checks its ID.
 fn is_base64url(text: &[u8]) -> bool {
     let bits = text.iter().fold(0, |bits, byte| bits | SIX_BITS[usize::from(*byte)]);
-    // Strict: a last character with bits that no encoder sets is refused too, so that one session has
-    // exactly one ID.
+    // A last character with bits that no encoder sets is refused, so that one session has exactly one
+    // ID.
     let last = text.last().map_or(NO_BITS, |byte| SIX_BITS[usize::from(*byte)]);
     bits & NO_BITS == 0 && last & 0b11 == 0
 }
@@ -256,7 +257,7 @@ mod tests {
         assert_eq!(id.is_some(), cfg!(feature = "uuid"));
     }
 
-    /// At each place, each byte: what parses is what a strict decoder takes.
+    /// Tries each byte at each place, and compares with a strict decoder.
     #[test]
     fn parse_accepts_exactly_the_decodable_texts() {
         let id = SessionId::from_random_bits([0b1010_0101; 32]);

@@ -5,8 +5,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The name under which a store holds a session: the first 128 bits of the SHA-256 of its ID.
 ///
-/// Safe to show: in a log, an event, a list of devices. It opens nothing, for it cannot be turned back
-/// into the ID. As look-ups go by a hash, how long one takes tells nothing about an ID
+/// A key is safe to show, in a log, an event or a list of devices: it opens nothing, and does not lead
+/// back to the ID. Look-ups go by this hash, so that their duration reveals nothing about an ID
 /// (Rack CVE-2019-16782).
 ///
 /// The text of a key is 22 characters of base64url without padding. `Display` and serde write it,

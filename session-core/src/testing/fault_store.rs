@@ -57,7 +57,7 @@ enum Action {
 type Hook = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 impl<S: Backend> Intercepted<S, Faults> {
-    /// Wraps a store that works until a test says otherwise.
+    /// Wraps a store. It works until a test plans a failure.
     #[must_use]
     pub fn new_working(store: S) -> Self {
         Self::new(store, Faults::default())

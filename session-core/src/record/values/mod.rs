@@ -10,12 +10,12 @@ use crate::{BoxError, Codec, Format, Limits, SessionError};
 
 /// The values of a session, in the order of their names.
 ///
-/// A value is its format's byte followed by what its codec wrote. They are kept as they are stored: name,
-/// value, name, value, as MessagePack's strings and binaries without the head of their map. So loading and
-/// storing a session copies them at once and decodes none, and finding one reads one piece of memory: that of the
-/// record itself where they are small.
+/// A value is the byte of its format, followed by the bytes of its codec. Memory and store hold the same
+/// form: name, value, name, value, as MessagePack strings and binaries without the head of their map. So
+/// loading and storing a session copies all values together and decodes none. A look-up reads one piece
+/// of memory, which is the record itself if the values are small.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-// What a read needs comes first.
+// The fields that a read needs come first.
 #[repr(C)]
 pub(crate) struct Values {
     packed: Packed,
@@ -92,12 +92,12 @@ impl Values {
         self.size
     }
 
-    /// The bytes that they take where they are stored.
+    /// The bytes of the values in a stored record.
     pub(crate) fn packed_size(&self) -> usize {
         self.packed.len()
     }
 
-    /// The bytes that they take in memory, beside the record.
+    /// The bytes of the values in memory, beside the record.
     pub(crate) fn heap_size(&self) -> usize {
         self.packed.heap_size()
     }
@@ -106,7 +106,7 @@ impl Values {
         check(self.count, self.size, limits)
     }
 
-    /// Checks what the limits say of the values with one more set.
+    /// Checks the limits as if the value were set.
     pub(crate) fn check_set(
         &self,
         name: &str,
@@ -195,7 +195,7 @@ fn read_entry<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     Some((name, read_bytes(rest, value_len)?))
 }
 
-/// Reads what a string or a binary holds, of the length that its head claims.
+/// Reads the content of a string or a binary, of the length that its head claims.
 pub(crate) fn read_bytes<'a>(rest: &mut &'a [u8], len: u32) -> Option<&'a [u8]> {
     let (bytes, behind) = rest.split_at_checked(usize::try_from(len).ok()?)?;
     *rest = behind;
@@ -217,7 +217,7 @@ const BIN_8: u8 = 0xc4;
 
 const INFALLIBLE: &str = "there is room";
 
-/// What MessagePack writes in front of a string of this length.
+/// The length of MessagePack's head of a string of this length.
 fn str_head_len(len: usize) -> usize {
     match len {
         0..32 => 1,
@@ -227,7 +227,7 @@ fn str_head_len(len: usize) -> usize {
     }
 }
 
-/// What MessagePack writes in front of a binary of this length.
+/// The length of MessagePack's head of a binary of this length.
 fn bin_head_len(len: usize) -> usize {
     match len {
         0..256 => 2,
@@ -338,8 +338,7 @@ mod tests {
             prop_assert_eq!(stored, model.into_iter().collect::<Vec<_>>());
         }
 
-        /// What is told before a value is set is what is true after; what makes nothing larger is let
-        /// through.
+        /// A set that does not enlarge the session is allowed beyond the limits too.
         #[test]
         fn check_set_agrees_with_the_limits_after_the_set(
             names in vec("[a-c]{1,2}", 0..8),
@@ -359,7 +358,7 @@ mod tests {
         }
     }
 
-    /// Or a request that counts a thousand times in a large session would copy it as often.
+    /// Otherwise a request that changes a value a thousand times would copy a large session as often.
     #[test]
     fn second_change_copies_nothing_and_changes_no_clone() {
         let mut stored = Values::default();

@@ -6,8 +6,8 @@ use std::{
 
 use bytes::Bytes;
 
-/// Bytes that lie where they are referred to if they are few, as those of most sessions are, and elsewhere, shared
-/// by all clones, if they are many.
+/// Bytes that are stored inline if they are few, as in most sessions. Many bytes are in memory that all
+/// clones share.
 #[derive(Clone, Eq, PartialEq)]
 pub(super) enum Packed {
     Few { len: u8, bytes: [u8; Packed::FEW] },
@@ -15,10 +15,10 @@ pub(super) enum Packed {
 }
 
 impl Packed {
-    /// How many are few: with what else there is in here, a line and a half of a processor's cache.
+    /// The most bytes that are stored inline: with the other fields, one and a half cache lines.
     pub(super) const FEW: usize = 94;
 
-    /// A part of bytes that can be shared.
+    /// Takes a part of shared bytes.
     pub(super) fn part_of(bytes: &Bytes, part: &[u8]) -> Self {
         Self::few(part).unwrap_or_else(|| Self::Many(bytes.slice_ref(part)))
     }
@@ -30,7 +30,7 @@ impl Packed {
         }
     }
 
-    /// Puts what `write` writes, of a known length, in the place of a range.
+    /// Replaces a range by the output of `write`, whose length is `added`.
     pub(super) fn splice(
         &mut self,
         range: Range<usize>,
@@ -115,7 +115,7 @@ const INFALLIBLE: &str = "the length was reckoned";
 mod tests {
     use super::*;
 
-    /// However the bytes came about, as many are equal to as many.
+    /// Equal bytes are equal however they were made.
     #[test]
     fn bytes_are_inline_if_few_and_shared_if_many() {
         assert_eq!(size_of::<Packed>(), 96);
