@@ -242,7 +242,7 @@ async fn session_that_moves_during_a_login_keeps_its_place() {
 
 /// Two logins do not end each other: the later one stays.
 #[tokio::test]
-async fn session_that_signs_in_again_is_not_evicted_by_an_earlier_login() {
+async fn session_that_signs_in_again_is_not_evicted_by_older_login() {
     let world = world(1, AtLimit::EvictOldest);
     let id = sign_in(&world).await.unwrap();
     world.wait(MINUTE);
