@@ -7,6 +7,8 @@ mod clock;
 pub mod conformance;
 mod error;
 mod events;
+#[doc = include_str!("guarantees.md")]
+pub mod guarantees {}
 mod protocol;
 mod record;
 mod session;
