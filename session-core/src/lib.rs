@@ -1,3 +1,7 @@
+// The links of the README are relative, for code hosts. The first definition of a link counts.
+//! [session-axum]: https://docs.rs/session-axum
+//! [guarantees]: crate::guarantees
+//!
 #![doc = include_str!("../README.md")]
 
 #[cfg(feature = "axum")]
