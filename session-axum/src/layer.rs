@@ -9,7 +9,7 @@ use crate::{SessionCookie, SessionService, request_session::Settings};
 ///
 /// The layer itself does no I/O. The session is loaded when a handler asks for [`Session`], and the
 /// handler's changes are committed before the head of the response leaves. If the commit fails, an
-/// error replaces the handler's response (I6). A route that asks for no session costs next to
+/// error replaces the handler's response ([I6]). A route that asks for no session costs next to
 /// nothing.
 ///
 /// If the request is dropped before its response is complete, because the client has gone away or a
@@ -37,6 +37,8 @@ use crate::{SessionCookie, SessionService, request_session::Settings};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// [I6]: session_core::guarantees#i6-acknowledged-means-stored
 #[derive(Clone)]
 pub struct SessionLayer {
     settings: Arc<Settings>,

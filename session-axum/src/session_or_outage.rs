@@ -14,7 +14,7 @@ use session_core::{
 /// response leaves the client's cookie as it is, and always has `Cache-Control: no-store`, so that
 /// no cache shows it after the outage.
 ///
-/// An outage is not "nobody is signed in" (I7). Where the difference matters, check
+/// An outage is not "nobody is signed in" ([I7]). Where the difference matters, check
 /// [`outage`](Self::outage), or take [`Session`] itself. A visitor without a cookie has nothing to
 /// load, and meets an outage only in a write.
 ///
@@ -41,6 +41,8 @@ use session_core::{
 /// # use axum::routing::get;
 /// # let _: axum::Router = axum::Router::new().route("/", get(home).post(like));
 /// ```
+///
+/// [I7]: session_core::guarantees#i7-an-outage-is-not-a-logout
 #[derive(Clone, Debug)]
 pub struct SessionOrOutage(Result<Session, StoreError>);
 

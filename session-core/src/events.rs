@@ -12,7 +12,9 @@ use crate::{Owner, SessionKey};
 
 /// One thing that happened to a session, seen by this process.
 ///
-/// An event carries keys and the owner, never an ID (I10).
+/// An event carries keys and the owner, never an ID ([I10]).
+///
+/// [I10]: crate::guarantees#i10-nothing-leaks
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Event {
@@ -49,7 +51,9 @@ pub enum EventKind {
     /// A request presented an ID after its [grace](crate::SessionsBuilder::with_renewal_grace) was
     /// over: the cookie was copied, or a client keeps old cookies.
     Reused,
-    /// A record could not be read and counts as no session (I11).
+    /// A record could not be read and counts as no session ([I11]).
+    ///
+    /// [I11]: crate::guarantees#i11-deployments-survive
     Corrupt,
 }
 

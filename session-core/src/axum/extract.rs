@@ -39,7 +39,9 @@ impl SessionExtension {
     ///
     /// # Errors
     ///
-    /// Returns the error of the store: an outage is never "no session" (I7).
+    /// Returns the error of the store: an outage is never "no session" ([I7]).
+    ///
+    /// [I7]: crate::guarantees#i7-an-outage-is-not-a-logout
     pub async fn open(&self, headers: &HeaderMap) -> Result<Session, StoreError> {
         match self.0.try_open(headers) {
             Some(outcome) => outcome,

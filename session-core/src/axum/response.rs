@@ -46,7 +46,9 @@ impl IntoResponse for SessionError {
 #[non_exhaustive]
 pub enum SessionRejection {
     /// The store failed: 503 with `Retry-After`. This is never "nobody is signed in", and the
-    /// cookie stays (I7).
+    /// cookie stays ([I7]).
+    ///
+    /// [I7]: crate::guarantees#i7-an-outage-is-not-a-logout
     #[error(transparent)]
     Store(#[from] StoreError),
 

@@ -16,15 +16,15 @@ impl Session {
     /// head leaves early (a stream, a web socket).
     ///
     /// Without changes it does nothing. If another request has committed meanwhile, the changes are
-    /// replayed on the newer session (I1).
+    /// replayed on the newer session ([I1]).
     ///
     /// # Errors
     ///
     /// - [`SessionError::Store`] if the store failed. If it certainly stored nothing, the changes stay
     ///   recorded, and the next commit tries again. If its answer was lost, the commit was repeated
     ///   once; if that answer was lost too, further commits fail with [`SessionError::Unconfirmed`].
-    /// - [`SessionError::Ended`] if the session was ended meanwhile (I2), or if the request signs in or
-    ///   rotates and another request did that first.
+    /// - [`SessionError::Ended`] if the session was ended meanwhile ([I2]), or if the request
+    ///   signs in or rotates and another request did that first.
     /// - [`SessionError::Contended`] if other requests were faster 128 times, or for 5 seconds.
     /// - [`SessionError::TooManySessions`] if the login exceeds the session limit.
     /// - [`SessionError::Closed`] if the request was [dropped](Self::close) with changes.
@@ -34,6 +34,9 @@ impl Session {
     ///
     /// If the future is dropped, all changes are stored or none. A further commit fails with
     /// [`SessionError::Unconfirmed`], so that no change is applied twice.
+    ///
+    /// [I1]: crate::guarantees#i1-no-lost-update
+    /// [I2]: crate::guarantees#i2-no-resurrection
     pub async fn commit(&self) -> Result<(), SessionError> {
         let _turn = self.committing().lock().await;
         self.flush(false).await
@@ -46,8 +49,11 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The errors of [`commit`](Self::commit). The response must then report a failure (I6), and its
-    /// cookie must be [`pending_cookie`](Self::pending_cookie) (I7).
+    /// The errors of [`commit`](Self::commit). The response must then report a failure ([I6]), and
+    /// its cookie must be [`pending_cookie`](Self::pending_cookie) ([I7]).
+    ///
+    /// [I6]: crate::guarantees#i6-acknowledged-means-stored
+    /// [I7]: crate::guarantees#i7-an-outage-is-not-a-logout
     pub async fn finish(&self) -> Result<CookieChange, SessionError> {
         self.state().is_closed = true;
         let _turn = self.committing().lock().await;

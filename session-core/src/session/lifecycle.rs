@@ -200,7 +200,7 @@ impl Session {
     }
 
     /// Destroys the session at the commit: it is deleted from the store, for every later request and
-    /// every one under way (I2), and the cookie is removed.
+    /// every one under way ([I2]), and the cookie is removed.
     ///
     /// Later writes of this request belong to a new session with an ID of its own, as a farewell on
     /// the next page does.
@@ -208,6 +208,8 @@ impl Session {
     /// # Errors
     ///
     /// Returns [`SessionError::Closed`] after the response has begun.
+    ///
+    /// [I2]: crate::guarantees#i2-no-resurrection
     pub fn destroy(&self) -> Result<(), SessionError> {
         let dropped = self.open_state()?.destroy();
         drop(dropped);

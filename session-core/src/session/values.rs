@@ -12,9 +12,12 @@ impl Session {
     /// Reads a value. Returns `None` if there is none.
     ///
     /// A value that cannot be decoded, because it is not of the key's type and format, counts as
-    /// missing: after a deployment that changed a type, requests go on as if there were none (I11). It
-    /// is reported by a `tracing` event and [counted](crate::Sessions::unreadable_values). Use
-    /// [`try_get`](Self::try_get) where the difference matters.
+    /// missing: after a deployment that changed a type, requests go on as if there were none
+    /// ([I11]). It is reported by a `tracing` event and
+    /// [counted](crate::Sessions::unreadable_values). Use [`try_get`](Self::try_get) where the
+    /// difference matters.
+    ///
+    /// [I11]: crate::guarantees#i11-deployments-survive
     #[must_use]
     pub fn get<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Option<T> {
         let record = self.view()?;
@@ -75,8 +78,8 @@ impl Session {
     /// Changes a value in place, from its default if there is none, and returns the new value.
     ///
     /// If another request commits in between, the closure runs again on the newer value, so that N
-    /// concurrent increments add N (I1). The returned value is then outdated; the stored one is the
-    /// result of the last run.
+    /// concurrent increments add N ([I1]). The returned value is then outdated; the stored one is
+    /// the result of the last run.
     ///
     /// The closure may run after this call, so it owns its captured values. Clone a value that it
     /// stores: it may run more than once.
@@ -102,6 +105,8 @@ impl Session {
     /// [`update_or_reset`](Self::update_or_reset). Also the errors of [`set`](Self::set), and
     /// [`SessionError::Contended`] if clones of the session change the same value all the time. The
     /// commit can return the same errors if it runs the closure again.
+    ///
+    /// [I1]: crate::guarantees#i1-no-lost-update
     pub fn update<T, C>(
         &self,
         key: Key<'_, T, C>,

@@ -66,12 +66,16 @@ impl Sessions {
     ///
     /// The first of at most [`MAX_COOKIES`](Self::MAX_COOKIES) that opens a live session is used. If
     /// none does, the session is empty, and a first commit gives it an ID of its own, never the ID that
-    /// the client sent (I3). A malformed ID costs no I/O.
+    /// the client sent ([I3]). A malformed ID costs no I/O.
     ///
     /// # Errors
     ///
-    /// Returns [`SessionError::Store`] if the store failed: an outage is never "no session" (I7). An
-    /// unreadable record is counted and counts as no session (I11).
+    /// Returns [`SessionError::Store`] if the store failed: an outage is never "no session" ([I7]).
+    /// An unreadable record is counted and counts as no session ([I11]).
+    ///
+    /// [I3]: crate::guarantees#i3-no-adopted-id
+    /// [I7]: crate::guarantees#i7-an-outage-is-not-a-logout
+    /// [I11]: crate::guarantees#i11-deployments-survive
     pub async fn open<'c>(
         &self,
         cookies: impl IntoIterator<Item = &'c [u8]>,
@@ -141,7 +145,7 @@ impl Sessions {
     /// account.
     ///
     /// Later requests find none of them, in any process, and requests under way store nothing any more
-    /// (I2). A login whose session is not stored yet signs in after this.
+    /// ([I2]). A login whose session is not stored yet signs in after this.
     ///
     /// Costs one round trip for the index, and two per 100 sessions.
     ///
@@ -149,6 +153,8 @@ impl Sessions {
     ///
     /// The errors of [`revoke`](Self::revoke). Some of the sessions may be revoked then; a repetition
     /// revokes the rest.
+    ///
+    /// [I2]: crate::guarantees#i2-no-resurrection
     pub async fn revoke_all(&self, owner: impl Into<Owner>) -> Result<usize, SessionError> {
         let owner = Owner::checked(owner)?;
         self.0.revoke_where(&owner, |_| true, Some(EventKind::Revoked)).await

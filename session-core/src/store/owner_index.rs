@@ -5,8 +5,8 @@ use crate::{Created, Entry, Family, OwnerKey, SessionKey, SessionStore, StoreErr
 /// The sessions of each owner.
 ///
 /// An index holds one [`IndexEntry`] per key under which a session of the owner may live. It may hold
-/// keys whose session has ended; no live session is ever missing (I8). So a key is entered before its
-/// record is created, and leaves when no session can live under it any more.
+/// keys whose session has ended; no live session is ever missing ([I8]). So a key is entered before
+/// its record is created, and leaves when no session can live under it any more.
 ///
 /// Each verb is one atomic operation on one owner. No verb needs two keys to change together, so that
 /// keys may be on different servers. Every verb can be repeated after a
@@ -19,6 +19,8 @@ use crate::{Created, Entry, Family, OwnerKey, SessionKey, SessionStore, StoreErr
 /// # Cancel safety
 ///
 /// Dropping a verb's future may leave the operation done or not done.
+///
+/// [I8]: crate::guarantees#i8-the-index-of-owners-is-complete
 #[async_trait]
 pub trait OwnerIndex: SessionStore {
     /// Enters a session's key, or extends its entry. An entry is never shortened.
