@@ -40,6 +40,11 @@ impl Timestamp {
         self.0
     }
 
+    /// Adds milliseconds. A `Duration` would be divided and multiplied with each deadline.
+    pub(crate) const fn plus_millis(self, millis: u64) -> Self {
+        Self::from_millis(self.0.saturating_add(millis))
+    }
+
     /// The time that has passed since `earlier`, zero if it lies in the future.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

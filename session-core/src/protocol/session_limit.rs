@@ -19,7 +19,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{Located, MAX_MOVES, PATIENCE, Protocol, locate::Loaded};
+use super::{
+    Located, MAX_MOVES, PATIENCE, Protocol,
+    locate::{Loaded, yield_now},
+};
 use crate::{
     AtLimit, Created, Ended, Entry, EventKind, Family, IndexEntry, Owner, Record, SessionError,
     SessionKey, Timestamp, Tombstone, clock::MAX_SKEW,
@@ -56,6 +59,7 @@ impl Protocol {
         };
         let mut others = self.others(owner, new, limit.at_limit).await?;
         if others.dead.len() >= MANY_DEAD {
+            others.dead.truncate(CLEARED);
             self.drop_dead(owner, std::mem::take(&mut others.dead)).await;
         }
         let excess = (others.earlier.len() + others.later + 1).saturating_sub(limit.max());
@@ -80,6 +84,7 @@ impl Protocol {
         victims.sort_unstable_by_key(|place| (place.rank, place.key));
         victims.truncate(excess);
         for victim in victims {
+            yield_now().await;
             self.evict(owner, new, victim).await?;
         }
         Ok(None)
@@ -171,6 +176,7 @@ impl Protocol {
     async fn drop_dead(&self, owner: &Owner, dead: Vec<IndexEntry>) {
         let mut blocked = Vec::new();
         for entry in dead {
+            yield_now().await;
             match self.block(&entry.key).await {
                 Ok(Created::Created) => blocked.push(entry),
                 Ok(Created::Exists) => {
@@ -205,3 +211,6 @@ fn rank(record: &Record, policy: AtLimit) -> (Timestamp, Timestamp) {
 
 /// The number of dead entries from which on they are removed early.
 const MANY_DEAD: usize = 16;
+
+/// The number of dead entries that one login removes.
+const CLEARED: usize = 32;

@@ -166,15 +166,32 @@ impl Lifetime {
 
     /// The instant at which a session ends that began and was last used at these instants.
     pub(crate) fn deadline(&self, created_at: Timestamp, last_seen_at: Timestamp) -> Timestamp {
-        (created_at + self.absolute()).min(last_seen_at + self.idle())
+        self.absolute_deadline(created_at).min(last_seen_at.plus_millis(self.idle_ms))
+    }
+
+    /// The instant at which a session ends that began at this instant, however busy it is.
+    pub(crate) fn absolute_deadline(&self, created_at: Timestamp) -> Timestamp {
+        created_at.plus_millis(self.absolute_ms)
+    }
+
+    pub(crate) const fn idle_ms(&self) -> u64 {
+        self.idle_ms
+    }
+
+    pub(crate) const fn absolute_ms(&self) -> u64 {
+        self.absolute_ms
+    }
+
+    pub(crate) const fn touch_interval_ms(&self) -> u64 {
+        let tenth = self.idle_ms / 10;
+        if tenth < HOUR * 1000 { tenth } else { HOUR * 1000 }
     }
 
     /// The longest time for which a use of the session is not recorded: a tenth of the idle time, at
     /// most one hour, so that a list of devices shows the devices in use.
     #[must_use]
     pub const fn touch_interval(&self) -> Duration {
-        let tenth = self.idle_ms / 10;
-        Duration::from_millis(if tenth < HOUR * 1000 { tenth } else { HOUR * 1000 })
+        Duration::from_millis(self.touch_interval_ms())
     }
 }
 

@@ -226,7 +226,7 @@ impl Record {
     /// The instant at which the session expires whatever happens.
     #[must_use]
     pub fn absolute_deadline(&self) -> Timestamp {
-        let deadline = self.created_at + self.lifetime.absolute();
+        let deadline = self.lifetime.absolute_deadline(self.created_at);
         self.ends_by.map_or(deadline, |end| end.min(deadline))
     }
 

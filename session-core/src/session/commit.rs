@@ -295,8 +295,8 @@ fn is_stale(located: &Located, now: Timestamp) -> bool {
 }
 
 fn touch_is_due(record: &Record, now: Timestamp) -> bool {
-    let unrecorded = now.since(record.last_seen_at);
-    !unrecorded.is_zero() && unrecorded >= record.lifetime.touch_interval()
+    let due_at = record.last_seen_at.plus_millis(record.lifetime.touch_interval_ms());
+    now > record.last_seen_at && now >= due_at
 }
 
 /// The first request that presents a renewed ID starts the grace of the former one.

@@ -52,8 +52,7 @@ impl LiveBody {
         let mut rest = bytes.get(start..)?;
         for _ in 0..decode::read_map_len(&mut rest).ok()? {
             let field = rest;
-            let len = decode::read_str_len(&mut rest).ok()?;
-            match read_bytes(&mut rest, len)? {
+            match read_name(&mut rest)? {
                 ISSUED => body.issued_after_ms = decode::read_int(&mut rest).ok()?,
                 RENEW => body.renew_after_ms = Some(decode::read_int(&mut rest).ok()?),
                 PERSISTENT => body.is_persistent = decode::read_bool(&mut rest).ok()?,
@@ -99,8 +98,8 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
     let after_begin = |at: Timestamp| at.as_millis().cast_signed() - begin.cast_signed();
     let issued_after_ms = after_begin(record.issued_at);
     let is_persistent = record.lifetime.cookie() == CookieLifetime::Persistent;
-    let absolute = record.lifetime.absolute();
-    let is_cut = record.ends_by.is_some_and(|end| end < record.created_at + absolute);
+    let uncut = record.lifetime.absolute_deadline(record.created_at);
+    let is_cut = record.ends_by.is_some_and(|end| end < uncut);
     let fields = [
         issued_after_ms != 0,
         record.lifetime.renew_after().is_some(),
@@ -115,7 +114,8 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
     ];
     let known: u32 = fields.into_iter().map(u32::from).sum();
     encode::write_map_len(out, 1 + known + record.unknown.count).expect(INFALLIBLE);
-    write_int(out, FAMILY, record.family.0);
+    write_name(out, FAMILY);
+    encode::write_u64(out, record.family.0).expect(INFALLIBLE);
     if issued_after_ms != 0 {
         write_signed(out, ISSUED, issued_after_ms);
     }
@@ -130,7 +130,7 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
         write_int(out, END, end.as_millis());
     }
     if is_cut {
-        write_int(out, ABSOLUTE, millis(absolute));
+        write_int(out, ABSOLUTE, record.lifetime.absolute_ms());
     }
     if let Some(owner) = &record.owner {
         write_name(out, OWNER);
@@ -177,19 +177,29 @@ fn read_lease(rest: &mut &[u8]) -> Option<Lease> {
     })
 }
 
-fn write_int(out: &mut Vec<u8>, name: &[u8], number: u64) {
+/// Reads the name of a field: its letter, or [`UNKNOWN`] for a name of another length.
+fn read_name(rest: &mut &[u8]) -> Option<u8> {
+    if let [LETTER, name, after @ ..] = *rest {
+        *rest = after;
+        return Some(*name);
+    }
+    let len = decode::read_str_len(rest).ok()?;
+    read_bytes(rest, len)?;
+    Some(UNKNOWN)
+}
+
+fn write_int(out: &mut Vec<u8>, name: u8, number: u64) {
     write_name(out, name);
     encode::write_uint(out, number).expect(INFALLIBLE);
 }
 
-fn write_signed(out: &mut Vec<u8>, name: &[u8], number: i64) {
+fn write_signed(out: &mut Vec<u8>, name: u8, number: i64) {
     write_name(out, name);
     encode::write_sint(out, number).expect(INFALLIBLE);
 }
 
-fn write_name(out: &mut Vec<u8>, name: &[u8]) {
-    encode::write_str_len(out, 1).expect(INFALLIBLE);
-    out.extend_from_slice(name);
+fn write_name(out: &mut Vec<u8>, name: u8) {
+    out.extend_from_slice(&[LETTER, name]);
 }
 
 /// Passes over one value of any kind.
@@ -200,19 +210,24 @@ fn pass_over(rest: &mut &[u8]) -> Option<()> {
     Some(())
 }
 
-const ISSUED: &[u8] = b"i";
-const RENEW: &[u8] = b"r";
-const PERSISTENT: &[u8] = b"p";
-const END: &[u8] = b"e";
-const ABSOLUTE: &[u8] = b"a";
-const OWNER: &[u8] = b"o";
-const AUTHENTICATED: &[u8] = b"u";
+const ISSUED: u8 = b'i';
+const RENEW: u8 = b'r';
+const PERSISTENT: u8 = b'p';
+const END: u8 = b'e';
+const ABSOLUTE: u8 = b'a';
+const OWNER: u8 = b'o';
+const AUTHENTICATED: u8 = b'u';
 /// An array: its end, its length in milliseconds, and the mark of who has it.
-const LEASE: &[u8] = b"l";
+const LEASE: u8 = b'l';
 const LEASE_NUMBERS: u32 = 3;
-const FAMILY: &[u8] = b"f";
+const FAMILY: u8 = b'f';
 /// The use of the present ID, if a renewal made it.
-const PRESENTED: &[u8] = b"n";
-const VALUES: &[u8] = b"v";
+const PRESENTED: u8 = b'n';
+const VALUES: u8 = b'v';
+
+/// The marker of a text of one byte.
+const LETTER: u8 = 0xa1;
+/// The name of no field.
+const UNKNOWN: u8 = 0;
 
 const INFALLIBLE: &str = "a vector takes all";

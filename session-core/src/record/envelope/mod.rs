@@ -79,11 +79,14 @@ impl Entry {
                 let owner = record.owner.as_ref().map_or(0, |owner| owner.as_bytes().len());
                 let mut out =
                     Vec::with_capacity(HEADER_LEN + 64 + owner + record.values.packed_size());
-                out.extend_from_slice(&live_start(record.revision, record.nonce));
-                out.extend_from_slice(&u48(record.last_seen_at.as_millis()));
-                out.extend_from_slice(&u48(millis(record.lifetime.idle())));
-                out.extend_from_slice(&u48(record.absolute_deadline().as_millis()));
-                out.extend_from_slice(&u48(record.created_at.as_millis()));
+                let mut header = [0; HEADER_LEN];
+                header[..LAST_SEEN_AT.start]
+                    .copy_from_slice(&live_start(record.revision, record.nonce));
+                header[LAST_SEEN_AT].copy_from_slice(&u48(record.last_seen_at.as_millis()));
+                header[IDLE].copy_from_slice(&u48(record.lifetime.idle_ms()));
+                header[ENDS_AT].copy_from_slice(&u48(record.absolute_deadline().as_millis()));
+                header[CREATED_AT].copy_from_slice(&u48(record.created_at.as_millis()));
+                out.extend_from_slice(&header);
                 body::write(&mut out, record);
                 out
             }
