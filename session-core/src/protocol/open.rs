@@ -147,13 +147,12 @@ impl Protocol {
     /// Decides what an entry means for the ID under whose key it is. `has_moved`: the ID is the
     /// successor of the one that the request presented.
     fn step(&self, entry: Entry, key: SessionKey, id: SessionId, has_moved: bool) -> Step {
-        let now = self.now();
         if let Entry::Moved(tombstone) = &entry
             && tombstone.successor().is_none()
         {
             return Step::Found(Found::Missing(key));
         }
-        if has_moved && !entry.id_use().former_opens(now, self.settings.renewal_grace) {
+        if has_moved && !entry.id_use().former_opens(self.now(), self.settings.renewal_grace) {
             return Step::Reused(entry);
         }
         let tombstone = match entry {
@@ -167,7 +166,7 @@ impl Protocol {
         match &tombstone.cause {
             Cause::Ended => Step::Found(Found::Missing(key)),
             Cause::Rotated { .. } => {
-                let is_late = now + ROTATION_WINDOW < tombstone.expires_at + LATENESS;
+                let is_late = self.now() + ROTATION_WINDOW < tombstone.expires_at + LATENESS;
                 let closed = Some(ClosedId { id, tombstone });
                 Step::Found(Found::Moved { is_late, closed })
             }
