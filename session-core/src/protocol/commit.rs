@@ -1,4 +1,5 @@
-//! The commit of one request's changes: see the page of [`protocol`](super).
+//! The commit of one request's changes, by optimistic concurrency: see the page of
+//! [`protocol`](super).
 
 use std::{slice, sync::Arc};
 
@@ -15,7 +16,7 @@ use crate::{
 /// One commit of a request.
 pub(crate) struct PendingCommit {
     pub(crate) start: Start,
-    /// The changes, replayed on the start, with the stamp of `context`.
+    /// The record after a replay of the changes on `start`, with the stamp of `context`.
     pub(crate) record: Arc<Record>,
     pub(crate) log: Vec<Change>,
     pub(crate) context: WriteContext,
@@ -24,31 +25,31 @@ pub(crate) struct PendingCommit {
 /// The session that a commit starts from.
 #[derive(Clone)]
 pub(crate) enum Start {
-    /// None is stored.
+    /// The session is not stored yet.
     New,
     /// The stored session, as the request knows it.
     Stored(Located),
-    /// None is stored. The request signs in, and its cookie holds an ID that another login or rotation
-    /// has closed: it joins the session of that login, if it may.
+    /// The request signs in, and another login or rotation has closed the ID in the cookie. The
+    /// request joins the session of that login, if the rules allow this.
     Closed(Arc<ClosedId>),
 }
 
 /// The session after a commit.
 pub(crate) struct Outcome {
     pub(crate) located: Located,
-    /// Another request's login or rotation lies between the session that this request loaded and the
-    /// stored one, which this request must not see.
+    /// Another request's login or rotation came between the load and the commit. This request must
+    /// not see the stored session.
     pub(crate) is_overtaken: bool,
 }
 
-/// What a commit may do to the session that it has reached.
+/// The rights of a commit in the session that the commit has reached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Standing {
-    /// Everything: it is the session that the request knows.
+    /// All changes: the request knows the session.
     Own,
-    /// The request joined the session of another login: everything but a further move.
+    /// All changes but a further move: the request joined the session of another login.
     Joined,
-    /// Another request's login or rotation came first: change single values.
+    /// Changes of single values: another request's login or rotation came first.
     Overtaken,
 }
 
@@ -61,7 +62,8 @@ pub(super) enum Attempt {
 }
 
 impl Protocol {
-    /// Carries out a commit.
+    /// Commits the changes of a request. If another request committed first, the changes are
+    /// replayed on the newer record (I1).
     pub(crate) async fn commit(&self, pending: &PendingCommit) -> Result<Outcome, SessionError> {
         let PendingCommit { start, record, log, context } = pending;
         let conflict = match start {
@@ -76,11 +78,11 @@ impl Protocol {
             Start::Closed(closed) => Some(Attempt::Moved(Arc::clone(&closed.tombstone))),
             Start::New | Start::Stored(_) => None,
         };
-        // In a box: most requests meet nobody, and would carry the future's size about.
+        // Boxed, to keep the future of a commit small: most commits succeed without this loop.
         Box::pin(Commit::new(self, pending).run(conflict)).await
     }
 
-    /// Puts a record in place of the located one, if that is still there.
+    /// Replaces the located record by compare-and-swap.
     pub(super) async fn replace(
         &self,
         base: &Located,
@@ -99,11 +101,10 @@ impl Protocol {
         })
     }
 
-    /// Ends the located session, if it is still there, because a change of this commit set an end
+    /// Expires the located session by compare-and-swap, because a change of this commit set an end
     /// or a lifetime that has passed.
     ///
-    /// It is no deletion, which would follow the session to a new ID, where the change does not
-    /// count.
+    /// A deletion would follow the session to a new ID, where the change does not count.
     async fn expire(&self, base: &Located, context: WriteContext) -> Result<Attempt, SessionError> {
         context.check_fence(&base.record, self.now())?;
         let marker = Tombstone {
@@ -125,7 +126,7 @@ impl Protocol {
 }
 
 impl Attempt {
-    /// A compare-and-swap met another entry.
+    /// Returns the outcome of a compare-and-swap that found another entry.
     pub(super) fn conflict(entry: Entry) -> Self {
         match entry {
             Entry::Live(newer) => Self::Newer(newer),
@@ -138,13 +139,13 @@ impl Attempt {
 pub(super) struct Commit<'c> {
     pub(super) protocol: &'c Protocol,
     pending: &'c PendingCommit,
-    /// With the time of the present attempt.
+    /// The context, with the time of the present attempt.
     pub(super) context: WriteContext,
     base: Option<Located>,
     pub(super) record: Arc<Record>,
     standing: Standing,
     pub(super) patience: Patience,
-    /// The record under a fresh ID that an attempt has created and whose move is not done.
+    /// The record that an attempt has created under a fresh ID, until its move is done.
     pub(super) created: Option<Located>,
     pub(super) limit_is_checked: bool,
 }
@@ -156,7 +157,7 @@ impl<'c> Commit<'c> {
             Start::New => None,
             Start::Stored(base) => Some(base.clone()),
             Start::Closed(closed) => {
-                // The tombstone of a visitor's login alone leads to the new ID.
+                // Only the tombstone of a visitor's login leads to the new ID.
                 let visitor = Record::new(context.now, protocol.settings.anonymous_lifetime);
                 Some(Located {
                     key: closed.id.key(),
@@ -186,7 +187,7 @@ impl<'c> Commit<'c> {
         }
         let located = result?;
         match &self.pending.start {
-            // The request goes on as if the session were the one that it loaded, with its own changes.
+            // The request goes on with the session that it loaded, and with its own changes.
             Start::Stored(base) if self.standing == Standing::Overtaken => {
                 let record = Arc::clone(&self.pending.record);
                 Ok(Outcome { located: Located { record, ..base.clone() }, is_overtaken: true })
@@ -222,7 +223,7 @@ impl<'c> Commit<'c> {
             self.context = self.context.at(protocol.now());
             self.patience.check(self.context.now)?;
             if !self.log().any(|change| self.is_due(change, &base)) {
-                // Another request has done the rest, or none of it counts any more.
+                // Another request has made the remaining changes, or they do not count any more.
                 return Ok(base);
             }
             let mut draft = Record::clone(&base.record);
@@ -240,7 +241,7 @@ impl<'c> Commit<'c> {
         let (protocol, context) = (self.protocol, self.context);
         if !context.is_alive(&self.record) {
             return match &self.base {
-                // A login that has expired is not stored, and ends no session.
+                // An expired login is not stored, and the former session stays.
                 Some(base) if context.is_alive(&base.record) && context.login_at.is_none() => {
                     protocol.expire(base, context).await
                 }
@@ -283,8 +284,8 @@ impl<'c> Commit<'c> {
         let (log, standing) = (&self.pending.log, self.standing);
         let last_login = log.iter().rposition(Change::is_login);
         log.iter().enumerate().flat_map(move |(place, change)| match (standing, change) {
-            // A login of another user, which a later one of the same request replaced, would clear the
-            // values of the session that it joined.
+            // An earlier login of another user in this request would clear the values of the joined
+            // session.
             (Standing::Joined, Change::Authenticate { .. }) if Some(place) != last_login => &[],
             (Standing::Joined, Change::Rotate | Change::Renew) => &[],
             (Standing::Own | Standing::Joined, _) => slice::from_ref(change),
@@ -294,7 +295,7 @@ impl<'c> Commit<'c> {
         })
     }
 
-    /// Returns `false` for a change that another request has just made as well.
+    /// Returns `false` if another request has just made the same change.
     fn is_due(&self, change: &Change, base: &Located) -> bool {
         match change {
             Change::Renew => rotation_of(&self.pending.log, base, self.protocol).is_some(),
@@ -303,7 +304,8 @@ impl<'c> Commit<'c> {
         }
     }
 
-    /// Finds the session behind a tombstone, and decides which part of this commit counts there.
+    /// Returns the session that a tombstone leads to, and decides which changes of this commit
+    /// count there.
     async fn follow(&mut self, tombstone: &Arc<Tombstone>) -> Result<Located, SessionError> {
         let protocol = self.protocol;
         let former = self.base.clone().expect("only a stored session moves");
@@ -341,8 +343,8 @@ impl<'c> Commit<'c> {
         Err(SessionError::Ended)
     }
 
-    /// Gives up to join the session of another login, if the request was opened after that. It
-    /// begins a session of its own.
+    /// Begins a new session, instead of joining the session of another login, if the request was
+    /// opened after that login. Returns `true` if the commit begins a new session.
     fn begins_anew(&mut self) -> bool {
         let Start::Closed(closed) = &self.pending.start else { return false };
         let is_first = self.base.as_ref().is_some_and(|base| base.key == closed.id.key());
@@ -353,7 +355,7 @@ impl<'c> Commit<'c> {
         is_first
     }
 
-    /// Another request's login or rotation came before this commit.
+    /// Decides whether this commit may follow another request's login or rotation.
     fn be_overtaken(&mut self, knows_id: bool) -> Result<(), SessionError> {
         let moves = |change: &Change| change.is_login() || matches!(change, Change::Rotate);
         if self.pending.log.iter().any(moves) {
@@ -363,8 +365,8 @@ impl<'c> Commit<'c> {
                 Start::Closed(_) => true,
             };
             let signs_in = self.context.login_at.is_some();
-            // A stolen or planted ID must not lead to the ID of a login (S0). Only the same user's
-            // second login on a visitor's session may join the first.
+            // A stolen or planted ID must not lead to the ID of a login (S0). Only a second login
+            // of the same user on a visitor's session may join the first login.
             if !(signs_in && was_visitor && knows_id && self.standing == Standing::Own) {
                 return Err(SessionError::Ended);
             }
@@ -378,12 +380,14 @@ impl<'c> Commit<'c> {
         Ok(())
     }
 
-    /// The store holds nothing under the key any more.
+    /// Returns the error for a session that is gone, and reports its expiry if its deadline has
+    /// passed.
     fn ended(&self) -> SessionError {
         if let Some(base) = &self.base
             && base.record.expires_at() <= self.protocol.now()
         {
-            // On a server whose clock is behind the session may live on, so it stays in the index.
+            // The session stays in the index: on a server whose clock is behind, the session may
+            // still be alive.
             let owner = base.record.owner.as_ref();
             self.protocol.events.send(Event::new(EventKind::Expired, base.key, owner));
         }
@@ -391,15 +395,15 @@ impl<'c> Commit<'c> {
     }
 }
 
-/// Returns the move that a change log asks for.
+/// Returns the move that a change log requires.
 pub(super) fn rotation_of(log: &[Change], base: &Located, protocol: &Protocol) -> Option<Rotation> {
     let mut rotation = None;
     for change in log {
         match change {
             change if change.is_login() => return Some(Rotation::Login),
             Change::Rotate => rotation = Some(Rotation::Rotate),
-            // One renewal at a time: while the former ID still opens the session, the present one is
-            // fresh enough.
+            // One renewal at a time: the present ID is fresh enough while the former ID still opens
+            // the session.
             Change::Renew
                 if rotation.is_none()
                     && base.id.is_some()

@@ -1,4 +1,4 @@
-//! A record under a fresh key.
+//! The creation of a record under a fresh key.
 
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ impl Protocol {
                     let record = Arc::clone(record);
                     return Ok(Located { key, id: Some(id), record, is_presented: false });
                 }
-                // A revocation found the key in the index before the record was there.
+                // A revocation found the key in the index before the record existed, or this
+                // request blocked the key after a lost answer.
                 Ok(Created::Exists) if self.is_blocked(&key).await? => {
                     self.drop_entry(key, record).await;
                 }
@@ -40,7 +41,8 @@ impl Protocol {
                     }
                 }
                 Err(error) => {
-                    // An entry whose record may be stored stays in the index.
+                    // If the outcome is unknown, the record may be stored: its entry stays in the
+                    // index.
                     if !error.is_outcome_unknown() {
                         self.drop_entry(key, record).await;
                     }
@@ -50,7 +52,8 @@ impl Protocol {
         }
     }
 
-    /// Takes the key of another owner's session out of the index of this record's owner.
+    /// Removes the key from the index of this record's owner, if the session under the key is
+    /// another owner's.
     async fn drop_strange_entry(&self, key: SessionKey, record: &Record) -> Result<(), StoreError> {
         if let Some(Entry::Live(other)) = self.load_entry(&key).await?
             && other.owner != record.owner
@@ -60,8 +63,8 @@ impl Protocol {
         Ok(())
     }
 
-    /// Deletes a new record whose ID nobody has received. A failure is harmless: the record belongs to
-    /// a family that is listed and revoked as one session, and expires.
+    /// Deletes a new record whose ID was not sent to any client. A failure is harmless: the record
+    /// expires, and until then its family is listed and revoked as one session.
     pub(super) async fn abandon(&self, new: &Located) {
         match self.delete_key(&new.key).await {
             Ok(_) => self.drop_entry(new.key, &new.record).await,
@@ -72,5 +75,5 @@ impl Protocol {
     }
 }
 
-/// The number of IDs in use that the generator may make for one session.
+/// The number of collisions with IDs in use after which the creation of a session fails.
 const MAX_COLLISIONS: usize = 3;

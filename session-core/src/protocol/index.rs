@@ -1,4 +1,4 @@
-//! The owner's index beside the records (I8).
+//! The entries of the owner's index (I8).
 
 use super::{Located, Protocol, WriteContext, verbs::index_entry};
 use crate::{IndexEntry, OwnerKey, Record, SessionKey, StoreError};
@@ -13,15 +13,16 @@ impl Protocol {
     ) -> Result<(), StoreError> {
         match &next.owner {
             Some(owner) if base.record.absolute_deadline() < next.absolute_deadline() => {
-                // In a box: most commits do not need it, and would carry the future's size about.
+                // Boxed, to keep the future of a commit small: most commits do not extend the
+                // session.
                 Box::pin(self.enter(&owner.key(), index_entry(base.key, next), context)).await
             }
             _ => Ok(()),
         }
     }
 
-    /// Removes the entry of a key that was deleted. A failure fails no request: the entry leaves at its
-    /// deadline.
+    /// Removes the index entry of a deleted key. A failure is ignored: the store removes the entry
+    /// at its deadline.
     pub(super) async fn drop_entry(&self, key: SessionKey, record: &Record) {
         if let Some(owner) = &record.owner {
             Box::pin(self.drop_entries(&owner.key(), &[index_entry(key, record)])).await;

@@ -8,8 +8,9 @@
 //!    └── the lease lapses: its holder was cancelled, or its process killed
 //! ```
 //!
-//! The lease is a field of the record. Taking it raises the revision, so that a commit of the former
-//! holder conflicts, finds another token, and is refused: the token fences. No store knows of it.
+//! The lease is a field of the record, so that every store supports the lock. Each acquisition
+//! raises the revision and stores another fencing token. A later commit of the former holder
+//! conflicts, finds the other token, and is refused.
 
 use std::sync::Arc;
 
@@ -21,9 +22,10 @@ use crate::{
 
 /// The outcome of an attempt to acquire the lock.
 pub(crate) enum Acquired {
-    /// The session as it is stored with the lease.
+    /// The stored session, with the lease.
     Held(Located),
-    /// Another request holds it until then, unless it prolongs or releases it.
+    /// The instant at which the lease of another request ends, unless its holder prolongs or
+    /// releases the lock.
     HeldUntil(Timestamp),
 }
 
@@ -33,7 +35,8 @@ enum Stored {
 }
 
 impl Protocol {
-    /// Takes the lease of a session as it is stored now, unless another request has it.
+    /// Acquires the lock of a session, unless another request holds the lock. Loads the session
+    /// first.
     pub(crate) async fn acquire(
         &self,
         located: Located,
@@ -103,7 +106,7 @@ impl Protocol {
         Err(SessionError::Contended)
     }
 
-    /// Commits the session as it is but for its lease.
+    /// Commits the session with another lease, and without further changes.
     async fn store_lease(
         &self,
         located: &Located,
@@ -121,7 +124,8 @@ impl Protocol {
         }
     }
 
-    /// Finds the session after renewals. A login or a rotation ends it for this request.
+    /// Returns the session after renewals. After a login or a rotation the session has ended for
+    /// this request.
     async fn follow_renewals(
         &self,
         located: Located,

@@ -1,4 +1,4 @@
-//! From a key to the session: loads, and tombstones followed.
+//! Loads of entries, and the IDs in tombstones.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use crate::{
     record::Cause,
 };
 
-/// A stored session: its place, and its record as last read.
+/// A stored session: its key, its ID, and its record as last read.
 #[derive(Clone, Debug)]
 pub(crate) struct Located {
     pub(crate) key: SessionKey,
-    /// The ID, if this request may know it.
+    /// The ID, if this request may know the ID.
     pub(crate) id: Option<SessionId>,
     pub(crate) record: Arc<Record>,
-    /// The request's cookie holds this very ID.
+    /// The request's cookie holds this ID, not a former one.
     pub(crate) is_presented: bool,
 }
 
@@ -31,7 +31,8 @@ impl Protocol {
     pub(super) async fn load(&self, key: &SessionKey) -> Result<Loaded, StoreError> {
         let now = self.now();
         match (*self.store).load(key, now).await {
-            // Deadlines are checked here as well, whatever the store did about them (I5).
+            // The protocol checks the deadline too, because a store may return expired entries
+            // (I5).
             Ok(Some(entry)) if entry.is_live(now) => Ok(Loaded::Entry(entry)),
             Ok(Some(Entry::Live(record))) => {
                 self.report(EventKind::Expired, *key, record.owner.as_ref());
@@ -54,8 +55,8 @@ impl Protocol {
         })
     }
 
-    /// Loads many keys in portions, between which other tasks run. The errors in the answer are of
-    /// records that cannot be read.
+    /// Loads many keys, in portions, so that other tasks run in between. An inner error stands for
+    /// a record that cannot be read.
     pub(super) async fn load_many(
         &self,
         keys: &[SessionKey],
@@ -80,7 +81,7 @@ impl Protocol {
     }
 }
 
-/// Returns the ID that a tombstone holds, readable with the former one.
+/// Returns the new ID in a tombstone, unsealed with the former ID.
 pub(super) fn unseal(former: Option<&SessionId>, tombstone: &Tombstone) -> Option<SessionId> {
     match &tombstone.cause {
         Cause::Renewed { successor, sealed_id }

@@ -1,4 +1,4 @@
-//! The protocol between a request and the store. It knows records and the store, and nothing above.
+//! The protocol between a request and the store, independent of the layers above.
 //!
 //! ```text
 //!  request      cookie ──▶ open ──▶ reads and changes a draft ──▶ commit ──▶ Set-Cookie, if the ID changed
@@ -7,13 +7,13 @@
 //!                           │                                rotate.rs: move to a fresh ID
 //!                           │                                create.rs: a fresh key, index first
 //!                           │                                       │
-//!                        locate.rs: load, follow tombstones    index.rs: keep and drop index entries
+//!                        locate.rs: load, unseal IDs           index.rs: extend and drop index entries
 //!                           └───────────────┬───────────────────────┘
-//!                                  verbs.rs: each store verb, repeated once if its answer is lost
+//!                                  verbs.rs: writes, and recovery from a lost answer
 //! ```
 //!
-//! Beside the path of a request: `revoke.rs` (list and revoke an owner's sessions), `session_limit.rs`
-//! (make room for a login), `lease.rs` (the lock of a session).
+//! Beside the path of a request: `revoke.rs` (list and revoke an owner's sessions),
+//! `session_limit.rs` (make room for a login), `lease.rs` (the lock of a session).
 //!
 //! # A commit
 //!
@@ -22,57 +22,64 @@
 //!     record = the change log, replayed on base        // base: the session as last read
 //!     match store.commit(base.key, if still at base.revision, record):
 //!         Committed           -> done
-//!         Conflict(newer)     -> base = newer           // another request committed: replay on top (I1)
+//!         Conflict(newer)     -> base = newer           // another request committed: replay on newer (I1)
 //!         Conflict(tombstone) -> base = the session under its new key, see below
 //!         Gone                -> Ended                  // never created again (I2)
-//!         answer lost         -> repeat once: if the stored nonce is ours, the first try counted (I6)
+//!         answer lost         -> repeat once: if the stored nonce is ours, the first try succeeded (I6)
 //! ```
 //!
 //! # A move to a fresh ID
 //!
-//! A login, a rotation and a renewal give the session another ID. The new record comes first, so that a
-//! crash in between signs nobody out (I4):
+//! A login, a rotation and a renewal give the session another ID. The new record is created before
+//! the tombstone, so that the user stays signed in after a crash in between (I4):
 //!
 //! ```text
 //! 1. enter the new key in the owner's index      // a live session is always in the index (I8)
 //! 2. create the new record under the new key
 //! 3. commit a tombstone in place of the old record, if that is still at base.revision
-//!        conflict with a newer record -> replay on it, store the result under the new key, and again 3
-//!        conflict with a tombstone    -> another request moved the session: drop the new record, follow it
+//!        conflict with a newer record -> replay on it, store the result under the new key, repeat step 3
+//!        conflict with a tombstone    -> another request moved the session: follow the tombstone, and
+//!                                        delete the new record if this commit does not use it there
 //! 4. remove the old key from the index
 //! ```
 //!
-//! A request that loaded the session before it moved meets the tombstone when it commits:
+//! A request that loaded the session before the move finds the tombstone when it commits:
 //!
-//! | the tombstone is of | the request recorded | it |
+//! | the tombstone is of | the request recorded | the request |
 //! | --- | --- | --- |
 //! | a renewal | anything | goes on under the new key, and receives the new ID |
-//! | a login or rotation | a login of the same user, on a visitor's session | joins the new session (a double click) |
+//! | a visitor's login | a login of the same user | joins the new session (a double click) |
 //! | a login or rotation | any other login or rotation | fails with `Ended`, and receives no ID |
 //! | a login of another user than before | anything | fails with `Ended` |
-//! | another login or rotation | values | stores them in the new session, if carrying over is on, and receives no ID |
-//! | another login or rotation | `clear` | removes the values that it saw, in the same way |
-//! | another login or rotation | a lifetime, an end, `renew` | goes on without them |
-//! | any | `destroy` | deletes the new session too |
+//! | another login or rotation, carrying over is off | anything | fails with `Ended` |
+//! | another login or rotation, carrying over is on | values | stores them in the new session, and receives no ID |
+//! | the same | `clear` | removes the values that the request saw, and receives no ID |
+//! | the same | a lifetime, an end, `renew` | goes on without these changes |
+//! | any, regardless of the rows above | `destroy` | deletes the new session too |
 //!
 //! A request that opens an old ID:
 //!
 //! | the old ID was replaced by | the request |
 //! | --- | --- |
-//! | a renewal, and the new ID was not presented yet, or less than the grace ago | opens the session, and receives the new ID |
+//! | a renewal, and the new ID was first presented less than the grace ago, or not at all | opens the session, and receives the new ID |
 //! | a renewal, and the grace is over | finds no session; the event is `Reused` |
-//! | a login or rotation | finds no session; a login of the same user joins the new one, if the old ID was a visitor's (a double click whose second half came late) |
+//! | a visitor's login | finds no session; a login of the same user joins the new session (the second click of a double click came late) |
+//! | any other login or rotation | finds no session |
 //!
-//! For 30 seconds after its ID was closed, a request that finds no session begins none of its own, unless
-//! it signs in: the browser may receive the new ID meanwhile, and would lose it again.
+//! The browser may have sent the old ID before it received the new one. For 30 seconds after a
+//! login, a rotation or the first use of a renewed ID, a request with the old ID begins a session
+//! only if it signs in. The cookie of any other new session would overwrite the new ID in the
+//! browser.
 //!
 //! # Glossary
 //!
 //! - *entry*: the content of one key: a record or a tombstone.
 //! - *located session*: key, ID and record, as last read.
 //! - *family*: the session through all its keys.
-//! - *tombstone*: the note that a session left a key. *End marker*: a tombstone without successor.
-//! - *nonce*: a random mark of one commit. *Fence*: the token of the lock under which a commit counts.
+//! - *tombstone*: the entry that replaces the record of a session that moved. *End marker*: a
+//!   tombstone without successor.
+//! - *nonce*: a random mark of one commit. *Fence*: the fencing token of the lock under which a
+//!   commit counts.
 
 mod commit;
 mod create;
@@ -118,8 +125,8 @@ pub(crate) use {
 };
 
 /// The store, the rules, and the state that all requests of a process share.
-// The counts of handles change with every request and on every processor. They must not share a cache
-// line with the fields that every request reads.
+// Every request changes the reference counts of the handles, on every processor. The alignment
+// keeps the counts off the cache lines of the fields that every request reads.
 #[repr(align(128))]
 pub(crate) struct Protocol {
     pub(crate) store: Arc<dyn Backend>,
@@ -128,9 +135,9 @@ pub(crate) struct Protocol {
     pub(crate) settings: Settings,
     pub(crate) events: EventSender,
     nonces: Nonces,
-    /// The requests that lost a race for a session, so that one at a time tries again.
+    /// The requests that lost a race for a session. One at a time tries again.
     contention: KeyedQueue,
-    /// The requests that want a session's lock, so that one of them asks the store.
+    /// The requests that wait for a session's lock. One at a time asks the store.
     lock_queue: KeyedQueue,
     corrupt_records: AtomicU64,
     unreadable_values: AtomicU64,
@@ -183,13 +190,14 @@ impl Protocol {
         self.lock_queue.turn(key).await
     }
 
-    /// Decodes a value. A value that cannot be decoded is reported, and counts as missing.
+    /// Decodes a value. If the value cannot be decoded, the protocol reports the error, and the
+    /// value counts as missing.
     pub(crate) fn decode_or_report<T, C: Codec<T>>(&self, name: &str, value: &[u8]) -> Option<T> {
         decode::<T, C>(name, value)
             .inspect_err(|error| {
                 if self.unreadable_values.fetch_add(1, Ordering::Relaxed).is_power_of_two() {
-                    // Every read of the value comes here after a change of its type, so that one
-                    // warning per read would flood the log.
+                    // After a change of the value's type, every read fails. One warning per read
+                    // would flood the log.
                     tracing::warn!(target: "session", %error, "unreadable value, treated as missing");
                 } else {
                     tracing::debug!(target: "session", %error, "unreadable value, treated as missing");
@@ -210,21 +218,22 @@ impl Protocol {
     }
 }
 
-/// The time for which a key remembers that its session moved to another key.
+/// The lifetime of a tombstone after a login, a rotation or an end. A renewal's tombstone lives at
+/// least as long.
 pub(crate) const ROTATION_WINDOW: Duration = Duration::from_secs(300);
 
 /// The longest time for which a request holds the lock of a session.
 pub(crate) const MAX_LEASE: Duration = Duration::from_secs(600);
 
-/// The time for which one commit tries again after other requests were faster.
+/// The time limit of one commit's attempts.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The number of times that one commit tries again after other requests were faster.
+/// The number of lost attempts after which a commit fails.
 const MAX_CONFLICTS: usize = 128;
 
-/// The number of tombstones that one request follows. A renewal waits until the former ID is no longer
-/// valid, so that an ID which opens a session lies one or two tombstones before it.
+/// The number of tombstones that one request follows. A renewal waits until the former ID is
+/// invalid. A valid ID is therefore at most two tombstones away from its session.
 const MAX_MOVES: usize = 8;
 
-/// The number of keys in one call of a store verb on many keys. Other work runs between two calls.
+/// The number of keys in one call of a store verb on many keys. Other tasks run between two calls.
 const CHUNK: usize = 100;

@@ -4,8 +4,8 @@ use crate::Nonce;
 
 /// A generator of marks for commits and families: SplitMix64 from a random start.
 ///
-/// It repeats none of 2^64 marks in one process, and two processes meet only by chance. It has its
-/// cache lines to itself, as every commit writes it.
+/// The 2^64 marks of one process are all different. Marks of two processes are equal only by
+/// chance. Every commit writes the counter, so that the generator has its own cache lines.
 #[repr(align(128))]
 pub(super) struct Nonces {
     start: u64,

@@ -1,4 +1,4 @@
-//! From a request's cookies to its session.
+//! The lookup of a request's session by its cookies.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,22 +13,22 @@ use crate::{
     record::Cause,
 };
 
-/// The number of cookies of the session's name that one request can have tried. A browser may hold
-/// several, set for different paths or by a sibling domain (RFC 6265bis, 5.8.3).
+/// The number of cookies of the session's name that the protocol looks up for one request. A
+/// browser may hold several, set for different paths or by a sibling domain (RFC 6265bis, 5.8.3).
 pub(crate) const MAX_COOKIES: usize = 4;
 
 /// The outcome of looking up a request's cookies.
 #[derive(Debug, Default)]
 pub(crate) struct CookieLookup {
     pub(crate) located: Option<Located>,
-    /// It was read from a copy that may be out of date.
+    /// The session was read from a copy that may be out of date.
     pub(crate) is_copy: bool,
-    /// The keys of the cookies that open nothing.
+    /// The keys of the cookies without a session.
     pub(crate) missing: Vec<SessionKey>,
     /// The keys of the records that this version cannot read.
     pub(crate) unreadable: Vec<SessionKey>,
-    /// The session of a cookie got another ID so recently that the browser may have sent the request
-    /// before it received that ID.
+    /// The session of a cookie has received another ID recently. The browser may have sent the
+    /// request before the new ID arrived.
     pub(crate) is_late: bool,
     /// The ID of a cookie that a login or a rotation has closed.
     pub(crate) closed: Option<Arc<ClosedId>>,
@@ -36,7 +36,7 @@ pub(crate) struct CookieLookup {
     pub(crate) has_cookie: bool,
 }
 
-/// An ID that a login or a rotation has closed, with the tombstone that says so.
+/// An ID that a login or a rotation has closed, with the tombstone of that move.
 #[derive(Debug)]
 pub(crate) struct ClosedId {
     pub(crate) id: SessionId,
@@ -46,7 +46,7 @@ pub(crate) struct ClosedId {
 /// The outcome of looking up one ID.
 enum Found {
     Session(Located),
-    /// The session has another ID, and this one does not open it any more.
+    /// The session has another ID, and the presented ID does not open it any more.
     Moved {
         is_late: bool,
         closed: Option<ClosedId>,
@@ -59,7 +59,7 @@ enum Found {
 enum Step {
     Follow(SessionId),
     Found(Found),
-    /// The ID was presented after its grace. `entry` holds the session, or the next tombstone.
+    /// The presented ID is past its grace. The entry is the session, or the next tombstone.
     Reused(Entry),
 }
 
@@ -83,7 +83,7 @@ impl Protocol {
         Ok(lookup)
     }
 
-    /// Does the same from local reads. Returns `None` if the store has to be asked.
+    /// Looks up cookies by local reads. Returns `None` if the lookup needs I/O.
     pub(crate) fn open_local<'c>(
         &self,
         cookies: impl IntoIterator<Item = &'c [u8]>,
@@ -132,20 +132,21 @@ impl Protocol {
         for moves in 0..MAX_MOVES {
             let key = id.key();
             let now = self.now();
-            // An expired copy proves nothing: another process may have touched the session (I5).
+            // The session of an expired copy may be alive: another process may have touched it
+            // (I5).
             let entry = reads.find(&key, now).filter(|entry| entry.is_live(now))?;
             match self.step(entry, key, id, moves > 0) {
                 Step::Follow(successor) => id = successor,
                 Step::Found(found) => return Some(found),
-                // A decision of this weight is made on the stored entry.
+                // A reuse may end the session, so that the stored entry decides.
                 Step::Reused(_) => return None,
             }
         }
         Some(Found::Moved { is_late: true, closed: None })
     }
 
-    /// Decides what an entry means for the ID under whose key it is. `has_moved`: the ID is the
-    /// successor of the one that the request presented.
+    /// Returns the next step for an ID, by the entry under its key. If `has_moved`, the ID is a
+    /// successor of the presented ID.
     fn step(&self, entry: Entry, key: SessionKey, id: SessionId, has_moved: bool) -> Step {
         if let Entry::Moved(tombstone) = &entry
             && tombstone.successor().is_none()
@@ -177,7 +178,7 @@ impl Protocol {
         }
     }
 
-    /// Reports that an old ID was presented, and ends its session if the application wants that.
+    /// Reports the reuse of an old ID, and revokes the session if the application has chosen this.
     async fn handle_reuse(&self, presented: SessionKey, key: SessionKey, entry: &Entry) {
         let owner = match entry {
             Entry::Live(record) => record.owner.as_ref(),
@@ -213,6 +214,6 @@ impl CookieLookup {
     }
 }
 
-/// The time for which a request that the browser sent before it received a newer ID may have been under
-/// way. If it began a session of its own, the browser would lose the newer ID.
+/// The longest time that a request is assumed to be under way. If a request with an old ID began a
+/// new session, the browser would lose the ID that it received meanwhile.
 const LATENESS: Duration = Duration::from_secs(30);

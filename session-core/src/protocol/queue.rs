@@ -9,15 +9,16 @@ use crate::{SessionKey, Timestamp};
 
 /// A queue per session: requests of different sessions never wait for each other (I13).
 ///
-/// Each queue holds an instant that its requests share, as long as one of them is there.
+/// The requests of a queue share one instant, which lives as long as the queue has a request.
 #[derive(Default)]
 pub(super) struct KeyedQueue(SyncMutex<HashMap<SessionKey, Arc<Mutex<Timestamp>>>>);
 
 impl KeyedQueue {
-    /// Waits until no other request has the turn of this session.
+    /// Waits for the request's turn in the queue of a session.
     pub(super) async fn turn(&self, key: SessionKey) -> Turn<'_> {
         let mutex = Arc::clone(self.waiting().entry(key).or_default());
-        // Made before the wait, so that a request which stops waiting leaves nothing behind.
+        // The turn exists before the wait: if the request stops waiting, the turn's drop removes an
+        // empty queue.
         let mut turn = Turn { queue: self, key, mutex: Arc::clone(&mutex), guard: None };
         turn.guard = Some(mutex.lock_owned().await);
         turn
@@ -28,7 +29,8 @@ impl KeyedQueue {
     }
 }
 
-/// The turn of a request, or its place in the queue. Dropping it lets the next request go on.
+/// The turn of a request, or its place in the queue. The drop of a turn lets the next request go
+/// on.
 pub(crate) struct Turn<'q> {
     queue: &'q KeyedQueue,
     key: SessionKey,
@@ -53,7 +55,7 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.guard = None;
         let mut waiting = self.queue.waiting();
-        // Only the map and this turn hold the mutex: no other request waits.
+        // Only the map and this turn hold the mutex: this request was the last in the queue.
         if Arc::strong_count(&self.mutex) == 2 {
             waiting.remove(&self.key);
         }

@@ -1,4 +1,4 @@
-//! An owner's sessions: listed, and ended from elsewhere.
+//! The list of an owner's sessions, and their revocation.
 
 use std::{
     cmp::Reverse,
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Protocol {
-    /// Lists an owner's sessions, the last used first.
+    /// Returns an owner's sessions, the last used first.
     pub(crate) async fn list(
         &self,
         owner: &Owner,
@@ -21,7 +21,7 @@ impl Protocol {
         let mut sessions: HashMap<Family, (SessionKey, Arc<Record>)> = HashMap::new();
         for (entry, loaded) in self.entries_of(owner, |_| true).await? {
             let Ok(Some(record)) = loaded else { continue };
-            // While a session is getting another ID, it is under two keys.
+            // During a move to another ID, the session is stored under two keys.
             let age = |record: &Record| (record.last_seen_at, record.revision);
             let shown = sessions.entry(entry.family).or_insert((entry.key, Arc::clone(&record)));
             if age(&shown.1) < age(&record) {
@@ -35,11 +35,11 @@ impl Protocol {
         Ok(list)
     }
 
-    /// Returns the selected entries of an owner's index, each with its live session if it has one. The
-    /// errors are of records that cannot be read.
+    /// Returns the selected entries of an owner's index, each with its session if the session is
+    /// live. An inner error stands for a record that cannot be read.
     ///
-    /// A session that gets another ID between the index and the load is found under the new one: the
-    /// index is read again if a tombstone names a key at which nothing was found.
+    /// A session may move to another ID between the read of the index and the load. If a tombstone
+    /// names a key without a loaded entry, the index is read again.
     pub(super) async fn entries_of(
         &self,
         owner: &Owner,
@@ -78,7 +78,7 @@ impl Protocol {
         }
     }
 
-    /// Returns the session of an owner that has or had this key.
+    /// Returns the family of an owner's session that has or had this key.
     pub(crate) async fn family_of(
         &self,
         owner: &Owner,
@@ -88,12 +88,12 @@ impl Protocol {
         if let Some(entry) = entries.iter().find(|entry| entry.key == key) {
             return Ok(Some(entry.family));
         }
-        // The session may have got another ID since the list was shown. Another owner's family is not
-        // in this owner's index, so that nothing will be ended for it.
+        // The session may have received another ID since the user saw the list. Another owner's
+        // session is safe: its family has no entry in this owner's index.
         Ok(self.load_entry(&key).await?.map(|entry| entry.family()))
     }
 
-    /// Fails if a session was ended, or moved by a login or rotation.
+    /// Returns [`SessionError::Ended`] if a session was ended, or moved by a login or rotation.
     pub(crate) async fn check_alive(&self, mut key: SessionKey) -> Result<(), SessionError> {
         for _ in 0..MAX_MOVES {
             match self.load_entry(&key).await? {
@@ -107,11 +107,11 @@ impl Protocol {
         Err(SessionError::Ended)
     }
 
-    /// Ends the sessions of an owner whose index entries are selected. Returns their number, and
-    /// reports each as `kind`, if one is given.
+    /// Revokes the sessions of an owner whose index entries are selected, and returns their number.
+    /// Reports an event of `kind`, if given, for each.
     ///
-    /// Passes go on until one finds nothing new: a session that moves meanwhile enters its new key
-    /// before it leaves the old one.
+    /// The passes end when no session has moved meanwhile. A moving session enters its new key
+    /// before the old key leaves the index, so that the next pass finds it.
     pub(crate) async fn revoke_where(
         &self,
         owner: &Owner,
@@ -151,8 +151,8 @@ impl Protocol {
         Err(SessionError::Contended)
     }
 
-    /// Deletes the session of a key, or of the key that it moved to. Returns the key and the record of
-    /// the deleted session, as far as they are known.
+    /// Deletes the session of a key, under the key to which the session has moved. Returns the key
+    /// and the record of the deleted session, if known.
     pub(crate) async fn delete_session(
         &self,
         mut key: SessionKey,
@@ -188,6 +188,6 @@ impl Protocol {
 /// An index entry with its session.
 pub(super) type Found = (IndexEntry, Result<Option<Arc<Record>>, StoreError>);
 
-/// The number of times that an index is read while its sessions move. One that left for another owner
-/// is not found there.
+/// The limit of reads of an index while its sessions move. A session that moved to another owner is
+/// never found in this index.
 const MAX_READS: usize = 3;

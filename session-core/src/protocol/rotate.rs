@@ -13,9 +13,9 @@ use crate::{
 };
 
 impl Commit<'_> {
-    /// Stores the record under a fresh ID and puts a tombstone in place of `base`.
+    /// Stores the record under a fresh ID, and replaces the record of `base` by a tombstone.
     ///
-    /// Afterwards `created` holds the new record, unless the tombstone is stored, or may be.
+    /// Afterwards `created` holds the new record, unless the tombstone is stored or may be stored.
     pub(super) async fn rotate(
         &mut self,
         base: &Located,
@@ -58,7 +58,7 @@ impl Commit<'_> {
                 Ok(Attempt::Done(new))
             }
             Ok(Committed::Conflict(entry)) => Ok(Attempt::conflict(entry)),
-            // The new ID must not bring back an ended session (I2): the caller deletes the new record.
+            // The new ID must not revive an ended session (I2): the caller deletes the new record.
             Ok(Committed::Gone) => Ok(Attempt::Gone),
             Err(error) => {
                 if error.is_outcome_unknown() {
@@ -70,10 +70,10 @@ impl Commit<'_> {
         }
     }
 
-    /// Stores newer content under the fresh ID of an earlier attempt, if there is one. Forgets it if
-    /// a revocation has ended it.
+    /// Stores newer content under the fresh ID of an earlier attempt, if any. If a revocation has
+    /// deleted the earlier record, `created` becomes `None`.
     async fn update_created(&mut self, fresh: &Record) -> Result<(), SessionError> {
-        // If this fails, it stays the caller's to delete.
+        // If the update fails, `created` stays, and the caller deletes the record.
         let Some(present) = self.created.clone() else { return Ok(()) };
         let next = Record { revision: present.record.revision.next(), ..fresh.clone() };
         self.protocol.keep_entered(&present, &next, self.context).await?;
@@ -95,7 +95,8 @@ impl Commit<'_> {
         let window = self.context.now + ROTATION_WINDOW;
         let is_visitor = base.record.owner.is_none();
         let (cause, expires_at) = match (rotation, sealed_id) {
-            // A browser that never receives the new ID keeps its session.
+            // The tombstone lives until the absolute deadline, so that a browser that never
+            // receives the new ID keeps its session.
             (Rotation::Renewal, Some(sealed_id)) => {
                 let expires_at = window.max(new.record.absolute_deadline());
                 (Cause::Renewed { successor, sealed_id }, expires_at)

@@ -1,4 +1,4 @@
-//! Room for a login, where the sessions of an owner are limited.
+//! The limit of an owner's sessions, at a login.
 //!
 //! ```text
 //! 1. the login enters its key and creates its record      // so that each login sees those before it
@@ -8,11 +8,12 @@
 //! 4. only then the client receives the ID
 //! ```
 //!
-//! A login from a session that is the owner's already keeps that session's place, and does none of this:
-//! a login elsewhere that evicts the session evicts it under both keys.
+//! A login from a session of the same owner keeps the place of that session, and skips these steps.
+//! If another login evicts the session meanwhile, the eviction deletes it under both keys.
 //!
-//! Of two logins at the same moment, each sees the other or at least one does, as both enter before they
-//! read. An evicting login never evicts a later login, so that two of them do not end each other.
+//! Of two concurrent logins, at least one sees the other, because both enter their keys before they
+//! read the index. A login evicts only sessions with an earlier login, so that two logins never
+//! evict each other.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,14 +29,14 @@ use crate::{
     SessionKey, Timestamp, Tombstone, clock::MAX_SKEW,
 };
 
-/// The sessions that an owner has beside a new one.
+/// The sessions of an owner, except the new one.
 #[derive(Default)]
 struct Others {
-    /// Those whose login came before the new one, with their order of eviction.
+    /// The sessions whose login came before the new one, with their order of eviction.
     earlier: HashMap<Family, Place>,
-    /// The number of those whose login came later.
+    /// The number of sessions whose login came later.
     later: usize,
-    /// Entries without a session.
+    /// The index entries without a session.
     dead: Vec<IndexEntry>,
 }
 
@@ -47,8 +48,10 @@ struct Place {
 }
 
 impl Protocol {
-    /// Makes room for a new session, which is entered and stored already. Returns the tombstone of the
-    /// session that it is made of, if that has moved: nobody is evicted for a login that comes too late.
+    /// Makes room for a new session, which is already in the index and stored.
+    ///
+    /// If the former session has moved, returns its tombstone, and evicts no session: the login
+    /// came too late.
     pub(super) async fn make_room(
         &self,
         new: &Located,
@@ -77,7 +80,7 @@ impl Protocol {
             return Err(SessionError::TooManySessions { limit: limit.max() });
         }
         if excess > others.earlier.len() {
-            // Later logins have all the places.
+            // The later logins alone reach the limit.
             return Err(SessionError::Contended);
         }
         let mut victims: Vec<_> = others.earlier.into_values().collect();
@@ -107,7 +110,7 @@ impl Protocol {
                     others.dead.push(entry);
                     continue;
                 }
-                // A session of another version, whose age is unknown.
+                // The record is of another version: the age of the session is unknown.
                 Err(_) => None,
             };
             if record.as_ref().is_some_and(|record| is_later(record, entry.key, new)) {
@@ -123,14 +126,15 @@ impl Protocol {
             place.rank = place.rank.max(rank);
             place.entries.push(entry);
         }
-        // A session has two keys while a login gives it another ID. It is the later login that counts.
+        // While a login gives a session another ID, the session has two keys. The later login
+        // counts.
         others.earlier.retain(|family, _| !later.contains(family));
         others.later = later.len();
         Ok(others)
     }
 
-    /// Ends a session, where it is now, unless a login later than the new one has moved it there: two
-    /// logins must not end each other.
+    /// Evicts a session, under its present key. If a login later than the new one has moved the
+    /// session there, the eviction fails, so that two logins never evict each other.
     async fn evict(&self, owner: &Owner, new: &Located, victim: Place) -> Result<(), SessionError> {
         let mut entries = victim.entries;
         let mut was_there = false;
@@ -152,7 +156,7 @@ impl Protocol {
             entries.clear();
             for (entry, loaded) in moved.into_iter().zip(self.load_many(&keys).await?) {
                 match loaded {
-                    // The login of a key's record never changes.
+                    // The login under one key never changes.
                     Ok(Some(Entry::Live(record))) if is_later(&record, entry.key, new) => {
                         return Err(SessionError::Contended);
                     }
@@ -171,8 +175,9 @@ impl Protocol {
         Err(SessionError::Contended)
     }
 
-    /// Removes entries that hold no session. A login that is about to create one there takes another
-    /// key; one that has just created it stays.
+    /// Removes index entries without a session, and blocks their keys. A login that is about to
+    /// create a record under a blocked key takes another key. A record that a login has just
+    /// created stays.
     async fn drop_dead(&self, owner: &Owner, dead: Vec<IndexEntry>) {
         let mut blocked = Vec::new();
         for entry in dead {
@@ -194,14 +199,14 @@ impl Protocol {
     }
 }
 
-/// Returns `true` if the login of a record came after that of a new session, while that is under way.
-/// What lies further in the future is of another server, whose clock is ahead.
+/// Returns `true` if the login of a record came after the login of a new session that is under way.
+/// A record further in the future comes from a server whose clock is ahead, and counts as earlier.
 fn is_later(record: &Record, key: SessionKey, new: &Located) -> bool {
     (record.created_at, key) > (new.record.created_at, new.key)
         && record.created_at <= new.record.created_at + PATIENCE + MAX_SKEW
 }
 
-/// The sessions with the lowest rank are evicted first.
+/// Returns the order of eviction: the lowest rank is evicted first.
 fn rank(record: &Record, policy: AtLimit) -> (Timestamp, Timestamp) {
     match policy {
         AtLimit::EvictLeastRecent => (record.last_seen_at, record.created_at),
@@ -209,8 +214,8 @@ fn rank(record: &Record, policy: AtLimit) -> (Timestamp, Timestamp) {
     }
 }
 
-/// The number of dead entries from which on they are removed early.
+/// The number of dead entries from which on a login removes some before their deadline.
 const MANY_DEAD: usize = 16;
 
-/// The number of dead entries that one login removes.
+/// The largest number of dead entries that one login removes.
 const CLEARED: usize = 32;

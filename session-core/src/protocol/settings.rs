@@ -17,10 +17,11 @@ pub(crate) struct Settings {
     pub(crate) carries_over: bool,
 }
 
-/// The number of sessions that an owner may have at the same time, and the fate of a login beyond it.
+/// The number of sessions that an owner may have at the same time, and the outcome of a login
+/// beyond the limit.
 ///
-/// Each live session counts once, also while it gets another ID. A login from a session of the same owner
-/// replaces that session. A renewal is never refused, and evicts no session.
+/// Each live session counts once, also during a move to another ID. A login from a session of the
+/// same owner replaces that session. A renewal is exempt from the limit, and evicts no session.
 ///
 /// # Examples
 ///
@@ -59,24 +60,25 @@ impl SessionLimit {
         }
     }
 
-    /// The number of sessions that an owner may have.
+    /// Returns the number of sessions that an owner may have.
     #[must_use]
     pub fn max(&self) -> usize {
         self.max.get()
     }
 
-    /// The fate of a login beyond the limit.
+    /// Returns the outcome of a login beyond the limit.
     #[must_use]
     pub fn at_limit(&self) -> AtLimit {
         self.at_limit
     }
 }
 
-/// The fate of a login that exceeds the [`SessionLimit`].
+/// The outcome of a login that exceeds the [`SessionLimit`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum AtLimit {
-    /// The login fails with [`SessionError::TooManySessions`](crate::SessionError::TooManySessions).
+    /// The login fails with
+    /// [`SessionError::TooManySessions`](crate::SessionError::TooManySessions).
     Reject,
     /// The session with the oldest login is evicted.
     EvictOldest,
@@ -87,16 +89,16 @@ pub enum AtLimit {
 
 /// The reaction to an old ID that is presented after its grace.
 ///
-/// Either the cookie was copied, or a client keeps old cookies. Both report the event
-/// [`Reused`](crate::EventKind::Reused), and the old ID opens nothing.
+/// Either the cookie was copied, or a client keeps old cookies. In both cases the protocol reports
+/// the event [`Reused`](crate::EventKind::Reused), and the old ID does not open the session.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum OnReuse {
     /// The session goes on.
     #[default]
     Report,
-    /// The session is ended for the holder of the present ID too, as RFC 9700, 4.14.2 asks for refresh
-    /// tokens.
+    /// The session is revoked, for the holder of the present ID too, as RFC 9700, 4.14.2 describes
+    /// for refresh tokens.
     EndSession,
 }
 

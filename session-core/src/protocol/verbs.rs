@@ -1,4 +1,4 @@
-//! The store's verbs, each repeated once if its answer is lost (I6).
+//! The writes of the protocol, and the recovery from a lost answer (I6).
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ pub(super) enum Deleted {
 }
 
 impl Protocol {
-    /// Creates a record, and its owner's index entry before it.
+    /// Creates a record, after its entry in the owner's index.
     ///
-    /// If the answer is lost, an end marker is created under the key, and the key shows which of the
-    /// two was first. The creation is never sent twice: a delayed duplicate could bring back a session
-    /// that was ended in between (I2).
+    /// If the answer is lost, the protocol creates an end marker under the key, and then loads the
+    /// entry that was first. The creation is never sent twice. A delayed duplicate could revive a
+    /// session that was ended in between (I2).
     pub(super) async fn create_record(
         &self,
         key: &SessionKey,
@@ -50,8 +50,10 @@ impl Protocol {
         }
     }
 
-    /// Replaces a located session. If the answer is lost, the nonce of the stored entry shows whether
-    /// the first try counted.
+    /// Replaces a located session by compare-and-swap.
+    ///
+    /// If the answer is lost, the commit is repeated once, and the nonce of the stored entry shows
+    /// whether the first try succeeded.
     pub(super) async fn commit_entry(
         &self,
         base: &Located,
@@ -66,11 +68,13 @@ impl Protocol {
             Err(lost) if lost.is_outcome_unknown() => {
                 match (*self.store).commit(&base.key, expected, entry, context.now).await {
                     Ok(Committed::Conflict(stored)) if is_ours(&stored) => Ok(Committed::Committed),
-                    // A tombstone is never replaced, so ours was not stored, and comes too late now.
+                    // A stored tombstone is never replaced. Our tombstone was therefore not stored,
+                    // and comes too late now.
                     Ok(Committed::Conflict(Entry::Live(newer))) if is_move => {
                         Ok(Committed::Conflict(Entry::Live(newer)))
                     }
-                    // Another commit came after ours, or instead of it.
+                    // Another commit came after ours, or instead of ours: the outcome stays
+                    // unknown.
                     Ok(Committed::Conflict(_)) | Err(_) => Err(lost),
                     answer => answer,
                 }
@@ -79,12 +83,12 @@ impl Protocol {
         }
     }
 
-    /// Deletes a key.
+    /// Deletes a key. If the answer is lost, the deletion is repeated once.
     pub(super) async fn delete_key(&self, key: &SessionKey) -> Result<Deleted, StoreError> {
         match (*self.store).delete(key, self.now()).await {
             Err(lost) if lost.is_outcome_unknown() => {
                 match (*self.store).delete(key, self.now()).await.map_err(|_| lost)? {
-                    // A tombstone would have stayed, so a session was there.
+                    // The first try deleted a session: a tombstone would have stayed.
                     None => Ok(Deleted::Session(None)),
                     Some(entry) => Ok(entry.into()),
                 }
@@ -93,10 +97,11 @@ impl Protocol {
         }
     }
 
-    /// Deletes the sessions under many keys, and blocks the keys that hold none.
+    /// Deletes the sessions under many keys, and blocks the keys without a session.
     ///
-    /// If the answer is lost, a key that the repetition had to block counts as a session that the
-    /// first try deleted: it is better reported twice than never.
+    /// If the answer is lost, the operation is repeated once. A key that the repetition blocks
+    /// counts as a session that the first try deleted. A session is better reported twice than
+    /// never.
     pub(super) async fn delete_or_block(
         &self,
         keys: &[SessionKey],
@@ -120,7 +125,7 @@ impl Protocol {
         }
     }
 
-    /// Enters a key into an owner's index.
+    /// Enters a key into an owner's index. If the answer is lost, the operation is repeated once.
     pub(super) async fn enter(
         &self,
         owner: &OwnerKey,
@@ -135,13 +140,13 @@ impl Protocol {
         }
     }
 
-    /// Blocks a key that holds nothing.
+    /// Blocks an empty key by an end marker.
     pub(super) async fn block(&self, key: &SessionKey) -> Result<Created, StoreError> {
         let marker = Entry::Moved(Arc::new(self.end_marker()));
         (*self.store).create(key, marker, self.now()).await
     }
 
-    /// Returns `true` if an end marker is under the key.
+    /// Returns `true` if the key holds an end marker.
     pub(super) async fn is_blocked(&self, key: &SessionKey) -> Result<bool, StoreError> {
         Ok(match self.load_entry(key).await? {
             Some(Entry::Moved(tombstone)) => tombstone.successor().is_none(),
@@ -163,8 +168,8 @@ impl From<Entry> for Deleted {
     }
 }
 
-/// The place of a record in its owner's index. It lasts until no server, however far its clock is
-/// behind, can find the session alive.
+/// Returns the entry of a record in its owner's index. The entry outlives the session on every
+/// server whose clock is at most [`MAX_SKEW`] behind.
 pub(super) fn index_entry(key: SessionKey, record: &Record) -> IndexEntry {
     IndexEntry { key, family: record.family, until: record.absolute_deadline() + MAX_SKEW }
 }

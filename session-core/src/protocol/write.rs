@@ -3,21 +3,22 @@
 use super::{Located, MAX_CONFLICTS, PATIENCE, Protocol};
 use crate::{Family, Nonce, Record, SessionError, Timestamp, record::IdUse};
 
-/// The mark of one commit, the time of its present attempt, and its lock.
+/// The nonce of one commit, the time of its present attempt, and its lock.
 #[derive(Clone, Copy)]
 pub(crate) struct WriteContext {
     pub(crate) nonce: Nonce,
     pub(crate) now: Timestamp,
     pub(crate) fence: Option<Fence>,
-    /// When the commit began, if it signs a user in: the session begins then.
+    /// The start of a commit that signs a user in. The session begins at this instant.
     pub(crate) login_at: Option<Timestamp>,
 }
 
-/// The lock under which the changes of a commit were made: they count only while it holds.
+/// The lock under which a request made the changes of a commit. The changes count only while the
+/// request holds the lock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fence {
     pub(crate) token: Nonce,
-    /// The commit releases the lock.
+    /// `true` if the commit releases the lock.
     pub(crate) releases: bool,
 }
 
@@ -35,12 +36,13 @@ impl WriteContext {
         Self { nonce: protocol.next_nonce(), now, fence, login_at: is_login.then_some(now) }
     }
 
-    /// The same commit, at the present time: what it stores must not have expired by now.
+    /// Returns the same commit, at the present time. Each attempt checks the deadline of its record
+    /// against this time.
     pub(super) fn at(self, now: Timestamp) -> Self {
         Self { now, ..self }
     }
 
-    /// Makes a draft the record that follows `base`, or the first record of a session.
+    /// Turns a draft into the successor of `base`, or into the first record of a session.
     pub(crate) fn stamp(&self, base: Option<&Located>, draft: &mut Record) {
         draft.nonce = self.nonce;
         draft.last_seen_at = draft.last_seen_at.max(self.now);
@@ -72,7 +74,7 @@ impl WriteContext {
         }
     }
 
-    /// Makes a stamped record the first one under a fresh ID.
+    /// Turns a stamped record into the first record under a fresh ID.
     pub(super) fn stamp_fresh_id(&self, rotation: Rotation, record: &mut Record) {
         record.issued_at = self.now;
         record.id_use = match rotation {
@@ -81,12 +83,12 @@ impl WriteContext {
         };
     }
 
-    /// Returns `false` for a record that has expired by the time it would be stored.
+    /// Returns `true` if a record has not expired at the time of the attempt.
     pub(super) fn is_alive(&self, record: &Record) -> bool {
         self.now < record.expires_at()
     }
 
-    /// Refuses a commit under a lock that the request does not hold any more.
+    /// Returns [`SessionError::LeaseLost`] if the request has lost the lock of the commit.
     pub(super) fn check_fence(&self, base: &Record, now: Timestamp) -> Result<(), SessionError> {
         match (self.fence, base.lease) {
             (None, _) => Ok(()),
@@ -109,7 +111,7 @@ impl Patience {
         Self { began: now, attempts: 0 }
     }
 
-    /// Counts one more attempt.
+    /// Counts an attempt. Returns [`SessionError::Contended`] beyond the bound.
     pub(super) fn check(&mut self, now: Timestamp) -> Result<(), SessionError> {
         self.attempts += 1;
         if self.attempts >= MAX_CONFLICTS || now.since(self.began) > PATIENCE {
