@@ -1,4 +1,4 @@
-//! The cookie of the client: what it opened, and what the response says about it.
+//! The cookie of the client: the lookup's outcome, and the change that the response makes.
 
 use std::sync::Arc;
 
@@ -7,33 +7,36 @@ use crate::{
     protocol::{ClosedId, CookieLookup, Located},
 };
 
-/// The cookie of the client, as far as it decides what the request may do and what the response says.
+/// The facts about the client's cookie that decide the rights of the request and the response's
+/// cookie.
 pub(crate) struct ClientCookie {
-    /// The session whose ID the client has or must not be told, with the end of a persistent cookie.
+    /// The session whose ID the response does not send, with the end of a persistent cookie. The
+    /// client has the ID already, or must not receive the ID.
     known: Option<(SessionKey, Option<Timestamp>)>,
-    /// The keys of the cookies that open nothing.
+    /// The keys of the cookies without a session.
     pub(super) missing: Vec<SessionKey>,
     /// The keys of the records that this version cannot read.
     pub(super) unreadable: Vec<SessionKey>,
-    /// The browser may have a newer ID by the time of the response: the request begins no session.
+    /// The browser may have a newer ID by the time of the response: only a login may begin a
+    /// session.
     pub(super) is_late: bool,
     /// The cookie's ID, if a login or a rotation has closed it.
     pub(super) closed: Option<Arc<ClosedId>>,
-    /// The request came with a cookie that opens nothing.
+    /// The request came with a cookie, but without a session.
     pub(super) is_unknown: bool,
-    /// The request has ended the session of the cookie.
+    /// The request has deleted the session of the cookie.
     pub(super) was_ended: bool,
-    /// The cookie holds a former ID, and the request has not stored anything under the present one.
-    /// By the time of the response, that may be a former one too.
+    /// The cookie holds a former ID, and the request has not written under the present ID. By the
+    /// time of the response, the present ID may be replaced too.
     pub(super) is_unchecked: bool,
 }
 
 impl ClientCookie {
-    /// Takes what it needs out of the lookup.
+    /// Takes the facts about the cookies out of the lookup.
     pub(super) fn new(lookup: &mut CookieLookup) -> Self {
         let located = lookup.located.as_ref();
         Self {
-            // A session that was opened by its former ID has to be told to the client again.
+            // If the former ID opened the session, the response sends the present ID.
             known: located.filter(|located| located.is_presented).map(identity),
             missing: std::mem::take(&mut lookup.missing),
             unreadable: std::mem::take(&mut lookup.unreadable),
@@ -45,13 +48,13 @@ impl ClientCookie {
         }
     }
 
-    /// Returns the key of the session if the client must not be told its ID until the store has shown
-    /// that the session is still there.
+    /// Returns the key of the session if the response may send the ID only after another load of
+    /// the session.
     pub(super) fn unchecked_key(&self, located: &Located) -> Option<SessionKey> {
         (self.is_unchecked && located.id.is_some()).then_some(located.key)
     }
 
-    /// Returns the cookie that tells the client the ID of its session.
+    /// Returns the change that sends the session's ID to the client.
     pub(super) fn tell(&self, located: &Located, now: Timestamp) -> CookieChange {
         let Some(id) = &located.id else { return CookieChange::Keep };
         let (key, end) = identity(located);
@@ -61,22 +64,23 @@ impl ClientCookie {
         CookieChange::Set { id: id.clone(), max_age: end.map(|end| end.since(now)) }
     }
 
-    /// Tells the client nothing of a session whose ID another request has replaced.
+    /// Suppresses the cookie of a session whose ID another request has replaced.
     pub(super) fn hide(&mut self, located: &Located) {
         self.known = Some(identity(located));
     }
 
-    /// Forgets the session that the cookie led to: a request that ends it wants a fresh one.
+    /// Resets the facts about a replaced ID, so that a request may begin a new session after
+    /// `destroy`.
     pub(super) fn give_up_former(&mut self) {
         self.is_late = false;
         self.closed = None;
     }
 
-    /// Notes the deletion of a key. `was_there`: it held a session.
+    /// Records the deletion of a key. `was_there`: the key held a session.
     pub(super) fn key_deleted(&mut self, key: SessionKey, was_there: bool) {
         self.unreadable.retain(|unreadable| *unreadable != key);
-        // Of two logouts one ends the session. By the time the other's response arrives, the
-        // browser may hold a newer cookie.
+        // Of two concurrent logouts, only the one that deleted the session removes the cookie. The
+        // browser may hold a newer cookie by the time the other response arrives.
         self.was_ended |= was_there;
     }
 }
@@ -85,7 +89,7 @@ fn identity(located: &Located) -> (SessionKey, Option<Timestamp>) {
     (located.key, cookie_end(&located.record))
 }
 
-/// The end of a persistent cookie, by the session that it opens.
+/// Returns the end of a persistent cookie: the absolute deadline of its session.
 fn cookie_end(record: &Record) -> Option<Timestamp> {
     match record.lifetime.cookie() {
         CookieLifetime::Browser => None,

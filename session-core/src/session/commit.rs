@@ -1,4 +1,4 @@
-//! Commit and finish, from the request's side. The work on the store is in [`protocol`](crate::protocol).
+//! Commit and finish of a request. The work on the store is in [`protocol`](crate::protocol).
 
 use std::time::Duration;
 
@@ -12,19 +12,23 @@ use crate::{
 };
 
 impl Session {
-    /// Stores the changes so far, for a handler that must know before it goes on, or whose response's
-    /// head leaves early (a stream, a web socket).
+    /// Stores the changes so far. Call this if the handler needs the outcome before it goes on, or
+    /// if the response's head leaves early (a stream, a web socket).
     ///
-    /// Without changes it does nothing. If another request has committed meanwhile, the changes are
-    /// replayed on the newer session ([I1]).
+    /// Without changes, the call returns immediately. Commits use optimistic concurrency: if
+    /// another request has committed meanwhile, the changes are replayed on the newer session
+    /// ([I1]).
     ///
     /// # Errors
     ///
-    /// - [`SessionError::Store`] if the store failed. If it certainly stored nothing, the changes stay
-    ///   recorded, and the next commit tries again. If its answer was lost, the commit was repeated
-    ///   once; if that answer was lost too, further commits fail with [`SessionError::Unconfirmed`].
-    /// - [`SessionError::Ended`] if the session was ended meanwhile ([I2]), or if the request
-    ///   signs in or rotates and another request did that first.
+    /// - [`SessionError::Store`] if the store failed. If the changes are certainly not stored, they
+    ///   stay recorded, and the next commit tries again. If the store's answer was lost, the commit
+    ///   was repeated once. If the second answer was lost too, further commits fail with
+    ///   [`SessionError::Unconfirmed`].
+    /// - [`SessionError::Ended`] if the session was ended meanwhile ([I2]), or if the request signs
+    ///   in or rotates and another request did that first. If [carrying
+    ///   over](crate::SessionsBuilder::with_carry_over) is off, any other change fails too after
+    ///   another request's login or rotation.
     /// - [`SessionError::Contended`] if other requests were faster 128 times, or for 5 seconds.
     /// - [`SessionError::TooManySessions`] if the login exceeds the session limit.
     /// - [`SessionError::Closed`] if the request was [dropped](Self::close) with changes.
@@ -32,8 +36,9 @@ impl Session {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, all changes are stored or none. A further commit fails with
-    /// [`SessionError::Unconfirmed`], so that no change is applied twice.
+    /// If the future is dropped, the store has all of the changes or none of them. If the store had
+    /// not answered yet, further commits fail with [`SessionError::Unconfirmed`], so that each
+    /// change is applied at most once.
     ///
     /// [I1]: crate::guarantees#i1-no-lost-update
     /// [I2]: crate::guarantees#i2-no-resurrection
@@ -42,15 +47,15 @@ impl Session {
         self.flush(false).await
     }
 
-    /// Commits the rest, records the use of the session, and returns the change of the client's cookie.
-    /// Later changes are refused.
+    /// Commits the remaining changes, records the use of the session, and returns the change of the
+    /// client's cookie. Later changes are refused.
     ///
-    /// For integrations, before the response's head leaves.
+    /// An integration calls this before the response's head leaves.
     ///
     /// # Errors
     ///
     /// The errors of [`commit`](Self::commit). The response must then report a failure ([I6]), and
-    /// its cookie must be [`pending_cookie`](Self::pending_cookie) ([I7]).
+    /// must carry the cookie of [`pending_cookie`](Self::pending_cookie) ([I7]).
     ///
     /// [I6]: crate::guarantees#i6-acknowledged-means-stored
     /// [I7]: crate::guarantees#i7-an-outage-is-not-a-logout
@@ -73,11 +78,12 @@ impl Session {
         Ok(self.state().cookie_change(now))
     }
 
-    /// Does the same as [`finish`](Self::finish) if that needs no I/O: the usual case of a request that
-    /// only read. Returns `None` if it needs I/O.
+    /// Does the same as [`finish`](Self::finish) without I/O, which is the usual case for a request
+    /// that only read. Returns `None` if `finish` needs I/O, or has to wait for the commit of a
+    /// clone.
     #[must_use]
     pub fn try_finish(&self) -> Option<CookieChange> {
-        // A clone may be in the middle of a commit.
+        // A clone may be committing.
         let _turn = self.committing().try_lock()?;
         let mut state = self.state();
         if !state.is_idle() {
@@ -96,31 +102,34 @@ impl Session {
         Some(cookie)
     }
 
-    /// Gives up everything that is not committed, and refuses later changes. If there was anything, a
-    /// task that still holds the session cannot commit it: [`commit`](Self::commit) returns
-    /// [`SessionError::Closed`].
+    /// Discards the uncommitted changes, and refuses later changes. If there were uncommitted
+    /// changes, [`commit`](Self::commit) returns [`SessionError::Closed`] to a task that still
+    /// holds the session.
     ///
-    /// For integrations, when a request is dropped before [`finish`](Self::finish).
+    /// An integration calls this when a request is dropped before [`finish`](Self::finish).
     pub fn close(&self) {
         let dropped = self.state().close();
         drop(dropped);
     }
 
-    /// Returns the cookie that the client needs although [`finish`](Self::finish) failed: the ID that an
-    /// earlier [`commit`](Self::commit) of the request gave the session. Never a removal.
+    /// Returns the change of the client's cookie after [`finish`](Self::finish) has failed: the ID
+    /// that an earlier [`commit`](Self::commit) of the request gave the session. Never returns
+    /// [`CookieChange::Remove`].
     pub fn pending_cookie(&self) -> CookieChange {
         self.state().pending_cookie(self.protocol().now())
     }
 
-    /// Returns the time for which the client must be marked to read its own writes: until then, other
-    /// processes may hold [local copies](crate::LocalReads) from before this request's changes, and
-    /// [`Sessions::try_open_local`](crate::Sessions::try_open_local) must know. Returns `None` if the
-    /// request changed nothing, or if the store's copies are never stale.
+    /// Returns the time for which the client must carry a mark, for read-your-writes consistency.
     ///
-    /// For integrations, after [`finish`](Self::finish), whether it failed or not. The mark goes to the
-    /// client with the response, in a cookie of its own for example. It holds no data and is no secret.
-    /// It must not hold a revision: responses to concurrent requests arrive in any order, and the older
-    /// response would replace the newer mark.
+    /// Until then, other processes may hold [local copies](crate::LocalReads) from before this
+    /// request's changes, and the integration must pass the mark to
+    /// [`Sessions::try_open_local`](crate::Sessions::try_open_local). Returns `None` if the request
+    /// changed nothing, or if the store's copies are never stale.
+    ///
+    /// An integration calls this after [`finish`](Self::finish), after a failure too. The mark goes
+    /// to the client with the response, in a separate cookie for example. The mark holds no data
+    /// and is public. It must not hold a revision: responses to concurrent requests arrive in any
+    /// order, and the older response would replace the newer mark.
     #[must_use]
     pub fn read_your_writes(&self) -> Option<Duration> {
         let has_written = self.state().has_written;
@@ -128,7 +137,8 @@ impl Session {
         Some(reads.staleness()).filter(|staleness| !staleness.is_zero())
     }
 
-    /// Deletes and stores. The caller has the request's turn to commit.
+    /// Deletes the destroyed sessions, then stores the changes. The caller holds the lock of
+    /// commits.
     pub(super) async fn flush(&self, releases_lock: bool) -> Result<(), SessionError> {
         if self.state().has_lost_changes {
             return Err(SessionError::Closed);
@@ -141,7 +151,7 @@ impl Session {
         self.write(releases_lock).await
     }
 
-    /// Deletes a session that the request ends.
+    /// Deletes a session that the request destroys.
     async fn delete(&self, key: SessionKey, owner: Option<Owner>) -> Result<(), SessionError> {
         self.state().begin_delete()?;
         let in_flight = InFlight { session: self, is_answered: false };
@@ -158,7 +168,8 @@ impl Session {
         in_flight.answered();
         let was_there = match &deleted {
             Some((_, Some(_))) => true,
-            // The store cannot return a record that it cannot read, or whose deletion it has repeated.
+            // The record is missing if the store could not read it, or if the deletion was
+            // repeated.
             _ => self.state().is_known(key, deleted.is_some()),
         };
         self.state().key_deleted(key, was_there);
@@ -208,9 +219,11 @@ impl Session {
         }
     }
 
-    /// Moves the idle deadline, notes that the ID was presented, or renews it, if it is time.
+    /// Renews the ID, records that the client presented it, or moves the idle deadline: the first
+    /// that is due.
     ///
-    /// No handler asked for it, so that a failure fails no request: the next one tries again.
+    /// This is housekeeping: after a failure the request still succeeds, and the next request tries
+    /// again.
     async fn keep_alive(&self, located: Located) {
         let protocol = self.protocol();
         let now = protocol.now();
@@ -221,7 +234,7 @@ impl Session {
             Change::Present
         } else {
             if let Err(error) = (*protocol.store).touch(&key, now).await {
-                // If this goes on, sessions in use end too early.
+                // If the failures go on, sessions in use expire too early.
                 tracing::warn!(target: "session", %key, %error, "use of the session not recorded");
             }
             return;
@@ -231,7 +244,7 @@ impl Session {
         }
     }
 
-    /// Commits one change beside the log. The caller has the request's turn to commit.
+    /// Commits one change beside the log. The caller holds the lock of commits.
     pub(super) async fn commit_alone(
         &self,
         located: Located,
@@ -258,17 +271,17 @@ impl Session {
         Ok(())
     }
 
-    /// Looks whether a session that was opened by its former ID still has the ID that the response
-    /// would send. After a login in another tab, the browser may hold a newer cookie.
+    /// Checks, for a session that a former ID opened, that the session still has the ID that the
+    /// response would send. After a login in another tab, the browser may hold a newer cookie.
     ///
-    /// If the store fails, the response sends no ID, and the next one does.
+    /// If the store fails, the next response sends the ID instead.
     async fn check_key(&self, key: SessionKey) {
         let entry = self.protocol().load_entry(&key).await;
         self.state().key_checked(matches!(entry, Ok(Some(Entry::Live(_)))));
     }
 }
 
-/// A commit that the store has not answered yet. If it is dropped, the outcome is unknown.
+/// A write that the store has not answered yet. If its future is dropped, the outcome is unknown.
 struct InFlight<'s> {
     session: &'s Session,
     is_answered: bool,
@@ -299,7 +312,8 @@ fn touch_is_due(record: &Record, now: Timestamp) -> bool {
     now > record.last_seen_at && now >= due_at
 }
 
-/// The first request that presents a renewed ID starts the grace of the former one.
+/// Returns `true` if this is the first request with a renewed ID, which starts the grace of the
+/// former ID.
 fn presentation_is_due(located: &Located) -> bool {
     located.is_presented && located.record.id_use == IdUse::Renewed
 }

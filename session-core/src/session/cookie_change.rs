@@ -8,14 +8,15 @@ use crate::SessionId;
 #[derive(Clone, Debug)]
 #[must_use]
 pub enum CookieChange {
-    /// None.
+    /// The cookie stays.
     Keep,
     /// The cookie is set to this ID.
     #[non_exhaustive]
     Set {
         /// The ID to send to the client.
         id: SessionId,
-        /// The time for which the client keeps the cookie. `None`: until the browser is closed.
+        /// The time for which the client keeps the cookie. `None` means until the browser is
+        /// closed.
         max_age: Option<Duration>,
     },
     /// The cookie is removed, because the request ended its session.

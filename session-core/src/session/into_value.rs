@@ -1,11 +1,11 @@
-/// A value for [`Session::set`](crate::Session::set): the value itself, a reference to it, or for text
-/// and lists a slice.
+/// A value for [`Session::set`](crate::Session::set): the value itself, a reference to it, or for
+/// text and lists a slice.
 pub trait IntoValue<T>: sealed::Sealed<T> {}
 
 impl<T, V: sealed::Sealed<T>> IntoValue<T> for V {}
 
 pub(super) mod sealed {
-    /// Lends a value of the type `T`.
+    /// A conversion to a reference to `T`.
     pub trait Sealed<T> {
         fn lend<R>(self, to: impl FnOnce(&T) -> R) -> R;
     }

@@ -8,9 +8,10 @@ use crate::{
 };
 
 impl Session {
-    /// Signs a user in, after a proof of identity: a password, a passkey, an identity provider's token.
+    /// Signs a user in, after a proof of identity: a password, a passkey, an identity provider's
+    /// token.
     ///
-    /// At the commit the session gets a fresh ID, and the old one opens nothing from then on (OWASP
+    /// At the commit the session receives a fresh ID, and the old ID is invalid from then on (OWASP
     /// ASVS 5.0, 7.2.4). The session begins anew:
     ///
     /// | | same owner, or a visitor before | another owner before |
@@ -19,28 +20,32 @@ impl Session {
     /// | lifetime | the [default](crate::SessionsBuilder::with_lifetime), unless this request sets one | the same |
     /// | [end](Self::end_by) | none, unless this request sets one | the same |
     ///
-    /// So "remember me" needs no second branch: without [`set_lifetime`](Self::set_lifetime) the login
-    /// has the default lifetime, whoever used the browser before.
+    /// "Remember me" therefore needs one branch only. Without [`set_lifetime`](Self::set_lifetime)
+    /// the login has the default lifetime, also if the former session of the browser had another.
     ///
     /// After a change of privileges without a proof of identity, use [`rotate`](Self::rotate).
     ///
     /// # Security
     ///
-    /// A request that loaded the session before the login and commits after it stores its values in the
-    /// new session, for up to 5 minutes, unless
-    /// [carrying over](crate::SessionsBuilder::with_carry_over) is off: a cart is not lost by a login in
-    /// another tab. Someone who planted the visitor's ID can use this to write values, so check values
-    /// that matter again after a login. Such a request never reads the new session, never learns its
-    /// ID, and never changes its owner, lifetime or end. If it signs in or rotates itself, it fails with
-    /// [`SessionError::Ended`]; only a second login of the same user on the same visitor's session, as
-    /// a double click sends it, joins the first.
+    /// A request may load the session before the login and commit after the login. For up to 5
+    /// minutes, the commit stores the request's values in the new session, so that a cart survives
+    /// a login in another tab. [Carrying over](crate::SessionsBuilder::with_carry_over) can be
+    /// switched off.
+    ///
+    /// An attacker who planted the visitor's ID can write values in this way. After a login, check
+    /// the values that matter again. The late request never reads the new session, never receives
+    /// its ID, and never changes its owner, lifetime or end.
+    ///
+    /// If the late request signs in or rotates too, the commit returns [`SessionError::Ended`]. The
+    /// exception is a double click: a second login of the same user on the same visitor's session
+    /// joins the first login.
     ///
     /// # Errors
     ///
-    /// Returns [`SessionError::EmptyOwner`] for an empty owner, [`SessionError::TooLarge`] if the owner
-    /// is longer than [`Limits::OWNER_BYTES`](crate::Limits::OWNER_BYTES) or the request made more
-    /// changes than [`Limits::CHANGES`](crate::Limits::CHANGES), and [`SessionError::Closed`] after the
-    /// response has begun. Nothing is changed then.
+    /// Returns [`SessionError::EmptyOwner`] for an empty owner, and [`SessionError::Closed`] after
+    /// the response has begun. Returns [`SessionError::TooLarge`] if the owner is longer than
+    /// [`Limits::OWNER_BYTES`](crate::Limits::OWNER_BYTES), or if the request made more changes
+    /// than [`Limits::CHANGES`](crate::Limits::CHANGES). After an error the session is unchanged.
     ///
     /// # Examples
     ///
@@ -60,8 +65,8 @@ impl Session {
         let owner = Owner::checked(owner)?;
         let (at, lifetime) = (self.protocol().now(), self.protocol().settings.lifetime);
         let mut state = self.open_state()?;
-        // A lifetime and an end that this request has set are meant for the session that the login
-        // begins, in whatever order they are set.
+        // A lifetime and an end of this request belong to the session that the login begins, in
+        // whatever order the request sets them.
         let mut chosen = None;
         let mut end = None;
         for change in state.log() {
@@ -76,15 +81,15 @@ impl Session {
         let mut changes = vec![Change::Authenticate { owner, at, lifetime }];
         changes.extend(end.map(Change::EndBy));
         state.check_room(changes.len())?;
-        // The login ends the session that the cookie named, whether this version can read it or not.
+        // The login ends the session of the cookie, even if this version cannot read the record.
         state.delete_unreadable();
         self.change(state, changes, false)
     }
 
-    /// Gives the session a fresh ID at the commit, and nothing else: after a change of privileges. The
-    /// old ID opens nothing from then on.
+    /// Gives the session a fresh ID at the commit, for a change of privileges. The old ID is
+    /// invalid from then on. All other parts of the session stay.
     ///
-    /// A session that is not stored yet gets its first ID at the commit anyway.
+    /// A session that is not stored yet receives its first ID at the commit anyway.
     ///
     /// # Errors
     ///
@@ -99,18 +104,20 @@ impl Session {
         self.change(state, [Change::Rotate], false)
     }
 
-    /// Gives the session a fresh ID at the commit, so that an ID is not valid for long. The old ID
-    /// opens the session until a client has presented the new one, and for the
-    /// [grace](crate::SessionsBuilder::with_renewal_grace) after that: a lost response and parallel
-    /// requests sign nobody out.
+    /// Gives the session a fresh ID at the commit, to limit the lifetime of each ID.
     ///
-    /// Does nothing for a session that is not stored, and while the old ID of the last renewal still
-    /// opens it. [`Lifetime::with_renew_after`] renews without a call.
+    /// The old ID opens the session until a client has presented the new ID, and for the
+    /// [grace](crate::SessionsBuilder::with_renewal_grace) after that. The user therefore stays
+    /// signed in after a lost response, and during parallel requests.
+    ///
+    /// The call is ignored for a session that is not stored, and while the old ID of the last
+    /// renewal is still valid. [`Lifetime::with_renew_after`] renews without a call.
     ///
     /// # Errors
     ///
     /// Returns [`SessionError::TooLarge`] beyond [`Limits::CHANGES`](crate::Limits::CHANGES), and
-    /// [`SessionError::Closed`] after the response has begun. Nothing is changed then.
+    /// [`SessionError::Closed`] after the response has begun. After an error the session is
+    /// unchanged.
     pub fn renew(&self) -> Result<(), SessionError> {
         let state = self.open_state()?;
         let grace = self.protocol().settings.renewal_grace;
@@ -122,31 +129,33 @@ impl Session {
         self.change(state, [Change::Renew], false)
     }
 
-    /// Sets the lifetime of this session: "remember me". It holds until the next login, which begins
-    /// with the default lifetime. An [end](Self::end_by) stays.
+    /// Sets the lifetime of this session: "remember me". The lifetime holds until the next login,
+    /// which begins with the default lifetime. An [end](Self::end_by) stays.
     ///
     /// # Errors
     ///
     /// Returns [`SessionError::TooLarge`] beyond [`Limits::CHANGES`](crate::Limits::CHANGES), and
-    /// [`SessionError::Closed`] after the response has begun. Nothing is changed then.
+    /// [`SessionError::Closed`] after the response has begun. After an error the session is
+    /// unchanged.
     pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), SessionError> {
         let state = self.open_state()?;
         let only_confirms = state.view().is_some_and(|record| record.lifetime == lifetime);
         self.change(state, [Change::SetLifetime(lifetime)], only_confirms)
     }
 
-    /// Lets the session end at an instant at the latest: when the identity provider's session does
-    /// (OWASP ASVS 5.0, 7.6.1).
+    /// Sets the instant at which the session ends at the latest: the end of the identity provider's
+    /// session, for example (OWASP ASVS 5.0, 7.6.1).
     ///
-    /// Of several ends the earliest counts, and a later [`set_lifetime`](Self::set_lifetime) does not
-    /// move it. A later login removes it; if one request signs in and sets an end, in whatever order,
-    /// the end is that of the new session. An instant in the past ends the session at the commit, which
-    /// returns [`SessionError::Ended`].
+    /// Of several ends the earliest counts, and a later [`set_lifetime`](Self::set_lifetime) does
+    /// not move the end. A later login removes the end. If one request signs in and sets an end, in
+    /// whatever order, the end belongs to the new session. An instant in the past ends the session
+    /// at the commit, which returns [`SessionError::Ended`].
     ///
     /// # Errors
     ///
     /// Returns [`SessionError::TooLarge`] beyond [`Limits::CHANGES`](crate::Limits::CHANGES), and
-    /// [`SessionError::Closed`] after the response has begun. Nothing is changed then.
+    /// [`SessionError::Closed`] after the response has begun. After an error the session is
+    /// unchanged.
     ///
     /// # Examples
     ///
@@ -167,13 +176,15 @@ impl Session {
         self.change(state, [Change::EndBy(at)], only_confirms)
     }
 
-    /// Refuses to go on unless the owner signed in at most `max_age` ago: before a change of the
-    /// password or the address, or any act that an abandoned browser must not allow (OWASP ASVS 5.0,
-    /// 7.5.1 and 7.5.3).
+    /// Returns an error unless the owner signed in at most `max_age` ago.
+    ///
+    /// Call this before any act that an abandoned browser must not allow, such as a change of the
+    /// password or address (OWASP ASVS 5.0, 7.5.1 and 7.5.3).
     ///
     /// A login counts from the call of [`authenticate`](Self::authenticate) on, in the same request
-    /// too. With a `max_age` of zero nearly every request is refused. A login of the future is fresh for
-    /// 10 seconds, by which the clocks of servers may differ, and not beyond that.
+    /// too. With a `max_age` of zero nearly every request is refused. The clocks of servers may
+    /// differ: a login up to 10 seconds in the future counts as fresh, and a login further in the
+    /// future is refused.
     ///
     /// # Errors
     ///
@@ -199,11 +210,11 @@ impl Session {
         }
     }
 
-    /// Destroys the session at the commit: it is deleted from the store, for every later request and
-    /// every one under way ([I2]), and the cookie is removed.
+    /// Destroys the session at the commit. The store deletes the session, for later requests and
+    /// for requests under way ([I2]), and the response removes the cookie.
     ///
-    /// Later writes of this request belong to a new session with an ID of its own, as a farewell on
-    /// the next page does.
+    /// Later writes of this request belong to a new session with a new ID: a farewell for the next
+    /// page, for example.
     ///
     /// # Errors
     ///
@@ -216,7 +227,7 @@ impl Session {
         Ok(())
     }
 
-    /// Gives up all changes since the last commit, a [`destroy`](Self::destroy) too.
+    /// Discards all changes since the last commit, including a [`destroy`](Self::destroy).
     pub fn discard(&self) {
         let dropped = self.state().discard();
         drop(dropped);

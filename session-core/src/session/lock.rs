@@ -11,11 +11,11 @@ use crate::{
 };
 
 impl Session {
-    /// Does work that two requests of one session must not do concurrently, such as charging a card.
+    /// Runs work under the session's lock, one request at a time: for work such as charging a card.
     ///
-    /// Changes of the session itself need no lock: an [`update`](Self::update) adds up. The lock is
-    /// advisory: it only makes other calls of `locked` wait. Ordinary reads, writes, logins and logouts
-    /// ignore it.
+    /// Changes of the session itself are safe without the lock: concurrent [updates](Self::update)
+    /// add up. The lock is advisory, and makes only other calls of `locked` wait. Ordinary reads,
+    /// writes, logins and logouts ignore the lock.
     ///
     /// ```text
     /// commit the earlier changes ─▶ wait for the lock ─▶ work ─▶ Ok: commit its changes and release, in one step
@@ -23,38 +23,41 @@ impl Session {
     ///                                                     └─┘ the lock is prolonged while the work runs
     /// ```
     ///
-    /// The work sees the session as it is stored at that moment, with the changes of the former holder.
-    /// A session that is not stored yet belongs to this request alone, and is not locked.
+    /// The work sees the stored session, with the changes of the former holder. A session that is
+    /// not stored yet belongs to this request alone, and is not locked.
     ///
-    /// The lock is a lease of [10 seconds](crate::SessionsBuilder::with_lease), prolonged while the work
-    /// runs, for at most [`Sessions::MAX_LEASE`](crate::Sessions::MAX_LEASE). If the request is cancelled
-    /// or its process dies, the lease lapses by itself, and only then another request enters. A holder
-    /// that lost its lease, as by a long pause of its process, cannot commit: the lease is a fencing
-    /// token.
+    /// The lock is a lease of [10 seconds](crate::SessionsBuilder::with_lease), prolonged while the
+    /// work runs, for at most [`Sessions::MAX_LEASE`](crate::Sessions::MAX_LEASE). If the request
+    /// is cancelled or its process dies, the lease lapses, and only then another request enters.
+    /// After a long pause of its process, a holder may have lost the lease. The holder cannot
+    /// commit then, because each lease carries a fencing token.
     ///
-    /// A `wait` of zero tries once. Waiting requests of one process queue in memory, and the first of
-    /// them asks the store at most 5 times a second: a lock that another process releases is taken up
-    /// to 300 milliseconds later.
+    /// A `wait` of zero tries once. The waiting requests of one process form a queue in memory, and
+    /// only the first asks the store, at most 5 times a second. After another process has released
+    /// the lock, the next acquisition comes up to 300 milliseconds later.
     ///
     /// # Security
     ///
-    /// The lock does not replace an idempotency key. If the request is cancelled after the card was
-    /// charged and before the commit, the next request must find out what happened, as in the example.
+    /// The lock does not replace an idempotency key. The request may be cancelled between the
+    /// charge and the commit. The next request must then find out the outcome, as in the example.
     ///
     /// # Errors
     ///
     /// - [`SessionError::Locked`] if another request held the lock for the whole wait.
-    /// - [`SessionError::AlreadyLocked`] if this request, or a clone of its session, holds the lock.
-    /// - [`SessionError::Ended`] if the session was ended meanwhile, or moved by a login or rotation.
+    /// - [`SessionError::AlreadyLocked`] if this request, or a clone of its session, holds the
+    ///   lock.
+    /// - [`SessionError::Ended`] if the session was ended meanwhile, or moved by a login or
+    ///   rotation.
     /// - [`SessionError::LeaseLost`] if the lease lapsed before the work's changes were stored.
-    /// - The errors of the work, and of [`commit`](Self::commit). The work's changes are discarded. If
-    ///   the answer of the store was lost, they may be stored: the next holder of the lock sees it.
+    /// - The errors of the work, and of [`commit`](Self::commit). The work's changes are discarded.
+    ///   If the answer of the store was lost, the changes may be stored, and the next holder of the
+    ///   lock sees them.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the lease lapses. The changes of the work stay recorded: a commit stores
-    /// them before the lease has lapsed, and returns [`SessionError::LeaseLost`] after that, until
-    /// [`discard`](Self::discard) gives them up.
+    /// If the future is dropped, the lease lapses. The changes of the work stay recorded. Until the
+    /// lease has lapsed, a commit stores them. After that, each commit returns
+    /// [`SessionError::LeaseLost`], until [`discard`](Self::discard) removes the changes.
     ///
     /// # Examples
     ///
@@ -121,7 +124,7 @@ impl Session {
         outcome
     }
 
-    /// Waits for the lock. Returns `None` for a session that is not stored.
+    /// Waits for the lock. Returns `None` if the session is not stored.
     async fn acquire(&self, wait: Duration) -> Result<Option<Held<'_>>, SessionError> {
         let protocol = self.protocol();
         let Some(key) = self.key() else { return Ok(None) };
@@ -133,7 +136,8 @@ impl Session {
             Either::Right(_) => return Err(SessionError::Locked),
         };
         loop {
-            // A request that has given up its place in the queue may have asked just before.
+            // Another request of the queue may have asked the store just before, and stopped
+            // waiting.
             let now = protocol.now();
             let left = wait.saturating_sub(now.since(began));
             let pause = turn.next_question().since(now).min(2 * POLL);
@@ -168,14 +172,14 @@ impl Session {
                 }
             };
             let now = protocol.now();
-            // Half of it by chance, so that processes which wait together do not ask together.
+            // The jitter, up to half of `POLL`, spreads the attempts of the waiting processes.
             let half = POLL / 2;
             let jitter = half * u32::from(protocol.next_nonce().0.to_be_bytes()[0]) / 255;
             turn.set_next_question(now + (POLL + jitter).min(until.since(now)).max(POLL));
         }
     }
 
-    /// Runs the work, and prolongs the lease meanwhile.
+    /// Runs the work, and prolongs the lease until the work returns or `MAX_LEASE` has passed.
     async fn prolonged<R>(&self, token: Nonce, work: impl Future<Output = R>) -> R {
         let protocol = self.protocol();
         let began = protocol.now();
@@ -206,18 +210,18 @@ impl Session {
         };
         match self.protocol().prolong(located, token).await {
             Ok(located) => self.settle(located),
-            // The next commit is fenced if the lease is lost.
+            // If the lease is lost, the fencing token refuses the next commit.
             Err(error) => tracing::debug!(target: "session", %error, "lock not prolonged"),
         }
     }
 
-    /// Commits the work's changes and releases the lock, in one step if there are changes.
+    /// Commits the work's changes and releases the lock. If there are changes, one write does both.
     async fn commit_and_release(&self, token: Nonce) -> Result<(), SessionError> {
         let _turn = self.committing().lock().await;
         self.flush(true).await?;
         match self.release_held(token).await {
             Err(error @ (SessionError::Store(_) | SessionError::Contended)) => {
-                // All changes are stored.
+                // The work has succeeded: all changes are stored.
                 tracing::debug!(target: "session", %error, "lock not released, lapses");
                 Ok(())
             }
@@ -238,7 +242,7 @@ impl Session {
         let located = {
             let mut state = self.state();
             if state.lock != Lock::Held(token) {
-                // The commit has released it.
+                // The commit has released the lock.
                 return Ok(());
             }
             state.forget_lock(token);
@@ -252,7 +256,8 @@ impl Session {
     }
 }
 
-/// The lock of a session, held by this request and its place in the queue of this process.
+/// The lock of a session, held by this request, and the request's turn in the queue of this
+/// process.
 struct Held<'s> {
     session: &'s Session,
     token: Nonce,
@@ -261,12 +266,12 @@ struct Held<'s> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // A lock that was released is forgotten already.
+        // After a release, this has no effect.
         self.session.state().cancel_lock(self.token);
     }
 }
 
-/// The shortest pause between two questions to the store: at most 5 a second.
+/// The shortest pause between two attempts to acquire the lock: at most 5 attempts a second.
 const POLL: Duration = Duration::from_millis(200);
 
 #[cfg(test)]

@@ -4,14 +4,14 @@ use crate::record::Change;
 #[derive(Default)]
 pub(super) struct Log {
     pub(super) changes: Vec<Change>,
-    /// One of them changes something that this request sees. Changes that only confirm it are replayed
-    /// beside others, and are no reason to write.
+    /// `true` if a change has an effect on the session as this request sees it. A change that only
+    /// confirms the session is replayed beside others, but does not cause a write.
     pub(super) has_effect: bool,
 }
 
 impl Log {
-    /// Adds a change, and returns the earlier ones that it makes pointless. What came before the update
-    /// of another value stays, as the update may have read it.
+    /// Adds a change, and returns the earlier changes that it replaces. Changes before an update of
+    /// another value stay, because the update may have read them.
     pub(super) fn push(&mut self, change: Change) -> Vec<Change> {
         let replaced = match &change {
             Change::Set { name, .. } | Change::Remove { name } => {

@@ -1,4 +1,4 @@
-//! The session of one request, as an application holds it.
+//! The session of one request, for the application.
 
 mod client_cookie;
 mod commit;
@@ -27,24 +27,24 @@ use crate::{
 
 /// The session of one request: a snapshot to read, and a log of the request's changes.
 ///
-/// Reading and changing touches no store. The request sees its own changes immediately; others see
-/// them together after the [`commit`](Self::commit), in the order of the calls. An integration such as
-/// `session-axum` commits when the handler has returned.
+/// Reads and changes work in memory. The request sees its own changes immediately. Other requests
+/// see all of them together after the [`commit`](Self::commit), in the order of the calls. An
+/// integration such as `session-axum` commits when the handler has returned.
 ///
 /// Clones are the same session.
 ///
 /// # Security
 ///
-/// Pass no clone into the closure of an [`update`](Self::update): the session would keep itself alive
-/// until the next commit. The closure gets a [`View`](crate::View) instead.
+/// Do not pass a clone into the closure of an [`update`](Self::update): the session would keep
+/// itself alive until the next commit. The closure receives a [`View`](crate::View) instead.
 #[derive(Clone)]
 pub struct Session(Arc<Shared>);
 
 struct Shared {
     protocol: Arc<Protocol>,
     state: Mutex<State>,
-    /// Held during a commit, so that clones commit one after the other. It is an unfair lock, as a fair
-    /// one allocates.
+    /// The lock of commits: clones commit one after the other. The lock is unfair, because a fair
+    /// lock allocates.
     committing: futures_util::lock::Mutex<()>,
 }
 
@@ -57,33 +57,34 @@ impl Session {
         }))
     }
 
-    /// The key under which the session is stored, safe to log. Returns `None` if it is not stored.
+    /// Returns the key under which the session is stored, or `None` if the session is not stored.
+    /// The key is safe to log.
     ///
-    /// [`authenticate`](Self::authenticate), [`rotate`](Self::rotate) and [`renew`](Self::renew) change
-    /// it at the commit.
+    /// [`authenticate`](Self::authenticate), [`rotate`](Self::rotate) and [`renew`](Self::renew)
+    /// change the key at the commit.
     #[must_use]
     pub fn key(&self) -> Option<SessionKey> {
         self.state().located().map(|located| located.key)
     }
 
-    /// Returns `true` if the client came with an ID that opens nothing: its session has expired, or was
-    /// ended by a logout, by the user on another device or by an administrator. For a note such as "You
-    /// have been signed out".
+    /// Returns `true` if the client presented an ID without a session. The session may have
+    /// expired, or may have been ended by a logout, by the user on another device or by an
+    /// administrator. Use this for a message such as "You have been signed out".
     ///
-    /// This does not prove that there was a session: a client can send any ID.
+    /// The result does not prove a former session: a client can send any ID.
     #[must_use]
     pub fn had_unknown_id(&self) -> bool {
         self.state().cookie.is_unknown
     }
 
-    /// The user to whom the session belongs.
+    /// Returns the user to whom the session belongs.
     #[must_use]
     pub fn owner(&self) -> Option<Owner> {
         self.state().view()?.owner.clone()
     }
 
-    /// The user to whom the session belongs, as a number, a UUID or any other type that parses from
-    /// text. Returns `None` if nobody has signed in, or if the owner is not of that type.
+    /// Returns the user to whom the session belongs, as a number, a UUID or any other type that
+    /// parses from text. Returns `None` before a login, or if the owner is not of that type.
     ///
     /// ```
     /// # fn handler(session: session_core::Session) {
@@ -97,25 +98,25 @@ impl Session {
         self.state().view()?.owner.as_ref()?.parse()
     }
 
-    /// The instant at which the owner last proved an identity.
+    /// Returns the instant at which the owner last proved an identity.
     #[must_use]
     pub fn authenticated_at(&self) -> Option<Timestamp> {
         self.state().view()?.authenticated_at
     }
 
-    /// The instant at which the session began: its first commit, or its owner's last login.
+    /// Returns the instant at which the session began: the first commit, or the owner's last login.
     #[must_use]
     pub fn created_at(&self) -> Option<Timestamp> {
         Some(self.state().view()?.created_at)
     }
 
-    /// The instant at which the session expires if no further request comes.
+    /// Returns the instant at which the session expires unless a further request comes.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         Some(self.state().view()?.expires_at())
     }
 
-    /// The session's lifetime.
+    /// Returns the session's lifetime.
     #[must_use]
     pub fn lifetime(&self) -> Lifetime {
         let lifetime = self.state().view().map(|record| record.lifetime);
@@ -131,7 +132,8 @@ impl Session {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No code of the application runs under the lock, and no step leaves the state half changed.
+        // The state is consistent even after a panic: the application's code runs outside the lock,
+        // and each step changes the state completely.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -144,13 +146,13 @@ impl Session {
         &self.0.committing
     }
 
-    /// The record as this request sees it, to be read without the lock: decoding runs code of the
-    /// application.
+    /// Returns the record as this request sees it. The caller reads it without the lock, because
+    /// decoding runs code of the application.
     fn view(&self) -> Option<Arc<Record>> {
         self.state().view().cloned()
     }
 
-    /// Makes changes, if all of them fit into the log.
+    /// Records changes, if all of them fit into the log.
     fn change(
         &self,
         mut state: MutexGuard<'_, State>,
@@ -163,13 +165,14 @@ impl Session {
         for change in changes {
             dropped.append(&mut state.record(self.protocol(), change, only_confirms));
         }
-        // In this order: a dropped closure may hold anything of the application.
+        // The lock is released first, because the drop of a closure may run code of the
+        // application.
         drop(state);
         drop(dropped);
         Ok(())
     }
 
-    /// Goes on with the session as it is stored now.
+    /// Continues with the stored session.
     fn settle(&self, located: Located) {
         let dropped = self.state().settle(located);
         drop(dropped);

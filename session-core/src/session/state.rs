@@ -16,8 +16,8 @@
 //!                            Unconfirmed ──discard()──▶ Open
 //! ```
 //!
-//! A commit takes the log. If the store stored it, it is gone; if the store certainly did nothing, it is
-//! put back in front of the changes that were made meanwhile.
+//! A commit takes the log. After a success, the log is dropped. If the store has certainly not
+//! carried out the commit, the log returns to its place, before the changes of the meantime.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use crate::{
     record::{Change, replay, too_large},
 };
 
-/// The session of a request, as far as the request knows and wants it.
+/// The session of a request: the request's knowledge, and its changes.
 pub(crate) struct State {
     pub(crate) place: Place,
     draft: Draft,
@@ -44,27 +44,28 @@ pub(crate) struct State {
     is_copy: bool,
     /// The request has changed the store, or may have.
     pub(crate) has_written: bool,
-    /// The response has begun.
+    /// The response has begun, or the request was dropped.
     pub(crate) is_closed: bool,
-    /// The request was dropped while it had changes that were not committed.
+    /// The request was dropped with uncommitted changes.
     pub(crate) has_lost_changes: bool,
 }
 
 /// The place of the session in the store.
 pub(crate) enum Place {
-    /// It is not stored.
+    /// The session is not stored.
     New,
     At(Located),
-    /// It is stored, and the next commit deletes it.
+    /// The session is stored, and the next commit deletes it.
     Leaving(Located),
 }
 
-/// The session with the changes that are not committed yet.
+/// The session with the uncommitted changes.
 enum Draft {
     Unchanged,
-    /// The whole log was applied to the record of the place.
+    /// The record of the place, with the whole log applied.
     Exact(Arc<Record>),
-    /// The record of the place has changed since; the draft shows the changes as they were made.
+    /// The record of the place has changed since. The draft shows each change with its former
+    /// result.
     Preview(Arc<Record>),
 }
 
@@ -75,18 +76,18 @@ enum Phase {
     Unconfirmed,
 }
 
-/// The fate of a commit's changes and of its session when the store has answered.
+/// The treatment of a commit's changes and session after the store's answer.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Return {
-    /// As the answer says.
+    /// The answer decides.
     Normal,
-    /// The changes were given up: they are not put back.
+    /// The request has discarded the changes: they do not return to the log.
     Discard,
     /// The request destroyed its session meanwhile.
     Destroy,
 }
 
-/// The session's lock, as far as the request holds it. Its token fences the request's commits.
+/// The request's hold on the session's lock. The fencing token guards the request's commits.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(super) enum Lock {
     None,
@@ -115,7 +116,7 @@ impl State {
         }
     }
 
-    /// The session as this request sees it.
+    /// Returns the session as this request sees it.
     pub(crate) fn view(&self) -> Option<&Arc<Record>> {
         match (&self.draft, &self.place) {
             (Draft::Exact(record) | Draft::Preview(record), _) => Some(record),
@@ -124,7 +125,7 @@ impl State {
         }
     }
 
-    /// The stored session, unless the request has destroyed it.
+    /// Returns the stored session, unless the request has destroyed it.
     pub(crate) fn located(&self) -> Option<&Located> {
         match &self.place {
             Place::At(located) => Some(located),
@@ -136,7 +137,7 @@ impl State {
         self.view()?.values.get(name)
     }
 
-    /// Returns `true` if this is the stored value, and the one that this request sees.
+    /// Returns `true` if both the stored record and the request's view have this value.
     pub(crate) fn is_stored_as(&self, name: &str, value: &[u8]) -> bool {
         self.located().is_some_and(|located| located.record.values.get(name) == Some(value))
             && self.value(name) == Some(value)
@@ -146,7 +147,7 @@ impl State {
         &self.log.changes
     }
 
-    /// Refuses more changes than a request may make.
+    /// Returns an error if the log would exceed [`Limits::CHANGES`].
     pub(crate) fn check_room(&self, more: usize) -> Result<(), SessionError> {
         if self.log.changes.len() + more > Limits::CHANGES {
             return Err(too_large("the number of changes of a request", Limits::CHANGES));
@@ -154,10 +155,11 @@ impl State {
         Ok(())
     }
 
-    /// Applies a change to the draft and logs it. The caller has checked it.
+    /// Applies a change to the draft and logs the change. The caller has checked the change.
     ///
-    /// A change that only confirms what this request sees is kept for a replay beside others. On a copy
-    /// that may be out of date it proves nothing, and counts like any other. Returns the dropped changes.
+    /// A change that only confirms the request's view is logged for a replay beside other changes.
+    /// If the view is of a copy that may be out of date, the change counts like any other. Returns
+    /// the dropped changes.
     #[must_use]
     pub(crate) fn record(
         &mut self,
@@ -166,7 +168,7 @@ impl State {
         only_confirms: bool,
     ) -> Vec<Change> {
         if only_confirms && !self.is_copy {
-            // A session that nobody else knows needs no replay.
+            // Only this request knows the session, so that a confirmation is superfluous.
             let is_unknown = self.located().is_none() && !self.may_join();
             return if is_unknown { vec![change] } else { self.log.push(change) };
         }
@@ -189,8 +191,8 @@ impl State {
         self.log.push(change)
     }
 
-    /// Destroys the session at the next commit, with all that the cookies name. Returns the dropped
-    /// changes.
+    /// Destroys the session at the next commit, together with the other keys of the cookies.
+    /// Returns the dropped changes.
     pub(crate) fn destroy(&mut self) -> impl Sized + use<> {
         self.place = match std::mem::replace(&mut self.place, Place::New) {
             Place::At(located) | Place::Leaving(located) => Place::Leaving(located),
@@ -201,7 +203,7 @@ impl State {
         }
         self.cookie.give_up_former();
         self.delete_unreadable();
-        // An earlier deletion may lack its replicas' confirmation: it is repeated.
+        // Replicas may not have confirmed an earlier deletion, so that the commit repeats it.
         add_all(&mut self.pending_deletes, &self.cookie.missing);
         self.take_changes()
     }
@@ -211,7 +213,7 @@ impl State {
         add_all(&mut self.pending_deletes, &self.cookie.unreadable);
     }
 
-    /// Gives up the changes and the destruction since the last commit. Returns the dropped changes.
+    /// Discards the changes and the destruction since the last commit. Returns the dropped changes.
     pub(crate) fn discard(&mut self) -> impl Sized + use<> {
         if let Place::Leaving(located) = &mut self.place {
             self.place = Place::At(located.clone());
@@ -227,7 +229,8 @@ impl State {
         self.take_changes()
     }
 
-    /// Gives up the changes of a request that was dropped. Returns the dropped changes.
+    /// Closes the session of a dropped request, and discards its changes. Returns the dropped
+    /// changes.
     pub(super) fn close(&mut self) -> impl Sized + use<> {
         self.is_closed = true;
         let is_committing = matches!(self.phase, Phase::Committing(_));
@@ -236,14 +239,14 @@ impl State {
         self.discard()
     }
 
-    /// Takes the changes out. The caller drops them, and with them closures of the application, without
-    /// the lock of the state.
+    /// Takes the changes out. The caller drops them outside the lock of the state, because they
+    /// hold closures of the application.
     #[must_use]
     pub(super) fn take_changes(&mut self) -> impl Sized + use<> {
         (std::mem::replace(&mut self.draft, Draft::Unchanged), std::mem::take(&mut self.log))
     }
 
-    /// Forgets an ID that opens nothing any more, so that it is not told to the client.
+    /// Removes an invalid ID, so that the response does not send it to the client.
     pub(super) fn forget_id(&mut self) {
         if let Place::At(located) | Place::Leaving(located) = &mut self.place {
             located.id = None;
@@ -256,35 +259,35 @@ impl State {
         }
     }
 
-    /// Ends the work of a request that was cancelled in it.
+    /// Records that the work under the lock was cancelled.
     pub(super) fn cancel_lock(&mut self, token: Nonce) {
         if self.lock == Lock::Held(token) {
             self.lock = Lock::Cancelled(token);
         }
     }
 
-    /// Takes out the changes that only confirm the stored session. A later commit would replay them, and
-    /// undo newer changes of other requests (I1). If the request may still join the session of another
-    /// login, the changes stay: the request has not seen that session.
+    /// Takes out the changes that only confirm the stored session. A replay of them in a later
+    /// commit would undo newer changes of other requests (I1). If the request may still join the
+    /// session of another login, the changes stay: the request has not seen that session.
     #[must_use]
     pub(super) fn take_confirmed(&mut self) -> impl Sized + use<> {
         let stays = self.log.has_effect || self.may_join();
         if stays { Log::default() } else { std::mem::take(&mut self.log) }
     }
 
-    /// Returns `true` if a login of this request may join the session of a login that overtook it.
+    /// Returns `true` if a login of this request may join the session of an earlier login.
     fn may_join(&self) -> bool {
         self.located().is_none() && self.cookie.closed.is_some()
     }
 
-    /// Returns `true` if a session was under a key for sure, given whether its deletion may have found
-    /// one.
+    /// Returns `true` if the key certainly held a session. `may_be_found`: the deletion may have
+    /// found a session.
     pub(super) fn is_known(&self, key: SessionKey, may_be_found: bool) -> bool {
         let is_own = matches!(&self.place, Place::Leaving(located) if located.key == key);
         (is_own && may_be_found) || self.cookie.unreadable.contains(&key)
     }
 
-    /// Returns `true` if the next commit has nothing to do.
+    /// Returns `true` if a commit is unnecessary.
     pub(crate) fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Open)
             && !self.log.has_effect
@@ -293,7 +296,7 @@ impl State {
             && self.lock == Lock::None
     }
 
-    /// Returns the next key that the commit deletes, and its owner if it is known.
+    /// Returns the next key that the commit deletes, and its owner if known.
     pub(super) fn next_delete(&self) -> Option<(SessionKey, Option<Owner>)> {
         match &self.place {
             Place::Leaving(located) => Some((located.key, located.record.owner.clone())),
@@ -304,7 +307,7 @@ impl State {
 
 // The steps of a commit.
 impl State {
-    /// Takes the changes for a commit. Returns `None` if there is nothing to store.
+    /// Takes the changes for a commit. Returns `None` if a write is unnecessary.
     pub(super) fn begin_commit(
         &mut self,
         protocol: &Protocol,
@@ -319,11 +322,12 @@ impl State {
         let is_login = self.log.has_login();
         if let (Place::New | Place::Leaving(_), Some(record)) = (&self.place, self.view()) {
             if record.values.is_empty() && record.owner.is_none() {
-                // A lifetime alone is no session.
+                // A lifetime alone is not worth a session.
                 return Ok(None);
             }
             if self.cookie.is_late && !is_login {
-                // A session of its own would replace the one that the user has just signed in to.
+                // The cookie of another new session would overwrite the ID that the browser is
+                // about to receive.
                 return Err(SessionError::Ended);
             }
         }
@@ -363,7 +367,7 @@ impl State {
         Some(self.settle_outcome(outcome))
     }
 
-    /// Goes on with the session after a commit. Returns the dropped changes.
+    /// Continues with the session after a commit. Returns the dropped changes.
     #[must_use]
     pub(super) fn settle_outcome(&mut self, outcome: Outcome) -> impl Sized + use<> {
         let Outcome { located, is_overtaken } = outcome;
@@ -393,7 +397,7 @@ impl State {
         None
     }
 
-    /// Ends a commit of unknown outcome.
+    /// Ends a commit whose outcome is unknown.
     pub(super) fn commit_lost(&mut self) {
         let fate = self.end_phase(Phase::Unconfirmed);
         if fate == Return::Discard {
@@ -410,13 +414,13 @@ impl State {
         Ok(())
     }
 
-    /// Ends the deletion of one key. `was_there`: a session was deleted.
+    /// Ends the deletion of one key. `was_there`: the store deleted a session.
     pub(super) fn key_deleted(&mut self, key: SessionKey, was_there: bool) {
         let fate = self.end_phase(Phase::Open);
         let is_own = matches!(&self.place, Place::Leaving(located) if located.key == key)
             || matches!(&self.place, Place::At(located) if located.key == key && fate == Return::Discard);
         if is_own {
-            // A lock went with the session.
+            // The lock was a part of the deleted session.
             self.place = Place::New;
             self.lock = Lock::None;
         }
@@ -428,8 +432,8 @@ impl State {
         self.end_phase(Phase::Open);
     }
 
-    /// Goes on with the session as it is stored now, with the changes of this request on top.
-    /// Returns the dropped changes.
+    /// Continues with the stored session, and applies the request's uncommitted changes to a
+    /// preview. Returns the dropped changes.
     #[must_use]
     pub(crate) fn settle(&mut self, located: Located) -> impl Sized + use<> {
         let confirmed = self.take_confirmed();
@@ -466,13 +470,13 @@ impl State {
 
 // The response's cookie.
 impl State {
-    /// Returns the session's key if the response must not send its ID until the store has shown
-    /// that the session is still there.
+    /// Returns the session's key if the response may send the ID only after another load of the
+    /// session.
     pub(super) fn unchecked_key(&self) -> Option<SessionKey> {
         self.cookie.unchecked_key(self.located()?)
     }
 
-    /// Notes the store's answer about an [unchecked key](Self::unchecked_key).
+    /// Records the store's answer about an [unchecked key](Self::unchecked_key).
     pub(super) fn key_checked(&mut self, is_there: bool) {
         self.cookie.is_unchecked = false;
         if !is_there {
@@ -490,7 +494,7 @@ impl State {
         }
     }
 
-    /// Returns the cookie to set if the client does not have it yet.
+    /// Returns the cookie to set, if the client does not have this cookie yet.
     pub(crate) fn pending_cookie(&self, now: Timestamp) -> CookieChange {
         self.located().map_or(CookieChange::Keep, |located| self.cookie.tell(located, now))
     }
@@ -508,7 +512,7 @@ impl Lock {
 /// The changes that a commit has taken.
 pub(super) struct Taken {
     start: Start,
-    /// The stamped draft, unless it has to be replayed.
+    /// The stamped draft, unless the commit has to replay the log.
     exact: Option<Arc<Record>>,
     log: Log,
     context: WriteContext,
@@ -516,7 +520,8 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// Prepares the commit. Runs closures of the application, so the caller holds no lock.
+    /// Prepares the commit. The caller must have released the lock of the state, because a replay
+    /// runs closures of the application.
     pub(super) fn pending(&mut self, protocol: &Protocol) -> Result<PendingCommit, SessionError> {
         let record = match self.exact.take() {
             Some(record) => record,
@@ -542,7 +547,7 @@ impl Taken {
         })
     }
 
-    /// Takes the changes back from a commit that was not carried out.
+    /// Takes the changes back from a failed commit.
     pub(super) fn put_back(&mut self, pending: PendingCommit) {
         self.log.changes = pending.log;
     }

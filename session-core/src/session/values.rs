@@ -9,13 +9,12 @@ use crate::{
 };
 
 impl Session {
-    /// Reads a value. Returns `None` if there is none.
+    /// Reads a value. Returns `None` if the value is missing.
     ///
-    /// A value that cannot be decoded, because it is not of the key's type and format, counts as
-    /// missing: after a deployment that changed a type, requests go on as if there were none
-    /// ([I11]). It is reported by a `tracing` event and
-    /// [counted](crate::Sessions::unreadable_values). Use [`try_get`](Self::try_get) where the
-    /// difference matters.
+    /// A value of another type or format than the key's counts as missing, so that requests go on
+    /// after a deployment that changed a type ([I11]). The failure is reported by a `tracing` event
+    /// and [counted](crate::Sessions::unreadable_values). If the difference matters, use
+    /// [`try_get`](Self::try_get).
     ///
     /// [I11]: crate::guarantees#i11-deployments-survive
     #[must_use]
@@ -25,7 +24,7 @@ impl Session {
         self.protocol().decode_or_report::<T, C>(key.name(), value)
     }
 
-    /// Reads a value. Returns `None` if there is none.
+    /// Reads a value. Returns `None` if the value is missing.
     ///
     /// # Errors
     ///
@@ -36,7 +35,7 @@ impl Session {
         value.map(|value| decode::<T, C>(key.name(), value)).transpose()
     }
 
-    /// Returns `true` if there is a value of this name, of whatever type.
+    /// Returns `true` if the session has a value of this name, of any type.
     #[must_use]
     pub fn contains<T, C>(&self, key: Key<'_, T, C>) -> bool {
         self.state().value(key.name()).is_some()
@@ -56,9 +55,10 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Returns [`SessionError::Encode`] if the value has no form in the key's format that `get` could
-    /// read back, [`SessionError::TooLarge`] if it exceeds one of the [`Limits`](crate::Limits), and
-    /// [`SessionError::Closed`] after the response has begun. Nothing is changed then.
+    /// Returns [`SessionError::Encode`] if the key's format cannot represent the value so that
+    /// `get` can read it back. Returns [`SessionError::TooLarge`] if the value exceeds one of the
+    /// [`Limits`](crate::Limits), and [`SessionError::Closed`] after the response has begun. After
+    /// an error the session is unchanged.
     pub fn set<T, C: Codec<T>>(
         &self,
         key: Key<'_, T, C>,
@@ -75,14 +75,15 @@ impl Session {
         self.change(state, [Change::Set { name: name.into(), value }], only_confirms)
     }
 
-    /// Changes a value in place, from its default if there is none, and returns the new value.
+    /// Changes a value in place, and returns the new value. A missing value starts from its
+    /// default.
     ///
     /// If another request commits in between, the closure runs again on the newer value, so that N
-    /// concurrent increments add N ([I1]). The returned value is then outdated; the stored one is
-    /// the result of the last run.
+    /// concurrent increments add N ([I1]). The returned value is then outdated: the store has the
+    /// result of the last run.
     ///
-    /// The closure may run after this call, so it owns its captured values. Clone a value that it
-    /// stores: it may run more than once.
+    /// The closure owns its captured values, because it may run after this call. The closure may
+    /// run more than once: if it stores a captured value, clone the value.
     ///
     /// ```
     /// # use session_core::{Key, Session, SessionError};
@@ -101,10 +102,12 @@ impl Session {
     /// # Errors
     ///
     /// Returns [`SessionError::Decode`] if the stored value is not of the key's type and format, as
-    /// after a deployment that was taken back: the value stays. To start afresh instead, use
-    /// [`update_or_reset`](Self::update_or_reset). Also the errors of [`set`](Self::set), and
-    /// [`SessionError::Contended`] if clones of the session change the same value all the time. The
-    /// commit can return the same errors if it runs the closure again.
+    /// after a deployment that was rolled back. The value stays. To start afresh instead, use
+    /// [`update_or_reset`](Self::update_or_reset).
+    ///
+    /// Also returns the errors of [`set`](Self::set), and [`SessionError::Contended`] if clones of
+    /// the session change the same value all the time. If the commit runs the closure again, the
+    /// commit can return the same errors.
     ///
     /// [I1]: crate::guarantees#i1-no-lost-update
     pub fn update<T, C>(
@@ -122,8 +125,8 @@ impl Session {
         })
     }
 
-    /// Does the same as [`update`](Self::update), but a stored value that cannot be decoded counts as
-    /// missing, and is overwritten.
+    /// Does the same as [`update`](Self::update), but overwrites a stored value that cannot be
+    /// decoded, as if the value were missing.
     ///
     /// # Errors
     ///
@@ -143,8 +146,8 @@ impl Session {
         })
     }
 
-    /// Does the same as [`update`](Self::update) with a closure that can refuse, and that can read the
-    /// other values: for a limit, or a condition on another value.
+    /// Does the same as [`update`](Self::update) with a closure that can refuse the change, and can
+    /// read the other values. Use this for a limit, or for a condition on another value.
     ///
     /// ```
     /// # use session_core::{Key, Session, SessionError};
@@ -164,8 +167,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Returns [`SessionError::Refused`] if the closure returns an error, here or when the commit runs
-    /// it again. Also the errors of [`update`](Self::update).
+    /// Returns [`SessionError::Refused`] if the closure returns an error, here or when the commit
+    /// runs it again. Also the errors of [`update`](Self::update).
     pub fn try_update<T, C, E>(
         &self,
         key: Key<'_, T, C>,
@@ -190,17 +193,18 @@ impl Session {
     /// # Errors
     ///
     /// Returns [`SessionError::TooLarge`] beyond [`Limits::CHANGES`](crate::Limits::CHANGES), and
-    /// [`SessionError::Closed`] after the response has begun. Nothing is changed then.
+    /// [`SessionError::Closed`] after the response has begun. After an error the session is
+    /// unchanged.
     pub fn remove<T, C>(&self, key: Key<'_, T, C>) -> Result<(), SessionError> {
         let state = self.open_state()?;
         let only_confirms = state.value(key.name()).is_none();
         self.change(state, [Change::Remove { name: key.name().into() }], only_confirms)
     }
 
-    /// Removes a value and returns it: for a message that is shown once.
+    /// Removes and returns a value: for a message that the user sees once.
     ///
-    /// Two concurrent requests can both take the same value. For a token that must be used once only,
-    /// use [`take_once`](Self::take_once).
+    /// Two concurrent requests can both take the same value. For a token that must be used once
+    /// only, use [`take_once`](Self::take_once).
     ///
     /// # Errors
     ///
@@ -211,16 +215,16 @@ impl Session {
         Ok(value)
     }
 
-    /// Removes a value and commits, so that of all concurrent requests one gets it: for the `state` of
-    /// an OAuth login, or a token that must not be used twice.
+    /// Removes a value and commits, so that only one of all concurrent requests receives the value.
+    /// Use this for the `state` of an OAuth login, or for a token that must not be used twice.
     ///
-    /// Commits the earlier changes of the request first. Returns `None` if there is no value, or if
-    /// another request took or changed it first.
+    /// Commits the earlier changes of the request first. Returns `None` if the value is missing, or
+    /// if another request took or changed the value first.
     ///
     /// # Errors
     ///
-    /// The errors of [`commit`](Self::commit) and [`try_get`](Self::try_get). The value may be taken
-    /// then.
+    /// The errors of [`commit`](Self::commit) and [`try_get`](Self::try_get). After an error, the
+    /// value may have been removed.
     pub async fn take_once<T, C: Codec<T>>(
         &self,
         key: Key<'_, T, C>,
@@ -239,13 +243,14 @@ impl Session {
         }
     }
 
-    /// Removes all values. The session, its ID and its owner stay; to end the session, use
+    /// Removes all values. The session, its ID and its owner stay. To end the session, use
     /// [`destroy`](Self::destroy).
     ///
     /// # Errors
     ///
     /// Returns [`SessionError::TooLarge`] beyond [`Limits::CHANGES`](crate::Limits::CHANGES), and
-    /// [`SessionError::Closed`] after the response has begun. Nothing is changed then.
+    /// [`SessionError::Closed`] after the response has begun. After an error the session is
+    /// unchanged.
     pub fn clear(&self) -> Result<(), SessionError> {
         let state = self.open_state()?;
         let removal = |name: &str| Change::Remove { name: name.into() };
@@ -257,8 +262,8 @@ impl Session {
         self.change(state, [Change::Clear { seen }], only_confirms)
     }
 
-    /// The closure runs without the lock of the state. Its result counts if the session is still the
-    /// one that it read.
+    /// Runs the closure outside the lock of the state. The result counts if the closure's input has
+    /// not changed meanwhile.
     fn update_by<T, C>(
         &self,
         name: &str,
@@ -297,14 +302,14 @@ impl Session {
                 UpdateKind::Conditional => is_same_view(state.view(), before.as_ref()),
             };
             if !is_unchanged {
-                // A clone of the session has changed it meanwhile.
+                // A clone of the session has changed the input meanwhile.
                 continue;
             }
             let only_confirms = present == Some(&preview) && state.is_stored_as(name, &preview);
             if !only_confirms {
                 self.check_set(state.view().map(|record| &record.values), name, &preview)?;
             }
-            // A record that is held elsewhere would be copied when it is changed.
+            // Another reference to the record would make the change copy the record.
             drop(before);
             let apply: Box<Apply> = Box::new(move |present, view| Ok(run(present, view)?.1));
             self.change(
@@ -339,7 +344,7 @@ enum UpdateKind {
     Conditional,
 }
 
-/// Returns `true` if an update's closure sees the same in both records.
+/// Returns `true` if an update's closure reads the same data from both records.
 fn is_same_view(left: Option<&Arc<Record>>, right: Option<&Arc<Record>>) -> bool {
     match (left, right) {
         (Some(left), Some(right)) => {
@@ -349,5 +354,5 @@ fn is_same_view(left: Option<&Arc<Record>>, right: Option<&Arc<Record>>) -> bool
     }
 }
 
-/// The number of times that a clone of the session may be faster.
+/// The number of attempts of an update while clones of the session change the same value.
 const MAX_RACES: usize = 8;
