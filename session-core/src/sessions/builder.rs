@@ -8,7 +8,7 @@ use crate::{
     protocol::{Protocol, Settings},
 };
 
-/// The rules of [`Sessions`], all in one place.
+/// The settings of [`Sessions`].
 pub struct SessionsBuilder {
     store: Arc<dyn Backend>,
     ids: Arc<dyn IdGenerator>,
@@ -28,7 +28,7 @@ impl SessionsBuilder {
     /// The largest [event buffer](Self::with_event_buffer).
     pub const MAX_EVENT_BUFFER: usize = 1 << 20;
 
-    /// Begins with the default rules.
+    /// Creates a builder with the default settings.
     #[must_use]
     pub fn new(store: impl Backend) -> Self {
         Self {
@@ -58,7 +58,8 @@ impl SessionsBuilder {
     }
 
     /// Sets the default lifetime of sessions without an owner. The default is the
-    /// [lifetime](Self::with_lifetime) of the others, and the bounds are the same. A login replaces it.
+    /// [lifetime](Self::with_lifetime) of the other sessions, and the bounds are the same. A login
+    /// replaces it.
     ///
     /// A shorter lifetime keeps visitors who never sign in from filling the store.
     #[must_use]
@@ -67,18 +68,20 @@ impl SessionsBuilder {
         self
     }
 
-    /// Sets the limits of a session's size. The default is [`Limits::default`]: 1,024 values, 64 KiB per
-    /// value, 256 KiB in all. With a limit of zero the session holds nothing of its kind.
+    /// Sets the limits of a session's size. The default is [`Limits::default`]: 1,024 values, 64
+    /// KiB per value, 256 KiB in all. A limit of zero forbids all data of its kind.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Sets the time for which a renewed session's former ID still opens it, after a client has
-    /// presented the new one. The default is 30 seconds; the bounds are zero and
-    /// [`Sessions::ROTATION_WINDOW`], 5 minutes. With zero, requests that were sent together with the
-    /// first one under the new ID may find no session.
+    /// Sets the time for which a renewed session's former ID still opens the session, after a
+    /// client has presented the new ID. The default is 30 seconds. The bounds are zero and
+    /// [`Sessions::ROTATION_WINDOW`], 5 minutes.
+    ///
+    /// With zero, a request with the former ID may find no session, if the browser sent it together
+    /// with the first request with the new ID.
     #[must_use]
     pub fn with_renewal_grace(mut self, grace: Duration) -> Self {
         self.renewal_grace = grace;
@@ -93,9 +96,9 @@ impl SessionsBuilder {
         self
     }
 
-    /// Sets whether a request that loaded the session before a login or rotation stores its values in
-    /// the session after it. The default is `true`; with `false` its commit returns
-    /// [`SessionError::Ended`](crate::SessionError::Ended). See the security section of
+    /// Sets whether a request that loaded the session before a login or rotation stores its values
+    /// in the session after it. The default is `true`. With `false`, the commit of the request
+    /// returns [`SessionError::Ended`](crate::SessionError::Ended). See the security section of
     /// [`Session::authenticate`](crate::Session::authenticate).
     #[must_use]
     pub fn with_carry_over(mut self, carries_over: bool) -> Self {
@@ -103,21 +106,21 @@ impl SessionsBuilder {
         self
     }
 
-    /// Sets the length of the lease of a session's [lock](crate::Session::locked): the time after which
-    /// the lock of a request that was cancelled, or whose process died, lapses. The default is 10
-    /// seconds; the bounds are 1 ms and [`Sessions::MAX_LEASE`], 10 minutes. Rounded up to whole
-    /// milliseconds.
+    /// Sets the length of the lease of a session's [lock](crate::Session::locked). If a request is
+    /// cancelled or its process dies, its lock lapses after this time. The default is 10 seconds.
+    /// The bounds are 1 ms and [`Sessions::MAX_LEASE`], 10 minutes. The length is rounded up to
+    /// whole milliseconds.
     ///
-    /// The lease is prolonged while the work runs, so it need not be as long as the work. It should be
-    /// longer than the pauses of a process and the time limits of the store.
+    /// The lease is prolonged while the work runs, so that it can be shorter than the work. The
+    /// lease should be longer than the pauses of a process and the time limits of the store.
     #[must_use]
     pub fn with_lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// Limits the number of sessions per owner, to between 1 and [`SessionLimit::MAX`]. There is no limit
-    /// by default. With a limit, each login costs two round trips more.
+    /// Limits the number of sessions per owner, to between 1 and [`SessionLimit::MAX`]. By default
+    /// the number is unlimited. With a limit, each login costs two more round trips.
     #[must_use]
     pub fn with_session_limit(mut self, limit: SessionLimit) -> Self {
         self.session_limit = Some(limit);
@@ -146,11 +149,12 @@ impl SessionsBuilder {
         self
     }
 
-    /// Checks the rules and creates the sessions.
+    /// Checks the settings and creates the sessions.
     ///
     /// # Errors
     ///
-    /// Returns a [`ConfigError`] if the renewal grace, the lease or the event buffer is out of bounds.
+    /// Returns a [`ConfigError`] if the renewal grace, the lease or the event buffer is out of
+    /// bounds.
     pub fn build(self) -> Result<Sessions, ConfigError> {
         if self.renewal_grace > Sessions::ROTATION_WINDOW {
             return Err(ConfigError::new(format!(

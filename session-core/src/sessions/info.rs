@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use crate::{Codec, Key, Record, Session, SessionKey, Timestamp, protocol::Protocol};
 
-/// One session in the list of an owner's, as it was when the list was made.
+/// One session in the list of an owner's sessions, at the time of the list.
 #[derive(Clone)]
 pub struct SessionInfo {
     pub(super) key: SessionKey,
@@ -11,8 +11,8 @@ pub struct SessionInfo {
 }
 
 impl SessionInfo {
-    /// The key by which [`Sessions::revoke`](crate::Sessions::revoke) ends the session. It opens
-    /// nothing, so it may be shown, in a form for example.
+    /// Returns the key by which [`Sessions::revoke`](crate::Sessions::revoke) revokes the session.
+    /// A page may show the key, in a form for example, because a key does not open a session.
     #[must_use]
     pub fn key(&self) -> SessionKey {
         self.key
@@ -24,37 +24,37 @@ impl SessionInfo {
         session.family() == Some(self.record.family)
     }
 
-    /// The instant at which the owner signed in.
+    /// Returns the instant at which the owner signed in.
     #[must_use]
     pub fn created_at(&self) -> Timestamp {
         self.record.created_at
     }
 
-    /// The instant of the last recorded use, at most
+    /// Returns the instant of the last recorded use, at most
     /// [`Lifetime::touch_interval`](crate::Lifetime::touch_interval) before the last use.
     #[must_use]
     pub fn last_seen_at(&self) -> Timestamp {
         self.record.last_seen_at
     }
 
-    /// The instant at which the owner last proved an identity.
+    /// Returns the instant at which the owner last proved an identity.
     #[must_use]
     pub fn authenticated_at(&self) -> Option<Timestamp> {
         self.record.authenticated_at
     }
 
-    /// The instant at which the session expires if no further request comes.
+    /// Returns the instant at which the session expires unless a further request comes.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         self.record.expires_at()
     }
 
-    /// Reads a value of the session: a device's name or address, for example. Returns `None` if there is
-    /// none, or if it cannot be decoded.
+    /// Reads a value of the session: a device's name or address, for example. Returns `None` if the
+    /// value is missing, or if it cannot be decoded.
     ///
     /// # Security
     ///
-    /// Values that a client has sent about itself are for show. They prove nothing.
+    /// A value that the client has sent about itself is for display only, and is not a proof.
     #[must_use]
     pub fn get<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Option<T> {
         let value = self.record.values.get(key.name())?;

@@ -13,12 +13,12 @@ use crate::{
     protocol::{self, Protocol},
 };
 
-/// The sessions of an application: a store, and the rules by which its sessions live.
+/// The sessions of an application: a store, and the settings of its sessions.
 ///
-/// The integration of an HTTP framework opens a [`Session`] here for each request that asks for one,
-/// and [finishes](Session::finish) it before the response's head leaves.
+/// The integration of an HTTP framework opens a [`Session`] for each request that uses its session,
+/// and [finishes](Session::finish) the session before the response's head leaves.
 ///
-/// A handle: clones are the same sessions.
+/// This is a handle: clones are the same sessions.
 ///
 /// # Examples
 ///
@@ -40,23 +40,24 @@ use crate::{
 pub struct Sessions(Arc<Protocol>);
 
 impl Sessions {
-    /// The number of cookies of the session's name that are tried per request.
+    /// The number of cookies of the session's name that are looked up per request.
     pub const MAX_COOKIES: usize = protocol::MAX_COOKIES;
 
-    /// The time for which a session's former key is remembered after a login or a rotation, for the
-    /// requests that loaded the session before and commit after: 5 minutes.
+    /// The lifetime of the tombstone that a login or a rotation leaves under a session's former
+    /// key: 5 minutes. Requests that loaded the session before the move find the tombstone when
+    /// they commit.
     pub const ROTATION_WINDOW: Duration = protocol::ROTATION_WINDOW;
 
     /// The longest time for which a request holds a session's [lock](Session::locked): 10 minutes.
     pub const MAX_LEASE: Duration = protocol::MAX_LEASE;
 
-    /// Creates sessions in this store, by the default rules.
+    /// Creates sessions in this store, with the default settings.
     #[must_use]
     pub fn new(store: impl Backend) -> Self {
         SessionsBuilder::new(store).build_valid()
     }
 
-    /// Begins to set the rules.
+    /// Returns a builder, to change the settings.
     #[must_use]
     pub fn builder(store: impl Backend) -> SessionsBuilder {
         SessionsBuilder::new(store)
@@ -64,14 +65,15 @@ impl Sessions {
 
     /// Opens the session of a request, given the values of its cookies of the session's name.
     ///
-    /// The first of at most [`MAX_COOKIES`](Self::MAX_COOKIES) that opens a live session is used. If
-    /// none does, the session is empty, and a first commit gives it an ID of its own, never the ID that
-    /// the client sent ([I3]). A malformed ID costs no I/O.
+    /// Of at most [`MAX_COOKIES`](Self::MAX_COOKIES) cookies, the first that opens a live session
+    /// is used. Otherwise the session is empty, and its first commit creates a new ID, never the ID
+    /// that the client sent ([I3]). A malformed ID is refused without I/O.
     ///
     /// # Errors
     ///
-    /// Returns [`SessionError::Store`] if the store failed: an outage is never "no session" ([I7]).
-    /// An unreadable record is counted and counts as no session ([I11]).
+    /// Returns [`SessionError::Store`] if the store failed: an outage never looks like a missing
+    /// session ([I7]). An unreadable record is [counted](Self::corrupt_records), and treated as a
+    /// missing session ([I11]).
     ///
     /// [I3]: crate::guarantees#i3-no-adopted-id
     /// [I7]: crate::guarantees#i7-an-outage-is-not-a-logout
@@ -84,12 +86,12 @@ impl Sessions {
         Ok(Session::new(&self.0, lookup))
     }
 
-    /// Does the same as [`open`](Self::open) if that needs no I/O: for a request without a cookie, or
-    /// one whose session the store can [read locally](crate::LocalReads). Returns `None` if the session
-    /// has to be opened with `open`.
+    /// Does the same as [`open`](Self::open) without I/O: for a request without a cookie, or with a
+    /// session that the store can [read locally](crate::LocalReads). Returns `None` if the caller
+    /// has to call `open`.
     ///
-    /// If local reads can be stale, `is_behind` is called. If it returns `true`, they are not used, so
-    /// that the client [reads its own writes](Session::read_your_writes).
+    /// If local reads can be stale, `is_behind` is called. If `is_behind` returns `true`, the local
+    /// reads are skipped, so that the client [reads its own writes](Session::read_your_writes).
     #[must_use]
     pub fn try_open_local<'c>(
         &self,
@@ -100,15 +102,15 @@ impl Sessions {
         Some(Session::new(&self.0, lookup))
     }
 
-    /// Lists an owner's sessions, the last used first.
+    /// Returns an owner's sessions, the last used first.
     ///
-    /// Costs one round trip for the index, and one per 100 sessions.
+    /// The call costs one round trip for the index, and one per 100 sessions.
     ///
     /// # Errors
     ///
-    /// Returns [`SessionError::EmptyOwner`] or [`SessionError::TooLarge`] if the owner cannot be one,
-    /// and [`SessionError::Store`] if the store failed. A session that cannot be read is counted and
-    /// left out.
+    /// Returns [`SessionError::EmptyOwner`] or [`SessionError::TooLarge`] if the owner is empty or
+    /// too long, and [`SessionError::Store`] if the store failed. A session that cannot be read is
+    /// [counted](Self::corrupt_records) and left out.
     pub async fn list(&self, owner: impl Into<Owner>) -> Result<Vec<SessionInfo>, SessionError> {
         let owner = Owner::checked(owner)?;
         let list = self.0.list(&owner).await?;
@@ -116,17 +118,17 @@ impl Sessions {
         Ok(list.into_iter().map(info).collect())
     }
 
-    /// Revokes one session of an owner. Returns `true` if there was one.
+    /// Revokes one session of an owner. Returns `true` if the session existed.
     ///
-    /// The key of another owner's session and an unknown key are answered alike, and nothing is
-    /// touched, so the key may come from a form. A session that this version cannot read is revoked
-    /// too. If the store's answer is lost, the operation is repeated once, and a session that is gone
-    /// then counts as revoked by this call.
+    /// The key may come from a form. For an unknown key, and for the key of another owner's
+    /// session, the call returns `false` and revokes nothing. A session that this version cannot
+    /// read is revoked too. If the store's answer is lost, the operation is repeated once. If the
+    /// session is gone then, it counts as revoked by this call.
     ///
     /// # Errors
     ///
-    /// The errors of [`list`](Self::list), and [`SessionError::Contended`] if the session gets one ID
-    /// after the other.
+    /// The errors of [`list`](Self::list), and [`SessionError::Contended`] if the session receives
+    /// one new ID after the other.
     pub async fn revoke(
         &self,
         owner: impl Into<Owner>,
@@ -141,18 +143,19 @@ impl Sessions {
         Ok(revoked > 0)
     }
 
-    /// Revokes all sessions of an owner, and returns their number: "sign out everywhere", or a locked
-    /// account.
+    /// Revokes all sessions of an owner, and returns their number: "sign out everywhere", or a
+    /// locked account.
     ///
-    /// Later requests find none of them, in any process, and requests under way store nothing any more
-    /// ([I2]). A login whose session is not stored yet signs in after this.
+    /// The sessions are gone for later requests in all processes, and requests under way cannot
+    /// store changes any more ([I2]). A login whose session is not stored yet counts as later, and
+    /// succeeds.
     ///
-    /// Costs one round trip for the index, and two per 100 sessions.
+    /// The call costs one round trip for the index, and two per 100 sessions.
     ///
     /// # Errors
     ///
-    /// The errors of [`revoke`](Self::revoke). Some of the sessions may be revoked then; a repetition
-    /// revokes the rest.
+    /// The errors of [`revoke`](Self::revoke). After an error, some of the sessions may be revoked.
+    /// A repetition revokes the others.
     ///
     /// [I2]: crate::guarantees#i2-no-resurrection
     pub async fn revoke_all(&self, owner: impl Into<Owner>) -> Result<usize, SessionError> {
@@ -160,16 +163,16 @@ impl Sessions {
         self.0.revoke_where(&owner, |_| true, Some(EventKind::Revoked)).await
     }
 
-    /// Revokes all sessions of a session's owner but that one, and returns their number: after a change
-    /// of the password, for example.
+    /// Revokes all other sessions of a session's owner, and returns their number: after a change of
+    /// the password, for example.
     ///
-    /// [Commits](Session::commit) the changes of the request first, so that a login in it counts. A
-    /// session without an owner has no others.
+    /// [Commits](Session::commit) the changes of the request first, so that a login of the request
+    /// counts. For a session without an owner, the number is zero.
     ///
     /// # Errors
     ///
-    /// The errors of [`revoke_all`](Self::revoke_all) and of the commit. Returns
-    /// [`SessionError::Ended`], and revokes nothing, if the session itself was ended.
+    /// The errors of [`revoke_all`](Self::revoke_all) and of the commit. If the session itself was
+    /// ended, returns [`SessionError::Ended`], and all sessions stay.
     pub async fn revoke_others(&self, session: &Session) -> Result<usize, SessionError> {
         session.commit().await?;
         let (Some(owner), Some(key), Some(family)) =
@@ -181,85 +184,88 @@ impl Sessions {
         self.0.revoke_where(&owner, |entry| entry.family != family, Some(EventKind::Revoked)).await
     }
 
-    /// Subscribes to the events of these sessions, as far as this process sees them.
+    /// Subscribes to the events of these sessions that occur in this process.
     #[must_use]
     pub fn events(&self) -> Events {
         self.0.events.subscribe()
     }
 
-    /// The default lifetime of a session.
+    /// Returns the default lifetime of a session.
     #[must_use]
     pub fn lifetime(&self) -> Lifetime {
         self.0.settings.lifetime
     }
 
-    /// The default lifetime of a session without an owner.
+    /// Returns the default lifetime of a session without an owner.
     #[must_use]
     pub fn anonymous_lifetime(&self) -> Lifetime {
         self.0.settings.anonymous_lifetime
     }
 
-    /// The limits of a session's size.
+    /// Returns the limits of a session's size.
     #[must_use]
     pub fn limits(&self) -> Limits {
         self.0.settings.limits
     }
 
-    /// The time for which a renewed session's former ID still opens it, after the new one was presented.
+    /// Returns the time for which a renewed session's former ID still opens the session, after a
+    /// client has presented the new ID.
     #[must_use]
     pub fn renewal_grace(&self) -> Duration {
         self.0.settings.renewal_grace
     }
 
-    /// The length of the lease of a session's lock.
+    /// Returns the length of the lease of a session's lock.
     #[must_use]
     pub fn lease(&self) -> Duration {
         self.0.settings.lease
     }
 
-    /// The limit of an owner's sessions, if there is one.
+    /// Returns the limit of an owner's sessions, if set.
     #[must_use]
     pub fn session_limit(&self) -> Option<SessionLimit> {
         self.0.settings.session_limit
     }
 
-    /// The reaction to an old ID that is presented after its grace.
+    /// Returns the reaction to an old ID that is presented after its grace.
     #[must_use]
     pub fn on_reuse(&self) -> OnReuse {
         self.0.settings.reuse
     }
 
-    /// Returns `true` if a request that loaded the session before a login or rotation stores its values
-    /// in the session after it.
+    /// Returns `true` if a request that loaded the session before a login or rotation stores its
+    /// values in the session after it.
     #[must_use]
     pub fn carries_over(&self) -> bool {
         self.0.settings.carries_over
     }
 
-    /// The number of events that each subscriber may be behind.
+    /// Returns the number of events that each subscriber may be behind.
     #[must_use]
     pub fn event_buffer(&self) -> usize {
         self.0.events.buffer()
     }
 
-    /// The number of loads that met a record which could not be read.
+    /// Returns the number of loads of unreadable records.
     ///
-    /// Worth an alert: some are expected after a deployment that was taken back, steady growth is not.
+    /// Steady growth is worth an alert. After a deployment that was rolled back, some unreadable
+    /// records are normal.
     #[must_use]
     pub fn corrupt_records(&self) -> u64 {
         self.0.corrupt_records()
     }
 
-    /// The number of reads that met a value which is not of the type asked for.
+    /// Returns the number of reads of a value whose type or format is not the key's.
     #[must_use]
     pub fn unreadable_values(&self) -> u64 {
         self.0.unreadable_values()
     }
 }
 
-// Here, as a session knows nothing of what is above it.
+// The method is in this module because the module of `Session` is independent of the modules above
+// it.
 impl Session {
-    /// The sessions of the application, to list and to revoke those of an owner.
+    /// Returns the sessions of the application, to list or revoke the sessions of an owner.
     #[must_use]
     pub fn sessions(&self) -> Sessions {
         Sessions(Arc::clone(self.protocol()))
@@ -267,7 +273,7 @@ impl Session {
 }
 
 impl<S: Backend> From<S> for Sessions {
-    /// Sessions by the default rules.
+    /// Creates sessions with the default settings.
     fn from(store: S) -> Self {
         Self::new(store)
     }
