@@ -4,10 +4,10 @@ use crate::{Codec, Key, Lifetime, Limits, Owner, Record, SessionError, Timestamp
 
 use super::decode;
 
-/// One change that a request made to its session, kept so that it can be replayed on a newer record.
+/// One change of a session by a request, kept in order to replay it on a newer record.
 ///
-/// Concurrent requests add up because each commits its own changes, never the whole session as it
-/// read it (I1).
+/// Concurrent requests add up because each commits its own changes, never the whole session as the
+/// request read it (I1).
 pub(crate) enum Change {
     Set {
         name: Box<str>,
@@ -26,7 +26,7 @@ pub(crate) enum Change {
         value: Vec<u8>,
     },
     Clear {
-        /// The removals of the values that the request saw, for a session that it must not see.
+        /// The removals of the values that the request saw, for a session hidden from the request.
         seen: Vec<Change>,
     },
     SetLifetime(Lifetime),
@@ -38,18 +38,18 @@ pub(crate) enum Change {
     },
     Rotate,
     Renew,
-    /// The request presented the ID of a renewal. The commit's stamp records it.
+    /// The request presented the ID of a renewal. The stamp of the commit records the use.
     Present,
 }
 
-/// Makes the new encoded value from the present one.
+/// A function from the present encoded value to the new one.
 pub(crate) type Apply =
     dyn Fn(Option<&[u8]>, &View<'_>) -> Result<Vec<u8>, SessionError> + Send + Sync;
 
-/// The session as an [`update`](crate::Session::update) finds it, to read from in the closure.
+/// The session as an [`update`](crate::Session::update) finds it, for reads by the closure.
 ///
-/// A closure reads the session through this view only: it runs again on the newer record if another
-/// request committed in between.
+/// A closure must read the session only through this view. If another request committed in between,
+/// the closure runs again on the newer record.
 #[derive(Clone, Copy)]
 pub struct View<'a>(Option<&'a Record>);
 
@@ -58,14 +58,14 @@ impl<'a> View<'a> {
         Self(record)
     }
 
-    /// Reads a value. Returns `None` if there is none, or if it cannot be decoded.
+    /// Returns a value. Returns `None` if the value is missing or cannot be decoded.
     #[must_use]
     pub fn get<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Option<T> {
         let value = self.0?.values.get(key.name())?;
         decode::<T, C>(key.name(), value).ok()
     }
 
-    /// The user to whom the session belongs.
+    /// Returns the user to whom the session belongs.
     #[must_use]
     pub fn owner(&self) -> Option<&'a Owner> {
         self.0?.owner.as_ref()
@@ -81,7 +81,7 @@ impl fmt::Debug for View<'_> {
 impl Change {
     /// Applies the change to a record.
     ///
-    /// The instants at which a login or a new ID begins are the commit's, and are set by it.
+    /// The stamp of the commit sets the instants at which a login or a new ID begins.
     pub(crate) fn apply(&self, record: &mut Record) -> Result<(), SessionError> {
         if let Self::Update { name, apply, .. } = self {
             let value = apply(record.values.get(name), &View::new(Some(record)))?;
@@ -97,7 +97,7 @@ impl Change {
         Ok(())
     }
 
-    /// Applies the change as this request has seen it, without code of the application.
+    /// Applies the change as this request saw it, without running code of the application.
     pub(crate) fn preview(&self, record: &mut Record) {
         match self {
             Self::Set { name, value } => record.values.set(name, value),
@@ -110,12 +110,12 @@ impl Change {
             }
             Self::Authenticate { owner, at, lifetime } => {
                 if record.owner.as_ref().is_some_and(|former| former != owner) {
-                    // They are the former owner's.
+                    // The values belong to the former owner.
                     record.values.clear();
                 }
                 record.owner = Some(owner.clone());
                 record.authenticated_at = Some(*at);
-                // Both were chosen for the login before.
+                // Lifetime and end were chosen for the login before.
                 record.lifetime = *lifetime;
                 record.ends_by = None;
                 record.created_at = record.created_at.max(*at);
@@ -129,7 +129,7 @@ impl Change {
         matches!(self, Self::Authenticate { .. })
     }
 
-    /// The name of the one value that the change is about.
+    /// Returns the name of the changed value, if the change concerns exactly one.
     pub(crate) fn name(&self) -> Option<&str> {
         match self {
             Self::Set { name, .. } | Self::Remove { name } | Self::Take { name, .. } => Some(name),
@@ -167,7 +167,7 @@ pub(crate) fn replay<'c>(
     for change in changes {
         change.apply(record)?;
     }
-    // A session from before the limits were lowered can still be used, and shrink.
+    // A session stored before the limits were lowered stays usable, and can shrink.
     if record.values.size() > before { record.values.check(limits) } else { Ok(()) }
 }
 
@@ -235,7 +235,8 @@ mod tests {
     }
 
     proptest! {
-        /// I1: whichever commits first, both requests' values are what each of them saw.
+        /// I1: in either order of the commits, the values of both requests are as each request saw
+        /// them.
         #[test]
         fn logs_on_different_names_commute(
             start in steps(&["a", "b", "c", "d"]),
@@ -261,7 +262,8 @@ mod tests {
             }
         }
 
-        /// I1: N increments add N, in whatever order the requests commit and however many each did.
+        /// I1: N increments add N, in any order of the commits and with any number of increments in
+        /// each.
         #[test]
         fn increments_add_up(start in any::<u8>(), logs in vec(0..5u64, 0..20)) {
             let mut record = empty();
@@ -274,7 +276,7 @@ mod tests {
             prop_assert_eq!(number(&record, "n"), Some(expected));
         }
 
-        /// A replay is the log, one change after the other, wherever it is cut.
+        /// A replay of two parts of the log, one after the other, equals a replay of the whole log.
         #[test]
         fn a_log_can_be_cut_anywhere(
             log in steps(&["a", "b", "c"]),
@@ -326,7 +328,7 @@ mod tests {
         assert_eq!(record.created_at, at);
     }
 
-    /// I10: neither values nor owners.
+    /// I10: values and owners are hidden.
     #[test]
     fn debug_shows_names_only() {
         let changes = [

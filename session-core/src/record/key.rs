@@ -4,7 +4,8 @@ use crate::MessagePack;
 
 /// The name of a value in a session, together with the type of the value and its codec.
 ///
-/// A constant is the one place that names the type: all code that reads or writes the value uses it.
+/// A constant is the one place for the name and the type: all code that reads or writes the value
+/// uses the constant.
 ///
 /// # Examples
 ///
@@ -25,18 +26,19 @@ use crate::MessagePack;
 /// ```
 pub struct Key<'n, T, C = MessagePack> {
     name: &'n str,
-    // `fn` makes the key `Send`, `Sync` and `Copy` whatever `T` is.
+    // `fn` makes the key `Send`, `Sync` and `Copy` for every `T`.
     types: PhantomData<fn() -> (T, C)>,
 }
 
 impl<'n, T, C> Key<'n, T, C> {
-    /// Names a value. The name counts towards the size of the session: choose a short one.
+    /// Creates the key of a value. The name counts towards the size of the session: choose a short
+    /// one.
     #[must_use]
     pub const fn new(name: &'n str) -> Self {
         Self { name, types: PhantomData }
     }
 
-    /// The name of the value.
+    /// Returns the name of the value.
     #[must_use]
     pub const fn name(&self) -> &'n str {
         self.name

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::{ConfigError, Timestamp, clock::millis_rounded_up};
 
-/// The deadlines of a session. Each session keeps its own, so that "remember me" lasts.
+/// The deadlines of a session. Each session keeps its own lifetime, so "remember me" lasts.
 ///
 /// | preset | idle | absolute | cookie | source |
 /// | --- | --- | --- | --- | --- |
@@ -32,13 +32,15 @@ pub struct Lifetime {
 }
 
 impl Lifetime {
-    /// The longest span that can be set: 400 days, the longest that a browser keeps a cookie
-    /// (RFC 6265bis, 5.5).
+    /// The longest span of a lifetime: 400 days, the maximum age of a cookie in a browser (RFC
+    /// 6265bis, 5.5).
     pub const MAX: Duration = Duration::from_secs(400 * DAY);
 
-    /// Makes a lifetime that ends `idle` after the last request, and `absolute` after the session
-    /// began, whichever comes first. The browser drops the cookie when it closes, and the ID is renewed
-    /// only on demand. Spans are rounded up to whole milliseconds.
+    /// Creates a lifetime that ends `idle` after the last request, or `absolute` after the session
+    /// began, whichever comes first.
+    ///
+    /// The browser drops the cookie when it closes, and the ID is renewed only on demand. Spans are
+    /// rounded up to whole milliseconds.
     ///
     /// # Errors
     ///
@@ -58,25 +60,27 @@ impl Lifetime {
         })
     }
 
-    /// 30 days, with a persistent cookie. The same as [`aal1`](Self::aal1).
+    /// Returns a lifetime of 30 days, with a persistent cookie. The same as [`aal1`](Self::aal1).
     #[must_use]
     pub const fn remember_me() -> Self {
         Self::aal1()
     }
 
-    /// One hour without a request, 24 hours in all. The same as [`aal2`](Self::aal2).
+    /// Returns a lifetime of one hour without a request, 24 hours in all. The same as
+    /// [`aal2`](Self::aal2).
     #[must_use]
     pub const fn standard() -> Self {
         Self::aal2()
     }
 
-    /// 15 minutes without a request, 12 hours in all. The same as [`aal3`](Self::aal3).
+    /// Returns a lifetime of 15 minutes without a request, 12 hours in all. The same as
+    /// [`aal3`](Self::aal3).
     #[must_use]
     pub const fn strict() -> Self {
         Self::aal3()
     }
 
-    /// 30 days, with a persistent cookie: "remember me".
+    /// Returns a lifetime of 30 days, with a persistent cookie: "remember me".
     #[must_use]
     pub const fn aal1() -> Self {
         Self {
@@ -87,7 +91,7 @@ impl Lifetime {
         }
     }
 
-    /// One hour without a request, 24 hours in all. The default.
+    /// Returns a lifetime of one hour without a request, 24 hours in all. The default.
     #[must_use]
     pub const fn aal2() -> Self {
         Self {
@@ -98,7 +102,7 @@ impl Lifetime {
         }
     }
 
-    /// 15 minutes without a request, 12 hours in all.
+    /// Returns a lifetime of 15 minutes without a request, 12 hours in all.
     #[must_use]
     pub const fn aal3() -> Self {
         Self {
@@ -109,13 +113,13 @@ impl Lifetime {
         }
     }
 
-    /// Gives the session a fresh ID once the present one is this old, as
+    /// Sets the age at which a request renews the session's ID, as
     /// [`Session::renew`](crate::Session::renew) does. Off by default.
     ///
-    /// Each former ID leaves a note of about 130 bytes in the store until the absolute deadline, so that
-    /// a client that never receives the new ID stays signed in, and a copied ID is
-    /// [noticed](crate::EventKind::Reused). A session of 30 days that is renewed each hour has at most
-    /// 720 of them.
+    /// Each former ID leaves a tombstone of about 130 bytes in the store until the absolute
+    /// deadline. So a client that never receives the new ID stays signed in, and a copied ID is
+    /// [reported](crate::EventKind::Reused). A session of 30 days with a renewal each hour has at
+    /// most 720 tombstones.
     ///
     /// # Errors
     ///
@@ -125,31 +129,31 @@ impl Lifetime {
         Ok(self)
     }
 
-    /// Sets whether the cookie outlives the browser's run. The default is
-    /// [`CookieLifetime::Browser`].
+    /// Sets the lifetime of the cookie in the browser. The default is [`CookieLifetime::Browser`].
     #[must_use]
     pub const fn with_cookie(mut self, cookie: CookieLifetime) -> Self {
         self.cookie = cookie;
         self
     }
 
-    /// The time without a request after which the session ends.
+    /// Returns the time without a request after which the session expires.
     ///
     /// To save a write per request, a use is recorded at most once per
-    /// [`touch_interval`](Self::touch_interval). So a session may end by that much before this span has
-    /// passed since its last request, and never after.
+    /// [`touch_interval`](Self::touch_interval). So a session may expire up to that interval before
+    /// this span has passed since its last request, and never after.
     #[must_use]
     pub const fn idle(&self) -> Duration {
         Duration::from_millis(self.idle_ms)
     }
 
-    /// The time after which the session ends, counted from its begin, however busy it is.
+    /// Returns the time from the beginning of a session to its absolute deadline, however busy the
+    /// session is.
     #[must_use]
     pub const fn absolute(&self) -> Duration {
         Duration::from_millis(self.absolute_ms)
     }
 
-    /// The age at which an ID is replaced, if it is.
+    /// Returns the age at which an ID is renewed. Returns `None` if IDs are renewed only on demand.
     #[must_use]
     pub const fn renew_after(&self) -> Option<Duration> {
         match self.renew_after_ms {
@@ -158,18 +162,18 @@ impl Lifetime {
         }
     }
 
-    /// Whether the cookie outlives the browser's run.
+    /// Returns the lifetime of the cookie in the browser.
     #[must_use]
     pub const fn cookie(&self) -> CookieLifetime {
         self.cookie
     }
 
-    /// The instant at which a session ends that began and was last used at these instants.
+    /// Returns the instant at which a session expires, from its beginning and its last use.
     pub(crate) fn deadline(&self, created_at: Timestamp, last_seen_at: Timestamp) -> Timestamp {
         self.absolute_deadline(created_at).min(last_seen_at.plus_millis(self.idle_ms))
     }
 
-    /// The instant at which a session ends that began at this instant, however busy it is.
+    /// Returns the absolute deadline of a session from its beginning.
     pub(crate) fn absolute_deadline(&self, created_at: Timestamp) -> Timestamp {
         created_at.plus_millis(self.absolute_ms)
     }
@@ -187,8 +191,8 @@ impl Lifetime {
         if tenth < HOUR * 1000 { tenth } else { HOUR * 1000 }
     }
 
-    /// The longest time for which a use of the session is not recorded: a tenth of the idle time, at
-    /// most one hour, so that a list of devices shows the devices in use.
+    /// Returns the longest time for which a use of the session may stay unrecorded: a tenth of the
+    /// idle time, at most one hour. So a list of devices shows the devices in use.
     #[must_use]
     pub const fn touch_interval(&self) -> Duration {
         Duration::from_millis(self.touch_interval_ms())
@@ -201,8 +205,8 @@ impl Default for Lifetime {
     }
 }
 
-/// Whether a cookie outlives the browser's run. The server enforces the deadlines of the record,
-/// not those of the cookie.
+/// The lifetime of a cookie in the browser. The server enforces the deadlines of the record, not
+/// those of the cookie.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum CookieLifetime {

@@ -1,4 +1,4 @@
-/// The limits of a session's size. A `set` that exceeds a limit returns
+/// The limits of a session's size. A `set` beyond a limit returns
 /// [`SessionError::TooLarge`](crate::SessionError::TooLarge).
 ///
 /// | limit | default |
@@ -19,50 +19,50 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The longest name of a value, in bytes.
+    /// The maximum length of a value's name, in bytes.
     pub const NAME_BYTES: usize = 128;
 
-    /// The longest owner, in bytes.
+    /// The maximum length of an owner, in bytes.
     pub const OWNER_BYTES: usize = 256;
 
-    /// The most changes that a request can record between two commits. Each is kept, to be replayed on
-    /// a newer record.
+    /// The maximum number of changes by a request between two commits. The session keeps each
+    /// change in order to replay it on a newer record.
     pub const CHANGES: usize = 8_192;
 
-    /// Sets the number of values that a session may hold. The default is 1,024.
+    /// Sets the maximum number of values in a session. The default is 1,024.
     #[must_use]
     pub const fn with_values(mut self, values: usize) -> Self {
         self.values = values;
         self
     }
 
-    /// Sets the size of an encoded value, in bytes. The default is 64 KiB.
+    /// Sets the maximum size of an encoded value, in bytes. The default is 64 KiB.
     #[must_use]
     pub const fn with_value_bytes(mut self, bytes: usize) -> Self {
         self.value_bytes = bytes;
         self
     }
 
-    /// Sets the size of all names and values together, in bytes. The default is 256 KiB.
+    /// Sets the maximum size of all names and values together, in bytes. The default is 256 KiB.
     #[must_use]
     pub const fn with_session_bytes(mut self, bytes: usize) -> Self {
         self.session_bytes = bytes;
         self
     }
 
-    /// The number of values that a session may hold.
+    /// Returns the maximum number of values in a session.
     #[must_use]
     pub const fn values(&self) -> usize {
         self.values
     }
 
-    /// The size of an encoded value, in bytes.
+    /// Returns the maximum size of an encoded value, in bytes.
     #[must_use]
     pub const fn value_bytes(&self) -> usize {
         self.value_bytes
     }
 
-    /// The size of all names and values together, in bytes.
+    /// Returns the maximum size of all names and values together, in bytes.
     #[must_use]
     pub const fn session_bytes(&self) -> usize {
         self.session_bytes

@@ -1,4 +1,4 @@
-//! The content of a store: pure data, and functions on it. Nothing here does I/O.
+//! The content of a store: pure data, and functions on data, without I/O.
 
 mod change;
 mod codec;
@@ -50,12 +50,12 @@ pub(crate) use {
 pub enum Entry {
     /// A session.
     Live(Arc<Record>),
-    /// The note that the session has another key now, or that none may be created here.
+    /// A tombstone: the session has another key now, or the key is blocked.
     Moved(Arc<Tombstone>),
 }
 
 impl Entry {
-    /// The instant at which the entry expires. From then on it counts as missing.
+    /// Returns the instant at which the entry expires. From then on the entry counts as missing.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         match self {
@@ -70,7 +70,7 @@ impl Entry {
         now < self.expires_at()
     }
 
-    /// The number of commits that the session has seen.
+    /// Returns the number of commits of the session.
     #[must_use]
     pub fn revision(&self) -> Revision {
         match self {
@@ -79,7 +79,7 @@ impl Entry {
         }
     }
 
-    /// The mark of the commit that wrote the entry.
+    /// Returns the mark of the commit that wrote the entry.
     #[must_use]
     pub fn nonce(&self) -> Nonce {
         match self {
@@ -88,7 +88,7 @@ impl Entry {
         }
     }
 
-    /// The session that the entry belongs to, whatever its key.
+    /// Returns the session of the entry, the same under all of its keys.
     #[must_use]
     pub fn family(&self) -> Family {
         match self {
@@ -97,7 +97,7 @@ impl Entry {
         }
     }
 
-    /// The bytes of memory that the entry takes, roughly.
+    /// Returns the approximate size of the entry in memory, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         match self {
@@ -119,35 +119,35 @@ impl Entry {
     }
 }
 
-/// One session at rest.
+/// One stored session.
 ///
-/// The protocol alone makes and changes records; a store keeps them.
+/// Only the protocol creates and changes records; a store keeps them.
 #[derive(Clone, Debug, PartialEq)]
-// The fields that every request reads come first and lie together, so that they share cache lines.
+// The fields read by every request come first and lie together, in order to share cache lines.
 #[repr(C)]
 pub struct Record {
     pub(crate) created_at: Timestamp,
     pub(crate) last_seen_at: Timestamp,
     pub(crate) lifetime: Lifetime,
-    /// An end that the lifetime does not move.
+    /// An end set by the application, independent of the lifetime.
     pub(crate) ends_by: Option<Timestamp>,
     pub(crate) id_use: IdUse,
     pub(crate) values: Values,
-    /// When the present ID was made.
+    /// The instant at which the present ID was generated.
     pub(crate) issued_at: Timestamp,
     pub(crate) revision: Revision,
     pub(crate) nonce: Nonce,
     pub(crate) family: Family,
     pub(crate) owner: Option<Owner>,
     pub(crate) authenticated_at: Option<Timestamp>,
-    /// The request that holds the session's lock. It is not part of the change log: a replay keeps the
-    /// lease of the record that it runs on.
+    /// The lock of the session. The lease is outside of the change log: a replay keeps the lease of
+    /// the newer record.
     pub(crate) lease: Option<Lease>,
     pub(crate) unknown: UnknownFields,
 }
 
 impl Record {
-    /// A session without values that was never stored.
+    /// Creates a session without values, not stored yet.
     pub(crate) fn new(now: Timestamp, lifetime: Lifetime) -> Self {
         Self {
             revision: Revision(0),
@@ -167,78 +167,79 @@ impl Record {
         }
     }
 
-    /// The number of commits that the session has seen.
+    /// Returns the number of commits of the session.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// The session that the record belongs to, whatever its key.
+    /// Returns the session of the record, the same under all of its keys.
     #[must_use]
     pub fn family(&self) -> Family {
         self.family
     }
 
-    /// The instant at which the session began: its first commit, or its owner's last login.
+    /// Returns the instant at which the session began: its first commit, or its owner's last login.
     #[must_use]
     pub fn created_at(&self) -> Timestamp {
         self.created_at
     }
 
-    /// The instant of the last recorded use, at most [`Lifetime::touch_interval`] before the last use.
+    /// Returns the instant of the last recorded use, at most [`Lifetime::touch_interval`] before
+    /// the last use.
     #[must_use]
     pub fn last_seen_at(&self) -> Timestamp {
         self.last_seen_at
     }
 
-    /// The instant at which the owner last proved an identity.
+    /// Returns the instant at which the owner last proved an identity.
     #[must_use]
     pub fn authenticated_at(&self) -> Option<Timestamp> {
         self.authenticated_at
     }
 
-    /// The user to whom the session belongs.
+    /// Returns the user to whom the session belongs.
     #[must_use]
     pub fn owner(&self) -> Option<&Owner> {
         self.owner.as_ref()
     }
 
-    /// The session's lifetime.
+    /// Returns the session's lifetime.
     #[must_use]
     pub fn lifetime(&self) -> Lifetime {
         self.lifetime
     }
 
-    /// The instant at which the session's [lock](crate::Session::locked) lapses unless its holder
-    /// prolongs it. May lie in the past.
+    /// Returns the instant at which the session's [lock](crate::Session::locked) lapses unless its
+    /// holder prolongs it. The instant may lie in the past.
     #[must_use]
     pub fn locked_until(&self) -> Option<Timestamp> {
         self.lease.map(|lease| lease.until)
     }
 
-    /// The instant at which the session expires if no further request uses it.
+    /// Returns the instant at which the session expires if it is not used again.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         let deadline = self.lifetime.deadline(self.created_at, self.last_seen_at);
         self.ends_by.map_or(deadline, |end| end.min(deadline))
     }
 
-    /// The instant at which the session expires whatever happens.
+    /// Returns the instant at which the session expires, however often requests use it.
     #[must_use]
     pub fn absolute_deadline(&self) -> Timestamp {
         let deadline = self.lifetime.absolute_deadline(self.created_at);
         self.ends_by.map_or(deadline, |end| end.min(deadline))
     }
 
-    /// Returns the record after a request at `seen_at`, for the `touch` of a store that keeps records
-    /// in memory. Never moves the last use back.
+    /// Returns the record after a request at `seen_at`, for the `touch` of a store in memory. Never
+    /// moves the last use back.
     #[must_use]
     pub fn seen(&self, seen_at: Timestamp) -> Self {
         Self { last_seen_at: self.last_seen_at.max(seen_at), ..self.clone() }
     }
 }
 
-/// The use of a session's present ID, which decides whether the former one still opens the session.
+/// The use of a session's present ID. It decides whether the former ID still opens the session.
 ///
 /// ```text
 ///              renewal                    a request presents the ID
@@ -248,17 +249,17 @@ impl Record {
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum IdUse {
-    /// No former ID opens the session.
+    /// The present ID is the only one to open the session.
     #[default]
     Original,
-    /// A renewal made the ID, and no request has presented it yet.
+    /// A renewal generated the ID, and a request has yet to present it.
     Renewed,
-    /// A renewal made the ID, and a request presented it first at this instant.
+    /// A renewal generated the ID, and a request presented it first at this instant.
     Presented(Timestamp),
 }
 
 impl IdUse {
-    /// Returns `true` if the ID before this one still opens the session.
+    /// Returns `true` if the former ID still opens the session.
     pub(crate) fn former_opens(self, now: Timestamp, grace: Duration) -> bool {
         match self {
             Self::Original => false,
@@ -268,7 +269,7 @@ impl IdUse {
     }
 }
 
-/// Fields that a later version wrote into a record and this version does not know. A commit writes
+/// Fields written into a record by a later version and unknown to this version. A commit writes
 /// them back.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct UnknownFields {
@@ -282,7 +283,7 @@ pub(crate) struct UnknownFields {
 pub struct Revision(pub(crate) u64);
 
 impl Revision {
-    /// The number itself.
+    /// Returns the revision as a number.
     #[must_use]
     pub const fn as_u64(self) -> u64 {
         self.0
@@ -293,7 +294,8 @@ impl Revision {
     }
 }
 
-/// A random mark of one commit, by which a commit whose answer was lost is recognized.
+/// A random mark of one commit. By the nonce, the protocol recognizes its own commit if the answer
+/// was lost.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct Nonce(pub(crate) u64);
 
@@ -303,22 +305,22 @@ impl fmt::Debug for Nonce {
     }
 }
 
-/// The identity of a session through all its IDs: a random number that renewals, rotations and logins
-/// keep.
+/// The identity of a session through all its IDs: a random number, kept by renewals, rotations and
+/// logins.
 ///
 /// All keys of one family are one session: one line in a list of devices, one place in a
-/// [limit](crate::SessionLimit), one revocation. It is no secret.
+/// [limit](crate::SessionLimit), one revocation. A family is not secret.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Family(pub(crate) u64);
 
 impl Family {
-    /// Makes the family that was read back from a store.
+    /// Creates a family from a number read from a store.
     #[must_use]
     pub const fn from_u64(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number itself.
+    /// Returns the family as a number.
     #[must_use]
     pub const fn as_u64(self) -> u64 {
         self.0

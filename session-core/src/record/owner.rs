@@ -8,30 +8,30 @@ use crate::{Limits, OwnerKey, SessionError};
 
 /// The application's name for a user: any bytes, at most [`Limits::OWNER_BYTES`] of them.
 ///
-/// It is made from text, bytes, an integer or, with the feature `uuid`, a UUID. Choose a name that
-/// stays, such as the user's number in the database: an e-mail address changes.
+/// An owner is made from text, bytes, an integer or, with the feature `uuid`, a UUID. Choose a name
+/// that stays, such as the user's number in the database: an e-mail address changes.
 ///
-/// `Debug` hides the name, as it may be personal.
+/// `Debug` hides the name, because it may be personal.
 ///
 /// [`Limits::OWNER_BYTES`]: crate::Limits::OWNER_BYTES
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Owner(Bytes);
 
 impl Owner {
-    /// The bytes of the name.
+    /// Returns the bytes of the name.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The name as text, unless it was made from bytes that are no UTF-8.
+    /// Returns the name as text. Returns `None` if the bytes of the name are not UTF-8.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
     }
 
-    /// Reads the name as a number, a UUID or any other type that parses from text. Returns `None` if
-    /// the name is no text of that type.
+    /// Returns the name as a number, a UUID or another type parsed from text. Returns `None` if the
+    /// name does not parse as the type.
     ///
     /// Numbers and text share their names: the owner made from `7` equals the one made from `"7"`.
     #[must_use]
@@ -39,7 +39,7 @@ impl Owner {
         self.as_str()?.parse().ok()
     }
 
-    /// The name under which a store keeps the owner's index: a hash, safe to show.
+    /// Returns the name under which a store keeps the owner's index: a hash, safe to show.
     #[must_use]
     pub fn key(&self) -> OwnerKey {
         let hash: [u8; 32] = Sha256::new()
@@ -51,7 +51,7 @@ impl Owner {
         OwnerKey::from_bytes(key)
     }
 
-    /// Makes an owner that is neither empty nor too long.
+    /// Creates an owner of 1 to [`Limits::OWNER_BYTES`] bytes.
     pub(crate) fn checked(owner: impl Into<Self>) -> Result<Self, SessionError> {
         let owner = owner.into();
         if owner.0.is_empty() {
@@ -98,7 +98,7 @@ impl From<Vec<u8>> for Owner {
     }
 }
 
-/// Names the owner by a number, in decimal.
+/// Implements `From` for integers: the decimal text of the number is the name.
 macro_rules! from_number {
     ($($number:ty)*) => {$(
         impl From<$number> for Owner {

@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 /// The name under which a store keeps an owner's index: the first 128 bits of a SHA-256 of the owner.
 ///
-/// An owner may be any bytes, and personal. Its key has a fixed length, and is safe to show.
+/// An owner may be any bytes, and personal. An owner's key has a fixed length, and is safe to show.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct OwnerKey([u8; OwnerKey::LEN]);
 
@@ -15,13 +15,13 @@ impl OwnerKey {
     /// The length of a key's text, in characters of base64url.
     pub const TEXT_LEN: usize = 22;
 
-    /// Makes the key that was read back from a store.
+    /// Creates a key from bytes read from a store.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes of the key.
+    /// Returns the bytes of the key.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; Self::LEN] {
         &self.0

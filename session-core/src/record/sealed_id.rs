@@ -5,12 +5,12 @@ use sha2::{Digest as _, Sha512};
 
 use crate::SessionId;
 
-/// A new ID that is readable only with the former one: the exclusive or of its text with a hash of the
-/// former ID and the new key.
+/// A new ID, readable only with the former one. The bytes are the exclusive or of the new ID's text
+/// with a hash of the former ID and the new key.
 ///
-/// The hash includes the new key, so that each mask is used once. The mask covers the whole text: 64
-/// bytes for at most 43. An unsealed text is checked against the new key, so that changed bytes never
-/// become an ID.
+/// The hash includes the new key, so each mask is used once. The mask covers the whole text: 64
+/// bytes for at most 43. Changed bytes never become an ID, because the unsealed text is compared
+/// with the new key.
 #[derive(Clone, Eq, PartialEq)]
 pub(crate) struct SealedId(Bytes);
 

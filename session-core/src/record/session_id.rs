@@ -5,17 +5,18 @@ use sha2::{Digest as _, Sha256};
 
 use crate::SessionKey;
 
-/// The secret that a browser holds in its cookie and that opens a session.
+/// The secret in a browser's cookie, with which a request opens a session.
 ///
-/// The usual form is 256 random bits as base64url without padding: 43 characters, made by [`OsRandom`].
-/// With the feature `uuid` there is a second form: a version 4 UUID in lower case with hyphens, 36
-/// characters, made by `UuidV4`. Without the feature a UUID is no ID.
+/// The usual form is 256 random bits as base64url without padding: 43 characters, made by
+/// [`OsRandom`]. The feature `uuid` adds a second form: a version 4 UUID in lower case with
+/// hyphens, 36 characters, made by `UuidV4`. Without the feature, a UUID is refused.
 ///
 /// # Security
 ///
-/// A client that knows the ID has the session. There is no `Display`, and `Debug` hides the text. Only
-/// [`expose`](Self::expose) returns it, for the one place that writes the cookie. Stores, logs and
-/// events get the [`SessionKey`]. There is no `==` either: compare keys.
+/// A client that knows the ID has the session. Only [`expose`](Self::expose) returns the text, for
+/// the one place that writes the cookie. `Debug` hides the text, and `Display` is not implemented.
+/// Stores, logs and events get the [`SessionKey`]. To compare two sessions, compare their keys: an
+/// ID has no `==`.
 #[derive(Clone)]
 pub struct SessionId {
     text: [u8; SessionId::MAX_LEN],
@@ -26,10 +27,10 @@ impl SessionId {
     /// The length of the longest ID, in bytes.
     pub const MAX_LEN: usize = RANDOM_LEN;
 
-    /// Parses the text of a cookie, and accepts nothing but the forms of an ID.
+    /// Parses the text of a cookie. Accepts only the forms of an ID.
     ///
-    /// A well-formed ID need not belong to a session: only a store that holds its [`key`](Self::key)
-    /// proves that.
+    /// A well-formed ID may belong to no session: only a store that holds its [`key`](Self::key) is
+    /// proof.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let well_formed = match text.len() {
@@ -41,7 +42,7 @@ impl SessionId {
         well_formed.then(|| Self::from_ascii(text))
     }
 
-    /// Makes an ID of 256 bits, for implementations of [`IdGenerator`].
+    /// Creates an ID of 256 bits, for implementations of [`IdGenerator`].
     ///
     /// # Security
     ///
@@ -55,17 +56,17 @@ impl SessionId {
         Self::from_ascii(&text)
     }
 
-    /// The text for the cookie.
+    /// Returns the text for the cookie.
     ///
     /// # Security
     ///
-    /// This is the secret itself. It belongs in the `Set-Cookie` header and nowhere else.
+    /// The text is the secret itself. It belongs only in the `Set-Cookie` header.
     #[must_use]
     pub fn expose(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).expect("an ID is ASCII")
     }
 
-    /// The name under which a store holds the session: a hash, safe to show.
+    /// Returns the name under which a store holds the session: a hash, safe to show.
     #[must_use]
     pub fn key(&self) -> SessionKey {
         let hash: [u8; 32] = Sha256::digest(self.as_bytes()).into();
@@ -98,7 +99,7 @@ impl fmt::Debug for SessionId {
 /// An ID must be unguessable: at least 128 bits from a cryptographically secure generator
 /// (OWASP ASVS 5.0, 7.2.3).
 pub trait IdGenerator: fmt::Debug + Send + Sync + 'static {
-    /// Generates an ID that was never generated before.
+    /// Generates a new ID, different from every ID before.
     fn generate(&self) -> SessionId;
 }
 
@@ -109,7 +110,8 @@ pub struct OsRandom;
 impl IdGenerator for OsRandom {
     /// # Panics
     ///
-    /// Panics if the operating system has no random numbers: a guessable ID would be worse.
+    /// Panics if the operating system returns an error in place of random numbers: a guessable ID
+    /// would be worse.
     fn generate(&self) -> SessionId {
         let mut bits = [0; RANDOM_BYTES];
         getrandom::fill(&mut bits).expect("the operating system gives random bytes");
@@ -117,8 +119,8 @@ impl IdGenerator for OsRandom {
     }
 }
 
-/// A generator of version 4 UUIDs, for applications whose other systems expect UUIDs. Needs the feature
-/// `uuid`.
+/// A generator of version 4 UUIDs, for applications whose other systems expect UUIDs. Requires the
+/// feature `uuid`.
 ///
 /// # Security
 ///
@@ -132,7 +134,7 @@ pub struct UuidV4;
 impl IdGenerator for UuidV4 {
     /// # Panics
     ///
-    /// Panics if the operating system has no random numbers.
+    /// Panics if the operating system returns an error in place of random numbers.
     fn generate(&self) -> SessionId {
         let mut text = [0; UUID_LEN];
         uuid::Uuid::new_v4().hyphenated().encode_lower(&mut text);
@@ -140,17 +142,17 @@ impl IdGenerator for UuidV4 {
     }
 }
 
-/// Returns `true` if the text is the encoding of 256 bits. It is not decoded: the bits are not needed,
-/// and every request checks its ID.
+/// Returns `true` if the text is the encoding of 256 bits. The function checks the text without
+/// decoding it, because every request checks its ID.
 fn is_base64url(text: &[u8]) -> bool {
     let bits = text.iter().fold(0, |bits, byte| bits | SIX_BITS[usize::from(*byte)]);
-    // A last character with bits that no encoder sets is refused, so that one session has exactly one
-    // ID.
+    // A session has exactly one ID: a last character with bits that an encoder never sets is
+    // refused.
     let last = text.last().map_or(NO_BITS, |byte| SIX_BITS[usize::from(*byte)]);
     bits & NO_BITS == 0 && last & 0b11 == 0
 }
 
-/// The six bits that a character of base64url stands for, [`NO_BITS`] for any other.
+/// The six bits of each character of base64url, and [`NO_BITS`] for every other byte.
 const SIX_BITS: [u8; 256] = {
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut table = [NO_BITS; 256];
@@ -164,7 +166,7 @@ const SIX_BITS: [u8; 256] = {
 
 const NO_BITS: u8 = 0b1000_0000;
 
-/// Returns `true` for a version 4 UUID in the one spelling that [`UuidV4`] writes.
+/// Returns `true` for a version 4 UUID in the one spelling of [`UuidV4`].
 #[cfg(feature = "uuid")]
 fn is_uuid_v4(text: &[u8]) -> bool {
     let Ok(uuid) = uuid::Uuid::try_parse_ascii(text) else {

@@ -5,8 +5,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The name under which a store holds a session: the first 128 bits of the SHA-256 of its ID.
 ///
-/// A key is safe to show, in a log, an event or a list of devices: it opens nothing, and does not lead
-/// back to the ID. Look-ups go by this hash, so that their duration reveals nothing about an ID
+/// A key is safe to show, in a log, an event or a list of devices. It cannot open a session, or
+/// lead back to the ID. Look-ups go by this hash, so their duration reveals nothing about an ID
 /// (Rack CVE-2019-16782).
 ///
 /// The text of a key is 22 characters of base64url without padding. `Display` and serde write it,
@@ -41,13 +41,13 @@ impl SessionKey {
     /// The length of a key's text, in characters of base64url.
     pub const TEXT_LEN: usize = 22;
 
-    /// Makes the key that was read back from a store.
+    /// Creates a key from bytes read from a store.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes of the key.
+    /// Returns the bytes of the key.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; Self::LEN] {
         &self.0
@@ -98,9 +98,9 @@ impl fmt::Debug for SessionKey {
     }
 }
 
-/// A text that is no [`SessionKey`].
+/// The error for a text that is not a [`SessionKey`].
 ///
-/// The error does not repeat the text, which comes from a client.
+/// The error omits the text, because a client sent it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a session key is {} characters of base64url without padding", SessionKey::TEXT_LEN)]
 pub struct SessionKeyError(());
@@ -143,7 +143,7 @@ mod tests {
             &format!("{text}=="),
             &format!(" {}", &text[1..]),
             &format!("{}+", &text[1..]),
-            // The last character has bits that no encoder sets.
+            // The last character has bits that an encoder never sets.
             &format!("{}B", &text[1..]),
         ] {
             assert!(bad.parse::<SessionKey>().is_err(), "{bad:?}");

@@ -2,23 +2,24 @@ use crate::{Family, Nonce, Revision, SessionKey, Timestamp};
 
 use super::{IdUse, SealedId};
 
-/// The note, under a session's former key, that the session has another key now; or, as an *end
-/// marker*, that no session may be created under the key.
+/// The note, under a session's former key, that the session has another key now. As an *end
+/// marker*, a tombstone blocks a key: a session can no longer be created under it.
 ///
-/// It holds no values. A request that loaded the session before it moved finds the new key here.
+/// A tombstone holds no values. A request that loaded the session before it moved finds the new key
+/// here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tombstone {
     pub(crate) revision: Revision,
     pub(crate) nonce: Nonce,
     pub(crate) family: Family,
     pub(crate) cause: Cause,
-    /// The use of the ID of this key when the session left it.
+    /// The use of this key's ID when the session left the key.
     pub(crate) id_use: IdUse,
     pub(crate) expires_at: Timestamp,
 }
 
 impl Tombstone {
-    /// Makes an end marker.
+    /// Creates an end marker.
     pub(crate) fn end_marker(nonce: Nonce, expires_at: Timestamp) -> Self {
         Self {
             revision: Revision(0),
@@ -30,7 +31,7 @@ impl Tombstone {
         }
     }
 
-    /// The key that the session has now. Returns `None` for an end marker.
+    /// Returns the present key of the session. Returns `None` for an end marker.
     #[must_use]
     pub fn successor(&self) -> Option<SessionKey> {
         match self.cause {
@@ -46,20 +47,21 @@ impl Tombstone {
     }
 }
 
-/// The reason why a key holds no session any more.
+/// The reason why a key no longer holds a session.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Cause {
-    /// The session ended, or may not begin here.
+    /// The session ended, or the key is blocked.
     Ended,
-    /// A login or a rotation gave the session another ID. The former one opens nothing.
+    /// A login or a rotation gave the session another ID. The former ID no longer opens the
+    /// session.
     Rotated {
         successor: SessionKey,
-        /// The new ID, readable with the former one: after the login of a visitor, for a second login
-        /// of the same user from the same page (a double click).
+        /// The new ID, readable with the former one. Present after the login of a visitor, for a
+        /// second login of the same user from the same page (a double click).
         sealed_id: Option<SealedId>,
-        /// The session went from one user to another: nothing of a request from before belongs to it.
+        /// The session went from one user to another: a request from before the login fails.
         changes_owner: bool,
     },
-    /// A renewal gave the session another ID. The former one opens it for a grace time.
+    /// A renewal gave the session another ID. The former ID opens the session for a grace time.
     Renewed { successor: SessionKey, sealed_id: SealedId },
 }

@@ -10,17 +10,18 @@ use crate::{
     record::{IdUse, Lease, UnknownFields, Values},
 };
 
-/// The part of a session behind the header: a MessagePack map whose keys are letters. A field that
-/// holds its default is left out.
+/// The part of a session behind the header: a MessagePack map whose keys are letters. A field with
+/// its default value is left out.
 ///
-/// It is read and written by hand, as every request does that.
+/// Hand-written code reads and writes the body, because every request needs it.
 pub(super) struct LiveBody {
-    /// After the begin of the session, as is the other one. Negative if the instant is earlier.
+    /// The time from the beginning of the session, as in `authenticated_after_ms`. Negative if the
+    /// instant is earlier.
     pub(super) issued_after_ms: i64,
     pub(super) renew_after_ms: Option<u64>,
     pub(super) is_persistent: bool,
     pub(super) ends_by: Option<Timestamp>,
-    /// The absolute lifetime, where an end that was set comes before it.
+    /// The absolute lifetime, if `ends_by` comes before its end.
     pub(super) absolute_ms: Option<u64>,
     pub(super) owner: Option<Owner>,
     pub(super) authenticated_after_ms: Option<i64>,
@@ -32,8 +33,8 @@ pub(super) struct LiveBody {
 }
 
 impl LiveBody {
-    /// Reads the body of `bytes` from `start` to their end. Fields of a later version are kept as
-    /// they are.
+    /// Reads the body of `bytes` from `start` to their end. Keeps fields of a later version as they
+    /// are.
     pub(super) fn read(bytes: &Bytes, start: usize) -> Option<Self> {
         let mut body = Self {
             issued_after_ms: 0,
@@ -85,14 +86,15 @@ impl LiveBody {
         if body.values.heap_size() == 0
             && let Some(owner) = &mut body.owner
         {
-            // Nothing else refers to the bytes: they need not be kept for its sake.
+            // Copies the owner, because only the owner would keep the bytes of the whole record in
+            // memory.
             *owner = Owner::from_stored(Bytes::copy_from_slice(owner.as_bytes()));
         }
         Some(body)
     }
 }
 
-/// Writes what [`LiveBody::read`] reads.
+/// Writes the body in the form of [`LiveBody::read`].
 pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
     let begin = record.created_at.as_millis();
     let after_begin = |at: Timestamp| at.as_millis().cast_signed() - begin.cast_signed();
@@ -202,7 +204,7 @@ fn write_name(out: &mut Vec<u8>, name: u8) {
     out.extend_from_slice(&[LETTER, name]);
 }
 
-/// Passes over one value of any kind.
+/// Skips one value of any kind.
 fn pass_over(rest: &mut &[u8]) -> Option<()> {
     let mut reader = rmp_serde::Deserializer::new(rest);
     reader.set_max_depth(MAX_DEPTH);
@@ -217,7 +219,7 @@ const END: u8 = b'e';
 const ABSOLUTE: u8 = b'a';
 const OWNER: u8 = b'o';
 const AUTHENTICATED: u8 = b'u';
-/// An array: its end, its length in milliseconds, and the mark of who has it.
+/// An array: the lease's deadline, its length in milliseconds, and its fencing token.
 const LEASE: u8 = b'l';
 const LEASE_NUMBERS: u32 = 3;
 const FAMILY: u8 = b'f';
@@ -227,7 +229,7 @@ const VALUES: u8 = b'v';
 
 /// The marker of a text of one byte.
 const LETTER: u8 = 0xa1;
-/// The name of no field.
+/// A letter outside of the format, for every unknown field.
 const UNKNOWN: u8 = 0;
 
 const INFALLIBLE: &str = "a vector takes all";

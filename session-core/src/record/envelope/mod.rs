@@ -1,4 +1,4 @@
-//! The bytes of an [`Entry`] at rest: a fixed header, which a store may read and change on its own
+//! The stored bytes of an [`Entry`]: a fixed header, which a store may read and change on its own
 //! side, then MessagePack.
 //!
 //! | bytes | what | a session | a tombstone |
@@ -30,21 +30,21 @@ use crate::{
     StoreErrorKind, Timestamp, Tombstone,
 };
 
-/// The format that this version writes.
+/// The format written by this version.
 pub const VERSION: u8 = 1;
-/// Where the kind stands: [`LIVE`] or [`MOVED`].
+/// The place of the kind: [`LIVE`] or [`MOVED`].
 pub const KIND: usize = 1;
 /// The kind of a session.
 pub const LIVE: u8 = 0;
 /// The kind of a tombstone.
 pub const MOVED: u8 = 1;
-/// Where the revision stands.
+/// The place of the revision.
 pub const REVISION: Range<usize> = 2..8;
-/// Where the instant of the last request stands.
+/// The place of the instant of the last request.
 pub const LAST_SEEN_AT: Range<usize> = 16..22;
-/// Where the idle time stands.
+/// The place of the idle time.
 pub const IDLE: Range<usize> = 22..28;
-/// Where the absolute deadline stands.
+/// The place of the absolute deadline.
 pub const ENDS_AT: Range<usize> = 28..34;
 /// The length of the header.
 pub const HEADER_LEN: usize = 40;
@@ -52,15 +52,15 @@ pub const HEADER_LEN: usize = 40;
 const NONCE: Range<usize> = 8..16;
 const CREATED_AT: Range<usize> = 34..40;
 
-/// Writes a number as the header's fields of six bytes hold it: big-endian, at most 48 bits.
+/// Encodes a number for a header field of six bytes: big-endian, at most 48 bits.
 #[must_use]
 pub fn u48(number: u64) -> [u8; 6] {
     let [_, _, low @ ..] = number.min(Timestamp::MAX.as_millis()).to_be_bytes();
     low
 }
 
-/// Returns the first bytes of the session of this revision and nonce, for a store that compares
-/// them on its own side.
+/// Returns the first bytes of a session at a revision and nonce, for a store that compares them on
+/// its own side.
 #[must_use]
 pub fn live_start(revision: Revision, nonce: Nonce) -> [u8; 16] {
     let mut start = [0; 16];
@@ -71,7 +71,7 @@ pub fn live_start(revision: Revision, nonce: Nonce) -> [u8; 16] {
 }
 
 impl Entry {
-    /// The bytes to keep in a store that keeps bytes.
+    /// Returns the entry as bytes, for a store of bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match self {
@@ -104,11 +104,12 @@ impl Entry {
         }
     }
 
-    /// Reads what [`encode`](Self::encode) wrote.
+    /// Decodes the bytes of [`encode`](Self::encode).
     ///
     /// # Errors
     ///
-    /// Returns [`StoreErrorKind::Corrupt`] if the bytes are of another format, or of none.
+    /// Returns [`StoreErrorKind::Corrupt`] if the bytes are of another format, or not an entry at
+    /// all.
     pub fn decode(bytes: impl Into<Bytes>) -> Result<Self, StoreError> {
         let bytes = bytes.into();
         read(&bytes)
@@ -200,7 +201,7 @@ fn lifetime(bytes: &[u8], created_at: Timestamp, body: &LiveBody) -> Result<Life
     let mut lifetime = Lifetime::new(idle, absolute).map_err(|_| Unreadable::Lifetime)?;
     let set_end = body.ends_by.unwrap_or(Timestamp::MAX);
     if ends_at != set_end.min(created_at + absolute) {
-        // The header, by which a store goes, says something else than the body.
+        // A store uses the deadline in the header, and it contradicts the body.
         return Err(Unreadable::Lifetime);
     }
     if let Some(age) = body.renew_after_ms {
@@ -253,8 +254,9 @@ impl<'a> MovedBody<'a> {
     }
 }
 
-/// The number that stands for the use of an ID: none, zero for an ID that was not presented yet, or
-/// the instant of its first presentation.
+/// Returns the number that stands for the use of an ID. `None` is an original ID, and zero is a
+/// renewed ID before its first presentation. Any other number is the instant of the first
+/// presentation.
 fn presented_ms(id_use: IdUse) -> Option<u64> {
     match id_use {
         IdUse::Original => None,
@@ -281,7 +283,7 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// Why bytes are no record. Holds none of them.
+/// The reason why bytes are unreadable, without the bytes themselves.
 #[derive(Debug, thiserror::Error)]
 enum Unreadable {
     #[error("the record is too short")]
@@ -301,7 +303,7 @@ fn write_body(out: &mut Vec<u8>, body: &impl Serialize) {
         .expect("a body holds only maps, text, bytes and integers, and a vector takes all");
 }
 
-/// Reads all of a body.
+/// Reads a whole body.
 fn read_body<'a, B: Deserialize<'a>>(bytes: &'a [u8]) -> Result<B, Unreadable> {
     read_message_pack(bytes, MAX_DEPTH).map_err(|_| Unreadable::Body)
 }

@@ -14,8 +14,8 @@ macro_rules! golden {
     };
 }
 
-/// The bytes of the first release, in the order of [`entries`]. They are in the stores of users and
-/// never change.
+/// The bytes of the first release, in the order of [`entries`]. The stores of users hold these
+/// bytes: never change them.
 const GOLDEN: [(&str, &str); 10] = golden![
     "v1-session-full",
     "v1-session-minimal",
@@ -29,7 +29,7 @@ const GOLDEN: [(&str, &str); 10] = golden![
     "v1-tombstone-end-marker",
 ];
 
-/// A session of a format to come.
+/// A session of the next format.
 const NEXT_FORMAT: &str = include_str!("../../../tests/golden/v2-session.hex");
 
 #[test]
@@ -99,8 +99,8 @@ fn session_of_four_small_values_stays_small() {
     insta::assert_snapshot!(live(record).encode().len(), @"138");
 }
 
-/// A few small values and the owner are copied, so that the whole record need not stay in memory.
-/// Many values share its bytes.
+/// A few small values and the owner are copied, in order to free the whole record. Many values
+/// share its bytes.
 #[test]
 fn decode_keeps_the_bytes_only_for_many_values() {
     let mut record = minimal();
@@ -193,7 +193,7 @@ fn decode_refuses_an_impossible_lifetime() {
     }
 }
 
-/// A store reads the header, core the body: both must hold the same deadline.
+/// A store reads the header, and core reads the body: both must hold the same deadline.
 #[test]
 fn decode_refuses_a_header_that_contradicts_the_body() {
     for (earlier, later) in [(1, 0), (0, 1), (1 << 40, 0), (0, 1 << 40)] {
@@ -212,7 +212,7 @@ fn decode_refuses_a_successor_of_another_length() {
     }
 }
 
-/// A renewal's tombstone has a successor and its sealed ID, an end marker neither.
+/// A renewal's tombstone has a successor and its sealed ID; an end marker has neither.
 #[test]
 fn decode_refuses_a_tombstone_of_no_cause() {
     let successor = [b"\xa1s\xc4\x10", &[7; 16][..]].concat();
@@ -251,7 +251,7 @@ fn decode_allocates_nothing_for_claimed_lengths() {
         b"\xdf\xff\xff\xff\xff",
     ] {
         let bytes = [header, claim].concat();
-        // An attempt at 4 GiB of each would be noticed: by the allocator, or by the clock.
+        // An allocation of 4 GiB in each round would fail, or make the test visibly slow.
         for _ in 0..100 {
             assert_corrupt(&bytes, "");
         }
@@ -267,7 +267,7 @@ fn decode_of_deep_nesting_never_panics() {
     assert_read_or_corrupt(&bytes);
 }
 
-/// An event holds the reason for which a record could not be read, and none of its content (I10).
+/// An event holds the reason why a record is unreadable, without its content (I10).
 #[test]
 fn errors_reveal_nothing_of_the_record() {
     for entry in entries() {
@@ -424,7 +424,7 @@ fn renewed() -> Record {
     Record { issued_at: record.created_at + HOUR / 3, id_use: IdUse::Renewed, ..record }
 }
 
-/// A session in which a later version has written two fields of its own.
+/// A session with two fields of a later version.
 fn of_later_version() -> Record {
     let mut record = minimal();
     record.owner = Some(Owner::from("user 1"));
@@ -471,7 +471,7 @@ fn assert_corrupt(bytes: &[u8], reason: &str) {
     assert!(error.source_text().contains(reason), "{}", error.source_text());
 }
 
-/// A record that can be read can be written, and read again.
+/// Asserts that a readable record can be written, and read again.
 fn assert_read_or_corrupt(bytes: &[u8]) {
     match Entry::decode(bytes.to_vec()) {
         Ok(entry) => {
@@ -587,7 +587,7 @@ fn any_cause() -> impl Strategy<Value = Cause> {
     ]
 }
 
-/// Lower case, 32 bytes to a line.
+/// Returns lower-case digits, 32 bytes to a line.
 fn to_hex(bytes: &[u8]) -> String {
     bytes
         .chunks(32)

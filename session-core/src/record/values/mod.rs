@@ -10,12 +10,12 @@ use crate::{BoxError, Codec, Format, Limits, SessionError};
 
 /// The values of a session, in the order of their names.
 ///
-/// A value is the byte of its format, followed by the bytes of its codec. Memory and store hold the same
-/// form: name, value, name, value, as MessagePack strings and binaries without the head of their map. So
-/// loading and storing a session copies all values together and decodes none. A look-up reads one piece
-/// of memory, which is the record itself if the values are small.
+/// A value is the byte of its format, followed by the bytes of its codec. Memory and store hold the
+/// same form: name, value, name, value, as MessagePack strings and binaries without the head of
+/// their map. So loading and storing a session copies all values together, without decoding them. A
+/// look-up reads one piece of memory: the record itself if the values are small.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-// The fields that a read needs come first.
+// The fields needed by a read come first.
 #[repr(C)]
 pub(crate) struct Values {
     packed: Packed,
@@ -25,7 +25,7 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    /// Reads the values off the front of `rest`, which lies in `bytes`: a map's head and its entries.
+    /// Reads the values at the front of `rest`, a part of `bytes`: a map's head and its entries.
     pub(crate) fn read_stored(rest: &mut &[u8], bytes: &Bytes) -> Option<Self> {
         let claimed = pack_decode::read_map_len(rest).ok()?;
         let before = *rest;
@@ -47,7 +47,7 @@ impl Values {
         Some(if is_sorted { stored } else { stored.sorted() })
     }
 
-    /// Appends the values as [`read_stored`](Self::read_stored) reads them.
+    /// Appends the values in the form of [`read_stored`](Self::read_stored).
     pub(crate) fn write_stored(&self, out: &mut Vec<u8>) {
         let count = u32::try_from(self.count).expect("each has a byte at least");
         pack_encode::write_map_len(out, count).expect(INFALLIBLE);
@@ -87,17 +87,17 @@ impl Values {
         *self = Self::default();
     }
 
-    /// The bytes of all names and values.
+    /// Returns the bytes of all names and values.
     pub(crate) fn size(&self) -> usize {
         self.size
     }
 
-    /// The bytes of the values in a stored record.
+    /// Returns the bytes of the values in a stored record.
     pub(crate) fn packed_size(&self) -> usize {
         self.packed.len()
     }
 
-    /// The bytes of the values in memory, beside the record.
+    /// Returns the bytes of the values in memory, beside the record.
     pub(crate) fn heap_size(&self) -> usize {
         self.packed.heap_size()
     }
@@ -125,7 +125,7 @@ impl Values {
         std::iter::from_fn(move || read_entry(&mut rest))
     }
 
-    /// Puts one value, or none, in the place of the one of this name.
+    /// Replaces the value of a name, or inserts it, or removes it if `value` is `None`.
     fn replace(&mut self, name: &str, value: Option<&[u8]>) {
         let name = name.as_bytes();
         let mut rest = &*self.packed;
@@ -161,7 +161,7 @@ impl Values {
         }
     }
 
-    /// Puts right an order that another writer left; the first of equal names stays.
+    /// Sorts entries of another writer. Of equal names the first stays.
     fn sorted(self) -> Self {
         let mut entries: Vec<_> = self.entries().collect();
         entries.sort_by_key(|(name, _)| *name);
@@ -177,7 +177,7 @@ impl Values {
 
 fn read_entry<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     let name_len = match **rest {
-        // As nearly all names begin; what follows reads them all.
+        // The fast path: nearly all names are short. The other arm reads names of every length.
         [head @ FIX_STR..=FIX_STR_MAX, ..] => {
             *rest = &rest[1..];
             u32::from(head - FIX_STR)
@@ -195,7 +195,7 @@ fn read_entry<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     Some((name, read_bytes(rest, value_len)?))
 }
 
-/// Reads the content of a string or a binary, of the length that its head claims.
+/// Reads the content of a string or a binary, of the length claimed by its head.
 pub(crate) fn read_bytes<'a>(rest: &mut &'a [u8], len: u32) -> Option<&'a [u8]> {
     let (bytes, behind) = rest.split_at_checked(usize::try_from(len).ok()?)?;
     *rest = behind;
@@ -217,7 +217,7 @@ const BIN_8: u8 = 0xc4;
 
 const INFALLIBLE: &str = "there is room";
 
-/// The length of MessagePack's head of a string of this length.
+/// Returns the length of MessagePack's head of a string.
 fn str_head_len(len: usize) -> usize {
     match len {
         0..32 => 1,
@@ -227,7 +227,7 @@ fn str_head_len(len: usize) -> usize {
     }
 }
 
-/// The length of MessagePack's head of a binary of this length.
+/// Returns the length of MessagePack's head of a binary.
 fn bin_head_len(len: usize) -> usize {
     match len {
         0..256 => 2,
@@ -236,7 +236,7 @@ fn bin_head_len(len: usize) -> usize {
     }
 }
 
-/// Encodes a value with its format's byte in front.
+/// Encodes a value, with the byte of its format in front.
 pub(crate) fn encode<T, C: Codec<T>>(
     name: &str,
     value: &T,
@@ -255,7 +255,7 @@ pub(crate) fn encode<T, C: Codec<T>>(
     Ok(out)
 }
 
-/// Decodes a value, if it is in the format of the codec.
+/// Decodes a value. Returns an error if the value is not in the format of the codec.
 pub(crate) fn decode<T, C: Codec<T>>(name: &str, value: &[u8]) -> Result<T, SessionError> {
     let decoded = match value.split_first() {
         Some((&format, bytes)) if format == C::FORMAT.byte() => C::decode(bytes),
@@ -283,7 +283,7 @@ fn wrong_format(stored: Format, wanted: Format) -> BoxError {
     format!("it is stored as {stored}, not as {wanted}").into()
 }
 
-/// Most values are not longer: a vector that grows to this would be allocated three times.
+/// Most values fit: a vector that grows to this capacity would be allocated three times.
 const SMALL_VALUE: usize = 32;
 
 #[cfg(test)]
@@ -338,7 +338,7 @@ mod tests {
             prop_assert_eq!(stored, model.into_iter().collect::<Vec<_>>());
         }
 
-        /// A set that does not enlarge the session is allowed beyond the limits too.
+        /// A set that keeps or reduces the size of the session is allowed beyond the limits too.
         #[test]
         fn check_set_agrees_with_the_limits_after_the_set(
             names in vec("[a-c]{1,2}", 0..8),
@@ -358,7 +358,8 @@ mod tests {
         }
     }
 
-    /// Otherwise a request that changes a value a thousand times would copy a large session as often.
+    /// If each change copied, a thousand changes of one value would copy a large session a thousand
+    /// times.
     #[test]
     fn second_change_copies_nothing_and_changes_no_clone() {
         let mut stored = Values::default();

@@ -6,8 +6,8 @@ use std::{
 
 use bytes::Bytes;
 
-/// Bytes that are stored inline if they are few, as in most sessions. Many bytes are in memory that all
-/// clones share.
+/// Bytes, stored inline if they are few, as in most sessions. All clones share the memory of many
+/// bytes.
 #[derive(Clone, Eq, PartialEq)]
 pub(super) enum Packed {
     Few { len: u8, bytes: [u8; Packed::FEW] },
@@ -15,10 +15,10 @@ pub(super) enum Packed {
 }
 
 impl Packed {
-    /// The most bytes that are stored inline: with the other fields, one and a half cache lines.
+    /// The maximum number of bytes stored inline: with tag and length, one and a half cache lines.
     pub(super) const FEW: usize = 94;
 
-    /// Takes a part of shared bytes.
+    /// Creates `Packed` from a part of shared bytes.
     pub(super) fn part_of(bytes: &Bytes, part: &[u8]) -> Self {
         Self::few(part).unwrap_or_else(|| Self::Many(bytes.slice_ref(part)))
     }
@@ -50,7 +50,8 @@ impl Packed {
         }
         let packed = match self {
             Self::Many(present) if present.is_unique() => {
-                // Another change by the same request: the rest is left where it is.
+                // Another change by the same request: the other entries stay in the same
+                // allocation.
                 let mut entry = Vec::with_capacity(added);
                 write(&mut entry);
                 let mut packed = Vec::from(std::mem::take(present));
@@ -81,7 +82,7 @@ fn short(len: usize) -> u8 {
 
 impl From<Vec<u8>> for Packed {
     fn from(bytes: Vec<u8>) -> Self {
-        // What a vector keeps in reserve would be kept for as long as the session.
+        // The spare capacity of the vector would stay allocated as long as the session.
         Self::few(&bytes).unwrap_or_else(|| Self::Many(bytes.into_boxed_slice().into()))
     }
 }
@@ -115,7 +116,7 @@ const INFALLIBLE: &str = "the length was reckoned";
 mod tests {
     use super::*;
 
-    /// Equal bytes are equal however they were made.
+    /// Equal bytes are equal, whichever function packed them.
     #[test]
     fn bytes_are_inline_if_few_and_shared_if_many() {
         assert_eq!(size_of::<Packed>(), 96);
