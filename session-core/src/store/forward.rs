@@ -1,4 +1,4 @@
-//! Stores behind pointers: each verb is forwarded, so that a backend's faster one is used.
+//! Stores behind pointers: each verb is forwarded, in order to use a backend's faster version.
 
 use std::sync::Arc;
 

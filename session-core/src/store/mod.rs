@@ -1,6 +1,6 @@
 //! The interface of a backend: a place for records, and an index of each owner's sessions.
 //!
-//! The enums of answers are exhaustive: a store that wraps another store handles every answer.
+//! The enums of answers are exhaustive: a store around another store handles every answer.
 
 mod forward;
 mod local_reads;
@@ -19,41 +19,44 @@ pub use {
     owner_index::{IndexEntry, OwnerIndex},
 };
 
-/// Keeps sessions.
+/// A store of sessions.
 ///
-/// A store needs five verbs, each atomic on its own key. None of them inserts *or* updates, so that a
-/// session that ended stays ended. Each verb receives the time, so that a store needs no clock: an
-/// entry whose [`Entry::expires_at`] is not after `now` has expired and counts as missing, whether the
-/// store has removed it or not. A store should remove it some time later.
+/// A store needs five verbs, each atomic on its own key. None of them is an upsert (insert or
+/// update), so a session that ended stays ended. Each verb receives the time, so a store needs no
+/// clock. An entry whose [`Entry::expires_at`] is not after `now` has expired. It counts as
+/// missing, even if the store still holds it. A store should remove an expired entry some time
+/// later.
 ///
-/// The other verbs are loops over these five. A backend overrides them where it is faster.
+/// The other verbs are loops over these five. A backend overrides them if it has a faster way.
 ///
-/// The trait is async by the macro `session_core::async_trait`, which an implementation uses as well.
+/// The trait is async by the macro `session_core::async_trait`. An implementation uses the same
+/// macro.
 ///
 /// A suite of tests states the contract, and every store runs it:
 #[cfg_attr(feature = "conformance", doc = "the [conformance suite](super::conformance).")]
 #[cfg_attr(not(feature = "conformance"), doc = "the conformance suite (feature `conformance`).")]
-/// `examples/map_store/store.rs` is the shortest store that passes, and `examples/sqlite_store/store.rs`
-/// one on SQL.
+/// `examples/map_store/store.rs` is the shortest store to pass, and
+/// `examples/sqlite_store/store.rs` is a store on SQL.
 ///
 /// # Errors
 ///
 /// A [`StoreError`] is a fault of the system; missing and expired are answers. A store must return
-/// [`Timeout`](StoreErrorKind::Timeout) whenever it cannot know whether the operation was carried out,
-/// and must not repeat a `create` or `commit` then: the protocol repeats it, and recognizes its own
-/// commit by the nonce.
+/// [`Timeout`](StoreErrorKind::Timeout) whenever it cannot know whether the operation was carried
+/// out. Then the store must not repeat a `create` or `commit` itself: the protocol repeats the
+/// verb, and recognizes its own commit by the nonce.
 ///
-/// The protocol repeats an operation immediately. A store that can lose the answers of many requests
-/// together, with a connection that they share, should return each error after a short random pause.
+/// The protocol repeats an operation immediately. If many requests share a connection, a store can
+/// lose all of their answers together. Such a store should return each error after a short random
+/// pause (jitter).
 ///
 /// # Cancel safety
 ///
-/// Dropping a verb's future may leave the operation done or not done, but never half done.
+/// If a verb's future is dropped, the operation is carried out as a whole, or not at all.
 #[async_trait]
 pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
-    /// Stores an entry under a key that holds nothing.
+    /// Stores an entry under an empty key: a key without an entry.
     ///
-    /// An expired entry that was not removed yet may count as present.
+    /// An expired entry may count as present until the store removes it.
     ///
     /// # Errors
     ///
@@ -65,19 +68,19 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Created, StoreError>;
 
-    /// Reads the entry under a key, and changes nothing. Never answers from [local
+    /// Returns the entry under a key, without changing it. Never answers from [local
     /// reads](Self::local_reads).
     ///
     /// # Errors
     ///
-    /// See the [trait](Self#errors). Bytes that are no record are
-    /// [`Corrupt`](StoreErrorKind::Corrupt).
+    /// See the [trait](Self#errors). Returns [`Corrupt`](StoreErrorKind::Corrupt) if the bytes are
+    /// not a record.
     async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError>;
 
-    /// Replaces a session that is still the expected one.
+    /// Replaces a session, if it is still the expected one (compare-and-swap).
     ///
     /// A tombstone is never replaced, whatever its revision. An expired session is not replaced
-    /// either; before [`Expected::expires_at`] a store need not check that.
+    /// either. Before [`Expected::expires_at`], a store may skip the check of the deadline.
     ///
     /// # Errors
     ///
@@ -90,30 +93,29 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Committed, StoreError>;
 
-    /// Records that a request used the session now, which moves its idle deadline.
+    /// Records a use of the session at `now`, and so moves its idle deadline.
     ///
-    /// Values and revision stay, so that no commit conflicts with it. The recorded use never moves
-    /// back in time.
+    /// Values and revision stay, so a touch never makes a commit conflict. The recorded use never
+    /// moves back in time.
     ///
     /// # Errors
     ///
     /// See the [trait](Self#errors).
     async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError>;
 
-    /// Deletes the session under a key and returns the entry that was there. Deleting nothing is no
-    /// error.
+    /// Deletes the session under a key and returns the entry. Deleting under an empty key succeeds.
     ///
-    /// A tombstone is returned and stays until it expires, so that a repeated `delete` finds again
-    /// where the session went. Bytes that are no record are deleted, and `None` is returned. Must work
-    /// on a store that is full.
+    /// A tombstone is returned and stays until it expires, so a repeated `delete` finds the
+    /// session's new key again. Unreadable bytes are deleted, and `None` is returned. A `delete`
+    /// must succeed on a full store.
     ///
     /// # Errors
     ///
     /// See the [trait](Self#errors).
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError>;
 
-    /// [Loads](Self::load) many keys, and answers in their order. A record that cannot be read is an
-    /// error of its own.
+    /// [Loads](Self::load) many keys, and returns the answers in the order of the keys. An
+    /// unreadable record is the error of its own key only.
     ///
     /// # Errors
     ///
@@ -133,7 +135,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
         Ok(answers)
     }
 
-    /// Deletes the session under each key, and blocks each key that holds none, in their order.
+    /// Deletes the session under each key, and blocks each empty key, in their order.
     ///
     /// | entry before | entry after | answer |
     /// | --- | --- | --- |
@@ -141,14 +143,14 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// | a tombstone | the same | [`Ended::Moved`] |
     /// | none, or an expired one | `marker` | [`Ended::Blocked`] |
     ///
-    /// An index may hold a key whose creation is under way. `marker`, a tombstone, makes that creation
-    /// fail.
+    /// An index may hold a key whose creation is under way. `marker`, a tombstone, makes the
+    /// creation fail.
     ///
     /// # Errors
     ///
-    /// See the [trait](Self#errors). A failure for one key must not keep the sessions under the other
-    /// keys alive: on a full server, for example, no marker can be left, but every session can be
-    /// deleted.
+    /// See the [trait](Self#errors). A failure for one key must not keep the sessions under the
+    /// other keys alive. On a full server, for example, a marker cannot be stored, but every
+    /// session can be deleted.
     async fn delete_or_block(
         &self,
         keys: &[SessionKey],
@@ -167,13 +169,13 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
         failure.map_or(Ok(answers), Err)
     }
 
-    /// Returns the store's local reads, if it can answer some reads without I/O.
+    /// Returns the store's local reads. Returns `None` if every read needs I/O.
     fn local_reads(&self) -> Option<&dyn LocalReads> {
         None
     }
 }
 
-/// Deletes first: that must work on a full store, where leaving a marker does not.
+/// Deletes before blocking, because only a deletion succeeds on a full store.
 async fn delete_or_block<S: SessionStore + ?Sized>(
     store: &S,
     key: &SessionKey,
@@ -184,7 +186,7 @@ async fn delete_or_block<S: SessionStore + ?Sized>(
         match store.load(key, now).await {
             Ok(None) => match store.create(key, marker.clone(), now).await? {
                 Created::Created => return Ok(Ended::Blocked),
-                // An expired entry is in the way, or another request was faster.
+                // An expired entry occupies the key, or another request was faster.
                 Created::Exists => match store.delete(key, now).await? {
                     None => {}
                     Some(Entry::Live(_)) => return Ok(Ended::Session),
@@ -216,11 +218,11 @@ const MAX_RACES: usize = 16;
 pub enum Created {
     /// The entry is stored.
     Created,
-    /// The key holds an entry already, which stays.
+    /// The key holds an entry already. The present entry stays.
     Exists,
 }
 
-/// The session that a [`commit`](SessionStore::commit) replaces.
+/// The session to replace by a [`commit`](SessionStore::commit).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Expected {
     pub(crate) revision: Revision,
@@ -229,28 +231,28 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// The revision at which the session must be.
+    /// Returns the expected revision of the session.
     #[must_use]
     pub fn revision(self) -> Revision {
         self.revision
     }
 
-    /// The mark of the commit that wrote the session.
+    /// Returns the mark of the commit that wrote the session.
     #[must_use]
     pub fn nonce(self) -> Nonce {
         self.nonce
     }
 
-    /// Returns `true` if this is the record, by its revision and its nonce. Two records can have one
-    /// revision: after a failover to a replica that lacks the last commits, or a restart that lost
+    /// Returns `true` if the record has the expected revision and nonce. Two records can share one
+    /// revision: after a failover to a replica without the last commits, or a restart that lost
     /// them.
     #[must_use]
     pub fn is(self, record: &Record) -> bool {
         record.revision == self.revision && record.nonce == self.nonce
     }
 
-    /// The deadline of the expected session. At one revision only a touch moves the deadline, and only
-    /// later, so a store need not check its own deadline before this instant.
+    /// Returns the deadline of the expected session. At one revision only a touch moves the
+    /// deadline, and only later, so a store need not check its own deadline before this instant.
     #[must_use]
     pub fn expires_at(self) -> Timestamp {
         self.expires_at
@@ -274,10 +276,10 @@ impl From<&Entry> for Expected {
 pub enum Committed {
     /// The new entry is stored.
     Committed,
-    /// Another request was faster: the session is at another revision, or has another key. This is the
-    /// entry as it is stored; nothing was changed.
+    /// Another request was faster: the session is at another revision, or has another key. Holds
+    /// the stored entry, which is unchanged.
     Conflict(Entry),
-    /// The key holds no session, and nothing was stored.
+    /// The key holds no session, and the store is unchanged.
     Gone,
 }
 
@@ -286,22 +288,22 @@ pub enum Committed {
 pub enum Touched {
     /// The deadline was moved.
     Touched,
-    /// The key holds no session, and nothing was stored.
+    /// The key holds no session, and the store is unchanged.
     Gone,
 }
 
 /// The answer of [`SessionStore::delete_or_block`] for one key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ended {
-    /// A session was there and is deleted.
+    /// The session under the key is deleted.
     Session,
-    /// The session has another key and has to be ended there.
+    /// The session has another key, and must be deleted there.
     Moved(std::sync::Arc<Tombstone>),
-    /// No session was there, and none can be created.
+    /// The key was empty, and is blocked now.
     Blocked,
 }
 
-/// A complete store: every [`SessionStore`] that is an [`OwnerIndex`] too.
+/// A complete store: every [`SessionStore`] with an [`OwnerIndex`].
 pub trait Backend: SessionStore + OwnerIndex {}
 
 impl<S: SessionStore + OwnerIndex + ?Sized> Backend for S {}

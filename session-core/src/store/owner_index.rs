@@ -2,14 +2,15 @@ use async_trait::async_trait;
 
 use crate::{Created, Entry, Family, OwnerKey, SessionKey, SessionStore, StoreError, Timestamp};
 
-/// The sessions of each owner.
+/// The index of each owner's sessions.
 ///
-/// An index holds one [`IndexEntry`] per key under which a session of the owner may live. It may hold
-/// keys whose session has ended; no live session is ever missing ([I8]). So a key is entered before
-/// its record is created, and leaves when no session can live under it any more.
+/// An index holds one [`IndexEntry`] per key under which a session of the owner may live. The key
+/// of a live session is always in the index ([I8]); keys of ended sessions may be there too. So a
+/// key is entered before its record is created, and leaves after the last instant at which a
+/// session may live under it.
 ///
-/// Each verb is one atomic operation on one owner. No verb needs two keys to change together, so that
-/// keys may be on different servers. Every verb can be repeated after a
+/// Each verb is one atomic operation on one owner. Two keys never have to change together, so keys
+/// may be on different servers. Every verb is idempotent: the protocol repeats it after a
 /// [`Timeout`](crate::StoreErrorKind::Timeout).
 ///
 /// # Errors
@@ -25,7 +26,7 @@ use crate::{Created, Entry, Family, OwnerKey, SessionKey, SessionStore, StoreErr
 pub trait OwnerIndex: SessionStore {
     /// Enters a session's key, or extends its entry. An entry is never shortened.
     ///
-    /// Removes the owner's entries that have passed `now`.
+    /// Removes the owner's entries whose deadline has passed by `now`.
     ///
     /// # Errors
     ///
@@ -37,10 +38,11 @@ pub trait OwnerIndex: SessionStore {
         now: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// Removes these entries, by key and family, and those that have passed `now`.
+    /// Removes these entries, by key and family, and all entries whose deadline has passed by
+    /// `now`.
     ///
-    /// This is housekeeping: a store may do it after it has answered, or fail to. An entry leaves at
-    /// its deadline in any case.
+    /// The removal is housekeeping: a store may remove the entries after its answer, or fail to
+    /// remove them. An entry leaves at its deadline in any case.
     ///
     /// # Errors
     ///
@@ -52,7 +54,7 @@ pub trait OwnerIndex: SessionStore {
         now: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// Returns the owner's entries that end after `now`, in no particular order.
+    /// Returns the owner's entries that end after `now`, in any order.
     ///
     /// # Errors
     ///
@@ -65,9 +67,9 @@ pub trait OwnerIndex: SessionStore {
 
     /// [Enters](Self::enter) a session's key, then [creates](SessionStore::create) the session.
     ///
-    /// A backend overrides this where both take one round trip. The order must stay: an interruption
-    /// may leave an entry without a session, never a session without its entry. If the entry cannot be
-    /// made, no session may stay.
+    /// A backend overrides this method if it can do both in one round trip. The order must stay: an
+    /// interruption may leave an entry without a session, never the reverse. If storing the entry
+    /// fails, the session must not stay.
     ///
     /// # Errors
     ///
@@ -92,12 +94,12 @@ pub struct IndexEntry {
     pub key: SessionKey,
     /// The session.
     pub family: Family,
-    /// The instant from which on no server can find the session alive.
+    /// The instant from which on every server counts the session as expired.
     pub until: Timestamp,
 }
 
 impl IndexEntry {
-    /// Makes the entry that was read back from a store.
+    /// Creates an entry from fields read from a store.
     #[must_use]
     pub const fn new(key: SessionKey, family: Family, until: Timestamp) -> Self {
         Self { key, family, until }
