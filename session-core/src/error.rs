@@ -3,13 +3,13 @@ use std::{error::Error, fmt, sync::Arc};
 /// An error of any type.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
-/// A setting that cannot be used. Its text quotes the setting.
+/// The error of a setting that cannot be used. The text quotes the setting.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(String);
 
 impl ConfigError {
-    /// Makes an error. The text quotes the value, and names the bound that it breaks.
+    /// Creates an error. The text quotes the value, and names the bound that the value exceeds.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
@@ -18,9 +18,9 @@ impl ConfigError {
 
 /// A fault of the store: its kind, and its cause.
 ///
-/// A session that is missing or expired is no fault: each verb of
-/// [`SessionStore`](crate::SessionStore) has an answer for it. Clones are the same error, for requests
-/// that wait for one answer.
+/// A missing or expired session is an answer, not a fault: see each verb of
+/// [`SessionStore`](crate::SessionStore). Clones are the same error, for requests that wait for one
+/// answer.
 #[derive(Clone, Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
@@ -28,20 +28,20 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// Makes an error of a kind.
+    /// Creates an error of a kind.
     #[must_use]
     pub const fn new(kind: StoreErrorKind) -> Self {
         Self { kind, source: None }
     }
 
-    /// Keeps the cause of the error. Its text must hold neither an ID nor a value.
+    /// Adds the cause of the error. The text of the cause must hold neither an ID nor a value.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(source.into().into());
         self
     }
 
-    /// The meaning of the error.
+    /// Returns the meaning of the error.
     #[must_use]
     pub const fn kind(&self) -> StoreErrorKind {
         self.kind
@@ -61,14 +61,14 @@ impl StoreError {
         }
     }
 
-    /// Returns `true` if the operation may have been carried out although it was not confirmed, so that
-    /// the protocol repeats it.
+    /// Returns `true` if the operation may have been carried out without a confirmation. The
+    /// protocol repeats such an operation.
     #[must_use]
     pub const fn is_outcome_unknown(&self) -> bool {
         matches!(self.kind, StoreErrorKind::Timeout | StoreErrorKind::Unreplicated)
     }
 
-    /// The cause in words, for an event.
+    /// Returns the text of the cause, for an event.
     pub(crate) fn source_text(&self) -> String {
         self.source.as_ref().map_or_else(|| self.to_string(), ToString::to_string)
     }
@@ -100,17 +100,17 @@ impl Error for StoreError {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// The store cannot be reached or refuses to work. The operation was not carried out.
+    /// The store is unreachable or refuses to work. The operation was not carried out.
     Unavailable,
     /// The store did not answer in time, or the connection was lost before the answer. The operation
     /// may have been carried out.
     Timeout,
-    /// The operation was carried out, but too few replicas have confirmed it: a failover may undo it.
-    /// A repetition waits for the replicas again.
+    /// The operation was carried out, but too few replicas have confirmed it: a failover may undo
+    /// the operation. A repetition waits for the replicas again.
     Unreplicated,
-    /// The store has no room left. The operation was not carried out.
+    /// The store is full. The operation was not carried out.
     Full,
-    /// The bytes under the key are no record, or a record of a format that this version does not know.
+    /// The bytes under the key are not a record, or a record of a format unknown to this version.
     Corrupt,
     /// The record exceeds the limit of the store.
     TooLarge,
@@ -120,8 +120,8 @@ pub enum StoreErrorKind {
 
 /// A failure of a request to use its session.
 ///
-/// One type for all calls. [`SessionError::is_retryable`] separates temporary failures from final
-/// ones.
+/// All calls share this type. [`SessionError::is_retryable`] separates temporary failures from
+/// final ones.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
@@ -134,12 +134,12 @@ pub enum SessionError {
     #[error("the session was ended while the request was under way")]
     Ended,
 
-    /// Other requests changed the session each time before this one could. The changes of the request
-    /// are not stored; a retry may succeed.
+    /// Other requests changed the session each time before this request could. The changes of the
+    /// request are not stored; a retry may succeed.
     #[error("too many requests change the session concurrently")]
     Contended,
 
-    /// An earlier commit of the request was interrupted or not confirmed, so that another one could
+    /// An earlier commit of the request was interrupted or not confirmed, so another commit could
     /// apply a change twice. [`Session::discard`](crate::Session::discard) gives the changes up.
     #[error("an earlier commit of the request was not confirmed")]
     Unconfirmed,
@@ -152,8 +152,8 @@ pub enum SessionError {
     #[error("the request has locked the session already")]
     AlreadyLocked,
 
-    /// The lock lapsed before the commit of the work under it. The changes are not stored, and another
-    /// request may have done the same work.
+    /// The lock lapsed before the commit of the work under the lock. The changes are not stored,
+    /// and another request may have done the same work.
     #[error("the lock of the session was lost before the commit")]
     LeaseLost,
 
@@ -162,7 +162,7 @@ pub enum SessionError {
     NotFresh,
 
     /// The owner has as many sessions as the [`SessionLimit`](crate::SessionLimit) allows, and the
-    /// login is not stored. After one of them has ended, the same commit succeeds;
+    /// login is not stored. After one session has ended, the same commit succeeds.
     /// [`Session::discard`](crate::Session::discard) gives the login up.
     #[error("the owner has as many sessions as the limit of {limit} allows")]
     #[non_exhaustive]
@@ -175,7 +175,7 @@ pub enum SessionError {
     #[error("the session was changed after the response had begun")]
     Closed,
 
-    /// An owner without a name was given, as from a field that was never filled in.
+    /// The owner has an empty name, for example from a field left empty.
     #[error("the owner of a session must not be empty")]
     EmptyOwner,
 
@@ -183,13 +183,13 @@ pub enum SessionError {
     #[error("{what} exceeds the limit of {limit}")]
     #[non_exhaustive]
     TooLarge {
-        /// The part that is too large.
+        /// The part beyond its limit.
         what: &'static str,
         /// The limit.
         limit: usize,
     },
 
-    /// The stored value is not of the type, or not in the format, of the key that reads it.
+    /// The stored value is of another type, or in another format, than the key of the read.
     #[error("the value {name:?} cannot be decoded")]
     #[non_exhaustive]
     Decode {
@@ -199,7 +199,7 @@ pub enum SessionError {
         source: BoxError,
     },
 
-    /// The value has no form in its format.
+    /// The value cannot be written in the format of its codec.
     #[error("the value {name:?} cannot be encoded")]
     #[non_exhaustive]
     Encode {
@@ -209,7 +209,7 @@ pub enum SessionError {
         source: BoxError,
     },
 
-    /// The closure of a [`try_update`](crate::Session::try_update) refused the value that it found.
+    /// The closure of a [`try_update`](crate::Session::try_update) refused the present value.
     #[error("the update of the value {name:?} was refused")]
     #[non_exhaustive]
     Refused {

@@ -1,4 +1,4 @@
-//! Events of the sessions' life, for an audit log, a metric or a message to the user.
+//! Events in the life of sessions, for an audit log, a metric or a message to the user.
 
 use std::{
     fmt,
@@ -10,7 +10,7 @@ use futures_util::Stream;
 
 use crate::{Owner, SessionKey};
 
-/// One thing that happened to a session, seen by this process.
+/// One change of a session, seen by this process.
 ///
 /// An event carries keys and the owner, never an ID ([I10]).
 ///
@@ -20,11 +20,12 @@ use crate::{Owner, SessionKey};
 pub struct Event {
     /// The kind of event.
     pub kind: EventKind,
-    /// The session, under its key from now on.
+    /// The present key of the session.
     pub key: SessionKey,
-    /// The session's key before, if the event gave it another one.
+    /// The session's key before, if the event gave the session another key.
     pub former: Option<SessionKey>,
-    /// The user to whom the session belongs, if it has one and the event knows it.
+    /// The user to whom the session belongs, if the session has an owner and the event knows the
+    /// owner.
     pub owner: Option<Owner>,
 }
 
@@ -38,27 +39,29 @@ pub enum EventKind {
     Authenticated,
     /// [`Session::rotate`](crate::Session::rotate) gave the session a fresh ID.
     Rotated,
-    /// The session got a fresh ID because a request asked for it, or because it was due.
+    /// The session got a fresh ID because a request called for a renewal, or because the renewal
+    /// was due.
     Renewed,
     /// A request destroyed its own session, as a logout does.
     Destroyed,
-    /// The session was ended from elsewhere: by its owner on another device, or by the application.
+    /// The session was revoked from elsewhere: by its owner on another device, or by the
+    /// application.
     Revoked,
-    /// A login ended the session to keep its owner's [limit](crate::SessionLimit).
+    /// A login evicted the session, to keep its owner's [limit](crate::SessionLimit).
     Evicted,
     /// A request found its session at its deadline. Most sessions expire unseen.
     Expired,
     /// A request presented an ID after its [grace](crate::SessionsBuilder::with_renewal_grace) was
     /// over: the cookie was copied, or a client keeps old cookies.
     Reused,
-    /// A record could not be read and counts as no session ([I11]).
+    /// A record was unreadable, and counts as a missing session ([I11]).
     ///
     /// [I11]: crate::guarantees#i11-deployments-survive
     Corrupt,
 }
 
 impl EventKind {
-    /// The name of the kind, as in `session created`.
+    /// Returns the name of the kind, as in `session created`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -86,11 +89,11 @@ impl Event {
     }
 }
 
-/// The events of an application's sessions, from one subscription on.
+/// The events of an application's sessions, from the subscription on.
 ///
-/// Each subscriber receives every event. A subscriber that falls behind by more than the
-/// [buffer](crate::SessionsBuilder::with_event_buffer) loses the oldest events, which are
-/// [counted](Self::lost); it never delays a request. Also a [`Stream`].
+/// Each subscriber receives every event. A subscriber never delays a request. If it falls behind by
+/// more than the [buffer](crate::SessionsBuilder::with_event_buffer), it loses the oldest events,
+/// and [`lost`](Self::lost) counts them. `Events` is a [`Stream`] too.
 pub struct Events {
     receiver: Pin<Box<async_broadcast::Receiver<Event>>>,
     lost: u64,
@@ -106,7 +109,7 @@ impl Events {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 
-    /// Returns the next event if there is one already.
+    /// Returns the next event. Returns `None` if all events have been returned.
     pub fn try_next(&mut self) -> Option<Event> {
         loop {
             match self.receiver.try_recv() {
@@ -117,7 +120,7 @@ impl Events {
         }
     }
 
-    /// The number of events that this subscriber lost because it was too slow.
+    /// Returns the number of events that this subscriber lost because it was too slow.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost
@@ -154,10 +157,10 @@ impl fmt::Debug for Events {
     }
 }
 
-/// The sending side.
+/// The sender of events.
 pub(crate) struct EventSender {
     sender: async_broadcast::Sender<Event>,
-    /// Keeps the channel open while there is no subscriber.
+    /// Keeps the channel open while it has no subscriber.
     template: async_broadcast::InactiveReceiver<Event>,
 }
 
@@ -188,7 +191,7 @@ impl EventSender {
             None => tracing::debug!(target: "session", key = %event.key, "session {name}"),
         }
         if self.sender.receiver_count() > 0 {
-            // Without a subscriber the event goes nowhere, which is no failure.
+            // An error means that all subscribers have been dropped meanwhile, which is fine.
             let _ = self.sender.try_broadcast(event);
         }
     }
