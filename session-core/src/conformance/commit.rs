@@ -18,7 +18,7 @@ pub async fn commit_replaces_a_session_at_its_revision(store: Store) -> Outcome 
     Ok(())
 }
 
-/// At any other revision nothing changes, and the answer is the stored entry.
+/// At any other revision the store stays unchanged, and the answer is the stored entry.
 pub async fn commit_at_another_revision_returns_the_stored_entry(store: Store) -> Outcome {
     let now = now();
     let first = session(now);
@@ -36,7 +36,7 @@ pub async fn commit_at_another_revision_returns_the_stored_entry(store: Store) -
     Ok(())
 }
 
-/// Revisions that differ in one bit are different.
+/// Two revisions with one different bit are different revisions.
 pub async fn commit_compares_all_48_bits_of_the_revision(store: Store) -> Outcome {
     let now = now();
     let mut record = session(now);
@@ -58,7 +58,7 @@ pub async fn commit_compares_all_48_bits_of_the_revision(store: Store) -> Outcom
     Ok(())
 }
 
-/// Revisions repeat after a failover that lost the last commits.
+/// After a failover to a replica without the last commits, revisions repeat.
 pub async fn commit_compares_the_nonce(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -71,7 +71,7 @@ pub async fn commit_compares_the_nonce(store: Store) -> Outcome {
     expect_stored(&store, &key, now, Some(live(&kept))).await
 }
 
-/// A commit creates nothing.
+/// A commit never creates a session.
 pub async fn commit_stores_nothing_under_an_unused_key(store: Store) -> Outcome {
     let now = now();
     for revision in [0, 1, 2] {
@@ -114,7 +114,7 @@ pub async fn commit_may_leave_a_tombstone(store: Store) -> Outcome {
     )?;
     let answer = store.commit(&key, (&record).into(), moved(&tombstone), now).await?;
     expect("commit of a tombstone", &answer, &Committed::Committed)?;
-    // The tombstone has a deadline of its own.
+    // The tombstone has its own deadline.
     let last = before(tombstone.expires_at, MILLISECOND);
     expect_stored(&store, &key, last, Some(moved(&tombstone))).await?;
     expect_stored(&store, &key, tombstone.expires_at, None).await
@@ -139,7 +139,7 @@ pub async fn tombstone_answers_conflict_to_every_commit(store: Store) -> Outcome
     Ok(())
 }
 
-/// The deadline follows from the new record.
+/// The store computes the deadline from the new record.
 pub async fn commit_may_shorten_the_lifetime(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -156,7 +156,7 @@ pub async fn commit_may_shorten_the_lifetime(store: Store) -> Outcome {
     Ok(())
 }
 
-/// The deadline follows from the new record.
+/// The store computes the deadline from the new record.
 pub async fn commit_may_lengthen_the_lifetime(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -170,7 +170,7 @@ pub async fn commit_may_lengthen_the_lifetime(store: Store) -> Outcome {
     expect_stored(&store, &key, end, None).await
 }
 
-/// A future that is dropped halfway leaves the old record or the new one.
+/// A future dropped halfway leaves the old record or the new one.
 pub async fn dropped_commit_is_done_or_not_done(store: Store) -> Outcome {
     let now = now();
     for _ in 0..8 {

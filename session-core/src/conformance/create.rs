@@ -1,7 +1,7 @@
 use super::{fixture::*, report::Outcome};
 use crate::{Committed, Created, SessionKey};
 
-/// A created session can be loaded.
+/// A load returns the created session.
 pub async fn create_stores_a_session(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -9,7 +9,7 @@ pub async fn create_stores_a_session(store: Store) -> Outcome {
     expect_stored(&store, &key, now, Some(live(&record))).await
 }
 
-/// A second `create` changes nothing.
+/// A second `create` leaves the first record unchanged.
 pub async fn create_refuses_a_key_in_use(store: Store) -> Outcome {
     let now = now();
     let first = session(now);
@@ -22,7 +22,7 @@ pub async fn create_refuses_a_key_in_use(store: Store) -> Outcome {
     Ok(())
 }
 
-/// The key of a tombstone is in use.
+/// A key with a tombstone is in use.
 pub async fn create_refuses_the_key_of_a_tombstone(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -35,7 +35,7 @@ pub async fn create_refuses_the_key_of_a_tombstone(store: Store) -> Outcome {
     expect_stored(&store, &key, now, Some(tombstone)).await
 }
 
-/// A deleted key can be created again.
+/// After a delete, a session can be created under the key again.
 pub async fn create_succeeds_again_after_delete(store: Store) -> Outcome {
     let now = now();
     let key = stored(&store, &session(now), now).await?;
@@ -46,7 +46,7 @@ pub async fn create_succeeds_again_after_delete(store: Store) -> Outcome {
     expect_stored(&store, &key, now, Some(live(&second))).await
 }
 
-/// Keys that differ in one bit are two keys, and every byte is allowed.
+/// Two keys with one different bit are different keys, and every byte is allowed.
 pub async fn keys_of_any_bytes_stay_distinct(store: Store) -> Outcome {
     let now = now();
     let base: [u8; SessionKey::LEN] = random();

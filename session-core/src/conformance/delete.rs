@@ -1,6 +1,6 @@
 use super::{fixture::*, report::Outcome};
 
-/// The answer is the session as the last commit left it.
+/// The answer is the record of the last commit.
 pub async fn delete_returns_the_session(store: Store) -> Outcome {
     let now = now();
     let first = session(now);
@@ -12,8 +12,8 @@ pub async fn delete_returns_the_session(store: Store) -> Outcome {
     expect_stored(&store, &key, now, None).await
 }
 
-/// A request that ends a session which has another key learns that key, and learns it again if the
-/// answer was lost (I4).
+/// If the session has another key, the request receives that key. If the answer was lost, the
+/// request receives the key again (I4).
 pub async fn delete_returns_a_tombstone_and_leaves_it(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -29,7 +29,7 @@ pub async fn delete_returns_a_tombstone_and_leaves_it(store: Store) -> Outcome {
     Ok(())
 }
 
-/// Deleting nothing is no error.
+/// Deleting under an empty key succeeds.
 pub async fn delete_is_idempotent(store: Store) -> Outcome {
     let now = now();
     let key = stored(&store, &session(now), now).await?;
@@ -40,7 +40,7 @@ pub async fn delete_is_idempotent(store: Store) -> Outcome {
     expect_stored(&store, &key, now, None).await
 }
 
-/// Bytes that are no record are deleted like a session.
+/// An unreadable record is deleted like a session.
 pub async fn delete_removes_an_unreadable_record(store: Store) -> Outcome {
     let now = now();
     let record = unreadable(now);
@@ -52,7 +52,7 @@ pub async fn delete_removes_an_unreadable_record(store: Store) -> Outcome {
     expect_stored(&store, &key, now, None).await
 }
 
-/// Only the named key is emptied.
+/// A delete changes only the named key.
 pub async fn delete_leaves_other_keys_alone(store: Store) -> Outcome {
     let now = now();
     let (left, right) = (session(now), session(now));

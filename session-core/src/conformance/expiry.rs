@@ -3,14 +3,14 @@ use std::time::{Duration, Instant};
 use super::{fixture::*, report::Outcome};
 use crate::{Committed, Touched};
 
-/// An expired session is missing, though the store may still hold it.
+/// An expired session is missing, even if the store still holds it.
 pub async fn expired_session_is_missing_for_load(store: Store) -> Outcome {
     let now = now();
     let key = stored(&store, &session(now), now).await?;
     expect_stored(&store, &key, now + 2 * HOUR, None).await
 }
 
-/// A commit does not bring an expired session back (I2).
+/// A commit leaves an expired session expired (I2).
 pub async fn expired_session_is_missing_for_commit(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -24,7 +24,7 @@ pub async fn expired_session_is_missing_for_commit(store: Store) -> Outcome {
     expect_stored(&store, &key, late, None).await
 }
 
-/// A touch does not bring an expired session back (I2).
+/// A touch leaves an expired session expired (I2).
 pub async fn expired_session_is_missing_for_touch(store: Store) -> Outcome {
     let now = now();
     let key = stored(&store, &session(now), now).await?;
@@ -34,7 +34,7 @@ pub async fn expired_session_is_missing_for_touch(store: Store) -> Outcome {
     expect_stored(&store, &key, late, None).await
 }
 
-/// An expired session is removed, and the answer is `None`.
+/// An expired session is deleted, and the answer is `None`.
 pub async fn expired_session_is_missing_for_delete(store: Store) -> Outcome {
     let now = now();
     let key = stored(&store, &session(now), now).await?;
@@ -104,7 +104,8 @@ pub async fn deadline_is_exact_to_the_millisecond(store: Store) -> Outcome {
 
 /// A lifetime may have a fraction of a second.
 pub async fn lifetime_of_half_a_second_is_kept(store: Store) -> Outcome {
-    // A slow machine can disturb this case: a store may apply the lifetime in real time.
+    // A store may apply the lifetime in real time, so a slow machine can disturb this case: it
+    // tries again.
     for _ in 0..20 {
         let began = Instant::now();
         let now = now();

@@ -1,4 +1,4 @@
-//! The parts of which cases are made.
+//! The records, checks and helpers of the cases.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -18,13 +18,13 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Returns the present instant: a store may pass spans from now to a server with a clock of its
-/// own.
+/// Returns the present instant of the system's clock. A store may pass spans from now to a server
+/// with another clock.
 pub(super) fn now() -> Timestamp {
     SystemClock.now()
 }
 
-/// Returns the instant that lies a span before another.
+/// Returns the instant a span before another instant.
 pub(super) fn before(at: Timestamp, span: Duration) -> Timestamp {
     let millis = u64::try_from(span.as_millis()).expect("cases use short spans");
     Timestamp::from_millis(at.as_millis() - millis)
@@ -36,7 +36,7 @@ pub(super) fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// Returns a key that nobody used before.
+/// Returns a new key.
 pub(super) fn fresh_key() -> SessionKey {
     SessionKey::from_bytes(random())
 }
@@ -45,12 +45,11 @@ pub(super) fn fresh_nonce() -> Nonce {
     Nonce(u64::from_be_bytes(random()))
 }
 
-/// Returns a lifetime.
 pub(super) fn lifetime(idle: Duration, absolute: Duration) -> Lifetime {
     Lifetime::new(idle, absolute).expect("cases use lifetimes that are possible")
 }
 
-/// Returns a session of one value, as the protocol would first store it.
+/// Returns a session with one value, like the first record by the protocol.
 pub(super) fn session(now: Timestamp) -> Record {
     let mut record = Record::new(now, lifetime(HOUR, 24 * HOUR));
     record.revision = Revision(1);
@@ -60,8 +59,8 @@ pub(super) fn session(now: Timestamp) -> Record {
     record
 }
 
-/// Returns a session whose bytes are no record: the body lacks a field that it claims. A store of
-/// bytes cannot read it, a store of entries can.
+/// Returns a session whose bytes are unreadable: the body lacks a field that its head claims. A
+/// store of bytes returns an error for it, a store of entries can return it.
 pub(super) fn unreadable(now: Timestamp) -> Record {
     let unknown = UnknownFields { count: 1, bytes: Bytes::new() };
     Record { unknown, ..session(now) }
@@ -76,12 +75,12 @@ pub(super) fn next(record: &Record, now: Timestamp) -> Record {
     next
 }
 
-/// Returns the expectation of a commit that believes the session to be at another revision.
+/// Returns the expectation of a commit on another revision of the record.
 pub(super) fn at(revision: Revision, record: &Record) -> Expected {
     Expected { revision, ..record.into() }
 }
 
-/// Returns the tombstone that a login leaves in place of the session.
+/// Returns the tombstone left by a login in place of the session.
 pub(super) fn tombstone(record: &Record, now: Timestamp) -> Tombstone {
     Tombstone {
         revision: record.revision.next(),
@@ -93,7 +92,7 @@ pub(super) fn tombstone(record: &Record, now: Timestamp) -> Tombstone {
     }
 }
 
-/// Returns the tombstone that a renewal leaves in place of the session.
+/// Returns the tombstone left by a renewal in place of the session.
 pub(super) fn renewal(record: &Record, now: Timestamp) -> Tombstone {
     let sealed_id = SealedId::from_stored(Bytes::copy_from_slice(&random::<43>()));
     Tombstone {
@@ -103,7 +102,6 @@ pub(super) fn renewal(record: &Record, now: Timestamp) -> Tombstone {
     }
 }
 
-/// Returns an end marker.
 pub(super) fn marker(now: Timestamp) -> Tombstone {
     Tombstone::end_marker(fresh_nonce(), now + 5 * MINUTE)
 }
@@ -147,8 +145,8 @@ pub(super) async fn expect_stored(
     expect("load", &store.load(key, now).await?, &entry)
 }
 
-/// Checks that a load of an unreadable record returned the error, or the record where it is
-/// readable.
+/// Checks that a load of an unreadable record returned the error, or the record if the store can
+/// read it.
 pub(super) fn expect_unreadable(
     verb: &str,
     answer: &Result<Option<Entry>, StoreError>,
@@ -173,7 +171,7 @@ pub(super) fn ensure(holds: bool, text: impl FnOnce() -> String) -> Outcome {
     if holds { Ok(()) } else { Err(Violation::new(text())) }
 }
 
-/// Returns the answer of a request that ran in a task of its own.
+/// Returns the answer of a request in its own task.
 pub(super) async fn joined<T>(task: JoinHandle<Result<T, StoreError>>) -> Result<T, Violation> {
     match task.await {
         Ok(answer) => Ok(answer?),
@@ -190,7 +188,7 @@ pub(super) fn text(value: &impl fmt::Debug) -> String {
     }
 }
 
-/// More keys than fit into any one round trip.
+/// More keys than fit into one round trip of any store.
 pub(super) const MANY: usize = 205;
 
 const MAX_TEXT: usize = 800;

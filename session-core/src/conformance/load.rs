@@ -7,12 +7,12 @@ use crate::{
     record::{Cause, IdUse, Lease, SealedId, UnknownFields},
 };
 
-/// An unused key holds nothing.
+/// A load of an unused key returns `None`.
 pub async fn load_returns_none_for_an_unused_key(store: Store) -> Outcome {
     expect_stored(&store, &fresh_key(), now(), None).await
 }
 
-/// A `load` moves no deadline.
+/// A `load` leaves the deadline as it is.
 pub async fn load_changes_nothing(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -24,7 +24,7 @@ pub async fn load_changes_nothing(store: Store) -> Outcome {
     expect_stored(&store, &key, now + HOUR, None).await
 }
 
-/// Every field comes back, of any bytes, after `create` and after `commit`.
+/// A load returns every field, of any bytes, after `create` and after `commit`.
 pub async fn load_returns_the_stored_session_bit_for_bit(store: Store) -> Outcome {
     let now = now();
     let full = everything_set(now);
@@ -38,7 +38,7 @@ pub async fn load_returns_the_stored_session_bit_for_bit(store: Store) -> Outcom
     expect_stored(&store, &key, now, Some(live(&full))).await
 }
 
-/// Bytes that are no record are an error of their own, not a missing session.
+/// An unreadable record is an error, different from a missing session.
 pub async fn load_reports_an_unreadable_record(store: Store) -> Outcome {
     let now = now();
     let record = unreadable(now);
@@ -49,7 +49,7 @@ pub async fn load_reports_an_unreadable_record(store: Store) -> Outcome {
     Ok(())
 }
 
-/// The largest session that the default [`Limits`] allow comes back.
+/// A load returns the largest session within the default [`Limits`].
 pub async fn load_returns_values_up_to_the_limits(store: Store) -> Outcome {
     let now = now();
     let limits = Limits::default();
@@ -76,7 +76,7 @@ pub async fn load_returns_values_up_to_the_limits(store: Store) -> Outcome {
     Ok(())
 }
 
-/// The largest number of values that the default [`Limits`] allow comes back.
+/// A load returns the largest number of values within the default [`Limits`].
 pub async fn load_returns_1024_values(store: Store) -> Outcome {
     let now = now();
     let mut record = session(now);
@@ -89,7 +89,7 @@ pub async fn load_returns_1024_values(store: Store) -> Outcome {
     expect_stored(&store, &key, now, Some(live(&record))).await
 }
 
-/// All kinds of tombstone come back.
+/// A load returns all kinds of tombstone.
 pub async fn load_returns_a_tombstone_bit_for_bit(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -109,7 +109,7 @@ pub async fn load_returns_a_tombstone_bit_for_bit(store: Store) -> Outcome {
     Ok(())
 }
 
-/// A record in which no field has its default.
+/// Returns a record whose fields all differ from their defaults.
 fn everything_set(now: Timestamp) -> Record {
     let lifetime = Lifetime::aal1()
         .with_renew_after(7 * MINUTE + MILLISECOND)

@@ -1,9 +1,9 @@
-//! Reads without I/O. A store that has none passes.
+//! Reads without I/O. A store without local reads passes.
 
 use super::{fixture::*, report::Outcome};
 use crate::{Entry, SessionKey, Timestamp};
 
-/// A local read returns the stored entry, and nothing for an empty key.
+/// A local read returns the stored entry, and `None` for an empty key.
 pub async fn local_reads_return_stored_entries(store: Store) -> Outcome {
     let now = now();
     let nothing = fresh_key();
@@ -16,7 +16,7 @@ pub async fn local_reads_return_stored_entries(store: Store) -> Outcome {
     expect("a copy of nothing", &copy(&store, &nothing, now), &None)
 }
 
-/// The next local read returns a change through this store, or nothing.
+/// After a change through this store, a local read returns the changed entry or `None`.
 pub async fn local_reads_see_this_stores_own_changes(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -48,7 +48,7 @@ pub async fn local_reads_see_this_stores_own_changes(store: Store) -> Outcome {
     expect_copy(&store, &key, now, None)
 }
 
-/// A local read returns nothing from the session's deadline on.
+/// A local read returns `None` from the session's deadline on.
 pub async fn local_reads_end_at_their_deadline(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -63,7 +63,7 @@ fn copy(store: &Store, key: &SessionKey, now: Timestamp) -> Option<Entry> {
     (**store).local_reads()?.find(key, now)
 }
 
-/// Checks that there is no copy, or this one.
+/// Checks that a copy, if the store has one, is the expected entry.
 fn expect_copy(
     store: &Store,
     key: &SessionKey,

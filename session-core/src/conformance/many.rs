@@ -1,4 +1,4 @@
-//! The promises of a [`SessionStore`](crate::SessionStore)'s verbs on many keys.
+//! The promises of the verbs on many keys of a [`SessionStore`](crate::SessionStore).
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     Committed, Created, Ended, Entry, Expected, Revision, SessionKey, Timestamp, Tombstone,
 };
 
-/// Each key has one answer, in their order, however many there are.
+/// Each key has one answer, in the order of the keys, for any number of keys.
 pub async fn load_many_answers_in_the_order_of_the_keys(store: Store) -> Outcome {
     let now = now();
     expect_loaded(&store, &[], now).await?;
@@ -23,11 +23,11 @@ pub async fn load_many_answers_in_the_order_of_the_keys(store: Store) -> Outcome
         });
     }
     expect_loaded(&store, &keys, now).await?;
-    // An entry that is missing for `load` is missing here.
+    // At this time the sessions have expired, for both verbs.
     expect_loaded(&store, &keys, now + HOUR).await
 }
 
-/// A record that cannot be read keeps no other from being loaded.
+/// An unreadable record is an error of its own key: all other records are loaded.
 pub async fn load_many_reports_an_unreadable_record_alone(store: Store) -> Outcome {
     let now = now();
     let (record, unreadable) = (session(now), unreadable(now));
@@ -47,7 +47,7 @@ pub async fn load_many_reports_an_unreadable_record_alone(store: Store) -> Outco
     Ok(())
 }
 
-/// Sessions are deleted, tombstones stay and are returned, and an empty key takes no session.
+/// Sessions are deleted, tombstones stay and are returned, and an empty key is blocked.
 pub async fn delete_or_block_deletes_sessions_and_blocks_keys(store: Store) -> Outcome {
     let now = now();
     let (moved_key, tombstone) = bury(&store, now).await?;
@@ -74,7 +74,7 @@ pub async fn delete_or_block_deletes_sessions_and_blocks_keys(store: Store) -> O
     expect_stored(&store, &empty, now + 5 * MINUTE, None).await
 }
 
-/// Each key has one answer, in their order, however many there are.
+/// Each key has one answer, in the order of the keys, for any number of keys.
 pub async fn delete_or_block_reaches_every_key(store: Store) -> Outcome {
     let now = now();
     let mut keys = Vec::new();
@@ -96,7 +96,7 @@ pub async fn delete_or_block_reaches_every_key(store: Store) -> Outcome {
     expect("none", &store.delete_or_block(&[], marker, now).await?, &Vec::new())
 }
 
-/// A version that cannot read a session can end it.
+/// A version can delete a session that it cannot read.
 pub async fn delete_or_block_deletes_an_unreadable_record(store: Store) -> Outcome {
     let now = now();
     let mut keys = Vec::new();
@@ -122,7 +122,7 @@ pub async fn delete_or_block_blocks_expired_keys(store: Store) -> Outcome {
     expect_stored(&store, &key, later, Some(moved(&marker))).await
 }
 
-/// No session lives on, whichever comes first (I8).
+/// In any order of the two verbs, the session is deleted or never created (I8).
 pub async fn delete_or_block_beside_create_leaves_nothing(store: Store) -> Outcome {
     for round in 0..ROUNDS {
         let (now, key) = (now(), fresh_key());
@@ -145,7 +145,7 @@ pub async fn delete_or_block_beside_create_leaves_nothing(store: Store) -> Outco
                 let create = tokio::spawn(create);
                 (joined(create).await?, joined(end).await?)
             }
-            // In turns, on one thread.
+            // Both verbs by turns, on one thread.
             _ => {
                 let (ended, created) = futures_util::future::join(end, create).await;
                 (created?, ended?)
@@ -162,7 +162,7 @@ pub async fn delete_or_block_beside_create_leaves_nothing(store: Store) -> Outco
     Ok(())
 }
 
-/// No commit brings back a deleted session, whichever comes first (I2).
+/// In any order of the verbs, a deleted session stays deleted (I2).
 pub async fn delete_or_block_beside_commit_leaves_nothing(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
@@ -189,7 +189,7 @@ pub async fn delete_or_block_beside_commit_leaves_nothing(store: Store) -> Outco
     Ok(())
 }
 
-/// One of n concurrent calls reports the session.
+/// Of n concurrent calls, one reports the session.
 pub async fn one_of_n_delete_or_blocks_deletes(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
@@ -209,7 +209,7 @@ pub async fn one_of_n_delete_or_blocks_deletes(store: Store) -> Outcome {
     Ok(())
 }
 
-/// Leaves a tombstone under a fresh key.
+/// Stores a tombstone under a fresh key.
 async fn bury(store: &Store, now: Timestamp) -> Result<(SessionKey, Tombstone), Violation> {
     let record = session(now);
     let key = stored(store, &record, now).await?;

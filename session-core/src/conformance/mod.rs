@@ -1,14 +1,15 @@
-//! The promises of a [`Backend`], as tests that every store runs.
+//! The promises of a [`Backend`], as tests for every store.
 //!
-//! Each case is one promise, and its name says which. A case uses keys of its own, so that cases
-//! can run concurrently. It passes the time to the store itself, so that it need not wait.
+//! Each case tests one promise, and the name of the case is the promise. Cases can run
+//! concurrently, because each uses fresh keys. A case passes the time to the store, and so never
+//! waits for a deadline.
 //!
-//! Some cases pass a time that is hours ahead. A store that removes expired entries of other keys
-//! then removes live sessions too, so the suite should have a database of its own.
+//! Some cases pass a time hours ahead. A store may then remove expired entries of other keys, live
+//! sessions included, so the suite should have a database of its own.
 //!
 //! # Examples
 //!
-//! In a file among the integration tests of a store, with this crate's feature `conformance`:
+//! Add the suite to the integration tests of a store, with this crate's feature `conformance`:
 //!
 //! ```
 //! # mod map_store {
@@ -19,7 +20,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! A program, or the test of a store that must fail, asks for a [`Report`]:
+//! A program, or a test of a broken store, calls [`check`] and reads the [`Report`]:
 //!
 //! ```
 //! # #![allow(dead_code)]
@@ -61,7 +62,7 @@ use crate::Backend;
 pub use crate::__conformance_suite as suite;
 pub use report::{Report, Violation};
 
-/// The cases, each a function of its name.
+/// The cases, one function each.
 #[doc(hidden)]
 pub mod cases {
     pub use super::{
@@ -73,10 +74,10 @@ pub mod cases {
 #[doc(hidden)]
 pub use suite::{Skip, run};
 
-/// Runs all cases on a store, one after the other, first on the store itself and then through
-/// `Arc<dyn Backend>`, and reports which of them failed.
+/// Runs all cases on a store, one after the other, and returns a report of the failures. Each case
+/// runs on the store itself, and then through `Arc<dyn Backend>`.
 ///
-/// Needs a Tokio runtime around it; one with several threads finds more.
+/// Requires a Tokio runtime. With several threads, a runtime finds more violations.
 pub async fn check(store: impl Backend) -> Report {
     let store: Arc<dyn Backend> = Arc::new(store);
     let mut report = Report::default();
@@ -90,7 +91,7 @@ pub async fn check(store: impl Backend) -> Report {
     report
 }
 
-/// The names of all cases.
+/// Returns the names of all cases.
 #[must_use]
 pub fn names() -> &'static [&'static str] {
     macro_rules! names {

@@ -5,7 +5,7 @@ use std::{sync::Arc, task::Poll, time::Duration};
 use super::{fixture::*, report::Outcome};
 use crate::{Created, Family, IndexEntry, OwnerKey, Record, SessionKey, Timestamp};
 
-/// Every entry is in the index of its owner, however many there are, and in no other.
+/// Every entry is only in the index of its owner, for any number of entries.
 pub async fn entries_are_of_their_owner_only(store: Store) -> Outcome {
     let now = now();
     let owner: [u8; OwnerKey::LEN] = random();
@@ -35,7 +35,7 @@ pub async fn entries_are_of_their_owner_only(store: Store) -> Outcome {
     expect_entries(&store, &owner, now, &entries).await
 }
 
-/// Every key, every family and every deadline comes back as it was entered.
+/// The store returns every key, family and deadline as entered.
 pub async fn entries_return_family_and_deadline(store: Store) -> Outcome {
     let (now, owner) = (now(), fresh_owner());
     let mut entries = Vec::new();
@@ -52,7 +52,7 @@ pub async fn entries_return_family_and_deadline(store: Store) -> Outcome {
     expect_entries(&store, &owner, now, &entries).await
 }
 
-/// A later deadline replaces an earlier one, and an earlier one replaces none.
+/// A later deadline replaces an earlier one, never the reverse.
 pub async fn enter_extends_an_entry_and_never_shortens_it(store: Store) -> Outcome {
     let (now, owner) = (now(), fresh_owner());
     let entry = fresh_entry(now + HOUR);
@@ -64,7 +64,7 @@ pub async fn enter_extends_an_entry_and_never_shortens_it(store: Store) -> Outco
     expect_entries(&store, &owner, now + HOUR + MINUTE, &[longer]).await
 }
 
-/// An entry ends to the millisecond, whatever else the index holds.
+/// An entry ends at its deadline, to the millisecond, whatever else the index holds.
 pub async fn entry_ends_at_its_deadline(store: Store) -> Outcome {
     let (now, owner) = (now(), fresh_owner());
     let deadline = now + MINUTE;
@@ -77,7 +77,7 @@ pub async fn entry_ends_at_its_deadline(store: Store) -> Outcome {
     expect_entries(&store, &owner, deadline + MINUTE, &[long]).await
 }
 
-/// The named entries leave, possibly after the answer, and no others.
+/// Only the named entries leave, possibly after the answer.
 pub async fn leave_removes_these_entries_and_no_others(store: Store) -> Outcome {
     let (now, owner, other_owner) = (now(), fresh_owner(), fresh_owner());
     let entries = [(); 3].map(|()| fresh_entry(now + HOUR));
@@ -85,7 +85,7 @@ pub async fn leave_removes_these_entries_and_no_others(store: Store) -> Outcome 
         store.enter(&owner, entry, now).await?;
         store.enter(&other_owner, entry, now).await?;
     }
-    // The deadline does not count: another request may have extended the entry.
+    // `leave` ignores the deadline: another request may have extended the entry.
     let gone = [IndexEntry { until: now + MINUTE, ..entries[0] }, entries[1]];
     store.leave(&owner, &gone, now).await?;
     store.leave(&owner, &[fresh_entry(now + HOUR)], now).await?;
@@ -95,7 +95,7 @@ pub async fn leave_removes_these_entries_and_no_others(store: Store) -> Outcome 
     expect_entries(&store, &other_owner, now, &entries).await
 }
 
-/// An entry stays if another family is named under its key.
+/// If `leave` names another family under the key, the entry stays.
 pub async fn leave_needs_key_and_family(store: Store) -> Outcome {
     let (now, owner) = (now(), fresh_owner());
     let (stays, gone) = (fresh_entry(now + HOUR), fresh_entry(now + HOUR));
@@ -107,8 +107,8 @@ pub async fn leave_needs_key_and_family(store: Store) -> Outcome {
     expect_entries(&store, &owner, now, &[stays]).await
 }
 
-/// No entry of n requests is lost, and each request finds all entries that were made before it
-/// asked. A limit on sessions relies on that: of two logins, one finds the other.
+/// All entries of n requests stay, and each request finds all entries from before its read. A limit
+/// on sessions relies on this: of two logins, one finds the other.
 pub async fn n_enters_all_count(store: Store) -> Outcome {
     let (now, owner) = (now(), fresh_owner());
     let entries: Vec<_> = (0..REQUESTS).map(|_| fresh_entry(now + HOUR)).collect();
@@ -132,7 +132,7 @@ pub async fn n_enters_all_count(store: Store) -> Outcome {
     expect_entries(&store, &owner, now, &entries).await
 }
 
-/// The session is stored and entered. A key in use stays as it is.
+/// The store stores the session and its entry. A key in use stays as it is.
 pub async fn create_entered_stores_a_session_and_its_entry(store: Store) -> Outcome {
     let (now, owner) = (now(), fresh_owner());
     let (record, entry) = session_and_entry(now);
@@ -210,7 +210,7 @@ async fn expect_entries(
     expect("entries", &sorted(store.entries(owner, now).await?), &sorted(entries.to_vec()))
 }
 
-/// Waits until the index holds few entries: a store may remove entries after it has answered.
+/// Waits until the index holds few entries: a store may remove entries after its answer.
 async fn wait_for_entries(store: &Store, owner: &OwnerKey, now: Timestamp, few: usize) -> Outcome {
     for _ in 0..WAITS {
         if store.entries(owner, now).await?.len() <= few {

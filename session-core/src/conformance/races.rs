@@ -1,5 +1,5 @@
-//! Cases of concurrent requests. They show the steps of a store between its own awaits, so each
-//! runs many times.
+//! Cases of concurrent requests. A runtime interleaves the steps of a store differently each time,
+//! so each case runs many times.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     Committed, Created, Entry, Expected, Record, SessionKey, StoreError, Timestamp, Touched,
 };
 
-/// Of n concurrent creations of one key one wins, and its record is stored.
+/// Of n concurrent creations of one key, one wins, and its record is stored.
 pub async fn one_of_n_creates_wins(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
@@ -38,7 +38,7 @@ pub async fn one_of_n_creates_wins(store: Store) -> Outcome {
     Ok(())
 }
 
-/// Of n concurrent commits at one revision one wins. The others conflict with its record.
+/// Of n concurrent commits at one revision, one wins. The others receive its record as a conflict.
 pub async fn one_of_n_commits_at_one_revision_wins(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
@@ -70,7 +70,7 @@ pub async fn one_of_n_commits_at_one_revision_wins(store: Store) -> Outcome {
     Ok(())
 }
 
-/// Of n concurrent deletions one returns the session.
+/// Of n concurrent deletions, one returns the session.
 pub async fn one_of_n_deletes_returns_the_session(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
@@ -91,7 +91,7 @@ pub async fn one_of_n_deletes_returns_the_session(store: Store) -> Outcome {
     Ok(())
 }
 
-/// Requests that try again on the record of the conflict lose nothing (I1).
+/// After a conflict, each request retries on the newer record, and all changes are kept (I1).
 pub async fn n_commits_that_retry_all_count(store: Store) -> Outcome {
     let now = now();
     let first = session(now);
@@ -101,7 +101,7 @@ pub async fn n_commits_that_retry_all_count(store: Store) -> Outcome {
         let (store, mut base) = (Arc::clone(&store), first.clone());
         tasks.spawn(async move {
             let name = format!("request {request}");
-            // For each attempt that conflicts, another request has committed.
+            // Each conflict means that another request has committed.
             for _ in 0..REQUESTS {
                 let mut record = next(&base, now);
                 record.values.set(&name, b"");
@@ -128,7 +128,7 @@ pub async fn n_commits_that_retry_all_count(store: Store) -> Outcome {
     }
 }
 
-/// The session is gone in any order (I2), and the deletion returns the last committed record.
+/// In any order the session is deleted (I2), and the deletion returns the last committed record.
 pub async fn commit_beside_delete_leaves_nothing(store: Store) -> Outcome {
     for round in 0..2 * ROUNDS {
         let now = now();
@@ -163,7 +163,7 @@ pub async fn commit_beside_delete_leaves_nothing(store: Store) -> Outcome {
     Ok(())
 }
 
-/// A touch under way does not bring a deleted session back (I2).
+/// Beside a concurrent touch, a deleted session stays deleted (I2).
 pub async fn touch_beside_delete_leaves_nothing(store: Store) -> Outcome {
     for round in 0..2 * ROUNDS {
         let now = now();
@@ -192,7 +192,7 @@ pub async fn touch_beside_delete_leaves_nothing(store: Store) -> Outcome {
     Ok(())
 }
 
-/// A touch under way neither undoes a commit (I1) nor makes it conflict.
+/// A concurrent touch neither undoes a commit (I1) nor makes it conflict.
 pub async fn touch_beside_commit_keeps_the_commit(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();
@@ -212,7 +212,7 @@ pub async fn touch_beside_commit_keeps_the_commit(store: Store) -> Outcome {
     Ok(())
 }
 
-/// A touch under way does not bring back a session that moved (I4).
+/// Beside a concurrent touch, the tombstone of a session that moved stays (I4).
 pub async fn touch_beside_tombstone_keeps_the_tombstone(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
         let now = now();

@@ -60,7 +60,7 @@ impl Report {
     }
 }
 
-/// One line per case.
+/// Writes one line per case.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (case, violation) in &self.cases {

@@ -5,12 +5,12 @@ use crate::Backend;
 
 /// Creates a test for each case of the suite, with the name of the case.
 ///
-/// Takes an expression that creates a store, which each test evaluates anew. The expression stands
-/// in an `async` function, on a Tokio runtime of two threads: it may `.await`, and may be a block.
-/// The cases that the store cannot pass are listed, each with the reason. A name that is no case
-/// does not compile.
+/// Takes an expression that creates a store; each test evaluates the expression anew. The
+/// expression stands in an `async` function, on a Tokio runtime of two threads: it may `.await`,
+/// and may be a block. After `skip:`, list the cases that the store cannot pass, each with the
+/// reason. A name outside of the suite does not compile.
 ///
-/// A second suite in the same file goes into a module of its own.
+/// Put a second suite in the same file into a module of its own.
 ///
 /// # Examples
 ///
@@ -64,7 +64,7 @@ macro_rules! __conformance_suite {
         const SKIPPED: &[$crate::conformance::Skip] = &[$($(
             $crate::conformance::Skip {
                 case: {
-                    // A name that is no case does not compile.
+                    // A name outside of the suite does not compile.
                     let _ = $crate::conformance::cases::$case;
                     stringify!($case)
                 },
@@ -93,7 +93,7 @@ macro_rules! __conformance_tests {
     )*};
 }
 
-/// The list of all cases: calls a macro with it.
+/// Calls a macro with the list of all cases.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_cases {
@@ -237,8 +237,8 @@ pub fn run<S: Backend, O>(
     }
 }
 
-/// Runs one case on the store, and again on a pointer to it. Each runs in a task of its own, so
-/// that a panic of the store is a violation like any other.
+/// Runs one case on the store, and again on a pointer to the store. Each run has a task of its own,
+/// in order to report a panic of the store as a violation.
 pub(super) async fn run_both_ways<O>(
     store: &Arc<dyn Backend>,
     case: impl Fn(Arc<dyn Backend>) -> O,

@@ -1,7 +1,7 @@
 use super::{fixture::*, report::Outcome};
 use crate::{Committed, Entry, Record, Touched};
 
-/// Only the recorded last use changes.
+/// A touch changes only the recorded last use.
 pub async fn touch_moves_the_idle_deadline_and_nothing_else(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -26,7 +26,7 @@ pub async fn touch_moves_the_idle_deadline_and_nothing_else(store: Store) -> Out
     expect_stored(&store, &key, end, None).await
 }
 
-/// A touch makes no commit conflict.
+/// A commit after a touch succeeds at the same revision.
 pub async fn touch_keeps_the_revision(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
@@ -36,7 +36,7 @@ pub async fn touch_keeps_the_revision(store: Store) -> Outcome {
     store.touch(&key, touched).await?;
     let answer = store.commit(&key, (&record).into(), live(&later), touched).await?;
     expect("commit after touch", &answer, &Committed::Committed)?;
-    // Either of the two recorded uses may stay.
+    // The store may keep either of the two recorded uses.
     let there = store.load(&key, touched).await?;
     let at = |last_seen_at| Some(live(&Record { last_seen_at, ..later.clone() }));
     ensure(there == at(later.last_seen_at) || there == at(touched), || {
@@ -60,7 +60,7 @@ pub async fn touch_never_moves_back(store: Store) -> Outcome {
     expect_stored(&store, &key, before(end, MILLISECOND), touched).await
 }
 
-/// A session in constant use ends at its absolute deadline.
+/// A session in constant use expires at its absolute deadline.
 pub async fn touch_never_passes_the_absolute_deadline(store: Store) -> Outcome {
     let now = now();
     let mut record = session(now);
@@ -92,7 +92,7 @@ pub async fn touch_follows_the_lifetime_of_the_last_commit(store: Store) -> Outc
     expect_stored(&store, &key, end, None).await
 }
 
-/// A touch creates nothing.
+/// A touch never creates a session.
 pub async fn touch_stores_nothing_under_an_unused_key(store: Store) -> Outcome {
     let now = now();
     let key = fresh_key();
@@ -109,7 +109,7 @@ pub async fn touch_stores_nothing_after_delete(store: Store) -> Outcome {
     expect_stored(&store, &key, now, None).await
 }
 
-/// A touch does not extend a tombstone.
+/// A touch leaves the deadline of a tombstone as it is.
 pub async fn touch_leaves_a_tombstone_as_it_is(store: Store) -> Outcome {
     let now = now();
     let record = session(now);
