@@ -15,23 +15,23 @@ use crate::{Backend, StoreError, StoreErrorKind, Timestamp};
 pub enum Fault {
     /// The store does nothing, and the call fails.
     Before(StoreErrorKind),
-    /// The store carries the operation out, and its answer is lost.
+    /// The store carries the operation out, but the call fails: the answer is lost.
     After(StoreErrorKind),
 }
 
 impl Fault {
-    /// The request did not reach the store, and the caller cannot know.
+    /// The request never reaches the store, and the outcome is unknown to the caller.
     pub const UNSENT: Self = Self::Before(StoreErrorKind::Timeout);
-    /// The store has carried the operation out, and the caller cannot know.
+    /// The store has carried the operation out, and the outcome is unknown to the caller.
     pub const ANSWER_LOST: Self = Self::After(StoreErrorKind::Timeout);
-    /// The store cannot be reached.
+    /// The store is unreachable.
     pub const DOWN: Self = Self::Before(StoreErrorKind::Unavailable);
 }
 
-/// A store that records its calls, and fails when a test wants it to.
+/// A store that records its calls, and fails according to the plan of a test.
 pub type FaultStore<S> = Intercepted<S, Faults>;
 
-/// The plans of a [`FaultStore`], and the calls that it has seen.
+/// The plans of a [`FaultStore`], and its recorded calls.
 #[derive(Default)]
 pub struct Faults(Mutex<State>);
 
@@ -42,7 +42,7 @@ struct State {
     outage: Option<StoreErrorKind>,
 }
 
-/// Something that happens at the n-th call of a verb from now on.
+/// An action at the n-th call of a verb, counted from now on.
 struct Plan {
     verb: Verb,
     left: usize,
@@ -57,28 +57,28 @@ enum Action {
 type Hook = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 impl<S: Backend> Intercepted<S, Faults> {
-    /// Wraps a store. It works until a test plans a failure.
+    /// Creates a store around another store. Every call succeeds until a test plans a failure.
     #[must_use]
     pub fn new_working(store: S) -> Self {
         Self::new(store, Faults::default())
     }
 
-    /// Lets the next call of a verb fail.
+    /// Makes the next call of a verb fail.
     pub fn fail(&self, verb: Verb, fault: Fault) {
         self.fail_nth(1, verb, fault);
     }
 
-    /// Lets the n-th call of a verb from now on fail.
+    /// Makes the n-th call of a verb fail, counted from now on.
     pub fn fail_nth(&self, nth: usize, verb: Verb, fault: Fault) {
         self.plan(nth, verb, Action::Fail(fault));
     }
 
-    /// Lets all calls fail, until it is called with `None`.
+    /// Makes all calls fail, until `None` ends the outage.
     pub fn set_outage(&self, kind: Option<StoreErrorKind>) {
         self.intercept().state().outage = kind;
     }
 
-    /// Runs something just before the next call of a verb.
+    /// Runs a function just before the next call of a verb.
     pub fn before<F>(&self, verb: Verb, hook: impl FnOnce() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -86,7 +86,7 @@ impl<S: Backend> Intercepted<S, Faults> {
         self.before_nth(1, verb, hook);
     }
 
-    /// Runs something just before the n-th call of a verb from now on.
+    /// Runs a function just before the n-th call of a verb, counted from now on.
     pub fn before_nth<F>(&self, nth: usize, verb: Verb, hook: impl FnOnce() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -94,12 +94,12 @@ impl<S: Backend> Intercepted<S, Faults> {
         self.plan(nth, verb, Action::Run(Box::new(|| Box::pin(hook()))));
     }
 
-    /// Returns the calls since the last time that this was called.
+    /// Returns the verbs called since the last `calls` or `operations`.
     pub fn calls(&self) -> Vec<Verb> {
         self.operations().iter().map(Operation::verb).collect()
     }
 
-    /// Returns the calls since the last time that this was called, with their arguments.
+    /// Returns the calls since the last `calls` or `operations`, with their arguments.
     pub fn operations(&self) -> Vec<Operation> {
         std::mem::take(&mut self.intercept().state().calls)
     }

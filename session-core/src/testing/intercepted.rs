@@ -8,7 +8,7 @@ use crate::{
     OwnerKey, SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched,
 };
 
-/// A store whose every call passes through one function.
+/// A store that passes every call through one function.
 pub struct Intercepted<S, I> {
     store: S,
     intercept: I,
@@ -17,12 +17,12 @@ pub struct Intercepted<S, I> {
 /// The function of an [`Intercepted`] store.
 #[async_trait]
 pub trait Intercept<S>: Send + Sync + 'static {
-    /// Answers an operation, usually by [performing](Operation::perform) it on the store, with
-    /// something before or after.
+    /// Answers an operation. Usually [performs](Operation::perform) the operation on the store,
+    /// with code before or after.
     ///
     /// # Errors
     ///
-    /// The errors of the store, or others.
+    /// Returns the errors of the store, or others.
     async fn call(
         &self,
         store: &S,
@@ -30,8 +30,8 @@ pub trait Intercept<S>: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Answer, StoreError>;
 
-    /// Returns the local reads of the store, which pass by [`call`](Self::call): by default those that
-    /// it has. With `None` every load is a call.
+    /// Returns the store's local reads, by default those of the wrapped store. Local reads bypass
+    /// [`call`](Self::call); with `None`, every load is a call.
     fn local_reads<'s>(&'s self, store: &'s S) -> Option<&'s dyn LocalReads>
     where
         S: SessionStore,
@@ -41,17 +41,17 @@ pub trait Intercept<S>: Send + Sync + 'static {
 }
 
 impl<S: Backend, I: Intercept<S>> Intercepted<S, I> {
-    /// Wraps a store.
+    /// Creates a store around another store.
     pub const fn new(store: S, intercept: I) -> Self {
         Self { store, intercept }
     }
 
-    /// The wrapped store.
+    /// Returns the wrapped store.
     pub const fn store(&self) -> &S {
         &self.store
     }
 
-    /// The function.
+    /// Returns the function.
     pub const fn intercept(&self) -> &I {
         &self.intercept
     }

@@ -1,9 +1,10 @@
-//! Doubles for tests: of an application that must survive an outage of its store, and of a store.
+//! Test doubles of a store: for an application that must survive an outage, and for the tests of
+//! stores.
 //!
-//! - [`FaultStore`] wraps any store: it counts calls, lets calls fail before or after the store has
-//!   carried them out, and runs code just before a call.
-//! - [`Intercepted`] wraps any store with one function that sees every call as an [`Operation`] and
-//!   returns an [`Answer`]: for a double of your own.
+//! - [`FaultStore`] wraps any store. It records calls, makes calls fail before or after the store
+//!   carries them out, and runs code just before a call.
+//! - [`Intercepted`] wraps any store with one function from an [`Operation`] to an [`Answer`], for
+//!   your own double.
 //! - [`ManualClock`](crate::ManualClock) moves time by hand.
 //!
 //! ```
@@ -42,16 +43,16 @@ pub use {
 
 use crate::{Codec, Key, Nonce, Record, Timestamp, Tombstone, record::decode};
 
-/// Makes an end marker, for a test that calls a store's
+/// Creates an end marker, for a test of a store's
 /// [`delete_or_block`](crate::SessionStore::delete_or_block).
 #[must_use]
 pub fn end_marker(expires_at: Timestamp) -> Tombstone {
     Tombstone::end_marker(Nonce(0), expires_at)
 }
 
-/// A readable view of records, for a double that checks what is stored.
+/// Read access to records, for a double that checks the stored record.
 impl Record {
-    /// Reads a value. Returns `None` if there is none, or if it cannot be decoded.
+    /// Returns a value. Returns `None` if the value is missing or cannot be decoded.
     #[must_use]
     pub fn get<T, C: Codec<T>>(&self, key: Key<'_, T, C>) -> Option<T> {
         decode::<T, C>(key.name(), self.values.get(key.name())?).ok()
@@ -62,7 +63,7 @@ impl Record {
         self.values.names()
     }
 
-    /// The mark of the commit that wrote the record.
+    /// Returns the mark of the commit that wrote the record.
     #[must_use]
     pub fn nonce(&self) -> Nonce {
         self.nonce

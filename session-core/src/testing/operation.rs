@@ -54,7 +54,7 @@ pub enum Answer {
 }
 
 impl Operation {
-    /// The verb.
+    /// Returns the verb.
     #[must_use]
     pub fn verb(&self) -> Verb {
         match self {
@@ -72,7 +72,7 @@ impl Operation {
         }
     }
 
-    /// The keys of sessions that the operation names.
+    /// Returns the session keys in the operation.
     #[must_use]
     pub fn keys(&self) -> Vec<SessionKey> {
         match self {
@@ -88,7 +88,7 @@ impl Operation {
         }
     }
 
-    /// The owner that the operation names.
+    /// Returns the owner in the operation, if there is one.
     #[must_use]
     pub fn owner(&self) -> Option<OwnerKey> {
         match self {
@@ -104,7 +104,7 @@ impl Operation {
     ///
     /// # Errors
     ///
-    /// The errors of the store.
+    /// Returns the errors of the store.
     pub async fn perform(
         self,
         store: &(impl Backend + ?Sized),
