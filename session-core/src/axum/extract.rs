@@ -6,15 +6,16 @@ use http::{HeaderMap, request::Parts};
 use super::SessionRejection;
 use crate::{Session, StoreError};
 
-/// The session of one request, opened by the first extractor that asks for it.
+/// The session of one request, opened by the first extractor to use it.
 ///
-/// A layer implements it, with [`Sessions::try_open_local`](crate::Sessions::try_open_local) and
-/// [`Sessions::open`](crate::Sessions::open), and puts it into the request as a
-/// [`SessionExtension`]. All calls for one request must return the same session, or the same error:
-/// the handler and the layer, which finishes the session, must see one truth.
+/// A layer implements this trait, with
+/// [`Sessions::try_open_local`](crate::Sessions::try_open_local) and
+/// [`Sessions::open`](crate::Sessions::open). The layer inserts the source into the request as a
+/// [`SessionExtension`]. All calls for one request must return the same session, or the same error,
+/// so that the handler and the layer work on one session.
 pub trait SessionSource: Send + Sync + 'static {
-    /// Returns the session if it is open already, or can be opened without I/O. Returns `None` if
-    /// it has to be opened with [`open`](Self::open).
+    /// Returns the session if it is open already, or opens it without I/O. Returns `None` if the
+    /// caller must use [`open`](Self::open).
     fn try_open(&self, headers: &HeaderMap) -> Option<Result<Session, StoreError>>;
 
     /// Opens the session.
@@ -35,11 +36,11 @@ impl SessionExtension {
         Self(source)
     }
 
-    /// Opens the session of the request, given the request's headers.
+    /// Opens the session of the request, from the request's headers.
     ///
     /// # Errors
     ///
-    /// Returns the error of the store: an outage is never "no session" ([I7]).
+    /// Returns the error of the store: an outage never looks like a missing session ([I7]).
     ///
     /// [I7]: crate::guarantees#i7-an-outage-is-not-a-logout
     pub async fn open(&self, headers: &HeaderMap) -> Result<Session, StoreError> {
@@ -56,10 +57,10 @@ impl fmt::Debug for SessionExtension {
     }
 }
 
-/// Opens the session when the first extractor of the request asks for it.
+/// Extracts the session. The first extractor of a request opens it.
 ///
-/// In an outage of the store the response is a 503. A handler that takes
-/// `Result<Session, SessionRejection>` answers every rejection itself.
+/// In an outage of the store, the response is a 503. A handler with an argument
+/// `Result<Session, SessionRejection>` answers the rejection itself.
 impl<S: Send + Sync> FromRequestParts<S> for Session {
     type Rejection = SessionRejection;
 

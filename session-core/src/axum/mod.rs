@@ -1,10 +1,10 @@
-//! The session as Axum sees it: an extractor, and errors as responses.
+//! The integration with Axum: the session as an extractor, and errors as responses.
 //!
 //! ```text
 //!  layer ──puts a SessionExtension into the request──▶ extractor ──open──▶ SessionSource ──▶ Session
 //! ```
 //!
-//! Cookies and the end of the request are the layer's: see `session-axum`.
+//! The layer in `session-axum` sets the cookies, and commits the session at the end of the request.
 
 mod extract;
 mod response;

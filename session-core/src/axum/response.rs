@@ -5,7 +5,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use crate::{SessionError, StoreError, StoreErrorKind};
 
-/// A response that names no internals. The cause goes to `tracing`, target `session`.
+/// Responds without internals. The cause of a store error goes to `tracing`, target `session`.
 ///
 /// | error | status |
 /// | --- | --- |
@@ -13,6 +13,7 @@ use crate::{SessionError, StoreError, StoreErrorKind};
 /// | `Ended`, `LeaseLost`, `TooManySessions`, `Refused`, `Taken` | 409 |
 /// | `NotFresh` | 403 |
 /// | `TooLarge`, `Decode`, `Encode`, `EmptyOwner`, `Closed`, `AlreadyLocked` | 500 |
+/// | the session is too large for the store | 500 |
 impl IntoResponse for SessionError {
     fn into_response(self) -> Response {
         let status = status(&self);
@@ -39,23 +40,22 @@ impl IntoResponse for SessionError {
     }
 }
 
-/// The reason why an extractor has no session.
+/// The reason why an extractor fails to return a session.
 ///
-/// A handler that takes `Result<Session, SessionRejection>` answers it itself.
+/// A handler with an argument `Result<Session, SessionRejection>` answers the rejection itself.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionRejection {
-    /// The store failed: 503 with `Retry-After`. This is never "nobody is signed in", and the
-    /// cookie stays ([I7]).
+    /// The store failed: 503 with `Retry-After`. The request never looks signed out, and the cookie
+    /// stays ([I7]).
     ///
     /// [I7]: crate::guarantees#i7-an-outage-is-not-a-logout
     #[error(transparent)]
     Store(#[from] StoreError),
 
-    /// The route has no layer that gives its requests a session: 500.
+    /// The route lacks a layer that gives its requests a session: 500.
     ///
-    /// A router's `layer` covers the routes and the layers that were added before it, and none that
-    /// is added later.
+    /// A router's `layer` covers only the routes and layers added before it.
     #[error(
         "no session on this route: call `.layer(SessionLayer::new(store))` on its router, after its \
          routes and after the layers that use the session"
@@ -84,7 +84,8 @@ fn status(error: &SessionError) -> StatusCode {
         | SessionError::Contended
         | SessionError::Unconfirmed
         | SessionError::Locked => StatusCode::SERVICE_UNAVAILABLE,
-        // Not 503: a client that repeats the request would repeat its work outside of the session.
+        // Not 503: on a 503 a client would repeat the request, with its work outside of the
+        // session.
         SessionError::Ended
         | SessionError::LeaseLost
         | SessionError::TooManySessions { .. }
