@@ -19,33 +19,34 @@ use std::{
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The last instant.
+    /// The latest instant.
     pub const MAX: Self = Self((1 << 48) - 1);
 
-    /// Makes an instant, at most [`Timestamp::MAX`].
+    /// Creates an instant, at most [`Timestamp::MAX`].
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         if millis < Self::MAX.0 { Self(millis) } else { Self::MAX }
     }
 
-    /// Makes an instant from seconds since the Unix epoch, as the `exp` of a JSON Web Token gives it.
+    /// Creates an instant from seconds since the Unix epoch, as in the `exp` of a JSON Web Token.
     #[must_use]
     pub const fn from_secs(secs: u64) -> Self {
         Self::from_millis(secs.saturating_mul(1_000))
     }
 
-    /// The milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     #[must_use]
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// Adds milliseconds. A `Duration` would be divided and multiplied with each deadline.
+    /// Adds milliseconds: for a `Duration`, each deadline would need a division and a
+    /// multiplication.
     pub(crate) const fn plus_millis(self, millis: u64) -> Self {
         Self::from_millis(self.0.saturating_add(millis))
     }
 
-    /// The time that has passed since `earlier`, zero if it lies in the future.
+    /// Returns the time passed since `earlier`, or zero if `earlier` lies in the future.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -62,7 +63,7 @@ impl Add<Duration> for Timestamp {
 }
 
 impl From<SystemTime> for Timestamp {
-    /// An instant before 1970 becomes 1970, and one after [`Timestamp::MAX`] becomes that.
+    /// An instant before 1970 becomes 1970, and an instant after [`Timestamp::MAX`] becomes `MAX`.
     fn from(at: SystemTime) -> Self {
         at.duration_since(UNIX_EPOCH).map_or(Self(0), |since| Self(0) + since)
     }
@@ -74,10 +75,10 @@ impl From<Timestamp> for SystemTime {
     }
 }
 
-/// The most by which the clocks of an application's servers may differ.
+/// The maximum difference between the clocks of an application's servers.
 pub(crate) const MAX_SKEW: Duration = Duration::from_secs(10);
 
-/// Whole milliseconds, rounded up, so that a span which is not zero never becomes zero.
+/// Returns whole milliseconds, rounded up: only a zero span becomes zero.
 pub(crate) fn millis_rounded_up(span: Duration) -> u64 {
     // In 64 bits: a division of 128 bits costs more than the rest of a deadline's computation.
     span.as_secs()
@@ -85,15 +86,15 @@ pub(crate) fn millis_rounded_up(span: Duration) -> u64 {
         .saturating_add(u64::from(span.subsec_nanos().div_ceil(1_000_000)))
 }
 
-/// The time by which the protocol computes and checks all deadlines.
+/// The clock from which the protocol computes and checks all deadlines.
 ///
-/// Servers that share a store should keep their clocks together (by NTP): a clock that is 5 seconds
-/// ahead ends sessions 5 seconds early.
+/// Servers that share a store should synchronize their clocks (by NTP): a clock 5 seconds ahead
+/// ends sessions 5 seconds early.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The present instant.
+    /// Returns the present instant.
     fn now(&self) -> Timestamp;
 
-    /// Waits until this clock has moved on by a span. The wait need not be exact: the protocol checks
+    /// Waits until this clock has moved on by a span. The wait may be inexact: the protocol checks
     /// [`now`](Self::now) afterwards.
     fn sleep(&self, span: Duration) -> Sleep<'_>;
 }
@@ -110,13 +111,13 @@ impl Clock for SystemClock {
         SystemTime::now().into()
     }
 
-    /// Waits by a timer thread, so that it needs no runtime.
+    /// Waits on a timer thread, so any runtime will do.
     fn sleep(&self, span: Duration) -> Sleep<'_> {
         Box::pin(timer::sleep(span))
     }
 }
 
-/// A clock that only a test moves. A sleep ends when the clock reaches its end.
+/// A clock moved only by a test. A sleep ends when the clock reaches its end.
 #[derive(Debug)]
 pub struct ManualClock {
     now_ms: AtomicU64,
@@ -124,7 +125,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// Makes a clock that stands at `now`.
+    /// Creates a clock at the instant `now`.
     #[must_use]
     pub const fn new(now: Timestamp) -> Self {
         Self { now_ms: AtomicU64::new(now.0), sleepers: Mutex::new(Vec::new()) }
@@ -135,7 +136,7 @@ impl ManualClock {
         self.set(self.now() + span);
     }
 
-    /// Sets the clock, back in time as well.
+    /// Sets the clock, forward or back in time.
     pub fn set(&self, now: Timestamp) {
         self.now_ms.store(now.0, Ordering::SeqCst);
         let sleepers = std::mem::take(&mut *self.sleepers());
@@ -155,7 +156,8 @@ impl Clock for ManualClock {
     fn sleep(&self, span: Duration) -> Sleep<'_> {
         let end = self.now() + span;
         Box::pin(std::future::poll_fn(move |context| {
-            // Under the lock: `set` has either moved the clock already, or finds this sleeper.
+            // Checks the time under the lock: `set` has either moved the clock already, or finds
+            // this sleeper.
             let mut sleepers = self.sleepers();
             if self.now() >= end {
                 return Poll::Ready(());

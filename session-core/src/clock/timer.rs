@@ -1,6 +1,7 @@
-//! Sleeping without a runtime: one thread for the process, started by the first sleep.
+//! Sleep without a runtime: one thread per process, started by the first sleep.
 //!
-//! Only a request that waits for another one's lock sleeps, so a heap under a mutex is enough.
+//! Only requests that wait for the lock of a session, or hold it, sleep: a heap under a mutex is
+//! enough.
 
 use std::{
     cmp::Reverse,
@@ -12,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Returns a future that is ready after `span`.
+/// Returns a future that completes after `span`.
 pub(super) fn sleep(span: Duration) -> impl Future<Output = ()> + Send {
     let until = Instant::now().checked_add(span).unwrap_or_else(far_future);
     Sleep { until, waker: None }
@@ -20,7 +21,7 @@ pub(super) fn sleep(span: Duration) -> impl Future<Output = ()> + Send {
 
 struct Sleep {
     until: Instant,
-    /// The waker that the thread will wake, replaced when the future moves to another task.
+    /// The waker for the timer thread, replaced when the future moves to another task.
     waker: Option<Arc<Mutex<Waker>>>,
 }
 
@@ -79,7 +80,7 @@ impl Timer {
             let wait = match alarms.peek() {
                 Some(Reverse(alarm)) if alarm.at <= now => {
                     let waker = alarms.pop().map(|Reverse(alarm)| alarm.waker);
-                    // A waker is foreign code, and runs without the lock.
+                    // The thread wakes without the lock, because a waker is foreign code.
                     drop(alarms);
                     if let Some(waker) = waker {
                         let waker = lock(&waker).clone();
