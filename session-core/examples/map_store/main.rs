@@ -1,7 +1,7 @@
-//! The shortest store that passes the conformance suite: sessions in a map.
+//! The shortest store to pass the conformance suite: sessions in a map.
 //!
-//! A store for use differs in two ways: it removes expired entries in time, and bounds their number.
-//! `sqlite_store` is one.
+//! For production, a store must also remove expired entries in time, and bound their number: see
+//! `sqlite_store`.
 //!
 //! `cargo run -p session-core --features conformance --example map_store`
 

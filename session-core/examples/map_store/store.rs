@@ -9,7 +9,7 @@ use session_core::{
     SessionStore, StoreError, Timestamp, Touched,
 };
 
-/// Keeps sessions in a map, for as long as the program runs.
+/// A store of sessions in a map, for as long as the program runs.
 #[derive(Default)]
 pub(crate) struct MapStore {
     entries: Mutex<HashMap<SessionKey, Entry>>,
@@ -19,9 +19,9 @@ pub(crate) struct MapStore {
 type Index = HashMap<(SessionKey, Family), Timestamp>;
 
 impl MapStore {
-    /// Locks the map, without an expired entry under the key: that counts as missing.
+    /// Locks the map, and removes the entry under the key if it has expired.
     ///
-    /// Each verb holds the lock from its first look to its last change. That makes it atomic.
+    /// Each verb is atomic, because it holds the lock from its first read to its last change.
     fn locked(
         &self,
         key: &SessionKey,
@@ -34,7 +34,7 @@ impl MapStore {
         entries
     }
 
-    /// Runs `act` on the index of an owner, without the entries that have passed.
+    /// Runs `act` on the index of an owner, after removing the entries whose deadline has passed.
     fn with_index<R>(
         &self,
         owner: &OwnerKey,
@@ -88,7 +88,8 @@ impl SessionStore for MapStore {
                 *stored = entry;
                 Ok(Committed::Committed)
             }
-            // At another revision, or a tombstone, which stays whatever its revision.
+            // The session is at another revision, or a tombstone, which every commit leaves in
+            // place.
             _ => Ok(Committed::Conflict(stored.clone())),
         }
     }
@@ -106,7 +107,7 @@ impl SessionStore for MapStore {
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
         let mut entries = self.locked(key, now);
         Ok(match entries.get(key) {
-            // It stays, so that a repeated delete finds again where the session went.
+            // A tombstone stays, so a repeated delete finds the session's new key again.
             Some(Entry::Moved(tombstone)) => Some(Entry::Moved(Arc::clone(tombstone))),
             _ => entries.remove(key),
         })

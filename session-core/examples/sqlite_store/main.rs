@@ -1,7 +1,8 @@
-//! A store for use, on SQL: sessions in an SQLite file, shared by the processes of one machine.
+//! A store for production, on SQL: sessions in an SQLite file, shared by the processes of one
+//! machine.
 //!
-//! `store.rs` writes the five verbs of a session store and the three of an owner index, one
-//! transaction each. The other verbs have default bodies.
+//! `store.rs` implements the five verbs of a session store and the three verbs of an owner index,
+//! one transaction each. The other verbs have default bodies.
 //!
 //! `cargo run -p session-core --features conformance --example sqlite_store`
 
@@ -18,7 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = directory.path().join("sessions.db");
     println!("{}", conformance::check(SqliteStore::open(&file)?).await);
 
-    // Two stores, as of two processes.
+    // Two stores on one file, like the stores of two processes.
     let one = Sessions::new(SqliteStore::open(&file)?);
     let other = Sessions::new(SqliteStore::open(&file)?);
     let session = one.open([]).await?;

@@ -9,23 +9,23 @@ use session_core::{
 };
 use tokio::sync::Mutex;
 
-/// Keeps sessions in an SQLite file, which several processes of one machine can share.
+/// A store of sessions in an SQLite file, shared by the processes of one machine.
 ///
-/// Each verb is one transaction, and each that writes takes SQLite's write lock before it reads.
-/// That makes it atomic among all processes.
+/// Each verb is one transaction. A transaction with writes takes SQLite's write lock before its
+/// first read, and so is atomic among all processes.
 ///
-/// A process has one connection, and its requests wait for it in order: SQLite has one writer
-/// anyway, and would let each other waiting connection poll for the lock.
+/// A process has one connection, and its requests wait for the connection in order. SQLite has one
+/// writer in any case, and other waiting connections would poll for the lock.
 pub(crate) struct SqliteStore {
     connection: Arc<Mutex<Connection>>,
 }
 
 impl SqliteStore {
-    /// Opens a file, and creates it if it is missing.
+    /// Opens a file. Creates the file if it is missing.
     ///
     /// # Errors
     ///
-    /// Returns [`StoreErrorKind::Misconfigured`] if the file cannot be opened or is no database.
+    /// Returns [`StoreErrorKind::Misconfigured`] if the file cannot be opened or is not a database.
     pub(crate) fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let connect = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(path)?;
@@ -37,7 +37,7 @@ impl SqliteStore {
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
-    /// Runs a transaction that reads only. It does not wait for writers.
+    /// Runs a transaction without writes. Such a transaction does not wait for writers.
     async fn read<R: Send + 'static>(
         &self,
         act: impl FnOnce(&Transaction<'_>) -> Result<R, Fault> + Send + 'static,
@@ -45,7 +45,7 @@ impl SqliteStore {
         self.transaction(TransactionBehavior::Deferred, act).await
     }
 
-    /// Runs a transaction that may write.
+    /// Runs a transaction with writes.
     async fn write<R: Send + 'static>(
         &self,
         act: impl FnOnce(&Transaction<'_>) -> Result<R, Fault> + Send + 'static,
@@ -53,8 +53,8 @@ impl SqliteStore {
         self.transaction(TransactionBehavior::Immediate, act).await
     }
 
-    /// SQLite blocks its thread, so that it runs on one of Tokio's for blocking calls. If the
-    /// request is dropped, the transaction still runs to its end.
+    /// Runs a transaction on one of Tokio's threads for blocking calls, because SQLite blocks its
+    /// thread. If the request is dropped, the transaction still runs to its end.
     async fn transaction<R: Send + 'static>(
         &self,
         behavior: TransactionBehavior,
@@ -63,7 +63,7 @@ impl SqliteStore {
         let mut connection = Arc::clone(&self.connection).lock_owned().await;
         let transaction = move || -> Result<R, Fault> {
             let transaction = connection.transaction_with_behavior(behavior)?;
-            // A failure drops the transaction, which rolls it back.
+            // A failure drops the transaction, and so rolls the changes back.
             let answer = act(&transaction)?;
             // A failure here may come after the changes have reached the disk.
             transaction.commit().map_err(|error| unknown(error.into()))?;
@@ -112,7 +112,8 @@ impl SessionStore for SqliteStore {
     ) -> Result<Committed, StoreError> {
         let (key, bytes) = (*key, entry.encode());
         self.write(move |transaction| {
-            // The first bytes hold kind, revision and nonce: no need to decode the stored record.
+            // The first bytes hold kind, revision and nonce, so the stored record need not be
+            // decoded.
             let start = envelope::live_start(expected.revision(), expected.nonce());
             let replaced = transaction.execute(
                 "UPDATE sessions SET entry = ?2, expires_at = ?3
@@ -150,7 +151,7 @@ impl SessionStore for SqliteStore {
                 Err(Fault(error)) if error.kind() == StoreErrorKind::Corrupt => None,
                 found => found?,
             };
-            // A tombstone stays, so that a repeated delete finds again where the session went.
+            // A tombstone stays, so a repeated delete finds the session's new key again.
             if !matches!(found, Some(Entry::Moved(_))) {
                 transaction.execute("DELETE FROM sessions WHERE key = ?1", [key.as_bytes()])?;
             }
@@ -228,7 +229,7 @@ impl fmt::Debug for SqliteStore {
     }
 }
 
-/// Returns the entry under a key, unless it has expired.
+/// Returns the entry under a key. Returns `None` if the entry has expired.
 fn find(
     transaction: &Transaction<'_>,
     key: &SessionKey,
@@ -251,8 +252,8 @@ fn index_entry(row: &Row<'_>) -> rusqlite::Result<IndexEntry> {
     Ok(IndexEntry::new(key, family, until))
 }
 
-/// Removes some expired entries. Each creation adds one row and removes up to ten, so that the
-/// table does not grow without bound, and no request does much work.
+/// Removes some expired entries. Each creation adds one row and removes up to ten. So the table
+/// stays bounded, and each request does little work.
 fn remove_expired(transaction: &Transaction<'_>, now: Timestamp) -> rusqlite::Result<()> {
     transaction.execute(
         "DELETE FROM sessions WHERE rowid IN
@@ -262,7 +263,7 @@ fn remove_expired(transaction: &Transaction<'_>, now: Timestamp) -> rusqlite::Re
     Ok(())
 }
 
-/// Removes the entries of an owner that have passed, and some of other owners.
+/// Removes the entries of an owner whose deadline has passed, and some of other owners.
 fn remove_passed(
     transaction: &Transaction<'_>,
     owner: &OwnerKey,
@@ -316,7 +317,7 @@ impl From<Fault> for StoreError {
     }
 }
 
-/// The error of a transaction that may have been carried out.
+/// Returns the error of a transaction with an unknown outcome.
 fn unknown(source: session_core::BoxError) -> Fault {
     Fault(StoreError::new(StoreErrorKind::Timeout).with_source(source))
 }
@@ -324,9 +325,9 @@ fn unknown(source: session_core::BoxError) -> Fault {
 /// The longest wait for the write lock of another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The write-ahead log lets processes read while one writes. With `FULL` an acknowledged commit
-/// survives a power failure; with `NORMAL` it survives a crash of the process, and writes are
-/// faster.
+/// With a write-ahead log, processes can read while one process writes. With `FULL`, an
+/// acknowledged commit survives a power failure. With `NORMAL`, it survives a crash of the process,
+/// and writes are faster.
 const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
