@@ -1,4 +1,4 @@
-//! The conformance suite: a correct store passes, and one that breaks any rule does not.
+//! The conformance suite: a correct store passes, and a store that breaks a rule fails.
 
 #[path = "../examples/map_store/store.rs"]
 mod map_store;
@@ -187,7 +187,8 @@ async fn store_of_this_test_passes_without_a_fault() {
     assert!(report.is_ok(), "{report}");
 }
 
-/// Returns the cases that do not fail. One attempt may meet no race.
+/// Returns the cases that do not fail in any attempt. Several attempts, because one may meet no
+/// race.
 pub(crate) async fn missed<F: Future<Output = Report>>(
     cases: &[&'static str],
     check: impl Fn() -> F,
@@ -223,7 +224,7 @@ async fn one_thread_finds_stores_that_check_before_they_act() {
     }
 }
 
-/// Each case is among those that a broken store is seen to fail.
+/// Each case fails for at least one of the broken stores.
 #[test]
 fn every_case_has_a_store_that_fails_it() {
     let mut never_failed = conformance::names().to_vec();
@@ -235,5 +236,5 @@ fn every_case_has_a_store_that_fails_it() {
     assert_eq!(never_failed, [""; 0]);
 }
 
-/// The number of times that a broken store is tried.
+/// The number of attempts to catch a broken store.
 const ATTEMPTS: usize = 5;

@@ -23,7 +23,7 @@ use tokio::{runtime::Runtime, task::JoinSet};
 
 conformance::suite!(SqliteStore::open(temporary_file()).unwrap());
 
-/// Each process makes its increments concurrently.
+/// The processes make their increments concurrently.
 #[test]
 fn two_processes_lose_no_increment() {
     if let (Ok(file), Ok(id)) = (env::var(FILE), env::var(ID)) {
@@ -58,7 +58,7 @@ fn two_processes_lose_no_increment() {
     assert_eq!(session.get(COUNT), Some(PROCESSES * INCREMENTS));
 }
 
-/// The work of one process, which begins when the other process is there.
+/// Does the work of one process, after the other process has started.
 async fn increment(file: PathBuf, id: String) -> Result<(), Box<dyn Error>> {
     let sessions = Sessions::new(SqliteStore::open(file)?);
     let session = sessions.open([id.as_bytes()]).await?;
@@ -73,7 +73,7 @@ async fn increment(file: PathBuf, id: String) -> Result<(), Box<dyn Error>> {
     for _ in 0..INCREMENTS {
         let (sessions, id) = (sessions.clone(), id.clone());
         requests.spawn(async move {
-            // On a slow disk 400 commits take longer than one request is patient.
+            // On a slow disk, 400 commits take longer than the time limit of one commit.
             while let Err(error) = visit(&sessions, &id).await {
                 assert!(matches!(error, SessionError::Contended), "{error}");
                 assert!(Instant::now() < deadline, "the disk is too slow");
@@ -90,15 +90,15 @@ async fn visit(sessions: &Sessions, id: &str) -> Result<(), SessionError> {
     session.commit().await
 }
 
-// Versions: bytes of a version to come, in a store that keeps bytes.
+// Versions: the bytes of the next version, in a store of bytes.
 
-/// A session of a format that this version does not know.
+/// A session of a format unknown to this version.
 const NEXT_FORMAT: &str = include_str!("golden/v2-session.hex");
 
 /// The instant of the golden files.
 const WRITTEN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
-/// A session of "user 1" in a file, whose record is then replaced by these bytes.
+/// Creates a session of "user 1" in a file, and replaces its record by the given bytes.
 async fn overwritten(hex: &str) -> (Sessions, PathBuf, SessionId) {
     let file = temporary_file();
     let clock = ManualClock::new(WRITTEN);
@@ -129,7 +129,7 @@ fn stored(file: &PathBuf, id: &SessionId) -> Option<Vec<u8>> {
     query.query_row([key.as_bytes()], |row| row.get(0)).ok()
 }
 
-/// I11: the server of the newer version still opens it.
+/// I11: a server of the next version can still open the session.
 #[tokio::test]
 async fn session_of_a_format_to_come_keeps_its_record_and_its_cookie() {
     let (sessions, file, id) = overwritten(NEXT_FORMAT).await;
@@ -142,7 +142,7 @@ async fn session_of_a_format_to_come_keeps_its_record_and_its_cookie() {
     assert_eq!(stored(&file, &id), before);
 }
 
-/// The index proves whose it is.
+/// The index shows the owner of the unreadable session.
 #[tokio::test]
 async fn session_of_a_format_to_come_is_ended_with_its_owners_sessions() {
     let (sessions, file, id) = overwritten(NEXT_FORMAT).await;
@@ -159,7 +159,7 @@ async fn session_of_a_format_to_come_is_ended_with_its_owners_sessions() {
     assert_ne!(stored(&file, &id), before);
 }
 
-/// A login or logout under its cookie ends it.
+/// A login or logout under the session's cookie deletes the session.
 #[tokio::test]
 async fn login_and_logout_end_a_session_of_a_format_to_come() {
     for signs_in in [true, false] {
@@ -176,7 +176,7 @@ async fn login_and_logout_end_a_session_of_a_format_to_come() {
     }
 }
 
-/// I11: the fields that a later version has written into a record of this format outlive a commit.
+/// I11: fields of a later version in a record of this format outlive a commit.
 #[tokio::test]
 async fn commit_keeps_the_fields_of_a_later_version() {
     const LATER_VERSION: &str = include_str!("golden/v1-session-of-later-version.hex");
@@ -195,7 +195,7 @@ async fn commit_keeps_the_fields_of_a_later_version() {
     let fields = &before[before.len() - 25..];
     assert_ne!(after, before);
     assert!(after.windows(fields.len()).any(|part| part == fields), "{after:x?}");
-    // A move to a fresh ID keeps them as well.
+    // A move to a fresh ID keeps the fields as well.
     let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
     session.rotate().unwrap();
     let CookieChange::Set { id, .. } = session.finish().await.unwrap() else { panic!("no new ID") };

@@ -14,7 +14,7 @@ use session_core::{
 
 use crate::map_store::MapStore;
 
-/// The rule that an index breaks.
+/// The broken rule of an index.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fault {
     None,
@@ -59,7 +59,7 @@ pub(crate) struct Broken {
     fault: Fault,
     sessions: Mutex<Arc<MapStore>>,
     index: Mutex<BTreeMap<OwnerKey, Index>>,
-    /// Each index as it was before the last `enter`.
+    /// Each index before its last `enter`.
     former: Mutex<BTreeMap<OwnerKey, Index>>,
 }
 

@@ -14,7 +14,7 @@ use session_core::{
 
 use crate::map_store::MapStore;
 
-/// The rule that a store breaks.
+/// The broken rule of a store.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fault {
     None,
@@ -71,7 +71,7 @@ pub(crate) enum Fault {
 pub(crate) struct Broken {
     fault: Fault,
     entries: Mutex<Entries>,
-    /// What was loaded, of a store that keeps copies.
+    /// The loaded entries, for a store with copies.
     copies: Mutex<Entries>,
     index: MapStore,
     /// Makes each verb atomic.
@@ -107,7 +107,7 @@ impl Broken {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is there, unless it has expired and this verb minds.
+    /// Returns the entry under a key. An expired entry is returned only if the fault is to see it.
     fn found(&self, key: &SessionKey, now: Timestamp, sees_expired: Fault) -> Option<Entry> {
         let entry = self.entries().get(key).cloned()?;
         let deadline = if self.is(Fault::DeadlinesInSeconds) {
@@ -118,12 +118,12 @@ impl Broken {
         (now < deadline || self.is(sees_expired)).then_some(entry)
     }
 
-    /// Keeps others out, if that is not the fault.
+    /// Locks the store for one verb, unless the fault is to leave it unlocked.
     async fn alone(&self, fault: Fault) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         if self.is(fault) { None } else { Some(self.verb.lock().await) }
     }
 
-    /// Lets others in, between the look and the change, if that is the fault.
+    /// If this is the fault, lets other verbs run between the read and the change.
     async fn hesitate(&self, fault: Fault) {
         if self.is(fault) {
             tokio::task::yield_now().await;
@@ -192,7 +192,7 @@ impl SessionStore for Broken {
         if let Some(entry) = &found
             && self.is(Fault::LoadCutsValues)
         {
-            // The last byte of the last value.
+            // Damages the last byte of the last value.
             found = Some(patched(entry, |bytes| {
                 if let Some(last) = bytes.last_mut().filter(|last| **last >= 0x80) {
                     *last &= 0x7f;
@@ -405,7 +405,7 @@ impl LocalReads for Broken {
     }
 }
 
-/// The index is correct here: the module `owners` breaks it.
+/// The index is correct here: the stores in the module `owners` have a broken index.
 #[session_core::async_trait]
 impl OwnerIndex for Broken {
     async fn enter(
@@ -441,14 +441,14 @@ impl fmt::Debug for Broken {
     }
 }
 
-/// The entry with some of its bytes changed.
+/// Returns the entry after a change of its bytes.
 fn patched(entry: &Entry, patch: impl FnOnce(&mut Vec<u8>)) -> Entry {
     let mut bytes = entry.encode();
     patch(&mut bytes);
     Entry::decode(bytes).expect("the fault leaves a record")
 }
 
-/// A session of one hour and no values.
+/// Returns a session of one hour, without values.
 fn session_at(now: Timestamp) -> Entry {
     let hour = Duration::from_secs(3600);
     let mut bytes = vec![envelope::VERSION, envelope::LIVE];

@@ -1,4 +1,4 @@
-//! Stores of bytes that break a rule for bytes which are no record.
+//! Stores of bytes that break one rule for unreadable records each.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use session_core::{
 
 use crate::map_store::MapStore;
 
-/// The rule that a store breaks.
+/// The broken rule of a store.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fault {
     None,
@@ -24,7 +24,7 @@ pub(crate) enum Fault {
     DeleteOrBlockDoesNothing,
 }
 
-/// A store that decodes an entry whenever it is read.
+/// A store that decodes an entry at each read.
 pub(crate) struct Broken {
     fault: Fault,
     sessions: MapStore,
@@ -128,7 +128,7 @@ impl SessionStore for Broken {
     }
 }
 
-/// The index is correct here: the module `owners` breaks it.
+/// The index is correct here: the stores in the module `owners` have a broken index.
 #[session_core::async_trait]
 impl OwnerIndex for Broken {
     async fn enter(

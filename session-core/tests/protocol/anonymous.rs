@@ -74,7 +74,7 @@ async fn login_without_a_visit_has_the_users_lifetime() {
     assert_eq!(world.open(&id).await.lifetime(), Lifetime::standard());
 }
 
-/// F1: "remember me" belongs to the login that asked for it.
+/// F1: "remember me" belongs to the login whose request set it.
 #[tokio::test]
 async fn lifetime_set_by_the_login_request_counts() {
     for lifetime in [Lifetime::remember_me(), short()] {
@@ -96,7 +96,8 @@ async fn lifetime_set_by_the_login_request_counts() {
     }
 }
 
-/// F1: nor does it go to the next login, whoever used the browser before.
+/// F1: the lifetime of an earlier request never goes to the next login, by the same user or
+/// another.
 #[tokio::test]
 async fn lifetime_set_before_the_login_request_is_reset() {
     for owner in [None, Some("ada"), Some("bob")] {
@@ -126,7 +127,7 @@ async fn second_login_in_a_request_keeps_the_chosen_lifetime() {
     assert_eq!(world.open(&new).await.lifetime(), Lifetime::remember_me());
 }
 
-/// The settings of the deployment that signs the user in count.
+/// The lifetime of a login comes from the settings of the deployment that signs the user in.
 #[tokio::test]
 async fn login_after_a_deployment_has_the_users_lifetime() {
     let world = world();
@@ -139,7 +140,8 @@ async fn login_after_a_deployment_has_the_users_lifetime() {
     assert_eq!(deployed.open(&new).await.lifetime(), Lifetime::standard());
 }
 
-/// The login is replayed on the other request's commit: its values stay, its lifetime does not.
+/// The login is replayed on the other request's commit. The login keeps the values of that commit,
+/// but not its lifetime.
 #[tokio::test]
 async fn login_resets_a_lifetime_that_was_set_meanwhile() {
     let world = world();

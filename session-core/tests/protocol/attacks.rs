@@ -1,4 +1,4 @@
-//! Attacks on the protocol, and defects that an attack has found.
+//! Attacks on the protocol, and defects found by attacks.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use crate::support::{Fault, NOTE, VISITS, Verb, World, told};
 const TOKEN: Key<String> = Key::new("token");
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The recorded change of a request that an attacker holds back: its headers are sent, its body is
-/// not.
+/// The recorded change of a request held back by an attacker: the attacker has sent its headers,
+/// but not its body.
 type Held = fn(&Session, &World) -> Result<(), SessionError>;
 
-/// Those that would move the session, as a route for a change of privileges does.
+/// The changes that would move the session, as a route for a change of privileges does.
 const MOVES: [(&str, Held); 3] = [
     ("authenticate as the victim", |held, _| held.authenticate("victim")),
     ("authenticate as another", |held, _| held.authenticate("mallory")),
     ("rotate", |held, _| held.rotate()),
 ];
 
-/// Those that would change the victim's session without a move.
+/// The changes that would change the victim's session without a move.
 const CHANGES: [(&str, Held); 4] = [
     ("set_lifetime", |held, _| held.set_lifetime(Lifetime::remember_me())),
     ("end_by", |held, world| held.end_by(world.sessions_now() + SECOND)),
@@ -30,7 +30,7 @@ const CHANGES: [(&str, Held); 4] = [
     ("renew", |held, _| held.renew()),
 ];
 
-/// The ID that the attacker has.
+/// The ID known to the attacker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Known {
     /// The attacker gave the victim's browser a visitor's ID (session fixation).
@@ -39,14 +39,14 @@ enum Known {
     Stolen,
 }
 
-/// The victim's request that shall shut the attacker out.
+/// The victim's request that must shut the attacker out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Defence {
     /// A login, as after a change of the password.
     Login,
     /// A change of privileges.
     Rotate,
-    /// A login after a renewal, so that the attacker's request meets two tombstones.
+    /// A login after a renewal: the attacker's request finds two tombstones.
     RenewAndLogin,
 }
 
@@ -89,7 +89,7 @@ impl Attack {
         Self { name, known, defence, world, held, old, new }
     }
 
-    /// Every kind of attack.
+    /// Returns every kind of attack.
     async fn all(carries_over: bool) -> Vec<Self> {
         let mut attacks = Vec::new();
         for known in [Known::Planted, Known::Stolen] {
@@ -100,7 +100,7 @@ impl Attack {
         attacks
     }
 
-    /// The victim's session.
+    /// Returns the record of the victim's session.
     async fn record(&self) -> Record {
         match self.world.stored(&self.new).await {
             Some(Entry::Live(record)) => Record::clone(&record),
@@ -108,19 +108,20 @@ impl Attack {
         }
     }
 
-    /// The attacker reads nothing, receives no ID, and the old ID opens nothing.
+    /// Asserts that the attacker has neither a value nor an ID, and that only the new ID opens the
+    /// session.
     async fn assert_shut_out(&self, change: &str) {
         let name = format!("{change}: {}", self.name);
         assert_eq!(self.held.get(TOKEN), None, "{name}: the held request reads");
         assert!(matches!(self.held.pending_cookie(), CookieChange::Keep), "{name}");
         assert!(!self.world.opens(&self.old).await, "{name}: the old ID opens");
         assert!(self.world.opens(&self.new).await, "{name}: the victim is signed out");
-        // A record under an ID that nobody has would be one too many.
+        // A second record, under an ID unknown to every client, would be a leak.
         assert_eq!(self.world.count().await.0, 1, "{name}");
     }
 }
 
-/// S0: a request that another login or rotation overtook gets no ID of the session after it.
+/// S0: after another login or rotation, an overtaken request gets no ID of the session.
 #[tokio::test]
 async fn held_login_or_rotation_is_refused() {
     for carries_over in [true, false] {
@@ -148,7 +149,7 @@ async fn held_login_or_rotation_is_refused() {
     }
 }
 
-/// S0: the same for each call after the refusal, and after the request has written values.
+/// S0: each call after the refusal gets no ID either, also after the request has written values.
 #[tokio::test]
 async fn held_request_gets_no_id_after_a_refusal() {
     for attack in Attack::all(true).await {
@@ -175,7 +176,8 @@ async fn held_request_gets_no_id_after_a_refusal() {
     }
 }
 
-/// C6: an overtaken request carries values only. A clear is the removal of those that it saw.
+/// C6: an overtaken request carries only values over. A clear removes only the values seen by its
+/// request.
 #[tokio::test]
 async fn held_request_changes_no_lifetime_end_or_id() {
     for (name, change) in CHANGES.into_iter().filter(|(name, _)| *name != "clear") {
@@ -189,7 +191,7 @@ async fn held_request_changes_no_lifetime_end_or_id() {
     }
 }
 
-/// C6: beside a value that counts, too.
+/// C6: the same holds beside a value that is carried over.
 #[tokio::test]
 async fn held_request_changes_values_alone() {
     for (name, change) in CHANGES {
@@ -211,10 +213,10 @@ async fn held_request_changes_values_alone() {
     }
 }
 
-/// C6: values are carried over for five minutes, and no longer.
+/// C6: values are carried over for at most five minutes.
 #[tokio::test]
 async fn held_set_is_carried_over_for_five_minutes() {
-    // One second has passed.
+    // The setup has taken one second already.
     for (seconds, counts) in [(298, true), (299, false)] {
         for attack in Attack::all(true).await {
             attack.world.wait(seconds * SECOND);
@@ -235,7 +237,7 @@ async fn held_set_is_carried_over_for_five_minutes() {
     }
 }
 
-/// C6: an application can refuse all of it.
+/// C6: an application can turn the carry-over off.
 #[tokio::test]
 async fn held_request_changes_nothing_without_carry_over() {
     let set: (&str, Held) = ("set", |held, _| held.set(NOTE, "evil"));
@@ -251,7 +253,7 @@ async fn held_request_changes_nothing_without_carry_over() {
     }
 }
 
-/// I2: a logout is final, whichever ID it came with. It gives nothing away.
+/// I2: a logout is final, under every ID of the session, and reveals no value or ID.
 #[tokio::test]
 async fn held_destroy_ends_the_session_after_a_login() {
     for carries_over in [true, false] {
@@ -264,7 +266,7 @@ async fn held_destroy_ends_the_session_after_a_login() {
     }
 }
 
-/// A request of one user never writes into the session of another user, after a change of users.
+/// After a change of users, a request of the former user never writes into the new user's session.
 #[tokio::test]
 async fn held_request_changes_no_other_users_session() {
     let world = World::new();
@@ -279,7 +281,7 @@ async fn held_request_changes_no_other_users_session() {
     assert_eq!((session.owner(), session.names()), (Some("bob".into()), Vec::new()));
 }
 
-/// S0, as it was found: a change of the password, as the documentation shows it.
+/// S0, as discovered: a change of the password, like the example in the documentation.
 #[tokio::test]
 async fn thief_does_not_survive_a_change_of_the_password() {
     let world = World::new();
@@ -301,7 +303,7 @@ async fn thief_does_not_survive_a_change_of_the_password() {
     assert_eq!((late.key(), late.owner()), (None, None));
 }
 
-/// I4: a planted ID and a slow request read nothing of the session after the login.
+/// I4: after the login, a slow request with a planted ID reads no value of the session.
 #[tokio::test]
 async fn overtaken_request_never_sees_the_session_after_a_login() {
     let world = World::new();
@@ -316,7 +318,7 @@ async fn overtaken_request_never_sees_the_session_after_a_login() {
         slow.commit().await.unwrap();
         assert_eq!((slow.owner(), slow.get(TOKEN)), (None, None), "{round}");
         assert_eq!(slow.get(NOTE).as_deref(), Some(round));
-        // It is carried over all the same.
+        // The value is carried over all the same.
         assert_eq!(world.open(&new).await.get(NOTE).as_deref(), Some(round));
     }
     slow.renew().unwrap();
@@ -327,7 +329,7 @@ async fn overtaken_request_never_sees_the_session_after_a_login() {
     assert!(!world.opens(&id).await);
 }
 
-/// I2: the end of the session does not stop at the old key.
+/// I2: the deletion does not stop at the old key.
 #[tokio::test]
 async fn overtaken_request_that_wrote_can_still_destroy() {
     let world = World::new();
@@ -342,7 +344,7 @@ async fn overtaken_request_that_wrote_can_still_destroy() {
     assert!(!world.opens(&new).await);
 }
 
-/// I2: a logout that failed half way is not reported as done before it is.
+/// I2: a logout that failed half way reports success only after the deletion.
 #[tokio::test]
 async fn repeated_logout_ends_a_moved_session() {
     let world = World::new();
@@ -359,7 +361,7 @@ async fn repeated_logout_ends_a_moved_session() {
     assert!(!world.opens(&new).await, "the logout reported success");
 }
 
-/// I2, I11: a version that cannot read a session can still end it.
+/// I2, I11: a version can delete a session that it cannot read.
 #[tokio::test]
 async fn logout_and_login_end_an_unreadable_session() {
     for login in [false, true] {
@@ -379,7 +381,7 @@ async fn logout_and_login_end_an_unreadable_session() {
     }
 }
 
-/// I1: the later commit wins, even if it writes the value that it had read.
+/// I1: the later commit wins, even if it writes the value read before.
 #[tokio::test]
 async fn set_of_the_former_value_wins_over_an_earlier_commit() {
     let world = World::new();
@@ -405,7 +407,7 @@ async fn set_of_the_former_value_wins_over_an_earlier_commit() {
     assert_eq!(world.open(&id).await.names(), Vec::<String>::new());
 }
 
-/// I6: a clone's change that does not fit the newer session fails its commit.
+/// I6: if a clone's change does not fit into the newer session, its commit fails.
 #[tokio::test]
 async fn change_during_a_commit_is_stored_or_reported() {
     let world = World::with(|sessions| {
@@ -416,7 +418,8 @@ async fn change_during_a_commit_is_stored_or_reported() {
     let (clone, other) = (session.clone(), world.open(&id).await);
     session.update(VISITS, |visits| *visits += 1).unwrap();
     world.store.before(Verb::Commit, move || async move {
-        // It fits the session that this request sees, and not the one that the other leaves.
+        // The change fits into the session as read by this request, but not into the session after
+        // the other request.
         clone.set(NOTE, "late").unwrap();
         other.set(TOKEN, "theirs").unwrap();
         let _ = other.finish().await.unwrap();
@@ -427,7 +430,7 @@ async fn change_during_a_commit_is_stored_or_reported() {
     assert_eq!((stored.get(VISITS), stored.get(NOTE)), (Some(2), None));
 }
 
-/// The application's closures run without the session's lock.
+/// Closures of the application run without the mutex of the session.
 #[tokio::test]
 async fn replayed_update_can_read_the_session() {
     let world = World::new();
@@ -444,7 +447,7 @@ async fn replayed_update_can_read_the_session() {
     assert_eq!(world.open(&id).await.get(VISITS), Some(3));
 }
 
-/// I4: the ID of a stored session is sent, whatever fails after that.
+/// I4: the response sends the ID of a stored session, whatever fails after the commit.
 #[tokio::test]
 async fn failed_finish_still_sets_the_cookie_of_an_earlier_commit() {
     let world = World::new();
@@ -459,7 +462,7 @@ async fn failed_finish_still_sets_the_cookie_of_an_earlier_commit() {
     let new = told(session.pending_cookie());
     assert!(world.opens(&new).await);
 
-    // A failure alone changes no cookie.
+    // A failure alone keeps the cookie.
     let session = world.open(&new).await;
     session.destroy().unwrap();
     world.store.set_outage(Some(StoreErrorKind::Unavailable));
@@ -467,7 +470,7 @@ async fn failed_finish_still_sets_the_cookie_of_an_earlier_commit() {
     assert!(matches!(session.pending_cookie(), CookieChange::Keep));
 }
 
-/// I7: a cookie that was not tried may open a session.
+/// I7: a cookie left untried may open a session.
 #[tokio::test]
 async fn cookie_behind_many_dead_ones_stays() {
     let world = World::new();
@@ -494,7 +497,7 @@ async fn discard_during_a_commit_takes_back_a_destroy() {
     assert_eq!(world.open(&id).await.get(NOTE).as_deref(), Some("kept"));
 }
 
-/// Django CVE-2015-5143: visitors without values fill no store.
+/// Django CVE-2015-5143: visitors without values must not fill the store.
 #[tokio::test]
 async fn lifetime_alone_stores_no_session() {
     let world = World::new();
@@ -510,7 +513,7 @@ async fn lifetime_alone_stores_no_session() {
     assert_eq!(world.open(&id).await.lifetime(), Lifetime::remember_me());
 }
 
-/// A request that ends a superseded session on purpose may begin a new one.
+/// After a request destroys a superseded session, it may begin a new session.
 #[tokio::test]
 async fn superseded_cookie_allows_a_new_session_after_destroy() {
     let world = World::new();
@@ -544,7 +547,7 @@ async fn commit_gives_up_after_five_seconds() {
     assert!(matches!(session.commit().await, Err(SessionError::Contended)));
 }
 
-/// A session from before the limits were lowered can be used and can shrink.
+/// A session stored before the limits were lowered stays usable, and can shrink.
 #[tokio::test]
 async fn session_over_lowered_limits_can_shrink() {
     let world = World::new();
@@ -565,7 +568,7 @@ async fn session_over_lowered_limits_can_shrink() {
     assert!(matches!(session.set(NOTE, "x".repeat(901)), Err(SessionError::TooLarge { .. })));
 }
 
-/// I6: a clone's change during a commit is stored with the later ones, or reported.
+/// I6: a clone's change during a commit is stored with the later changes, or reported.
 #[tokio::test]
 async fn change_after_a_refused_one_does_not_drop_it() {
     let world = World::with(|sessions| {
@@ -589,7 +592,7 @@ async fn change_after_a_refused_one_does_not_drop_it() {
     assert!(finished.is_err() || stored.as_deref() == Some("late"), "{finished:?}, {stored:?}");
 }
 
-/// C11: a closure that changes the session is against the rules, but must not hang the server.
+/// C11: a closure must not change the session. If it does, the server must not hang.
 #[tokio::test]
 async fn update_that_writes_the_session_ends() {
     let world = World::new();
@@ -608,12 +611,12 @@ async fn update_that_writes_the_session_ends() {
         clone.update(VISITS, change).unwrap();
     });
     session.commit().await.unwrap();
-    // Once the response begins the closure's own writes are refused, and the update settles.
+    // After the response has begun, the closure's own writes are refused, and the update completes.
     let _ = session.finish().await.unwrap();
     assert_eq!(world.open(&id).await.get(VISITS), Some(2));
 }
 
-/// I4, I7: a dead ID would replace the one of the login.
+/// I4, I7: a dead ID would replace the ID of the login.
 #[tokio::test]
 async fn overtaken_request_sets_no_cookie() {
     let world = World::new();
@@ -624,7 +627,7 @@ async fn overtaken_request_sets_no_cookie() {
     slow.set_lifetime(Lifetime::remember_me()).unwrap();
     assert!(matches!(slow.finish().await.unwrap(), CookieChange::Keep));
 
-    // The same for a request with a former ID, which would have received the present one.
+    // A request with a former ID would have received the present ID. It sets no cookie either.
     let id = world.visitor().await;
     let renewal = world.open(&id).await;
     renewal.renew().unwrap();
@@ -636,7 +639,7 @@ async fn overtaken_request_sets_no_cookie() {
     assert!(matches!(slow.finish().await.unwrap(), CookieChange::Keep));
 }
 
-/// I7: a session of its own would replace the login's, in whatever order the browser sends them.
+/// I7: a new session would replace the session of the login, in any order of the browser's cookies.
 #[tokio::test]
 async fn superseded_cookie_counts_more_than_an_unreadable_one() {
     let world = World::new();

@@ -1,7 +1,6 @@
 //! I12: the commands of each kind of request.
 //!
-//! `CreateEntered` is two commands in one round trip. A store need not wait for the answer of
-//! `Leave`.
+//! `CreateEntered` is two commands in one round trip. A store may answer before `Leave` completes.
 
 use std::time::Duration;
 
@@ -14,12 +13,12 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 /// A call that records one change.
 type Call = fn(&Session) -> Result<(), SessionError>;
 
-/// The commands of some calls.
+/// Returns the number of commands in some calls.
 fn commands(calls: &[Verb]) -> usize {
     calls.iter().map(|verb| if *verb == Verb::CreateEntered { 2 } else { 1 }).sum()
 }
 
-/// The round trips of some calls that a request waits for.
+/// Returns the number of round trips for which a request waits.
 fn round_trips(calls: &[Verb]) -> usize {
     calls.iter().filter(|verb| **verb != Verb::Leave).count()
 }
@@ -113,7 +112,8 @@ async fn logout_costs_three_commands() {
     assert_eq!((commands(&calls), round_trips(&calls)), (3, 2));
 }
 
-/// Once per renewal, so that the grace of the former ID begins. Later requests cost one load again.
+/// Once per renewal, a request records the presentation, and so starts the grace of the former ID.
+/// Later requests cost one load again.
 #[tokio::test]
 async fn first_request_with_a_renewed_id_costs_one_command_more() {
     let world = World::new();
@@ -127,7 +127,7 @@ async fn first_request_with_a_renewed_id_costs_one_command_more() {
         assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
         assert_eq!(world.store.calls(), expected);
     }
-    // A request that writes anyway notes it by the same commit.
+    // A request with other changes records the presentation in the same commit.
     let world = World::new();
     let session = world.open(&world.user("ada").await).await;
     session.renew().unwrap();
@@ -139,7 +139,8 @@ async fn first_request_with_a_renewed_id_costs_one_command_more() {
     assert_eq!(world.store.calls(), [Verb::Load, Verb::Commit]);
 }
 
-/// An old ID costs two loads more: of its tombstone, and of the present ID before it is sent.
+/// A former ID costs two more loads: of its tombstone, and of the present ID before the response
+/// sends it.
 #[tokio::test]
 async fn former_id_of_a_renewal_costs_three_loads() {
     let world = World::new();
@@ -152,7 +153,7 @@ async fn former_id_of_a_renewal_costs_three_loads() {
     assert_eq!(world.store.calls(), [Verb::Load, Verb::Load, Verb::Load]);
 }
 
-/// Two round trips more than other logins, as `with_session_limit` says.
+/// The login costs two round trips more than other logins, as documented at `with_session_limit`.
 #[tokio::test]
 async fn limited_login_costs_two_round_trips_more() {
     let limit = SessionLimit::new(3, AtLimit::EvictOldest).unwrap();
@@ -173,7 +174,7 @@ async fn limited_login_costs_two_round_trips_more() {
     }
 }
 
-/// Only a login that evicts looks at its own session again, and revokes the other.
+/// Only a login with an eviction loads its own session again, and revokes the other session.
 #[tokio::test]
 async fn evicting_login_costs_a_revocation_more() {
     let limit = SessionLimit::new(1, AtLimit::EvictOldest).unwrap();

@@ -1,14 +1,14 @@
-//! Clones of one session during a commit in flight: each of them changes, discards or destroys it,
-//! and the store carries the commit out, refuses it, or its answer is lost.
+//! Clones of one session during a commit in flight. Each clone changes, discards or destroys the
+//! session. The store carries the commit out, refuses it, or loses its answer.
 
 use session_core::{CookieChange, Session, SessionError, SessionId};
 
 use crate::support::{Fault, NOTE, VISITS, Verb, World, told};
 
-/// The deed of a clone during the commit.
+/// The operation of a clone during the commit.
 type Deed = fn(&Session);
 
-/// The fate of the commit in flight.
+/// The outcome of the commit in flight.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Fate {
     Stored,
@@ -43,7 +43,8 @@ fn destroy(session: &Session) {
     session.destroy().unwrap();
 }
 
-/// A request on a visitor's session whose commit of two visits meets a fate, and a clone of it.
+/// Commits two visits of a visitor's session with an outcome, while a clone performs its operation.
+/// Returns the session.
 async fn commit_beside(deed: Deed, fate: Fate) -> (World, SessionId, Session) {
     let world = World::new();
     let id = world.visitor().await;
@@ -53,7 +54,7 @@ async fn commit_beside(deed: Deed, fate: Fate) -> (World, SessionId, Session) {
     (world, id, session)
 }
 
-/// Commits while a clone does its deed.
+/// Commits while a clone performs its operation.
 async fn meet(world: &World, session: &Session, verb: Verb, deed: Deed, fate: Fate) {
     let clone = session.clone();
     world.store.before(verb, move || async move { deed(&clone) });
@@ -70,7 +71,7 @@ async fn meet(world: &World, session: &Session, verb: Verb, deed: Deed, fate: Fa
     assert_eq!(committed.is_ok(), fate == Fate::Stored, "{fate:?}: {committed:?}");
 }
 
-/// The stored values.
+/// Returns the stored values.
 async fn stored(world: &World, id: &SessionId) -> Option<(Option<u64>, Option<String>)> {
     let session = world.open(id).await;
     session.key().map(|_| (session.get(VISITS), session.get(NOTE)))
@@ -93,7 +94,7 @@ async fn change_during_a_commit_is_stored_by_the_next() {
     }
 }
 
-/// The changes come back in front of the clone's, in their order.
+/// The refused changes are replayed in front of the clone's changes, in their order.
 #[tokio::test]
 async fn refused_changes_are_replayed_before_later_ones() {
     let world = World::new();
@@ -170,7 +171,7 @@ async fn destroy_during_a_commit_deletes_the_session() {
     }
 }
 
-/// A response that reported a logout without one would be worse than an error.
+/// A false report of a logout would be worse than an error.
 #[tokio::test]
 async fn destroy_during_a_lost_commit_reports_a_failure() {
     for fate in [Fate::AnswersLost, Fate::CallsLost] {
@@ -199,7 +200,7 @@ async fn destroy_taken_back_during_a_commit_keeps_the_session() {
     }
 }
 
-/// The farewell on the next page.
+/// An application may set a farewell for the next page.
 #[tokio::test]
 async fn change_after_a_destroy_begins_a_new_session() {
     for fate in [Fate::Stored, Fate::Refused] {
@@ -216,7 +217,7 @@ async fn change_after_a_destroy_begins_a_new_session() {
     }
 }
 
-/// The commit stores the session for the first time.
+/// Here the commit stores the session for the first time.
 #[tokio::test]
 async fn destroy_during_the_first_commit_deletes_the_new_session() {
     for fate in [Fate::Stored, Fate::Refused] {
@@ -243,7 +244,7 @@ async fn discard_during_the_first_commit_keeps_the_stored_session() {
     }
 }
 
-/// A login in flight: the clone's logout ends the session under its new key.
+/// During a login in flight, the clone's logout deletes the session under its new key.
 #[tokio::test]
 async fn destroy_during_a_login_deletes_the_session_under_its_new_key() {
     for fate in [Fate::Stored, Fate::Refused] {
@@ -286,7 +287,7 @@ async fn lost_deletion_is_reported_until_a_discard() {
         assert_eq!(world.opens(&id).await, !fate.is_stored(), "{fate:?}");
         session.discard();
         session.destroy().unwrap();
-        // If the session is gone already, another request may have ended it and set a newer cookie.
+        // If the session was deleted already, another request may have set a newer cookie.
         let change = session.finish().await.unwrap();
         assert_eq!(matches!(change, CookieChange::Keep), fate.is_stored(), "{fate:?}: {change:?}");
         assert!(!world.opens(&id).await, "{fate:?}");

@@ -27,7 +27,7 @@ impl Jar {
         }
     }
 
-    /// The jar after these responses, in both orders.
+    /// Returns the jar after these responses, in both orders.
     fn after(&self, one: &CookieChange, other: &CookieChange) -> [Self; 2] {
         [[one, other], [other, one]].map(|order| {
             let mut jar = self.clone();
@@ -94,7 +94,7 @@ async fn cookie_that_opens_nothing_stays() {
     assert!(matches!(junk.finish().await.unwrap(), CookieChange::Keep));
 }
 
-/// C8: a version that can read the record may still use it.
+/// C8: a version that can read the record may still use the cookie.
 #[tokio::test]
 async fn cookie_of_an_unreadable_record_stays() {
     let world = World::new();
@@ -105,7 +105,7 @@ async fn cookie_of_an_unreadable_record_stays() {
     assert!(world.opens(&id).await);
 }
 
-/// The ways in which the session of a browser's cookie can have ended before the browser signs in.
+/// The state of the cookie's session before the browser signs in.
 #[derive(Clone, Copy, Debug)]
 enum Before {
     Expired,
@@ -144,8 +144,8 @@ impl Before {
     }
 }
 
-/// C2: one tab loads a slow page, the other signs in. The browser is signed in, whichever response
-/// arrives last, and whichever request was opened first.
+/// C2: one tab loads a slow page, and the other signs in. The browser is signed in, in any order of
+/// requests and of responses.
 #[tokio::test]
 async fn slow_page_undoes_no_login() {
     for before in Before::ALL {
@@ -171,7 +171,7 @@ async fn slow_page_undoes_no_login() {
     }
 }
 
-/// C2: nor does a slow request that writes, where the store knows that the browser has a newer ID.
+/// C2: the same holds for a slow request that writes, if the store knows of the browser's newer ID.
 #[tokio::test]
 async fn slow_write_undoes_no_login() {
     for before in [Before::Alive, Before::Renewed] {
@@ -184,7 +184,8 @@ async fn slow_write_undoes_no_login() {
             slow.set(NOTE, "written").unwrap();
             let change = match slow.finish().await {
                 Ok(change) => change,
-                // It came after the login: a session of its own would replace the new one.
+                // The slow request came after the login: a new session would replace the session of
+                // the login.
                 Err(SessionError::Ended) if !opens_first => slow.pending_cookie(),
                 Err(error) => panic!("{before:?}: {error}"),
             };
@@ -197,8 +198,8 @@ async fn slow_write_undoes_no_login() {
     }
 }
 
-/// C2: of two clicks on "sign out", the slow one ended nothing. The user has signed in again
-/// meanwhile.
+/// C2: of two clicks on "sign out", the slow one found that the session had ended already. The user
+/// has signed in again meanwhile.
 #[tokio::test]
 async fn second_logout_undoes_no_login() {
     for expires in [true, false] {
@@ -225,7 +226,7 @@ async fn second_logout_undoes_no_login() {
     }
 }
 
-/// C4: a response that was not sure sends no ID, and the next one does.
+/// C4: a response after an error sends no ID, and the next response does.
 #[tokio::test]
 async fn former_id_receives_the_new_one_after_an_outage() {
     let world = World::new();
@@ -296,8 +297,8 @@ async fn change_of_the_lifetime_sets_the_cookie_again() {
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
 }
 
-/// The browser may have sent the request before the response of the login arrived. A session of its own
-/// would replace the one that the user has just signed in to.
+/// The browser may have sent the request before the response of the login arrived. A new session
+/// would replace the session to which the user has just signed in.
 #[tokio::test]
 async fn former_cookie_of_a_recent_login_makes_no_session_of_its_own() {
     for at in [SECOND, 30 * SECOND - MILLISECOND] {
@@ -315,7 +316,7 @@ async fn former_cookie_of_a_recent_login_makes_no_session_of_its_own() {
         assert!(matches!(session.finish().await, Err(SessionError::Ended)));
         assert_eq!(world.count().await.0, 1);
 
-        // A login is an act of the user, and joins the session of the first.
+        // A login is an act of the user, and joins the session of the first login.
         let session = world.open(&id).await;
         session.authenticate("ada").unwrap();
         let _ = told(session.finish().await.unwrap());
@@ -323,8 +324,8 @@ async fn former_cookie_of_a_recent_login_makes_no_session_of_its_own() {
     }
 }
 
-/// The response of a login was lost. A browser that still sends the old cookie half a minute later
-/// can use the application, and can sign in.
+/// The response of a login was lost. If a browser still sends the old cookie half a minute later,
+/// it can use the application, and can sign in.
 #[tokio::test]
 async fn lost_response_of_a_login_does_not_fail_later_requests() {
     let world = World::new();
@@ -337,7 +338,8 @@ async fn lost_response_of_a_login_does_not_fail_later_requests() {
     let fresh = told(session.finish().await.unwrap());
     assert!(fresh.key() != id.key() && fresh.key() != new.key());
 
-    // Until the tombstone expires, a login under the old cookie joins the session of the first.
+    // Until the tombstone expires, a login under the old cookie joins the session of the first
+    // login.
     world.wait(269 * SECOND);
     assert_eq!(told(log_in(&world, &id).await).key(), new.key());
     world.wait(SECOND);

@@ -1,4 +1,4 @@
-//! Requests that open their session from a copy, which may be out of date.
+//! Requests that open their session from a possibly outdated copy.
 
 use std::{
     sync::{Arc, Mutex},
@@ -12,7 +12,7 @@ use session_core::{
 
 use crate::support::{MapStore, NOTE, VISITS, told};
 
-/// A store with one copy, which stays as it is.
+/// A store with one copy, which never changes.
 #[derive(Debug, Default)]
 struct OneCopy(Mutex<Option<(SessionKey, Entry)>>);
 
@@ -47,8 +47,8 @@ impl LocalReads for OneCopy {
     }
 }
 
-/// A change that equals what the copy says is a change all the same: another request may have changed
-/// the session before this one began.
+/// A change equal to the copy is still a change: another request may have changed the session
+/// before this request began.
 #[tokio::test]
 async fn change_that_equals_an_outdated_copy_is_stored() {
     type Change = fn(&Session);

@@ -56,7 +56,7 @@ async fn use_is_noted_after_a_tenth_of_the_idle_time() {
     assert_use_is_noted_after(&world, &id, 6 * MINUTE).await;
 }
 
-/// F12: a list of devices shows the device that is in use, however long its idle time.
+/// F12: a list of devices shows the device in use, however long its idle time.
 #[tokio::test]
 async fn use_is_noted_at_least_once_an_hour() {
     for days in [1, 30, 400] {
@@ -144,7 +144,7 @@ async fn clock_that_jumps_back_ends_and_touches_nothing() {
     assert!(!world.opens(&id).await);
 }
 
-/// F1: until the next login, which begins with the default.
+/// F1: the next login begins with the default lifetime.
 #[tokio::test]
 async fn remember_me_lasts_until_the_next_login() {
     let world = World::new();
@@ -186,7 +186,7 @@ async fn lifetime_and_value_of_two_requests_both_count() {
     assert_eq!((session.lifetime(), session.get(VISITS)), (Lifetime::strict(), Some(2)));
 }
 
-/// The response must not report success for a session that is gone.
+/// The response must not report success for an expired session.
 #[tokio::test]
 async fn lifetime_that_is_over_ends_the_session() {
     let world = World::new();
@@ -219,7 +219,7 @@ async fn login_recorded_long_before_its_commit_lives_in_full() {
         let session = world.open(&new).await;
         assert_eq!(session.created_at(), Some(login));
         assert_eq!(session.expires_at(), Some(login + 10 * MINUTE));
-        // The proof of identity is as old as it is.
+        // The login keeps the instant of the proof of identity.
         assert_eq!(session.authenticated_at(), Some(proof));
         world.wait(9 * MINUTE);
         let _ = world.open(&new).await.finish().await.unwrap();
@@ -232,7 +232,7 @@ async fn login_recorded_long_before_its_commit_lives_in_full() {
     }
 }
 
-/// Item 14: the same if the commit has to be replayed on another request's.
+/// Item 14: the same holds if the commit is replayed on another request's commit.
 #[tokio::test]
 async fn login_that_was_overtaken_by_a_write_lives_in_full() {
     let world = World::new();
@@ -248,7 +248,7 @@ async fn login_that_was_overtaken_by_a_write_lives_in_full() {
     assert_eq!(session.expires_at(), Some(world.sessions_now() + HOUR));
 }
 
-/// A visit that was opened long before its first write lives its full lifetime as well.
+/// A visit opened long before its first write lives its full lifetime as well.
 #[tokio::test]
 async fn visit_recorded_long_before_its_commit_lives_in_full() {
     let world = World::new();
@@ -260,8 +260,8 @@ async fn visit_recorded_long_before_its_commit_lives_in_full() {
     assert!(world.opens(&id).await);
 }
 
-/// Item 14, I8: on a server whose clock is behind, the session may live on for so long, and "sign
-/// out everywhere" must find it there.
+/// Item 14, I8: on a server whose clock is behind, the session may live on for the difference.
+/// "Sign out everywhere" must find the session there.
 #[tokio::test]
 async fn index_entry_lasts_until_no_server_finds_the_session() {
     let lifetime = Lifetime::new(HOUR, HOUR).unwrap();
@@ -316,7 +316,7 @@ async fn idle_time_of_a_few_milliseconds_works() {
     assert!(!world.opens(&id).await);
 }
 
-/// Another request is told that the session has expired while this one tries again.
+/// While this request tries again, another request finds the session expired.
 #[tokio::test]
 async fn commit_that_waits_beyond_the_idle_time_fails() {
     let world = World::with_lifetime(Lifetime::new(3 * SECOND, HOUR).unwrap());

@@ -75,7 +75,7 @@ async fn destroy_in_the_middle_of_a_move_ends_the_new_session() {
         let moving = world.open(&id).await;
         change(&moving).unwrap();
         let (other, former) = (world.other_process(), id.clone());
-        // The new record is there, the tombstone is not.
+        // The new record is stored, and the tombstone is not.
         world.store.before(Verb::Commit, move || async move {
             let ending = other.open(&former).await;
             ending.destroy().unwrap();
@@ -192,7 +192,7 @@ async fn discarded_changes_are_not_stored() {
     assert_eq!(world.store.calls(), [Verb::Load]);
 }
 
-/// A request that the client gave up: its server drops it before the response.
+/// If the client gives a request up, the server drops the request before the response.
 #[tokio::test]
 async fn closed_request_stores_nothing_and_refuses_changes() {
     let world = World::new();
@@ -205,7 +205,7 @@ async fn closed_request_stores_nothing_and_refuses_changes() {
     session.close();
     assert!(matches!(session.set(VISITS, 3), Err(SessionError::Closed)));
     assert!(matches!(session.destroy(), Err(SessionError::Closed)));
-    // A task that the handler started may still hold a clone. Its commit must not look like a
+    // A task started by the handler may still hold a clone. The clone's commit must not look like a
     // success.
     assert!(matches!(clone.commit().await, Err(SessionError::Closed)));
     assert!(matches!(clone.pending_cookie(), CookieChange::Keep));

@@ -1,4 +1,4 @@
-//! `end_by`: an end that was set holds beside any lifetime.
+//! `end_by`: an end set by the application holds beside any lifetime.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn change_session(world: &World, id: &SessionId, change: impl Fn(&Session)
     let _ = session.finish().await.unwrap();
 }
 
-/// The session ends at this instant, however busy it is: not before, not after.
+/// Asserts that the session ends exactly at this instant, however busy it is.
 async fn assert_ends_at(world: &World, id: &SessionId, end: Timestamp) {
     let before = Timestamp::from_millis(end.as_millis() - 1);
     while world.sessions_now() < before {
@@ -126,7 +126,7 @@ async fn end_counts_beside_the_commits_of_others() {
     assert_ends_at(&world, &id, now + 2 * HOUR).await;
 }
 
-/// A6: the setter only records. The commit ends the session, and its response reports no success.
+/// A6: the setter only records the end. The commit ends the session, and returns an error.
 #[tokio::test]
 async fn end_in_the_past_is_reported_by_the_commit() {
     for span in [0, 3_600_000] {
@@ -141,7 +141,7 @@ async fn end_in_the_past_is_reported_by_the_commit() {
     }
 }
 
-/// The token of the identity provider had expired. The visitor's session is none of its business.
+/// The token of the identity provider had expired. The visitor's session stays as it is.
 #[tokio::test]
 async fn login_with_an_end_in_the_past_stores_nothing() {
     let world = World::new();
@@ -154,7 +154,8 @@ async fn login_with_an_end_in_the_past_stores_nothing() {
     }
 }
 
-/// I1: the end counts beside another request's commit, which moves the session to another revision.
+/// I1: the end counts beside another request's commit, although the session is at another revision
+/// then.
 #[tokio::test]
 async fn end_in_the_past_counts_beside_a_concurrent_write() {
     let world = World::new();
@@ -167,7 +168,7 @@ async fn end_in_the_past_counts_beside_a_concurrent_write() {
     assert_ended(&world, &id).await;
 }
 
-/// C6: nor does an overtaken request end the session after a login by an end in the past.
+/// C6: after a login, an overtaken request cannot end the session by an end in the past.
 #[tokio::test]
 async fn overtaken_end_in_the_past_ends_no_session() {
     let world = World::new();
@@ -193,7 +194,7 @@ async fn end_that_passes_before_the_commit_ends_the_session() {
     assert_ended(&world, &id).await;
 }
 
-/// The identity provider's session is over, and so is this one.
+/// Asserts that the session is over, like the session at the identity provider.
 async fn assert_ended(world: &World, id: &SessionId) {
     assert!(!world.opens(id).await, "it lives on");
     assert_eq!(world.count().await.0, 0);
@@ -271,7 +272,7 @@ async fn end_alone_stores_no_session() {
 }
 
 proptest! {
-    /// Security first: nothing but a login raises an end that was set.
+    /// Security first: only a login raises an end.
     #[test]
     fn end_is_never_raised_without_a_login(
         steps in prop::collection::vec((any::<bool>(), 1..20_u32, any::<bool>()), 1..12),

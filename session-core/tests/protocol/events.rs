@@ -1,4 +1,4 @@
-//! Events: in order, for every subscriber, at no request's cost.
+//! Events: in order, for every subscriber, without delay for a request.
 
 use std::time::Duration;
 
@@ -34,22 +34,22 @@ fn all(events: &mut Events) -> Vec<Seen> {
     std::iter::from_fn(|| events.try_next()).map(seen).collect()
 }
 
-/// An event of a visitor's session.
+/// Returns an event of a visitor's session.
 fn of_visitor(kind: EventKind, key: SessionKey) -> Seen {
     (kind, key, None, None)
 }
 
-/// An event of a session of `ada`.
+/// Returns an event of a session of `ada`.
 fn of_ada(kind: EventKind, key: SessionKey) -> Seen {
     (kind, key, None, Some("ada".to_owned()))
 }
 
-/// An event that gave a session of `ada` another key.
+/// Returns an event that gave a session of `ada` another key.
 fn moved(kind: EventKind, key: SessionKey, former: SessionKey) -> Seen {
     (kind, key, Some(former), Some("ada".to_owned()))
 }
 
-/// A request that changes the session and gets a new ID.
+/// Changes the session in a request, and returns the new ID.
 async fn request(world: &World, id: &SessionId, change: impl FnOnce(&Session)) -> SessionId {
     let session = world.open(id).await;
     change(&session);
@@ -97,14 +97,15 @@ async fn every_subscriber_receives_every_event() {
     let login = moved(EventKind::Authenticated, user.key(), id.key());
     assert_eq!(all(&mut first), [created, login.clone()]);
     assert_eq!(all(&mut second), [login]);
-    // One that is gone takes nothing from the others.
+    // After a subscriber is dropped, the others still receive every event.
     drop(first);
     let _ = world.visitor().await;
     assert_eq!(all(&mut second).len(), 1);
     assert_eq!(second.lost(), 0);
 }
 
-/// Requests go on while nobody takes the events, and the loss is counted: the oldest go first.
+/// Requests never wait for a subscriber. The subscriber loses the oldest events first, and counts
+/// them.
 #[tokio::test]
 async fn slow_subscriber_loses_the_oldest_events_and_counts_them() {
     let (world, mut slow) = world_with(|sessions| sessions.with_event_buffer(2));
@@ -120,7 +121,7 @@ async fn slow_subscriber_loses_the_oldest_events_and_counts_them() {
     assert_eq!(fast.lost(), 0);
     assert_eq!(all(&mut slow), expected[3..]);
     assert_eq!(slow.lost(), 3);
-    // And again, by the other way to read.
+    // The other method to read loses and counts the same way.
     let mut ids = Vec::new();
     for _ in 0..3 {
         ids.push(world.visitor().await.key());
@@ -314,7 +315,7 @@ async fn end_of_an_unreadable_session_is_an_event() {
     assert_eq!(all(&mut events), [of_visitor(EventKind::Destroyed, id.key())]);
 }
 
-/// A login that came to nothing is none.
+/// A failed login sends no event.
 #[tokio::test]
 async fn failed_login_is_no_event() {
     let (world, mut events) = world();

@@ -1,4 +1,4 @@
-//! I6: acknowledged means stored, and I7: outage is not logout.
+//! I6: acknowledged means stored, and I7: an outage is not a logout.
 
 use session_core::{CookieChange, SessionError, StoreErrorKind};
 
@@ -28,7 +28,7 @@ async fn commit_with_a_lost_answer_counts_once() {
 
 #[tokio::test]
 async fn create_with_a_lost_answer_makes_one_session() {
-    // A key under which the record may still arrive is blocked by an end marker.
+    // An end marker blocks a key under which the record may still arrive.
     for (fault, markers) in [(Fault::ANSWER_LOST, 0), (Fault::UNSENT, 1)] {
         let world = World::new();
         let session = world.anonymous().await;
@@ -55,7 +55,7 @@ async fn login_with_a_lost_answer_counts_once() {
     }
 }
 
-/// Only the tombstone is late: the new session is not left beside the old one, which goes on.
+/// Only the tombstone is late: the new session is deleted, and the old session goes on.
 #[tokio::test]
 async fn login_overtaken_while_it_repeats_leaves_one_session() {
     let world = World::new();
@@ -85,7 +85,7 @@ async fn logout_that_was_not_sent_is_repeated() {
     assert!(!world.opens(&id).await);
 }
 
-/// The repetition finds the tombstone again, and with it the session's new key.
+/// The repetition finds the tombstone again, with the session's new key.
 #[tokio::test]
 async fn logout_with_a_lost_answer_ends_a_moved_session() {
     let world = World::new();
@@ -141,7 +141,7 @@ async fn commit_overtaken_while_it_repeats_is_an_error() {
     world.store.fail(Verb::Commit, Fault::ANSWER_LOST);
     let (other, same) = (world.other_process(), id.clone());
     let store = std::sync::Arc::clone(&world.store);
-    // Runs before the first attempt; plans what happens before the second.
+    // Runs before the first attempt, and plans a hook before the second.
     world.store.before(Verb::Commit, move || async move {
         store.before(Verb::Commit, move || async move {
             let session = other.open(&same).await;
@@ -274,7 +274,7 @@ async fn unreadable_record_under_a_commit_is_an_error() {
     assert_eq!(kind_of(session.finish().await), StoreErrorKind::Corrupt);
 }
 
-/// The response reports the failure. No later commit may store the changes behind the client's back.
+/// The response reports the failure. A later commit must not store the changes after that.
 #[tokio::test]
 async fn finish_that_fails_drops_the_changes() {
     let world = World::new();

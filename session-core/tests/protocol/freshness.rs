@@ -1,4 +1,4 @@
-//! `require_fresh`: a sensitive act needs a recent proof of identity.
+//! `require_fresh`: a sensitive action needs a recent proof of identity.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ async fn login_is_fresh_before_its_commit() {
     assert!(is_fresh(&world.open(&new).await, MINUTE));
 }
 
-/// C5: only a proof of identity counts. A change of privileges gives the session a fresh ID alone.
+/// C5: only a proof of identity counts. A change of privileges gives the session only a fresh ID.
 #[tokio::test]
 async fn renewal_rotation_and_write_refresh_no_login() {
     let changes: [Call; 3] =

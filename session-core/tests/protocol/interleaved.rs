@@ -1,4 +1,4 @@
-//! I1, I2 and I4 in every order in which the commands of two requests can reach the store.
+//! I1, I2 and I4, in every order of the commands of two requests at the store.
 
 use std::pin::Pin;
 
@@ -9,7 +9,7 @@ use crate::support::{NOTE, VISITS, interleavings, run, steps, told};
 type Answer = Result<CookieChange, SessionError>;
 type Request = Pin<Box<dyn Future<Output = Answer>>>;
 
-/// The act of one request on the session that it loaded.
+/// The operation of one request on its session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Act {
     Write,
@@ -30,7 +30,7 @@ impl End {
         run(self.sessions.open([id.expose().as_bytes()])).unwrap()
     }
 
-    /// The live session that any of the IDs opens.
+    /// Returns the live session. An ID in the answers opens it, or the former ID.
     fn session(&self, answers: &[Answer]) -> Option<Session> {
         let mut live: Vec<_> = answers
             .iter()
@@ -44,13 +44,13 @@ impl End {
         live.pop()
     }
 
-    /// The number of sessions in an owner's list.
+    /// Returns the number of sessions in an owner's list.
     fn listed(&self, owner: &str) -> usize {
         run(self.sessions.list(owner)).unwrap().len()
     }
 }
 
-/// The ID that a response sets.
+/// Returns the ID set by a response.
 fn received(answer: &Answer) -> Option<&SessionId> {
     match answer {
         Ok(CookieChange::Set { id, .. }) => Some(id),
@@ -58,7 +58,7 @@ fn received(answer: &Answer) -> Option<&SessionId> {
     }
 }
 
-/// One request, which adds one visit and notes its number.
+/// Runs one request, which adds one visit and records its number.
 async fn request(sessions: Sessions, id: SessionId, act: Act, number: usize) -> Answer {
     let session = sessions.open([id.expose().as_bytes()]).await?;
     let was_there = session.key().is_some();
@@ -77,7 +77,7 @@ async fn request(sessions: Sessions, id: SessionId, act: Act, number: usize) -> 
     session.finish().await
 }
 
-/// Plays all orders of two acts on one session, a visitor's or a user's.
+/// Runs two operations on one session, a visitor's or a user's, in every order.
 fn race_on(owner: Option<&str>, acts: [Act; 2], check: impl Fn(&End, &[Answer; 2])) {
     let make = || {
         let sessions = Sessions::new(steps());
@@ -104,12 +104,12 @@ fn race_on(owner: Option<&str>, acts: [Act; 2], check: impl Fn(&End, &[Answer; 2
     });
 }
 
-/// Plays all orders of two acts on a visitor's session.
+/// Runs two operations on a visitor's session, in every order.
 fn race(acts: [Act; 2], check: impl Fn(&End, &[Answer; 2])) {
     race_on(None, acts, check);
 }
 
-/// Each request that was answered with success, and had found the session, has changed it once.
+/// Asserts that each request changed the session once, if it found the session and succeeded.
 fn each_counted(end: &End, answers: &[Answer; 2]) {
     let session = end.session(answers).expect("the session is there");
     let mut names = session.names();
@@ -119,7 +119,7 @@ fn each_counted(end: &End, answers: &[Answer; 2]) {
     for (number, answer) in answers.iter().enumerate() {
         let counted = names.contains(&format!("request {number}"));
         match answer {
-            // A request that came after the former ID was closed found no session.
+            // The request opened the former ID after its end, and so found an empty session.
             Ok(CookieChange::Keep) if !counted => assert_eq!(names.len(), 1),
             Ok(_) => assert!(counted, "request {number} was acknowledged and is lost"),
             Err(SessionError::Ended) => assert!(!counted, "request {number} was refused"),
@@ -128,7 +128,7 @@ fn each_counted(end: &End, answers: &[Answer; 2]) {
     }
 }
 
-/// The same, and no request was refused.
+/// Asserts the same, and that both requests succeeded.
 fn both_counted(end: &End, answers: &[Answer; 2]) {
     each_counted(end, answers);
     assert!(answers.iter().all(Result::is_ok));
@@ -174,7 +174,7 @@ fn write_and_renewal_both_count() {
     });
 }
 
-/// Item 13: a double click on "sign in". Whichever answer the browser keeps, the user is signed in.
+/// Item 13: a double click on "sign in". With either answer, the browser is signed in.
 #[test]
 fn two_logins_of_a_user_make_one_session() {
     race([Act::Login("ada"), Act::Login("ada")], |end, answers| {
@@ -189,7 +189,7 @@ fn two_logins_of_a_user_make_one_session() {
     });
 }
 
-/// The second one's proof of identity is not the first one's.
+/// Each request has proved another identity, so only one may be signed in.
 #[test]
 fn two_logins_of_two_users_make_one_session() {
     race([Act::Login("ada"), Act::Login("bob")], |end, answers| {
@@ -230,8 +230,8 @@ fn login_and_renewal_make_one_session() {
     });
 }
 
-/// S0: the cookie was stolen, and the user signs in again. If that succeeds, no ID that the thief
-/// received opens a session, in whatever order the requests reach the store.
+/// S0: the cookie was stolen, and the user signs in again. If the login succeeds, every ID received
+/// by the thief is dead, in any order of the requests' commands.
 #[test]
 fn login_shuts_out_every_concurrent_request() {
     let acts = [Act::Write, Act::Login("ada"), Act::Rotate, Act::Renew, Act::Destroy];
@@ -264,7 +264,7 @@ fn destroy_is_final_beside_any_request() {
                 Ok(CookieChange::Remove) => {
                     assert!(end.session(answers).is_none(), "it lives on");
                 }
-                // The other request had closed the former ID, or ended the session itself.
+                // The other request had closed the former ID, or destroyed the session itself.
                 Ok(CookieChange::Keep) => {
                     assert!(matches!(other, Act::Login(_) | Act::Rotate | Act::Destroy));
                 }
@@ -280,7 +280,7 @@ fn destroy_is_final_beside_any_request() {
     }
 }
 
-/// Nothing of a destroyed session is left.
+/// All values of a destroyed session are deleted.
 #[test]
 fn write_beside_destroy_is_ended() {
     race([Act::Write, Act::Destroy], |end, answers| {

@@ -1,4 +1,4 @@
-//! Closures and dropped requests hold nothing for longer than they live (I9).
+//! Closures and dropped requests release their memory, locks and places in queues (I9).
 
 use std::{
     pin::{Pin, pin},
@@ -15,10 +15,11 @@ use session_core::{Session, SessionError, SessionId};
 
 use crate::support::{Fault, NOTE, VISITS, Verb, World, run, turn};
 
-/// Shows whether the closures of a test are still there.
+/// A token whose count shows whether the closures of a test are still in memory.
 type Token = Arc<()>;
 
-/// Records an update whose closure holds the session itself, against the documentation's advice.
+/// Records an update whose closure holds the session itself, contrary to the advice of the
+/// documentation.
 fn record(session: &Session, token: &Token, adds: u64) {
     let held = (session.clone(), Arc::clone(token));
     session
@@ -29,15 +30,16 @@ fn record(session: &Session, token: &Token, adds: u64) {
         .unwrap();
 }
 
-/// Polls once a future that must wait.
+/// Polls a future once. The future must wait.
 fn begin<T>(future: Pin<&mut impl Future<Output = T>>) {
     let mut context = Context::from_waker(Waker::noop());
     assert!(matches!(future.poll(&mut context), Poll::Pending), "it has something to wait for");
 }
 
-/// A request records an update that holds the session, ends in some way, and is dropped.
+/// Checks that a request frees its update. The request records an update that holds the session,
+/// ends in some way, and is dropped.
 ///
-/// The update adds nothing, so that there is nothing to store, or it adds one.
+/// With `adds` zero, the update leaves the session unchanged, so the commit has nothing to store.
 fn check_freed(name: &str, adds: u64, end: impl FnOnce(&World, &SessionId, &Session, &Token)) {
     let world = World::new();
     let id = run(world.visitor());
@@ -94,7 +96,7 @@ fn finish_of_an_ended_session_frees_the_updates() {
     assert_eq!(Arc::strong_count(&token), 1);
 }
 
-/// The integration closes the session of a request that is dropped before its response.
+/// The integration closes the session if the request is dropped before its response.
 #[test]
 fn close_frees_the_updates_of_a_dropped_request() {
     check_freed("close", 0, |_, _, session, _| session.close());
@@ -208,7 +210,7 @@ fn request_cancelled_under_the_lock_frees_everything() {
     assert_eq!(run(world.open(&id)).get(VISITS), Some(1), "the update was not stored");
 }
 
-/// A request that waits for the lock and is dropped leaves no place in the queue.
+/// If a request is dropped while it waits for the lock, it leaves the queue.
 #[test]
 fn request_dropped_in_the_queue_holds_up_nobody() {
     let world = World::new();
@@ -233,7 +235,8 @@ fn request_dropped_in_the_queue_holds_up_nobody() {
     run(next.locked(Duration::ZERO, async || Ok::<_, SessionError>(()))).unwrap();
 }
 
-/// A request that lost a race retries alone. Dropped meanwhile, it lets the next one retry.
+/// After a lost race, a request retries alone. If the request is dropped meanwhile, the next one
+/// retries.
 #[test]
 fn request_dropped_while_it_retries_holds_up_nobody() {
     let world = World::new();
@@ -262,7 +265,7 @@ fn request_dropped_while_it_retries_holds_up_nobody() {
     assert_eq!((after.get(VISITS), after.get(NOTE).as_deref()), (Some(3), Some("stored")));
 }
 
-/// A clone's commit after a dropped one fails, and does not hang.
+/// After a dropped commit, the commit of a clone fails, and does not hang.
 #[test]
 fn dropped_commit_frees_the_turn_to_commit() {
     let world = World::new();
@@ -282,19 +285,19 @@ fn dropped_commit_frees_the_turn_to_commit() {
 
 // Destructors.
 
-/// Uses the session when the closure that holds it is dropped.
+/// Uses the session when its closure is dropped.
 struct UsesSession(Session, mpsc::Sender<()>);
 
 impl Drop for UsesSession {
     fn drop(&mut self) {
         let _ = (self.0.get(VISITS), self.0.set(NOTE, "dropped"));
-        // The test may be over.
+        // An error means that the test is over, and the receiver dropped.
         let _ = self.1.send(());
     }
 }
 
-/// Runs a request with an update whose closure uses the session when it is dropped: that must not
-/// wait for a lock which the session holds.
+/// Runs a request with an update whose closure uses the session when it is dropped. The closure
+/// must be dropped after the session releases its mutex.
 fn check_destructor(name: &str, adds: u64, end: impl FnOnce(&World, &Session) + Send + 'static) {
     let (send, dropped) = mpsc::channel();
     std::thread::spawn(move || {
@@ -333,7 +336,7 @@ fn closure_is_dropped_without_a_lock() {
     });
 }
 
-/// The changes are given up while their commit is under way, and then the store refuses it.
+/// A clone gives the changes up during their commit, and then the store refuses the commit.
 #[test]
 fn closure_of_a_failed_commit_is_dropped_without_a_lock() {
     for destroys in [true, false] {
@@ -352,7 +355,7 @@ fn closure_of_a_failed_commit_is_dropped_without_a_lock() {
     }
 }
 
-/// A clone records an update that changes nothing while a commit is under way.
+/// During a commit, a clone records an update without an effect.
 #[test]
 fn closure_that_a_commit_confirms_is_dropped_without_a_lock() {
     let (send, dropped) = mpsc::channel();

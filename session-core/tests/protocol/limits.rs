@@ -70,7 +70,7 @@ async fn owner_has_1_to_256_bytes() {
     let _ = session.finish().await.unwrap();
 }
 
-/// S18: the sessions of all forms that were sent without a name would be one user's.
+/// S18: the sessions of all forms sent without a name would belong to one user.
 #[tokio::test]
 async fn empty_owner_is_refused_everywhere() {
     let world = World::new();
@@ -94,7 +94,8 @@ async fn empty_owner_is_refused_everywhere() {
     }
 }
 
-/// S18, as documented: a number is the same owner as its text. Forms of one Unicode text are not.
+/// S18, as documented: a number is the same owner as its text, but two Unicode forms of one text
+/// are two owners.
 #[tokio::test]
 async fn owner_of_a_number_is_its_text() {
     let world = World::new();
@@ -163,7 +164,7 @@ async fn session_over_a_lowered_limit_stays_usable() {
     assert_eq!(strict.open(&id).await.get(VISITS), Some(2));
 }
 
-/// Each is kept until it is stored, so that it can be replayed.
+/// The session keeps each change until the commit, in order to replay it.
 #[tokio::test]
 async fn request_has_at_most_8192_uncommitted_changes() {
     let session = World::new().anonymous().await;
@@ -177,7 +178,7 @@ async fn request_has_at_most_8192_uncommitted_changes() {
     let _ = session.finish().await.unwrap();
 }
 
-/// A login is recorded with the end that was set for it, or not at all.
+/// A login is recorded together with its end, or not at all.
 #[tokio::test]
 async fn login_needs_room_for_its_end() {
     for room in [1, 2] {
@@ -205,7 +206,7 @@ async fn login_needs_room_for_its_end() {
     }
 }
 
-/// A login that was refused does not delete the cookie's unreadable session either.
+/// A refused login keeps the cookie's unreadable session.
 #[tokio::test]
 async fn refused_login_ends_no_session() {
     let world = World::new();
@@ -220,7 +221,7 @@ async fn refused_login_ends_no_session() {
     assert!(world.opens(&id).await);
 }
 
-/// However much a request has recorded, it can end its session.
+/// A request can destroy its session, however many changes it has recorded.
 #[tokio::test]
 async fn full_log_refuses_every_change_but_destroy() {
     let world = World::new();

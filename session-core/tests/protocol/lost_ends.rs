@@ -1,4 +1,4 @@
-//! Revocations whose answer was lost (I6): each is reported once, and counted.
+//! Revocations with a lost answer (I6): each revocation is reported once, and counted.
 
 use std::{sync::mpsc, time::Duration};
 
@@ -11,10 +11,10 @@ use crate::support::{Fault, Peek as _, Verb, World, told};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The fates of a call whose answer does not come.
+/// The two faults without an answer for the caller.
 const LOST: [Fault; 2] = [Fault::ANSWER_LOST, Fault::UNSENT];
 
-/// A world whose events are watched, and another process on the same store.
+/// Returns a world with its events, and another process on the same store.
 fn watched() -> (World, World, Events) {
     let silent = World::new();
     let world = silent.other_process();
@@ -22,7 +22,7 @@ fn watched() -> (World, World, Events) {
     (world, silent, events)
 }
 
-/// The keys of the revoked sessions. There are no other events.
+/// Returns the keys of the revoked sessions. Asserts that all events are revocations.
 fn revoked(events: &mut Events) -> Vec<SessionKey> {
     let mut keys: Vec<_> = std::iter::from_fn(|| events.try_next())
         .map(|event| {
@@ -57,7 +57,7 @@ async fn revocation_of_one_is_reported_if_its_answer_is_lost() {
     }
 }
 
-/// The end marker of the first try shows that there was no session.
+/// The end marker of the first try shows that the key was empty.
 #[tokio::test]
 async fn revocation_of_all_counts_no_expired_session() {
     for fault in [None, Some(Fault::ANSWER_LOST)] {
@@ -123,7 +123,7 @@ async fn eviction_is_reported_if_its_answer_is_lost() {
     }
 }
 
-/// If the answers come, a session that a logout deleted first is no revocation.
+/// If the answers arrive, a session deleted before by a logout is not counted as revoked.
 #[tokio::test]
 async fn logout_that_came_first_is_not_reported_as_a_revocation() {
     let (world, silent, mut events) = watched();
@@ -137,7 +137,7 @@ async fn logout_that_came_first_is_not_reported_as_a_revocation() {
     assert_eq!(revoked(&mut events), []);
 }
 
-/// The end marker of the first try shows that nothing was there.
+/// The end marker of the first try shows that the key was empty.
 #[tokio::test]
 async fn logout_before_a_lost_answer_is_not_reported_as_a_revocation() {
     let (world, silent, mut events) = watched();
@@ -186,7 +186,7 @@ async fn session_that_moves_before_the_repetition_is_revoked_once() {
     assert!(!world.opens(&new).await);
 }
 
-/// The keys stay in the index, so that the next revocation finds the sessions.
+/// The keys stay in the index, so the next revocation finds the sessions.
 #[tokio::test]
 async fn revocation_that_fails_can_be_repeated() {
     let (world, silent, mut events) = watched();
@@ -204,7 +204,8 @@ async fn revocation_that_fails_can_be_repeated() {
     assert_eq!(revoked(&mut events), sorted(&[&ids[0], &ids[1]]));
 }
 
-/// Both answers are lost, but the sessions are gone: the next call ends and reports nothing twice.
+/// Both answers are lost, but the session is deleted: the next call finds no session to revoke or
+/// report.
 #[tokio::test]
 async fn revocation_without_any_answer_still_ends_the_sessions() {
     let (world, silent, mut events) = watched();

@@ -1,5 +1,5 @@
-//! The protocol: what requests see and what is left, whatever the others do and the store says. The
-//! numbers (I1 …) are those of the invariants.
+//! The protocol: the view of each request, and the content of the store, beside concurrent requests
+//! and faults of the store. The numbers (I1 …) are those of the invariants.
 
 #![allow(clippy::unwrap_used, reason = "a test may, and so may what it calls")]
 

@@ -1,4 +1,5 @@
-//! Two requests that move one session concurrently: the record of the slower one is no session.
+//! Two requests move one session concurrently: the record of the slower request does not count as a
+//! session.
 
 use std::{sync::mpsc, time::Duration};
 
@@ -12,7 +13,7 @@ fn limit(max: usize, at_limit: AtLimit) -> SessionLimit {
     SessionLimit::new(max, at_limit).unwrap()
 }
 
-/// Another process with the same limit.
+/// Returns another process with the same limit.
 fn elsewhere(world: &World, limit: SessionLimit) -> World {
     let mut other = world.other_process();
     other.sessions = Sessions::builder(std::sync::Arc::clone(&world.store))
@@ -23,8 +24,7 @@ fn elsewhere(world: &World, limit: SessionLimit) -> World {
     other
 }
 
-/// While the record of a slower renewal is still there, another device signs in, for which there is
-/// room.
+/// While the record of a slower renewal is still stored, another device signs in within the limit.
 #[tokio::test]
 async fn overtaken_renewal_takes_no_place() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest, AtLimit::EvictLeastRecent] {
@@ -61,7 +61,7 @@ async fn overtaken_renewal_takes_no_place() {
     }
 }
 
-/// It is not listed, not counted, and its end is no event.
+/// The record is not listed or counted, and its deletion sends no event.
 #[tokio::test]
 async fn overtaken_renewal_is_no_session_to_a_list_or_revocation() {
     for call in ["list", "revoke_all", "revoke_others"] {
@@ -95,7 +95,7 @@ async fn overtaken_renewal_is_no_session_to_a_list_or_revocation() {
     }
 }
 
-/// A login broke off after its record was stored, and was repeated successfully: the unused record
+/// A login broke off after the store had its record, and a second try succeeded: the unused record
 /// takes no place.
 #[tokio::test]
 async fn login_that_broke_off_takes_no_place() {
@@ -136,7 +136,8 @@ async fn replayed_beside_a_login(max: usize) -> Result<CookieChange, SessionErro
     renews.renew().unwrap();
     renews.set(NOTE, "kept").unwrap();
     writes.set(VISITS, 5).unwrap();
-    // The first commit is the renewal's tombstone. The third replays it on the write before it.
+    // The first commit is the renewal's tombstone, the second is the write, and the third is the
+    // renewal, replayed on the write.
     world.store.before(Verb::Commit, move || async move { writes.commit().await.unwrap() });
     let (send, ids) = mpsc::channel();
     world.store.before_nth(3, Verb::Commit, move || async move {

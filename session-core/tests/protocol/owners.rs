@@ -1,4 +1,4 @@
-//! I8: the sessions of an owner are known, and can be ended from elsewhere.
+//! I8: the sessions of an owner are known, and can be revoked from elsewhere.
 
 use std::{
     future::{pending, poll_fn},
@@ -47,7 +47,7 @@ async fn renew(world: &World, id: &SessionId) -> SessionId {
     finish(session).await
 }
 
-/// Uses a session, and waits until the ID before its present one opens nothing any more.
+/// Uses a session, and waits until its former ID no longer opens the session.
 async fn use_for_the_grace(world: &World, id: &SessionId) {
     let _ = world.open(id).await.finish().await.unwrap();
     world.wait(world.sessions.renewal_grace());
@@ -266,7 +266,7 @@ async fn revoke_others_commits_a_login_first() {
     let id = finish(session).await;
     assert!(world.opens(&id).await);
     assert!(!world.opens(&other).await);
-    // One who signs in only now is found out by the others' end, too.
+    // A request that signs in just now revokes the others, too.
     let session = world.anonymous().await;
     session.authenticate("ada").unwrap();
     assert_eq!(world.sessions.revoke_others(&session).await.unwrap(), 1);
@@ -348,7 +348,7 @@ async fn longer_lifetime_is_entered_before_it_is_stored() {
     world.wait(25 * HOUR);
     world.user("ada").await;
     assert!(listed(&world, "ada").await.contains(&id.key()));
-    // An entry stays for as long as before if the lifetime shrinks.
+    // If the lifetime shrinks, an entry keeps its deadline.
     let session = world.open(&id).await;
     session.set_lifetime(Lifetime::new(HOUR, 30 * HOUR).unwrap()).unwrap();
     world.store.calls();
@@ -399,7 +399,7 @@ async fn entry_of_a_session_that_was_ended_ends_at_its_deadline() {
     assert_eq!(entered(&world, "ada").await, []);
 }
 
-/// No server may find a session alive that another server has removed from the index.
+/// If one server removes a session from the index, the session must have expired on every server.
 #[tokio::test]
 async fn entry_stays_for_10_seconds_after_the_absolute_deadline() {
     let world = World::new();
@@ -475,7 +475,7 @@ async fn login_whose_key_was_blocked_takes_another_id() {
     let other = world.other_process();
     let store = Arc::clone(&world.store);
     world.store.before(Verb::CreateEntered, move || async move {
-        // The entry is there and the session is not.
+        // The index has the entry, but the store has no session.
         let key = SessionKey::from_bytes([1; SessionKey::LEN]);
         let owner = Owner::from("ada").key();
         let now = other.sessions_now();
@@ -490,8 +490,8 @@ async fn login_whose_key_was_blocked_takes_another_id() {
     assert!(world.opens(&id).await);
 }
 
-/// The revocation is about to remove the key from the index: under that key the session must not come
-/// back.
+/// The revocation is about to remove the key from the index: the session must not come back under
+/// the key.
 #[tokio::test]
 async fn login_revoked_before_its_repetition_takes_another_id() {
     let world = World::new();
@@ -531,14 +531,14 @@ async fn until(condition: &AtomicBool) {
     panic!("the other task does not go on");
 }
 
-/// Another process whose clock is two seconds ahead.
+/// Returns another process, whose clock is two seconds ahead.
 fn ahead(world: &World) -> World {
     let clock = Arc::new(ManualClock::new(world.sessions_now() + 2 * SECOND));
     let sessions = Sessions::builder(Arc::clone(&world.store)).with_clock(Arc::clone(&clock));
     World { store: Arc::clone(&world.store), clock, sessions: sessions.build().unwrap() }
 }
 
-/// A session that has just expired by this server's clock is alive by a clock that is behind.
+/// A session that has just expired by this server's clock is alive by a slower clock.
 #[tokio::test]
 async fn server_whose_clock_is_ahead_revokes_sessions_until_their_end() {
     for what in ["all", "others", "one"] {
@@ -558,7 +558,7 @@ async fn server_whose_clock_is_ahead_revokes_sessions_until_their_end() {
     }
 }
 
-/// A change of the ID of a session that belongs to "ada".
+/// A change of the ID of a session of "ada".
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Move {
     Renew,
@@ -777,7 +777,7 @@ async fn empty_owner_is_refused_and_stores_nothing() {
     assert_eq!(world.store.calls(), []);
 }
 
-/// I13: a long list makes no other task wait.
+/// I13: a long list yields to other tasks.
 #[tokio::test]
 async fn long_list_yields_to_other_tasks() {
     let world = World::new();
@@ -791,8 +791,8 @@ async fn long_list_yields_to_other_tasks() {
     assert_eq!(revoked, (1, 1));
 }
 
-/// The number of times that something lets other tasks run on a store that never waits, and the size
-/// of its result.
+/// Returns the number of times that a future yields to other tasks, on a store without waits, and
+/// the size of its result.
 async fn pauses<T: Size>(future: impl Future<Output = Result<T, SessionError>>) -> (usize, usize) {
     let (mut future, mut pauses) = (pin!(future), 0);
     let result = poll_fn(|context| {
@@ -820,7 +820,7 @@ impl<T> Size for Vec<T> {
     }
 }
 
-/// Makes records unreadable, like those of a later version.
+/// A store that makes records unreadable, like those of a later version.
 #[derive(Default)]
 struct Unreadable(Mutex<Vec<SessionKey>>);
 
@@ -851,8 +851,8 @@ impl Intercept<MapStore> for Unreadable {
     }
 }
 
-/// C8: an older version of the application, during a deployment, must be able to revoke a session that
-/// it cannot read.
+/// C8: during a deployment, an older version of the application must be able to revoke a session
+/// that it cannot read.
 #[tokio::test]
 async fn unreadable_session_is_revoked_though_it_is_not_listed() {
     for way in ["one", "others", "all"] {
@@ -880,7 +880,7 @@ async fn unreadable_session_is_revoked_though_it_is_not_listed() {
             }
             _ => assert_eq!(sessions.revoke_all("ada").await.unwrap(), 2),
         }
-        // The later version finds it gone.
+        // The later version finds the session deleted.
         store.intercept().0.lock().unwrap().clear();
         assert!(!opens(&unreadable).await, "{way}");
         assert_eq!(opens(&own).await, way != "all");

@@ -1,5 +1,5 @@
-//! I8 in every order in which the commands of two requests can reach the store, and at every point where
-//! one can break off. [`Steps`] looks at the index after each command.
+//! I8, in every order of the commands of two requests at the store, and with a crash after each
+//! command. [`Steps`] checks the index after each command.
 
 use std::{cell::Cell, collections::HashSet, pin::Pin, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use session_core::{
 
 use crate::support::{Look as _, Steps, VISITS, interleavings, run, steps, told};
 
-/// The clock of the second process, compared with that of the first.
+/// The clock of the second process, compared with the clock of the first.
 #[derive(Clone, Copy, Debug)]
 enum Skew {
     Behind,
@@ -40,12 +40,12 @@ impl Site {
         site
     }
 
-    /// Two processes, whose logins keep the same limit.
+    /// Returns two processes with the same limit.
     fn limited(max: usize, at_limit: AtLimit, skew: Skew) -> [Self; 2] {
         Self::pair(Some(SessionLimit::new(max, at_limit).unwrap()), skew)
     }
 
-    /// Two processes on one store.
+    /// Returns two processes on one store.
     fn pair(limit: Option<SessionLimit>, skew: Skew) -> [Self; 2] {
         let store = Arc::new(steps());
         let now = Timestamp::from_secs(1_700_000_000);
@@ -102,7 +102,7 @@ impl Site {
         self.store.entered("ada", self.now()).len()
     }
 
-    /// A request that does something to the session of a cookie.
+    /// Returns a request that performs an operation on the session of a cookie.
     fn request(&self, id: Option<&SessionId>, deed: Deed) -> Request {
         let (sessions, id) = (self.sessions.clone(), id.cloned());
         Box::pin(async move {
@@ -128,7 +128,7 @@ impl Site {
         Box::pin(async move {
             let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
             if session.key().is_none() {
-                // It came after a login or rotation.
+                // The request came after a login or rotation.
                 return Answer::Revoked(Err(SessionError::Ended));
             }
             Answer::Revoked(sessions.revoke_others(&session).await)
@@ -146,7 +146,7 @@ impl Site {
     }
 }
 
-/// What a request does to its session.
+/// The operation of a request on its session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Deed {
     Login,
@@ -171,7 +171,7 @@ impl Deed {
     }
 }
 
-/// The ID that a response told the browser.
+/// Returns the ID in a response to the browser.
 fn told_id(answer: &Answer) -> Option<&SessionId> {
     match answer {
         Answer::Told(Ok(CookieChange::Set { id, .. })) => Some(id),
@@ -194,7 +194,7 @@ fn revocation_misses_no_session_whatever_it_does_meanwhile() {
             interleavings(11, make, |site, answers, order| {
                 assert!(!matches!(answers[1], Answer::Revoked(Err(_))), "{answers:?}");
                 assert_eq!(site.owned(), 0, "{deed:?} {order:?}: {answers:?}");
-                // An entry that a longer lifetime has extended leaves at its deadline.
+                // An entry extended by a longer lifetime leaves at its deadline.
                 if deed != Deed::Lengthen {
                     assert_eq!(site.entered(), 0, "{deed:?} {order:?}: {answers:?}");
                 }
@@ -203,7 +203,7 @@ fn revocation_misses_no_session_whatever_it_does_meanwhile() {
     }
 }
 
-/// A concurrent login comes before or after the revocation, and succeeds in any case.
+/// A concurrent login comes before or after the revocation, and always succeeds.
 #[test]
 fn login_during_a_revocation_is_revoked_or_in_the_index() {
     for stored_before in [true, false] {
@@ -239,7 +239,7 @@ fn two_revocations_count_each_session_once() {
     });
 }
 
-/// A session that gets another ID meanwhile is one session to the count and to the events.
+/// If a session gets another ID meanwhile, the count and the events include it once.
 #[test]
 fn revocation_counts_a_moving_session_once() {
     for deed in [Deed::Renew, Deed::Rotate, Deed::Login] {
@@ -265,7 +265,7 @@ fn revocation_counts_a_moving_session_once() {
     }
 }
 
-/// The list shows one line, however many keys the session has at that moment.
+/// The list shows one line, whether the session has one key or two at that moment.
 #[test]
 fn list_shows_a_moving_session_once_in_every_order() {
     for deed in [Deed::Renew, Deed::Rotate, Deed::Login, Deed::Write] {
@@ -281,7 +281,7 @@ fn list_shows_a_moving_session_once_in_every_order() {
     }
 }
 
-/// The request's own session is spared, and the other one is not, whatever the own one does meanwhile.
+/// The revocation spares only the request's own session, while another request moves or changes it.
 #[test]
 fn revoke_others_spares_a_moving_session_in_every_order() {
     for deed in [Deed::Renew, Deed::Rotate, Deed::Login, Deed::Write] {
@@ -294,7 +294,7 @@ fn revoke_others_spares_a_moving_session_in_every_order() {
         interleavings(10, make, |(site, other), answers, order| {
             let context = format!("{deed:?} {order:?}: {answers:?}");
             assert!(matches!(answers[0], Answer::Told(Ok(_))), "{context}");
-            // A request that a login has overtaken revokes nothing.
+            // A request overtaken by a login or rotation revokes nothing.
             let revokes = matches!(answers[1], Answer::Revoked(Ok(1)));
             let is_overtaken = matches!(deed, Deed::Rotate | Deed::Login);
             let is_ended = matches!(answers[1], Answer::Revoked(Err(SessionError::Ended)));
@@ -305,7 +305,7 @@ fn revoke_others_spares_a_moving_session_in_every_order() {
     }
 }
 
-/// A request that breaks off at any point leaves nothing that a revocation misses, and signs nobody out.
+/// After a crash at any point, no session is lost, and a revocation finds every session.
 #[test]
 fn crash_at_any_point_loses_no_session_and_no_entry() {
     for deed in [Deed::Login, Deed::Renew, Deed::Rotate, Deed::Lengthen, Deed::Logout] {
@@ -317,12 +317,13 @@ fn crash_at_any_point_loses_no_session_and_no_entry() {
                 poll(&mut request, steps);
                 drop(request);
 
-                // New before old: whatever was stored so far, the session is there.
+                // The new record is stored before the old one is replaced, so a session is there at
+                // every point.
                 let opens = site.opens(&id);
                 let lives = !site.store.live(site.now()).is_empty();
                 let kept = match deed {
-                    // Under the ID that the client has, or under one that it was not told: the
-                    // tombstone of a login opens nothing.
+                    // The session is under the client's ID, or under an ID that the client has not
+                    // received: the tombstone of a login opens no session.
                     Deed::Login | Deed::Rotate => opens || lives,
                     Deed::Renew | Deed::Lengthen | Deed::Write => opens,
                     Deed::Logout => true,
@@ -353,7 +354,7 @@ fn interrupted_revocation_can_be_repeated() {
     }
 }
 
-/// The logins before the concurrent ones.
+/// Signs users in before the concurrent logins.
 fn earlier_users(site: &Site, count: usize) -> Vec<SessionId> {
     let now = site.now();
     site.clock.set(Timestamp::from_millis(now.as_millis() - 60_000));
@@ -366,7 +367,7 @@ const SKEWS: [Skew; 3] = [Skew::Behind, Skew::None, Skew::Ahead];
 
 const POLICIES: [AtLimit; 3] = [AtLimit::Reject, AtLimit::EvictOldest, AtLimit::EvictLeastRecent];
 
-/// The IDs that were told and open a session.
+/// Returns the number of received IDs that open a session.
 fn open_ids(site: &Site, answers: &[Answer]) -> usize {
     answers.iter().filter_map(told_id).filter(|id| site.opens(id)).count()
 }
@@ -420,7 +421,7 @@ fn two_logins_do_not_exceed_the_limit_in_any_order() {
     assert!(both_refused.get() > 0, "no order lets two logins see each other");
 }
 
-/// A session in the middle of a move has its place, under whichever key.
+/// A session in the middle of a move takes one place, under either key.
 #[test]
 fn login_counts_a_moving_session_in_every_order() {
     for at_limit in POLICIES {
@@ -452,8 +453,8 @@ fn login_counts_a_moving_session_in_every_order() {
     }
 }
 
-/// The owner's only session signs in again while another one begins, in every order. The check gets the
-/// number of sessions that are left to the clients.
+/// Runs a second login of the owner's only session beside a login elsewhere, in every order. The
+/// check receives the number of sessions whose IDs the clients have.
 fn login_and_login_again(check: impl Fn(&[Answer; 2], usize, &str)) {
     for at_limit in POLICIES {
         for skew in SKEWS {

@@ -1,4 +1,4 @@
-//! The changes that a handler records, and the part of them that is written.
+//! The changes recorded by a handler, and the part of them in a commit.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -142,7 +142,7 @@ async fn change_after_the_response_began_is_refused() {
     assert_eq!(world.open(&id).await.get(VISITS), Some(1));
 }
 
-/// The closure runs without a lock: it may read and write a clone of the session.
+/// The closure runs without the mutex of the session: it may read and write a clone.
 #[tokio::test]
 async fn update_closure_may_use_the_session() {
     let world = World::new();

@@ -1,4 +1,5 @@
-//! I4: a move to a fresh ID by a login, a rotation or a renewal loses nothing and leaves nothing.
+//! I4: a move to a fresh ID by a login, a rotation or a renewal loses no value, and leaves no
+//! second session.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,7 +34,7 @@ fn renews(session: &Session) {
     session.renew().unwrap();
 }
 
-/// A request that moves the session of an ID. Returns the new ID.
+/// Moves the session of an ID in a request. Returns the new ID.
 async fn moved(world: &World, id: &SessionId, by: Move) -> SessionId {
     let session = world.open(id).await;
     by(&session);
@@ -50,22 +51,22 @@ async fn renew(world: &World, id: &SessionId) -> SessionId {
     moved(world, id, renews).await
 }
 
-/// A request that only reads.
+/// Runs a request without changes.
 async fn read(world: &World, id: &SessionId) -> CookieChange {
     world.open(id).await.finish().await.unwrap()
 }
 
-/// A session whose ID is renewed once it is this old.
+/// Returns a world in which an ID is renewed at this age.
 fn renewed_after(age: Duration) -> World {
     World::with_lifetime(Lifetime::aal2().with_renew_after(age).unwrap())
 }
 
-/// The kinds of the events since the last call.
+/// Returns the kinds of the events since the last call.
 fn kinds(events: &mut Events) -> Vec<EventKind> {
     std::iter::from_fn(|| events.try_next()).map(|event| event.kind).collect()
 }
 
-/// The next event of a kind. Skips the others.
+/// Returns the next event of a kind. Skips all other events.
 fn next_of(events: &mut Events, kind: EventKind) -> Option<Event> {
     std::iter::from_fn(|| events.try_next()).find(|event| event.kind == kind)
 }
@@ -115,7 +116,8 @@ async fn login_stores_the_new_record_before_the_tombstone() {
     assert_eq!(world.store.calls(), [Verb::Load, Verb::CreateEntered, Verb::Commit]);
 }
 
-/// "Remember me" and the end of an identity provider's session belong to the login that set them.
+/// "Remember me" and the end of an identity provider's session belong to the login whose request
+/// set them.
 #[tokio::test]
 async fn lifetime_and_end_of_a_login_do_not_go_to_the_next() {
     for owner in ["ada", "grace"] {
@@ -137,7 +139,7 @@ async fn lifetime_and_end_of_a_login_do_not_go_to_the_next() {
     }
 }
 
-/// An end in the way of the old login does not shorten the new one either.
+/// The end of an earlier login does not shorten the session of the new login either.
 #[tokio::test]
 async fn login_removes_an_earlier_end() {
     let world = World::new();
@@ -182,7 +184,7 @@ async fn login_ends_a_visitors_lifetime() {
 
 // A rotation.
 
-/// It is no login: a session that would have ended soon still does, and a stale proof stays stale.
+/// A rotation is not a login: the end of the session and the age of its proof of identity stay.
 #[tokio::test]
 async fn rotation_changes_the_id_and_nothing_else() {
     let world = World::new();
@@ -249,7 +251,7 @@ async fn second_concurrent_rotation_ends_and_learns_no_id() {
     assert_eq!(world.count().await.0, 1);
 }
 
-/// A browser that sends the former ID has received the new one by now, or is about to.
+/// If a browser sends the former ID, it has received the new ID by now, or is about to.
 #[tokio::test]
 async fn former_id_of_a_closing_move_gives_an_empty_session() {
     for closing in CLOSING {
@@ -351,7 +353,7 @@ async fn replay_that_fails_in_a_login_leaves_no_second_session() {
             let session = other.open(&former).await;
             session.set(NOTE, "between").unwrap();
             let _ = session.finish().await.unwrap();
-            // The commit of the replayed record under the new key, and its repetition.
+            // The commit of the replayed record under the new key, and its repetition, fail.
             store.fail_nth(1, Verb::Commit, fault);
             store.fail_nth(2, Verb::Commit, fault);
         });
@@ -382,7 +384,7 @@ async fn update_that_fails_on_replay_leaves_no_second_session() {
     assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
 }
 
-// A request that is overtaken by a login or a rotation.
+// A request overtaken by a login or a rotation.
 
 #[tokio::test]
 async fn overtaken_request_stores_its_values_and_learns_no_id() {
@@ -400,7 +402,7 @@ async fn overtaken_request_stores_its_values_and_learns_no_id() {
     }
 }
 
-/// An attacker may have planted the visitor's ID, and keep a request under way.
+/// An attacker may have planted the visitor's ID, and may keep a request under way.
 #[tokio::test]
 async fn request_that_held_the_former_id_never_learns_the_new_one() {
     for closing in CLOSING {
@@ -460,7 +462,7 @@ async fn second_concurrent_login_of_the_user_joins_the_first() {
     assert_eq!(world.count().await, (1, 1));
 }
 
-/// The second half of a double click is opened after the first has signed in.
+/// The second click of a double click opens its session after the first click has signed in.
 #[tokio::test]
 async fn login_under_a_visitors_former_id_joins_the_same_user() {
     for renewed in [true, false] {
@@ -481,7 +483,7 @@ async fn login_under_a_visitors_former_id_joins_the_same_user() {
     }
 }
 
-/// The removals are recorded while the request sees no session at all.
+/// The request records the removals while its own session is empty.
 #[tokio::test]
 async fn late_login_removes_what_it_was_told_to_remove() {
     type Removal = fn(&Session) -> Result<(), SessionError>;
@@ -503,7 +505,7 @@ async fn late_login_removes_what_it_was_told_to_remove() {
     }
 }
 
-/// A removal that only confirmed the stored session does not undo a later commit of another request.
+/// A removal without an effect on the stored session keeps a later commit of another request.
 #[tokio::test]
 async fn late_login_repeats_no_removal_that_was_committed() {
     let world = World::new();
@@ -523,7 +525,7 @@ async fn late_login_repeats_no_removal_that_was_committed() {
     assert_eq!((session.get(NOTE).as_deref(), session.get(VISITS)), (Some("other"), Some(2)));
 }
 
-/// The second half of a double click has stored something before it signs in.
+/// The second click of a double click has stored a value before its login.
 #[tokio::test]
 async fn login_after_an_overtaken_commit_joins_the_first() {
     let world = World::new();
@@ -541,8 +543,8 @@ async fn login_after_an_overtaken_commit_joins_the_first() {
     assert_eq!(world.open(&new).await.get(NOTE).as_deref(), Some("second"));
 }
 
-/// Of several logins in one request the last counts. Those before it remove no value of the session that
-/// it joins.
+/// Of several logins in one request, the last counts. The earlier logins remove no value of the
+/// joined session.
 #[tokio::test]
 async fn joining_request_that_signed_in_twice_clears_nothing() {
     let world = World::new();
@@ -555,7 +557,8 @@ async fn joining_request_that_signed_in_twice_clears_nothing() {
     assert_eq!(world.open(&new).await.get(VISITS), Some(1));
 }
 
-/// A clear that was recorded before a login or rotation of another request removes what its request saw.
+/// If a clear was recorded before a login or rotation of another request, it removes the values
+/// seen by its own request.
 #[tokio::test]
 async fn overtaken_clear_removes_what_its_request_saw() {
     for closing in CLOSING {
@@ -573,7 +576,7 @@ async fn overtaken_clear_removes_what_its_request_saw() {
     }
 }
 
-/// A visitor's values are for the user who signed in, and not for the next one.
+/// A visitor's values go to the user who signed in, but not to the next user.
 #[tokio::test]
 async fn values_of_a_visitor_do_not_reach_the_second_user() {
     let world = World::new();
@@ -586,7 +589,7 @@ async fn values_of_a_visitor_do_not_reach_the_second_user() {
     assert_eq!(world.open(&id).await.names(), [""; 0]);
 }
 
-/// The owner is the same again, but the values of the first login are gone.
+/// The owner is the same again, but the values of the first login are deleted.
 #[tokio::test]
 async fn values_do_not_reach_the_same_user_past_another() {
     let world = World::new();
@@ -599,7 +602,8 @@ async fn values_do_not_reach_the_same_user_past_another() {
     assert_eq!(world.open(&id).await.names(), [""; 0]);
 }
 
-/// Neither a former ID of a user's session, which may be stolen, nor another user leads to one.
+/// Only the same user under a visitor's former ID joins the session: a user's former ID may be
+/// stolen.
 #[tokio::test]
 async fn login_under_any_other_former_id_begins_anew() {
     for (former_owner, owner) in [(None, "eve"), (Some("ada"), "ada"), (Some("ada"), "eve")] {
@@ -658,7 +662,7 @@ async fn request_overtaken_without_carry_over_stores_nothing() {
     assert_eq!(world.open(&new).await.names(), ["visits"]);
 }
 
-/// The values that a user's login brought are not for a request that held the former ID.
+/// A request with the former ID never gets the values of the user's login.
 #[tokio::test]
 async fn concurrent_login_of_another_user_takes_nothing_over() {
     for commits_first in [true, false] {
@@ -743,7 +747,8 @@ async fn former_id_opens_for_the_grace_after_the_presentation() {
     assert!(world.opens(&new).await);
 }
 
-/// The first request under the new ID starts the grace, with one command more. Later ones add none.
+/// The first request under the new ID starts the grace, with one more command. Later requests add
+/// none.
 #[tokio::test]
 async fn new_id_is_recorded_as_presented_once() {
     let world = World::new();
@@ -775,7 +780,7 @@ async fn write_under_the_new_id_records_the_presentation_for_free() {
     assert!(!world.opens(&id).await);
 }
 
-/// The former ID stays open meanwhile: a failure signs nobody out.
+/// The former ID stays open meanwhile: after a failure, the user is still signed in.
 #[tokio::test]
 async fn presentation_that_is_not_recorded_is_recorded_by_the_next() {
     let world = World::new();
@@ -815,7 +820,7 @@ async fn request_under_way_is_told_the_renewed_id() {
     assert_eq!(world.open(&new).await.get(VISITS), Some(2));
 }
 
-/// However often an application calls `renew`, the ID that the browser holds opens the session.
+/// However often an application calls `renew`, the browser's ID opens the session.
 #[tokio::test]
 async fn twenty_renewals_within_the_grace_sign_nobody_out() {
     let world = World::new();
@@ -837,7 +842,7 @@ async fn twenty_renewals_within_the_grace_sign_nobody_out() {
     assert_eq!(world.open(&present).await.get(NOTE).as_deref(), Some("under way"));
 }
 
-/// Each ID is renewed by the one that the client has just received.
+/// Each renewal uses the ID that the client has just received.
 #[tokio::test]
 async fn former_id_opens_for_its_grace_through_many_renewals() {
     let world = World::new();
@@ -940,7 +945,7 @@ async fn id_is_renewed_when_it_is_old_enough() {
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
 }
 
-/// Due renewals, each with a lost response, for as long as the browser is used.
+/// Due renewals, each with a lost response, for as long as the browser is in use.
 #[tokio::test]
 async fn due_renewals_whose_responses_are_lost_sign_nobody_out() {
     let world = renewed_after(10 * MINUTE);
@@ -1009,9 +1014,9 @@ async fn renewal_of_an_unstored_session_does_nothing() {
     assert_eq!(world.store.calls(), []);
 }
 
-// The use of an ID whose grace is over.
+// The use of an ID after its grace.
 
-/// A world where a session's former ID is out of grace, with both IDs.
+/// Returns a world with a session whose former ID is out of grace, and both IDs.
 async fn out_of_grace(reuse: OnReuse) -> (World, SessionId, SessionId) {
     let world = World::with(|sessions| sessions.with_reuse(reuse));
     let id = world.user("ada").await;
@@ -1035,7 +1040,7 @@ async fn reuse_is_reported_and_opens_nothing() {
     assert_eq!(world.open(&new).await.owner(), Some("ada".into()));
 }
 
-/// The browser that sends it does not hold the new ID: its requests under way had the grace.
+/// The browser with the reused ID lacks the new ID: its requests under way had the grace.
 #[tokio::test]
 async fn reused_id_may_begin_a_session_of_its_own() {
     let (world, id, new) = out_of_grace(OnReuse::Report).await;
@@ -1046,7 +1051,7 @@ async fn reused_id_may_begin_a_session_of_its_own() {
     assert!(world.opens(&new).await && world.opens(&own).await);
 }
 
-/// Without a grace, requests under way are refused for half a minute instead.
+/// Without a grace, a request under way is refused for half a minute.
 #[tokio::test]
 async fn id_of_a_renewal_a_moment_ago_makes_no_session_of_its_own() {
     let world = World::with(|sessions| sessions.with_renewal_grace(Duration::ZERO));
@@ -1063,7 +1068,7 @@ async fn id_of_a_renewal_a_moment_ago_makes_no_session_of_its_own() {
     let _ = told(session.finish().await.unwrap());
 }
 
-/// Someone who holds a reused ID cannot end the session by a logout.
+/// A client with a reused ID cannot end the session by a logout.
 #[tokio::test]
 async fn logout_under_a_reused_id_ends_nothing() {
     let (world, id, new) = out_of_grace(OnReuse::Report).await;
@@ -1073,7 +1078,8 @@ async fn logout_under_a_reused_id_ends_nothing() {
     assert!(world.opens(&new).await);
 }
 
-/// The key of the new ID may hold an end marker: the session has ended, and nobody reused anything.
+/// If the key of the new ID holds an end marker, the session has ended, and its former ID does not
+/// count as reused.
 #[tokio::test]
 async fn old_id_of_an_ended_session_is_not_reused() {
     let world = World::new();
@@ -1090,7 +1096,7 @@ async fn old_id_of_an_ended_session_is_not_reused() {
     assert_eq!(kinds(&mut events), []);
 }
 
-/// The request that is the first to present the new ID replaces that at once.
+/// The first request to present the new ID replaces it immediately.
 #[tokio::test]
 async fn reuse_is_seen_if_the_new_id_was_replaced_at_its_first_use() {
     for closing in CLOSING {
@@ -1143,7 +1149,7 @@ async fn outage_while_a_reuse_ends_the_session_fails_no_request() {
     assert_eq!(kinds(&mut events), [EventKind::Reused, EventKind::Revoked]);
 }
 
-/// An ID of two renewals ago.
+/// The ID from two renewals ago.
 #[tokio::test]
 async fn id_before_the_former_one_is_reused() {
     for reuse in [OnReuse::Report, OnReuse::EndSession] {
@@ -1158,7 +1164,7 @@ async fn id_before_the_former_one_is_reused() {
     }
 }
 
-/// A stolen ID shows itself until the session's absolute deadline.
+/// A stolen ID is detected until the session's absolute deadline.
 #[tokio::test]
 async fn reuse_is_seen_until_the_absolute_deadline() {
     let (world, id, new) = out_of_grace(OnReuse::Report).await;
@@ -1175,7 +1181,7 @@ async fn reuse_is_seen_until_the_absolute_deadline() {
     assert_eq!(kinds(&mut events), []);
 }
 
-/// The browser never receives a response that tells the new ID, and works on for hours.
+/// The browser never receives a response with the new ID, and works on for hours.
 #[tokio::test]
 async fn lost_responses_of_a_renewal_sign_no_busy_browser_out() {
     let world = World::new();
@@ -1230,7 +1236,7 @@ async fn tombstone_names_the_successor_and_its_lifetime() {
     }
 }
 
-/// A session that is about to end leaves the note for the whole window.
+/// The tombstone of a session near its deadline lives for the whole window.
 #[tokio::test]
 async fn tombstone_of_a_renewal_lives_for_the_window_at_least() {
     let world = World::with_lifetime(Lifetime::new(MINUTE, MINUTE).unwrap());

@@ -1,4 +1,4 @@
-//! I10: no ID, owner or value in a text, an event or the store.
+//! I10: texts, events and the store are free of IDs, owners and values.
 
 use std::{
     error::Error as _,
@@ -17,7 +17,7 @@ use crate::support::{Fault, NOTE, Peek as _, VISITS, Verb, World, all_bytes_of, 
 const OWNER: &str = "lovelace@example.org";
 const VALUE: &str = "a private note";
 
-/// All IDs that a session had, through a login, a renewal and a rotation.
+/// All IDs of a session, through a login, a renewal and a rotation.
 struct Ids(Vec<SessionId>);
 
 impl Ids {
@@ -93,7 +93,7 @@ async fn no_debug_shows_an_id_an_owner_or_a_value() {
     assert!(entries.iter().any(|(_, entry)| matches!(entry, Entry::Moved(_))));
     let events_so_far: Vec<_> = std::iter::from_fn(|| events.try_next()).collect();
     assert!(!events_so_far.is_empty());
-    // An event carries the owner, whose `Debug` does not show the name.
+    // An event carries the owner, whose `Debug` hides the name.
     let all: Vec<Box<dyn Debug>> = vec![
         Box::new(recorded),
         Box::new(shown),
@@ -199,7 +199,7 @@ async fn no_id_is_stored() {
     }
 }
 
-/// No call of any verb names an ID, in a lock, a reuse, a list or a revocation either.
+/// Every call of every verb is free of IDs, also in a lock, a reuse, a list or a revocation.
 #[tokio::test]
 async fn no_store_call_carries_an_id() {
     let world = World::with(|sessions| sessions.with_reuse(OnReuse::EndSession));
@@ -217,7 +217,7 @@ async fn no_store_call_carries_an_id() {
     }
 }
 
-/// A session's whole life. Returns all IDs.
+/// Runs the whole life of a session. Returns all IDs.
 async fn use_everything(world: &World) -> Vec<SessionId> {
     let Ids(mut ids) = Ids::new(world).await;
     let session = world.open(ids.last().unwrap()).await;
@@ -249,8 +249,8 @@ async fn use_everything(world: &World) -> Vec<SessionId> {
 #[tokio::test]
 async fn no_log_line_holds_an_id_an_owner_or_a_value() {
     let lines = Lines::default();
-    // With one dispatcher only, an event that another thread meets first is asked for there, where
-    // nobody listens, and stays off.
+    // With only one dispatcher, `tracing` caches the interest of a call site from its first event.
+    // If another thread without a subscriber sends the first event, the call site stays off.
     let _second = tracing::Dispatch::new(Lines::default());
     let guard = tracing::subscriber::set_default(lines.clone());
     let world = World::with(|sessions| sessions.with_reuse(OnReuse::EndSession));

@@ -24,7 +24,7 @@ async fn sign_in(world: &World) -> Result<SessionId, SessionError> {
     session.finish().await.map(told)
 }
 
-/// The same store behind another limit.
+/// Returns a process with another limit on the same store.
 fn with_limit(world: &World, max: usize, at_limit: AtLimit) -> World {
     let sessions = Sessions::builder(Arc::clone(&world.store))
         .with_clock(Arc::clone(&world.clock))
@@ -49,9 +49,9 @@ async fn login_above_the_limit_is_refused_and_stores_nothing() {
     assert!(!error.is_retryable());
     assert_eq!(world.count().await, (2, 0));
     assert_eq!(world.store.count_entered(world.sessions_now()).await, 2);
-    // Another owner has a limit of its own.
+    // Another owner has its own limit.
     world.user("grace").await;
-    // The login is still recorded, and succeeds once there is room.
+    // The login is still recorded, and succeeds after one session has ended.
     assert!(world.sessions.revoke("ada", ids[0].key()).await.unwrap());
     let id = told(session.finish().await.unwrap());
     assert!(world.opens(&id).await && world.opens(&ids[1]).await);
@@ -123,7 +123,7 @@ async fn expired_session_takes_no_place() {
     }
 }
 
-/// A store may keep an expired session for a while, if its clock is behind.
+/// If its clock is behind, a store may keep an expired session for a while.
 #[tokio::test]
 async fn expired_session_that_is_still_stored_takes_no_place() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
@@ -133,7 +133,7 @@ async fn expired_session_that_is_still_stored_takes_no_place() {
         world.wait(HOUR);
         let id = sign_in(&world).await.unwrap();
         assert_eq!(listed(&world).await, [id.key()]);
-        // By that clock it may be alive: the index still holds it.
+        // By a clock behind, the session may be alive: the index still holds its key.
         assert_eq!(world.store.count_entered(world.sessions_now()).await, 2);
     }
 }
@@ -169,7 +169,7 @@ async fn login_that_another_login_overtook_takes_no_place() {
         let left = told(left.finish().await.unwrap());
         let right = right.finish().await;
         if is_visitor {
-            // A double click: both are told the same session.
+            // A double click: both responses hold the ID of the same session.
             assert_eq!(told(right.unwrap()).key(), left.key());
         } else {
             assert!(matches!(right, Err(SessionError::Ended)), "{right:?}");
@@ -198,7 +198,7 @@ async fn record_of_a_crashed_login_takes_no_second_place() {
         let again = told(again.finish().await.unwrap());
         assert!(world.opens(&again).await && world.opens(&other).await, "{at_limit:?}");
         if at_limit != AtLimit::Reject {
-            // It is evicted as one session, with all its records.
+            // The session is evicted as one session, with all its records.
             world.wait(MINUTE);
             sign_in(&world).await.unwrap();
             world.wait(MINUTE);
@@ -240,7 +240,7 @@ async fn session_that_moves_during_a_login_keeps_its_place() {
     }
 }
 
-/// Two logins do not end each other: the later one stays.
+/// Two logins never evict each other: the later login stays.
 #[tokio::test]
 async fn session_that_signs_in_again_is_not_evicted_by_older_login() {
     let world = world(1, AtLimit::EvictOldest);
@@ -295,7 +295,7 @@ async fn renewal_is_never_refused_and_evicts_nobody() {
     assert_eq!(listed(&strict).await.len(), 2);
 }
 
-/// The place of a login that has not stored its session yet is not taken: it will see this one.
+/// A login takes no place before it stores its session: then it will find this login.
 #[tokio::test]
 async fn key_of_a_login_under_way_takes_no_place() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
@@ -311,7 +311,7 @@ async fn key_of_a_login_under_way_takes_no_place() {
     }
 }
 
-/// Many keys without a session are removed, each blocked before, so that no login ends up outside of the
+/// Many keys without a session are first blocked, and then removed. So every login stays in the
 /// index.
 #[tokio::test]
 async fn many_dead_entries_are_blocked_and_removed() {
@@ -387,7 +387,8 @@ async fn limit_costs_a_login_two_round_trips() {
     assert_eq!(world.store.calls(), [Verb::CreateEntered, Verb::Commit, Verb::Leave]);
 }
 
-/// Another login has entered its key, and stores its session while this login clears dead entries away.
+/// Another login has entered its key. The login stores its session while this login removes dead
+/// entries.
 #[tokio::test]
 async fn clearing_of_dead_entries_spares_a_login_under_way() {
     for verb in [Verb::DeleteOrBlock, Verb::Create] {
@@ -413,7 +414,7 @@ async fn clearing_of_dead_entries_spares_a_login_under_way() {
     }
 }
 
-/// A login of another server whose clock is far ahead is no reason to refuse a login.
+/// A login of another server, whose clock is far ahead, must not cause a refusal.
 #[tokio::test]
 async fn login_evicts_a_login_of_a_clock_ahead() {
     for at_limit in [AtLimit::EvictOldest, AtLimit::EvictLeastRecent] {
@@ -432,7 +433,7 @@ async fn login_evicts_a_login_of_a_clock_ahead() {
     }
 }
 
-/// Three processes, and a store that lets others in before each command.
+/// Runs logins in three processes, on a store that lets other requests in before each command.
 async fn fifty_concurrent_logins(
     at_limit: AtLimit,
 ) -> (Arc<Steps>, Vec<Result<SessionId, SessionError>>) {
@@ -481,7 +482,7 @@ async fn fifty_concurrent_logins_leave_no_more_than_three() {
             }
             assert!(live.iter().all(|key| accepted.contains(key)), "a session that nobody knows");
             if at_limit == AtLimit::Reject {
-                // Logins that see each other are refused together.
+                // Logins that find each other are refused together.
                 assert!(accepted.len() <= 3, "{}", accepted.len());
                 assert_eq!(live.len(), accepted.len());
             } else {
@@ -491,7 +492,7 @@ async fn fifty_concurrent_logins_leave_no_more_than_three() {
     }
 }
 
-/// Once there are many, each login that meets expired sessions removes 32 of their entries.
+/// Each login that finds many expired sessions removes 32 of their entries.
 #[tokio::test]
 async fn expired_sessions_cost_each_login_a_bounded_number_of_commands() {
     let world = World::new();
@@ -516,8 +517,8 @@ async fn expired_sessions_cost_each_login_a_bounded_number_of_commands() {
     assert!(limited.opens(&first).await);
 }
 
-/// A login through a server whose clock is ahead removes no entry of a session that another server still
-/// finds alive (I8).
+/// If a session is alive on another server, a login through a server whose clock is ahead keeps the
+/// session's entry (I8).
 #[tokio::test]
 async fn login_by_a_clock_ahead_leaves_a_live_session_in_the_index() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {

@@ -1,4 +1,4 @@
-//! The rules of an application's sessions.
+//! The settings of an application's sessions, and their bounds.
 
 use std::time::Duration;
 

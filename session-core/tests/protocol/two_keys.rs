@@ -1,4 +1,4 @@
-//! A session that is getting another ID is under two keys, and is one session nevertheless.
+//! A session in the middle of a move has two keys, and counts as one session.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -58,7 +58,7 @@ async fn sign_in(world: &World) -> Result<SessionId, SessionError> {
     session.finish().await.map(told)
 }
 
-/// A move whose new record is stored and whose tombstone is not.
+/// Breaks a move off after its new record is stored, and before its tombstone.
 async fn break_off(world: &World, id: &SessionId, deed: Deed) {
     let session = world.open(id).await;
     deed(&session);
@@ -121,7 +121,7 @@ async fn revocation_ends_both_keys_and_counts_one_session() {
     }
 }
 
-/// By whichever key it is shown, that key revokes it.
+/// The key in the list revokes the session, whichever of its keys the list shows.
 #[tokio::test]
 async fn list_shows_a_session_under_two_keys_once() {
     for deed in MOVES {
@@ -145,7 +145,7 @@ async fn list_shows_a_session_under_two_keys_once() {
     }
 }
 
-/// The key that a page shows is the one before the move.
+/// A page may still show the key from before the move.
 #[tokio::test]
 async fn revocation_by_a_former_key_ends_the_session() {
     for deed in MOVES {
@@ -161,7 +161,7 @@ async fn revocation_by_a_former_key_ends_the_session() {
     }
 }
 
-/// A renewal replays another request's commit, while a third revokes the others.
+/// A move replays another request's commit, while a third request revokes the others.
 #[tokio::test]
 async fn move_that_replays_is_still_one_session() {
     for deed in MOVES {
@@ -202,7 +202,7 @@ async fn login_elsewhere_finds_room_while_a_session_moves() {
     }
 }
 
-/// However many logins of one browser broke off.
+/// The number of broken-off logins of one browser does not matter.
 #[tokio::test]
 async fn logins_that_broke_off_take_no_second_place() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
@@ -246,7 +246,7 @@ async fn eviction_ends_both_keys_and_reports_one_session() {
 type Answer = Result<CookieChange, SessionError>;
 type Request = Pin<Box<dyn Future<Output = Answer>>>;
 
-/// Two processes on a store that lets others in before each command.
+/// Two processes on a store that lets other requests in before each command.
 struct Site {
     store: Arc<Steps>,
     clock: Arc<ManualClock>,
@@ -276,7 +276,7 @@ impl Site {
         self.begin(login)
     }
 
-    /// A session that began a moment ago.
+    /// Begins a session, with its last use a moment ago.
     fn begin(&self, deed: Deed) -> SessionId {
         let id = run(async {
             let session = self.one.open([]).await.unwrap();
@@ -295,7 +295,7 @@ impl Site {
         self.open(id).key().is_some()
     }
 
-    /// The numbers of live sessions and of entries in the index.
+    /// Returns the numbers of live sessions and of entries in the index.
     fn counts(&self) -> (usize, usize) {
         let now = self.clock.now();
         (self.store.live(now).len(), self.store.entered("ada", now).len())
@@ -306,7 +306,7 @@ impl Site {
     }
 }
 
-/// A request that does a deed, if it finds the session of its cookie.
+/// Runs an operation on the session of a cookie, if the cookie opens a session.
 fn request(sessions: &Sessions, id: Option<&SessionId>, deed: Deed) -> Request {
     let (sessions, id) = (sessions.clone(), id.cloned());
     Box::pin(async move {
@@ -318,7 +318,7 @@ fn request(sessions: &Sessions, id: Option<&SessionId>, deed: Deed) -> Request {
     })
 }
 
-/// A browser whose session gets another ID, and which goes on with that.
+/// Gives a browser's session another ID, and goes on under the new ID.
 fn request_and_next(sessions: &Sessions, id: &SessionId, deed: Deed) -> Request {
     let (first, sessions) = (request(sessions, Some(id), deed), sessions.clone());
     Box::pin(async move {
@@ -341,7 +341,7 @@ fn revoke_others(sessions: &Sessions, id: &SessionId) -> Request {
     })
 }
 
-/// A request of the sign-in page, whatever its cookie opens.
+/// Runs a request of the sign-in page, whether or not its cookie opens a session.
 fn click(sessions: &Sessions, id: &SessionId, deed: Deed) -> Request {
     let (sessions, id) = (sessions.clone(), id.clone());
     Box::pin(async move {
@@ -369,7 +369,7 @@ fn revoking_the_others_spares_the_own_session_in_every_order() {
 }
 
 /// A double click on "sign in": both requests carry the visitor's cookie, and the browser keeps the
-/// answer that comes last, whichever that is.
+/// last answer, in any order.
 #[test]
 fn double_click_on_sign_in_leaves_one_session_in_every_order() {
     let first: Deed = |session| {
@@ -411,7 +411,7 @@ fn double_click_on_sign_in_leaves_one_session_in_every_order() {
     }
 }
 
-/// The clicks sign in different users: nobody gets anything of the other.
+/// The clicks sign in different users: a user never gets a value of the other user.
 #[test]
 fn concurrent_logins_of_two_users_share_nothing_in_any_order() {
     let ada: Deed = |session| {
@@ -447,7 +447,7 @@ fn concurrent_logins_of_two_users_share_nothing_in_any_order() {
     });
 }
 
-/// On a user's session only one of two concurrent logins counts, and the other learns no ID.
+/// On a user's session, only one of two concurrent logins counts, and the other receives no ID.
 #[test]
 fn two_logins_on_a_users_session_keep_one_in_every_order() {
     for at_limit in [None, Some(AtLimit::Reject), Some(AtLimit::EvictOldest)] {
@@ -471,8 +471,8 @@ fn two_logins_on_a_users_session_keep_one_in_every_order() {
     }
 }
 
-/// In whatever order, a session that moves and a login elsewhere never exceed the limit, and one of
-/// them stays signed in.
+/// In every order, a move and a login elsewhere keep the limit, and one of the two sessions stays
+/// signed in.
 #[test]
 fn login_beside_a_move_keeps_the_limit_in_every_order() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {

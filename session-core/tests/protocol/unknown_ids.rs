@@ -1,4 +1,4 @@
-//! I3: no adopted ID, and I11: deploys survive.
+//! I3: an unknown ID is never adopted, and I11: sessions survive a deployment.
 
 use session_core::{
     CookieChange, EventKind, IdGenerator, OsRandom, SessionError, SessionId, Sessions,
@@ -31,7 +31,7 @@ async fn unknown_id_never_becomes_a_session() {
     }
 }
 
-/// A cookie that opens nothing stays: only the request that ended a session removes it.
+/// An unknown cookie stays: only the request that destroys a session removes the cookie.
 #[tokio::test]
 async fn malformed_id_costs_no_call_and_keeps_the_cookie() {
     let world = World::new();
@@ -117,7 +117,8 @@ async fn generator_that_repeats_an_id_shares_no_session() {
     assert_ne!(first.key(), second.key());
     assert_eq!(world.open(&first).await.get(VISITS), Some(1));
 
-    // A login whose ID is in use leaves no stranger's session in the index of its owner.
+    // If the ID of a login is in use, the index of the login's owner must not hold the other
+    // session.
     let ids: Vec<_> = [1, 2].map(|bits| SessionId::from_random_bits([bits; 32])).into();
     let other = World {
         sessions: Sessions::builder(std::sync::Arc::clone(&world.store))
@@ -133,7 +134,7 @@ async fn generator_that_repeats_an_id_shares_no_session() {
     assert!(login.finish().await.is_err());
     assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
 
-    // From now on it makes one ID only.
+    // From now on the generator always returns the same ID.
     let session = world.anonymous().await;
     session.set(VISITS, 9).unwrap();
     let Err(SessionError::Store(error)) = session.finish().await else { panic!("another answer") };

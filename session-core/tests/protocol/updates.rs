@@ -17,7 +17,7 @@ use session_core::{
 
 use crate::support::{Fault, NOTE, Steps, VISITS, Verb, World, interleavings, run, steps, told};
 
-/// The same value, as another version of the application reads it.
+/// The same value, as read by another version of the application.
 const TEXT: Key<String> = Key::new(VISITS.name());
 
 #[tokio::test]
@@ -104,9 +104,9 @@ async fn update_that_fails_on_replay_changes_nothing() {
     assert_eq!(world.open(&id).await.get(NOTE), Some("r".repeat(40 * 1024)));
 }
 
-// Values that cannot be read.
+// Unreadable values.
 
-/// A process of the old version meets a value of the new one: the value stays.
+/// A process of the old version finds a value of the new version: the value stays.
 #[tokio::test]
 async fn update_of_an_unreadable_value_fails_and_keeps_it() {
     let world = World::new();
@@ -172,7 +172,7 @@ async fn update_or_reset_keeps_a_readable_value() {
     assert_eq!(session.update_or_reset(VISITS, |visits| *visits += 5).unwrap(), 6);
 }
 
-// Updates that can refuse.
+// Updates with a condition.
 
 const LIMIT: Key<u64> = Key::new("limit");
 
@@ -219,7 +219,7 @@ async fn try_update_sees_the_other_values_and_the_owner() {
     assert_eq!(session.get(NOTE).as_deref(), Some("true Some(1) None"));
 }
 
-/// Of two requests that each find room for one, one gets it.
+/// Two requests each find room for one more, and one of them gets the room.
 #[tokio::test]
 async fn update_that_is_refused_on_replay_fails_the_commit() {
     let world = World::new();
@@ -265,7 +265,7 @@ async fn try_update_runs_again_if_a_clone_changed_its_condition() {
     assert_eq!(session.get(VISITS), Some(1));
 }
 
-/// The closure writes the very value that it updates.
+/// The closure writes the same value as its update.
 #[tokio::test]
 async fn update_that_always_changes_its_own_value_gives_up() {
     let world = World::new();
@@ -349,7 +349,7 @@ async fn take_once_returns_the_value_if_its_answer_is_lost() {
     }
 }
 
-/// Nobody gets a value whose removal is not certain.
+/// A request gets the value only if its removal is certain.
 #[tokio::test]
 async fn take_once_fails_if_no_answer_comes() {
     let world = World::new();
@@ -364,7 +364,8 @@ async fn take_once_fails_if_no_answer_comes() {
 type Taken = Result<Option<u64>, SessionError>;
 type Taker = Pin<Box<dyn Future<Output = Taken>>>;
 
-/// Two processes and a visitor's session, on a store that lets others in before each command.
+/// Returns two processes and a visitor's session, on a store that lets other requests in before
+/// each command.
 fn site() -> (Arc<Steps>, [Sessions; 2], SessionId) {
     let store = Arc::new(steps());
     let processes = [(); 2].map(|()| Sessions::new(Arc::clone(&store)));
@@ -413,7 +414,7 @@ fn take_once_gives_the_value_to_one_of_two_requests() {
     }
 }
 
-/// A write beside it changes nothing about that.
+/// Beside a write of another value, exactly one request still gets the value.
 #[test]
 fn take_once_is_exact_beside_another_write() {
     let make = || {
@@ -429,7 +430,7 @@ fn take_once_is_exact_beside_another_write() {
     });
 }
 
-/// A format whose reader lets a clone of the session run in between.
+/// A format whose decoder lets a clone of the session run in between.
 struct Interrupted;
 
 thread_local! {
@@ -519,7 +520,7 @@ async fn request_that_loses_128_races_gives_up_and_can_retry() {
     assert_eq!(world.open(&id).await.get(VISITS), Some(2));
 }
 
-/// Lets another request commit before each of the next commits.
+/// Makes another request commit before each of the next commits.
 fn overtake(world: &World, id: &SessionId, times: u64) {
     if times == 0 {
         return;
@@ -610,7 +611,7 @@ fn public_types_are_send_and_sync() {
     check::<SessionId>();
 }
 
-/// A commit that had nothing to store settles the changes before it.
+/// A commit without a change to store still completes the changes before it.
 #[tokio::test]
 async fn committed_removal_of_nothing_undoes_no_later_change() {
     let world = World::new();
@@ -627,8 +628,8 @@ async fn committed_removal_of_nothing_undoes_no_later_change() {
     assert_eq!(after.get(VISITS), Some(2));
 }
 
-/// An update may read any value through its view, so that what was set before it is set before it in the
-/// replay too.
+/// An update may read any value through its view, so the replay keeps the order of all changes
+/// before the update.
 #[tokio::test]
 async fn replay_keeps_what_an_update_has_read() {
     let world = World::new();
@@ -653,7 +654,7 @@ async fn replay_keeps_what_an_update_has_read() {
     assert_eq!((after.get(VISITS), after.get(NOTE).as_deref()), (Some(11), Some("after")));
 }
 
-/// A value that another request took first is no reason to give up what a clone has changed.
+/// If another request took the value first, the changes of a clone are still stored.
 #[tokio::test]
 async fn lost_race_for_a_value_keeps_the_changes_of_a_clone() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! What the integration tests share.
+//! Stores, clocks and helpers shared by the integration tests.
 
 #![allow(dead_code, unused_imports, reason = "no test file uses all of it")]
 

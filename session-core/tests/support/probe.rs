@@ -10,10 +10,10 @@ use session_core::{
 
 use super::MapStore;
 
-/// A correct store that fails when a test wants it to, and shows its content.
+/// A correct store that fails according to a test's plan, and shows its content.
 pub(crate) type Probe = FaultStore<Watched>;
 
-/// A store whose keys and owners are remembered.
+/// A store that records its keys and owners.
 pub(crate) type Watched = Intercepted<MapStore, Watch>;
 
 /// The keys and owners of all calls.
@@ -60,26 +60,26 @@ impl Intercept<MapStore> for Watch {
     }
 }
 
-/// The content of a [`Probe`], read without counting as a call.
+/// Read access to the content of a [`Probe`], not counted as calls.
 pub(crate) trait Peek {
     fn watched(&self) -> &Watched;
 
-    /// Makes the store one that never removes expired entries.
+    /// Makes the store keep expired entries forever.
     fn keep_expired(&self) {
         self.watched().intercept().seen().keeps_expired = true;
     }
 
-    /// Every key that any call named.
+    /// Returns the keys in all calls.
     fn keys(&self) -> Vec<SessionKey> {
         self.watched().intercept().seen().keys.iter().copied().collect()
     }
 
-    /// The entry under a key.
+    /// Returns the entry under a key.
     async fn peek(&self, key: SessionKey, now: Timestamp) -> Option<Entry> {
         self.watched().store().load(&key, now).await.expect("a map does not fail")
     }
 
-    /// All entries.
+    /// Returns all entries.
     async fn peek_all(&self, now: Timestamp) -> Vec<(SessionKey, Entry)> {
         let mut all = Vec::new();
         for key in self.keys() {
@@ -88,7 +88,7 @@ pub(crate) trait Peek {
         all
     }
 
-    /// The keys in the indices of all owners.
+    /// Returns the keys in the indices of all owners.
     async fn entered(&self, now: Timestamp) -> Vec<SessionKey> {
         let owners = self.watched().intercept().seen().owners.clone();
         let mut keys = Vec::new();
@@ -104,7 +104,7 @@ pub(crate) trait Peek {
         self.entered(now).await.contains(&key)
     }
 
-    /// The number of keys in all indices.
+    /// Returns the number of keys in all indices.
     async fn count_entered(&self, now: Timestamp) -> usize {
         self.entered(now).await.len()
     }

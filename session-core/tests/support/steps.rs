@@ -14,9 +14,10 @@ use session_core::{
 
 use super::MapStore;
 
-/// A store that waits once before each command, so that a test decides whose command is next.
+/// A store that waits once before each command, so a test decides whose command is next.
 ///
-/// After each command it checks that every live session with an owner is in that owner's index (I8).
+/// After each command, the store checks the index: every live session with an owner must be in its
+/// owner's index (I8).
 pub(crate) type Steps = Intercepted<MapStore, Turns>;
 
 #[derive(Default)]
@@ -30,7 +31,7 @@ pub(crate) fn steps() -> Steps {
 }
 
 impl Turns {
-    /// Waits for its turn, performs one command, and checks the sessions.
+    /// Waits for the turn of the command, performs it, and checks the sessions.
     async fn step(
         &self,
         store: &MapStore,
@@ -39,7 +40,7 @@ impl Turns {
     ) -> Result<Answer, StoreError> {
         turn().await;
         self.keys.lock().expect("no holder panics").extend(operation.keys());
-        // The map does not wait: no other request comes between.
+        // The map never waits, so another request cannot come between.
         let _alone = self.alone.lock().expect("no holder panics");
         let answer = run(operation.perform(store, now));
         for (key, record) in self.live(store, now) {
@@ -95,7 +96,7 @@ impl Intercept<MapStore> for Turns {
             }
             Operation::CreateEntered { owner, entry, session } => {
                 self.step(store, Operation::Enter { owner, entry }, now).await?;
-                // Other requests may come between the two.
+                // Another request may come between the two steps.
                 self.step(store, Operation::Create { key: entry.key, entry: session }, now).await
             }
             operation => self.step(store, operation, now).await,
@@ -103,31 +104,31 @@ impl Intercept<MapStore> for Turns {
     }
 }
 
-/// The content of [`Steps`], read without a turn.
+/// Read access to the content of [`Steps`], without a turn.
 pub(crate) trait Look {
     fn live(&self, now: Timestamp) -> Vec<(SessionKey, Arc<Record>)>;
     fn entered(&self, owner: &str, now: Timestamp) -> Vec<SessionKey>;
 }
 
 impl Look for Steps {
-    /// All live sessions.
+    /// Returns all live sessions.
     fn live(&self, now: Timestamp) -> Vec<(SessionKey, Arc<Record>)> {
         self.intercept().live(self.store(), now)
     }
 
-    /// The keys in an owner's index.
+    /// Returns the keys in an owner's index.
     fn entered(&self, owner: &str, now: Timestamp) -> Vec<SessionKey> {
         let entries = run(self.store().entries(&Owner::from(owner).key(), now));
         entries.expect("a map does not fail").iter().map(|entry| entry.key).collect()
     }
 }
 
-/// A clock that goes on a little whenever a sleeping request looks at it.
+/// A clock that moves on a little at each poll of a sleeping request.
 #[derive(Debug)]
 pub(crate) struct StepClock(pub(crate) ManualClock);
 
 impl StepClock {
-    /// The time that passes between two looks.
+    /// The time between two polls.
     pub(crate) const STEP: Duration = Duration::from_millis(50);
 }
 
@@ -150,10 +151,10 @@ impl Clock for StepClock {
     }
 }
 
-/// Every order of the commands of some requests, up to a length: `make` makes the world anew for each,
-/// and `check` looks at what the requests answered and what is left.
+/// Runs some requests in every order of their commands, up to a length. `make` creates the world
+/// and the requests anew for each order, and `check` examines the answers and the world.
 ///
-/// Each number in the order says which request's command comes next.
+/// Each number in the order is the request of the next command.
 pub(crate) fn interleavings<const REQUESTS: usize, W, T>(
     length: u32,
     make: impl Fn() -> (W, [Pin<Box<dyn Future<Output = T>>>; REQUESTS]),
@@ -186,7 +187,7 @@ pub(crate) fn interleavings<const REQUESTS: usize, W, T>(
     assert!(seen.len() > REQUESTS, "there was something to interleave");
 }
 
-/// Runs a future that waits for nothing but its turn.
+/// Runs a future that waits only for its turn.
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     let mut future = Box::pin(future);
     for _ in 0..10_000 {
@@ -204,7 +205,7 @@ fn poll_once<T>(future: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Option<
     }
 }
 
-/// Waits once, like for a command.
+/// Waits once, as before a command.
 pub(crate) async fn turn() {
     let mut waited = false;
     std::future::poll_fn(|context| {

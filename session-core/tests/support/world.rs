@@ -10,7 +10,7 @@ use super::{Peek as _, Probe, probe};
 pub(crate) const VISITS: Key<u64> = Key::new("visits");
 pub(crate) const NOTE: Key<String> = Key::new("note");
 
-/// An application's sessions on a store that a test controls, and the browser's side of them.
+/// An application's sessions on a store controlled by a test, and the browsers of its users.
 pub(crate) struct World {
     pub(crate) store: Arc<Probe>,
     pub(crate) clock: Arc<ManualClock>,
@@ -33,7 +33,7 @@ impl World {
         Self { store, clock, sessions: configure(sessions).build().expect("the rules are valid") }
     }
 
-    /// A second process on the same store.
+    /// Returns a second process on the same store.
     pub(crate) fn other_process(&self) -> Self {
         let sessions = Sessions::builder(Arc::clone(&self.store))
             .with_clock(Arc::clone(&self.clock))
@@ -43,12 +43,12 @@ impl World {
         Self { store: Arc::clone(&self.store), clock: Arc::clone(&self.clock), sessions }
     }
 
-    /// A request without a cookie.
+    /// Opens the session of a request without a cookie.
     pub(crate) async fn anonymous(&self) -> Session {
         self.sessions.open([]).await.expect("nothing is loaded")
     }
 
-    /// A request with a cookie.
+    /// Opens the session of a request with a cookie.
     pub(crate) async fn open(&self, id: &SessionId) -> Session {
         self.try_open(id).await.expect("the store answers")
     }
@@ -57,12 +57,13 @@ impl World {
         self.sessions.open([id.expose().as_bytes()]).await
     }
 
-    /// Tells whether an ID opens a session.
+    /// Returns `true` if an ID opens a session.
     pub(crate) async fn opens(&self, id: &SessionId) -> bool {
         self.open(id).await.key().is_some()
     }
 
-    /// A browser that was here before: its session has one visit. The calls so far are forgotten.
+    /// Returns the ID of a browser that was here before: its session has one visit. Clears the
+    /// recorded calls.
     pub(crate) async fn visitor(&self) -> SessionId {
         let session = self.anonymous().await;
         session.set(VISITS, 1).expect("it fits");
@@ -71,7 +72,7 @@ impl World {
         id
     }
 
-    /// A browser that is signed in.
+    /// Returns the ID of a signed-in browser.
     pub(crate) async fn user(&self, owner: &str) -> SessionId {
         let session = self.anonymous().await;
         session.set(VISITS, 1).expect("it fits");
@@ -81,19 +82,19 @@ impl World {
         id
     }
 
-    /// What the store holds for an ID.
+    /// Returns the stored entry of an ID.
     pub(crate) async fn stored(&self, id: &SessionId) -> Option<Entry> {
         self.store.peek(id.key(), self.clock.now()).await
     }
 
-    /// How many live sessions the store holds, and how many tombstones.
+    /// Returns the number of live sessions in the store, and the number of tombstones.
     pub(crate) async fn count(&self) -> (usize, usize) {
         let all = self.store.peek_all(self.clock.now()).await;
         let live = all.iter().filter(|(_, entry)| matches!(entry, Entry::Live(_))).count();
         (live, all.len() - live)
     }
 
-    /// The present instant.
+    /// Returns the present instant.
     pub(crate) fn sessions_now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -103,7 +104,7 @@ impl World {
     }
 }
 
-/// The ID that a response tells the browser.
+/// Returns the ID in the response to the browser.
 pub(crate) fn told(change: CookieChange) -> SessionId {
     match change {
         CookieChange::Set { id, .. } => id,
@@ -111,7 +112,7 @@ pub(crate) fn told(change: CookieChange) -> SessionId {
     }
 }
 
-/// All that is at rest, as a store that keeps bytes has it.
+/// Returns the whole content of the store, as stored by a store of bytes.
 pub(crate) async fn all_bytes_of(world: &World) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (key, entry) in world.store.peek_all(world.clock.now()).await {

@@ -1,4 +1,5 @@
-//! A lease is prolonged while the work runs, and nothing is stored of a request that lost it.
+//! A lease is prolonged while the work runs. After a request loses its lease, its changes are not
+//! stored.
 
 use super::*;
 
@@ -22,7 +23,7 @@ async fn work_longer_than_the_lease_keeps_the_lock() {
 
 #[tokio::test]
 async fn lease_is_prolonged_again_after_a_failure() {
-    // A commit whose answer is lost is repeated.
+    // A commit with a lost answer is repeated.
     for (fault, tries) in [(Fault::DOWN, 1), (Fault::ANSWER_LOST, 2), (Fault::UNSENT, 2)] {
         let world = World::new();
         let id = world.visitor().await;
@@ -73,7 +74,7 @@ async fn work_paused_for_longer_than_the_lease_stores_nothing() {
             world.wait(MILLISECOND);
             world.store.calls();
             if yields {
-                // A lease that has lapsed is not prolonged.
+                // A lapsed lease is not prolonged.
                 tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
             }
@@ -102,7 +103,7 @@ async fn work_is_refused_after_another_request_took_the_lock() {
             let work = async || {
                 add(&session, 1)?;
                 let now = world.sessions_now();
-                // The other's clock is ahead.
+                // The clock of the other process is ahead.
                 world.wait(LEASE);
                 if other_releases {
                     other
@@ -126,7 +127,7 @@ async fn work_is_refused_after_another_request_took_the_lock() {
     }
 }
 
-/// The lease is checked again after every conflict, however long the others take.
+/// The commit checks the lease again after every conflict, however long the other requests take.
 #[tokio::test]
 async fn lease_that_lapses_during_the_commit_is_noticed() {
     for renews in [false, true] {
@@ -193,7 +194,7 @@ async fn destroy_under_a_lock_is_carried_out_lost_or_not() {
     }
 }
 
-/// For a handler that answers with a notice instead.
+/// A handler may answer with a notice after the loss of the lock.
 #[tokio::test]
 async fn request_goes_on_without_the_lock_after_it_lost_it() {
     let world = World::new();
@@ -227,7 +228,7 @@ async fn second_lock_saves_nothing_of_the_lost_one() {
     assert_eq!(visits(&world, &id).await, Some(1));
 }
 
-/// A value that was set to the stored one is no change, and must not become one by a replay.
+/// Setting a value to the stored one is not a change, and a replay must not make it a change.
 #[tokio::test]
 async fn lost_work_does_not_undo_the_next_holder() {
     for again in [false, true] {
@@ -264,7 +265,7 @@ async fn clock_set_back_keeps_a_lease_for_its_length_only() {
         let now = world.sessions_now().as_millis();
         world.clock.set(Timestamp::from_millis(now - 3_600_000));
 
-        // Even if nobody waits long enough to see it lapse.
+        // This holds even if every other request gives up before the lease lapses.
         assert!(is_locked(&ask().await));
         world.wait(LEASE / 2);
         holder.commit().await?;

@@ -1,4 +1,4 @@
-//! The lock in every order in which the steps of two and three requests can come.
+//! The lock, in every order of the steps of two and three requests.
 
 use std::pin::Pin;
 
@@ -7,7 +7,7 @@ use crate::support::{StepClock, Steps, interleavings, run, steps, turn};
 
 type Request = Pin<Box<dyn Future<Output = Result>>>;
 
-/// A session, and work outside of it that two requests must not do concurrently.
+/// A session, and work outside of the session, for one request at a time.
 struct Place {
     /// Two processes on one store. Requests of one process queue in memory.
     processes: [Sessions; 2],
@@ -53,7 +53,7 @@ impl Place {
     }
 }
 
-/// Adds one visit in a way that loses others' without a lock: reads, works, and sets.
+/// Adds one visit by a read, work, and a set: without a lock, concurrent visits would be lost.
 fn counting(place: &Arc<Place>, process: usize, ending: Ending) -> Request {
     let place = Arc::clone(place);
     Box::pin(async move {
@@ -86,7 +86,7 @@ enum Ending {
     Fail,
 }
 
-/// Signs in, or out.
+/// Signs in or out.
 fn ending(place: &Arc<Place>, logs_in: bool) -> Request {
     let place = Arc::clone(place);
     Box::pin(async move {
@@ -143,8 +143,8 @@ fn three_requests_under_a_lock_come_one_after_another() {
     });
 }
 
-/// The lease is so short that it lapses under work. Then some work overlaps, but the acknowledged work
-/// counts, and nothing else does.
+/// The lease is so short that it lapses during work. Then some work overlaps, but only the
+/// acknowledged work counts.
 #[test]
 fn only_acknowledged_work_is_stored_if_leases_lapse() {
     let (lost, overlaps) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -161,7 +161,7 @@ fn only_acknowledged_work_is_stored_if_leases_lapse() {
         interleavings(7, make, |place, answers, order| {
             let stored = place.visits().unwrap();
             let acknowledged = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
-            // The second request commits within its work, and may lose its lease after that.
+            // The second request commits within its work, and may lose its lease afterwards.
             let committed = acknowledged + u64::from(answers[1].is_err());
             let context = format!("{millis} ms, {order:?}: {answers:?}");
             assert!((acknowledged..=committed).contains(&stored), "{stored}, {context}");
@@ -176,7 +176,7 @@ fn only_acknowledged_work_is_stored_if_leases_lapse() {
     assert!(overlaps.into_inner() > 0, "no work overlapped");
 }
 
-/// A request that does not lock adds up with one that does, whenever it comes.
+/// In every order, the changes of a request without a lock and a request with a lock add up.
 #[test]
 fn request_without_a_lock_is_merged_in_every_order() {
     let make = || {
@@ -205,7 +205,8 @@ fn request_without_a_lock_is_merged_in_every_order() {
     });
 }
 
-/// No order leaves the holder's work in a session that is over, or delays the other request.
+/// In every order, the old ID stays dead despite the holder's work, and the other request never
+/// waits.
 #[test]
 fn logout_and_login_do_not_wait_for_a_lock() {
     for logs_in in [false, true] {

@@ -1,8 +1,8 @@
-//! The lock of a request that is cancelled lapses; the lock of one that fails is released.
+//! The lock of a cancelled request lapses; the lock of a failed request is released.
 
 use super::*;
 
-/// Cancelled work may have charged a card: nobody may enter before its lease has lapsed.
+/// Cancelled work may have charged a card: other requests must wait until its lease has lapsed.
 #[tokio::test]
 async fn cancelled_work_keeps_others_out_until_its_lease_lapses() {
     let world = World::new();
@@ -51,7 +51,7 @@ async fn request_goes_on_after_it_discards_cancelled_work() {
         assert_eq!(world.open(&id).await.get(NOTE).as_deref(), Some("too slow"));
         assert_eq!(visits(&world, &id).await, Some(1));
 
-        // It waits for the lease like any other request.
+        // The request waits for the lease like any other request.
         let again = add_visit(&session).await;
         assert_eq!(is_locked(&again), pause != LEASE, "{again:?}");
         assert_eq!(is_free(&world, &id).await, pause == LEASE);
@@ -144,7 +144,7 @@ async fn work_whose_commit_fails_is_discarded_and_releases() {
     assert_eq!(visits(&world, &id).await, Some(1));
 }
 
-/// A session that is not stored is not locked, but its work is discarded in the same way.
+/// An unstored session has no lock, but its work is discarded in the same way.
 #[tokio::test]
 async fn work_of_a_new_session_is_discarded_if_it_fails() {
     for commit_fails in [false, true] {
@@ -234,7 +234,7 @@ async fn lock_whose_answer_was_lost_is_asked_for_again() {
         assert!(is_free(&world, &id).await);
         assert_eq!(visits(&world, &id).await, Some(2));
 
-        // If it is lost twice, the work does not run, and the lease lapses if it was stored.
+        // If both answers are lost, the work does not run. If the store has the lease, it lapses.
         world.store.fail_nth(1, Verb::Commit, fault);
         world.store.fail_nth(2, Verb::Commit, fault);
         match session.locked(NO_WAIT, async || -> Result { panic!("not locked") }).await {
@@ -298,7 +298,7 @@ async fn finished_request_takes_no_lock() {
     assert_eq!(world.store.calls(), []);
 }
 
-/// An integration closes a session whose request is dropped.
+/// An integration closes a session if its request is dropped.
 #[tokio::test]
 async fn closed_session_stores_nothing_of_its_work() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! The lock: one request after another, and nothing stored of one that lost its lease.
+//! The lock: one request after another, and no changes from a request that lost its lease.
 
 mod fencing;
 mod interleaved;
@@ -31,7 +31,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(10);
 const NO_WAIT: Duration = Duration::ZERO;
 
-/// Waits for something while the clock goes on, a millisecond at a time. Returns the time that it took.
+/// Waits for a future while the clock moves on by one millisecond at a time. Returns the duration
+/// too.
 async fn with_time<T>(world: &World, future: impl Future<Output = T>) -> (T, Duration) {
     let begin = world.sessions_now();
     let mut future = pin!(future);
@@ -44,8 +45,8 @@ async fn with_time<T>(world: &World, future: impl Future<Output = T>) -> (T, Dur
     }
 }
 
-/// Takes the lock, does the work, and is cancelled before the work returns, like a request whose client
-/// disconnects, or whose process dies.
+/// Takes the lock, runs the work, and drops the request before the work returns. This happens if
+/// the client disconnects, or the process dies.
 async fn cancelled_after(session: &Session, work: impl AsyncFnOnce()) {
     let is_at_work = AtomicBool::new(false);
     let locked = session.locked(NO_WAIT, async || {

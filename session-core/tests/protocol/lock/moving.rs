@@ -126,7 +126,7 @@ async fn login_or_rotation_by_another_request_ends_the_wait() {
             assert!(!is_free(&world, &new).await, "the lease went with the session");
             Ok::<_, SessionError>(new)
         };
-        // The values of the holder are carried over, still under its lease.
+        // The holder's values are carried over, still under its lease.
         let new = holder.locked(NO_WAIT, work).await.unwrap();
         assert!(is_free(&world, &new).await);
         assert_eq!(visits(&world, &new).await, Some(2));

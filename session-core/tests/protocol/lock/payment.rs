@@ -1,4 +1,4 @@
-//! The example of [`Session::locked`]: whatever happens to a request, the card is charged once.
+//! The example of [`Session::locked`]: in every failure of a request, the card is charged once.
 
 use std::{collections::BTreeSet, pin::Pin, sync::Mutex, task::Poll};
 
@@ -32,7 +32,7 @@ impl Cards {
     }
 }
 
-/// Pays as the documentation of [`Session::locked`] shows.
+/// Pays like the example in the documentation of [`Session::locked`].
 async fn pay(session: &Session, wait: Duration, charge: impl AsyncFnOnce(&str)) -> Result {
     session
         .locked(wait, async || {
@@ -48,7 +48,7 @@ async fn pay(session: &Session, wait: Duration, charge: impl AsyncFnOnce(&str)) 
         .await
 }
 
-/// An idempotency key that no other call returns.
+/// Returns a new idempotency key.
 fn new_payment() -> String {
     static PAYMENTS: AtomicUsize = AtomicUsize::new(0);
     format!("payment {}", PAYMENTS.fetch_add(1, Ordering::Relaxed))
@@ -58,7 +58,7 @@ async fn is_paid(world: &World, id: &SessionId) -> bool {
     world.open(id).await.get(PAID) == Some(true)
 }
 
-/// The client disconnects after the charge, and its second click comes with the next request.
+/// The client disconnects after the charge, and its second click arrives with the next request.
 #[tokio::test]
 async fn double_click_after_a_cancelled_payment_charges_once() {
     let world = World::new();
@@ -118,7 +118,7 @@ async fn payment_longer_than_the_lease_charges_once() {
     }
 }
 
-/// The process stands still between the charge and the commit, and another request pays meanwhile.
+/// The process pauses between the charge and the commit, and another request pays meanwhile.
 #[tokio::test]
 async fn process_paused_for_longer_than_the_lease_charges_once() {
     for pauses_before_the_charge in [false, true] {
@@ -146,7 +146,7 @@ async fn process_paused_for_longer_than_the_lease_charges_once() {
     }
 }
 
-/// A request that does not lock writes just before the payment's first commit, which is replayed.
+/// A request without a lock writes just before the payment's first commit. The commit is replayed.
 #[tokio::test]
 async fn payment_whose_first_commit_is_replayed_charges_once() {
     let world = World::new();
@@ -193,7 +193,8 @@ impl Shop {
         Arc::new(Self { processes, id, cards: Cards::default() })
     }
 
-    /// A click on "pay". Its request is dropped after so many steps, if it takes that long.
+    /// Returns a click on "pay". The request is dropped after `steps` steps, unless it completes
+    /// before.
     fn click(self: &Arc<Self>, process: usize, steps: usize) -> Request {
         let shop = Arc::clone(self);
         let request = async move {
@@ -220,7 +221,7 @@ impl Shop {
     }
 }
 
-/// The first request is cancelled after every number of steps, while the second is under way.
+/// The first request is cancelled after each number of steps, while the second is under way.
 #[test]
 fn two_clicks_in_any_order_charge_once_if_one_is_cancelled() {
     let repeated = AtomicUsize::new(0);

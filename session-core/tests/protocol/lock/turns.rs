@@ -46,7 +46,7 @@ async fn work_sees_the_changes_of_the_former_holder() {
     assert_eq!(visits(&world, &id).await, Some(15));
 }
 
-/// If the value is another one by the time of the lock, setting it is a change.
+/// If the value is another one when the request takes the lock, setting it is a change.
 #[tokio::test]
 async fn value_set_before_the_lock_is_no_change_to_the_work() {
     let world = World::new();
@@ -122,7 +122,7 @@ async fn clone_that_commits_meanwhile_does_not_disturb_a_waiting_one() {
         clone.commit().await
     });
     let waiting = session.locked(SECOND, async || add(&session, 1));
-    // The first is at work when the second asks.
+    // The first request is at work when the second asks for the lock.
     let ((held, waited), _) = with_time(&world, async { tokio::join!(holding, waiting) }).await;
     held.unwrap();
     waited.unwrap();
@@ -152,7 +152,7 @@ async fn wait_lasts_as_long_as_it_was_given() {
     }
 }
 
-/// The instants at which a request asked the store for the lock.
+/// Returns the instants at which a request asked the store for the lock.
 async fn questions(world: &World, future: impl Future<Output = Result>) -> Vec<Timestamp> {
     world.store.calls();
     let mut questions = Vec::new();
@@ -176,7 +176,7 @@ async fn questions(world: &World, future: impl Future<Output = Result>) -> Vec<T
     }
 }
 
-/// The largest number of questions in any second.
+/// Returns the largest number of lock requests in any second.
 fn most_per_second(questions: &[Timestamp]) -> usize {
     let in_second = |from: &Timestamp| {
         questions.iter().filter(|at| *at >= from && at.since(*from) < SECOND).count()
@@ -206,7 +206,7 @@ async fn waiting_requests_of_one_process_ask_as_one() {
     let id = world.visitor().await;
     let holder = world.open(&id).await;
     cancelled_after(&holder, async || {}).await;
-    // They come one after another, so that their waits end one after another, too.
+    // The requests arrive one after another, so their waits end one after another too.
     let mut waiting = Vec::new();
     for number in 0..50 {
         let session = world.open(&id).await;
