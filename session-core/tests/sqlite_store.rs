@@ -131,7 +131,7 @@ fn stored(file: &PathBuf, id: &SessionId) -> Option<Vec<u8>> {
 
 /// I11: a server of the next version can still open the session.
 #[tokio::test]
-async fn session_of_a_format_to_come_keeps_its_record_and_its_cookie() {
+async fn session_of_the_next_format_keeps_its_record_and_cookie() {
     let (sessions, file, id) = overwritten(NEXT_FORMAT).await;
     let before = stored(&file, &id);
     let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
@@ -144,7 +144,7 @@ async fn session_of_a_format_to_come_keeps_its_record_and_its_cookie() {
 
 /// The index shows the owner of the unreadable session.
 #[tokio::test]
-async fn session_of_a_format_to_come_is_ended_with_its_owners_sessions() {
+async fn revoke_deletes_a_session_of_the_next_format() {
     let (sessions, file, id) = overwritten(NEXT_FORMAT).await;
     let before = stored(&file, &id);
     assert_eq!(sessions.revoke_all("user 2").await.unwrap(), 0);
@@ -161,7 +161,7 @@ async fn session_of_a_format_to_come_is_ended_with_its_owners_sessions() {
 
 /// A login or logout under the session's cookie deletes the session.
 #[tokio::test]
-async fn login_and_logout_end_a_session_of_a_format_to_come() {
+async fn login_and_logout_delete_a_session_of_the_next_format() {
     for signs_in in [true, false] {
         let (sessions, file, id) = overwritten(NEXT_FORMAT).await;
         let before = stored(&file, &id);

@@ -129,7 +129,7 @@ async fn change_during_a_lost_commit_waits_for_a_discard() {
 }
 
 #[tokio::test]
-async fn discard_during_a_commit_gives_up_what_is_not_stored() {
+async fn discard_during_a_commit_drops_only_unstored_changes() {
     for fate in FATES {
         let (world, id, session) = commit_beside(discard, fate).await;
         let before = if fate.is_stored() { 2 } else { 1 };
@@ -295,7 +295,7 @@ async fn lost_deletion_is_reported_until_a_discard() {
 }
 
 #[tokio::test]
-async fn discard_during_a_deletion_takes_back_what_is_not_deleted() {
+async fn discard_during_a_deletion_keeps_an_undeleted_session() {
     for fate in [Fate::Stored, Fate::Refused] {
         let (world, id, session) = delete_beside(discard, fate).await;
         let is_deleted = fate.is_stored();

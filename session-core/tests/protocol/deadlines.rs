@@ -50,7 +50,7 @@ async fn store_that_keeps_expired_records_opens_none() {
 }
 
 #[tokio::test]
-async fn use_is_noted_after_a_tenth_of_the_idle_time() {
+async fn use_is_recorded_after_a_tenth_of_the_idle_time() {
     let world = World::new();
     let id = world.visitor().await;
     assert_use_is_noted_after(&world, &id, 6 * MINUTE).await;
@@ -58,7 +58,7 @@ async fn use_is_noted_after_a_tenth_of_the_idle_time() {
 
 /// F12: a list of devices shows the device in use, however long its idle time.
 #[tokio::test]
-async fn use_is_noted_at_least_once_an_hour() {
+async fn use_is_recorded_at_least_once_an_hour() {
     for days in [1, 30, 400] {
         let lifetime = Lifetime::new(days * 24 * HOUR, days * 24 * HOUR).unwrap();
         let world = World::with_lifetime(lifetime);
@@ -113,7 +113,7 @@ async fn touch_that_fails_fails_no_request() {
 }
 
 #[tokio::test]
-async fn write_notes_the_use_too() {
+async fn write_records_the_use_too() {
     let world = World::new();
     let id = world.visitor().await;
     world.wait(50 * MINUTE);

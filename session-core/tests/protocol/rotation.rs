@@ -236,7 +236,7 @@ async fn rotation_is_reported_with_the_former_key() {
 }
 
 #[tokio::test]
-async fn second_concurrent_rotation_ends_and_learns_no_id() {
+async fn second_concurrent_rotation_fails_and_receives_no_id() {
     let world = World::new();
     let id = world.user("ada").await;
     let (first, second) = (world.open(&id).await, world.open(&id).await);
@@ -387,7 +387,7 @@ async fn update_that_fails_on_replay_leaves_no_second_session() {
 // A request overtaken by a login or a rotation.
 
 #[tokio::test]
-async fn overtaken_request_stores_its_values_and_learns_no_id() {
+async fn overtaken_request_stores_its_values_and_receives_no_id() {
     for closing in CLOSING {
         let world = World::new();
         let id = world.visitor().await;
@@ -404,7 +404,7 @@ async fn overtaken_request_stores_its_values_and_learns_no_id() {
 
 /// An attacker may have planted the visitor's ID, and may keep a request under way.
 #[tokio::test]
-async fn request_that_held_the_former_id_never_learns_the_new_one() {
+async fn request_with_the_former_id_never_receives_the_new_one() {
     for closing in CLOSING {
         let world = World::new();
         let id = world.visitor().await;
@@ -421,7 +421,7 @@ async fn request_that_held_the_former_id_never_learns_the_new_one() {
 }
 
 #[tokio::test]
-async fn renewal_that_is_due_does_not_tell_an_overtaken_request() {
+async fn due_renewal_sends_no_id_to_an_overtaken_request() {
     for closing in CLOSING {
         let world = renewed_after(MINUTE);
         let id = world.visitor().await;
@@ -485,7 +485,7 @@ async fn login_under_a_visitors_former_id_joins_the_same_user() {
 
 /// The request records the removals while its own session is empty.
 #[tokio::test]
-async fn late_login_removes_what_it_was_told_to_remove() {
+async fn late_login_removes_the_values_removed_before_it() {
     type Removal = fn(&Session) -> Result<(), SessionError>;
     let removals: [Removal; 2] = [|session| session.remove(VISITS), Session::clear];
     for commits_before_login in [true, false] {
@@ -560,7 +560,7 @@ async fn joining_request_that_signed_in_twice_clears_nothing() {
 /// If a clear was recorded before a login or rotation of another request, it removes the values
 /// seen by its own request.
 #[tokio::test]
-async fn overtaken_clear_removes_what_its_request_saw() {
+async fn overtaken_clear_removes_the_values_its_request_saw() {
     for closing in CLOSING {
         let world = World::new();
         let id = world.visitor().await;
@@ -810,7 +810,7 @@ async fn request_with_the_former_id_does_not_start_the_grace() {
 }
 
 #[tokio::test]
-async fn request_under_way_is_told_the_renewed_id() {
+async fn request_under_way_receives_the_renewed_id() {
     let world = World::new();
     let id = world.visitor().await;
     let writer = world.open(&id).await;
@@ -822,7 +822,7 @@ async fn request_under_way_is_told_the_renewed_id() {
 
 /// However often an application calls `renew`, the browser's ID opens the session.
 #[tokio::test]
-async fn twenty_renewals_within_the_grace_sign_nobody_out() {
+async fn twenty_renewals_within_the_grace_keep_the_user_signed_in() {
     let world = World::new();
     let id = world.user("ada").await;
     let writer = world.open(&id).await;
@@ -947,7 +947,7 @@ async fn id_is_renewed_when_it_is_old_enough() {
 
 /// Due renewals, each with a lost response, for as long as the browser is in use.
 #[tokio::test]
-async fn due_renewals_whose_responses_are_lost_sign_nobody_out() {
+async fn due_renewals_with_lost_responses_keep_the_user_signed_in() {
     let world = renewed_after(10 * MINUTE);
     let id = world.user("ada").await;
     for _ in 0..5 {
@@ -975,7 +975,7 @@ async fn due_renewal_that_fails_fails_no_request() {
 }
 
 #[tokio::test]
-async fn due_renewal_whose_answers_are_lost_signs_nobody_out() {
+async fn due_renewal_with_lost_answers_keeps_the_session() {
     let world = renewed_after(MINUTE);
     let id = world.visitor().await;
     world.wait(MINUTE);
@@ -990,7 +990,7 @@ async fn due_renewal_whose_answers_are_lost_signs_nobody_out() {
 }
 
 #[tokio::test]
-async fn concurrent_renewals_tell_the_same_id() {
+async fn concurrent_renewals_send_the_same_id() {
     let world = World::new();
     let id = world.visitor().await;
     let (left, right) = (world.open(&id).await, world.open(&id).await);

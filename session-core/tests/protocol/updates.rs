@@ -631,7 +631,7 @@ async fn committed_removal_of_nothing_undoes_no_later_change() {
 /// An update may read any value through its view, so the replay keeps the order of all changes
 /// before the update.
 #[tokio::test]
-async fn replay_keeps_what_an_update_has_read() {
+async fn replay_keeps_the_values_read_by_an_update() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
