@@ -365,7 +365,7 @@ impl<'c> Commit<'c> {
                 Start::Closed(_) => true,
             };
             let signs_in = self.context.login_at.is_some();
-            // A stolen or planted ID must not lead to the ID of a login (S0). Only a second login
+            // A stolen or planted ID must not lead to the ID of a login. Only a second login
             // of the same user on a visitor's session may join the first login.
             if !(signs_in && was_visitor && knows_id && self.standing == Standing::Own) {
                 return Err(SessionError::Ended);

@@ -74,7 +74,7 @@ async fn login_without_a_visit_has_the_users_lifetime() {
     assert_eq!(world.open(&id).await.lifetime(), Lifetime::standard());
 }
 
-/// F1: "remember me" belongs to the login whose request set it.
+/// "remember me" belongs to the login whose request set it.
 #[tokio::test]
 async fn lifetime_set_by_the_login_request_counts() {
     for lifetime in [Lifetime::remember_me(), short()] {
@@ -96,7 +96,7 @@ async fn lifetime_set_by_the_login_request_counts() {
     }
 }
 
-/// F1: the lifetime of an earlier request never goes to the next login, by the same user or
+/// The lifetime of an earlier request never goes to the next login, by the same user or
 /// another.
 #[tokio::test]
 async fn lifetime_set_before_the_login_request_is_reset() {

@@ -121,7 +121,7 @@ impl Attack {
     }
 }
 
-/// S0: after another login or rotation, an overtaken request gets no ID of the session.
+/// After another login or rotation, an overtaken request gets no ID of the session.
 #[tokio::test]
 async fn held_login_or_rotation_is_refused() {
     for carries_over in [true, false] {
@@ -149,7 +149,7 @@ async fn held_login_or_rotation_is_refused() {
     }
 }
 
-/// S0: each call after the refusal gets no ID either, also after the request has written values.
+/// Each call after the refusal gets no ID either, also after the request has written values.
 #[tokio::test]
 async fn held_request_gets_no_id_after_a_refusal() {
     for attack in Attack::all(true).await {
@@ -176,7 +176,7 @@ async fn held_request_gets_no_id_after_a_refusal() {
     }
 }
 
-/// C6: an overtaken request carries only values over. A clear removes only the values seen by its
+/// An overtaken request carries only values over. A clear removes only the values seen by its
 /// request.
 #[tokio::test]
 async fn held_request_changes_no_lifetime_end_or_id() {
@@ -191,7 +191,7 @@ async fn held_request_changes_no_lifetime_end_or_id() {
     }
 }
 
-/// C6: the same holds beside a value that is carried over.
+/// The same holds beside a value that is carried over.
 #[tokio::test]
 async fn held_request_changes_values_alone() {
     for (name, change) in CHANGES {
@@ -213,7 +213,7 @@ async fn held_request_changes_values_alone() {
     }
 }
 
-/// C6: values are carried over for at most five minutes.
+/// Values are carried over for at most five minutes.
 #[tokio::test]
 async fn held_set_is_carried_over_for_five_minutes() {
     // The setup has taken one second already.
@@ -237,7 +237,7 @@ async fn held_set_is_carried_over_for_five_minutes() {
     }
 }
 
-/// C6: an application can turn the carry-over off.
+/// An application can turn the carry-over off.
 #[tokio::test]
 async fn held_request_changes_nothing_without_carry_over() {
     let set: (&str, Held) = ("set", |held, _| held.set(NOTE, "evil"));
@@ -281,7 +281,7 @@ async fn held_request_changes_no_other_users_session() {
     assert_eq!((session.owner(), session.names()), (Some("bob".into()), Vec::new()));
 }
 
-/// S0, as discovered: a change of the password, like the example in the documentation.
+/// A change of the password, like the example in the documentation.
 #[tokio::test]
 async fn thief_does_not_survive_a_change_of_the_password() {
     let world = World::new();
@@ -592,7 +592,7 @@ async fn change_after_a_refused_one_does_not_drop_it() {
     assert!(finished.is_err() || stored.as_deref() == Some("late"), "{finished:?}, {stored:?}");
 }
 
-/// C11: a closure must not change the session. If it does, the server must not hang.
+/// A closure must not change the session. If it does, the server must not hang.
 #[tokio::test]
 async fn update_that_writes_the_session_ends() {
     let world = World::new();

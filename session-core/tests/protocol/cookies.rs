@@ -82,7 +82,7 @@ async fn request_that_writes_nothing_sets_no_cookie() {
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
 }
 
-/// C2: by the time the response arrives, the browser may hold a newer cookie.
+/// By the time the response arrives, the browser may hold a newer cookie.
 #[tokio::test]
 async fn cookie_that_opens_nothing_stays() {
     let world = World::new();
@@ -94,7 +94,7 @@ async fn cookie_that_opens_nothing_stays() {
     assert!(matches!(junk.finish().await.unwrap(), CookieChange::Keep));
 }
 
-/// C8: a version that can read the record may still use the cookie.
+/// A version that can read the record may still use the cookie.
 #[tokio::test]
 async fn cookie_of_an_unreadable_record_stays() {
     let world = World::new();
@@ -144,7 +144,7 @@ impl Before {
     }
 }
 
-/// C2: one tab loads a slow page, and the other signs in. The browser is signed in, in any order of
+/// One tab loads a slow page, and the other signs in. The browser is signed in, in any order of
 /// requests and of responses.
 #[tokio::test]
 async fn slow_page_undoes_no_login() {
@@ -171,7 +171,7 @@ async fn slow_page_undoes_no_login() {
     }
 }
 
-/// C2: the same holds for a slow request that writes, if the store knows of the browser's newer ID.
+/// The same holds for a slow request that writes, if the store knows of the browser's newer ID.
 #[tokio::test]
 async fn slow_write_undoes_no_login() {
     for before in [Before::Alive, Before::Renewed] {
@@ -198,7 +198,7 @@ async fn slow_write_undoes_no_login() {
     }
 }
 
-/// C2: of two clicks on "sign out", the slow one found that the session had ended already. The user
+/// Of two clicks on "sign out", the slow one found that the session had ended already. The user
 /// has signed in again meanwhile.
 #[tokio::test]
 async fn second_logout_undoes_no_login() {
@@ -226,7 +226,7 @@ async fn second_logout_undoes_no_login() {
     }
 }
 
-/// C4: a response after an error sends no ID, and the next response does.
+/// A response after an error sends no ID, and the next response does.
 #[tokio::test]
 async fn former_id_receives_the_new_one_after_an_outage() {
     let world = World::new();

@@ -56,7 +56,7 @@ async fn use_is_recorded_after_a_tenth_of_the_idle_time() {
     assert_use_is_noted_after(&world, &id, 6 * MINUTE).await;
 }
 
-/// F12: a list of devices shows the device in use, however long its idle time.
+/// A list of devices shows the device in use, however long its idle time.
 #[tokio::test]
 async fn use_is_recorded_at_least_once_an_hour() {
     for days in [1, 30, 400] {
@@ -144,7 +144,7 @@ async fn clock_that_jumps_back_ends_and_touches_nothing() {
     assert!(!world.opens(&id).await);
 }
 
-/// F1: the next login begins with the default lifetime.
+/// The next login begins with the default lifetime.
 #[tokio::test]
 async fn remember_me_lasts_until_the_next_login() {
     let world = World::new();
@@ -199,7 +199,7 @@ async fn lifetime_that_is_over_ends_the_session() {
     assert_eq!(world.count().await.0, 0);
 }
 
-/// Item 14: an identity provider or a slow form lies between `authenticate` and the commit.
+/// An identity provider or a slow form lies between `authenticate` and the commit.
 #[tokio::test]
 async fn login_recorded_long_before_its_commit_lives_in_full() {
     for visited in [true, false] {
@@ -232,7 +232,7 @@ async fn login_recorded_long_before_its_commit_lives_in_full() {
     }
 }
 
-/// Item 14: the same holds if the commit is replayed on another request's commit.
+/// The same holds if the commit is replayed on another request's commit.
 #[tokio::test]
 async fn login_that_was_overtaken_by_a_write_lives_in_full() {
     let world = World::new();
@@ -260,7 +260,7 @@ async fn visit_recorded_long_before_its_commit_lives_in_full() {
     assert!(world.opens(&id).await);
 }
 
-/// Item 14, I8: on a server whose clock is behind, the session may live on for the difference.
+/// I8: on a server whose clock is behind, the session may live on for the difference.
 /// "Sign out everywhere" must find the session there.
 #[tokio::test]
 async fn index_entry_lasts_until_no_server_finds_the_session() {

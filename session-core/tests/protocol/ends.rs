@@ -126,7 +126,7 @@ async fn end_counts_beside_the_commits_of_others() {
     assert_ends_at(&world, &id, now + 2 * HOUR).await;
 }
 
-/// A6: the setter only records the end. The commit ends the session, and returns an error.
+/// The setter only records the end. The commit ends the session, and returns an error.
 #[tokio::test]
 async fn end_in_the_past_is_reported_by_the_commit() {
     for span in [0, 3_600_000] {
@@ -168,7 +168,7 @@ async fn end_in_the_past_counts_beside_a_concurrent_write() {
     assert_ended(&world, &id).await;
 }
 
-/// C6: after a login, an overtaken request cannot end the session by an end in the past.
+/// After a login, an overtaken request cannot end the session by an end in the past.
 #[tokio::test]
 async fn overtaken_end_in_the_past_ends_no_session() {
     let world = World::new();
@@ -233,7 +233,7 @@ async fn end_set_with_a_login_holds_in_either_order() {
     }
 }
 
-/// C5: a change of privileges does not prolong a session.
+/// A change of privileges does not prolong a session.
 #[tokio::test]
 async fn renewal_and_rotation_keep_the_end() {
     for change in [Session::renew, Session::rotate] {

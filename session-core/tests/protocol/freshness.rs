@@ -62,7 +62,7 @@ async fn login_is_fresh_before_its_commit() {
     assert!(is_fresh(&world.open(&new).await, MINUTE));
 }
 
-/// C5: only a proof of identity counts. A change of privileges gives the session only a fresh ID.
+/// Only a proof of identity counts. A change of privileges gives the session only a fresh ID.
 #[tokio::test]
 async fn renewal_rotation_and_write_refresh_no_login() {
     let changes: [Call; 3] =

@@ -174,7 +174,7 @@ fn write_and_renewal_both_count() {
     });
 }
 
-/// Item 13: a double click on "sign in". With either answer, the browser is signed in.
+/// A double click on "sign in". With either answer, the browser is signed in.
 #[test]
 fn two_logins_of_a_user_make_one_session() {
     race([Act::Login("ada"), Act::Login("ada")], |end, answers| {
@@ -230,7 +230,7 @@ fn login_and_renewal_make_one_session() {
     });
 }
 
-/// S0: the cookie was stolen, and the user signs in again. If the login succeeds, every ID received
+/// The cookie was stolen, and the user signs in again. If the login succeeds, every ID received
 /// by the thief is dead, in any order of the requests' commands.
 #[test]
 fn login_shuts_out_every_concurrent_request() {

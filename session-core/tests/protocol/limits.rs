@@ -70,7 +70,7 @@ async fn owner_has_1_to_256_bytes() {
     let _ = session.finish().await.unwrap();
 }
 
-/// S18: the sessions of all forms sent without a name would belong to one user.
+/// The sessions of all forms sent without a name would belong to one user.
 #[tokio::test]
 async fn empty_owner_is_refused_everywhere() {
     let world = World::new();
@@ -94,7 +94,7 @@ async fn empty_owner_is_refused_everywhere() {
     }
 }
 
-/// S18, as documented: a number is the same owner as its text, but two Unicode forms of one text
+/// A number is the same owner as its text, but two Unicode forms of one text
 /// are two owners.
 #[tokio::test]
 async fn owner_of_a_number_is_its_text() {

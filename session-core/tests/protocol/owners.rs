@@ -851,7 +851,7 @@ impl Intercept<MapStore> for Unreadable {
     }
 }
 
-/// C8: during a deployment, an older version of the application must be able to revoke a session
+/// During a deployment, an older version of the application must be able to revoke a session
 /// that it cannot read.
 #[tokio::test]
 async fn unreadable_session_is_revoked_though_it_is_not_listed() {

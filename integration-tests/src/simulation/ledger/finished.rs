@@ -119,7 +119,7 @@ impl Ledger {
                 }
             }
             CookieChange::Remove => {
-                // Else it could remove the cookie of a newer session (C2).
+                // Else it could remove the cookie of a newer session.
                 if self.requests[&number].ever_doomed.is_empty() {
                     self.violate("C2", || "a request that ended nothing removed the cookie".into());
                 }
