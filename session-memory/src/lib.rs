@@ -2,6 +2,7 @@
 
 mod owner_index;
 mod owners;
+mod pace;
 mod session;
 mod store;
 pub mod table;

@@ -2,7 +2,7 @@ use session_core::{
     Created, Entry, IndexEntry, OwnerIndex, OwnerKey, StoreError, Timestamp, async_trait,
 };
 
-use crate::MemoryStore;
+use crate::{MemoryStore, pace::Pace};
 
 #[async_trait]
 impl OwnerIndex for MemoryStore {
@@ -22,7 +22,11 @@ impl OwnerIndex for MemoryStore {
         entries: &[IndexEntry],
         _: Timestamp,
     ) -> Result<(), StoreError> {
-        self.owners.leave(owner, entries);
+        let mut pace = Pace::default();
+        for entry in entries {
+            pace.step().await;
+            self.owners.leave(owner, entry.family, entry.key);
+        }
         Ok(())
     }
 
@@ -31,7 +35,7 @@ impl OwnerIndex for MemoryStore {
         owner: &OwnerKey,
         now: Timestamp,
     ) -> Result<Vec<IndexEntry>, StoreError> {
-        Ok(self.owners.entries(owner, now))
+        Ok(self.owners.entries(owner, now).await)
     }
 
     async fn create_entered(

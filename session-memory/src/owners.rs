@@ -1,150 +1,173 @@
 use std::{
-    collections::{HashMap, hash_map},
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use session_core::{Family, IndexEntry, OwnerKey, SessionKey, Timestamp};
 
-use crate::table::KeyHasher;
+use crate::pace::yield_now;
 
 /// The sessions of each owner.
 ///
 /// An entry is removed when its session leaves the table. An entry whose session was never created
-/// is removed some time after its deadline: when its shard has twice as many entries as after the
-/// last sweep. So the entries are in proportion to the sessions. The time to enter or remove a
-/// session does not depend on the number of sessions of the owner.
+/// is removed some time after its deadline: each new entry checks the deadlines of a few others.
+///
+/// No lock is held for a time that depends on the number of an owner's sessions: reads and sweeps
+/// take a few entries at a time, and a B-tree never moves all its entries, as a hash table does
+/// when it grows. A thread that waits to write goes before the next piece of a read, which the lock
+/// of a `Mutex` does not ensure.
 #[derive(Debug)]
 pub(crate) struct Owners {
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[RwLock<Shard>]>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shard {
-    owners: HashMap<OwnerKey, Entries, KeyHasher>,
-    /// The number of entries of all owners.
-    len: usize,
-    /// The least number of entries since the last sweep.
-    swept: usize,
+    /// The latest end of each session.
+    entries: BTreeMap<Place, Timestamp>,
+    /// The number of owners who have entries.
+    owners: usize,
+    /// The start of the next sweep.
+    unswept: Bound<Place>,
 }
 
-/// The sessions of an owner, and the latest end of each.
-type Entries = HashMap<SessionKey, (Family, Timestamp), KeyHasher>;
+/// The place of an entry in the order of its shard.
+///
+/// The keys of one session are neighbours, so that one piece of a list has them all: a session
+/// enters its new key before it leaves the former one, and a list has one of them at least (I8).
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Place {
+    owner: OwnerKey,
+    family: Family,
+    key: SessionKey,
+}
 
 impl Owners {
     pub(crate) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect() }
     }
 
     /// Enters a key, or extends its entry.
     pub(crate) fn enter(&self, owner: &OwnerKey, entry: IndexEntry, now: Timestamp) {
-        self.shard(owner).enter(owner, entry, now);
+        let place = Place { owner: *owner, family: entry.family, key: entry.key };
+        self.write(owner).enter(place, entry.until, now);
     }
 
-    pub(crate) fn leave(&self, owner: &OwnerKey, entries: &[IndexEntry]) {
-        let named = entries.iter().map(|entry| (entry.key, Some(entry.family)));
-        self.shard(owner).leave(owner, named);
+    /// Removes the entry of a key and a family.
+    pub(crate) fn leave(&self, owner: &OwnerKey, family: Family, key: SessionKey) {
+        self.write(owner).leave(&Place { owner: *owner, family, key });
     }
 
-    /// Removes the entry of a session that has left the table.
-    pub(crate) fn leave_key(&self, owner: &OwnerKey, key: &SessionKey) {
-        self.shard(owner).leave(owner, [(*key, None)]);
+    /// Returns the entries of an owner that end after `now`. Other tasks run between two pieces.
+    pub(crate) async fn entries(&self, owner: &OwnerKey, now: Timestamp) -> Vec<IndexEntry> {
+        let mut entries = Vec::new();
+        let mut next = self.read_piece(owner, Family::from_u64(0), now, &mut entries);
+        // Ends, as each piece begins after the one before.
+        while let Some(family) = next {
+            yield_now().await;
+            next = self.read_piece(owner, family, now, &mut entries);
+        }
+        entries
     }
 
-    pub(crate) fn entries(&self, owner: &OwnerKey, now: Timestamp) -> Vec<IndexEntry> {
-        self.shard(owner).entries(owner, now)
+    /// Reads a piece of an owner's entries, from a family on. Returns the first family of the next
+    /// piece.
+    fn read_piece(
+        &self,
+        owner: &OwnerKey,
+        from: Family,
+        now: Timestamp,
+        entries: &mut Vec<IndexEntry>,
+    ) -> Option<Family> {
+        let shard = read(self.shard(owner));
+        let mut last = from;
+        for (read, (place, &until)) in shard.from(owner, from).enumerate() {
+            if read >= PIECE && place.family != last {
+                return Some(place.family);
+            }
+            last = place.family;
+            if now < until {
+                entries.push(IndexEntry::new(place.key, place.family, until));
+            }
+        }
+        None
     }
 
-    /// The number of owners that have entries.
+    /// The number of owners who have entries.
     pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).owners.len()).sum()
+        self.shards.iter().map(|shard| read(shard).owners).sum()
     }
 
-    fn shard(&self, owner: &OwnerKey) -> MutexGuard<'_, Shard> {
-        // The hash of the table is of the first bytes.
-        lock(&self.shards[usize::from(owner.as_bytes()[OwnerKey::LEN - 1]) % SHARDS])
+    fn write(&self, owner: &OwnerKey) -> RwLockWriteGuard<'_, Shard> {
+        // No panic under the lock leaves a change half done.
+        self.shard(owner).write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shard(&self, owner: &OwnerKey) -> &RwLock<Shard> {
+        &self.shards[usize::from(owner.as_bytes()[0]) % SHARDS]
     }
 }
 
 impl Shard {
-    fn enter(&mut self, owner: &OwnerKey, entry: IndexEntry, now: Timestamp) {
-        if self.len >= 2 * self.swept.max(SWEEP_FROM) {
-            self.sweep(now);
-        }
-        match self.owners.entry(*owner).or_default().entry(entry.key) {
-            hash_map::Entry::Occupied(mut present) => {
-                let (_, until) = *present.get();
-                present.insert((entry.family, entry.until.max(until)));
-            }
-            hash_map::Entry::Vacant(place) => {
-                place.insert((entry.family, entry.until));
-                self.len += 1;
-            }
+    fn enter(&mut self, place: Place, until: Timestamp, now: Timestamp) {
+        self.sweep(now);
+        let is_new_owner = !self.has(&place.owner);
+        let latest = self.entries.entry(place).or_insert(until);
+        *latest = until.max(*latest);
+        self.owners += usize::from(is_new_owner);
+    }
+
+    fn leave(&mut self, place: &Place) {
+        if self.entries.remove(place).is_some() && !self.has(&place.owner) {
+            self.owners -= 1;
         }
     }
 
-    fn leave(
-        &mut self,
-        owner: &OwnerKey,
-        named: impl IntoIterator<Item = (SessionKey, Option<Family>)>,
-    ) {
-        let Some(entries) = self.owners.get_mut(owner) else { return };
-        let before = entries.len();
-        for (key, family) in named {
-            let is_named =
-                |(present, _): &(Family, Timestamp)| family.is_none_or(|f| f == *present);
-            if entries.get(&key).is_some_and(is_named) {
-                entries.remove(&key);
-            }
-        }
-        self.len -= before - entries.len();
-        self.swept = self.swept.min(self.len);
-        if entries.is_empty() {
-            self.owners.remove(owner);
-            shrink(&mut self.owners);
-        } else {
-            shrink(entries);
-        }
+    fn has(&self, owner: &OwnerKey) -> bool {
+        self.from(owner, Family::from_u64(0)).next().is_some()
     }
 
-    fn entries(&self, owner: &OwnerKey, now: Timestamp) -> Vec<IndexEntry> {
-        let Some(entries) = self.owners.get(owner) else { return Vec::new() };
-        let mut live = Vec::with_capacity(entries.len());
-        let all =
-            entries.iter().map(|(&key, &(family, until))| IndexEntry::new(key, family, until));
-        live.extend(all.filter(|entry| now < entry.until));
-        live
+    /// The entries of an owner, from a family on.
+    fn from(&self, owner: &OwnerKey, family: Family) -> impl Iterator<Item = (&Place, &Timestamp)> {
+        let first =
+            Place { owner: *owner, family, key: SessionKey::from_bytes([0; SessionKey::LEN]) };
+        let from = self.entries.range(first..);
+        from.take_while(move |(place, _)| place.owner == first.owner)
     }
 
-    /// Removes the entries that have passed their deadlines.
+    /// Removes those of the next few entries that have passed their deadlines.
     fn sweep(&mut self, now: Timestamp) {
-        self.len = 0;
-        self.owners.retain(|_, entries| {
-            entries.retain(|_, (_, until)| now < *until);
-            shrink(entries);
-            self.len += entries.len();
-            !entries.is_empty()
-        });
-        shrink(&mut self.owners);
-        self.swept = self.len;
+        let next = self.entries.range((self.unswept, Bound::Unbounded)).take(SWEPT_AT_A_TIME);
+        let next: Vec<_> = next.map(|(place, until)| (*place, *until)).collect();
+        self.unswept = match next.last() {
+            Some((last, _)) => Bound::Excluded(*last),
+            None => Bound::Unbounded,
+        };
+        for (place, _) in next.iter().filter(|(_, until)| *until <= now) {
+            self.leave(place);
+        }
     }
 }
 
-/// Gives back the memory that a map no longer needs.
-fn shrink<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V, KeyHasher>) {
-    if map.len() < map.capacity() / 4 {
-        map.shrink_to(2 * map.len());
+impl Default for Shard {
+    fn default() -> Self {
+        Self { entries: BTreeMap::new(), owners: 0, unswept: Bound::Unbounded }
     }
 }
 
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    // No panic under the lock leaves a change half done.
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {
+    shard.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 const SHARDS: usize = 64;
 
-/// Half the number of entries that a shard may have without a sweep.
-const SWEEP_FROM: usize = 32;
+/// The number of entries that are read under one lock, and a few more of the last session.
+const PIECE: usize = 64;
+
+/// The number of entries that a new entry checks. If each checks n, at most one n-th of the entries
+/// that were made in the meantime have passed.
+const SWEPT_AT_A_TIME: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -171,11 +194,11 @@ mod tests {
         let mut now = Timestamp::from_millis(0);
         let mut most = 0;
         for number in 0..10_000 {
-            owners.enter(&owner(number), entry(1, now + Duration::from_millis(100)), now);
+            owners.enter(&owner(number), entry(1, now + Duration::from_millis(1_000)), now);
             now = now + Duration::from_millis(1);
             most = most.max(owners.len());
         }
-        assert!((100..=300).contains(&most), "{most}");
+        assert!((1_000..=1_500).contains(&most), "{most}");
     }
 
     /// An owner who signs in again and again is swept as well.
@@ -185,14 +208,14 @@ mod tests {
         let mut now = Timestamp::from_millis(0);
         for number in 0..10_000_u64 {
             let until = now + Duration::from_millis(100);
+            let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             owners.enter(&owner(1), entry(number, until), now);
             now = now + Duration::from_millis(1);
-            let shard = owners.shard(&owner(1));
-            let held = shard.owners[&owner(1)].len();
-            assert_eq!(shard.len, held);
-            assert!(held <= 200.max(2 * SWEEP_FROM), "{held}");
-            drop(shard);
-            assert!(owners.entries(&owner(1), now).len() <= 100);
+            let held = read(owners.shard(&owner(1))).entries.len();
+            assert!(held <= 150, "{held}");
+            let mut live = Vec::new();
+            owners.read_piece(&owner(1), Family::from_u64(0), now, &mut live);
+            assert!(live.len() <= 100);
         }
     }
 
@@ -204,8 +227,37 @@ mod tests {
             owners.enter(&owner(1), entry(1, until), Timestamp::from_millis(0));
         }
         let latest = entry(1, Timestamp::from_millis(9));
-        assert_eq!(owners.entries(&owner(1), Timestamp::from_millis(8)), [latest]);
-        assert!(owners.entries(&owner(1), Timestamp::from_millis(9)).is_empty());
+        assert_eq!(piece(&owners, 0, Timestamp::from_millis(8)), (vec![latest], None));
+        assert_eq!(piece(&owners, 0, Timestamp::from_millis(9)), (vec![], None));
+    }
+
+    /// A session that moves while its owner's entries are read is under one of its keys (I8).
+    #[test]
+    fn piece_has_a_few_sessions_and_all_keys_of_each() {
+        let owners = Owners::new();
+        let now = Timestamp::from_millis(0);
+        let until = now + Duration::from_secs(1);
+        let pieces = 10;
+        for family in 0..pieces * PIECE as u64 / 2 {
+            for number in [2 * family, 2 * family + 1, 1_000_000 + family] {
+                let key = entry(number, until).key;
+                let entry = IndexEntry::new(key, Family::from_u64(family), until);
+                owners.enter(&owner(1), entry, now);
+            }
+            // Of other owners, in the same shard.
+            owners.enter(&owner(65), entry(family, until), now);
+            owners.enter(&owner(0x0100_0001), entry(family, until), now);
+        }
+        let (mut from, mut found) = (Some(0), Vec::new());
+        while let Some(family) = from {
+            let (entries, next) = piece(&owners, family, now);
+            assert!(entries.len() <= PIECE + 2, "{} entries", entries.len());
+            assert!(entries.iter().all(|entry| next.is_none_or(|n| entry.family.as_u64() < n)));
+            found.extend(entries);
+            from = next;
+        }
+        assert_eq!(found.len() as u64, pieces * PIECE as u64 / 2 * 3);
+        assert!(found.is_sorted_by_key(|entry| entry.family));
     }
 
     #[test]
@@ -213,12 +265,21 @@ mod tests {
         let owners = Owners::new();
         let now = Timestamp::from_millis(0);
         let until = now + Duration::from_secs(1);
-        owners.enter(&owner(1), entry(1, until), now);
-        owners.leave(&owner(1), &[entry(1, until)]);
-        owners.enter(&owner(2), entry(1, now), now);
-        owners.leave_key(&owner(2), &entry(1, now).key);
-        owners.leave(&owner(3), &[entry(1, now)]);
+        let (first, second) = (entry(1, until), entry(2, until));
+        for entry in [first, second, first] {
+            owners.enter(&owner(1), entry, now);
+        }
+        owners.leave(&owner(1), first.family, first.key);
+        owners.leave(&owner(1), first.family, first.key);
+        assert_eq!(owners.len(), 1);
+        owners.leave(&owner(1), second.family, second.key);
+        owners.leave(&owner(3), first.family, first.key);
         assert_eq!(owners.len(), 0);
-        assert_eq!(owners.shards.iter().map(|shard| lock(shard).len).sum::<usize>(), 0);
+    }
+
+    fn piece(owners: &Owners, from: u64, now: Timestamp) -> (Vec<IndexEntry>, Option<u64>) {
+        let mut entries = Vec::new();
+        let next = owners.read_piece(&owner(1), Family::from_u64(from), now, &mut entries);
+        (entries, next.map(Family::as_u64))
     }
 }

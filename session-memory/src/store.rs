@@ -1,11 +1,4 @@
-use std::{
-    fmt,
-    future::poll_fn,
-    mem,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use session_core::{
     Committed, ConfigError, Created, Ended, Entry, Expected, LocalReads, OwnerKey, SessionKey,
@@ -14,6 +7,7 @@ use session_core::{
 
 use crate::{
     owners::Owners,
+    pace::Pace,
     session::Session,
     table::{EvictingTable, Held as _, Removed, Updated},
 };
@@ -95,7 +89,7 @@ impl MemoryStore {
         let index = Arc::clone(&owners);
         let table = EvictingTable::new(bytes, move |key, session: &Session| {
             if let Some(owner) = &session.owner {
-                index.leave_key(owner, key);
+                index.leave(owner, session.entry.family(), *key);
             }
         });
         Self { table, owners }
@@ -203,13 +197,10 @@ impl SessionStore for MemoryStore {
         now: Timestamp,
     ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
         let mut loaded = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(KEYS_PER_TURN) {
-            if !loaded.is_empty() {
-                yield_now().await;
-            }
-            for key in keys {
-                loaded.push(self.load(key, now).await);
-            }
+        let mut pace = Pace::default();
+        for key in keys {
+            pace.step().await;
+            loaded.push(self.load(key, now).await);
         }
         Ok(loaded)
     }
@@ -222,13 +213,10 @@ impl SessionStore for MemoryStore {
     ) -> Result<Vec<Ended>, StoreError> {
         let marker = Entry::Moved(Arc::new(marker));
         let mut ended = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(KEYS_PER_TURN) {
-            if !ended.is_empty() {
-                yield_now().await;
-            }
-            for key in keys {
-                ended.push(self.delete_or_block_key(key, &marker, now)?);
-            }
+        let mut pace = Pace::default();
+        for key in keys {
+            pace.step().await;
+            ended.push(self.delete_or_block_key(key, &marker, now)?);
         }
         Ok(ended)
     }
@@ -275,23 +263,6 @@ impl LocalReads for MemoryStore {
         self.table.find(key, now, look)
     }
 }
-
-/// Lets other tasks of the thread run.
-async fn yield_now() {
-    let mut has_yielded = false;
-    poll_fn(|context: &mut Context<'_>| {
-        if mem::replace(&mut has_yielded, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
-/// The number of keys after which a task lets others run. Tokio polls for I/O after 61 turns of
-/// tasks that are ready again immediately: so many keys take a millisecond or two.
-const KEYS_PER_TURN: usize = 16;
 
 #[cfg(test)]
 mod tests {

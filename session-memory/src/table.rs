@@ -45,8 +45,6 @@ use room::UnderWay;
 use shelf::{HasLeft, Shelf};
 use slot::{Live, Slot};
 
-pub(crate) use hasher::KeyHasher;
-
 /// A value of an [`EvictingTable`].
 pub trait Held: Send + Sync + 'static {
     /// The bytes of memory that the value and its bookkeeping take.

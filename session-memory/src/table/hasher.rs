@@ -1,11 +1,11 @@
 use std::hash::{BuildHasher, Hasher};
 
-/// Hashes a session key, or an owner's, by its first eight bytes.
+/// Hashes a session key by its first eight bytes.
 ///
-/// Both are outputs of SHA-256, and the IDs are made by the server: a client cannot choose many
+/// A key is an output of SHA-256, and the server makes the IDs: a client cannot choose many keys
 /// that meet in one bucket. Hashing them again would only take time.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct KeyHasher(u64);
+pub(super) struct KeyHasher(u64);
 
 impl Hasher for KeyHasher {
     fn write(&mut self, bytes: &[u8]) {
