@@ -92,6 +92,23 @@ pub(super) fn unseal(former: Option<&SessionId>, tombstone: &Tombstone) -> Optio
     }
 }
 
+/// The pace of a loop over an owner's sessions: other tasks run after each few of them.
+///
+/// Such a loop keeps its keys in B-trees: a hash table moves all of them when it grows.
+#[derive(Default)]
+pub(super) struct Pace {
+    steps: usize,
+}
+
+impl Pace {
+    pub(super) async fn step(&mut self) {
+        self.steps += 1;
+        if self.steps.is_multiple_of(super::CHUNK) {
+            yield_now().await;
+        }
+    }
+}
+
 /// Lets other tasks run.
 pub(super) async fn yield_now() {
     let mut has_yielded = false;

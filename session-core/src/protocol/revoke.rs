@@ -2,24 +2,31 @@
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use super::{CHUNK, MAX_MOVES, Protocol, locate::yield_now, verbs::Deleted};
+use super::{
+    CHUNK, MAX_MOVES, Protocol,
+    locate::{Pace, yield_now},
+    verbs::Deleted,
+};
 use crate::{
     Ended, Entry, EventKind, Family, IndexEntry, Owner, Record, SessionError, SessionKey,
     StoreError,
 };
 
 impl Protocol {
-    /// Returns an owner's sessions, the last used first.
-    pub(crate) async fn list(
+    /// Lists an owner's sessions, the last used first, each as `show` presents it.
+    pub(crate) async fn list<T>(
         &self,
         owner: &Owner,
-    ) -> Result<Vec<(SessionKey, Arc<Record>)>, StoreError> {
-        let mut sessions: HashMap<Family, (SessionKey, Arc<Record>)> = HashMap::new();
+        show: impl Fn(SessionKey, Arc<Record>) -> T,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut pace = Pace::default();
+        let mut sessions: BTreeMap<Family, (SessionKey, Arc<Record>)> = BTreeMap::new();
         for (entry, loaded) in self.entries_of(owner, |_| true).await? {
+            pace.step().await;
             let Ok(Some(record)) = loaded else { continue };
             // During a move to another ID, the session is stored under two keys.
             let age = |record: &Record| (record.last_seen_at, record.revision);
@@ -28,10 +35,16 @@ impl Protocol {
                 *shown = (entry.key, record);
             }
         }
-        let mut list: Vec<_> = sessions.into_values().collect();
-        list.sort_unstable_by_key(|(key, record)| {
-            Reverse((record.last_seen_at, record.created_at, *key))
-        });
+        let mut sorted = BTreeMap::new();
+        for (key, record) in sessions.into_values() {
+            pace.step().await;
+            sorted.insert(Reverse((record.last_seen_at, record.created_at, key)), (key, record));
+        }
+        let mut list = Vec::with_capacity(sorted.len());
+        for (key, record) in sorted.into_values() {
+            pace.step().await;
+            list.push(show(key, record));
+        }
         Ok(list)
     }
 
@@ -45,36 +58,39 @@ impl Protocol {
         owner: &Owner,
         is_selected: impl Fn(&IndexEntry) -> bool,
     ) -> Result<Vec<Found>, StoreError> {
+        let mut pace = Pace::default();
         let mut reads = 0;
-        let mut followed = HashSet::new();
+        let mut followed = BTreeSet::new();
         loop {
             reads += 1;
             let mut entries = (*self.store).entries(&owner.key(), self.now()).await?;
             entries.retain(&is_selected);
             let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
             let loaded = self.load_many(&keys).await?;
-            let mut has_moved = false;
-            let empty = |loaded: &Result<_, _>| matches!(loaded, Ok(None));
-            let answers = keys.iter().zip(&loaded);
-            let found: HashSet<_> =
-                answers.filter(|(_, loaded)| !empty(loaded)).map(|(key, _)| *key).collect();
-            for (key, loaded) in keys.iter().zip(&loaded) {
-                if let Ok(Some(Entry::Moved(tombstone))) = loaded
-                    && let Some(successor) = tombstone.successor()
-                    && !found.contains(&successor)
-                {
-                    has_moved |= followed.insert(*key);
+            let mut found = Vec::with_capacity(entries.len());
+            let (mut present, mut successors) = (BTreeSet::new(), Vec::new());
+            for (entry, loaded) in entries.into_iter().zip(loaded) {
+                pace.step().await;
+                if !matches!(loaded, Ok(None)) {
+                    present.insert(entry.key);
                 }
+                let live = loaded.map(|loaded| match loaded? {
+                    Entry::Live(record) => Some(record),
+                    Entry::Moved(tombstone) => {
+                        successors.extend(tombstone.successor());
+                        None
+                    }
+                });
+                found.push((entry, live));
             }
-            if has_moved && reads < MAX_READS {
-                continue;
+            let mut has_moved = false;
+            for successor in successors {
+                pace.step().await;
+                has_moved |= !present.contains(&successor) && followed.insert(successor);
             }
-            let live = |entry| match entry {
-                Some(Entry::Live(record)) => Some(record),
-                Some(Entry::Moved(_)) | None => None,
-            };
-            let loaded = loaded.into_iter().map(|loaded| loaded.map(live));
-            return Ok(entries.into_iter().zip(loaded).collect());
+            if !has_moved || reads == MAX_READS {
+                return Ok(found);
+            }
         }
     }
 
@@ -119,13 +135,19 @@ impl Protocol {
         kind: Option<EventKind>,
     ) -> Result<usize, SessionError> {
         let owner_key = owner.key();
-        let mut done = HashSet::new();
-        let mut ended = HashSet::new();
+        let mut pace = Pace::default();
+        let mut done = BTreeSet::new();
+        let mut ended = BTreeSet::new();
         for _ in 0..=MAX_MOVES {
-            let mut entries = (*self.store).entries(&owner_key, self.now()).await?;
-            entries.retain(|entry| is_selected(entry) && done.insert(entry.key));
+            let mut selected = Vec::new();
+            for entry in (*self.store).entries(&owner_key, self.now()).await? {
+                pace.step().await;
+                if is_selected(&entry) && done.insert(entry.key) {
+                    selected.push(entry);
+                }
+            }
             let mut has_moved = false;
-            for entries in entries.chunks(CHUNK) {
+            for entries in selected.chunks(CHUNK) {
                 let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
                 let answers = self.delete_or_block(&keys).await?;
                 self.drop_entries(&owner_key, entries).await;

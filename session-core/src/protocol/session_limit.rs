@@ -16,13 +16,13 @@
 //! evict each other.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use super::{
     Located, MAX_MOVES, PATIENCE, Protocol,
-    locate::{Loaded, yield_now},
+    locate::{Loaded, Pace, yield_now},
 };
 use crate::{
     AtLimit, Created, Ended, Entry, EventKind, Family, IndexEntry, Owner, Record, SessionError,
@@ -33,7 +33,7 @@ use crate::{
 #[derive(Default)]
 struct Others {
     /// The sessions whose login came before the new one, with their order of eviction.
-    earlier: HashMap<Family, Place>,
+    earlier: BTreeMap<Family, Place>,
     /// The number of sessions whose login came later.
     later: usize,
     /// The index entries without a session.
@@ -83,12 +83,15 @@ impl Protocol {
             // The later logins alone reach the limit.
             return Err(SessionError::Contended);
         }
-        let mut victims: Vec<_> = others.earlier.into_values().collect();
-        victims.sort_unstable_by_key(|place| (place.rank, place.key));
-        victims.truncate(excess);
-        for victim in victims {
-            yield_now().await;
+        let mut pace = Pace::default();
+        let mut sorted = BTreeMap::new();
+        for place in others.earlier.into_values() {
+            pace.step().await;
+            sorted.insert((place.rank, place.key), place);
+        }
+        for victim in sorted.into_values().take(excess) {
             self.evict(owner, new, victim).await?;
+            yield_now().await;
         }
         Ok(None)
     }
@@ -102,8 +105,10 @@ impl Protocol {
         let family = new.record.family;
         let entries = self.entries_of(owner, |entry| entry.family != family).await?;
         let mut others = Others::default();
-        let mut later = HashSet::new();
+        let mut later = BTreeSet::new();
+        let mut pace = Pace::default();
         for (entry, loaded) in entries {
+            pace.step().await;
             let record = match loaded {
                 Ok(Some(record)) => Some(record),
                 Ok(None) => {
@@ -128,8 +133,11 @@ impl Protocol {
         }
         // While a login gives a session another ID, the session has two keys. The later login
         // counts.
-        others.earlier.retain(|family, _| !later.contains(family));
         others.later = later.len();
+        for family in later {
+            pace.step().await;
+            others.earlier.remove(&family);
+        }
         Ok(others)
     }
 

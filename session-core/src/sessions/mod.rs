@@ -113,9 +113,8 @@ impl Sessions {
     /// [counted](Self::corrupt_records) and left out.
     pub async fn list(&self, owner: impl Into<Owner>) -> Result<Vec<SessionInfo>, SessionError> {
         let owner = Owner::checked(owner)?;
-        let list = self.0.list(&owner).await?;
-        let info = |(key, record)| SessionInfo { key, record, protocol: Arc::clone(&self.0) };
-        Ok(list.into_iter().map(info).collect())
+        let info = |key, record| SessionInfo { key, record, protocol: Arc::clone(&self.0) };
+        Ok(self.0.list(&owner, info).await?)
     }
 
     /// Revokes one session of an owner. Returns `true` if the session existed.

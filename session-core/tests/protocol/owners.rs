@@ -784,11 +784,14 @@ async fn long_list_yields_to_other_tasks() {
     for _ in 0..1_000 {
         world.user("ada").await;
     }
-    assert_eq!(pauses(world.sessions.list("ada")).await, (10, 1_000));
+    let (list_pauses, listed) = pauses(world.sessions.list("ada")).await;
+    assert!(list_pauses >= 10, "{list_pauses} pauses");
+    assert_eq!(listed, 1_000);
     let session = world.open(&world.user("ada").await).await;
-    assert_eq!(pauses(world.sessions.revoke_others(&session)).await.0, 10);
-    let revoked = pauses(world.sessions.revoke_all("ada")).await;
-    assert_eq!(revoked, (1, 1));
+    let (revocation_pauses, revoked) = pauses(world.sessions.revoke_others(&session)).await;
+    assert!(revocation_pauses >= 10, "{revocation_pauses} pauses");
+    assert_eq!(revoked, 1_000);
+    assert_eq!(pauses(world.sessions.revoke_all("ada")).await, (1, 1));
 }
 
 /// Returns the number of times that a future yields to other tasks, on a store without waits, and
