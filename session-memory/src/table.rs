@@ -167,6 +167,8 @@ impl<V: Held> EvictingTable<V> {
     /// Inserts a value unless there is one under the key that has not expired. Returns `true` if it
     /// is inserted.
     ///
+    /// A value that other threads replace all the time counts as one that has not expired.
+    ///
     /// # Errors
     ///
     /// Returns an error of kind [`TooLarge`](session_core::StoreErrorKind::TooLarge) if the value
@@ -178,17 +180,22 @@ impl<V: Held> EvictingTable<V> {
         let ticket = self.order.ticket();
         self.shelf.count(0, weight);
         let mut slot = Slot::new(value, ticket, weight, now);
-        let placed = loop {
+        let mut placed = None;
+        for _ in 0..MAX_RACES {
             match slots.try_insert(*key, slot) {
-                Ok(placed) => break placed,
-                Err(occupied) => {
-                    if !self.clear(key, occupied.current, now) {
-                        self.shelf.count(weight, 0);
-                        return Ok(false);
-                    }
+                Ok(new) => {
+                    placed = Some(new);
+                    break;
+                }
+                Err(occupied) if self.clear(key, occupied.current, now) => {
                     slot = occupied.not_inserted;
                 }
+                Err(_) => break,
             }
+        }
+        let Some(placed) = placed else {
+            self.shelf.count(weight, 0);
+            return Ok(false);
         };
         self.enqueue(key, placed, ticket, weight, now);
         drop(under_way);
@@ -310,6 +317,9 @@ enum Next<'t, V: Held> {
     Use(Option<Ticket>),
     Reweigh { stale: Option<Ticket>, ticket: Ticket, weight: u32, under_way: UnderWay<'t, V> },
 }
+
+/// The number of dead or expired values that an insertion clears away under one key.
+const MAX_RACES: usize = 16;
 
 impl<V> Clone for EvictingTable<V> {
     fn clone(&self) -> Self {

@@ -37,7 +37,11 @@ impl<V: Held> EvictingTable<V> {
         now: Timestamp,
     ) {
         // Before the insertion, as moka would evict other values first.
-        while self.shelf.is_over() && self.remove_expired(now) > 0 {}
+        for _ in 0..EXPIRY_TURNS {
+            if !self.shelf.is_over() || self.remove_expired(now) == 0 {
+                break;
+            }
+        }
         self.order.insert(ticket, *key, weight);
         self.settle(key, slot, ticket);
         // Once is enough, unless other threads add bytes or moka reaches its own limit of time.
@@ -99,12 +103,17 @@ impl<V: Held> Drop for UnderWay<'_, V> {
             // The last operation to end sees the bytes that this one has counted.
             return;
         }
+        // Ends, as each turn evicts a value, and another operation that adds bytes ends it.
         while table.shelf.is_over()
             && table.shelf.under_way.load(Ordering::Acquire) == 0
             && table.evict_any()
         {}
     }
 }
+
+/// How often an operation that needs room removes a few expired values. Deadlines that were put off
+/// make no room: without a bound, an operation could look at those of all sessions.
+const EXPIRY_TURNS: usize = 16;
 
 /// How often an operation asks moka to make room.
 const CATCH_UPS: usize = 4;

@@ -393,6 +393,26 @@ fn expired_values_make_room_before_others() {
     assert_eq!(number_at(&table, 0, now), Some(0), "it is the least recently used one");
 }
 
+/// Each value was used since, and its new deadline has not passed.
+#[test]
+fn full_table_looks_at_a_few_deadlines_that_were_put_off() {
+    let table = table(CAPACITY);
+    let end = |seconds| Some(NOW + Duration::from_secs(seconds));
+    for number in 0..1_000 {
+        table.insert(&key(number), Value { number, bytes: 64, end: end(1) }, NOW).unwrap();
+        let used = Value { number, bytes: 64, end: end(100) };
+        table.update(&key(number), NOW, |_| Ok::<_, ()>(used)).unwrap();
+    }
+    let later = NOW + Duration::from_secs(10);
+    table.insert(&key(5_000), value(10_000), later).unwrap();
+    let mut left = 0;
+    while table.remove_expired(later) > 0 {
+        left += 1;
+    }
+    assert!(left > 30, "{left} turns were left");
+    check_order(&table);
+}
+
 #[test]
 fn each_operation_removes_a_few_expired_values() {
     let table = table(16 * CAPACITY);
