@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use session_core::{
     AtLimit, Clock as _, CookieChange, Key, Lifetime, ManualClock, SessionId, SessionLimit,
@@ -104,6 +104,67 @@ async fn a_session_that_was_evicted_leaves_the_index() {
     assert!((100..1_000).contains(&left), "{left} are left");
     assert_eq!(listed, left);
     assert!(store.approximate_owners() <= left);
+}
+
+/// The table is full all the time, so that sessions are evicted as well (I8, I9).
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn index_holds_each_session_after_four_threads() {
+    const OWNERS: u64 = 50;
+    let store = MemoryStore::with_capacity(MemoryStore::MIN_CAPACITY).unwrap();
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
+    let soon = Lifetime::new(Duration::from_secs(2), Duration::from_secs(4)).unwrap();
+    let sessions = Sessions::builder(store.clone())
+        .with_lifetime(soon)
+        .with_clock(clock.clone())
+        .build()
+        .unwrap();
+    let tasks: Vec<_> = (0..4_u64)
+        .map(|thread| {
+            let (sessions, clock) = (sessions.clone(), Arc::clone(&clock));
+            tokio::spawn(async move {
+                let mut ids = Vec::new();
+                for step in 0..1_500 {
+                    clock.advance(Duration::from_millis(1));
+                    let owner = (7 * step + thread) % OWNERS;
+                    ids.push((owner, sign_in(&sessions, owner).await));
+                    let (_, id) = &ids[usize::try_from(step / 2).unwrap()];
+                    sign_out(&sessions, id).await;
+                    for back in [1, 10, 100].map(|back| ids.len().saturating_sub(back)) {
+                        let (_, id) = &ids[back];
+                        let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
+                        if session.key().is_some() {
+                            let bytes = usize::try_from(step * 37 % 4_000).unwrap();
+                            session.set(TEXT, "x".repeat(bytes)).unwrap();
+                            // Another thread may have revoked or evicted the session.
+                            drop(session.finish().await);
+                        }
+                    }
+                    if step % 100 == 99 {
+                        sessions.revoke_all(owner).await.unwrap();
+                    }
+                }
+                ids
+            })
+        })
+        .collect();
+    let mut ids = Vec::new();
+    for task in tasks {
+        ids.extend(task.await.unwrap());
+    }
+    assert!(store.bytes() <= MemoryStore::MIN_CAPACITY, "{} bytes", store.bytes());
+    let mut listed = HashSet::new();
+    for owner in 0..OWNERS {
+        listed.extend(sessions.list(owner).await.unwrap().iter().map(|info| (owner, info.key())));
+    }
+    assert!((100..ids.len() / 2).contains(&listed.len()), "{} are listed", listed.len());
+    let mut live = HashSet::new();
+    for (owner, id) in &ids {
+        let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
+        live.extend(session.key().map(|key| (*owner, key)));
+    }
+    assert_eq!(listed, live);
+    clock.advance(Duration::from_secs(3600));
+    check_empty(&store, &clock);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
