@@ -56,6 +56,10 @@ pub trait OwnerIndex: SessionStore {
 
     /// Returns the owner's entries that end after `now`, in any order.
     ///
+    /// A store may read in pieces, so that a long list delays no other request. The keys of one
+    /// [family](IndexEntry::family) must be in one piece: a session that moves meanwhile enters the new
+    /// key before it leaves the former one, and every list must find the session (I8).
+    ///
     /// # Errors
     ///
     /// See the [trait](Self#errors).
