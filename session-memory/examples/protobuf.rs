@@ -8,7 +8,7 @@ use prost::Message;
 use session_core::{BoxError, Codec, CookieChange, Format, Key, Sessions};
 use session_memory::MemoryStore;
 
-/// Encodes whatever prost made a type of.
+/// Encodes the types that prost generates.
 struct Protobuf;
 
 impl<T: Message + Default> Codec<T> for Protobuf {
@@ -37,14 +37,14 @@ const BASKET: Key<Basket, Protobuf> = Key::new("basket");
 async fn main() -> Result<(), BoxError> {
     let sessions = Arc::new(Sessions::new(MemoryStore::default()));
 
-    // One request fills the basket …
+    // A request fills the basket.
     let session = sessions.open([]).await?;
     session.update(BASKET, |basket| basket.items.push("tea".to_owned()))?;
     let CookieChange::Set { id, .. } = session.finish().await? else {
         return Err("a new session is told to the client".into());
     };
 
-    // … and the next one finds it.
+    // The next request finds the basket.
     let session = sessions.open([id.expose().as_bytes()]).await?;
     let basket = session.get(BASKET).ok_or("the basket was stored")?;
     println!("in the basket: {}", basket.items.join(", "));

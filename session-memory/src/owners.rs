@@ -13,10 +13,9 @@ use crate::pace::yield_now;
 /// An entry is removed when its session leaves the table. An entry whose session was never created
 /// is removed some time after its deadline: each new entry checks the deadlines of a few others.
 ///
-/// No lock is held for a time that depends on the number of an owner's sessions: reads and sweeps
-/// take a few entries at a time, and a B-tree never moves all its entries, as a hash table does
-/// when it grows. A thread that waits to write goes before the next piece of a read, which the lock
-/// of a `Mutex` does not ensure.
+/// The time under a lock does not depend on the number of an owner's sessions: reads and sweeps
+/// take a few entries at a time, and a B-tree grows without moving all entries, unlike a hash
+/// table. A waiting writer goes before the next piece of a read; a `Mutex` would not ensure that.
 #[derive(Debug)]
 pub(crate) struct Owners {
     shards: Box<[RwLock<Shard>]>,
@@ -34,8 +33,8 @@ struct Shard {
 
 /// The place of an entry in the order of its shard.
 ///
-/// The keys of one session are neighbours, so that one piece of a list has them all: a session
-/// enters its new key before it leaves the former one, and a list has one of them at least (I8).
+/// The keys of a session are neighbours, and one piece of a list has all of them. A session enters
+/// the new key before it leaves the former one, so that each list finds the session (I8).
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Place {
     owner: OwnerKey,
@@ -100,7 +99,7 @@ impl Owners {
     }
 
     fn write(&self, owner: &OwnerKey) -> RwLockWriteGuard<'_, Shard> {
-        // No panic under the lock leaves a change half done.
+        // Every change under the lock is complete before anything can panic.
         self.shard(owner).write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -136,7 +135,7 @@ impl Shard {
         from.take_while(move |(place, _)| place.owner == first.owner)
     }
 
-    /// Removes those of the next few entries that have passed their deadlines.
+    /// Removes the passed ones among the next few entries.
     fn sweep(&mut self, now: Timestamp) {
         let next = self.entries.range((self.unswept, Bound::Unbounded)).take(SWEPT_AT_A_TIME);
         let next: Vec<_> = next.map(|(place, until)| (*place, *until)).collect();
@@ -162,11 +161,11 @@ fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {
 
 const SHARDS: usize = 64;
 
-/// The number of entries that are read under one lock, and a few more of the last session.
+/// The number of entries read under one lock, to which the rest of the last session is added.
 const PIECE: usize = 64;
 
-/// The number of entries that a new entry checks. If each checks n, at most one n-th of the entries
-/// that were made in the meantime have passed.
+/// The number of entries that a new entry checks. Where entries are made at an even pace, at most
+/// one in so many has passed.
 const SWEPT_AT_A_TIME: usize = 4;
 
 #[cfg(test)]
@@ -187,7 +186,7 @@ mod tests {
         IndexEntry::new(SessionKey::from_bytes(bytes), Family::from_u64(number), until)
     }
 
-    /// Entries whose creation was interrupted have no session whose end would remove them.
+    /// A session's end removes its entry. After an interrupted creation there is only the entry.
     #[test]
     fn owners_who_never_come_back_are_swept() {
         let owners = Owners::new();
@@ -231,7 +230,7 @@ mod tests {
         assert_eq!(piece(&owners, 0, Timestamp::from_millis(9)), (vec![], None));
     }
 
-    /// A session that moves while its owner's entries are read is under one of its keys (I8).
+    /// A list finds a session that moves meanwhile, under the former key or the new one (I8).
     #[test]
     fn piece_has_a_few_sessions_and_all_keys_of_each() {
         let owners = Owners::new();
@@ -261,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_whose_last_entry_goes_is_forgotten() {
+    fn owner_without_entries_is_not_counted() {
         let owners = Owners::new();
         let now = Timestamp::from_millis(0);
         let until = now + Duration::from_secs(1);

@@ -21,9 +21,9 @@ impl Held for Session {
     }
 }
 
-/// The bytes that a session takes besides its entry: its slot, and its places in the hash table, in
-/// moka and among the deadlines.
+/// The bytes of a session besides the entry: the slot, and the places in the hash table, in moka and
+/// among the deadlines.
 const OVERHEAD: usize = 592;
 
-/// The bytes that an entry takes in the index of owners, in a node of a B-tree that is half full.
+/// The bytes of an entry in the index of owners, in a B-tree with half-full nodes.
 const INDEX_ENTRY: usize = 120;

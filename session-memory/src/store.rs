@@ -14,7 +14,8 @@ use crate::{
 
 /// Sessions in the memory of one process.
 ///
-/// They end with the process, and other processes do not see them. Clones are the same store.
+/// The sessions end with the process, and other processes do not see them. Clones are the same
+/// store.
 ///
 /// When the store is full, the sessions that were not used for the longest time are evicted. A new
 /// session is refused, with an error of kind [`TooLarge`](session_core::StoreErrorKind::TooLarge),
@@ -34,8 +35,8 @@ impl MemoryStore {
 
     /// Creates a store that holds at most this many bytes of sessions, bookkeeping included.
     ///
-    /// The bound holds after each operation, but for sessions that other threads are adding at that
-    /// instant.
+    /// The bound holds after each operation, but for sessions that other threads are adding just
+    /// then.
     ///
     /// # Errors
     ///
@@ -50,14 +51,14 @@ impl MemoryStore {
         Ok(Self::sized(bytes))
     }
 
-    /// The number of sessions in the store. It includes those that have expired and were not
+    /// The number of sessions in the store, with the expired ones that were not
     /// [removed](Self::remove_expired) yet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Returns `true` if there is no session in the store.
+    /// Returns `true` if the store is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
@@ -76,10 +77,10 @@ impl MemoryStore {
         self.owners.len()
     }
 
-    /// Removes some of the sessions that have expired, and returns zero if there are none.
+    /// Removes some of the expired sessions, and returns zero if all are removed.
     ///
     /// Each operation of the store does so as well: only a store that is not in use needs this
-    /// call. A call takes microseconds. To remove all, call it until it returns zero.
+    /// call. A call takes microseconds. To remove all, repeat the call until the result is zero.
     pub fn remove_expired(&self, now: Timestamp) -> usize {
         self.table.remove_expired(now)
     }
@@ -95,7 +96,7 @@ impl MemoryStore {
         Self { table, owners }
     }
 
-    /// Removes a session that was found expired, unless another request has prolonged it. A commit
+    /// Removes an expired session, unless another request has prolonged it meanwhile. A commit
     /// by a clock a little behind comes before this, and keeps the session, or is refused.
     fn sweep(&self, key: &SessionKey, now: Timestamp) {
         self.table.remove(key, now, |session| session.is_live(now).then_some(()));
@@ -270,7 +271,7 @@ impl LocalReads for MemoryStore {
     }
 }
 
-/// The number of times that another request may be faster at one key. Two are rare.
+/// The number of times another request may be faster at one key. Two are rare.
 const MAX_RACES: usize = 16;
 
 #[cfg(test)]
@@ -281,7 +282,7 @@ mod tests {
 
     const TEXT: Key<String> = Key::new("text");
 
-    /// A new session, and its sessions by a clock that stands in its last millisecond.
+    /// Creates a session, and sets the clock to the last millisecond before the session expires.
     async fn in_the_last_millisecond(store: &MemoryStore) -> (SessionId, Sessions, Timestamp) {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
         let sessions =
@@ -296,7 +297,7 @@ mod tests {
     /// A commit that was acknowledged, by a clock a little behind, stays (I6), although another
     /// request had found the session expired and sweeps after the commit.
     #[tokio::test]
-    async fn a_sweep_leaves_what_was_committed_meanwhile() {
+    async fn sweep_leaves_a_session_committed_meanwhile() {
         let store = MemoryStore::default();
         let (id, sessions, expired) = in_the_last_millisecond(&store).await;
         let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_that_is_used_stays_while_others_come_and_go() {
+    async fn used_session_stays_while_others_come_and_go() {
         let store = MemoryStore::with_capacity(MemoryStore::MIN_CAPACITY).unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
         let sessions =

@@ -9,7 +9,7 @@
 //!         └─ deadlines passed? ───► deadlines (B-tree)    { deadline, key }, by deadline
 //! ```
 //!
-//! - A slot is *live* from its insertion until its value is taken out. A dead slot stays dead. The
+//! - A slot is *live* from its insertion until the value is taken out. A dead slot stays dead. The
 //!   slot's lock guards both steps, every change of the value, and the count: a weight is in
 //!   `bytes` exactly while its slot is live.
 //! - moka decides only which value is evicted. An entry of moka never changes its weight: moka 0.12
@@ -18,12 +18,12 @@
 //!   still has the evicted ticket.
 //! - While `bytes` exceeds the capacity, an operation that adds bytes drains moka's queue. If moka
 //!   does not make room, the last operation under way evicts by itself. So `bytes` is within the
-//!   capacity whenever no operation is under way.
-//! - Each operation removes only a few expired values, so that thousands which expire together
-//!   delay no request.
+//!   capacity whenever all operations have ended.
+//! - Each operation removes only a few expired values, so that requests go on while thousands expire
+//!   together.
 //!
-//! No thread calls moka under the lock of a slot: moka calls back, and the callback takes such a
-//! lock.
+//! A thread releases the lock of a slot before it calls moka: moka calls back, and the callback
+//! locks a slot.
 
 mod deadlines;
 mod hasher;
@@ -47,10 +47,10 @@ use slot::{Live, Slot};
 
 /// A value of an [`EvictingTable`].
 pub trait Held: Send + Sync + 'static {
-    /// The bytes of memory that the value and its bookkeeping take.
+    /// The bytes of memory of the value and of the bookkeeping for it.
     fn bytes(&self) -> usize;
 
-    /// The instant from which on the table may remove the value, or `None` if only eviction does.
+    /// The deadline at which the table may remove the value, or `None` if only eviction does.
     fn expires_at(&self) -> Option<Timestamp>;
 
     /// Returns `true` if the value has not expired.
@@ -75,7 +75,7 @@ pub enum Updated<R> {
     Updated,
     /// The caller refused, and the value is as it was.
     Refused(R),
-    /// There is no value under the key.
+    /// The key holds nothing.
     Missing,
 }
 
@@ -86,7 +86,7 @@ pub enum Removed<V, R> {
     Removed(V),
     /// The caller refused, and the value is where it was.
     Refused(R),
-    /// There is no value under the key.
+    /// The key holds nothing.
     Missing,
 }
 
@@ -122,20 +122,19 @@ impl<V: Held> EvictingTable<V> {
     /// The bytes of all values in the table: the sum of the [bytes](Held::bytes) of each, rounded
     /// up by at most a half.
     ///
-    /// At most the [capacity](Self::capacity) whenever no thread is adding a value.
+    /// At most the [capacity](Self::capacity), but for values that other threads are adding.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.shelf.bytes()
     }
 
-    /// The number of values in the table. It includes those that have expired and were not removed
-    /// yet.
+    /// The number of values in the table, with the expired ones that were not removed yet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shelf.slots.len()
     }
 
-    /// Returns `true` if there is no value in the table.
+    /// Returns `true` if the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -164,10 +163,9 @@ impl<V: Held> EvictingTable<V> {
         Some(found)
     }
 
-    /// Inserts a value unless there is one under the key that has not expired. Returns `true` if it
-    /// is inserted.
+    /// Inserts a value unless the key holds a live one. Returns `true` if the value is inserted.
     ///
-    /// A value that other threads replace all the time counts as one that has not expired.
+    /// A value that other threads replace all the time counts as live.
     ///
     /// # Errors
     ///
@@ -203,10 +201,9 @@ impl<V: Held> EvictingTable<V> {
         Ok(true)
     }
 
-    /// Replaces the value under a key by the one that `decide` returns, or leaves it if `decide`
-    /// refuses.
+    /// Replaces the value under a key by the result of `decide`, or leaves it if `decide` refuses.
     ///
-    /// `decide` runs under the lock of the value, so that no other change comes between.
+    /// `decide` runs under the lock of the value, so that the decision and the change are atomic.
     ///
     /// # Errors
     ///
@@ -258,7 +255,7 @@ impl<V: Held> EvictingTable<V> {
 
     /// Removes the value under a key, unless `refuse` returns something.
     ///
-    /// `refuse` runs under the lock of the value, so that no change comes between.
+    /// `refuse` runs under the lock of the value, so that the decision and the removal are atomic.
     pub fn remove<R>(
         &self,
         key: &SessionKey,
@@ -277,8 +274,8 @@ impl<V: Held> EvictingTable<V> {
         }
     }
 
-    /// Removes up to 16 of the values that have expired, and returns how many deadlines it has
-    /// looked at: zero if none has passed.
+    /// Removes up to 16 expired values, and returns the number of passed deadlines among which it
+    /// looked: zero if all deadlines are to come.
     ///
     /// Each operation does so as well. An expired value counts until it is removed.
     pub fn remove_expired(&self, now: Timestamp) -> usize {
@@ -312,13 +309,13 @@ impl<V: Held> EvictingTable<V> {
     }
 }
 
-/// What an update has to tell moka.
+/// The report of an update to moka.
 enum Next<'t, V: Held> {
     Use(Option<Ticket>),
     Reweigh { stale: Option<Ticket>, ticket: Ticket, weight: u32, under_way: UnderWay<'t, V> },
 }
 
-/// The number of dead or expired values that an insertion clears away under one key.
+/// The number of dead or expired values that one insertion clears away.
 const MAX_RACES: usize = 16;
 
 impl<V> Clone for EvictingTable<V> {

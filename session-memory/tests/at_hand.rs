@@ -1,4 +1,4 @@
-//! Opening a session without I/O is opening it, or nothing.
+//! A session opened from local reads equals one opened from the store.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
@@ -9,7 +9,7 @@ use session_memory::MemoryStore;
 
 const TEXT: Key<String> = Key::new("text");
 
-/// What an application sees of a session that was opened, and what becomes of its cookie.
+/// Returns the observable state of an opened session, and the change of its cookie.
 async fn seen(session: Session) -> String {
     let (key, opened_nothing) = (session.key(), session.had_unknown_id());
     let change = match session.finish().await.unwrap() {
@@ -32,7 +32,7 @@ fn id(change: CookieChange) -> SessionId {
 }
 
 #[tokio::test]
-async fn what_is_opened_at_once_is_what_is_opened() {
+async fn local_open_equals_open() {
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
     let store = MemoryStore::default();
     let sessions = Sessions::builder(store.clone()).with_clock(Arc::clone(&clock)).build().unwrap();
@@ -63,15 +63,15 @@ async fn what_is_opened_at_once_is_what_is_opened() {
         ("dead", vec![dead_text], false),
         ("dead, live", vec![dead_text, live_text], false),
     ];
-    for (name, cookies, is_at_hand) in cases {
+    for (name, cookies, is_local) in cases {
         let opened = seen(sessions.open(cookies.clone()).await.unwrap()).await;
-        let at_once = sessions.try_open_local(cookies, || panic!("no copy is behind"));
-        assert_eq!(at_once.is_some(), is_at_hand, "{name}");
-        if let Some(session) = at_once {
+        let local = sessions.try_open_local(cookies, || panic!("no copy is behind"));
+        assert_eq!(local.is_some(), is_local, "{name}");
+        if let Some(session) = local {
             assert_eq!(seen(session).await, opened, "{name}");
         }
     }
-    // A browser that lost the response is told the ID again.
+    // A browser that lost the response receives the ID again.
     let session = sessions.try_open_local([former_text], || false).unwrap();
     assert_eq!(id(session.finish().await.unwrap()).key(), renewed.key());
 

@@ -1,4 +1,4 @@
-//! What the store does with its memory.
+//! The store keeps within its capacity, and gives memory back.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
@@ -58,7 +58,7 @@ async fn count_live(sessions: &Sessions, ids: &[SessionId]) -> usize {
 async fn full_store_admits_each_new_session_and_evicts_the_least_used() {
     let store = MemoryStore::with_capacity(MIB).unwrap();
     let sessions = sessions(&store);
-    // The old ones are used often: a policy that weighs use against use would keep them.
+    // The old sessions are used often: a policy by frequency would keep them.
     let mut often = Vec::new();
     for _ in 0..100 {
         often.push(sign_in(&sessions, 4_000).await);
@@ -93,7 +93,7 @@ async fn session_that_grows_in_place_is_weighed_again() {
     assert!((10..=17).contains(&store.len()), "{}", store.len());
 }
 
-/// Fills a store with 500 sessions, and returns them and the bytes that the store counts.
+/// Fills a store with 500 sessions, and returns the sessions and the bytes counted.
 async fn five_hundred(store: &MemoryStore) -> (Sessions, Vec<SessionId>, u64) {
     let sessions = sessions(store);
     let mut others = Vec::new();
@@ -223,14 +223,14 @@ async fn session_with_a_longer_lifetime_stays_in_memory() {
 }
 
 #[test]
-fn a_capacity_too_small_to_be_meant_is_refused() {
+fn capacity_below_the_minimum_is_refused() {
     let error = MemoryStore::with_capacity(0).unwrap_err();
     assert_eq!(error.to_string(), "a memory store of 0 bytes is smaller than 1048576 bytes");
     assert!(MemoryStore::with_capacity(MemoryStore::MIN_CAPACITY).is_ok());
 }
 
 #[test]
-fn the_store_can_be_shared() {
+fn store_is_shared_between_threads() {
     fn check<T: Send + Sync + Clone + 'static>(_: T) {}
     check(MemoryStore::default());
 }

@@ -1,4 +1,4 @@
-//! The bytes that the store counts are at least those that it takes.
+//! The bytes counted by the store are at least the bytes allocated.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 

@@ -1,4 +1,4 @@
-//! What the store does with the index of owners: it holds nothing that has no session.
+//! The index of owners holds the live sessions, and only them.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
@@ -31,7 +31,7 @@ async fn sign_out(sessions: &Sessions, id: &SessionId) {
     let _ = session.finish().await.unwrap();
 }
 
-/// Removes what has expired by now, and checks that nothing is left.
+/// Removes the expired sessions, and checks that the store is empty.
 fn check_empty(store: &MemoryStore, clock: &ManualClock) {
     while store.remove_expired(clock.now()) > 0 {}
     assert_eq!((store.len(), store.approximate_owners(), store.bytes()), (0, 0, 0));
@@ -87,7 +87,7 @@ async fn session_that_idled_out_leaves_the_index_before_its_absolute_end() {
 }
 
 #[tokio::test]
-async fn a_session_that_was_evicted_leaves_the_index() {
+async fn evicted_session_leaves_the_index() {
     let store = MemoryStore::with_capacity(MemoryStore::MIN_CAPACITY).unwrap();
     let sessions = sessions(&store);
     for owner in 0..5_000 {

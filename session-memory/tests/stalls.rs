@@ -1,4 +1,4 @@
-//! An account with many sessions makes no stranger wait (I13).
+//! The requests of an account with many sessions delay others by less than 50 ms (I13).
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
@@ -29,7 +29,7 @@ const OWNER: &str = "ada";
 /// The number of the owner's sessions.
 const MANY: u64 = 100_000;
 
-/// The longest time for which another request may wait, in a build that is not optimized.
+/// The longest that another request may wait, in a build without optimizations.
 const SOON: Duration = Duration::from_millis(50);
 
 struct World {
@@ -99,8 +99,8 @@ impl World {
     }
 }
 
-/// Measures the time of a thread without the time for which it waits for a processor, where the
-/// system reports it: other programs do not count.
+/// Measures the time of a thread without its waits for a processor, where the system reports them:
+/// the load by other programs does not count.
 struct Stopwatch {
     start: Instant,
     delay: Duration,
@@ -120,8 +120,8 @@ impl Stopwatch {
     }
 }
 
-/// The time that a thread has spent on a processor, and the time for which it was ready and waited
-/// for one. Zero where the system does not report them.
+/// The time of a thread on a processor, and the time in which it was ready and waited for one. Zero
+/// where the system does not report them.
 struct ThreadTimes {
     run: Duration,
     delay: Duration,
@@ -257,8 +257,8 @@ async fn expiry_of_one_owners_sessions_delays_no_load() {
     assert!(is_short.await);
 }
 
-/// The owner shares a lock with some of the other owners. Counted is the time for which the thread
-/// of the list runs while another thread waits, so that a processor taken from it does not count.
+/// The owner shares a lock with some of the other owners. The test counts the time for which the
+/// list's thread runs while another thread waits: pauses of the list's thread do not count.
 #[tokio::test]
 async fn list_of_one_owners_entries_delays_no_other_thread() {
     let store = &MemoryStore::default();

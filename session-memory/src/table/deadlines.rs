@@ -13,7 +13,7 @@ use session_core::{SessionKey, Timestamp};
 pub(super) struct Due(u64);
 
 impl Due {
-    /// No instant: the value is not among the deadlines.
+    /// The value is not among the deadlines.
     pub(super) const NEVER: Self = Self(u64::MAX);
 
     fn of(end: Option<Timestamp>) -> Self {
@@ -23,8 +23,8 @@ impl Due {
 
 /// The deadlines of all values, in their order.
 ///
-/// A deadline that is put off stays where it is until it is reached, as nearly every use of a
-/// session puts its deadline off. The lock of a slot is held while its deadline is changed.
+/// A deadline that is put off stays in its place until it is reached, as nearly every use of a
+/// session puts the deadline off. The lock of a slot is held while its deadline is changed.
 #[derive(Debug)]
 pub(super) struct Deadlines {
     first: AtomicU64,
@@ -32,8 +32,7 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Enters a value that expires at `end`, unless it is entered for that instant or an earlier
-    /// one.
+    /// Enters a value that expires at `end`, unless it is entered for that instant or before.
     pub(super) fn advance(&self, key: &SessionKey, due: &mut Due, end: Option<Timestamp>) {
         let sooner = Due::of(end);
         if sooner < *due {
@@ -82,7 +81,7 @@ impl Deadlines {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeSet<(Due, SessionKey)>> {
-        // No panic under the lock leaves a change half done.
+        // Every change under the lock is complete before anything can panic.
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -93,8 +92,8 @@ impl Default for Deadlines {
     }
 }
 
-/// The number of expired values that one operation removes: more than it adds, and few enough to
-/// take microseconds.
+/// The number of expired values that an operation removes: more than it adds, and few enough to take
+/// microseconds.
 const AT_A_TIME: usize = 16;
 
 const NO_KEY: SessionKey = SessionKey::from_bytes([0; SessionKey::LEN]);

@@ -8,13 +8,13 @@ use session_core::SessionKey;
 
 use super::hasher::TicketHasher;
 
-/// The number of one weighing of one value. It is never given twice.
+/// The unique number of one weighing of a value.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct Ticket(u64);
 
 /// The order in which values are evicted: a moka cache of their tickets.
 ///
-/// A ticket is inserted once and removed once: no entry of moka is ever changed.
+/// A ticket is inserted once and removed once: entries of moka never change.
 #[derive(Clone)]
 pub(super) struct Order {
     cache: Cache<Ticket, Place, TicketHasher>,
@@ -38,8 +38,8 @@ impl Order {
             .name("sessions")
             .max_capacity(capacity)
             .weigher(|_, place: &Place| place.weight)
-            // The default policy may refuse a new entry in favour of entries that were used often:
-            // that would be a login without a session.
+            // The default policy may refuse a new entry in favour of entries that were used often: a
+            // login without a session.
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener(move |ticket: Arc<Ticket>, place: Place, cause| {
                 if cause == RemovalCause::Size {

@@ -14,7 +14,7 @@ use super::{
 pub(super) struct UnderWay<'t, V: Held>(&'t EvictingTable<V>);
 
 impl<V: Held> EvictingTable<V> {
-    /// Begins an operation that adds bytes, before it counts them.
+    /// Begins an operation that adds bytes, before the bytes are counted.
     pub(super) fn begin(&self) -> UnderWay<'_, V> {
         self.shelf.under_way.fetch_add(1, Ordering::AcqRel);
         UnderWay(self)
@@ -26,8 +26,8 @@ impl<V: Held> EvictingTable<V> {
         fitting.ok_or_else(|| StoreError::new(StoreErrorKind::TooLarge))
     }
 
-    /// Tells moka the weight of a value, under a ticket that the slot was given before, and makes
-    /// room for it.
+    /// Inserts the weight of a value into moka, under the ticket of the slot, and makes room for the
+    /// value.
     pub(super) fn enqueue(
         &self,
         key: &SessionKey,
@@ -53,7 +53,7 @@ impl<V: Held> EvictingTable<V> {
         }
     }
 
-    /// Records that moka has a ticket, or takes it back.
+    /// Records the insertion of a ticket into moka, or takes the ticket back.
     fn settle(&self, key: &SessionKey, slot: &Slot<V>, ticket: Ticket) {
         if let Some(live) = &mut *slot.lock()
             && live.ticket == ticket
@@ -62,8 +62,8 @@ impl<V: Held> EvictingTable<V> {
             self.shelf.deadlines.advance(key, &mut live.due, live.value.expires_at());
             return;
         }
-        // Another thread has taken the value out or weighed it anew, and has left the ticket to
-        // this one.
+        // Another thread has taken the value out or weighed it anew, and relies on this thread to
+        // remove the ticket.
         self.order.remove(ticket);
     }
 
@@ -100,10 +100,10 @@ impl<V: Held> Drop for UnderWay<'_, V> {
     fn drop(&mut self) {
         let table = self.0;
         if table.shelf.under_way.fetch_sub(1, Ordering::AcqRel) > 1 {
-            // The last operation to end sees the bytes that this one has counted.
+            // The last operation to end sees the bytes of all.
             return;
         }
-        // Ends, as each turn evicts a value, and another operation that adds bytes ends it.
+        // Ends, as each turn evicts a value and the next operation that adds bytes takes over.
         while table.shelf.is_over()
             && table.shelf.under_way.load(Ordering::Acquire) == 0
             && table.evict_any()
@@ -111,12 +111,12 @@ impl<V: Held> Drop for UnderWay<'_, V> {
     }
 }
 
-/// How often an operation that needs room removes a few expired values. Deadlines that were put off
-/// make no room: without a bound, an operation could look at those of all sessions.
+/// How often an operation removes a few expired values to make room. A deadline that was put off
+/// frees no memory: without a bound, an operation could look at the deadlines of all sessions.
 const EXPIRY_TURNS: usize = 16;
 
 /// How often an operation asks moka to make room.
 const CATCH_UPS: usize = 4;
 
-/// The values among which the least recently used one is evicted if moka does not make room.
+/// The sample of values from which the least recently used is evicted if moka does not make room.
 const SAMPLE: usize = 16;

@@ -23,7 +23,7 @@ pub(super) struct Shelf<V> {
     has_left: HasLeft<V>,
 }
 
-/// The function that is called with each value that has left.
+/// The function to call with each value that has left.
 pub(super) type HasLeft<V> = Box<dyn Fn(&SessionKey, &V) + Send + Sync>;
 
 impl<V> Shelf<V> {
@@ -46,8 +46,8 @@ impl<V> Shelf<V> {
         self.bytes() > self.capacity
     }
 
-    /// Replaces a weight in the count. The caller holds the lock of the slot, or no other thread
-    /// can find the slot.
+    /// Replaces a weight in the count. The caller holds the lock of the slot, or is the only thread
+    /// that can find the slot.
     pub(super) fn count(&self, former: u32, weight: u32) {
         if former < weight {
             self.bytes.fetch_add(u64::from(weight - former), Ordering::Relaxed);

@@ -9,8 +9,8 @@ use super::{deadlines::Due, order::Ticket};
 
 /// The place of one value.
 ///
-/// A slot is dead once its value was taken out, and no value is put into a dead slot: a request
-/// that found the slot before cannot bring the session back (I2).
+/// A slot is dead once its value was taken out, and a dead slot stays empty: a request that found
+/// the slot before cannot bring the session back (I2).
 pub(super) struct Slot<V>(Mutex<Option<Live<V>>>);
 
 /// A value and its bookkeeping.
@@ -49,7 +49,7 @@ impl<V> Slot<V> {
 
 impl<V> Live<V> {
     /// Returns the ticket whose use to record in moka, or `None` if a use was recorded within the
-    /// last second: that is often enough to keep the values that are in use.
+    /// last second: often enough to keep the values in use.
     pub(super) fn record_use(&mut self, now: Timestamp) -> Option<Ticket> {
         let now_ms = now.as_millis();
         // If the clock was set back, recording goes on.

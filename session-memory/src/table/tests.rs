@@ -43,7 +43,7 @@ fn table(capacity: u64) -> EvictingTable<Value> {
     EvictingTable::new(capacity, |_, _| {})
 }
 
-/// A table whose moka evicts nothing.
+/// A table whose moka never evicts.
 fn table_with_idle_moka(capacity: u64) -> EvictingTable<Value> {
     EvictingTable::with_order(capacity, u64::MAX, Box::new(|_, _| {}))
 }
@@ -52,7 +52,7 @@ fn number_at(table: &EvictingTable<Value>, number: u64, now: Timestamp) -> Optio
     table.find(&key(number), now, |value| value.is_live(now).then_some(value.number))
 }
 
-/// Checks what holds whenever no operation is under way. Asks nothing of moka.
+/// Checks the rules that hold between operations, without a call of moka.
 fn check_counts(table: &EvictingTable<Value>) {
     let (mut bytes, mut dated, mut len) = (0, 0, 0);
     for slot in table.shelf.slots.pin().values() {
@@ -109,7 +109,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..400)
 }
 
-/// Takes steps, and compares what is found with a model: the last value written, or nothing.
+/// Takes steps, and compares each value found with a model: the last value written.
 fn walk(table: &EvictingTable<Value>, steps: Vec<Step>) {
     let mut written = HashMap::<u64, Value>::new();
     let mut now = NOW;
@@ -191,7 +191,7 @@ proptest! {
     }
 }
 
-/// A small generator, so that threads need no crate for it.
+/// A small random number generator.
 struct Numbers(u64);
 
 impl Numbers {
@@ -258,7 +258,7 @@ fn four_threads_keep_the_bound_without_help_of_moka() {
     check_order(&table);
 }
 
-/// Each insertion sees the other one under way, and one of them has to make room.
+/// Each insertion sees the other under way, and either has to make room.
 #[test]
 fn concurrent_insertions_keep_the_bound_without_help_of_moka() {
     let table = table_with_idle_moka(4_096);
@@ -294,8 +294,7 @@ fn crowd_of_writers(table: &EvictingTable<Value>, steps: u64) {
     });
 }
 
-/// A request that was told that its change is stored (I6), and a value that nobody has removed yet,
-/// are one thing.
+/// Each acknowledged change is in the value that a later removal returns (I6).
 #[test]
 fn changes_are_in_the_value_that_leaves() {
     let table = table(CAPACITY);

@@ -1,15 +1,16 @@
-//! The weight of a value: its bytes, rounded up so that most changes of its size change no weight.
+//! The weight of a value: the bytes, rounded up so that most changes of the size keep the weight.
 
-/// Rounds bytes up, to one of sixteen sizes between a power of two and the next. `None` past 4 GiB.
+/// Rounds bytes up, to one of sixteen sizes between a power of two and the next. Returns `None`
+/// past 4 GiB.
 pub(super) fn rounded_up(bytes: usize) -> Option<u32> {
     let step = (bytes.max(LEAST).checked_next_power_of_two()? / 32).max(LEAST);
     u32::try_from(bytes.max(1).checked_next_multiple_of(step)?).ok()
 }
 
-/// Returns the weight of a value that weighed `former` and has so many bytes by now.
+/// Returns the weight of a value of so many bytes, whose former weight is known.
 ///
-/// A value that has become a little smaller keeps its weight. Otherwise each change of a value that
-/// goes up and down by a byte could change it.
+/// A value that has shrunk a little keeps its weight. Otherwise a size that goes up and down by a
+/// byte could change the weight each time.
 pub(super) fn adjusted(former: u32, bytes: usize) -> Option<u32> {
     let weight = rounded_up(bytes)?;
     let is_enough = (former - former / 4..=former).contains(&weight);
