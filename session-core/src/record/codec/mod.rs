@@ -1,8 +1,15 @@
+#[cfg(feature = "json")]
+mod json;
+mod message_pack;
+
 use std::fmt;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-
 use crate::error::BoxError;
+
+#[cfg(feature = "json")]
+pub use json::Json;
+pub use message_pack::MessagePack;
+pub(super) use message_pack::read_message_pack;
 
 /// Turns values of one type into bytes and back.
 ///
@@ -102,63 +109,6 @@ impl fmt::Display for Format {
     }
 }
 
-/// Encodes by serde as MessagePack. The default.
-///
-/// Structures are written as maps with their fields' names, so that a field can be added or moved
-/// without making older values unreadable (give a new field `#[serde(default)]`).
-#[derive(Clone, Copy, Debug)]
-pub enum MessagePack {}
-
-impl<T: Serialize + DeserializeOwned> Codec<T> for MessagePack {
-    const FORMAT: Format = Format::MESSAGE_PACK;
-
-    fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), BoxError> {
-        value.serialize(&mut rmp_serde::Serializer::new(out).with_struct_map())?;
-        Ok(())
-    }
-
-    fn decode(bytes: &[u8]) -> Result<T, BoxError> {
-        read_message_pack(bytes, MAX_DEPTH)
-    }
-}
-
-/// Reads one value that the bytes hold and nothing else, nested at most so deep: bytes that nobody of us
-/// wrote must not drive the recursion into the end of the stack.
-pub(crate) fn read_message_pack<'a, T: Deserialize<'a>>(
-    bytes: &'a [u8],
-    max_depth: usize,
-) -> Result<T, BoxError> {
-    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
-    deserializer.set_max_depth(max_depth);
-    let value = T::deserialize(&mut deserializer)?;
-    // Only at the end is there no further marker.
-    match <()>::deserialize(&mut deserializer) {
-        Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
-        Ok(()) | Err(_) => Err("bytes are left over".into()),
-    }
-}
-
-/// How deep a MessagePack value may nest: as deep as `serde_json` lets a JSON value.
-const MAX_DEPTH: usize = 128;
-
-/// Encodes by serde as JSON, for values that people read in the store. Needs the feature `json`.
-#[cfg(feature = "json")]
-#[derive(Clone, Copy, Debug)]
-pub enum Json {}
-
-#[cfg(feature = "json")]
-impl<T: Serialize + DeserializeOwned> Codec<T> for Json {
-    const FORMAT: Format = Format::JSON;
-
-    fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), BoxError> {
-        Ok(serde_json::to_writer(out, value)?)
-    }
-
-    fn decode(bytes: &[u8]) -> Result<T, BoxError> {
-        Ok(serde_json::from_slice(bytes)?)
-    }
-}
-
 /// Stores bytes as they are.
 #[derive(Clone, Copy, Debug)]
 pub enum Raw {}
@@ -179,7 +129,7 @@ impl Codec<Vec<u8>> for Raw {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde::Deserialize;
+    use serde::{Deserialize, Serialize};
 
     use super::*;
 
