@@ -1,6 +1,6 @@
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Codec, Format};
+use super::{Codec, Format, bounded_de::Bounded};
 use crate::error::BoxError;
 
 /// Encodes by serde as JSON, for values that people read in the store. Needs the feature `json`.
@@ -15,6 +15,9 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Json {
     }
 
     fn decode(bytes: &[u8]) -> Result<T, BoxError> {
-        Ok(serde_json::from_slice(bytes)?)
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        let value = T::deserialize(Bounded::new(&mut deserializer))?;
+        deserializer.end()?;
+        Ok(value)
     }
 }

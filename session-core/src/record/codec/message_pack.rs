@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Codec, Format};
+use super::{Codec, Format, bounded_de::Bounded};
 use crate::error::BoxError;
 
 /// Encodes by serde as MessagePack. The default.
@@ -19,25 +19,21 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for MessagePack {
     }
 
     fn decode(bytes: &[u8]) -> Result<T, BoxError> {
-        read_message_pack(bytes, MAX_DEPTH)
+        read_message_pack(bytes)
     }
 }
 
-/// Reads one value that the bytes hold and nothing else, nested at most so deep: bytes that nobody of us
-/// wrote must not drive the recursion into the end of the stack.
-pub(crate) fn read_message_pack<'a, T: Deserialize<'a>>(
+/// Reads one value that the bytes hold and nothing else, and that nests at most [`LEVELS`](super::LEVELS)
+/// deep.
+#[inline]
+pub(in crate::record) fn read_message_pack<'a, T: Deserialize<'a>>(
     bytes: &'a [u8],
-    max_depth: usize,
 ) -> Result<T, BoxError> {
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
-    deserializer.set_max_depth(max_depth);
-    let value = T::deserialize(&mut deserializer)?;
+    let value = T::deserialize(Bounded::new(&mut deserializer))?;
     // Only at the end is there no further marker.
     match <()>::deserialize(&mut deserializer) {
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
         Ok(()) | Err(_) => Err("bytes are left over".into()),
     }
 }
-
-/// How deep a MessagePack value may nest: as deep as `serde_json` lets a JSON value.
-const MAX_DEPTH: usize = 128;

@@ -1,3 +1,4 @@
+mod bounded_de;
 #[cfg(feature = "json")]
 mod json;
 mod message_pack;
@@ -63,6 +64,22 @@ pub trait Codec<T> {
     ///
     /// Returns whatever the format says, if the bytes are not a value of this type.
     fn decode(bytes: &[u8]) -> Result<T, BoxError>;
+}
+
+/// The most levels that a value of [`MessagePack`] or `Json` may nest.
+///
+/// Each takes stack, and more of it in a debug build: the smallest stack that programs commonly use, 2 MiB,
+/// must hold this many of any type.
+const LEVELS: u8 = 100;
+
+/// A value, or bytes, with more levels.
+#[derive(Debug)]
+struct TooDeep;
+
+impl fmt::Display for TooDeep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it nests more than {LEVELS} levels deep")
+    }
 }
 
 /// The name of a value's format: one byte in front of it.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rmp::{decode, encode};
 use serde::{Deserialize as _, de::IgnoredAny};
 
-use super::{super::values::read_bytes, MAX_DEPTH, id_use_of, millis, presented_ms};
+use super::{super::values::read_bytes, id_use_of, millis, presented_ms};
 use crate::{
     CookieLifetime, Family, Nonce, Owner, Record, Timestamp,
     record::{IdUse, Lease, UnknownFields, Values},
@@ -211,6 +211,9 @@ fn pass_over(rest: &mut &[u8]) -> Option<()> {
     IgnoredAny::deserialize(&mut reader).ok()?;
     Some(())
 }
+
+/// The levels that an unknown field may nest.
+const MAX_DEPTH: usize = 32;
 
 const ISSUED: u8 = b'i';
 const RENEW: u8 = b'r';

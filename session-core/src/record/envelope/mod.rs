@@ -305,7 +305,7 @@ fn write_body(out: &mut Vec<u8>, body: &impl Serialize) {
 
 /// Reads a whole body.
 fn read_body<'a, B: Deserialize<'a>>(bytes: &'a [u8]) -> Result<B, Unreadable> {
-    read_message_pack(bytes, MAX_DEPTH).map_err(|_| Unreadable::Body)
+    read_message_pack(bytes).map_err(|_| Unreadable::Body)
 }
 
 fn number(bytes: &[u8], range: Range<usize>) -> u64 {
@@ -321,8 +321,6 @@ fn instant(bytes: &[u8], range: Range<usize>) -> Timestamp {
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
-
-const MAX_DEPTH: usize = 32;
 
 #[cfg(test)]
 mod tests;
