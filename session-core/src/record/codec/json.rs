@@ -1,6 +1,10 @@
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Codec, Format, bounded_de::Bounded};
+use super::{
+    Codec, Format,
+    bounded_de::Bounded,
+    shape::{self, Shape},
+};
 use crate::error::BoxError;
 
 /// Encodes by serde as JSON, for values that people read in the store. Needs the feature `json`.
@@ -11,6 +15,10 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Json {
     const FORMAT: Format = Format::JSON;
 
     fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), BoxError> {
+        if Shape::of(value)?.has_non_finite {
+            // The serializer would write null.
+            return Err("JSON has no form for NaN and infinity".into());
+        }
         Ok(serde_json::to_writer(out, value)?)
     }
 
@@ -19,5 +27,9 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Json {
         let value = T::deserialize(Bounded::new(&mut deserializer))?;
         deserializer.end()?;
         Ok(value)
+    }
+
+    fn check(value: &T, encoded: &[u8]) -> Result<(), BoxError> {
+        shape::check(value, &Self::decode(encoded)?)
     }
 }

@@ -1,6 +1,10 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Codec, Format, bounded_de::Bounded};
+use super::{
+    Codec, Format,
+    bounded_de::Bounded,
+    shape::{self, Shape},
+};
 use crate::error::BoxError;
 
 /// Encodes by serde as MessagePack. The default.
@@ -14,12 +18,18 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for MessagePack {
     const FORMAT: Format = Format::MESSAGE_PACK;
 
     fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), BoxError> {
+        // The serializer itself counts no levels.
+        Shape::of(value)?;
         value.serialize(&mut rmp_serde::Serializer::new(out).with_struct_map())?;
         Ok(())
     }
 
     fn decode(bytes: &[u8]) -> Result<T, BoxError> {
         read_message_pack(bytes)
+    }
+
+    fn check(value: &T, encoded: &[u8]) -> Result<(), BoxError> {
+        shape::check(value, &Self::decode(encoded)?)
     }
 }
 

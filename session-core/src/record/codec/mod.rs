@@ -2,6 +2,7 @@ mod bounded_de;
 #[cfg(feature = "json")]
 mod json;
 mod message_pack;
+mod shape;
 
 use std::fmt;
 
@@ -64,6 +65,20 @@ pub trait Codec<T> {
     ///
     /// Returns whatever the format says, if the bytes are not a value of this type.
     fn decode(bytes: &[u8]) -> Result<T, BoxError>;
+
+    /// Returns an error if [`decode`](Self::decode) does not read the value back from the bytes that
+    /// [`encode`](Self::encode) wrote.
+    ///
+    /// [`Session::set`](crate::Session::set) and [`update`](crate::Session::update) call it before they
+    /// accept a value. By default, it only decodes the bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of `decode`, or the difference between the values.
+    fn check(value: &T, encoded: &[u8]) -> Result<(), BoxError> {
+        _ = value;
+        Self::decode(encoded).map(drop)
+    }
 }
 
 /// The most levels that a value of [`MessagePack`] or `Json` may nest.
@@ -140,6 +155,10 @@ impl Codec<Vec<u8>> for Raw {
 
     fn decode(bytes: &[u8]) -> Result<Vec<u8>, BoxError> {
         Ok(bytes.to_vec())
+    }
+
+    fn check(_: &Vec<u8>, _: &[u8]) -> Result<(), BoxError> {
+        Ok(())
     }
 }
 

@@ -236,7 +236,7 @@ fn bin_head_len(len: usize) -> usize {
     }
 }
 
-/// Encodes a value, with the byte of its format in front.
+/// Encodes a value, with the byte of its format in front, and checks that it can be decoded again.
 pub(crate) fn encode<T, C: Codec<T>>(
     name: &str,
     value: &T,
@@ -247,11 +247,12 @@ pub(crate) fn encode<T, C: Codec<T>>(
     }
     let mut out = Vec::with_capacity(SMALL_VALUE);
     out.push(C::FORMAT.byte());
-    C::encode(value, &mut out)
-        .map_err(|source| SessionError::Encode { name: name.to_owned(), source })?;
+    let refused = |source| SessionError::Encode { name: name.to_owned(), source };
+    C::encode(value, &mut out).map_err(refused)?;
     if out.len() - 1 > limits.value_bytes {
         return Err(too_large("the value", limits.value_bytes));
     }
+    C::check(value, &out[1..]).map_err(|source| refused(unreadable(&source)))?;
     Ok(out)
 }
 
@@ -277,6 +278,10 @@ fn check(values: usize, bytes: usize, limits: &Limits) -> Result<(), SessionErro
 
 pub(crate) fn too_large(what: &'static str, limit: usize) -> SessionError {
     SessionError::TooLarge { what, limit }
+}
+
+fn unreadable(error: &BoxError) -> BoxError {
+    format!("it cannot be read back: {error}").into()
 }
 
 fn wrong_format(stored: Format, wanted: Format) -> BoxError {
