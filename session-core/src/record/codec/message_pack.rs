@@ -20,7 +20,8 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for MessagePack {
     fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), BoxError> {
         // The serializer itself counts no levels.
         Shape::of(value)?;
-        value.serialize(&mut rmp_serde::Serializer::new(out).with_struct_map())?;
+        let serializer = rmp_serde::Serializer::new(out);
+        value.serialize(&mut serializer.with_struct_map().with_human_readable())?;
         Ok(())
     }
 
@@ -39,7 +40,8 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for MessagePack {
 pub(in crate::record) fn read_message_pack<'a, T: Deserialize<'a>>(
     bytes: &'a [u8],
 ) -> Result<T, BoxError> {
-    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    // serde reads what it buffers, as for a tagged or untagged enum, as human-readable in any case.
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes).with_human_readable();
     let value = T::deserialize(Bounded::new(&mut deserializer))?;
     // Only at the end is there no further marker.
     match <()>::deserialize(&mut deserializer) {
