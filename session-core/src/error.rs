@@ -199,7 +199,7 @@ pub enum SessionError {
         source: BoxError,
     },
 
-    /// The value cannot be written in the format of its codec.
+    /// The codec cannot write the value so that it reads back equal.
     #[error("the value {name:?} cannot be encoded")]
     #[non_exhaustive]
     Encode {

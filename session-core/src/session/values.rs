@@ -56,9 +56,10 @@ impl Session {
     /// # Errors
     ///
     /// Returns [`SessionError::Encode`] if the key's format cannot represent the value so that
-    /// `get` can read it back. Returns [`SessionError::TooLarge`] if the value exceeds one of the
-    /// [`Limits`](crate::Limits), and [`SessionError::Closed`] after the response has begun. After
-    /// an error the session is unchanged.
+    /// [`get`](Self::get) reads it back equal (see [refused
+    /// values](crate::MessagePack#refused-values)). Returns [`SessionError::TooLarge`] if the value
+    /// exceeds one of the [`Limits`](crate::Limits), and [`SessionError::Closed`] after the response
+    /// has begun. After an error the session is unchanged.
     pub fn set<T, C: Codec<T>>(
         &self,
         key: Key<'_, T, C>,

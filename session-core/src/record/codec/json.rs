@@ -8,6 +8,14 @@ use super::{
 use crate::error::BoxError;
 
 /// Encodes by serde as JSON, for values that people read in the store. Needs the feature `json`.
+///
+/// [`Session::set`](crate::Session::set) refuses the values that
+/// [`MessagePack`](crate::MessagePack#refused-values) refuses, and those that JSON has no form for:
+///
+/// - NaN and infinity.
+/// - `Some` of a unit structure, which is written as `None` is.
+/// - A map whose keys are not texts, numbers, `bool` or variants without fields. Inside of tagged,
+///   untagged and flattened types serde reads keys as texts only.
 #[derive(Clone, Copy, Debug)]
 pub enum Json {}
 
