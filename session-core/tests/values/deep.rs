@@ -54,6 +54,7 @@ deep! {
     Field, 2, Self { next: None }, |inner| Self { next: Some(Box::new(inner)) };
     Position, 2, Self(1, None), |inner| Self(1, Some(Box::new(inner)));
     Newtype, 2, Self(None), |inner| Self(Some(Box::new(inner)));
+    Transparent, 1, Self(None), |inner| Self(Some(Box::new(inner)));
     NewtypeVariant, 1, Self::End, |inner| Self::Next(Box::new(inner));
     TupleVariant, 2, Self::End, |inner| Self::Next(1, Box::new(inner));
     StructVariant, 2, Self::End, |inner| Self::Next { next: Box::new(inner) };
@@ -86,6 +87,11 @@ pub(crate) struct Position(u8, Option<Box<Position>>);
 /// All of its values are written as null: none of its levels takes a byte.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Newtype(Option<Box<Newtype>>);
+
+/// The same with `Some` alone.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Transparent(Option<Box<Transparent>>);
 
 #[derive(Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(crate) enum NewtypeVariant {

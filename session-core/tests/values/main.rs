@@ -83,16 +83,30 @@ impl World {
 trait Marked {
     const NAME: &str;
     const MARK: Format;
+
+    /// Encodes a value as the codec does, however deep it is.
+    fn encode_unbounded<T: Serialize>(value: &T) -> Vec<u8>;
 }
 
 impl Marked for MessagePack {
     const NAME: &str = "MessagePack";
     const MARK: Format = Format::MESSAGE_PACK;
+
+    fn encode_unbounded<T: Serialize>(value: &T) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let serializer = rmp_serde::Serializer::new(&mut bytes);
+        value.serialize(&mut serializer.with_struct_map().with_human_readable()).unwrap();
+        bytes
+    }
 }
 
 impl Marked for Json {
     const NAME: &str = "JSON";
     const MARK: Format = Format::JSON;
+
+    fn encode_unbounded<T: Serialize>(value: &T) -> Vec<u8> {
+        serde_json::to_vec(value).unwrap()
+    }
 }
 
 /// Stores any bytes as a value of another codec.
