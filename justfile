@@ -1,4 +1,4 @@
-# The steps of `.ci/run`, for those who like `just`; nothing needs it.
+# The steps of `.ci/run`, for those who like `just`; nothing needs it. Fuzzing is no step.
 
 # Run every step, as CI does
 all:
@@ -35,3 +35,7 @@ bench:
 # Check licences, bans, sources and advisories
 deny:
     .ci/run deny
+
+# Decode arbitrary bytes for five minutes, as `message_pack`, `json` or `record`; needs cargo-fuzz
+fuzz target:
+    RUSTC_BOOTSTRAP=1 cargo fuzz run {{ target }} -- -max_total_time=300

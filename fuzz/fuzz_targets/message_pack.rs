@@ -1,0 +1,8 @@
+#![no_main]
+
+mod types;
+
+use libfuzzer_sys::fuzz_target;
+use session_core::MessagePack;
+
+fuzz_target!(|bytes: &[u8]| types::decode_all::<MessagePack>(bytes));
