@@ -84,7 +84,7 @@ fn each_side_keeps_limit_by<C: Codec<T> + Marked, T: Deep>() {
     };
     first(T::STEP, &|steps| C::encode(&T::nested(steps), &mut Vec::new()));
     if !is_always_null::<T>() {
-        // A buffered `Some` is not told from what it holds.
+        // serde keeps no `Some` in its buffers.
         let step = if T::NAME == "UntaggedOption" { 1 } else { T::STEP };
         first(step, &|steps| C::decode(&C::encode_unbounded(&T::nested(steps))).map(drop));
     }

@@ -125,7 +125,7 @@ impl<C: Marked> Codec<Vec<u8>> for Planted<C> {
     }
 }
 
-/// Runs a test on the stack that threads have by default, whatever the test harness was given.
+/// Runs a test on a stack of the size that threads have by default.
 fn on_a_usual_stack(test: impl FnOnce() + Send + 'static) {
     thread::Builder::new().stack_size(2 << 20).spawn(test).unwrap().join().unwrap();
 }

@@ -16,8 +16,8 @@ use crate::error::BoxError;
 ///
 /// # Refused values
 ///
-/// [`Session::set`](crate::Session::set) decodes what it encoded, and refuses a value that would come
-/// back as another one, or not at all:
+/// [`Session::set`](crate::Session::set) decodes the encoded bytes again. It refuses a value that would
+/// come back as another one, or not at all:
 ///
 /// - A value of more than 100 levels. A sequence, map, structure, newtype or `Some` is one level, a
 ///   variant with several fields is two.
@@ -74,7 +74,7 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for MessagePack {
 pub(in crate::record) fn read_message_pack<'a, T: Deserialize<'a>>(
     bytes: &'a [u8],
 ) -> Result<T, BoxError> {
-    // serde reads what it buffers, as for a tagged or untagged enum, as human-readable in any case.
+    // serde reads its buffers, as of a tagged or untagged enum, as human-readable in any case.
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes).with_human_readable();
     let value = T::deserialize(Bounded::new(&mut deserializer))?;
     // Only at the end is there no further marker.
