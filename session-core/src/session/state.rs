@@ -540,7 +540,7 @@ impl Taken {
             }
         };
         Ok(PendingCommit {
-            start: self.start.clone(),
+            start: std::mem::replace(&mut self.start, Start::New),
             record,
             log: std::mem::take(&mut self.log.changes),
             context: self.context,
