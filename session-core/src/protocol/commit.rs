@@ -6,7 +6,7 @@ use std::{slice, sync::Arc};
 use super::{
     ClosedId, Located, MAX_MOVES, Protocol, ROTATION_WINDOW, WriteContext,
     locate::unseal,
-    write::{Patience, Rotation},
+    write::{Move, Patience},
 };
 use crate::{
     Committed, Entry, Event, EventKind, Record, SessionError, Tombstone,
@@ -68,7 +68,7 @@ impl Protocol {
         let PendingCommit { start, record, log, context } = pending;
         let conflict = match start {
             Start::Stored(base)
-                if context.is_alive(record) && rotation_of(log, base, self).is_none() =>
+                if context.is_alive(record) && move_of(log, base, self).is_none() =>
             {
                 match self.replace(base, record, *context).await? {
                     Attempt::Done(located) => return Ok(Outcome { located, is_overtaken: false }),
@@ -90,7 +90,7 @@ impl Protocol {
         context: WriteContext,
     ) -> Result<Attempt, SessionError> {
         context.check_fence(&base.record, self.now())?;
-        self.keep_entered(base, record, context).await?;
+        self.extend_in_index(base, record, context).await?;
         let entry = Entry::Live(Arc::clone(record));
         Ok(match self.commit_entry(base, entry, context).await? {
             Committed::Committed => {
@@ -115,7 +115,7 @@ impl Protocol {
         };
         Ok(match self.commit_entry(base, Entry::Moved(Arc::new(marker)), context).await? {
             Committed::Committed => {
-                self.drop_entry(base.key, &base.record).await;
+                self.leave_index(base.key, &base.record).await;
                 self.report(EventKind::Expired, base.key, base.record.owner.as_ref());
                 Attempt::Gone
             }
@@ -147,7 +147,7 @@ pub(super) struct Commit<'c> {
     pub(super) patience: Patience,
     /// The record that an attempt has created under a fresh ID, until its move is done.
     pub(super) created: Option<Located>,
-    pub(super) limit_is_checked: bool,
+    pub(super) has_place: bool,
 }
 
 impl<'c> Commit<'c> {
@@ -176,7 +176,7 @@ impl<'c> Commit<'c> {
             standing: Standing::Own,
             patience: Patience::new(context.now),
             created: None,
-            limit_is_checked: false,
+            has_place: false,
         }
     }
 
@@ -212,7 +212,7 @@ impl<'c> Commit<'c> {
                     Located { record: newer, ..base }
                 }
                 Attempt::Moved(tombstone) => match self.follow(&tombstone).await {
-                    Err(SessionError::Ended) if self.begins_anew() => continue,
+                    Err(SessionError::Ended) if self.restart_as_new() => continue,
                     followed => followed?,
                 },
                 Attempt::Gone => return Err(self.ended()),
@@ -252,13 +252,13 @@ impl<'c> Commit<'c> {
             let new = protocol.create(&self.record, context, &mut self.patience).await?;
             return self.begin(new).await;
         };
-        let rotation = match self.standing {
-            Standing::Own => rotation_of(&self.pending.log, &base, protocol),
+        let fresh_id = match self.standing {
+            Standing::Own => move_of(&self.pending.log, &base, protocol),
             Standing::Joined | Standing::Overtaken => None,
         };
-        match rotation {
+        match fresh_id {
             None => protocol.replace(&base, &self.record, context).await,
-            Some(rotation) => self.rotate(&base, rotation).await,
+            Some(kind) => self.move_to_fresh_id(&base, kind).await,
         }
     }
 
@@ -298,7 +298,7 @@ impl<'c> Commit<'c> {
     /// Returns `false` if another request has just made the same change.
     fn is_due(&self, change: &Change, base: &Located) -> bool {
         match change {
-            Change::Renew => rotation_of(&self.pending.log, base, self.protocol).is_some(),
+            Change::Renew => move_of(&self.pending.log, base, self.protocol).is_some(),
             Change::Present => base.is_presented && base.record.id_use == IdUse::Renewed,
             _ => true,
         }
@@ -345,7 +345,7 @@ impl<'c> Commit<'c> {
 
     /// Begins a new session, instead of joining the session of another login, if the request was
     /// opened after that login. Returns `true` if the commit begins a new session.
-    fn begins_anew(&mut self) -> bool {
+    fn restart_as_new(&mut self) -> bool {
         let Start::Closed(closed) = &self.pending.start else { return false };
         let is_first = self.base.as_ref().is_some_and(|base| base.key == closed.id.key());
         if is_first {
@@ -396,26 +396,20 @@ impl<'c> Commit<'c> {
 }
 
 /// Returns the move that a change log requires.
-pub(super) fn rotation_of(log: &[Change], base: &Located, protocol: &Protocol) -> Option<Rotation> {
-    let mut rotation = None;
+pub(super) fn move_of(log: &[Change], base: &Located, protocol: &Protocol) -> Option<Move> {
+    let mut found = None;
     for change in log {
         match change {
-            change if change.is_login() => return Some(Rotation::Login),
-            Change::Rotate => rotation = Some(Rotation::Rotate),
-            // One renewal at a time: the present ID is fresh enough while the former ID still opens
-            // the session.
+            change if change.is_login() => return Some(Move::Login),
+            Change::Rotate => found = Some(Move::Rotation),
             Change::Renew
-                if rotation.is_none()
-                    && base.id.is_some()
-                    && !base
-                        .record
-                        .id_use
-                        .former_opens(protocol.now(), protocol.settings.renewal_grace) =>
+                if found.is_none()
+                    && base.may_renew(protocol.now(), protocol.settings.renewal_grace) =>
             {
-                rotation = Some(Rotation::Renewal);
+                found = Some(Move::Renewal);
             }
             _ => {}
         }
     }
-    rotation
+    found
 }

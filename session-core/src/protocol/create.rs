@@ -26,10 +26,10 @@ impl Protocol {
                 // A revocation found the key in the index before the record existed, or this
                 // request blocked the key after a lost answer.
                 Ok(Created::Exists) if self.is_blocked(&key).await? => {
-                    self.drop_entry(key, record).await;
+                    self.leave_index(key, record).await;
                 }
                 Ok(Created::Exists) => {
-                    self.drop_strange_entry(key, record).await?;
+                    self.leave_strange_index(key, record).await?;
                     collisions += 1;
                     tracing::warn!(
                         target: "session", %key, "the ID generator made an ID that is in use"
@@ -44,7 +44,7 @@ impl Protocol {
                     // If the outcome is unknown, the record may be stored: its entry stays in the
                     // index.
                     if !error.is_outcome_unknown() {
-                        self.drop_entry(key, record).await;
+                        self.leave_index(key, record).await;
                     }
                     return Err(error.into());
                 }
@@ -54,11 +54,15 @@ impl Protocol {
 
     /// Removes the key from the index of this record's owner, if the session under the key is
     /// another owner's.
-    async fn drop_strange_entry(&self, key: SessionKey, record: &Record) -> Result<(), StoreError> {
+    async fn leave_strange_index(
+        &self,
+        key: SessionKey,
+        record: &Record,
+    ) -> Result<(), StoreError> {
         if let Some(Entry::Live(other)) = self.load_entry(&key).await?
             && other.owner != record.owner
         {
-            self.drop_entry(key, record).await;
+            self.leave_index(key, record).await;
         }
         Ok(())
     }
@@ -67,7 +71,7 @@ impl Protocol {
     /// expires, and until then its family is listed and revoked as one session.
     pub(super) async fn abandon(&self, new: &Located) {
         match self.delete_key(&new.key).await {
-            Ok(_) => self.drop_entry(new.key, &new.record).await,
+            Ok(_) => self.leave_index(new.key, &new.record).await,
             Err(error) => {
                 tracing::debug!(target: "session", key = %new.key, %error, "unused record left");
             }

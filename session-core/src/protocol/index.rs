@@ -5,7 +5,7 @@ use crate::{IndexEntry, OwnerKey, Record, SessionKey, StoreError};
 
 impl Protocol {
     /// Extends a session's index entry before a commit that extends the session.
-    pub(super) async fn keep_entered(
+    pub(super) async fn extend_in_index(
         &self,
         base: &Located,
         next: &Record,
@@ -23,13 +23,13 @@ impl Protocol {
 
     /// Removes the index entry of a deleted key. A failure is ignored: the store removes the entry
     /// at its deadline.
-    pub(super) async fn drop_entry(&self, key: SessionKey, record: &Record) {
+    pub(super) async fn leave_index(&self, key: SessionKey, record: &Record) {
         if let Some(owner) = &record.owner {
-            Box::pin(self.drop_entries(&owner.key(), &[index_entry(key, record)])).await;
+            Box::pin(self.leave_index_of_all(&owner.key(), &[index_entry(key, record)])).await;
         }
     }
 
-    pub(super) async fn drop_entries(&self, owner: &OwnerKey, entries: &[IndexEntry]) {
+    pub(super) async fn leave_index_of_all(&self, owner: &OwnerKey, entries: &[IndexEntry]) {
         if let Err(error) = (*self.store).leave(owner, entries, self.now()).await {
             tracing::debug!(target: "session", %owner, %error, "ended sessions left in the index");
         }

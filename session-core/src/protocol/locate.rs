@@ -1,11 +1,11 @@
 //! Loads of entries, and the IDs in tombstones.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::Protocol;
 use crate::{
-    Entry, EventKind, Record, SessionId, SessionKey, StoreError, StoreErrorKind, Tombstone,
-    record::Cause,
+    Entry, EventKind, Record, SessionId, SessionKey, StoreError, StoreErrorKind, Timestamp,
+    Tombstone, record::Cause,
 };
 
 /// A stored session: its key, its ID, and its record as last read.
@@ -17,6 +17,14 @@ pub(crate) struct Located {
     pub(crate) record: Arc<Record>,
     /// The request's cookie holds this ID, not a former one.
     pub(crate) is_presented: bool,
+}
+
+impl Located {
+    /// Returns `true` if a renewal may give the session another ID. There is one renewal at a time:
+    /// the present ID is fresh enough while the former ID still opens the session.
+    pub(crate) fn may_renew(&self, now: Timestamp, grace: Duration) -> bool {
+        self.id.is_some() && !self.record.id_use.former_opens(now, grace)
+    }
 }
 
 /// The content of a key, as the protocol sees it.

@@ -222,7 +222,7 @@ impl Protocol {
 /// least as long.
 pub(crate) const ROTATION_WINDOW: Duration = Duration::from_secs(300);
 
-/// The longest time for which a request holds the lock of a session.
+/// The time for which a request prolongs its lock of a session. The last prolongation adds one lease.
 pub(crate) const MAX_LEASE: Duration = Duration::from_secs(600);
 
 /// The time limit of one commit's attempts.
@@ -231,8 +231,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The number of lost attempts after which a commit fails.
 const MAX_CONFLICTS: usize = 128;
 
-/// The number of tombstones that one request follows. A renewal waits until the former ID is
-/// invalid. A valid ID is therefore at most two tombstones away from its session.
+/// The number of tombstones that one request follows. A valid ID is one tombstone away from its
+/// session, because a renewal waits until the former ID is invalid. A renewal and a login that come
+/// while the request runs add one each.
 const MAX_MOVES: usize = 8;
 
 /// The number of keys in one call of a store verb on many keys. Other tasks run between two calls.

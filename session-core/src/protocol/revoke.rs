@@ -150,7 +150,7 @@ impl Protocol {
             for entries in selected.chunks(CHUNK) {
                 let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
                 let answers = self.delete_or_block(&keys).await?;
-                self.drop_entries(&owner_key, entries).await;
+                self.leave_index_of_all(&owner_key, entries).await;
                 for (entry, answer) in entries.iter().zip(answers) {
                     match answer {
                         Ended::Session => {
@@ -187,7 +187,7 @@ impl Protocol {
                 },
                 Deleted::Session(record) => {
                     if let Some(record) = &record {
-                        self.drop_entry(key, record).await;
+                        self.leave_index(key, record).await;
                     }
                     return Ok(Some((key, record)));
                 }

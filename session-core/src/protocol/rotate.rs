@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Located, ROTATION_WINDOW,
     commit::{Attempt, Commit},
-    write::Rotation,
+    write::Move,
 };
 use crate::{
     Committed, Entry, Event, EventKind, Record, SessionError, Tombstone,
@@ -16,44 +16,45 @@ impl Commit<'_> {
     /// Stores the record under a fresh ID, and replaces the record of `base` by a tombstone.
     ///
     /// Afterwards `created` holds the new record, unless the tombstone is stored or may be stored.
-    pub(super) async fn rotate(
+    pub(super) async fn move_to_fresh_id(
         &mut self,
         base: &Located,
-        rotation: Rotation,
+        kind: Move,
     ) -> Result<Attempt, SessionError> {
         let protocol = self.protocol;
         self.context.check_fence(&base.record, protocol.now())?;
         let mut fresh = Record::clone(&self.record);
-        self.context.stamp_fresh_id(rotation, &mut fresh);
+        self.context.stamp_fresh_id(kind, &mut fresh);
         self.update_created(&fresh).await?;
         let new = match self.created.clone() {
             Some(new) => new,
             None => {
-                self.limit_is_checked = base.record.owner == fresh.owner;
+                // A session of the same owner keeps its place.
+                self.has_place = base.record.owner == fresh.owner;
                 let fresh = Arc::new(fresh);
                 let new = protocol.create(&fresh, self.context, &mut self.patience).await?;
                 self.created.insert(new).clone()
             }
         };
-        if rotation == Rotation::Login && !self.limit_is_checked {
+        if kind == Move::Login && !self.has_place {
             if let Some(tombstone) = protocol.make_room(&new, Some(base)).await? {
                 return Ok(Attempt::Moved(tombstone));
             }
-            self.limit_is_checked = true;
+            self.has_place = true;
         }
         self.context = self.context.at(protocol.now());
         self.context.check_fence(&base.record, self.context.now)?;
-        let tombstone = Entry::Moved(Arc::new(self.tombstone(base, &new, rotation)));
+        let tombstone = Entry::Moved(Arc::new(self.tombstone(base, &new, kind)));
         match protocol.commit_entry(base, tombstone, self.context).await {
             Ok(Committed::Committed) => {
                 self.created = None;
-                protocol.drop_entry(base.key, &base.record).await;
-                let kind = match rotation {
-                    Rotation::Login => EventKind::Authenticated,
-                    Rotation::Rotate => EventKind::Rotated,
-                    Rotation::Renewal => EventKind::Renewed,
+                protocol.leave_index(base.key, &base.record).await;
+                let event = match kind {
+                    Move::Login => EventKind::Authenticated,
+                    Move::Rotation => EventKind::Rotated,
+                    Move::Renewal => EventKind::Renewed,
                 };
-                let event = Event::new(kind, new.key, new.record.owner.as_ref());
+                let event = Event::new(event, new.key, new.record.owner.as_ref());
                 protocol.events.send(event.with_former(Some(base.key)));
                 Ok(Attempt::Done(new))
             }
@@ -76,7 +77,7 @@ impl Commit<'_> {
         // If the update fails, `created` stays, and the caller deletes the record.
         let Some(present) = self.created.clone() else { return Ok(()) };
         let next = Record { revision: present.record.revision.next(), ..fresh.clone() };
-        self.protocol.keep_entered(&present, &next, self.context).await?;
+        self.protocol.extend_in_index(&present, &next, self.context).await?;
         let next = Arc::new(next);
         let entry = Entry::Live(Arc::clone(&next));
         self.created = match self.protocol.commit_entry(&present, entry, self.context).await? {
@@ -86,7 +87,7 @@ impl Commit<'_> {
         Ok(())
     }
 
-    fn tombstone(&self, base: &Located, new: &Located, rotation: Rotation) -> Tombstone {
+    fn tombstone(&self, base: &Located, new: &Located, kind: Move) -> Tombstone {
         let successor = new.key;
         let sealed_id = match (&base.id, &new.id) {
             (Some(former), Some(new)) => Some(SealedId::seal(new, former)),
@@ -94,15 +95,15 @@ impl Commit<'_> {
         };
         let window = self.context.now + ROTATION_WINDOW;
         let is_visitor = base.record.owner.is_none();
-        let (cause, expires_at) = match (rotation, sealed_id) {
+        let (cause, expires_at) = match (kind, sealed_id) {
             // The tombstone lives until the absolute deadline, so that a browser that never
             // receives the new ID keeps its session.
-            (Rotation::Renewal, Some(sealed_id)) => {
+            (Move::Renewal, Some(sealed_id)) => {
                 let expires_at = window.max(new.record.absolute_deadline());
                 (Cause::Renewed { successor, sealed_id }, expires_at)
             }
             (_, sealed_id) => {
-                let joinable = rotation == Rotation::Login && is_visitor;
+                let joinable = kind == Move::Login && is_visitor;
                 let sealed_id = sealed_id.filter(|_| joinable);
                 let changes_owner = !is_visitor && base.record.owner != new.record.owner;
                 (Cause::Rotated { successor, sealed_id, changes_owner }, window)

@@ -149,7 +149,7 @@ impl Protocol {
         for _ in 0..=MAX_MOVES {
             let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
             let answers = self.delete_or_block(&keys).await?;
-            self.drop_entries(&owner.key(), &entries).await;
+            self.leave_index_of_all(&owner.key(), &entries).await;
             let mut moved = Vec::new();
             for (entry, answer) in entries.iter().zip(answers) {
                 match answer {
@@ -203,7 +203,7 @@ impl Protocol {
                 }
             }
         }
-        self.drop_entries(&owner.key(), &blocked).await;
+        self.leave_index_of_all(&owner.key(), &blocked).await;
     }
 }
 

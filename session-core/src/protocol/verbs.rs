@@ -88,7 +88,7 @@ impl Protocol {
         match (*self.store).delete(key, self.now()).await {
             Err(lost) if lost.is_outcome_unknown() => {
                 match (*self.store).delete(key, self.now()).await.map_err(|_| lost)? {
-                    // The first try deleted a session: a tombstone would have stayed.
+                    // The first try may have deleted a session: a tombstone would have stayed.
                     None => Ok(Deleted::Session(None)),
                     Some(entry) => Ok(entry.into()),
                 }

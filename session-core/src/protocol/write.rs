@@ -24,9 +24,9 @@ pub(crate) struct Fence {
 
 /// The kind of a move to a fresh ID.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Rotation {
+pub(super) enum Move {
     Login,
-    Rotate,
+    Rotation,
     Renewal,
 }
 
@@ -75,11 +75,11 @@ impl WriteContext {
     }
 
     /// Turns a stamped record into the first record under a fresh ID.
-    pub(super) fn stamp_fresh_id(&self, rotation: Rotation, record: &mut Record) {
+    pub(super) fn stamp_fresh_id(&self, kind: Move, record: &mut Record) {
         record.issued_at = self.now;
-        record.id_use = match rotation {
-            Rotation::Renewal => IdUse::Renewed,
-            Rotation::Login | Rotation::Rotate => IdUse::Original,
+        record.id_use = match kind {
+            Move::Renewal => IdUse::Renewed,
+            Move::Login | Move::Rotation => IdUse::Original,
         };
     }
 

@@ -31,7 +31,7 @@ impl Tombstone {
         }
     }
 
-    /// Returns the present key of the session. Returns `None` for an end marker.
+    /// Returns the key to which the session moved from this one. Returns `None` for an end marker.
     #[must_use]
     pub fn successor(&self) -> Option<SessionKey> {
         match self.cause {

@@ -31,7 +31,8 @@ impl Session {
     /// - [`SessionError::Ended`] if the session was ended meanwhile ([I2]), or if the request signs
     ///   in or rotates and another request did that first. If [carrying
     ///   over](crate::SessionsBuilder::with_carry_over) is off, any other change fails too after
-    ///   another request's login or rotation.
+    ///   another request's login or rotation. Also if the request would begin a session although
+    ///   the ID in its cookie was closed less than 30 seconds ago.
     /// - [`SessionError::Contended`] if other requests were faster 128 times, or for 5 seconds.
     /// - [`SessionError::TooManySessions`] if the login exceeds the session limit.
     /// - [`SessionError::Closed`] if the request was [dropped](Self::close) with changes.
@@ -72,14 +73,14 @@ impl Session {
         let now = self.protocol().now();
         let stale = {
             let state = self.state();
-            let stale = state.located().filter(|located| is_stale(located, now)).cloned();
+            let stale = state.located().filter(|located| self.upkeep_is_due(located, now)).cloned();
             if stale.is_none() && state.unchecked_key().is_none() {
                 return Ok(state.cookie_change(now));
             }
             stale
         };
         if let Some(located) = stale {
-            Box::pin(self.keep_alive(located)).await;
+            Box::pin(self.upkeep(located)).await;
         }
         let unchecked = self.state().unchecked_key();
         if let Some(key) = unchecked {
@@ -100,8 +101,8 @@ impl Session {
             return None;
         }
         let now = self.protocol().now();
-        let is_stale = state.located().is_some_and(|located| is_stale(located, now));
-        if is_stale || state.unchecked_key().is_some() {
+        let upkeep_is_due = state.located().is_some_and(|located| self.upkeep_is_due(located, now));
+        if upkeep_is_due || state.unchecked_key().is_some() {
             return None;
         }
         state.is_closed = true;
@@ -242,11 +243,11 @@ impl Session {
     ///
     /// This is housekeeping: after a failure the request still succeeds, and the next request tries
     /// again.
-    async fn keep_alive(&self, located: Located) {
+    async fn upkeep(&self, located: Located) {
         let protocol = self.protocol();
         let now = protocol.now();
         let key = located.key;
-        let change = if renewal_is_due(&located, now) {
+        let change = if self.renewal_is_due(&located, now) {
             Change::Renew
         } else if presentation_is_due(&located) {
             Change::Present
@@ -260,6 +261,18 @@ impl Session {
         if let Err(error) = self.commit_alone(located, change).await {
             tracing::warn!(target: "session", %key, %error, "session not renewed this time");
         }
+    }
+
+    fn upkeep_is_due(&self, located: &Located, now: Timestamp) -> bool {
+        touch_is_due(&located.record, now)
+            || presentation_is_due(located)
+            || self.renewal_is_due(located, now)
+    }
+
+    fn renewal_is_due(&self, located: &Located, now: Timestamp) -> bool {
+        let is_old = |renew_after| now.since(located.record.issued_at) >= renew_after;
+        located.record.lifetime.renew_after().is_some_and(is_old)
+            && located.may_renew(now, self.protocol().settings.renewal_grace)
     }
 
     /// Commits one change beside the log. The caller holds the lock of commits.
@@ -329,12 +342,6 @@ impl Drop for InFlight<'_> {
     }
 }
 
-fn is_stale(located: &Located, now: Timestamp) -> bool {
-    touch_is_due(&located.record, now)
-        || presentation_is_due(located)
-        || renewal_is_due(located, now)
-}
-
 fn touch_is_due(record: &Record, now: Timestamp) -> bool {
     let due_at = record.last_seen_at.plus_millis(record.lifetime.touch_interval_ms());
     now > record.last_seen_at && now >= due_at
@@ -344,11 +351,4 @@ fn touch_is_due(record: &Record, now: Timestamp) -> bool {
 /// former ID.
 fn presentation_is_due(located: &Located) -> bool {
     located.is_presented && located.record.id_use == IdUse::Renewed
-}
-
-fn renewal_is_due(located: &Located, now: Timestamp) -> bool {
-    let is_due = |renew_after| now.since(located.record.issued_at) >= renew_after;
-    located.id.is_some()
-        && located.record.id_use != IdUse::Renewed
-        && located.record.lifetime.renew_after().is_some_and(is_due)
 }

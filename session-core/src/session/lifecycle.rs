@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use super::Session;
-use crate::{
-    Lifetime, Owner, SessionError, Timestamp, clock::MAX_SKEW, protocol::Located, record::Change,
-};
+use crate::{Lifetime, Owner, SessionError, Timestamp, clock::MAX_SKEW, record::Change};
 
 impl Session {
     /// Signs a user in, after a proof of identity: a password, a passkey, an identity provider's
@@ -122,8 +120,7 @@ impl Session {
         let state = self.open_state()?;
         let grace = self.protocol().settings.renewal_grace;
         let now = self.protocol().now();
-        let is_due = |located: &Located| !located.record.id_use.former_opens(now, grace);
-        if !state.located().is_some_and(is_due) {
+        if !state.located().is_some_and(|located| located.may_renew(now, grace)) {
             return Ok(());
         }
         self.change(state, [Change::Renew], false)

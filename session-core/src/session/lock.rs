@@ -46,8 +46,9 @@ impl Session {
     /// - [`SessionError::Locked`] if another request held the lock for the whole wait.
     /// - [`SessionError::AlreadyLocked`] if this request, or a clone of its session, holds the
     ///   lock.
-    /// - [`SessionError::Ended`] if the session was ended meanwhile, or moved by a login or
-    ///   rotation.
+    /// - [`SessionError::Ended`] if the session was ended meanwhile. After a login or rotation of
+    ///   another request, the call stores the work's values as
+    ///   [`authenticate`](Self::authenticate) describes, or returns this error.
     /// - [`SessionError::LeaseLost`] if the lease lapsed before the work's changes were stored.
     /// - The errors of the work, and of [`commit`](Self::commit). The work's changes are discarded.
     ///   If the answer of the store was lost, the changes may be stored, and the next holder of the

@@ -71,14 +71,14 @@ enum Draft {
 
 enum Phase {
     Open,
-    Committing(Return),
+    Committing(Fate),
     /// The outcome of a commit is unknown.
     Unconfirmed,
 }
 
 /// The treatment of a commit's changes and session after the store's answer.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Return {
+enum Fate {
     /// The answer decides.
     Normal,
     /// The request has discarded the changes: they do not return to the log.
@@ -199,7 +199,7 @@ impl State {
             Place::New => Place::New,
         };
         if let Phase::Committing(fate) = &mut self.phase {
-            *fate = Return::Destroy;
+            *fate = Fate::Destroy;
         }
         self.cookie.give_up_former();
         self.delete_unreadable();
@@ -219,7 +219,7 @@ impl State {
             self.place = Place::At(located.clone());
         }
         match &mut self.phase {
-            Phase::Committing(fate) => *fate = Return::Discard,
+            Phase::Committing(fate) => *fate = Fate::Discard,
             phase => *phase = Phase::Open,
         }
         self.pending_deletes.clear();
@@ -335,7 +335,7 @@ impl State {
         let fence = self.fence(releases_lock);
         let log = std::mem::take(&mut self.log);
         let was_written = std::mem::replace(&mut self.has_written, true);
-        self.phase = Phase::Committing(Return::Normal);
+        self.phase = Phase::Committing(Fate::Normal);
         let context = WriteContext::new(protocol, fence, is_login);
         let exact = match &mut self.draft {
             Draft::Exact(draft) => {
@@ -360,7 +360,7 @@ impl State {
         if self.lock.token() != lease {
             self.lock = Lock::None;
         }
-        if fate == Return::Destroy {
+        if fate == Fate::Destroy {
             self.place = Place::Leaving(outcome.located);
             return None;
         }
@@ -389,7 +389,7 @@ impl State {
         if let SessionError::Ended = error {
             self.forget_id();
         }
-        if fate != Return::Normal || self.has_lost_changes {
+        if fate != Fate::Normal || self.has_lost_changes {
             return Some(taken);
         }
         let newer = std::mem::replace(&mut self.log, taken.log);
@@ -400,7 +400,7 @@ impl State {
     /// Ends a commit whose outcome is unknown.
     pub(super) fn commit_lost(&mut self) {
         let fate = self.end_phase(Phase::Unconfirmed);
-        if fate == Return::Discard {
+        if fate == Fate::Discard {
             self.phase = Phase::Open;
         }
     }
@@ -410,7 +410,7 @@ impl State {
             return Err(SessionError::Unconfirmed);
         }
         self.has_written = true;
-        self.phase = Phase::Committing(Return::Normal);
+        self.phase = Phase::Committing(Fate::Normal);
         Ok(())
     }
 
@@ -418,7 +418,7 @@ impl State {
     pub(super) fn key_deleted(&mut self, key: SessionKey, was_there: bool) {
         let fate = self.end_phase(Phase::Open);
         let is_own = matches!(&self.place, Place::Leaving(located) if located.key == key)
-            || matches!(&self.place, Place::At(located) if located.key == key && fate == Return::Discard);
+            || matches!(&self.place, Place::At(located) if located.key == key && fate == Fate::Discard);
         if is_own {
             // The lock was a part of the deleted session.
             self.place = Place::New;
@@ -455,10 +455,10 @@ impl State {
         confirmed
     }
 
-    fn end_phase(&mut self, next: Phase) -> Return {
+    fn end_phase(&mut self, next: Phase) -> Fate {
         match std::mem::replace(&mut self.phase, next) {
             Phase::Committing(fate) => fate,
-            Phase::Open | Phase::Unconfirmed => Return::Normal,
+            Phase::Open | Phase::Unconfirmed => Fate::Normal,
         }
     }
 

@@ -420,6 +420,23 @@ async fn request_with_the_former_id_never_receives_the_new_one() {
     }
 }
 
+/// The former ID still opens the session, so that another renewal comes only after the grace.
+#[tokio::test]
+async fn renewal_due_within_the_grace_costs_no_write() {
+    let world = renewed_after(10 * SECOND);
+    let id = world.user("ada").await;
+    world.wait(10 * SECOND);
+    let new = told(read(&world, &id).await);
+    world.wait(20 * SECOND);
+    let _ = read(&world, &new).await;
+    world.wait(20 * SECOND);
+    world.store.calls();
+    assert!(matches!(read(&world, &new).await, CookieChange::Keep));
+    assert_eq!(world.store.calls(), [Verb::Load]);
+    world.wait(10 * SECOND);
+    let _ = told(read(&world, &new).await);
+}
+
 #[tokio::test]
 async fn due_renewal_sends_no_id_to_an_overtaken_request() {
     for closing in CLOSING {
