@@ -51,6 +51,12 @@ impl MemoryStore {
         Ok(Self::sized(bytes))
     }
 
+    /// The bound of the store, in bytes.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.table.capacity()
+    }
+
     /// The number of sessions in the store, with the expired ones that were not
     /// [removed](Self::remove_expired) yet.
     #[must_use]

@@ -57,6 +57,7 @@ async fn count_live(sessions: &Sessions, ids: &[SessionId]) -> usize {
 #[tokio::test]
 async fn full_store_admits_each_new_session_and_evicts_the_least_used() {
     let store = MemoryStore::with_capacity(MIB).unwrap();
+    assert_eq!(store.capacity(), MIB);
     let sessions = sessions(&store);
     // The old sessions are used often: a policy by frequency would keep them.
     let mut often = Vec::new();
