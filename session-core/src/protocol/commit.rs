@@ -231,8 +231,15 @@ impl<'c> Commit<'c> {
             if !self.context.is_alive(&draft) {
                 return Err(self.ended());
             }
-            replay(self.log(), &mut draft, &protocol.settings.limits)?;
+            let created_at = draft.created_at;
+            let is_own = self.standing != Standing::Overtaken;
+            replay(self.log(), &mut draft, &protocol.settings.limits, is_own)
+                .map_err(|error| if is_own { error } else { without_content(error) })?;
             self.context.stamp(self.base.as_ref(), &mut draft);
+            if self.standing == Standing::Joined {
+                // The session began with the login that it joins. The limit orders logins by this.
+                draft.created_at = created_at;
+            }
             self.record = Arc::new(draft);
         }
     }
@@ -412,4 +419,15 @@ pub(super) fn move_of(log: &[Change], base: &Located, protocol: &Protocol) -> Op
         }
     }
     found
+}
+
+/// Returns the error of an overtaken request. A text from the application or a codec could hold content
+/// of the session, which this request must not see.
+fn without_content(error: SessionError) -> SessionError {
+    match error {
+        SessionError::Refused { .. }
+        | SessionError::Decode { .. }
+        | SessionError::Encode { .. } => SessionError::Ended,
+        other => other,
+    }
 }

@@ -118,7 +118,7 @@ impl Protocol {
                 // The record is of another version: the age of the session is unknown.
                 Err(_) => None,
             };
-            if record.as_ref().is_some_and(|record| is_later(record, entry.key, new)) {
+            if record.as_ref().is_some_and(|record| is_later(record, entry.key, new, self.now())) {
                 later.insert(entry.family);
                 continue;
             }
@@ -165,7 +165,9 @@ impl Protocol {
             for (entry, loaded) in moved.into_iter().zip(self.load_many(&keys).await?) {
                 match loaded {
                     // The login under one key never changes.
-                    Ok(Some(Entry::Live(record))) if is_later(&record, entry.key, new) => {
+                    Ok(Some(Entry::Live(record)))
+                        if is_later(&record, entry.key, new, self.now()) =>
+                    {
                         return Err(SessionError::Contended);
                     }
                     Ok(Some(Entry::Live(record))) if record.owner.as_ref() != Some(owner) => {}
@@ -208,10 +210,11 @@ impl Protocol {
 }
 
 /// Returns `true` if the login of a record came after the login of a new session that is under way.
-/// A record further in the future comes from a server whose clock is ahead, and counts as earlier.
-fn is_later(record: &Record, key: SessionKey, new: &Located) -> bool {
+/// A record that lies in the future of `now` comes from a server whose clock is ahead, and counts as
+/// earlier.
+fn is_later(record: &Record, key: SessionKey, new: &Located, now: Timestamp) -> bool {
     (record.created_at, key) > (new.record.created_at, new.key)
-        && record.created_at <= new.record.created_at + PATIENCE + MAX_SKEW
+        && record.created_at <= now + PATIENCE + MAX_SKEW
 }
 
 /// Returns the order of eviction: the lowest rank is evicted first.

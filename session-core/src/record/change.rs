@@ -18,6 +18,8 @@ pub(crate) enum Change {
     },
     Update {
         name: Arc<str>,
+        /// The closure can refuse, and reads the other values.
+        is_conditional: bool,
         apply: Box<Apply>,
         preview: Vec<u8>,
     },
@@ -82,9 +84,12 @@ impl Change {
     /// Applies the change to a record.
     ///
     /// The stamp of the commit sets the instants at which a login or a new ID begins.
-    pub(crate) fn apply(&self, record: &mut Record) -> Result<(), SessionError> {
+    ///
+    /// `is_own`: the closure of an update may see the owner and the other values.
+    pub(crate) fn apply(&self, record: &mut Record, is_own: bool) -> Result<(), SessionError> {
         if let Self::Update { name, apply, .. } = self {
-            let value = apply(record.values.get(name), &View::new(Some(record)))?;
+            let view = View::new(is_own.then_some(&*record));
+            let value = apply(record.values.get(name), &view)?;
             record.values.set(name, &value);
             return Ok(());
         }
@@ -157,18 +162,18 @@ impl fmt::Debug for Change {
     }
 }
 
-/// Applies all changes to a record, in their order.
+/// Applies all changes to a record, in their order. `is_own`: see [`Change::apply`].
 pub(crate) fn replay<'c>(
     changes: impl IntoIterator<Item = &'c Change>,
     record: &mut Record,
     limits: &Limits,
+    is_own: bool,
 ) -> Result<(), SessionError> {
-    let before = record.values.size();
+    let before = (record.values.len(), record.values.size());
     for change in changes {
-        change.apply(record)?;
+        change.apply(record, is_own)?;
     }
-    // A session stored before the limits were lowered stays usable, and can shrink.
-    if record.values.size() > before { record.values.check(limits) } else { Ok(()) }
+    record.values.check_growth(before, limits)
 }
 
 #[cfg(test)]
@@ -196,6 +201,7 @@ mod tests {
                 Self::Remove(name) => Change::Remove { name: name.into() },
                 Self::Increment(name) => Change::Update {
                     name: name.into(),
+                    is_conditional: false,
                     apply: Box::new(|present, _| Ok(encoded(present.map_or(0, decoded) + 1))),
                     preview: Vec::new(),
                 },
@@ -222,7 +228,7 @@ mod tests {
 
     fn play(steps: &[Step], record: &mut Record) {
         let log: Vec<_> = steps.iter().map(Step::change).collect();
-        replay(log.iter().map(|change| &**change), record, &Limits::default()).unwrap();
+        replay(log.iter().map(|change| &**change), record, &Limits::default(), true).unwrap();
     }
 
     fn steps(names: &'static [&'static str]) -> impl Strategy<Value = Vec<Step>> {
@@ -301,7 +307,7 @@ mod tests {
         let log = [Step::Set("a", 1), Step::Set("b", 1)].map(|step| step.change());
         let limits = Limits::default().with_values(1);
         assert!(matches!(
-            replay(log.iter().map(|change| &**change), &mut empty(), &limits),
+            replay(log.iter().map(|change| &**change), &mut empty(), &limits, true),
             Err(SessionError::TooLarge { limit: 1, .. })
         ));
     }
@@ -310,11 +316,12 @@ mod tests {
     fn a_replay_stops_at_an_update_that_fails() {
         let fail = Box::new(Change::Update {
             name: "a".into(),
+            is_conditional: false,
             apply: Box::new(|_, _| Err(too_large("the value", 1))),
             preview: Vec::new(),
         });
         let mut record = empty();
-        assert!(replay([&*fail], &mut record, &Limits::default()).is_err());
+        assert!(replay([&*fail], &mut record, &Limits::default(), true).is_err());
         assert!(record.values.is_empty());
     }
 
@@ -323,7 +330,9 @@ mod tests {
         let mut record = empty().seen(Timestamp::from_millis(100));
         let at = Timestamp::from_millis(50);
         let lifetime = Lifetime::default();
-        Change::Authenticate { owner: "ada".into(), at, lifetime }.apply(&mut record).unwrap();
+        Change::Authenticate { owner: "ada".into(), at, lifetime }
+            .apply(&mut record, true)
+            .unwrap();
         assert_eq!(record.last_seen_at.as_millis(), 100);
         assert_eq!(record.created_at, at);
     }

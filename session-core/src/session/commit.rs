@@ -288,7 +288,7 @@ impl Session {
             WriteContext::new(protocol, state.fence(false), false)
         };
         let mut draft = Record::clone(&located.record);
-        change.apply(&mut draft)?;
+        change.apply(&mut draft, true)?;
         context.stamp(Some(&located), &mut draft);
         let pending = PendingCommit {
             start: Start::Stored(located),
@@ -296,10 +296,19 @@ impl Session {
             log: vec![change],
             context,
         };
-        let outcome = protocol.commit(&pending).await?;
-        let dropped = self.state().settle_outcome(outcome);
-        drop(dropped);
-        Ok(())
+        match protocol.commit(&pending).await {
+            Ok(outcome) => {
+                let dropped = self.state().settle_outcome(outcome);
+                drop(dropped);
+                Ok(())
+            }
+            Err(error) => {
+                if let SessionError::Ended = error {
+                    self.state().forget_id();
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Checks, for a session that a former ID opened, that the session still has the ID that the

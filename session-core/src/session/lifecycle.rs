@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Session;
+use super::{Session, state::Chosen};
 use crate::{Lifetime, Owner, SessionError, Timestamp, clock::MAX_SKEW, record::Change};
 
 impl Session {
@@ -63,18 +63,7 @@ impl Session {
         let owner = Owner::checked(owner)?;
         let (at, lifetime) = (self.protocol().now(), self.protocol().settings.lifetime);
         let mut state = self.open_state()?;
-        // A lifetime and an end of this request belong to the session that the login begins, in
-        // whatever order the request sets them.
-        let mut chosen = None;
-        let mut end = None;
-        for change in state.log() {
-            match change {
-                Change::Authenticate { lifetime, .. } => chosen = Some(*lifetime),
-                Change::SetLifetime(lifetime) => chosen = Some(*lifetime),
-                Change::EndBy(at) => end = Some(end.map_or(*at, |end: Timestamp| end.min(*at))),
-                _ => {}
-            }
-        }
+        let Chosen { lifetime: chosen, end } = state.chosen;
         let lifetime = chosen.unwrap_or(lifetime);
         let mut changes = vec![Change::Authenticate { owner, at, lifetime }];
         changes.extend(end.map(Change::EndBy));

@@ -10,12 +10,13 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Adds a change, and returns the earlier changes that it replaces. Changes before an update of
-    /// another value stay, because the update may have read them.
+    /// Adds a change, and returns the earlier changes that it replaces. A conditional update stays,
+    /// because a replay checks its condition again, and so does everything that it may have read.
     pub(super) fn push(&mut self, change: Change) -> Vec<Change> {
         let replaced = match &change {
             Change::Set { name, .. } | Change::Remove { name } => {
-                let reads = |change: &Change| matches!(change, Change::Update { name: other, .. } if **other != **name);
+                let reads =
+                    |change: &Change| matches!(change, Change::Update { is_conditional: true, .. });
                 let first = self.changes.iter().rposition(reads).map_or(0, |place| place + 1);
                 self.changes.extract_if(first.., |earlier| earlier.name() == Some(name)).collect()
             }

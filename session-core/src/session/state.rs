@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use super::{client_cookie::ClientCookie, log::Log};
 use crate::{
-    CookieChange, Limits, Nonce, Owner, Record, SessionError, SessionKey, Timestamp,
+    CookieChange, Lifetime, Limits, Nonce, Owner, Record, SessionError, SessionKey, Timestamp,
     protocol::{
         CookieLookup, Fence, Located, Outcome, PendingCommit, Protocol, Start, WriteContext,
     },
@@ -40,6 +40,7 @@ pub(crate) struct State {
     /// Keys beside the session's own that the next commit deletes.
     pending_deletes: Vec<SessionKey>,
     pub(super) lock: Lock,
+    pub(crate) chosen: Chosen,
     /// The session was read from a copy that may be out of date.
     is_copy: bool,
     /// The request has changed the store, or may have.
@@ -48,6 +49,24 @@ pub(crate) struct State {
     pub(crate) is_closed: bool,
     /// The request was dropped with uncommitted changes.
     pub(crate) has_lost_changes: bool,
+}
+
+/// The lifetime and the end that the request has set, in whatever commit. They belong to the session
+/// that a later login of the request begins.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Chosen {
+    pub(crate) lifetime: Option<Lifetime>,
+    pub(crate) end: Option<Timestamp>,
+}
+
+impl Chosen {
+    fn note(&mut self, change: &Change) {
+        match change {
+            Change::SetLifetime(lifetime) => self.lifetime = Some(*lifetime),
+            Change::EndBy(at) => self.end = Some(self.end.map_or(*at, |end| end.min(*at))),
+            _ => {}
+        }
+    }
 }
 
 /// The place of the session in the store.
@@ -109,6 +128,7 @@ impl State {
             cookie,
             pending_deletes: Vec::new(),
             lock: Lock::None,
+            chosen: Chosen::default(),
             is_copy,
             has_written: false,
             is_closed: false,
@@ -167,6 +187,7 @@ impl State {
         change: Change,
         only_confirms: bool,
     ) -> Vec<Change> {
+        self.chosen.note(&change);
         if only_confirms && !self.is_copy {
             // Only this request knows the session, so that a confirmation is superfluous.
             let is_unknown = self.located().is_none() && !self.may_join();
@@ -201,6 +222,7 @@ impl State {
         if let Phase::Committing(fate) = &mut self.phase {
             *fate = Fate::Destroy;
         }
+        self.chosen = Chosen::default();
         self.cookie.give_up_former();
         self.delete_unreadable();
         // Replicas may not have confirmed an earlier deletion, so that the commit repeats it.
@@ -223,6 +245,7 @@ impl State {
             phase => *phase = Phase::Open,
         }
         self.pending_deletes.clear();
+        self.chosen = Chosen::default();
         if let Lock::Cancelled(_) = self.lock {
             self.lock = Lock::None;
         }
@@ -361,6 +384,9 @@ impl State {
             self.lock = Lock::None;
         }
         if fate == Fate::Destroy {
+            if outcome.is_overtaken {
+                self.cookie.hide(&outcome.located);
+            }
             self.place = Place::Leaving(outcome.located);
             return None;
         }
@@ -374,7 +400,9 @@ impl State {
         if is_overtaken {
             self.cookie.hide(&located);
         }
-        self.settle(located)
+        let confirmed = self.settle(located);
+        self.is_copy = is_overtaken;
+        confirmed
     }
 
     /// Ends a commit that the store has certainly not carried out. Returns the dropped changes.
@@ -534,7 +562,7 @@ impl Taken {
                     Some(base) => Record::clone(&base.record),
                     None => Record::new(self.context.now, protocol.settings.anonymous_lifetime),
                 };
-                replay(&self.log.changes, &mut draft, &protocol.settings.limits)?;
+                replay(&self.log.changes, &mut draft, &protocol.settings.limits, true)?;
                 self.context.stamp(base, &mut draft);
                 Arc::new(draft)
             }

@@ -313,9 +313,10 @@ impl Session {
             // Another reference to the record would make the change copy the record.
             drop(before);
             let apply: Box<Apply> = Box::new(move |present, view| Ok(run(present, view)?.1));
+            let is_conditional = kind == UpdateKind::Conditional;
             self.change(
                 state,
-                [Change::Update { name: name.into(), apply, preview }],
+                [Change::Update { name: name.into(), is_conditional, apply, preview }],
                 only_confirms,
             )?;
             return Ok(value);

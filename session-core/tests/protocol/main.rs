@@ -27,6 +27,7 @@ mod overtaken;
 mod owners;
 mod owners_interleaved;
 mod recording;
+mod replays;
 mod rotation;
 mod secrets;
 mod session_limits;

@@ -34,6 +34,8 @@ use crate::error::BoxError;
 /// - A value of an untagged enum, if an earlier variant has the same fields of the same types.
 /// - A null of a dynamic type such as `serde_json::Value`, if it is flattened or the content of an
 ///   internally tagged variant: it comes back as an empty map.
+/// - A field that serde skips, if its default is another value: the check sees only the parts that serde
+///   writes.
 /// - A type whose own `Serialize` or `Deserialize` rounds or shortens.
 ///
 /// # Security

@@ -186,8 +186,10 @@ fn read_name(rest: &mut &[u8]) -> Option<u8> {
         return Some(*name);
     }
     let len = decode::read_str_len(rest).ok()?;
-    read_bytes(rest, len)?;
-    Some(UNKNOWN)
+    Some(match read_bytes(rest, len)? {
+        [name] => *name,
+        _ => UNKNOWN,
+    })
 }
 
 fn write_int(out: &mut Vec<u8>, name: u8, number: u64) {
