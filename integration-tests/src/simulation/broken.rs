@@ -1,6 +1,6 @@
 use std::fmt;
 
-use session_core::{Entry, Sessions, envelope};
+use session_core::{Entry, Sessions, Timestamp, envelope};
 
 use super::plan::LEASE_SPAN;
 
@@ -58,11 +58,17 @@ pub enum Broken {
     OwnSessionTakesAPlace,
     /// A login that needs room ends another session than the one whose turn it is.
     EvictsAnotherSession,
+    /// A request that a login overtook goes on as after a renewal.
+    OvertakenGoesOn,
+    /// A renewal is remembered for no longer than a login.
+    RenewalForgottenEarly,
+    /// A renewed ID closes the former one before any request has presented it.
+    RenewalWithoutGrace,
 }
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::NoRevisionCheck,
         Self::UpsertOnGone,
         Self::DeleteBeforeCreate,
@@ -88,6 +94,9 @@ impl Broken {
         Self::LimitDoesNotCount,
         Self::OwnSessionTakesAPlace,
         Self::EvictsAnotherSession,
+        Self::OvertakenGoesOn,
+        Self::RenewalForgottenEarly,
+        Self::RenewalWithoutGrace,
     ];
 
     /// The name on the command line.
@@ -119,6 +128,9 @@ impl Broken {
             Self::LimitDoesNotCount => "limit-does-not-count",
             Self::OwnSessionTakesAPlace => "own-session-takes-a-place",
             Self::EvictsAnotherSession => "evicts-another-session",
+            Self::OvertakenGoesOn => "overtaken-goes-on",
+            Self::RenewalForgottenEarly => "renewal-forgotten-early",
+            Self::RenewalWithoutGrace => "renewal-without-grace",
         }
     }
 
@@ -137,6 +149,38 @@ impl Broken {
             bytes.splice(at..at + 9, [0]);
         }
         Entry::decode(bytes).expect("an ID may be unused")
+    }
+
+    /// An entry whose ID looks as if a request had presented it long ago.
+    pub(super) fn with_presentation(entry: &Entry) -> Entry {
+        let mut bytes = entry.encode();
+        if let Some(at) = bytes.windows(RENEWED.len()).position(|name| name == RENEWED) {
+            let at = at + RENEWED.len() - 1;
+            bytes[at] = 1;
+        }
+        Entry::decode(bytes).expect("an ID may be in use")
+    }
+
+    /// The tombstone of a visitor's login as one of a renewal. Any other entry stays the same.
+    pub(super) fn as_renewal(entry: &Entry) -> Entry {
+        let mut bytes = entry.encode();
+        let is_login = bytes[envelope::KIND] == envelope::MOVED
+            && bytes.windows(SEALED_ID.len()).any(|name| name == SEALED_ID)
+            && bytes.windows(RENEWAL.len()).all(|name| name != RENEWAL);
+        if is_login {
+            // One field more in a map of a few.
+            bytes[envelope::HEADER_LEN] += 1;
+            let at = envelope::HEADER_LEN + 1;
+            bytes.splice(at..at, RENEWAL.iter().copied());
+        }
+        Entry::decode(bytes).expect("the tombstone of a renewal holds the same fields")
+    }
+
+    /// A tombstone that ends at an instant.
+    pub(super) fn that_ends_at(entry: &Entry, end: Timestamp) -> Entry {
+        let mut bytes = entry.encode();
+        bytes[envelope::ENDS_AT].copy_from_slice(&envelope::u48(end.as_millis()));
+        Entry::decode(bytes).expect("a tombstone may end at any time")
     }
 
     /// An entry whose commit nobody recognizes.
@@ -193,6 +237,15 @@ fn lease(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
 
 /// The name of the first use of the ID in a record, and the beginning of its instant.
 const PRESENTED: &[u8] = b"\xa1n\xcf";
+
+/// The use of an ID that no request has presented yet.
+const RENEWED: &[u8] = b"\xa1n\x00";
+
+/// The name of the new ID in a tombstone, and the beginning of its bytes.
+const SEALED_ID: &[u8] = b"\xa1i\xc4";
+
+/// The field of a tombstone that is a renewal's.
+const RENEWAL: &[u8] = b"\xa1r\xc3";
 
 /// The name of the lease in a record, and the beginning of its three numbers.
 const LEASE: &[u8] = b"\xa1l\x93";

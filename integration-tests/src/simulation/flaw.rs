@@ -6,8 +6,8 @@ use std::{
 };
 
 use session_core::{
-    Backend, Committed, Created, Ended, Entry, OwnerKey, SessionKey, StoreError, Timestamp,
-    Touched,
+    Backend, Committed, Created, Ended, Entry, OwnerKey, SessionKey, Sessions, StoreError,
+    Timestamp, Touched,
     testing::{Answer, Operation},
 };
 
@@ -105,6 +105,14 @@ impl Shop {
                 let answer = self.spoiled(broken, call, Answer::Committed(answer)).await?;
                 return Ok((answer, None));
             }
+            (
+                Broken::RenewalForgottenEarly,
+                Operation::Commit { key, expected, entry: entry @ Entry::Moved(tombstone) },
+            ) if tombstone.is_renewal() => {
+                let entry = Broken::that_ends_at(entry, now + Sessions::ROTATION_WINDOW);
+                let answer = self.store.commit(key, *expected, entry, now).await?;
+                return Ok((Answer::Committed(answer), None));
+            }
             (Broken::IndexNotKept, Operation::Enter { .. }) => return Ok((Answer::Entered, None)),
             (Broken::TouchThatForgets, Operation::Touch { .. }) => {
                 return Ok((Answer::Touched(Touched::Touched), None));
@@ -187,6 +195,12 @@ impl Shop {
             }
             (Broken::GraceWithoutEnd, _, Answer::Loaded(Some(entry))) => {
                 Answer::Loaded(Some(Broken::without_presentation(&entry)))
+            }
+            (Broken::RenewalWithoutGrace, _, Answer::Loaded(Some(entry))) => {
+                Answer::Loaded(Some(Broken::with_presentation(&entry)))
+            }
+            (Broken::OvertakenGoesOn, _, Answer::Committed(Committed::Conflict(entry))) => {
+                Answer::Committed(Committed::Conflict(Broken::as_renewal(&entry)))
             }
             (Broken::TouchThatRewrites, Operation::Load { key }, Answer::Loaded(Some(entry))) => {
                 self.loaded.insert((call.request, *key), entry.clone());
