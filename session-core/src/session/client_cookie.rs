@@ -24,6 +24,8 @@ pub(crate) struct ClientCookie {
     pub(super) closed: Option<Arc<ClosedId>>,
     /// The request came with a cookie, but without a session.
     pub(super) is_unknown: bool,
+    /// The session of the request is the one that its cookie opened.
+    is_of_cookie: bool,
     /// The request has deleted the session of the cookie.
     pub(super) was_ended: bool,
     /// The cookie holds a former ID, and the request has not written under the present ID. By the
@@ -43,6 +45,7 @@ impl ClientCookie {
             is_late: lookup.is_late,
             closed: lookup.closed.take(),
             is_unknown: lookup.has_cookie && located.is_none() && !lookup.is_late,
+            is_of_cookie: located.is_some(),
             was_ended: false,
             is_unchecked: located.is_some_and(|located| !located.is_presented),
         }
@@ -76,12 +79,15 @@ impl ClientCookie {
         self.closed = None;
     }
 
-    /// Records the deletion of a key. `was_there`: the key held a session.
-    pub(super) fn key_deleted(&mut self, key: SessionKey, was_there: bool) {
+    /// Records the deletion of a key. `was_there`: the key held a session. `is_own`: the session of the
+    /// request was under the key.
+    pub(super) fn key_deleted(&mut self, key: SessionKey, was_there: bool, is_own: bool) {
+        // The client has not received the ID of a session that the request itself created.
+        let is_of_cookie = !is_own || std::mem::take(&mut self.is_of_cookie);
         self.unreadable.retain(|unreadable| *unreadable != key);
         // Of two concurrent logouts, only the one that deleted the session removes the cookie. The
         // browser may hold a newer cookie by the time the other response arrives.
-        self.was_ended |= was_there;
+        self.was_ended |= was_there && is_of_cookie;
     }
 }
 

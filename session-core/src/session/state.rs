@@ -453,7 +453,7 @@ impl State {
             self.lock = Lock::None;
         }
         self.pending_deletes.retain(|pending| *pending != key);
-        self.cookie.key_deleted(key, was_there);
+        self.cookie.key_deleted(key, was_there, is_own);
     }
 
     pub(super) fn delete_failed(&mut self) {

@@ -226,6 +226,27 @@ async fn second_logout_undoes_no_login() {
     }
 }
 
+/// The client has not received the ID of a session that the request itself created.
+#[tokio::test]
+async fn session_created_and_destroyed_keeps_the_cookie() {
+    let world = World::new();
+    let old = world.user("ada").await;
+    for ends_first in [true, false] {
+        let session = if ends_first {
+            let session = world.open(&old).await;
+            assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1);
+            session.destroy().unwrap();
+            session
+        } else {
+            world.anonymous().await
+        };
+        session.set(NOTE, "draft").unwrap();
+        session.commit().await.unwrap();
+        session.destroy().unwrap();
+        assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep), "{ends_first}");
+    }
+}
+
 /// A response after an error sends no ID, and the next response does.
 #[tokio::test]
 async fn former_id_receives_the_new_one_after_an_outage() {
