@@ -64,11 +64,21 @@ pub enum Broken {
     RenewalForgottenEarly,
     /// A renewed ID closes the former one before any request has presented it.
     RenewalWithoutGrace,
+    /// A response to a request that opened nothing removes the cookie.
+    RemovesUnknownCookie,
+    /// Of two logouts, the second removes the cookie too.
+    SecondLogoutRemoves,
+    /// A second login from one ID begins a session of its own.
+    SecondLoginBeginsAnew,
+    /// A response tells an ID that a login has closed since the request read it.
+    TellsAnOutdatedId,
+    /// A request whose ID a login has just closed begins a session.
+    LateRequestBeginsAnew,
 }
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 33] = [
         Self::NoRevisionCheck,
         Self::UpsertOnGone,
         Self::DeleteBeforeCreate,
@@ -97,6 +107,11 @@ impl Broken {
         Self::OvertakenGoesOn,
         Self::RenewalForgottenEarly,
         Self::RenewalWithoutGrace,
+        Self::RemovesUnknownCookie,
+        Self::SecondLogoutRemoves,
+        Self::SecondLoginBeginsAnew,
+        Self::TellsAnOutdatedId,
+        Self::LateRequestBeginsAnew,
     ];
 
     /// The name on the command line.
@@ -131,6 +146,11 @@ impl Broken {
             Self::OvertakenGoesOn => "overtaken-goes-on",
             Self::RenewalForgottenEarly => "renewal-forgotten-early",
             Self::RenewalWithoutGrace => "renewal-without-grace",
+            Self::RemovesUnknownCookie => "removes-unknown-cookie",
+            Self::SecondLogoutRemoves => "second-logout-removes",
+            Self::SecondLoginBeginsAnew => "second-login-begins-anew",
+            Self::TellsAnOutdatedId => "tells-an-outdated-id",
+            Self::LateRequestBeginsAnew => "late-request-begins-anew",
         }
     }
 
@@ -174,6 +194,21 @@ impl Broken {
             bytes.splice(at..at, RENEWAL.iter().copied());
         }
         Entry::decode(bytes).expect("the tombstone of a renewal holds the same fields")
+    }
+
+    /// A tombstone that looks older than it is. A renewal's stays the same.
+    pub(super) fn aged(entry: &Entry) -> Entry {
+        match entry {
+            Entry::Moved(tombstone) if !tombstone.is_renewal() => {
+                let mut bytes = entry.encode();
+                let end = bytes[envelope::ENDS_AT]
+                    .iter()
+                    .fold(0, |end, byte| end << 8 | u64::from(*byte));
+                bytes[envelope::ENDS_AT].copy_from_slice(&envelope::u48(end - A_MINUTE));
+                Entry::decode(bytes).expect("a tombstone may end at any time")
+            }
+            _ => entry.clone(),
+        }
     }
 
     /// A tombstone that ends at an instant.
@@ -237,6 +272,9 @@ fn lease(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
 
 /// The name of the first use of the ID in a record, and the beginning of its instant.
 const PRESENTED: &[u8] = b"\xa1n\xcf";
+
+/// In milliseconds.
+const A_MINUTE: u64 = 60_000;
 
 /// The use of an ID that no request has presented yet.
 const RENEWED: &[u8] = b"\xa1n\x00";

@@ -63,6 +63,7 @@ counters! {
     ended_errors: "requests told that their session has ended",
     expiries: "sessions found expired",
     touches: "touches",
+    cookies_replaced: "cookies of a live session replaced or removed",
     made_up_refusals: "made-up IDs refused",
     contended: "requests that lost their patience",
     unconfirmed: "commits refused after one without an answer",

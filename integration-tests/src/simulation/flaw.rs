@@ -196,6 +196,28 @@ impl Shop {
             (Broken::GraceWithoutEnd, _, Answer::Loaded(Some(entry))) => {
                 Answer::Loaded(Some(Broken::without_presentation(&entry)))
             }
+            (Broken::SecondLogoutRemoves, Operation::Load { key }, Answer::Loaded(Some(entry))) => {
+                self.loaded.insert((call.request, *key), entry.clone());
+                Answer::Loaded(Some(entry))
+            }
+            (Broken::SecondLogoutRemoves, Operation::Delete { key }, Answer::Deleted(None)) => {
+                Answer::Deleted(self.loaded.get(&(call.request, *key)).cloned())
+            }
+            (Broken::SecondLoginBeginsAnew, Operation::Load { .. }, Answer::Loaded(_))
+                if call.attempt.carries && call.attempt.life.is_none() =>
+            {
+                Answer::Loaded(None)
+            }
+            (Broken::TellsAnOutdatedId, Operation::Load { key }, Answer::Loaded(Some(entry))) => {
+                let first = self.loaded.get(&(call.request, *key)).cloned();
+                if let Entry::Live(_) = &entry {
+                    self.loaded.insert((call.request, *key), entry.clone());
+                }
+                Answer::Loaded(Some(first.unwrap_or(entry)))
+            }
+            (Broken::LateRequestBeginsAnew, _, Answer::Loaded(Some(entry))) => {
+                Answer::Loaded(Some(Broken::aged(&entry)))
+            }
             (Broken::RenewalWithoutGrace, _, Answer::Loaded(Some(entry))) => {
                 Answer::Loaded(Some(Broken::with_presentation(&entry)))
             }

@@ -7,6 +7,7 @@ use session_core::{
 };
 
 use super::{
+    broken::Broken,
     ledger::{Change, Which},
     plan::{Deed, NAMES},
     view::View,
@@ -35,6 +36,7 @@ impl Request {
                 return CookieChange::Keep;
             }
         };
+        let opens_nothing = session.key().is_none();
         self.world.ledger().opened(self.number, &View::of(&session));
         let mut at = 0;
         while at < self.deeds.len() {
@@ -47,11 +49,18 @@ impl Request {
             };
         }
         self.world.ledger().finishing(self.number);
-        let result = match session.try_finish() {
+        let mut result = match session.try_finish() {
             Some(change) => Ok(change),
             None => session.finish().await,
         };
         let view = View::of(&session);
+        if self.world.broken == Some(Broken::RemovesUnknownCookie)
+            && opens_nothing
+            && !self.cookies.is_empty()
+            && view.key.is_none()
+        {
+            result = result.map(|_| CookieChange::Remove);
+        }
         self.world.ledger().finished(self.number, result.as_ref(), &view);
         result.unwrap_or_else(|_| session.pending_cookie())
     }

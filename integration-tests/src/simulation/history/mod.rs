@@ -344,7 +344,12 @@ impl<'p> History<'p> {
     /// A response arrives.
     fn respond(&mut self, client: usize, number: usize) {
         let change = self.world.take_response(number);
-        let jar = self.plan.clients[client].browser.map(|browser| &mut self.jars[browser]);
+        let browser = self.plan.clients[client].browser;
+        self.world.ledger().say(|_| format!("the response to request {number} arrives"));
+        if let Some(browser) = browser {
+            self.world.ledger().arrived(browser, number, &change);
+        }
+        let jar = browser.map(|browser| &mut self.jars[browser]);
         match change {
             CookieChange::Keep => {}
             CookieChange::Set { id, .. } => {
@@ -361,7 +366,6 @@ impl<'p> History<'p> {
                 }
             }
         }
-        self.world.ledger().say(|_| format!("the response to request {number} arrives"));
         self.begin_next(client, 0);
     }
 

@@ -144,6 +144,7 @@ impl Ledger {
             places: vec![Place::new(key)],
             state,
             end: None,
+            ended_by: None,
             expired: false,
             overdue: 0,
             lapsed: false,
@@ -222,8 +223,14 @@ impl Ledger {
         };
         *count += 1;
         let window = call.now + Sessions::ROTATION_WINDOW;
-        let moved =
-            Moved { at: self.step, by: call.request, is_renewal, forgotten_at: window, told: None };
+        let moved = Moved {
+            at: self.step,
+            by: call.request,
+            is_renewal,
+            is_first_login: !is_renewal && !is_rotation && before.owner().is_none(),
+            forgotten_at: window,
+            told: None,
+        };
         let places = &mut self.lives[life].places;
         places.last_mut().expect("a life begins somewhere").moved = Some(moved);
         places.push(Place::new(successor));
@@ -245,6 +252,7 @@ impl Ledger {
                 let log = &mut self.request(call.request).log[attempt.from..attempt.to];
                 log.iter_mut().for_each(|logged| logged.applied = 1);
                 self.lives[life].end = Some(self.step);
+                self.lives[life].ended_by = Some(call.request);
             }
             _ => self.violate("I4", || {
                 "a session left its key before there was anything under the new one".into()
@@ -413,6 +421,7 @@ impl Ledger {
         self.counters.revocations += u64::from(revoked);
         self.lives[life].expired = expired;
         self.lives[life].end = Some(self.step);
+        self.lives[life].ended_by = Some(call.request);
     }
 
     /// Returns `true` if a request has set a lifetime that is over already.

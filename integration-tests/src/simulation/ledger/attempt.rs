@@ -25,6 +25,7 @@ impl Ledger {
     pub(crate) fn destroyed(&mut self, number: usize) {
         self.say(|_| format!("request {number} records the end of its session"));
         let request = self.request(number);
+        request.wants_fresh = true;
         if let Some(life) = request.life.take()
             && !request.doomed.contains(&life)
         {
@@ -51,7 +52,7 @@ impl Ledger {
 
     /// Notes that a commit begins.
     pub(crate) fn attempt(&mut self, number: usize) {
-        let (lifetime, now) = (self.rules.lifetime, self.clock.now());
+        let (lifetime, now, step) = (self.rules.lifetime, self.clock.now(), self.step);
         let request = self.request(number);
         let (from, to) = (request.settled, request.log.len());
         let log = &request.log[from..to];
@@ -70,6 +71,7 @@ impl Ledger {
             from,
             to,
             began: now,
+            step,
             carries: carries && stores,
             required: stores && log.iter().any(needed),
             locks: false,
@@ -116,6 +118,7 @@ impl Ledger {
             self.violate("I6", || "a commit was acknowledged and not stored".into());
         }
         if stored {
+            self.request(number).stored_at = Some(attempt.step);
             self.acknowledged_under_lock(number);
         }
         let life = view.key.and_then(|key| self.life_of.get(&key).copied());
@@ -128,6 +131,7 @@ impl Ledger {
         let step = self.step;
         let login = log_has_login(&self.requests[&number].log[attempt.from..attempt.to]);
         if let Some(life) = life.filter(|_| login) {
+            self.check_joined(number, attempt, life);
             self.lives[life].is_acknowledged = true;
             for moved in self.lives[life].places.iter_mut().filter_map(|p| p.moved.as_mut()) {
                 if moved.by == number && !moved.is_renewal {
@@ -142,6 +146,30 @@ impl Ledger {
             request.settled = attempt.to;
         }
         request.doomed.clear();
+    }
+
+    /// Of two logins of one user from one visitor's ID, the second joins the session of the first.
+    /// Else the user's list of devices would show a session whose ID no browser keeps.
+    fn check_joined(&mut self, number: usize, attempt: Attempt, life: usize) {
+        let request = &self.requests[&number];
+        let former = request.presented.and_then(|key| Some((key, *self.life_of.get(&key)?)));
+        let Some((presented, first)) = former else { return };
+        if first == life || attempt.life.is_some() || request.wants_fresh {
+            return;
+        }
+        let model = &self.lives[first];
+        let index = model.index_of(presented).unwrap_or_default();
+        let moves = model.places[index..].iter().filter_map(|place| place.moved.as_ref());
+        let mut closing = moves.clone().filter(|moved| !moved.is_renewal);
+        let is_first_login =
+            closing.next().is_some_and(|moved| moved.is_first_login && moved.at < request.began);
+        let is_there = model.end.is_none()
+            && self.latest < model.state.deadline()
+            && moves.clone().all(|moved| self.latest < moved.forgotten_at);
+        let is_of_the_user = model.state.owner == self.lives[life].state.owner;
+        if is_first_login && closing.next().is_none() && is_there && is_of_the_user {
+            self.violate("C2", || "a second login from one ID begins a session of its own".into());
+        }
     }
 
     /// What a request was told has ended has ended.

@@ -10,9 +10,11 @@ use crate::simulation::view::View;
 impl Ledger {
     /// Notes that a request's handler is done, and its commit begins.
     pub(crate) fn finishing(&mut self, number: usize) {
-        let now = self.clock.now();
+        let (now, step) = (self.clock.now(), self.step);
         self.attempt(number);
-        self.request(number).earliest_at_finish = now;
+        let request = self.request(number);
+        request.earliest_at_finish = now;
+        request.finishing_at = step;
     }
 
     /// Notes a request's response.
@@ -23,7 +25,10 @@ impl Ledger {
         view: &View,
     ) {
         self.attempted(number, result.map(drop), view);
-        self.request(number).done = true;
+        let step = self.step;
+        let request = self.request(number);
+        request.done = true;
+        request.finished_at = step;
         match result {
             Ok(change) => {
                 self.counters.acknowledged += 1;
@@ -91,6 +96,9 @@ impl Ledger {
     fn check_cookie(&mut self, number: usize, change: &CookieChange, view: &View) {
         let request = &self.requests[&number];
         let (presented, seen_at) = (request.presented, request.seen_at);
+        // A commit of the handler has shown the ID that the response tells.
+        let shown_at = request.stored_at.unwrap_or(request.finishing_at);
+        let lost_end = request.lost_end;
         match change {
             CookieChange::Set { id, .. } => {
                 let key = id.key();
@@ -104,6 +112,9 @@ impl Ledger {
                 }
                 let Some(&life) = self.life_of.get(&key) else { return };
                 let model = &self.lives[life];
+                let left = model.index_of(key).and_then(|at| model.places[at].moved.as_ref());
+                let is_outdated = left.is_some_and(|moved| moved.at < shown_at)
+                    || !model.expired && model.end.is_some_and(|end| end < shown_at);
                 let (from, to) = (presented.and_then(|p| model.index_of(p)), model.index_of(key));
                 if by != number
                     && let (Some(from), Some(to)) = (from, to)
@@ -117,10 +128,19 @@ impl Ledger {
                         "a client is told the ID that a login by another made".into()
                     });
                 }
+                if is_outdated {
+                    self.violate("C2", || "a client is told an ID that is out of date".into());
+                }
             }
             CookieChange::Remove => {
-                // Else it could remove the cookie of a newer session.
-                if self.requests[&number].ever_doomed.is_empty() {
+                // Else it could remove the cookie of a newer session. A deletion whose answer was lost
+                // may have ended the session.
+                let life = presented.and_then(|key| self.life_of.get(&key));
+                let is_ended = life.is_some_and(|life| {
+                    let may_be = self.lives[*life].ended_by == Some(number) || lost_end;
+                    may_be && self.requests[&number].ever_doomed.contains(life)
+                });
+                if !is_ended {
                     self.violate("C2", || "a request that ended nothing removed the cookie".into());
                 }
             }

@@ -27,11 +27,12 @@ impl Ledger {
     /// recorded.
     pub(crate) fn locking(&mut self, number: usize) {
         self.say(|_| format!("request {number} asks for the lock"));
+        let step = self.step;
         let request = self.request(number);
         let (at, life) = (request.settled, request.life);
         request.is_committing = true;
         request.attempt =
-            Some(Attempt { from: at, to: at, locks: true, life, ..Attempt::default() });
+            Some(Attempt { from: at, to: at, step, locks: true, life, ..Attempt::default() });
     }
 
     /// Notes whether the request was given the lock, and whether it needs a lease for it.
@@ -42,6 +43,9 @@ impl Ledger {
                 let from = self.step;
                 let request = self.request(number);
                 request.is_committing = false;
+                if leased {
+                    request.stored_at = request.attempt.map(|attempt| attempt.step);
+                }
                 let life = request.life.filter(|_| leased);
                 if life.is_some() {
                     // What it recorded before is done anew, to the session as the lock found it: what only

@@ -12,6 +12,8 @@ pub(crate) struct Life {
     pub(crate) state: State,
     /// When its record was removed.
     pub(crate) end: Option<Step>,
+    /// The request that removed it.
+    pub(crate) ended_by: Option<usize>,
     /// It was removed because a deadline was over.
     pub(crate) expired: bool,
     /// When a request that ended it was answered with success.
@@ -54,6 +56,8 @@ pub(crate) struct Moved {
     pub(crate) by: usize,
     /// By a renewal: the former ID opens the session for a while. Else it never does again.
     pub(crate) is_renewal: bool,
+    /// By the login of a visitor.
+    pub(crate) is_first_login: bool,
     /// The instant from which on the former key need not be remembered: for a renewal, the absolute
     /// deadline of the session.
     pub(crate) forgotten_at: Timestamp,

@@ -7,6 +7,7 @@
 
 mod applied;
 mod attempt;
+mod browsers;
 mod finished;
 mod holds;
 mod life;
@@ -32,6 +33,7 @@ use session_core::{
 };
 
 use self::{
+    browsers::Cookie,
     holds::Held,
     life::{Life, Step},
     request::Request,
@@ -62,6 +64,8 @@ pub(super) struct Ledger {
     lives: Vec<Life>,
     requests: BTreeMap<usize, Request>,
     holds: Vec<Held>,
+    /// By browser.
+    cookies: BTreeMap<usize, Cookie>,
 }
 
 /// What the sessions of a history were told to be like.
@@ -108,6 +112,7 @@ impl Ledger {
             lives: Vec::new(),
             requests: BTreeMap::new(),
             holds: Vec::new(),
+            cookies: BTreeMap::new(),
         }
     }
 
@@ -158,6 +163,7 @@ impl Ledger {
         if call.verb() == Verb::Load {
             request.unanswered = call.keys().first().copied();
         }
+        request.lost_end |= call.verb() == Verb::Delete;
         match call.verb() {
             Verb::Load if request.attempt.is_none() => request.load_failed = true,
             _ => request.upkeep_failed = true,

@@ -11,6 +11,12 @@ use super::{
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) began: Step,
+    /// When its handler was done.
+    pub(crate) finishing_at: Step,
+    /// When a commit began that stored something, if the request has waited for it.
+    pub(crate) stored_at: Option<Step>,
+    /// When its response was sent.
+    pub(crate) finished_at: Step,
     /// The clock's extremes since it began.
     pub(crate) earliest: Timestamp,
     pub(crate) latest: Timestamp,
@@ -27,6 +33,8 @@ pub(crate) struct Request {
     pub(crate) unanswered: Option<SessionKey>,
     /// Something that it need not report went wrong: a touch, or a renewal by age.
     pub(crate) upkeep_failed: bool,
+    /// A deletion was answered with an error: whether it ended the session is not known.
+    pub(crate) lost_end: bool,
     pub(crate) life: Option<usize>,
     /// When it loaded what it works on.
     pub(crate) seen_at: Step,
@@ -35,6 +43,8 @@ pub(crate) struct Request {
     pub(crate) authenticated: bool,
     /// The session had an owner when it was loaded.
     pub(crate) saw_owner: bool,
+    /// It has ended its session, or what its cookie led to: what it begins is another one.
+    pub(crate) wants_fresh: bool,
     pub(crate) doomed: Vec<usize>,
     /// The same with those that it thought better of, which a command under way may end.
     pub(crate) ever_doomed: Vec<usize>,
@@ -80,6 +90,7 @@ pub(crate) struct Attempt {
     pub(crate) from: usize,
     pub(crate) to: usize,
     pub(crate) began: Timestamp,
+    pub(crate) step: Step,
     /// It stores that part, if it stores anything.
     pub(crate) carries: bool,
     /// Success without having stored it is a lie.
@@ -99,6 +110,9 @@ impl Request {
     ) -> Self {
         Self {
             began,
+            finishing_at: began,
+            stored_at: None,
+            finished_at: began,
             earliest: now,
             latest: now,
             earliest_at_finish: now,
@@ -108,11 +122,13 @@ impl Request {
             load_failed: false,
             unanswered: None,
             upkeep_failed: false,
+            lost_end: false,
             life: None,
             seen_at: began,
             owner: None,
             authenticated: false,
             saw_owner: false,
+            wants_fresh: false,
             doomed: Vec::new(),
             ever_doomed: Vec::new(),
             log: Vec::new(),
