@@ -168,7 +168,7 @@ impl Ledger {
             && moves.clone().all(|moved| self.latest < moved.forgotten_at);
         let is_of_the_user = model.state.owner == self.lives[life].state.owner;
         if is_first_login && closing.next().is_none() && is_there && is_of_the_user {
-            self.violate("C2", || "a second login from one ID begins a session of its own".into());
+            self.violate("I4", || "a second login from one ID begins a session of its own".into());
         }
     }
 

@@ -1,17 +1,18 @@
 //! The cookie of each browser, against the responses that replace it.
 //!
-//! A browser keeps the cookie of the response that arrives last, whichever of two was sent first. The
-//! servers promise that of a session that the browser needs, a response takes the ID away only where the
-//! network has put two responses in the wrong order:
+//! A browser keeps the cookie of the response that arrives last (the limits of I4). If the browser still
+//! needs the former ID, as it opens a live session, the response that replaces it keeps these rules:
 //!
-//! - a removal comes from a request that ended the session of its cookie, and takes no other ID that was
-//!   told before that end to a request whose cookie was of the same session;
-//! - an ID replaces another one of its session only if it still opened the session when the handler of
-//!   its request was done, or made its last commit;
-//! - a request whose ID a login or rotation closed less than 30 seconds ago begins no session, unless it
-//!   signs in, or has ended its own one.
+//! - A removal comes from a request that ended the session of its own cookie. The former ID was not sent
+//!   before that end to a request with a cookie of the same session.
+//! - An ID replaces another one of its session only if it opened the session when the request's handler
+//!   was done, or made its last commit. Of two logins or rotations at the same moment, a slow network may
+//!   leave the browser signed out.
+//! - For 30 seconds after a login or a rotation, a request that presents the old ID begins no session of
+//!   its own, unless it signs in, or has ended the session before. That session would replace the cookie
+//!   of the login.
 //!
-//! Two cookies that had nothing to do with each other may replace each other.
+//! Two cookies of unrelated sessions may replace each other.
 
 use std::time::Duration;
 
@@ -66,7 +67,7 @@ impl Ledger {
             is_before && (is_same || is_led)
         });
         if took {
-            self.violate("C2", || "a removal takes the ID of a session that goes on".into());
+            self.violate("I4", || "a removal takes the ID of a session that goes on".into());
         }
     }
 
@@ -77,7 +78,7 @@ impl Ledger {
         let index = life.index_of(new).unwrap_or_default();
         let mut moves = life.places[index..].iter().filter_map(|place| place.moved.as_ref());
         if moves.any(|moved| !moved.is_renewal && moved.at < shown_at) {
-            self.violate("C2", || "a closed ID replaces the present one of its session".into());
+            self.violate("I4", || "a closed ID replaces the present one of its session".into());
         }
     }
 
@@ -87,7 +88,7 @@ impl Ledger {
         let presented = self.requests[&number].presented;
         let is_led = presented.is_some_and(|key| self.lives[life].index_of(key).is_some());
         if is_led && !self.may_begin(number, life) {
-            self.violate("C2", || {
+            self.violate("I4", || {
                 "a late request begins a session in place of the one that has moved".into()
             });
         }

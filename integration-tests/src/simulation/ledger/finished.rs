@@ -129,7 +129,7 @@ impl Ledger {
                     });
                 }
                 if is_outdated {
-                    self.violate("C2", || "a client is told an ID that is out of date".into());
+                    self.violate("I4", || "a client is told an ID that is out of date".into());
                 }
             }
             CookieChange::Remove => {
@@ -141,7 +141,7 @@ impl Ledger {
                     may_be && self.requests[&number].ever_doomed.contains(life)
                 });
                 if !is_ended {
-                    self.violate("C2", || "a request that ended nothing removed the cookie".into());
+                    self.violate("I4", || "a request that ended nothing removed the cookie".into());
                 }
             }
             CookieChange::Keep => {
