@@ -48,13 +48,7 @@ impl Ledger {
     }
 
     fn changed(&mut self, call: &Call, key: SessionKey, after: Option<Entry>) {
-        let now = call.now;
         let before = self.stored.remove(&key);
-        if let (Some(before), Some(life)) = (&before, self.life_of.get(&key))
-            && !before.is_live(now)
-        {
-            self.lives[*life].overdue = self.step;
-        }
         if let Some(after) = &after {
             self.stored.insert(key, after.clone());
             if call.entry().is_some() {
@@ -146,14 +140,12 @@ impl Ledger {
             end: None,
             ended_by: None,
             expired: false,
-            overdue: 0,
             lapsed: false,
             overtaken: 0,
             next_place_ended: 0,
             owner_changed: 0,
             end_told: None,
             expiry_told: None,
-            lifetime_changed: self.step,
             is_acknowledged: false,
         });
         self.took_effect(call, self.lives.len() - 1, &stored);
@@ -351,9 +343,6 @@ impl Ledger {
         }
         if model.state.owner != state.owner {
             model.owner_changed = step;
-        }
-        if model.state.lifetime != state.lifetime {
-            model.lifetime_changed = step;
         }
         model.state = State { last_seen_at: stored.last_seen_at, ..state };
         if model.end.is_some() {

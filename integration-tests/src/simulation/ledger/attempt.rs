@@ -220,16 +220,11 @@ impl Ledger {
         // received its ID.
         let found_no_room =
             matches!(error, SessionError::TooManySessions { .. } | SessionError::Contended);
-        let created_has_ended = created.is_some_and(|life| {
-            life.end.is_some()
-                || life.overdue > began
-                || found_no_room
-                || life.state.owner.is_some()
-        });
+        let created_has_ended = created
+            .is_some_and(|life| life.end.is_some() || found_no_room || life.state.owner.is_some());
         let life = attempt.life.map(|life| &self.lives[life]);
         let may_have_ended = life.is_some_and(|life| {
             life.end.is_some()
-                || life.overdue > began
                 || life.next_place_ended > began
                 || life.state.deadline() <= latest
                 || life.forgotten(began, latest)

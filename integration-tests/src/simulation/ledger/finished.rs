@@ -77,10 +77,8 @@ impl Ledger {
         let hasty = request.latest.since(request.earliest) <= PATIENCE;
         let undisturbed = hasty
             && life.overtaken < request.began
-            && life.overdue < request.began
             && life.end.is_none()
             && Some(life.key()) == view.key
-            && life.lifetime_changed <= request.seen_at
             && !life.moves_since(request.seen_at).any(|moved| moved.by != number)
             && life.state.lifetime == view.lifetime;
         let tenth = u64::try_from(view.lifetime.idle().as_millis() / 10).unwrap_or(u64::MAX);

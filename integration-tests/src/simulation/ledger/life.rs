@@ -20,8 +20,6 @@ pub(crate) struct Life {
     pub(crate) end_told: Option<Step>,
     /// When a request was told that there is no session because a deadline was over.
     pub(crate) expiry_told: Option<Step>,
-    /// When a command last came after a deadline.
-    pub(crate) overdue: Step,
     /// When a commit, begun before a touch and applied after it, last took the touch back.
     pub(crate) overtaken: Step,
     /// When what was to be its next place was last ended.
@@ -30,8 +28,6 @@ pub(crate) struct Life {
     pub(crate) lapsed: bool,
     /// When it last became another owner's.
     pub(crate) owner_changed: Step,
-    /// When its lifetime was last changed.
-    pub(crate) lifetime_changed: Step,
     /// A login that made it its owner's was acknowledged.
     pub(crate) is_acknowledged: bool,
 }

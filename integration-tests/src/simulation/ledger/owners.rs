@@ -113,7 +113,6 @@ impl Ledger {
                 model.end_told.get_or_insert(step);
             } else if model.state.owner.as_ref() == Some(&owner)
                 && latest < model.state.deadline()
-                && model.overdue < began
                 && model.owner_changed < began
                 && !model.forgotten(began, latest)
             {
@@ -139,7 +138,6 @@ impl Ledger {
             let lives = model.end.is_none()
                 && model.state.owner.as_ref() == Some(&owner)
                 && latest < model.state.deadline()
-                && model.overdue < began
                 && model.moves_since(began).next().is_none();
             if lives && !told {
                 self.violate("I8", || "a live session is missing in its owner's list".into());
