@@ -297,6 +297,8 @@ impl Ledger {
             && request.owner.is_some()
             && request.owner != state.owner;
         let part = if is_overtaken && !joins { Part::Values } else { Part::Everything };
+        // A session that a second login joins keeps the begin of the first.
+        let login_at = if joins { state.created_at } else { login_at };
         if carries {
             state.apply(log, part, standard, login_at);
             log.iter_mut().for_each(|logged| logged.applied += 1);
@@ -308,12 +310,16 @@ impl Ledger {
             again && twice.difference(stored).is_none()
         };
         if carries && is_overtaken && closes && !joins {
-            self.violate("S0", || "a request that a login overtook moved the session".into());
+            self.violate("I4", || "a request that a login overtook moved the session".into());
         }
         if carries && joins {
             let (request, step, owner) = (call.request, self.step, state.owner.clone());
             let request = self.request(request);
             (request.seen_at, request.owner) = (step, owner);
+            // The request goes on with that session, and may renew its ID.
+            if let Some(attempt) = &mut request.attempt {
+                attempt.life = Some(life);
+            }
         }
         if carries {
             self.counters.merged_into_logins += u64::from(is_overtaken);

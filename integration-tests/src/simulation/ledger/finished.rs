@@ -173,7 +173,9 @@ impl Ledger {
     fn confirm_presented(&mut self, number: usize) {
         let request = &self.requests[&number];
         let (latest, presented) = (request.latest, request.presented);
-        if !request.has_presented || request.upkeep_failed {
+        // A request that took too long may have given up to record that it presented the ID.
+        let gave_up = request.latest.since(request.earliest) > PATIENCE;
+        if !request.has_presented || request.upkeep_failed || gave_up {
             return;
         }
         let Some(key) = presented else { return };

@@ -113,6 +113,7 @@ impl Ledger {
                 model.end_told.get_or_insert(step);
             } else if model.state.owner.as_ref() == Some(&owner)
                 && latest < model.state.deadline()
+                && !model.lapsed
                 && model.owner_changed < began
                 && !model.forgotten(began, latest)
             {
@@ -138,6 +139,8 @@ impl Ledger {
             let lives = model.end.is_none()
                 && model.state.owner.as_ref() == Some(&owner)
                 && latest < model.state.deadline()
+                // A store may have removed what had expired by an earlier reading of the clock.
+                && !model.lapsed
                 && model.moves_since(began).next().is_none();
             if lives && !told {
                 self.violate("I8", || "a live session is missing in its owner's list".into());
