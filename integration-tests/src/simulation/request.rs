@@ -95,7 +95,7 @@ impl Request {
             Deed::Authenticate(owner) => {
                 let owner = self.owner(owner);
                 session.authenticate(owner.clone()).expect(FITS);
-                (Change::Authenticate(owner), true)
+                (Change::Authenticate(owner, None), true)
             }
             Deed::Rotate => {
                 session.rotate().expect(FITS);

@@ -35,11 +35,22 @@ pub(crate) enum Start {
 }
 
 /// The session after a commit.
-pub(crate) struct Outcome {
-    pub(crate) located: Located,
+pub(crate) enum Outcome {
+    /// The commit has stored this record.
+    Stored(Located),
+    /// Another request has made the changes already: the session as loaded.
+    Found(Located),
     /// Another request's login or rotation came between the load and the commit. This request must
-    /// not see the stored session.
-    pub(crate) is_overtaken: bool,
+    /// not see the stored session: the session as the request loaded it, with its changes.
+    Overtaken(Located),
+}
+
+impl Outcome {
+    pub(crate) fn located(&self) -> &Located {
+        match self {
+            Self::Stored(located) | Self::Found(located) | Self::Overtaken(located) => located,
+        }
+    }
 }
 
 /// The rights of a commit in the session that the commit has reached.
@@ -71,7 +82,7 @@ impl Protocol {
                 if context.is_alive(record) && move_of(log, base, self).is_none() =>
             {
                 match self.replace(base, record, *context).await? {
-                    Attempt::Done(located) => return Ok(Outcome { located, is_overtaken: false }),
+                    Attempt::Done(located) => return Ok(Outcome::Stored(located)),
                     conflict => Some(conflict),
                 }
             }
@@ -185,18 +196,17 @@ impl<'c> Commit<'c> {
         if let Some(unused) = self.created.take() {
             self.protocol.abandon(&unused).await;
         }
-        let located = result?;
-        match &self.pending.start {
-            // The request goes on with the session that it loaded, and with its own changes.
-            Start::Stored(base) if self.standing == Standing::Overtaken => {
+        match (result?, &self.pending.start) {
+            // The request continues as if the session were the loaded one, with its own changes.
+            (_, Start::Stored(base)) if self.standing == Standing::Overtaken => {
                 let record = Arc::clone(&self.pending.record);
-                Ok(Outcome { located: Located { record, ..base.clone() }, is_overtaken: true })
+                Ok(Outcome::Overtaken(Located { record, ..base.clone() }))
             }
-            _ => Ok(Outcome { located, is_overtaken: false }),
+            (outcome, _) => Ok(outcome),
         }
     }
 
-    async fn attempts(&mut self, conflict: Option<Attempt>) -> Result<Located, SessionError> {
+    async fn attempts(&mut self, conflict: Option<Attempt>) -> Result<Outcome, SessionError> {
         let protocol = self.protocol;
         let mut conflict = conflict;
         let mut turn = None;
@@ -206,7 +216,7 @@ impl<'c> Commit<'c> {
                 None => self.attempt().await?,
             };
             let base = match attempt {
-                Attempt::Done(located) => return Ok(located),
+                Attempt::Done(located) => return Ok(Outcome::Stored(located)),
                 Attempt::Newer(newer) => {
                     let base = self.base.take().expect("a conflict is about a stored session");
                     Located { record: newer, ..base }
@@ -224,7 +234,7 @@ impl<'c> Commit<'c> {
             self.patience.check(self.context.now)?;
             if !self.log().any(|change| self.is_due(change, &base)) {
                 // Another request has made the remaining changes, or they do not count any more.
-                return Ok(base);
+                return Ok(Outcome::Found(base));
             }
             let mut draft = Record::clone(&base.record);
             self.base = Some(base);

@@ -214,7 +214,7 @@ impl Protocol {
 /// earlier.
 fn is_later(record: &Record, key: SessionKey, new: &Located, now: Timestamp) -> bool {
     (record.created_at, key) > (new.record.created_at, new.key)
-        && record.created_at <= now + PATIENCE + MAX_SKEW
+        && record.created_at <= now.max(new.record.created_at) + PATIENCE + MAX_SKEW
 }
 
 /// Returns the order of eviction: the lowest rank is evicted first.

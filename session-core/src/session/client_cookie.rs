@@ -54,7 +54,8 @@ impl ClientCookie {
     /// Returns the key of the session if the response may send the ID only after another load of
     /// the session.
     pub(super) fn unchecked_key(&self, located: &Located) -> Option<SessionKey> {
-        (self.is_unchecked && located.id.is_some()).then_some(located.key)
+        let tells = located.id.is_some() && self.known != Some(identity(located));
+        (self.is_unchecked && tells).then_some(located.key)
     }
 
     /// Returns the change that sends the session's ID to the client.

@@ -9,7 +9,7 @@ use tracing::{Instrument as _, Level, debug_span, span_enabled};
 
 use super::{CookieChange, Session};
 use crate::{
-    Entry, EventKind, Owner, Record, SessionError, SessionKey, Timestamp,
+    Entry, EventKind, Owner, Record, SessionError, SessionKey, Timestamp, Touched,
     protocol::{Located, PendingCommit, Start, WriteContext},
     record::{Change, IdUse},
 };
@@ -252,9 +252,14 @@ impl Session {
         } else if presentation_is_due(&located) {
             Change::Present
         } else {
-            if let Err(error) = (*protocol.store).touch(&key, now).await {
-                // If the failures go on, sessions in use expire too early.
-                tracing::warn!(target: "session", %key, %error, "use of the session not recorded");
+            match (*protocol.store).touch(&key, now).await {
+                Ok(Touched::Touched) => {}
+                // A login in another tab has moved the session: the ID is closed.
+                Ok(Touched::Gone) => self.state().forget_id(),
+                Err(error) => {
+                    // If the failures go on, sessions in use expire too early.
+                    tracing::warn!(target: "session", %key, %error, "use of the session not recorded");
+                }
             }
             return;
         };

@@ -379,30 +379,35 @@ impl State {
     #[must_use]
     pub(super) fn commit_stored(&mut self, outcome: Outcome) -> impl Sized + use<> {
         let fate = self.end_phase(Phase::Open);
-        let lease = outcome.located.record.lease.map(|lease| lease.token);
+        let lease = outcome.located().record.lease.map(|lease| lease.token);
         if self.lock.token() != lease {
             self.lock = Lock::None;
         }
         if fate == Fate::Destroy {
-            if outcome.is_overtaken {
-                self.cookie.hide(&outcome.located);
-            }
-            self.place = Place::Leaving(outcome.located);
-            return None;
+            // The next commit deletes the session, unless a discard takes this back.
+            self.place = Place::Leaving(outcome.located().clone());
         }
-        Some(self.settle_outcome(outcome))
+        self.settle_outcome(outcome)
     }
 
     /// Continues with the session after a commit. Returns the dropped changes.
     #[must_use]
     pub(super) fn settle_outcome(&mut self, outcome: Outcome) -> impl Sized + use<> {
-        let Outcome { located, is_overtaken } = outcome;
-        if is_overtaken {
-            self.cookie.hide(&located);
+        match outcome {
+            Outcome::Stored(located) => self.settle(located),
+            Outcome::Found(located) => {
+                let confirmed = self.settle(located);
+                // The session may have moved since it was loaded.
+                self.cookie.is_unchecked = true;
+                confirmed
+            }
+            Outcome::Overtaken(located) => {
+                self.cookie.hide(&located);
+                let confirmed = self.settle(located);
+                self.is_copy = true;
+                confirmed
+            }
         }
-        let confirmed = self.settle(located);
-        self.is_copy = is_overtaken;
-        confirmed
     }
 
     /// Ends a commit that the store has certainly not carried out. Returns the dropped changes.

@@ -291,3 +291,37 @@ async fn removal_after_an_overtaken_commit_is_stored() {
     slow.commit().await.unwrap();
     assert!(!world.open(&new).await.contains(NOTE));
 }
+
+/// I4: a renewal was found done by another request. Before the response, a login moves the session on.
+#[tokio::test]
+async fn renewal_by_another_request_sends_no_id_that_a_login_closed() {
+    for commits in [true, false] {
+        let world = World::new();
+        let id = world.visitor().await;
+        let (first, second) = (world.open(&id).await, world.open(&id).await);
+        first.renew().unwrap();
+        second.renew().unwrap();
+        let new = told(first.finish().await.unwrap());
+        if commits {
+            second.commit().await.unwrap();
+        }
+        let login = world.open(&new).await;
+        login.authenticate("ada").unwrap();
+        let _ = told(login.finish().await.unwrap());
+        let change = second.finish().await;
+        assert!(!matches!(change, Ok(CookieChange::Set { .. })), "{change:?}");
+    }
+}
+
+/// The record of the use finds no session: the ID in the response would be dead.
+#[tokio::test]
+async fn touch_that_finds_no_session_sends_no_id() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let slow = world.open(&id).await;
+    slow.renew().unwrap();
+    slow.commit().await.unwrap();
+    world.wait(360 * SECOND);
+    world.sessions.revoke_all("ada").await.unwrap();
+    assert!(matches!(slow.finish().await.unwrap(), CookieChange::Keep));
+}

@@ -286,7 +286,7 @@ impl Ledger {
         let carries = attempt.carries && !again;
         let closes = log.iter().any(|logged| logged.closes_the_former_id());
         let signs_in = log.iter().rev().find_map(|logged| match &logged.change {
-            Change::Authenticate(owner) => Some(owner.clone()),
+            Change::Authenticate(owner, _) => Some(owner.clone()),
             _ => None,
         });
         // A visitor's second login of the same user joins the first.
@@ -298,7 +298,11 @@ impl Ledger {
             && request.owner != state.owner;
         let part = if is_overtaken && !joins { Part::Values } else { Part::Everything };
         // A session that a second login joins keeps the begin of the first.
-        let login_at = if joins { state.created_at } else { login_at };
+        let joins_late = attempt.life.is_none()
+            && request.created.is_none()
+            && signs_in.is_some()
+            && signs_in == state.owner;
+        let login_at = if joins || joins_late { state.created_at } else { login_at };
         if carries {
             state.apply(log, part, standard, login_at);
             log.iter_mut().for_each(|logged| logged.applied += 1);
@@ -316,10 +320,13 @@ impl Ledger {
             let (request, step, owner) = (call.request, self.step, state.owner.clone());
             let request = self.request(request);
             (request.seen_at, request.owner) = (step, owner);
-            // The request goes on with that session, and may renew its ID.
-            if let Some(attempt) = &mut request.attempt {
-                attempt.life = Some(life);
-            }
+        }
+        // The request goes on with that session, and may renew its ID.
+        if carries
+            && (joins || joins_late)
+            && let Some(attempt) = &mut self.request(call.request).attempt
+        {
+            attempt.life = Some(life);
         }
         if carries {
             self.counters.merged_into_logins += u64::from(is_overtaken);

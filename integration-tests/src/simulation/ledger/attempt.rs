@@ -11,12 +11,17 @@ use crate::simulation::view::View;
 
 impl Ledger {
     /// Notes a change that a request recorded.
-    pub(crate) fn recorded(&mut self, number: usize, change: Change, effective: bool) {
+    pub(crate) fn recorded(&mut self, number: usize, mut change: Change, effective: bool) {
         self.say(|_| format!("request {number} records {}", describe(&change)));
         let request = self.request(number);
-        if let Change::Authenticate(owner) = &change {
-            request.owner = Some(owner.clone());
-            request.authenticated = true;
+        match &mut change {
+            Change::SetLifetime(lifetime) => request.chosen = Some(*lifetime),
+            Change::Authenticate(owner, lifetime) => {
+                request.owner = Some(owner.clone());
+                request.authenticated = true;
+                *lifetime = request.chosen;
+            }
+            _ => {}
         }
         request.log.push(Logged { change, effective, applied: 0 });
     }
@@ -36,6 +41,7 @@ impl Ledger {
         request.hold = None;
         request.owner = None;
         request.authenticated = false;
+        request.chosen = None;
     }
 
     /// Notes that a request gave up what it had recorded.
@@ -48,6 +54,7 @@ impl Ledger {
         request.doomed.clear();
         request.owner = view.owner.clone();
         request.authenticated = false;
+        request.chosen = None;
     }
 
     /// Notes that a commit begins.
@@ -227,6 +234,8 @@ impl Ledger {
             life.end.is_some()
                 || life.next_place_ended > began
                 || life.state.deadline() <= latest
+                // By an earlier reading of the clock it had expired.
+                || life.lapsed
                 || life.forgotten(began, latest)
         });
         let crossed = life.is_some_and(|life| life.login_by_another(number, seen_at));
@@ -263,7 +272,7 @@ fn describe(change: &Change) -> String {
         Change::SetLifetime(lifetime) => {
             format!("a lifetime of {:?}, {:?} in all", lifetime.idle(), lifetime.absolute())
         }
-        Change::Authenticate(_) => "a login".to_owned(),
+        Change::Authenticate(..) => "a login".to_owned(),
         Change::Rotate => "a rotation".to_owned(),
         Change::Renew => "a renewal".to_owned(),
     }

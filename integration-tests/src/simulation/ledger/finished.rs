@@ -150,7 +150,8 @@ impl Ledger {
                 let since = own.map(|moved| moved.at).max().unwrap_or(seen_at);
                 let crossed = model.login_by_another(number, since);
                 let request = &self.requests[&number];
-                let dead = crossed || request.told_ended || model.end.is_some();
+                let expired = model.state.deadline() <= request.latest;
+                let dead = crossed || expired || request.told_ended || model.end.is_some();
                 // Opened by its former ID, the session has to be looked at again for the response.
                 let unanswered = request.unanswered == view.key;
                 if view.key.is_some() && view.key != presented && !dead && !unanswered {

@@ -1,4 +1,4 @@
-use session_core::{Entry, Owner, SessionKey, Timestamp};
+use session_core::{Entry, Lifetime, Owner, SessionKey, Timestamp};
 
 use super::{
     holds::Hold,
@@ -41,6 +41,8 @@ pub(crate) struct Request {
     /// Whose session it is, as far as this request may see.
     pub(crate) owner: Option<Owner>,
     pub(crate) authenticated: bool,
+    /// The lifetime that the request has set, in whatever commit: its login keeps it.
+    pub(crate) chosen: Option<Lifetime>,
     /// The session had an owner when it was loaded.
     pub(crate) saw_owner: bool,
     /// It has ended its session, or what its cookie led to: what it begins is another one.
@@ -127,6 +129,7 @@ impl Request {
             seen_at: began,
             owner: None,
             authenticated: false,
+            chosen: None,
             saw_owner: false,
             wants_fresh: false,
             doomed: Vec::new(),

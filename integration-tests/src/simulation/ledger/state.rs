@@ -47,9 +47,8 @@ impl State {
     }
 
     /// Applies the changes of one commit at `now`. New sessions and logins begin with the lifetime
-    /// `standard`, unless the commit sets one.
+    /// `standard`, unless the request sets one.
     pub(crate) fn apply(&mut self, log: &[Logged], part: Part, standard: Lifetime, now: Timestamp) {
-        let mut chosen = None;
         for logged in log {
             match &logged.change {
                 Change::Set(slot, value) => self.values[*slot] = Some(*value),
@@ -64,18 +63,14 @@ impl State {
                 }
                 _ if part == Part::Values => {}
                 Change::Clear(_) => self.values = Values::default(),
-                Change::SetLifetime(lifetime) => {
-                    self.lifetime = *lifetime;
-                    chosen = Some(*lifetime);
-                }
-                Change::Authenticate(owner) => {
+                Change::SetLifetime(lifetime) => self.lifetime = *lifetime,
+                Change::Authenticate(owner, chosen) => {
                     if self.owner.as_ref().is_some_and(|former| former != owner) {
                         self.values = Values::default();
                     }
                     self.owner = Some(owner.clone());
                     self.created_at = now;
                     self.lifetime = chosen.unwrap_or(standard);
-                    chosen = Some(self.lifetime);
                 }
                 Change::Rotate | Change::Renew => {}
             }
@@ -121,12 +116,12 @@ pub(crate) struct Logged {
 
 impl Logged {
     pub(crate) fn is_login(&self) -> bool {
-        matches!(self.change, Change::Authenticate(_))
+        matches!(self.change, Change::Authenticate(..))
     }
 
     /// Returns `true` if the former ID opens nothing after it.
     pub(crate) fn closes_the_former_id(&self) -> bool {
-        matches!(self.change, Change::Authenticate(_) | Change::Rotate)
+        matches!(self.change, Change::Authenticate(..) | Change::Rotate)
     }
 
     /// Returns `true` for a change of single values.
@@ -146,7 +141,8 @@ pub(crate) enum Change {
     /// With the values that the request saw.
     Clear([bool; NAMES.len()]),
     SetLifetime(Lifetime),
-    Authenticate(Owner),
+    /// With the lifetime that the request has set before.
+    Authenticate(Owner, Option<Lifetime>),
     Rotate,
     Renew,
 }
