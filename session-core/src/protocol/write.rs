@@ -39,7 +39,8 @@ impl WriteContext {
     /// Returns the same commit, at the present time. Each attempt checks the deadline of its record
     /// against this time.
     pub(super) fn at(self, now: Timestamp) -> Self {
-        Self { now, ..self }
+        // A clock that steps back moves no use of the session back.
+        Self { now: now.max(self.now), ..self }
     }
 
     /// Turns a draft into the successor of `base`, or into the first record of a session.

@@ -172,7 +172,10 @@ impl Ledger {
             closing.next().is_some_and(|moved| moved.is_first_login && moved.at < request.began);
         let is_there = model.end.is_none()
             && self.latest < model.state.deadline()
-            && moves.clone().all(|moved| self.latest < moved.forgotten_at);
+            && moves.clone().all(|moved| self.latest < moved.forgotten_at)
+            // An ID that was renewed away leads nowhere after its grace.
+            && !(moves.clone().any(|moved| moved.is_renewal)
+                && model.places[index..].iter().any(|place| place.presented.is_some()));
         let is_of_the_user = model.state.owner == self.lives[life].state.owner;
         if is_first_login && closing.next().is_none() && is_there && is_of_the_user {
             self.violate("I4", || "a second login from one ID begins a session of its own".into());

@@ -151,7 +151,9 @@ impl Ledger {
                 let crossed = model.login_by_another(number, since);
                 let request = &self.requests[&number];
                 let expired = model.state.deadline() <= request.latest;
-                let dead = crossed || expired || request.told_ended || model.end.is_some();
+                let moved_on = view.key != Some(model.key());
+                let is_over = expired || moved_on || model.end.is_some();
+                let dead = crossed || request.told_ended || is_over;
                 // Opened by its former ID, the session has to be looked at again for the response.
                 let unanswered = request.unanswered == view.key;
                 if view.key.is_some() && view.key != presented && !dead && !unanswered {

@@ -46,7 +46,7 @@ impl Ledger {
         // clock. It may be ended itself meanwhile, without knowing.
         let new = self.begin_of(own, owner);
         let is_earlier = |other: &Other| {
-            new.is_none_or(|new| other.began < new || other.began.0 > new.0 + LATER)
+            new.is_none_or(|new| other.began < new || other.last_began > new.0 + LATER)
         };
         let earlier: Vec<_> = others.into_iter().filter(is_earlier).collect();
         self.counters.limits_met += u64::from(excess > 0);
@@ -104,8 +104,15 @@ impl Ledger {
                     other.rank = rank.max(other.rank);
                     other.least_rank = rank.min(other.least_rank);
                     other.began = began.min(other.began);
+                    other.last_began = created_at.max(other.last_began);
                 }
-                None => others.push(Other { rank, least_rank: rank, began, life }),
+                None => others.push(Other {
+                    rank,
+                    least_rank: rank,
+                    began,
+                    last_began: created_at,
+                    life,
+                }),
             }
         }
         others.sort_unstable_by_key(|other| other.rank);
@@ -157,6 +164,8 @@ struct Other {
     /// The same by the first of its keys: the login may have read the index before the session moved.
     least_rank: (Timestamp, Timestamp),
     began: (Timestamp, SessionKey),
+    /// The latest begin of its keys.
+    last_began: Timestamp,
     life: usize,
 }
 
