@@ -259,9 +259,8 @@ impl<'c> Commit<'c> {
         if !context.is_alive(&self.record) {
             return match &self.base {
                 // An expired login is not stored, and the former session stays.
-                Some(base) if context.is_alive(&base.record) && context.login_at.is_none() => {
-                    protocol.expire(base, context).await
-                }
+                // The store decides: another request may have extended the session meanwhile.
+                Some(base) if context.login_at.is_none() => protocol.expire(base, context).await,
                 _ => Ok(Attempt::Gone),
             };
         }

@@ -183,11 +183,12 @@ impl Ledger {
         let attempt = call.attempt;
         let log = &self.requests[&call.request].log[attempt.from..attempt.to];
         let request = &self.requests[&call.request];
-        let login_at = login_at(call, request.latest, stored);
-        state.apply(log, Part::Everything, self.rules.lifetime, login_at);
         // A login stores its changes without a move if it joins another one.
         let joins = self.lives[life].login_by_another(call.request, request.seen_at)
             && log.iter().any(|logged| logged.is_login());
+        let login_at =
+            if joins { state.created_at } else { login_at(call, request.latest, stored) };
+        state.apply(log, Part::Everything, self.rules.lifetime, login_at);
         let changes = joins || state != self.lives[life].state;
         changes && state.difference(stored).is_none()
     }
@@ -322,11 +323,12 @@ impl Ledger {
             (request.seen_at, request.owner) = (step, owner);
         }
         // The request goes on with that session, and may renew its ID.
-        if carries
-            && (joins || joins_late)
-            && let Some(attempt) = &mut self.request(call.request).attempt
-        {
-            attempt.life = Some(life);
+        if carries && (joins || joins_late) {
+            let request = self.request(call.request);
+            request.joined = Some(life);
+            if let Some(attempt) = &mut request.attempt {
+                attempt.life = Some(life);
+            }
         }
         if carries {
             self.counters.merged_into_logins += u64::from(is_overtaken);

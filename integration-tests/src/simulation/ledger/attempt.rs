@@ -23,6 +23,7 @@ impl Ledger {
             }
             _ => {}
         }
+        let effective = effective || request.has_copy;
         request.log.push(Logged { change, effective, applied: 0 });
     }
 
@@ -148,6 +149,7 @@ impl Ledger {
         }
         self.check_view(number, life, view);
         let request = self.request(number);
+        request.has_copy |= is_overtaken && !login;
         request.life = life;
         if life.is_some() {
             request.settled = attempt.to;

@@ -167,9 +167,7 @@ impl Ledger {
 
     /// Returns `true` if the request signed in the user to whose session it was led.
     fn has_joined(&self, number: usize, life: usize) -> bool {
-        let request = &self.requests[&number];
-        let signs_in = request.log.iter().any(|logged| logged.is_login() && logged.applied == 1);
-        signs_in && !request.saw_owner && request.owner == self.lives[life].state.owner
+        self.requests[&number].joined == Some(life)
     }
 
     /// The grace of the former ID has begun when a request that presented the new one is acknowledged.

@@ -41,6 +41,11 @@ pub(crate) struct Request {
     /// Whose session it is, as far as this request may see.
     pub(crate) owner: Option<Owner>,
     pub(crate) authenticated: bool,
+    /// The session of another login that it joined.
+    pub(crate) joined: Option<usize>,
+    /// Another request's login or rotation came first: it goes on with its own copy of the session, and
+    /// all its changes count.
+    pub(crate) has_copy: bool,
     /// The lifetime that the request has set, in whatever commit: its login keeps it.
     pub(crate) chosen: Option<Lifetime>,
     /// The session had an owner when it was loaded.
@@ -130,6 +135,8 @@ impl Request {
             owner: None,
             authenticated: false,
             chosen: None,
+            joined: None,
+            has_copy: false,
             saw_owner: false,
             wants_fresh: false,
             doomed: Vec::new(),
