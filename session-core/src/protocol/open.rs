@@ -120,7 +120,8 @@ impl Protocol {
                 Step::Found(found) => return Ok(found),
                 Step::Reused(entry) => {
                     self.handle_reuse(presented, key, &entry).await;
-                    let is_late = entry.id_use().former_opens(self.now(), LATENESS);
+                    let is_late = entry.id_use().former_opens(self.now(), LATENESS)
+                        || self.has_just_closed(&entry);
                     return Ok(Found::Moved { is_late, closed: None });
                 }
             }
@@ -156,6 +157,7 @@ impl Protocol {
         if has_moved && !entry.id_use().former_opens(self.now(), self.settings.renewal_grace) {
             return Step::Reused(entry);
         }
+        let is_late = self.has_just_closed(&entry);
         let tombstone = match entry {
             Entry::Live(record) => {
                 let is_presented = !has_moved;
@@ -167,7 +169,6 @@ impl Protocol {
         match &tombstone.cause {
             Cause::Ended => Step::Found(Found::Missing(key)),
             Cause::Rotated { .. } => {
-                let is_late = self.now() + ROTATION_WINDOW < tombstone.expires_at + LATENESS;
                 let closed = Some(ClosedId { id, tombstone });
                 Step::Found(Found::Moved { is_late, closed })
             }
@@ -175,6 +176,16 @@ impl Protocol {
                 Some(successor) => Step::Follow(successor),
                 None => Step::Found(Found::Missing(key)),
             },
+        }
+    }
+
+    /// Returns `true` if a login or a rotation closed the ID less than [`LATENESS`] ago.
+    fn has_just_closed(&self, entry: &Entry) -> bool {
+        match entry {
+            Entry::Moved(tombstone) if matches!(tombstone.cause, Cause::Rotated { .. }) => {
+                self.now() + ROTATION_WINDOW < tombstone.expires_at + LATENESS
+            }
+            _ => false,
         }
     }
 

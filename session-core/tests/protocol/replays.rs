@@ -325,3 +325,39 @@ async fn touch_that_finds_no_session_sends_no_id() {
     world.sessions.revoke_all("ada").await.unwrap();
     assert!(matches!(slow.finish().await.unwrap(), CookieChange::Keep));
 }
+
+/// A lifetime that has passed ends the session, even if the request's own copy of it had expired before.
+#[tokio::test]
+async fn lifetime_that_has_passed_ends_a_session_that_another_extended() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let slow = world.open(&id).await;
+    world.wait(1_800 * SECOND);
+    let _ = world.open(&id).await.finish().await.unwrap();
+    world.wait(1_801 * SECOND);
+    assert!(world.opens(&id).await);
+    slow.set_lifetime(Lifetime::new(600 * SECOND, 3_600 * SECOND).unwrap()).unwrap();
+    assert!(matches!(slow.finish().await, Err(SessionError::Ended)));
+    assert!(!world.opens(&id).await);
+}
+
+/// An ID of two moves ago: the last of them has just closed the ID of the browser.
+#[tokio::test]
+async fn reused_id_makes_no_session_just_after_a_rotation() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let session = world.open(&id).await;
+    session.renew().unwrap();
+    let new = told(session.finish().await.unwrap());
+    let _ = world.open(&new).await.finish().await.unwrap();
+    world.wait(60 * SECOND);
+    let session = world.open(&new).await;
+    session.rotate().unwrap();
+    let _ = told(session.finish().await.unwrap());
+    for (wait, is_refused) in [(29, true), (1, false)] {
+        world.wait(wait * SECOND);
+        let late = world.open(&id).await;
+        late.set(NOTE, "late").unwrap();
+        assert_eq!(late.finish().await.is_err(), is_refused);
+    }
+}

@@ -242,6 +242,8 @@ impl Ledger {
                 // By an earlier reading of the clock it had expired.
                 || life.lapsed
                 || life.forgotten(began, latest)
+                // Its own move, whose answer was lost, closed the ID.
+                || life.moves_since(seen_at).any(|moved| moved.by == number)
         });
         let crossed = life.is_some_and(|life| life.login_by_another(number, seen_at));
         let known = life.is_some();
