@@ -238,9 +238,6 @@ impl<'c> Commit<'c> {
             }
             let mut draft = Record::clone(&base.record);
             self.base = Some(base);
-            if !self.context.is_alive(&draft) {
-                return Err(self.ended());
-            }
             let created_at = draft.created_at;
             let is_own = self.standing != Standing::Overtaken;
             replay(self.log(), &mut draft, &protocol.settings.limits, is_own)

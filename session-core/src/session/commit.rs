@@ -248,23 +248,33 @@ impl Session {
         let now = protocol.now();
         let key = located.key;
         let change = if self.renewal_is_due(&located, now) {
-            Change::Renew
+            Some(Change::Renew)
         } else if presentation_is_due(&located) {
-            Change::Present
+            Some(Change::Present)
         } else {
-            match (*protocol.store).touch(&key, now).await {
-                Ok(Touched::Touched) => {}
-                // A login in another tab has moved the session: the ID is closed.
-                Ok(Touched::Gone) => self.state().forget_id(),
-                Err(error) => {
-                    // If the failures go on, sessions in use expire too early.
-                    tracing::warn!(target: "session", %key, %error, "use of the session not recorded");
-                }
-            }
-            return;
+            None
         };
-        if let Err(error) = self.commit_alone(located, change).await {
+        if let Some(change) = change
+            && let Err(error) = self.commit_alone(located, change).await
+        {
             tracing::warn!(target: "session", %key, %error, "session not renewed this time");
+            return;
+        }
+        // Also if another request made the change, with an earlier use.
+        let unrecorded = {
+            let state = self.state();
+            let located = state.located().filter(|located| touch_is_due(&located.record, now));
+            located.map(|located| located.key)
+        };
+        let Some(key) = unrecorded else { return };
+        match (*protocol.store).touch(&key, now).await {
+            Ok(Touched::Touched) => {}
+            // A login in another tab has moved the session: the ID is closed.
+            Ok(Touched::Gone) => self.state().forget_id(),
+            Err(error) => {
+                // If the failures go on, sessions in use expire too early.
+                tracing::warn!(target: "session", %key, %error, "use of the session not recorded");
+            }
         }
     }
 

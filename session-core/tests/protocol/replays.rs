@@ -361,3 +361,19 @@ async fn reused_id_makes_no_session_just_after_a_rotation() {
         assert_eq!(late.finish().await.is_err(), is_refused);
     }
 }
+
+/// Another request has recorded the first use of the renewed ID. The later use counts as well.
+#[tokio::test]
+async fn use_is_recorded_beside_the_first_use_of_an_id() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let session = world.open(&id).await;
+    session.renew().unwrap();
+    let new = told(session.finish().await.unwrap());
+    let (first, second) = (world.open(&new).await, world.open(&new).await);
+    let _ = first.finish().await.unwrap();
+    world.wait(1_800 * SECOND);
+    let _ = second.finish().await.unwrap();
+    world.wait(3_000 * SECOND);
+    assert!(world.opens(&new).await);
+}

@@ -149,7 +149,7 @@ impl Ledger {
         }
         self.check_view(number, life, view);
         let request = self.request(number);
-        request.has_copy |= is_overtaken && !login;
+        request.has_copy |= is_overtaken && !login && attempt.carries;
         request.life = life;
         if life.is_some() {
             request.settled = attempt.to;

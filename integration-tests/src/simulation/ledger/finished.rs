@@ -152,7 +152,7 @@ impl Ledger {
                 let request = &self.requests[&number];
                 let expired = model.state.deadline() <= request.latest;
                 let moved_on = view.key != Some(model.key());
-                let is_over = expired || moved_on || model.end.is_some();
+                let is_over = expired || model.lapsed || moved_on || model.end.is_some();
                 let dead = crossed || request.told_ended || is_over;
                 // Opened by its former ID, the session has to be looked at again for the response.
                 let unanswered = request.unanswered == view.key;
