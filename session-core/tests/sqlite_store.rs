@@ -1,6 +1,6 @@
 //! The store on SQLite passes the conformance suite, and processes share its file.
 
-#![allow(clippy::unwrap_used, reason = "a test may, and so may what it calls")]
+#![allow(clippy::unwrap_used, reason = "tests and their helpers may unwrap")]
 
 #[path = "../examples/sqlite_store/store.rs"]
 mod store;

@@ -1,7 +1,7 @@
 //! The protocol: the view of each request, and the content of the store, beside concurrent requests
 //! and faults of the store. The numbers (I1 …) are those of the invariants.
 
-#![allow(clippy::unwrap_used, reason = "a test may, and so may what it calls")]
+#![allow(clippy::unwrap_used, reason = "tests and their helpers may unwrap")]
 
 #[path = "../support/mod.rs"]
 mod support;

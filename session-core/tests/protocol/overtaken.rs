@@ -3,25 +3,12 @@
 
 use std::{sync::mpsc, time::Duration};
 
-use session_core::{
-    AtLimit, CookieChange, EventKind, Lifetime, SessionError, SessionLimit, Sessions,
-};
+use session_core::{AtLimit, CookieChange, EventKind, Lifetime, SessionError, SessionLimit};
 
 use crate::support::{Fault, NOTE, Peek as _, VISITS, Verb, World, told};
 
 fn limit(max: usize, at_limit: AtLimit) -> SessionLimit {
     SessionLimit::new(max, at_limit).unwrap()
-}
-
-/// Returns another process with the same limit.
-fn elsewhere(world: &World, limit: SessionLimit) -> World {
-    let mut other = world.other_process();
-    other.sessions = Sessions::builder(std::sync::Arc::clone(&world.store))
-        .with_clock(std::sync::Arc::clone(&world.clock))
-        .with_session_limit(limit)
-        .build()
-        .unwrap();
-    other
 }
 
 /// While the record of a slower renewal is still stored, another device signs in within the limit.
@@ -44,7 +31,7 @@ async fn overtaken_renewal_takes_no_place() {
                 left.renew().unwrap();
                 right.renew().unwrap();
             }
-            let other = elsewhere(&world, limit);
+            let other = world.other_process_with(|sessions| sessions.with_session_limit(limit));
             let (send, ids) = mpsc::channel();
             world.store.before(Verb::Commit, move || async move {
                 let id = told(left.finish().await.unwrap());
@@ -132,7 +119,7 @@ async fn replayed_beside_a_login(max: usize) -> Result<CookieChange, SessionErro
     let world = World::with(|sessions| sessions.with_session_limit(limit));
     let id = world.user("ada").await;
     let (renews, writes) = (world.open(&id).await, world.open(&id).await);
-    let other = elsewhere(&world, limit);
+    let other = world.other_process_with(|sessions| sessions.with_session_limit(limit));
     renews.renew().unwrap();
     renews.set(NOTE, "kept").unwrap();
     writes.set(VISITS, 5).unwrap();

@@ -6,9 +6,7 @@ use std::{
     time::Duration,
 };
 
-use session_core::{
-    AtLimit, CookieChange, Key, Lifetime, Limits, SessionError, SessionLimit, Sessions,
-};
+use session_core::{AtLimit, CookieChange, Key, Lifetime, Limits, SessionError};
 
 use crate::support::{NOTE, VISITS, Verb, World, told};
 
@@ -23,15 +21,6 @@ fn chain(error: &SessionError) -> String {
         source = error.source();
     }
     text
-}
-
-fn limited(world: &World, max: usize, at_limit: AtLimit) -> World {
-    let sessions = Sessions::builder(Arc::clone(&world.store))
-        .with_clock(Arc::clone(&world.clock))
-        .with_session_limit(SessionLimit::new(max, at_limit).unwrap())
-        .build()
-        .unwrap();
-    World { store: Arc::clone(&world.store), clock: Arc::clone(&world.clock), sessions }
 }
 
 /// I4: an overtaken request learns nothing of the new content.
@@ -82,10 +71,10 @@ async fn replay_keeps_the_limit_of_values() {
 #[tokio::test]
 async fn slow_eviction_evicts_no_later_login() {
     let plain = World::new();
-    let world = limited(&plain, 1, AtLimit::EvictOldest);
+    let world = plain.with_limit(1, AtLimit::EvictOldest);
     let id = world.user("ada").await;
     world.wait(60 * SECOND);
-    let other = limited(&plain, 1, AtLimit::EvictOldest);
+    let other = plain.with_limit(1, AtLimit::EvictOldest);
     let again = Arc::new(Mutex::new(None));
     let result = Arc::clone(&again);
     world.store.before(Verb::DeleteOrBlock, move || async move {

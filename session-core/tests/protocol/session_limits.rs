@@ -24,16 +24,6 @@ async fn sign_in(world: &World) -> Result<SessionId, SessionError> {
     session.finish().await.map(told)
 }
 
-/// Returns a process with another limit on the same store.
-fn with_limit(world: &World, max: usize, at_limit: AtLimit) -> World {
-    let sessions = Sessions::builder(Arc::clone(&world.store))
-        .with_clock(Arc::clone(&world.clock))
-        .with_session_limit(SessionLimit::new(max, at_limit).unwrap())
-        .build()
-        .unwrap();
-    World { store: Arc::clone(&world.store), clock: Arc::clone(&world.clock), sessions }
-}
-
 async fn listed(world: &World) -> Vec<SessionKey> {
     world.sessions.list("ada").await.unwrap().iter().map(|info| info.key()).collect()
 }
@@ -105,7 +95,7 @@ async fn lowered_limit_holds_from_the_next_login_on() {
         sign_in(&world).await.unwrap();
         world.wait(MINUTE);
     }
-    let strict = with_limit(&world, 2, AtLimit::EvictOldest);
+    let strict = world.with_limit(2, AtLimit::EvictOldest);
     sign_in(&strict).await.unwrap();
     assert_eq!(listed(&strict).await.len(), 2);
 }
@@ -216,7 +206,7 @@ async fn session_that_moves_during_a_login_keeps_its_place() {
             let world = world(1, at_limit);
             let id = sign_in(&world).await.unwrap();
             world.wait(MINUTE);
-            let (other, former) = (with_limit(&world, 1, at_limit), id.clone());
+            let (other, former) = (world.with_limit(1, at_limit), id.clone());
             world.store.before(verb, move || async move {
                 let session = other.open(&former).await;
                 session.renew().unwrap();
@@ -246,7 +236,7 @@ async fn session_that_signs_in_again_is_not_evicted_by_older_login() {
     let world = world(1, AtLimit::EvictOldest);
     let id = sign_in(&world).await.unwrap();
     world.wait(MINUTE);
-    let (other, former) = (with_limit(&world, 1, AtLimit::EvictOldest), id.clone());
+    let (other, former) = (world.with_limit(1, AtLimit::EvictOldest), id.clone());
     let again = Arc::new(std::sync::Mutex::new(None));
     let result = Arc::clone(&again);
     world.store.before(Verb::DeleteOrBlock, move || async move {
@@ -283,7 +273,7 @@ async fn eviction_is_reported_once_under_the_key_of_the_session() {
 async fn renewal_is_never_refused_and_evicts_nobody() {
     let world = world(2, AtLimit::Reject);
     let ids = [sign_in(&world).await.unwrap(), sign_in(&world).await.unwrap()];
-    let strict = with_limit(&world, 1, AtLimit::EvictOldest);
+    let strict = world.with_limit(1, AtLimit::EvictOldest);
     for id in &ids {
         let session = strict.open(id).await;
         session.renew().unwrap();
@@ -500,7 +490,7 @@ async fn expired_sessions_cost_each_login_a_bounded_number_of_commands() {
         world.user("ada").await;
     }
     world.wait(HOUR);
-    let limited = with_limit(&world, 2, AtLimit::Reject);
+    let limited = world.with_limit(2, AtLimit::Reject);
     let login = async || {
         let session = limited.anonymous().await;
         session.authenticate("ada").unwrap();

@@ -1,8 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
 use session_core::{
-    Clock as _, CookieChange, Entry, Key, Lifetime, ManualClock, Session, SessionError, SessionId,
-    Sessions, SessionsBuilder, Timestamp,
+    AtLimit, Clock as _, CookieChange, Entry, Key, Lifetime, ManualClock, Session, SessionError,
+    SessionId, SessionLimit, Sessions, SessionsBuilder, Timestamp,
 };
 
 use super::{Peek as _, Probe, probe};
@@ -35,12 +35,23 @@ impl World {
 
     /// Returns a second process on the same store.
     pub(crate) fn other_process(&self) -> Self {
-        let sessions = Sessions::builder(Arc::clone(&self.store))
-            .with_clock(Arc::clone(&self.clock))
-            .with_lifetime(self.sessions.lifetime())
-            .build()
-            .expect("the rules are valid");
-        Self { store: Arc::clone(&self.store), clock: Arc::clone(&self.clock), sessions }
+        self.other_process_with(|sessions| sessions.with_lifetime(self.sessions.lifetime()))
+    }
+
+    /// Returns a second process on the same store, with other settings.
+    pub(crate) fn other_process_with(
+        &self,
+        configure: impl FnOnce(SessionsBuilder) -> SessionsBuilder,
+    ) -> Self {
+        let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
+        let sessions = Sessions::builder(Arc::clone(&store)).with_clock(Arc::clone(&clock));
+        Self { store, clock, sessions: configure(sessions).build().expect("the rules are valid") }
+    }
+
+    /// Returns a second process on the same store, with a session limit.
+    pub(crate) fn with_limit(&self, max: usize, at_limit: AtLimit) -> Self {
+        let limit = SessionLimit::new(max, at_limit).expect("the limit is valid");
+        self.other_process_with(|sessions| sessions.with_session_limit(limit))
     }
 
     /// Opens the session of a request without a cookie.

@@ -1,6 +1,6 @@
 //! Values through both serde codecs: whatever `set` accepts, `get` reads, and no bytes end the process.
 
-#![allow(clippy::unwrap_used, reason = "a test may, and so may what it calls")]
+#![allow(clippy::unwrap_used, reason = "tests and their helpers may unwrap")]
 
 #[path = "../../examples/map_store/store.rs"]
 mod map_store;

@@ -466,8 +466,8 @@ impl Ledger {
     }
 }
 
-/// The instant at which a login began: a commit may try several times, and what it stores begins with the
-/// first of them.
+/// The instant at which a login began. A commit may make several attempts: the stored session begins with
+/// the first attempt.
 fn login_at(call: &Call, latest: Timestamp, stored: &State) -> Timestamp {
     let began = call.attempt.began;
     let is_of_the_attempt = (began.min(call.now)..=latest.max(began)).contains(&stored.created_at);

@@ -139,7 +139,7 @@ impl Ledger {
             let lives = model.end.is_none()
                 && model.state.owner.as_ref() == Some(&owner)
                 && latest < model.state.deadline()
-                // A store may have removed what had expired by an earlier reading of the clock.
+                // By an earlier reading of the clock the session had expired: a store may remove it.
                 && !model.lapsed
                 && model.moves_since(began).next().is_none();
             if lives && !told {

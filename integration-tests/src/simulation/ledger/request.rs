@@ -50,7 +50,7 @@ pub(crate) struct Request {
     pub(crate) chosen: Option<Lifetime>,
     /// The session had an owner when it was loaded.
     pub(crate) saw_owner: bool,
-    /// It has ended its session, or what its cookie led to: what it begins is another one.
+    /// The request has ended the session of its cookie, so that its next writes begin another session.
     pub(crate) wants_fresh: bool,
     pub(crate) doomed: Vec<usize>,
     /// The same with those that it thought better of, which a command under way may end.
