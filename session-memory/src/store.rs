@@ -162,7 +162,7 @@ impl SessionStore for MemoryStore {
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
         let updated = self.table.update(key, now, |present| match &present.entry {
-            Entry::Live(record) if now < record.expires_at() && expected.is(record) => {
+            Entry::Session(record) if now < record.expires_at() && expected.is(record) => {
                 Ok(Session { entry, owner: present.owner })
             }
             newer if newer.is_live(now) => Err(Committed::Conflict(newer.clone())),
@@ -177,8 +177,8 @@ impl SessionStore for MemoryStore {
 
     async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
         let updated = self.table.update(key, now, |present| match &present.entry {
-            Entry::Live(record) if now < record.expires_at() => {
-                let seen = Entry::Live(Arc::new(record.seen(now)));
+            Entry::Session(record) if now < record.expires_at() => {
+                let seen = Entry::Session(Arc::new(record.seen(now)));
                 Ok(Session { entry: seen, owner: present.owner })
             }
             _ => Err(()),
@@ -188,8 +188,8 @@ impl SessionStore for MemoryStore {
 
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
         let removed = self.table.remove(key, now, |present| match &present.entry {
-            moved @ Entry::Moved(_) => Some(moved.clone()),
-            Entry::Live(_) => None,
+            moved @ Entry::Tombstone(_) => Some(moved.clone()),
+            Entry::Session(_) => None,
         });
         let entry = match removed {
             Removed::Removed(Session { entry, .. }) | Removed::Refused(entry) => entry,
@@ -218,7 +218,7 @@ impl SessionStore for MemoryStore {
         marker: Tombstone,
         now: Timestamp,
     ) -> Result<Vec<Ended>, StoreError> {
-        let marker = Entry::Moved(Arc::new(marker));
+        let marker = Entry::Tombstone(Arc::new(marker));
         let mut ended = Vec::with_capacity(keys.len());
         let mut failure = None;
         let mut pace = Pace::default();
@@ -246,11 +246,11 @@ impl MemoryStore {
     ) -> Result<Ended, StoreError> {
         for _ in 0..MAX_RACES {
             let removed = self.table.remove(key, now, |present| match &present.entry {
-                Entry::Moved(tombstone) if present.is_live(now) => Some(Arc::clone(tombstone)),
+                Entry::Tombstone(tombstone) if present.is_live(now) => Some(Arc::clone(tombstone)),
                 _ => None,
             });
             match removed {
-                Removed::Refused(tombstone) => return Ok(Ended::Moved(tombstone)),
+                Removed::Refused(tombstone) => return Ok(Ended::Tombstone(tombstone)),
                 Removed::Removed(session) if session.is_live(now) => return Ok(Ended::Session),
                 Removed::Removed(_) | Removed::Missing => {}
             }

@@ -155,8 +155,8 @@ impl RedisStore {
             Value::Int(1) => Ok(Ended::Session),
             Value::Nil => Ok(Ended::Blocked),
             Value::BulkString(bytes) => match self.decode_or_discard(key, bytes).await? {
-                Some(Entry::Moved(tombstone)) => Ok(Ended::Moved(tombstone)),
-                Some(Entry::Live(_)) => Err(unexpected()),
+                Some(Entry::Tombstone(tombstone)) => Ok(Ended::Tombstone(tombstone)),
+                Some(Entry::Session(_)) => Err(unexpected()),
                 None => Ok(Ended::Session),
             },
             _ => Err(unexpected()),
@@ -278,7 +278,7 @@ impl SessionStore for RedisStore {
             // It has expired, unless it was used since. What is still the same afterwards is what is found
             // now.
             match Box::pin(self.load(key, now)).await? {
-                Some(Entry::Live(found)) if expected.is(&found) => {}
+                Some(Entry::Session(found)) if expected.is(&found) => {}
                 Some(other) => return Ok(Committed::Conflict(other)),
                 None => return Ok(Committed::Gone),
             }
@@ -293,8 +293,8 @@ impl SessionStore for RedisStore {
         let (script, key) = (&self.0.scripts.commit, self.redis_key(key));
         let answer = match &entry {
             // The end of the former ID. Boxed, as most commits are none and would carry its size about.
-            Entry::Moved(_) => Box::pin(self.revoke(script, key, size, arguments)).await?,
-            Entry::Live(_) => {
+            Entry::Tombstone(_) => Box::pin(self.revoke(script, key, size, arguments)).await?,
+            Entry::Session(_) => {
                 let mut commit = script.call(key, size);
                 arguments(&mut commit);
                 self.0.connection.run(script, &commit).await?
@@ -363,7 +363,7 @@ impl SessionStore for RedisStore {
     ) -> Result<Vec<Ended>, StoreError> {
         let _changing = self.tracking().changing(keys);
         let script = &self.scripts().end;
-        let marker = Entry::Moved(Arc::new(marker));
+        let marker = Entry::Tombstone(Arc::new(marker));
         let (bytes, time_to_live) = (marker.encode(), time_to_live_ms(&marker, now));
         let mut ended = Vec::with_capacity(keys.len());
         let mut failure = None;

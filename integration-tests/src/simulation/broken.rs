@@ -199,7 +199,7 @@ impl Broken {
     /// A tombstone that looks older than it is. A renewal's stays the same.
     pub(super) fn aged(entry: &Entry) -> Entry {
         match entry {
-            Entry::Moved(tombstone) if !tombstone.is_renewal() => {
+            Entry::Tombstone(tombstone) if !tombstone.is_renewal() => {
                 let mut bytes = entry.encode();
                 let end = bytes[envelope::ENDS_AT]
                     .iter()

@@ -66,14 +66,15 @@ impl Shop {
         match (broken, &call.operation) {
             (
                 Broken::DeleteBeforeCreate,
-                Operation::Create { entry: Entry::Live(_), .. } | Operation::CreateEntered { .. },
+                Operation::Create { entry: Entry::Session(_), .. }
+                | Operation::CreateEntered { .. },
             ) if moves => {
                 self.held.insert(call.key(), call.clone());
                 return Ok((Answer::Created(Created::Created), None));
             }
             (
                 Broken::DeleteBeforeCreate,
-                Operation::Commit { entry: Entry::Moved(tombstone), .. },
+                Operation::Commit { entry: Entry::Tombstone(tombstone), .. },
             ) => {
                 let held = tombstone.successor().and_then(|key| self.held.remove(&key));
                 let (answer, _) = self.honest(call).await?;
@@ -87,7 +88,7 @@ impl Shop {
             }
             (
                 Broken::LoginLeavesOldId,
-                Operation::Commit { entry: Entry::Moved(tombstone), .. },
+                Operation::Commit { entry: Entry::Tombstone(tombstone), .. },
             ) if !tombstone.is_renewal() => {
                 return Ok((Answer::Committed(Committed::Committed), None));
             }
@@ -98,7 +99,7 @@ impl Shop {
             }
             (
                 Broken::LeaseNotChecked,
-                Operation::Commit { key, expected, entry: entry @ Entry::Live(_) },
+                Operation::Commit { key, expected, entry: entry @ Entry::Session(_) },
             ) => {
                 let short = Broken::with_short_lease(entry);
                 let answer = self.store.commit(key, *expected, short, now).await?;
@@ -107,7 +108,7 @@ impl Shop {
             }
             (
                 Broken::RenewalForgottenEarly,
-                Operation::Commit { key, expected, entry: entry @ Entry::Moved(tombstone) },
+                Operation::Commit { key, expected, entry: entry @ Entry::Tombstone(tombstone) },
             ) if tombstone.is_renewal() => {
                 let entry = Broken::that_ends_at(entry, now + Sessions::ROTATION_WINDOW);
                 let answer = self.store.commit(key, *expected, entry, now).await?;
@@ -118,18 +119,19 @@ impl Shop {
                 return Ok((Answer::Touched(Touched::Touched), None));
             }
             (Broken::TouchThatRewrites, Operation::Touch { key }) => {
-                if let Some(Entry::Live(record)) = self.loaded.get(&(call.request, *key)).cloned()
-                    && self.overwrite(key, &Entry::Live(Arc::new(record.seen(now))), now).await?
+                if let Some(Entry::Session(record)) =
+                    self.loaded.get(&(call.request, *key)).cloned()
+                    && self.overwrite(key, &Entry::Session(Arc::new(record.seen(now))), now).await?
                 {
                     return Ok((Answer::Touched(Touched::Touched), None));
                 }
             }
             (Broken::LoadIgnoresDeadline, Operation::Load { key }) => {
-                if let Some(Entry::Live(record)) = self.look(key).await?
+                if let Some(Entry::Session(record)) = self.look(key).await?
                     && now >= record.expires_at()
                 {
                     let record = Arc::new(record.seen(now));
-                    return Ok((Answer::Loaded(Some(Entry::Live(record))), None));
+                    return Ok((Answer::Loaded(Some(Entry::Session(record))), None));
                 }
             }
             _ => {}
@@ -140,9 +142,8 @@ impl Shop {
 
     async fn honest(&mut self, call: &Call) -> Result<Done, StoreError> {
         let again = match &call.operation {
-            Operation::Create { entry: Entry::Live(_), .. } | Operation::CreateEntered { .. } => {
-                !self.created.insert(call.key())
-            }
+            Operation::Create { entry: Entry::Session(_), .. }
+            | Operation::CreateEntered { .. } => !self.created.insert(call.key()),
             _ => false,
         };
         if again && self.broken != Some(Broken::CreationAfterTheEnd) {
@@ -171,8 +172,8 @@ impl Shop {
             }
             (
                 Broken::ConflictNotReplayed,
-                Operation::Commit { entry: Entry::Live(_), .. },
-                Answer::Committed(Committed::Conflict(Entry::Live(_))),
+                Operation::Commit { entry: Entry::Session(_), .. },
+                Answer::Committed(Committed::Conflict(Entry::Session(_))),
             ) => Answer::Committed(Committed::Committed),
             (
                 Broken::LeaseNotChecked,
@@ -185,12 +186,12 @@ impl Shop {
             (
                 Broken::LeaseNotChecked,
                 Operation::Commit { .. },
-                Answer::Committed(Committed::Conflict(newer @ Entry::Live(_))),
+                Answer::Committed(Committed::Conflict(newer @ Entry::Session(_))),
             ) if !call.attempt.locks && self.leased.contains_key(&call.request) => {
                 let newer = Broken::with_lease_of(&newer, &self.leased[&call.request]);
                 Answer::Committed(Committed::Conflict(newer))
             }
-            (Broken::EndStopsAtTombstone, _, Answer::Deleted(Some(Entry::Moved(_)))) => {
+            (Broken::EndStopsAtTombstone, _, Answer::Deleted(Some(Entry::Tombstone(_)))) => {
                 Answer::Deleted(None)
             }
             (Broken::GraceWithoutEnd, _, Answer::Loaded(Some(entry))) => {
@@ -210,7 +211,7 @@ impl Shop {
             }
             (Broken::TellsAnOutdatedId, Operation::Load { key }, Answer::Loaded(Some(entry))) => {
                 let first = self.loaded.get(&(call.request, *key)).cloned();
-                if let Entry::Live(_) = &entry {
+                if let Entry::Session(_) = &entry {
                     self.loaded.insert((call.request, *key), entry.clone());
                 }
                 Answer::Loaded(Some(first.unwrap_or(entry)))
@@ -247,7 +248,7 @@ impl Shop {
             }
             (Broken::RevocationStopsAtTombstone, _, Answer::DeletedOrBlocked(answers)) => {
                 let stopped = |answer| match answer {
-                    Ended::Moved(_) => Ended::Blocked,
+                    Ended::Tombstone(_) => Ended::Blocked,
                     answer => answer,
                 };
                 Answer::DeletedOrBlocked(answers.into_iter().map(stopped).collect())
@@ -263,7 +264,7 @@ impl Shop {
         entry: &Entry,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let Some(Entry::Live(present)) = self.look(key).await? else { return Ok(false) };
+        let Some(Entry::Session(present)) = self.look(key).await? else { return Ok(false) };
         let answer = self.store.commit(key, (&*present).into(), entry.clone(), now).await?;
         Ok(answer == Committed::Committed)
     }

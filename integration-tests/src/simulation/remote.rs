@@ -96,8 +96,11 @@ impl Intercept<MemoryStore> for Remote {
                     (Some(Broken::EvictsAnotherSession), Answer::LoadedMany(mut loaded))
                         if self.0.is_signing_in() =>
                     {
-                        if let [Ok(Some(Entry::Live(one))), Ok(Some(Entry::Live(other))), ..] =
-                            &mut loaded[..]
+                        if let [
+                            Ok(Some(Entry::Session(one))),
+                            Ok(Some(Entry::Session(other))),
+                            ..,
+                        ] = &mut loaded[..]
                         {
                             std::mem::swap(one, other);
                         }

@@ -51,12 +51,12 @@ impl Names {
 
     pub(super) fn of_entry(&mut self, entry: &Entry, start: Timestamp) -> String {
         match entry {
-            Entry::Live(record) => format!(
+            Entry::Session(record) => format!(
                 "a session at revision {}, alive until {}",
                 record.revision().as_u64(),
                 offset(record.expires_at(), start)
             ),
-            Entry::Moved(tombstone) => {
+            Entry::Tombstone(tombstone) => {
                 let Some(successor) = tombstone.successor() else {
                     return "blocked".to_owned();
                 };

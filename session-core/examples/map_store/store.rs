@@ -84,7 +84,7 @@ impl SessionStore for MapStore {
             return Ok(Committed::Gone);
         };
         match stored {
-            Entry::Live(record) if expected.is(record) => {
+            Entry::Session(record) if expected.is(record) => {
                 *stored = entry;
                 Ok(Committed::Committed)
             }
@@ -96,11 +96,11 @@ impl SessionStore for MapStore {
 
     async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
         match self.locked(key, now).get_mut(key) {
-            Some(Entry::Live(record)) => {
+            Some(Entry::Session(record)) => {
                 *record = Arc::new(record.seen(now));
                 Ok(Touched::Touched)
             }
-            Some(Entry::Moved(_)) | None => Ok(Touched::Gone),
+            Some(Entry::Tombstone(_)) | None => Ok(Touched::Gone),
         }
     }
 
@@ -108,7 +108,7 @@ impl SessionStore for MapStore {
         let mut entries = self.locked(key, now);
         Ok(match entries.get(key) {
             // A tombstone stays, so a repeated delete finds the session's new key again.
-            Some(Entry::Moved(tombstone)) => Some(Entry::Moved(Arc::clone(tombstone))),
+            Some(Entry::Tombstone(tombstone)) => Some(Entry::Tombstone(Arc::clone(tombstone))),
             _ => entries.remove(key),
         })
     }

@@ -131,10 +131,10 @@ impl SessionStore for SqliteStore {
     async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
         let key = *key;
         self.write(move |transaction| {
-            let Some(Entry::Live(record)) = find(transaction, &key, now)? else {
+            let Some(Entry::Session(record)) = find(transaction, &key, now)? else {
                 return Ok(Touched::Gone);
             };
-            let seen = Entry::Live(Arc::new(record.seen(now)));
+            let seen = Entry::Session(Arc::new(record.seen(now)));
             transaction.execute(
                 "UPDATE sessions SET entry = ?2, expires_at = ?3 WHERE key = ?1",
                 params![key.as_bytes(), seen.encode(), millis(seen.expires_at())],
@@ -152,7 +152,7 @@ impl SessionStore for SqliteStore {
                 found => found?,
             };
             // A tombstone stays, so a repeated delete finds the session's new key again.
-            if !matches!(found, Some(Entry::Moved(_))) {
+            if !matches!(found, Some(Entry::Tombstone(_))) {
                 transaction.execute("DELETE FROM sessions WHERE key = ?1", [key.as_bytes()])?;
             }
             Ok(found)

@@ -116,11 +116,11 @@ pub(super) fn fresh_entry(until: Timestamp) -> IndexEntry {
 }
 
 pub(super) fn live(record: &Record) -> Entry {
-    Entry::Live(Arc::new(record.clone()))
+    Entry::Session(Arc::new(record.clone()))
 }
 
 pub(super) fn moved(tombstone: &Tombstone) -> Entry {
-    Entry::Moved(Arc::new(tombstone.clone()))
+    Entry::Tombstone(Arc::new(tombstone.clone()))
 }
 
 /// Stores a session under a fresh key.

@@ -56,7 +56,7 @@ pub async fn delete_or_block_deletes_sessions_and_blocks_keys(store: Store) -> O
     let marker = marker(now);
     let answers =
         store.delete_or_block(&[moved_key, session_key, empty], marker.clone(), now).await?;
-    let returned = Ended::Moved(Arc::new(tombstone.clone()));
+    let returned = Ended::Tombstone(Arc::new(tombstone.clone()));
     expect("delete_or_block", &answers, &vec![returned, Ended::Session, Ended::Blocked])?;
 
     expect_stored(&store, &session_key, now, None).await?;
@@ -70,7 +70,7 @@ pub async fn delete_or_block_deletes_sessions_and_blocks_keys(store: Store) -> O
         store.commit(&empty, at(Revision(0), &session(now)), live(&session(now)), now).await?;
     expect("commit under a key that was blocked", &answer, &Committed::Conflict(moved(&marker)))?;
     let answers = store.delete_or_block(&[empty], self::marker(now), now).await?;
-    expect("delete_or_block again", &answers, &vec![Ended::Moved(Arc::new(marker))])?;
+    expect("delete_or_block again", &answers, &vec![Ended::Tombstone(Arc::new(marker))])?;
     expect_stored(&store, &empty, now + 5 * MINUTE, None).await
 }
 
@@ -157,7 +157,7 @@ pub async fn delete_or_block_beside_create_leaves_nothing(store: Store) -> Outco
         };
         expect("delete_or_block", &ended, &vec![ended_as])?;
         let left = store.load(&key, now).await?;
-        ensure(!matches!(left, Some(Entry::Live(_))), || "a session lives on".to_owned())?;
+        ensure(!matches!(left, Some(Entry::Session(_))), || "a session lives on".to_owned())?;
     }
     Ok(())
 }

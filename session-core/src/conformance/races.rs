@@ -107,7 +107,7 @@ pub async fn n_commits_that_retry_all_count(store: Store) -> Outcome {
                 record.values.set(&name, b"");
                 match store.commit(&key, (&base).into(), live(&record), now).await? {
                     Committed::Committed => return Ok(()),
-                    Committed::Conflict(Entry::Live(newer)) => base = Record::clone(&newer),
+                    Committed::Conflict(Entry::Session(newer)) => base = Record::clone(&newer),
                     answer => {
                         return Err(Violation::new(format!("commit: came {}", text(&answer))));
                     }
@@ -120,7 +120,7 @@ pub async fn n_commits_that_retry_all_count(store: Store) -> Outcome {
         outcome?;
     }
     match store.load(&key, now).await? {
-        Some(Entry::Live(record)) => {
+        Some(Entry::Session(record)) => {
             expect("values", &record.values.len(), &(1 + REQUESTS))?;
             expect("revision", &record.revision.0, &(1 + REQUESTS as u64))
         }

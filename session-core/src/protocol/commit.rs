@@ -68,7 +68,7 @@ enum Standing {
 pub(super) enum Attempt {
     Done(Located),
     Newer(Arc<Record>),
-    Moved(Arc<Tombstone>),
+    Tombstone(Arc<Tombstone>),
     Gone,
 }
 
@@ -86,7 +86,7 @@ impl Protocol {
                     conflict => Some(conflict),
                 }
             }
-            Start::Closed(closed) => Some(Attempt::Moved(Arc::clone(&closed.tombstone))),
+            Start::Closed(closed) => Some(Attempt::Tombstone(Arc::clone(&closed.tombstone))),
             Start::New | Start::Stored(_) => None,
         };
         // Boxed, to keep the future of a commit small: most commits succeed without this loop.
@@ -102,7 +102,7 @@ impl Protocol {
     ) -> Result<Attempt, SessionError> {
         context.check_fence(&base.record, self.now())?;
         self.extend_in_index(base, record, context).await?;
-        let entry = Entry::Live(Arc::clone(record));
+        let entry = Entry::Session(Arc::clone(record));
         Ok(match self.commit_entry(base, entry, context).await? {
             Committed::Committed => {
                 Attempt::Done(Located { record: Arc::clone(record), ..base.clone() })
@@ -124,7 +124,7 @@ impl Protocol {
             id_use: base.record.id_use,
             ..Tombstone::end_marker(context.nonce, context.now + ROTATION_WINDOW)
         };
-        Ok(match self.commit_entry(base, Entry::Moved(Arc::new(marker)), context).await? {
+        Ok(match self.commit_entry(base, Entry::Tombstone(Arc::new(marker)), context).await? {
             Committed::Committed => {
                 self.leave_index(base.key, &base.record).await;
                 self.report(EventKind::Expired, base.key, base.record.owner.as_ref());
@@ -140,8 +140,8 @@ impl Attempt {
     /// Returns the outcome of a compare-and-swap that found another entry.
     pub(super) fn conflict(entry: Entry) -> Self {
         match entry {
-            Entry::Live(newer) => Self::Newer(newer),
-            Entry::Moved(tombstone) => Self::Moved(tombstone),
+            Entry::Session(newer) => Self::Newer(newer),
+            Entry::Tombstone(tombstone) => Self::Tombstone(tombstone),
         }
     }
 }
@@ -221,7 +221,7 @@ impl<'c> Commit<'c> {
                     let base = self.base.take().expect("a conflict is about a stored session");
                     Located { record: newer, ..base }
                 }
-                Attempt::Moved(tombstone) => match self.follow(&tombstone).await {
+                Attempt::Tombstone(tombstone) => match self.follow(&tombstone).await {
                     Err(SessionError::Ended) if self.restart_as_new() => continue,
                     followed => followed?,
                 },
@@ -336,7 +336,7 @@ impl<'c> Commit<'c> {
                 }
             };
             match protocol.load_entry(&successor).await? {
-                Some(Entry::Live(record)) => {
+                Some(Entry::Session(record)) => {
                     let owner = &former.record.owner;
                     let stays = owner.is_none() || record.owner == *owner;
                     let joins =
@@ -349,7 +349,7 @@ impl<'c> Commit<'c> {
                     }
                     return Ok(Located { key: successor, id, record, is_presented: false });
                 }
-                Some(Entry::Moved(next)) => tombstone = next,
+                Some(Entry::Tombstone(next)) => tombstone = next,
                 None => break,
             }
         }

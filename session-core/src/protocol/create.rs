@@ -59,7 +59,7 @@ impl Protocol {
         key: SessionKey,
         record: &Record,
     ) -> Result<(), StoreError> {
-        if let Some(Entry::Live(other)) = self.load_entry(&key).await?
+        if let Some(Entry::Session(other)) = self.load_entry(&key).await?
             && other.owner != record.owner
         {
             self.leave_index(key, record).await;

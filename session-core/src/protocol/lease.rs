@@ -116,7 +116,7 @@ impl Protocol {
         let mut draft = Record { lease, ..Record::clone(&located.record) };
         context.stamp(Some(located), &mut draft);
         let record = Arc::new(draft);
-        let entry = Entry::Live(Arc::clone(&record));
+        let entry = Entry::Session(Arc::clone(&record));
         match self.commit_entry(located, entry, context).await? {
             Committed::Committed => Ok(Stored::Located(Located { record, ..located.clone() })),
             Committed::Conflict(newer) => Ok(Stored::Conflict(newer)),
@@ -132,18 +132,18 @@ impl Protocol {
         entry: Entry,
     ) -> Result<Located, SessionError> {
         let mut tombstone = match entry {
-            Entry::Live(record) => return Ok(Located { record, ..located }),
-            Entry::Moved(tombstone) => tombstone,
+            Entry::Session(record) => return Ok(Located { record, ..located }),
+            Entry::Tombstone(tombstone) => tombstone,
         };
         let mut id = located.id;
         for _ in 0..MAX_MOVES {
             let key = renewed_key(&tombstone).ok_or(SessionError::Ended)?;
             id = unseal(id.as_ref(), &tombstone);
             match self.load_entry(&key).await? {
-                Some(Entry::Live(record)) => {
+                Some(Entry::Session(record)) => {
                     return Ok(Located { key, id, record, is_presented: false });
                 }
-                Some(Entry::Moved(next)) => tombstone = next,
+                Some(Entry::Tombstone(next)) => tombstone = next,
                 None => break,
             }
         }

@@ -42,7 +42,7 @@ impl Protocol {
             // The protocol checks the deadline too, because a store may return expired entries
             // (I5).
             Ok(Some(entry)) if entry.is_live(now) => Ok(Loaded::Entry(entry)),
-            Ok(Some(Entry::Live(record))) => {
+            Ok(Some(Entry::Session(record))) => {
                 self.report(EventKind::Expired, *key, record.owner.as_ref());
                 Ok(Loaded::Missing)
             }

@@ -149,7 +149,7 @@ impl Protocol {
     /// Returns the next step for an ID, by the entry under its key. If `has_moved`, the ID is a
     /// successor of the presented ID.
     fn step(&self, entry: Entry, key: SessionKey, id: SessionId, has_moved: bool) -> Step {
-        if let Entry::Moved(tombstone) = &entry
+        if let Entry::Tombstone(tombstone) = &entry
             && tombstone.successor().is_none()
         {
             return Step::Found(Found::Missing(key));
@@ -159,12 +159,12 @@ impl Protocol {
         }
         let is_late = self.has_just_closed(&entry);
         let tombstone = match entry {
-            Entry::Live(record) => {
+            Entry::Session(record) => {
                 let is_presented = !has_moved;
                 let located = Located { key, id: Some(id), record, is_presented };
                 return Step::Found(Found::Session(located));
             }
-            Entry::Moved(tombstone) => tombstone,
+            Entry::Tombstone(tombstone) => tombstone,
         };
         match &tombstone.cause {
             Cause::Ended => Step::Found(Found::Missing(key)),
@@ -182,7 +182,7 @@ impl Protocol {
     /// Returns `true` if a login or a rotation closed the ID less than [`LATENESS`] ago.
     fn has_just_closed(&self, entry: &Entry) -> bool {
         match entry {
-            Entry::Moved(tombstone) if matches!(tombstone.cause, Cause::Rotated { .. }) => {
+            Entry::Tombstone(tombstone) if matches!(tombstone.cause, Cause::Rotated { .. }) => {
                 self.now() + ROTATION_WINDOW < tombstone.expires_at + LATENESS
             }
             _ => false,
@@ -192,8 +192,8 @@ impl Protocol {
     /// Reports the reuse of an old ID, and revokes the session if the application has chosen this.
     async fn handle_reuse(&self, presented: SessionKey, key: SessionKey, entry: &Entry) {
         let owner = match entry {
-            Entry::Live(record) => record.owner.as_ref(),
-            Entry::Moved(_) => None,
+            Entry::Session(record) => record.owner.as_ref(),
+            Entry::Tombstone(_) => None,
         };
         tracing::warn!(target: "session", %key, former = %presented, "an old session ID was used");
         let event = Event::new(EventKind::Reused, key, owner).with_former(Some(presented));

@@ -75,8 +75,8 @@ impl Protocol {
                     present.insert(entry.key);
                 }
                 let live = loaded.map(|loaded| match loaded? {
-                    Entry::Live(record) => Some(record),
-                    Entry::Moved(tombstone) => {
+                    Entry::Session(record) => Some(record),
+                    Entry::Tombstone(tombstone) => {
                         successors.extend(tombstone.successor());
                         None
                     }
@@ -113,11 +113,11 @@ impl Protocol {
     pub(crate) async fn check_alive(&self, mut key: SessionKey) -> Result<(), SessionError> {
         for _ in 0..MAX_MOVES {
             match self.load_entry(&key).await? {
-                Some(Entry::Live(_)) => return Ok(()),
-                Some(Entry::Moved(tombstone)) if tombstone.is_renewal() => {
+                Some(Entry::Session(_)) => return Ok(()),
+                Some(Entry::Tombstone(tombstone)) if tombstone.is_renewal() => {
                     key = tombstone.successor().ok_or(SessionError::Ended)?;
                 }
-                Some(Entry::Moved(_)) | None => break,
+                Some(Entry::Tombstone(_)) | None => break,
             }
         }
         Err(SessionError::Ended)
@@ -160,7 +160,7 @@ impl Protocol {
                                 self.report(kind, entry.key, Some(owner));
                             }
                         }
-                        Ended::Moved(tombstone) => has_moved |= tombstone.successor().is_some(),
+                        Ended::Tombstone(tombstone) => has_moved |= tombstone.successor().is_some(),
                         Ended::Blocked => {}
                     }
                 }
@@ -181,7 +181,7 @@ impl Protocol {
     ) -> Result<Option<(SessionKey, Option<Arc<Record>>)>, SessionError> {
         for _ in 0..=MAX_MOVES {
             match self.delete_key(&key).await? {
-                Deleted::Moved(tombstone) => match tombstone.successor() {
+                Deleted::Tombstone(tombstone) => match tombstone.successor() {
                     Some(successor) => key = successor,
                     None => return Ok(None),
                 },

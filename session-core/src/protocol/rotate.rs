@@ -38,13 +38,13 @@ impl Commit<'_> {
         };
         if kind == Move::Login && !self.has_place {
             if let Some(tombstone) = protocol.make_room(&new, Some(base)).await? {
-                return Ok(Attempt::Moved(tombstone));
+                return Ok(Attempt::Tombstone(tombstone));
             }
             self.has_place = true;
         }
         self.context = self.context.at(protocol.now());
         self.context.check_fence(&base.record, self.context.now)?;
-        let tombstone = Entry::Moved(Arc::new(self.tombstone(base, &new, kind)));
+        let tombstone = Entry::Tombstone(Arc::new(self.tombstone(base, &new, kind)));
         match protocol.commit_entry(base, tombstone, self.context).await {
             Ok(Committed::Committed) => {
                 self.created = None;
@@ -79,7 +79,7 @@ impl Commit<'_> {
         let next = Record { revision: present.record.revision.next(), ..fresh.clone() };
         self.protocol.extend_in_index(&present, &next, self.context).await?;
         let next = Arc::new(next);
-        let entry = Entry::Live(Arc::clone(&next));
+        let entry = Entry::Session(Arc::clone(&next));
         self.created = match self.protocol.commit_entry(&present, entry, self.context).await? {
             Committed::Committed => Some(Located { record: next, ..present }),
             Committed::Conflict(_) | Committed::Gone => None,

@@ -71,8 +71,8 @@ impl Protocol {
         }
         if let Some(former) = former {
             match self.load(&former.key).await? {
-                Loaded::Entry(Entry::Live(_)) => {}
-                Loaded::Entry(Entry::Moved(tombstone)) => return Ok(Some(tombstone)),
+                Loaded::Entry(Entry::Session(_)) => {}
+                Loaded::Entry(Entry::Tombstone(tombstone)) => return Ok(Some(tombstone)),
                 Loaded::Missing | Loaded::Unreadable => return Err(SessionError::Ended),
             }
         }
@@ -154,7 +154,7 @@ impl Protocol {
             for (entry, answer) in entries.iter().zip(answers) {
                 match answer {
                     Ended::Session => was_there = true,
-                    Ended::Moved(tombstone) => {
+                    Ended::Tombstone(tombstone) => {
                         moved.extend(tombstone.successor().map(|key| IndexEntry { key, ..*entry }));
                     }
                     Ended::Blocked => {}
@@ -165,12 +165,12 @@ impl Protocol {
             for (entry, loaded) in moved.into_iter().zip(self.load_many(&keys).await?) {
                 match loaded {
                     // The login under one key never changes.
-                    Ok(Some(Entry::Live(record)))
+                    Ok(Some(Entry::Session(record)))
                         if is_later(&record, entry.key, new, self.now()) =>
                     {
                         return Err(SessionError::Contended);
                     }
-                    Ok(Some(Entry::Live(record))) if record.owner.as_ref() != Some(owner) => {}
+                    Ok(Some(Entry::Session(record))) if record.owner.as_ref() != Some(owner) => {}
                     Ok(Some(_)) | Err(_) => entries.push(entry),
                     Ok(None) => {}
                 }
@@ -195,7 +195,7 @@ impl Protocol {
             match self.block(&entry.key).await {
                 Ok(Created::Created) => blocked.push(entry),
                 Ok(Created::Exists) => {
-                    if let Ok(Some(Entry::Moved(_))) = self.load_entry(&entry.key).await {
+                    if let Ok(Some(Entry::Tombstone(_))) = self.load_entry(&entry.key).await {
                         blocked.push(entry);
                     }
                 }

@@ -11,7 +11,7 @@ use crate::{
 /// The outcome of deleting one key.
 pub(super) enum Deleted {
     Session(Option<Arc<Record>>),
-    Moved(Arc<Tombstone>),
+    Tombstone(Arc<Tombstone>),
     Nothing,
 }
 
@@ -27,7 +27,7 @@ impl Protocol {
         record: &Arc<Record>,
         context: WriteContext,
     ) -> Result<Created, StoreError> {
-        let entry = Entry::Live(Arc::clone(record));
+        let entry = Entry::Session(Arc::clone(record));
         let created = match &record.owner {
             Some(owner) => {
                 let index_entry = index_entry(*key, record);
@@ -62,7 +62,7 @@ impl Protocol {
     ) -> Result<Committed, StoreError> {
         let expected = Expected::from(&*base.record);
         let is_ours = |stored: &Entry| stored.nonce() == context.nonce;
-        let is_move = matches!(entry, Entry::Moved(_));
+        let is_move = matches!(entry, Entry::Tombstone(_));
         match (*self.store).commit(&base.key, expected, entry.clone(), context.now).await {
             Ok(Committed::Conflict(stored)) if is_ours(&stored) => Ok(Committed::Committed),
             Err(lost) if lost.is_outcome_unknown() => {
@@ -70,8 +70,8 @@ impl Protocol {
                     Ok(Committed::Conflict(stored)) if is_ours(&stored) => Ok(Committed::Committed),
                     // A stored tombstone is never replaced. Our tombstone was therefore not stored,
                     // and comes too late now.
-                    Ok(Committed::Conflict(Entry::Live(newer))) if is_move => {
-                        Ok(Committed::Conflict(Entry::Live(newer)))
+                    Ok(Committed::Conflict(Entry::Session(newer))) if is_move => {
+                        Ok(Committed::Conflict(Entry::Session(newer)))
                     }
                     // Another commit came after ours, or instead of ours: the outcome stays
                     // unknown.
@@ -112,7 +112,7 @@ impl Protocol {
                 let again = (*self.store).delete_or_block(keys, marker.clone(), self.now()).await;
                 let as_deleted = |answer| match answer {
                     Ended::Blocked => Ended::Session,
-                    Ended::Moved(stone)
+                    Ended::Tombstone(stone)
                         if stone.successor().is_none() && stone.nonce != marker.nonce =>
                     {
                         Ended::Session
@@ -142,15 +142,15 @@ impl Protocol {
 
     /// Blocks an empty key by an end marker.
     pub(super) async fn block(&self, key: &SessionKey) -> Result<Created, StoreError> {
-        let marker = Entry::Moved(Arc::new(self.end_marker()));
+        let marker = Entry::Tombstone(Arc::new(self.end_marker()));
         (*self.store).create(key, marker, self.now()).await
     }
 
     /// Returns `true` if the key holds an end marker.
     pub(super) async fn is_blocked(&self, key: &SessionKey) -> Result<bool, StoreError> {
         Ok(match self.load_entry(key).await? {
-            Some(Entry::Moved(tombstone)) => tombstone.successor().is_none(),
-            Some(Entry::Live(_)) | None => false,
+            Some(Entry::Tombstone(tombstone)) => tombstone.successor().is_none(),
+            Some(Entry::Session(_)) | None => false,
         })
     }
 
@@ -162,8 +162,8 @@ impl Protocol {
 impl From<Entry> for Deleted {
     fn from(entry: Entry) -> Self {
         match entry {
-            Entry::Live(record) => Self::Session(Some(record)),
-            Entry::Moved(tombstone) => Self::Moved(tombstone),
+            Entry::Session(record) => Self::Session(Some(record)),
+            Entry::Tombstone(tombstone) => Self::Tombstone(tombstone),
         }
     }
 }

@@ -49,9 +49,9 @@ pub(crate) use {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
     /// A session.
-    Live(Arc<Record>),
+    Session(Arc<Record>),
     /// A tombstone: the session has another key now, or the key is blocked.
-    Moved(Arc<Tombstone>),
+    Tombstone(Arc<Tombstone>),
 }
 
 impl Entry {
@@ -59,8 +59,8 @@ impl Entry {
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         match self {
-            Self::Live(record) => record.expires_at(),
-            Self::Moved(tombstone) => tombstone.expires_at,
+            Self::Session(record) => record.expires_at(),
+            Self::Tombstone(tombstone) => tombstone.expires_at,
         }
     }
 
@@ -74,8 +74,8 @@ impl Entry {
     #[must_use]
     pub fn revision(&self) -> Revision {
         match self {
-            Self::Live(record) => record.revision,
-            Self::Moved(tombstone) => tombstone.revision,
+            Self::Session(record) => record.revision,
+            Self::Tombstone(tombstone) => tombstone.revision,
         }
     }
 
@@ -83,8 +83,8 @@ impl Entry {
     #[must_use]
     pub fn nonce(&self) -> Nonce {
         match self {
-            Self::Live(record) => record.nonce,
-            Self::Moved(tombstone) => tombstone.nonce,
+            Self::Session(record) => record.nonce,
+            Self::Tombstone(tombstone) => tombstone.nonce,
         }
     }
 
@@ -92,8 +92,8 @@ impl Entry {
     #[must_use]
     pub fn family(&self) -> Family {
         match self {
-            Self::Live(record) => record.family,
-            Self::Moved(tombstone) => tombstone.family,
+            Self::Session(record) => record.family,
+            Self::Tombstone(tombstone) => tombstone.family,
         }
     }
 
@@ -101,20 +101,20 @@ impl Entry {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         match self {
-            Self::Live(record) => {
+            Self::Session(record) => {
                 size_of::<Record>()
                     + record.values.heap_size()
                     + record.unknown.bytes.len()
                     + record.owner.as_ref().map_or(0, |owner| owner.as_bytes().len())
             }
-            Self::Moved(_) => size_of::<Tombstone>(),
+            Self::Tombstone(_) => size_of::<Tombstone>(),
         }
     }
 
     pub(crate) fn id_use(&self) -> IdUse {
         match self {
-            Self::Live(record) => record.id_use,
-            Self::Moved(tombstone) => tombstone.id_use,
+            Self::Session(record) => record.id_use,
+            Self::Tombstone(tombstone) => tombstone.id_use,
         }
     }
 }

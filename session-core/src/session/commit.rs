@@ -332,7 +332,7 @@ impl Session {
     /// If the store fails, the next response sends the ID instead.
     async fn check_key(&self, key: SessionKey) {
         let entry = self.protocol().load_entry(&key).await;
-        self.state().key_checked(matches!(entry, Ok(Some(Entry::Live(_)))));
+        self.state().key_checked(matches!(entry, Ok(Some(Entry::Session(_)))));
     }
 }
 

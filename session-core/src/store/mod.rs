@@ -140,7 +140,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// | entry before | entry after | answer |
     /// | --- | --- | --- |
     /// | a session, readable or not | none | [`Ended::Session`] |
-    /// | a tombstone | the same | [`Ended::Moved`] |
+    /// | a tombstone | the same | [`Ended::Tombstone`] |
     /// | none, or an expired one | `marker` | [`Ended::Blocked`] |
     ///
     /// An index may hold a key whose creation is under way. `marker`, a tombstone, makes the
@@ -157,7 +157,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
         marker: Tombstone,
         now: Timestamp,
     ) -> Result<Vec<Ended>, StoreError> {
-        let marker = Entry::Moved(marker.into());
+        let marker = Entry::Tombstone(marker.into());
         let mut answers = Vec::with_capacity(keys.len());
         let mut failure = None;
         for key in keys {
@@ -189,15 +189,15 @@ async fn delete_or_block<S: SessionStore + ?Sized>(
                 // An expired entry occupies the key, or another request was faster.
                 Created::Exists => match store.delete(key, now).await? {
                     None => {}
-                    Some(Entry::Live(_)) => return Ok(Ended::Session),
-                    Some(Entry::Moved(tombstone)) => return Ok(Ended::Moved(tombstone)),
+                    Some(Entry::Session(_)) => return Ok(Ended::Session),
+                    Some(Entry::Tombstone(tombstone)) => return Ok(Ended::Tombstone(tombstone)),
                 },
             },
-            Ok(Some(Entry::Moved(tombstone))) => return Ok(Ended::Moved(tombstone)),
-            Ok(Some(Entry::Live(_))) => match store.delete(key, now).await? {
+            Ok(Some(Entry::Tombstone(tombstone))) => return Ok(Ended::Tombstone(tombstone)),
+            Ok(Some(Entry::Session(_))) => match store.delete(key, now).await? {
                 None => {}
-                Some(Entry::Live(_)) => return Ok(Ended::Session),
-                Some(Entry::Moved(tombstone)) => return Ok(Ended::Moved(tombstone)),
+                Some(Entry::Session(_)) => return Ok(Ended::Session),
+                Some(Entry::Tombstone(tombstone)) => return Ok(Ended::Tombstone(tombstone)),
             },
             Err(error) if error.kind() == StoreErrorKind::Corrupt => {
                 store.delete(key, now).await?;
@@ -298,7 +298,7 @@ pub enum Ended {
     /// The session under the key is deleted.
     Session,
     /// The session has another key, and must be deleted there.
-    Moved(std::sync::Arc<Tombstone>),
+    Tombstone(std::sync::Arc<Tombstone>),
     /// The key was empty, and is blocked now.
     Blocked,
 }

@@ -279,13 +279,13 @@ impl SessionStore for Broken {
         marker: Tombstone,
         now: Timestamp,
     ) -> Result<Vec<Ended>, StoreError> {
-        let entry = Entry::Moved(Arc::new(marker.clone()));
+        let entry = Entry::Tombstone(Arc::new(marker.clone()));
         let mut answers = Vec::new();
         for (number, key) in keys.iter().enumerate() {
             let present = self.sessions().load(key, now).await?;
             answers.push(match (self.fault, present) {
                 (Fault::DeleteOrBlockUpToAHundred, _) if number >= 100 => Ended::Blocked,
-                (Fault::DeleteOrBlockLeavesSessions, Some(Entry::Live(_))) => Ended::Session,
+                (Fault::DeleteOrBlockLeavesSessions, Some(Entry::Session(_))) => Ended::Session,
                 (Fault::BlockDoesNothing, None) => Ended::Blocked,
                 (Fault::BlockLastsForGood, None) => {
                     let mut bytes = entry.encode();
@@ -295,27 +295,27 @@ impl SessionStore for Broken {
                     self.sessions().create(key, marker, now).await?;
                     Ended::Blocked
                 }
-                (Fault::DeleteOrBlockRemovesTombstones, Some(Entry::Moved(tombstone))) => {
+                (Fault::DeleteOrBlockRemovesTombstones, Some(Entry::Tombstone(tombstone))) => {
                     let others = MapStore::default();
                     *self.sessions.lock().expect("no holder panics") = Arc::new(others);
-                    Ended::Moved(tombstone)
+                    Ended::Tombstone(tombstone)
                 }
                 (Fault::DeleteOrBlockSeesExpired, None) => {
                     self.sessions().create(key, entry.clone(), now).await?;
                     Ended::Session
                 }
-                (Fault::DeleteOrBlockEmptiesTheStore, Some(Entry::Live(_))) => {
+                (Fault::DeleteOrBlockEmptiesTheStore, Some(Entry::Session(_))) => {
                     *self.sessions.lock().expect("no holder panics") = Arc::default();
                     Ended::Session
                 }
                 (Fault::DeleteOrBlockChecksThenActs, present) => {
                     tokio::task::yield_now().await;
                     match present {
-                        Some(Entry::Live(_)) => {
+                        Some(Entry::Session(_)) => {
                             self.sessions().delete(key, now).await?;
                             Ended::Session
                         }
-                        Some(Entry::Moved(tombstone)) => Ended::Moved(tombstone),
+                        Some(Entry::Tombstone(tombstone)) => Ended::Tombstone(tombstone),
                         None => {
                             self.sessions().create(key, entry.clone(), now).await?;
                             Ended::Blocked

@@ -160,8 +160,8 @@ impl SessionStore for Broken {
         }
         let free = match self.found(&key, now, Fault::None) {
             None => true,
-            Some(Entry::Live(_)) => self.is(Fault::CreateOverwrites),
-            Some(Entry::Moved(_)) => self.is(Fault::CreateOverwritesTombstones),
+            Some(Entry::Session(_)) => self.is(Fault::CreateOverwrites),
+            Some(Entry::Tombstone(_)) => self.is(Fault::CreateOverwritesTombstones),
         };
         if !free {
             return Ok(Created::Exists);
@@ -180,10 +180,10 @@ impl SessionStore for Broken {
             now
         };
         let mut found = self.found(&key, at, Fault::LoadSeesExpired);
-        if let Some(Entry::Live(record)) = &found
+        if let Some(Entry::Session(record)) = &found
             && self.is(Fault::LoadMovesTheDeadline)
         {
-            let seen = Entry::Live(Arc::new(record.seen(now)));
+            let seen = Entry::Session(Arc::new(record.seen(now)));
             self.entries().insert(key, seen);
         }
         if self.is(Fault::LoadInvents) && found.is_none() {
@@ -200,7 +200,7 @@ impl SessionStore for Broken {
             }));
         }
         if self.is(Fault::LoadHidesTombstones) {
-            found = found.filter(|entry| matches!(entry, Entry::Live(_)));
+            found = found.filter(|entry| matches!(entry, Entry::Session(_)));
         }
         if let Some(entry) = &found {
             self.copies.lock().unwrap_or_else(PoisonError::into_inner).insert(key, entry.clone());
@@ -221,7 +221,7 @@ impl SessionStore for Broken {
             let there = self.found(&key, now, Fault::None);
             self.hesitate(Fault::CommitChecksThenActs).await;
             return Ok(match there {
-                Some(Entry::Live(record)) if expected.is(&record) => {
+                Some(Entry::Session(record)) if expected.is(&record) => {
                     self.entries().insert(key, entry);
                     Committed::Committed
                 }
@@ -230,7 +230,7 @@ impl SessionStore for Broken {
             });
         }
         if self.is(Fault::CommitDeletesThenCreates)
-            && let Some(Entry::Live(record)) = self.found(&key, now, Fault::None)
+            && let Some(Entry::Session(record)) = self.found(&key, now, Fault::None)
             && expected.is(&record)
         {
             self.entries().remove(&key);
@@ -257,10 +257,10 @@ impl SessionStore for Broken {
         let replaces = match &there {
             None if self.is(Fault::CommitInserts) => true,
             None => return Ok(Committed::Gone),
-            Some(Entry::Live(record)) if self.is(Fault::CommitIgnoresTheNonce) => {
+            Some(Entry::Session(record)) if self.is(Fault::CommitIgnoresTheNonce) => {
                 record.revision() == expected.revision()
             }
-            Some(Entry::Live(record)) => match self.fault {
+            Some(Entry::Session(record)) => match self.fault {
                 Fault::CommitIgnoresTheRevision
                 | Fault::CommitTakesOlderRevisions
                 | Fault::CommitComparesLowBitsOfTheRevision => matches(record.revision()),
@@ -282,8 +282,8 @@ impl SessionStore for Broken {
         let entry = match (self.fault, entries.get(&key), entry) {
             (
                 Fault::CommitKeepsTheOldDeadline,
-                Some(old @ Entry::Live(_)),
-                new @ Entry::Live(_),
+                Some(old @ Entry::Session(_)),
+                new @ Entry::Session(_),
             ) => {
                 let old = old.encode();
                 patched(&new, |bytes| {
@@ -312,7 +312,7 @@ impl SessionStore for Broken {
             return Ok(Touched::Gone);
         };
         self.hesitate(Fault::TouchChecksThenActs).await;
-        let Entry::Live(record) = &found else {
+        let Entry::Session(record) = &found else {
             if self.is(Fault::TouchMovesTombstones) {
                 let end = envelope::u48((found.expires_at() + Duration::from_secs(60)).as_millis());
                 let longer = patched(&found, |bytes| {
@@ -322,7 +322,7 @@ impl SessionStore for Broken {
             }
             return Ok(Touched::Gone);
         };
-        let seen = Entry::Live(Arc::new(record.seen(now)));
+        let seen = Entry::Session(Arc::new(record.seen(now)));
         let at = envelope::u48(now.as_millis());
         let touched = match self.fault {
             Fault::TouchDoesNothing => found,
@@ -359,7 +359,7 @@ impl SessionStore for Broken {
         let mut entries = self.entries();
         let there = entries.get(&key).cloned();
         let stays = match &there {
-            Some(Entry::Moved(_)) => !self.is(Fault::DeleteRemovesTombstones),
+            Some(Entry::Tombstone(_)) => !self.is(Fault::DeleteRemovesTombstones),
             _ => self.is(Fault::DeleteLeavesIt),
         };
         if !stays {
@@ -370,8 +370,8 @@ impl SessionStore for Broken {
         }
         Ok(there.filter(|there| there.is_live(now) || self.is(Fault::DeleteReturnsExpired)).filter(
             |there| match there {
-                Entry::Live(_) => !self.is(Fault::DeleteReturnsNothing),
-                Entry::Moved(_) => {
+                Entry::Session(_) => !self.is(Fault::DeleteReturnsNothing),
+                Entry::Tombstone(_) => {
                     !self.is(Fault::DeleteReturnsNothing)
                         && !self.is(Fault::DeleteReturnsOnlySessions)
                 }

@@ -103,7 +103,7 @@ impl Attack {
     /// Returns the record of the victim's session.
     async fn record(&self) -> Record {
         match self.world.stored(&self.new).await {
-            Some(Entry::Live(record)) => Record::clone(&record),
+            Some(Entry::Session(record)) => Record::clone(&record),
             other => panic!("{}: the victim is signed out: {other:?}", self.name),
         }
     }

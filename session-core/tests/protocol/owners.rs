@@ -482,7 +482,9 @@ async fn login_whose_key_was_blocked_takes_another_id() {
         let entry = IndexEntry::new(key, Family::from_u64(1), now + HOUR);
         store.enter(&owner, entry, now).await.unwrap();
         assert_eq!(other.sessions.revoke_all("ada").await.unwrap(), 0);
-        let Some(Entry::Moved(marker)) = store.peek(key, now).await else { panic!("not blocked") };
+        let Some(Entry::Tombstone(marker)) = store.peek(key, now).await else {
+            panic!("not blocked")
+        };
         assert_eq!((marker.successor(), marker.is_renewal()), (None, false));
         assert_eq!(store.load(&key, now + 5 * MINUTE).await.unwrap(), None);
     });

@@ -1243,12 +1243,12 @@ async fn tombstone_names_the_successor_and_its_lifetime() {
         (rotates, false, begun + Sessions::ROTATION_WINDOW),
     ] {
         let new = moved(&world, &former, moving).await;
-        let Some(Entry::Moved(tombstone)) = world.stored(&former).await else {
+        let Some(Entry::Tombstone(tombstone)) = world.stored(&former).await else {
             panic!("no tombstone")
         };
         assert_eq!(tombstone.successor(), Some(new.key()));
         assert_eq!(tombstone.is_renewal(), is_renewal);
-        assert_eq!(Entry::Moved(tombstone).expires_at(), until);
+        assert_eq!(Entry::Tombstone(tombstone).expires_at(), until);
         former = new;
     }
 }

@@ -90,7 +90,7 @@ async fn no_debug_shows_an_id_an_owner_or_a_value() {
     let listed = world.sessions.list(OWNER).await.unwrap();
     assert_eq!(listed.len(), 1);
     let entries = world.store.peek_all(world.sessions_now()).await;
-    assert!(entries.iter().any(|(_, entry)| matches!(entry, Entry::Moved(_))));
+    assert!(entries.iter().any(|(_, entry)| matches!(entry, Entry::Tombstone(_))));
     let events_so_far: Vec<_> = std::iter::from_fn(|| events.try_next()).collect();
     assert!(!events_so_far.is_empty());
     // An event carries the owner, whose `Debug` hides the name.

@@ -317,7 +317,7 @@ async fn many_dead_entries_are_blocked_and_removed() {
     assert_eq!(world.store.entered(now).await, [id.key()]);
     for key in dead {
         let entry = world.store.peek(key, now).await;
-        assert!(matches!(entry, Some(Entry::Moved(_))), "{entry:?}");
+        assert!(matches!(entry, Some(Entry::Tombstone(_))), "{entry:?}");
     }
 }
 
@@ -397,7 +397,7 @@ async fn clearing_of_dead_entries_spares_a_login_under_way() {
         sign_in(&world).await.unwrap();
         if verb == Verb::Create {
             let entry = world.store.peek(under_way, now).await;
-            assert!(matches!(entry, Some(Entry::Live(_))), "{entry:?}");
+            assert!(matches!(entry, Some(Entry::Session(_))), "{entry:?}");
             assert!(world.store.is_entered(under_way, now).await);
             assert!(!world.store.is_entered(keys[8], now).await);
         }

@@ -57,7 +57,7 @@ impl Turns {
         let keys: Vec<_> = self.keys.lock().expect("no holder panics").iter().copied().collect();
         let mut live = Vec::new();
         for key in keys {
-            if let Ok(Some(Entry::Live(record))) = run(store.load(&key, now)) {
+            if let Ok(Some(Entry::Session(record))) = run(store.load(&key, now)) {
                 live.push((key, record));
             }
         }

@@ -101,7 +101,7 @@ impl World {
     /// Returns the number of live sessions in the store, and the number of tombstones.
     pub(crate) async fn count(&self) -> (usize, usize) {
         let all = self.store.peek_all(self.clock.now()).await;
-        let live = all.iter().filter(|(_, entry)| matches!(entry, Entry::Live(_))).count();
+        let live = all.iter().filter(|(_, entry)| matches!(entry, Entry::Session(_))).count();
         (live, all.len() - live)
     }
 

@@ -77,7 +77,7 @@ impl History<'_> {
     /// connection has. The clock may have gone back a little before the key was barred.
     fn comes_too_late(&self, number: usize) -> bool {
         let (call, ..) = &self.calls[number];
-        matches!(call.entry(), Some(Entry::Live(_)))
+        matches!(call.entry(), Some(Entry::Session(_)))
             && matches!(call.verb(), Verb::Create | Verb::CreateEntered)
             && self.clock.now().since(call.now) >= Sessions::ROTATION_WINDOW * 4 / 5
     }

@@ -57,43 +57,43 @@ impl Ledger {
         }
         let may_block = matches!(call.verb(), Verb::DeleteOrBlock | Verb::Create | Verb::Commit);
         let is_end_marker = may_block
-            && matches!(&after, Some(Entry::Moved(marker)) if marker.successor().is_none());
+            && matches!(&after, Some(Entry::Tombstone(marker)) if marker.successor().is_none());
         match (before, after) {
             (None, None) => {}
-            (Some(Entry::Moved(_)) | None, Some(Entry::Moved(_))) if is_end_marker => {}
-            (Some(Entry::Live(before)), Some(_)) if is_end_marker => {
+            (Some(Entry::Tombstone(_)) | None, Some(Entry::Tombstone(_))) if is_end_marker => {}
+            (Some(Entry::Session(before)), Some(_)) if is_end_marker => {
                 self.removed(call, key, &before);
             }
-            (None, Some(Entry::Live(record))) => self.created(call, key, &record),
-            (Some(Entry::Live(before)), Some(Entry::Live(after))) => {
+            (None, Some(Entry::Session(record))) => self.created(call, key, &record),
+            (Some(Entry::Session(before)), Some(Entry::Session(after))) => {
                 if before.revision() != after.revision()
-                    || Entry::Live(Arc::clone(&before)).nonce()
-                        != Entry::Live(Arc::clone(&after)).nonce()
+                    || Entry::Session(Arc::clone(&before)).nonce()
+                        != Entry::Session(Arc::clone(&after)).nonce()
                 {
                     self.committed(call, key, &before, &after);
                 } else {
                     self.touched(call, key, &before, &after);
                 }
             }
-            (Some(Entry::Live(before)), Some(Entry::Moved(tombstone))) => {
+            (Some(Entry::Session(before)), Some(Entry::Tombstone(tombstone))) => {
                 self.moved(call, key, &before, &tombstone);
             }
-            (Some(Entry::Live(before)), None) => self.removed(call, key, &before),
-            (Some(Entry::Moved(before)), Some(Entry::Moved(after))) => {
+            (Some(Entry::Session(before)), None) => self.removed(call, key, &before),
+            (Some(Entry::Tombstone(before)), Some(Entry::Tombstone(after))) => {
                 if before != after {
                     self.violate("I4", || "a tombstone was replaced by another".into());
                 }
             }
-            (Some(before @ Entry::Moved(_)), None) => {
+            (Some(before @ Entry::Tombstone(_)), None) => {
                 // A store may remove what has expired by the latest time that it was told.
                 if before.is_live(self.latest) {
                     self.violate("I4", || "a tombstone was removed before its time".into());
                 }
             }
-            (Some(Entry::Moved(_)), Some(Entry::Live(_))) => {
+            (Some(Entry::Tombstone(_)), Some(Entry::Session(_))) => {
                 self.violate("I2", || "a session came back in place of a tombstone".into());
             }
-            (None, Some(Entry::Moved(_))) => {
+            (None, Some(Entry::Tombstone(_))) => {
                 self.violate("I2", || "a tombstone is where there was nothing".into());
             }
         }
@@ -228,7 +228,7 @@ impl Ledger {
         places.last_mut().expect("a life begins somewhere").moved = Some(moved);
         places.push(Place::new(successor));
         match self.stored.get(&successor).cloned() {
-            Some(Entry::Live(record)) => {
+            Some(Entry::Session(record)) => {
                 let stored = State::read(&record);
                 self.took_effect(call, life, &stored);
                 if is_renewal {

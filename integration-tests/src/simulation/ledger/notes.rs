@@ -16,16 +16,18 @@ impl Ledger {
             Answer::Committed(Committed::Conflict(entry)) if own(entry) => {
                 counters.own_commits_met += 1
             }
-            Answer::Committed(Committed::Conflict(Entry::Live(_))) => counters.conflicts += 1,
-            Answer::Committed(Committed::Conflict(Entry::Moved(_))) => counters.tombstones_met += 1,
-            Answer::Deleted(Some(Entry::Moved(_))) => counters.tombstones_ended += 1,
+            Answer::Committed(Committed::Conflict(Entry::Session(_))) => counters.conflicts += 1,
+            Answer::Committed(Committed::Conflict(Entry::Tombstone(_))) => {
+                counters.tombstones_met += 1
+            }
+            Answer::Deleted(Some(Entry::Tombstone(_))) => counters.tombstones_ended += 1,
             Answer::DeletedOrBlocked(ended) => {
                 let of =
                     |wanted: fn(&Ended) -> bool| ended.iter().filter(|e| wanted(e)).count() as u64;
-                counters.revocations_moved += of(|ended| matches!(ended, Ended::Moved(_)));
+                counters.revocations_moved += of(|ended| matches!(ended, Ended::Tombstone(_)));
                 counters.keys_blocked += of(|ended| matches!(ended, Ended::Blocked));
             }
-            Answer::Created(_) if matches!(call.entry(), Some(Entry::Moved(_))) => {
+            Answer::Created(_) if matches!(call.entry(), Some(Entry::Tombstone(_))) => {
                 counters.creations_blocked += 1;
             }
             Answer::Created(Created::Exists) => counters.own_creations_met += 1,
@@ -70,7 +72,9 @@ impl Ledger {
                 (Answer::DeletedOrBlocked(ended), _) => {
                     let text = |ended: &Ended| match ended {
                         Ended::Session => "ended".to_owned(),
-                        Ended::Moved(tombstone) => entry(&Entry::Moved(Arc::clone(tombstone))),
+                        Ended::Tombstone(tombstone) => {
+                            entry(&Entry::Tombstone(Arc::clone(tombstone)))
+                        }
                         Ended::Blocked => "blocked".to_owned(),
                     };
                     ended.iter().map(text).collect::<Vec<_>>().join(", ")

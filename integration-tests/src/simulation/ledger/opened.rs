@@ -85,7 +85,7 @@ impl Ledger {
         }
         let seen_at = loaded.as_ref().map_or(began, |loaded| loaded.at);
         match loaded {
-            Some(Loaded { key: met, entry: Some(Entry::Live(record)), state, now, .. })
+            Some(Loaded { key: met, entry: Some(Entry::Session(record)), state, now, .. })
                 if met == key =>
             {
                 if now >= record.expires_at() {
@@ -95,7 +95,7 @@ impl Ledger {
                     self.violate("I1", || "a request reads what is not stored".into());
                 }
             }
-            Some(Loaded { entry: Some(Entry::Moved(_)), .. }) => {
+            Some(Loaded { entry: Some(Entry::Tombstone(_)), .. }) => {
                 self.violate("I4", || "a former ID opens the session after its grace".into());
             }
             _ => self.violate("I2", || "a session was opened that is not stored".into()),

@@ -51,8 +51,8 @@ impl Ledger {
         self.stored
             .iter()
             .filter_map(|(key, entry)| match entry {
-                Entry::Live(record) => Some((record.owner()?.key(), *key, record.expires_at())),
-                Entry::Moved(_) => None,
+                Entry::Session(record) => Some((record.owner()?.key(), *key, record.expires_at())),
+                Entry::Tombstone(_) => None,
             })
             .filter(|(owner, key, _)| index == Some(*owner) || keys.contains(key))
             .filter(|(_, _, until)| self.latest < *until)

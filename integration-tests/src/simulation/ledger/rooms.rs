@@ -65,7 +65,7 @@ impl Ledger {
     /// The instant and key of a session's last login by an owner.
     fn begin_of(&self, life: Option<usize>, owner: OwnerKey) -> Option<(Timestamp, SessionKey)> {
         let live = self.stored.iter().filter_map(|(key, entry)| match entry {
-            Entry::Live(record)
+            Entry::Session(record)
                 if self.life_of.get(key).copied() == life
                     && record.owner().is_some_and(|of| of.key() == owner) =>
             {
@@ -86,7 +86,7 @@ impl Ledger {
     ) -> Vec<Other> {
         let mut others: Vec<Other> = Vec::new();
         for (key, entry) in &self.stored {
-            let (Entry::Live(record), Some(&life)) = (entry, self.life_of.get(key)) else {
+            let (Entry::Session(record), Some(&life)) = (entry, self.life_of.get(key)) else {
                 continue;
             };
             let is_of_owner = record.owner().is_some_and(|of| of.key() == owner);

@@ -435,7 +435,7 @@ fn changed(
     match answer {
         Answer::Created(Created::Created) | Answer::Committed(Committed::Committed) => one(false),
         Answer::Touched(session_core::Touched::Touched) => one(false),
-        Answer::Deleted(Some(Entry::Live(_))) => one(true),
+        Answer::Deleted(Some(Entry::Session(_))) => one(true),
         Answer::DeletedOrBlocked(ended) => operation
             .keys()
             .into_iter()

@@ -35,7 +35,7 @@ impl NearStore {
             operation,
             Operation::Delete { .. }
                 | Operation::DeleteOrBlock { .. }
-                | Operation::Commit { entry: Entry::Moved(_), .. }
+                | Operation::Commit { entry: Entry::Tombstone(_), .. }
         );
         let keys = operation.keys();
         let (call, mark) = self.world.state().send(self.server, ends, (operation, now));

@@ -14,7 +14,7 @@ use crate::{
 /// its default value is left out.
 ///
 /// Hand-written code reads and writes the body, because every request needs it.
-pub(super) struct LiveBody {
+pub(super) struct SessionBody {
     /// The time from the beginning of the session, as in `authenticated_after_ms`. Negative if the
     /// instant is earlier.
     pub(super) issued_after_ms: i64,
@@ -32,7 +32,7 @@ pub(super) struct LiveBody {
     pub(super) unknown: UnknownFields,
 }
 
-impl LiveBody {
+impl SessionBody {
     /// Reads the body of `bytes` from `start` to their end. Keeps fields of a later version as they
     /// are.
     pub(super) fn read(bytes: &Bytes, start: usize) -> Option<Self> {
@@ -94,7 +94,7 @@ impl LiveBody {
     }
 }
 
-/// Writes the body in the form of [`LiveBody::read`].
+/// Writes the body in the form of [`SessionBody::read`].
 pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
     let begin = record.created_at.as_millis();
     let after_begin = |at: Timestamp| at.as_millis().cast_signed() - begin.cast_signed();

@@ -20,7 +20,7 @@ mod body;
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
-use body::LiveBody;
+use body::SessionBody;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -75,7 +75,7 @@ impl Entry {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Live(record) => {
+            Self::Session(record) => {
                 let owner = record.owner.as_ref().map_or(0, |owner| owner.as_bytes().len());
                 let mut out =
                     Vec::with_capacity(HEADER_LEN + 64 + owner + record.values.packed_size());
@@ -90,7 +90,7 @@ impl Entry {
                 body::write(&mut out, record);
                 out
             }
-            Self::Moved(tombstone) => {
+            Self::Tombstone(tombstone) => {
                 let mut out = Vec::with_capacity(HEADER_LEN + 96);
                 out.extend_from_slice(&[VERSION, MOVED]);
                 out.extend_from_slice(&u48(tombstone.revision.0));
@@ -98,7 +98,7 @@ impl Entry {
                 out.extend_from_slice(&[0; 12]);
                 out.extend_from_slice(&u48(tombstone.expires_at.as_millis()));
                 out.extend_from_slice(&[0; 6]);
-                write_body(&mut out, &MovedBody::of(tombstone));
+                write_body(&mut out, &TombstoneBody::of(tombstone));
                 out
             }
         }
@@ -130,7 +130,7 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
     let nonce = Nonce(number(bytes, NONCE));
     match bytes[KIND] {
         LIVE => {
-            let body = LiveBody::read(bytes, HEADER_LEN).ok_or(Unreadable::Body)?;
+            let body = SessionBody::read(bytes, HEADER_LEN).ok_or(Unreadable::Body)?;
             let created_at = instant(bytes, CREATED_AT);
             let lifetime = lifetime(bytes, created_at, &body)?;
             let after_begin = |after| {
@@ -139,7 +139,7 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
             };
             let issued_at = after_begin(body.issued_after_ms)?;
             let authenticated_at = body.authenticated_after_ms.map(after_begin).transpose()?;
-            Ok(Entry::Live(Arc::new(Record {
+            Ok(Entry::Session(Arc::new(Record {
                 revision,
                 nonce,
                 created_at,
@@ -157,7 +157,7 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
             })))
         }
         MOVED => {
-            let body: MovedBody<'_> = read_body(body)?;
+            let body: TombstoneBody<'_> = read_body(body)?;
             if number(bytes, IDLE) != 0 {
                 return Err(Unreadable::Body);
             }
@@ -178,7 +178,7 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
                 (Some(successor), true, Some(sealed_id)) => Cause::Renewed { successor, sealed_id },
                 _ => return Err(Unreadable::Body),
             };
-            Ok(Entry::Moved(Arc::new(Tombstone {
+            Ok(Entry::Tombstone(Arc::new(Tombstone {
                 revision,
                 nonce,
                 family: Family(body.family),
@@ -191,7 +191,11 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
     }
 }
 
-fn lifetime(bytes: &[u8], created_at: Timestamp, body: &LiveBody) -> Result<Lifetime, Unreadable> {
+fn lifetime(
+    bytes: &[u8],
+    created_at: Timestamp,
+    body: &SessionBody,
+) -> Result<Lifetime, Unreadable> {
     let idle = Duration::from_millis(number(bytes, IDLE));
     let ends_at = instant(bytes, ENDS_AT);
     let absolute = match body.absolute_ms {
@@ -217,7 +221,7 @@ fn lifetime(bytes: &[u8], created_at: Timestamp, body: &LiveBody) -> Result<Life
 
 /// The part of a tombstone behind the header.
 #[derive(Deserialize, Serialize)]
-struct MovedBody<'a> {
+struct TombstoneBody<'a> {
     #[serde(rename = "f", default, skip_serializing_if = "is_zero")]
     family: u64,
     #[serde(rename = "s", default, borrow, skip_serializing_if = "Option::is_none")]
@@ -234,7 +238,7 @@ struct MovedBody<'a> {
     presented_ms: Option<u64>,
 }
 
-impl<'a> MovedBody<'a> {
+impl<'a> TombstoneBody<'a> {
     fn of(tombstone: &'a Tombstone) -> Self {
         let (successor, is_renewal, sealed_id) = match &tombstone.cause {
             Cause::Ended => (None, false, None),

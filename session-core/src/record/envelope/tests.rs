@@ -45,7 +45,7 @@ fn golden_files_match_encode_and_decode() {
 fn unknown_fields_survive_decode_and_encode() {
     let bytes = from_hex(GOLDEN[5].1);
     let entry = Entry::decode(bytes.clone()).unwrap();
-    let Entry::Live(record) = &entry else { panic!("a session was written") };
+    let Entry::Session(record) = &entry else { panic!("a session was written") };
     let mut next = Record::clone(record);
     next.values.set("theme", b"\x00\xa5light");
     let again = live(next.clone()).encode();
@@ -232,7 +232,7 @@ fn decode_sorts_the_names_of_values() {
     let mut bytes = live(minimal()).encode();
     bytes.truncate(HEADER_LEN);
     bytes.extend_from_slice(b"\x81\xa1v\x83\xa1b\xc4\x01B\xa1a\xc4\x01A\xa1b\xc4\x01C");
-    let Entry::Live(record) = Entry::decode(bytes).unwrap() else {
+    let Entry::Session(record) = Entry::decode(bytes).unwrap() else {
         panic!("a session was written")
     };
     let names: Vec<_> = record.values.names().collect();
@@ -458,11 +458,11 @@ fn set(record: &mut Record, name: &str, value: &impl Serialize) {
 }
 
 fn live(record: Record) -> Entry {
-    Entry::Live(Arc::new(record))
+    Entry::Session(Arc::new(record))
 }
 
 fn moved(tombstone: Tombstone) -> Entry {
-    Entry::Moved(Arc::new(tombstone))
+    Entry::Tombstone(Arc::new(tombstone))
 }
 
 fn assert_corrupt(bytes: &[u8], reason: &str) {

@@ -337,7 +337,7 @@ async fn record_shows_until_when_it_is_locked() {
     let id = world.visitor().await;
     let session = world.open(&id).await;
     let locked_until = async || match world.stored(&id).await {
-        Some(Entry::Live(record)) => record.locked_until(),
+        Some(Entry::Session(record)) => record.locked_until(),
         other => panic!("the session is stored: {other:?}"),
     };
     let work = async || {
