@@ -1,6 +1,6 @@
 //! What a request recorded and was told about it, against what took effect.
 
-use session_core::{Clock as _, SessionError};
+use session_core::{Clock as _, SessionError, Sessions};
 
 use super::{
     Ledger,
@@ -140,7 +140,10 @@ impl Ledger {
         let login = log_has_login(&self.requests[&number].log[attempt.from..attempt.to]);
         if let Some(life) = life.filter(|_| login) {
             self.check_joined(number, attempt, life);
-            self.lives[life].is_acknowledged = true;
+            // A login that takes longer may have missed another one: the limits of I9.
+            let request = &self.requests[&number];
+            let is_quick = request.latest.since(request.earliest) <= Sessions::ROTATION_WINDOW;
+            self.lives[life].is_acknowledged = is_quick;
             for moved in self.lives[life].places.iter_mut().filter_map(|p| p.moved.as_mut()) {
                 if moved.by == number && !moved.is_renewal {
                     moved.told.get_or_insert(step);

@@ -99,8 +99,18 @@ impl Ledger {
         let (request, life) = (&self.requests[&number], &self.lives[life]);
         let signs_in = request.log.iter().any(|logged| logged.is_login() && logged.applied > 0);
         let from = request.presented.and_then(|key| life.index_of(key)).unwrap_or_default();
-        let mut moves = life.places[from..].iter().filter_map(|place| place.moved.as_ref());
-        let is_late = moves.find(|moved| !moved.is_renewal).is_some_and(|moved| {
+        let mut hops = life.places[from..].windows(2);
+        let closing = hops.find_map(|hop| {
+            let moved = hop[0].moved.as_ref()?;
+            // An ID that was renewed away long ago is out of use, whatever happened to later IDs.
+            let is_reused = hop[1].presented.is_some_and(|at| at + LATENESS <= request.latest);
+            match (moved.is_renewal, is_reused) {
+                (true, false) => None,
+                (true, true) => Some(None),
+                (false, _) => Some(Some(moved)),
+            }
+        });
+        let is_late = closing.flatten().is_some_and(|moved| {
             request.latest + Sessions::ROTATION_WINDOW < moved.forgotten_at + LATENESS
         });
         signs_in || request.wants_fresh || !is_late

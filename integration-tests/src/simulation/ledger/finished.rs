@@ -85,7 +85,8 @@ impl Ledger {
         let late = request.earliest_at_finish.since(life.state.last_seen_at).as_millis();
         if undisturbed
             && late >= u128::from(tenth)
-            && request.earliest_at_finish < life.state.deadline()
+            // A use that reaches the store after the deadline revives nothing.
+            && request.latest < life.state.deadline()
         {
             self.violate("I5", || "an acknowledged request did not move the idle deadline".into());
         }
