@@ -74,8 +74,8 @@ impl Ledger {
         let Some(life) = request.life.filter(|_| !request.upkeep_failed) else { return };
         let life = &self.lives[life];
         // One that took longer than requests wait for each other may have given up on a renewal.
-        let hasty = request.latest.since(request.earliest) <= PATIENCE;
-        let undisturbed = hasty
+        let is_quick = request.latest.since(request.earliest) <= PATIENCE;
+        let undisturbed = is_quick
             && life.overtaken < request.began
             && life.end.is_none()
             && Some(life.key()) == view.key
