@@ -1,14 +1,8 @@
 //! A visitor's session may have another lifetime than a user's.
 
-use std::time::Duration;
-
 use session_core::{Lifetime, Sessions};
 
-use crate::support::{VISITS, World, probe, told};
-
-const MILLISECOND: Duration = Duration::from_millis(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
+use crate::support::{HOUR, MILLISECOND, MINUTE, VISITS, World, probe, told};
 
 fn short() -> Lifetime {
     Lifetime::new(10 * MINUTE, 30 * MINUTE).unwrap()
@@ -106,12 +100,8 @@ async fn lifetime_set_before_the_login_request_is_reset() {
             Some(owner) => world.user(owner).await,
             None => world.visitor().await,
         };
-        let session = world.open(&id).await;
-        session.set_lifetime(Lifetime::remember_me()).unwrap();
-        let _ = session.finish().await.unwrap();
-        let session = world.open(&id).await;
-        session.authenticate("ada").unwrap();
-        let new = told(session.finish().await.unwrap());
+        world.change(&id, |session| session.set_lifetime(Lifetime::remember_me())).await;
+        let new = world.login(&id, "ada").await;
         assert_eq!(world.open(&new).await.lifetime(), Lifetime::standard(), "{owner:?}");
     }
 }

@@ -1,15 +1,10 @@
 //! Attacks on the protocol, and defects found by attacks.
 
-use std::time::Duration;
-
 use session_core::{
-    CookieChange, Entry, Key, Lifetime, Record, Session, SessionError, SessionId, StoreErrorKind,
+    CookieChange, Entry, Lifetime, Record, Session, SessionError, SessionId, StoreErrorKind,
 };
 
-use crate::support::{Fault, NOTE, VISITS, Verb, World, told};
-
-const TOKEN: Key<String> = Key::new("token");
-const SECOND: Duration = Duration::from_secs(1);
+use crate::support::{Fault, NOTE, SECOND, TOKEN, VISITS, Verb, World, told};
 
 /// The recorded change of a request held back by an attacker: the attacker has sent its headers,
 /// but not its body.
@@ -73,9 +68,7 @@ impl Attack {
         let held = world.open(&old).await;
         let mut id = old.clone();
         if defence == Defence::RenewAndLogin {
-            let renewal = world.open(&id).await;
-            renewal.renew().unwrap();
-            id = told(renewal.finish().await.unwrap());
+            id = world.renew(&id).await;
         }
         let victim = world.open(&id).await;
         match defence {
@@ -272,9 +265,7 @@ async fn held_request_changes_no_other_users_session() {
     let world = World::new();
     let old = world.user("ada").await;
     let held = world.open(&old).await;
-    let login = world.open(&old).await;
-    login.authenticate("bob").unwrap();
-    let new = told(login.finish().await.unwrap());
+    let new = world.login(&old, "bob").await;
     held.set(NOTE, "ada's").unwrap();
     assert!(matches!(held.finish().await, Err(SessionError::Ended)));
     let session = world.open(&new).await;
@@ -518,12 +509,9 @@ async fn lifetime_alone_stores_no_session() {
 async fn superseded_cookie_allows_a_new_session_after_destroy() {
     let world = World::new();
     let id = world.visitor().await;
-    let login = world.open(&id).await;
-    login.authenticate("ada").unwrap();
-    let _ = login.finish().await.unwrap();
-    let late = world.open(&id).await;
-    late.set(NOTE, "refused").unwrap();
-    assert!(matches!(late.finish().await, Err(SessionError::Ended)));
+    world.login(&id, "ada").await;
+    let late = world.try_change(&id, |session| session.set(NOTE, "refused")).await;
+    assert!(matches!(late, Err(SessionError::Ended)));
     let late = world.open(&id).await;
     late.destroy().unwrap();
     late.set(NOTE, "fresh").unwrap();
@@ -552,9 +540,7 @@ async fn commit_gives_up_after_five_seconds() {
 async fn session_over_lowered_limits_can_shrink() {
     let world = World::new();
     let id = world.visitor().await;
-    let session = world.open(&id).await;
-    session.set(NOTE, "x".repeat(1_000)).unwrap();
-    let _ = session.finish().await.unwrap();
+    world.change(&id, |session| session.set(NOTE, "x".repeat(1_000))).await;
     let strict = session_core::Sessions::builder(std::sync::Arc::clone(&world.store))
         .with_clock(std::sync::Arc::clone(&world.clock))
         .with_limits(session_core::Limits::default().with_session_bytes(100))
@@ -629,9 +615,7 @@ async fn overtaken_request_sets_no_cookie() {
 
     // A request with a former ID would have received the present ID. It sets no cookie either.
     let id = world.visitor().await;
-    let renewal = world.open(&id).await;
-    renewal.renew().unwrap();
-    let renewed = told(renewal.finish().await.unwrap());
+    let renewed = world.renew(&id).await;
     let (slow, login) = (world.open(&id).await, world.open(&renewed).await);
     login.authenticate("ada").unwrap();
     let _ = login.finish().await.unwrap();
@@ -644,9 +628,7 @@ async fn overtaken_request_sets_no_cookie() {
 async fn superseded_cookie_counts_more_than_an_unreadable_one() {
     let world = World::new();
     let (id, unreadable) = (world.visitor().await, world.visitor().await);
-    let login = world.open(&id).await;
-    login.authenticate("ada").unwrap();
-    let _ = login.finish().await.unwrap();
+    world.login(&id, "ada").await;
     for (nth, cookies) in [[&unreadable, &id], [&id, &unreadable]].into_iter().enumerate() {
         world.store.fail_nth(nth + 1, Verb::Load, Fault::Before(StoreErrorKind::Corrupt));
         let cookies = cookies.map(|id| id.expose().as_bytes());

@@ -2,16 +2,9 @@
 //!
 //! `CreateEntered` is two commands in one round trip. A store may answer before `Leave` completes.
 
-use std::time::Duration;
+use session_core::{AtLimit, CookieChange, SessionLimit};
 
-use session_core::{AtLimit, CookieChange, Session, SessionError, SessionLimit};
-
-use crate::support::{VISITS, Verb, World, told};
-
-const MILLISECOND: Duration = Duration::from_millis(1);
-
-/// A call that records one change.
-type Call = fn(&Session) -> Result<(), SessionError>;
+use crate::support::{MILLISECOND, MOVES, VISITS, Verb, World, told};
 
 /// Returns the number of commands in some calls.
 fn commands(calls: &[Verb]) -> usize {
@@ -86,8 +79,7 @@ async fn visitors_login_costs_three_commands_after_the_load() {
 
 #[tokio::test]
 async fn new_id_of_a_user_costs_four_commands_after_the_load() {
-    let moves: [Call; 3] = [|session| session.authenticate("ada"), Session::rotate, Session::renew];
-    for change in moves {
+    for change in MOVES {
         let world = World::new();
         let id = world.user("ada").await;
         let session = world.open(&id).await;
@@ -118,13 +110,10 @@ async fn logout_costs_three_commands() {
 async fn first_request_with_a_renewed_id_costs_one_command_more() {
     let world = World::new();
     let id = world.user("ada").await;
-    let session = world.open(&id).await;
-    session.renew().unwrap();
-    let renewed = told(session.finish().await.unwrap());
+    let renewed = world.renew(&id).await;
     world.store.calls();
     for expected in [vec![Verb::Load, Verb::Commit], vec![Verb::Load]] {
-        let session = world.open(&renewed).await;
-        assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+        assert!(matches!(world.read(&renewed).await, CookieChange::Keep));
         assert_eq!(world.store.calls(), expected);
     }
     // A request with other changes records the presentation in the same commit.
@@ -133,9 +122,7 @@ async fn first_request_with_a_renewed_id_costs_one_command_more() {
     session.renew().unwrap();
     let renewed = told(session.finish().await.unwrap());
     world.store.calls();
-    let session = world.open(&renewed).await;
-    session.update(VISITS, |visits| *visits += 1).unwrap();
-    let _ = session.finish().await.unwrap();
+    world.change(&renewed, |session| session.update(VISITS, |visits| *visits += 1)).await;
     assert_eq!(world.store.calls(), [Verb::Load, Verb::Commit]);
 }
 
@@ -145,9 +132,7 @@ async fn first_request_with_a_renewed_id_costs_one_command_more() {
 async fn former_id_of_a_renewal_costs_three_loads() {
     let world = World::new();
     let id = world.visitor().await;
-    let session = world.open(&id).await;
-    session.renew().unwrap();
-    let _ = session.finish().await.unwrap();
+    world.renew(&id).await;
     world.store.calls();
     assert!(matches!(world.open(&id).await.finish().await.unwrap(), CookieChange::Set { .. }));
     assert_eq!(world.store.calls(), [Verb::Load, Verb::Load, Verb::Load]);

@@ -6,13 +6,9 @@ use session_core::{
     CookieChange, IdGenerator as _, Lifetime, OsRandom, SessionError, SessionId, StoreErrorKind,
 };
 
-use crate::support::{Fault, NOTE, VISITS, Verb, World, told};
-
-const MILLISECOND: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
+use crate::support::{
+    DAY, Fault, HOUR, MILLISECOND, MINUTE, NOTE, SECOND, VISITS, Verb, World, told,
+};
 
 /// The browser's cookie.
 #[derive(Clone)]
@@ -59,8 +55,7 @@ async fn response_sets_the_cookie_of_a_new_session_only() {
     let session = world.anonymous().await;
     assert!(matches!(session.try_finish(), Some(CookieChange::Keep)));
     let id = world.visitor().await;
-    let session = world.open(&id).await;
-    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+    assert!(matches!(world.read(&id).await, CookieChange::Keep));
     let session = world.open(&id).await;
     session.set(VISITS, 2).unwrap();
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
@@ -100,8 +95,7 @@ async fn cookie_of_an_unreadable_record_stays() {
     let world = World::new();
     let id = world.visitor().await;
     world.store.fail(Verb::Load, Fault::Before(StoreErrorKind::Corrupt));
-    let session = world.open(&id).await;
-    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+    assert!(matches!(world.read(&id).await, CookieChange::Keep));
     assert!(world.opens(&id).await);
 }
 
@@ -127,17 +121,13 @@ impl Before {
         match self {
             Self::Expired => world.wait(HOUR),
             Self::LoggedOut => {
-                let session = world.open(&id).await;
-                session.destroy().unwrap();
-                let _ = session.finish().await.unwrap();
+                world.log_out(&id).await;
             }
             Self::Revoked => assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1),
             Self::Unknown => return OsRandom.generate(),
             Self::Alive => {}
             Self::Renewed => {
-                let session = world.open(&id).await;
-                session.renew().unwrap();
-                let _ = session.finish().await.unwrap();
+                world.renew(&id).await;
             }
         }
         id
@@ -252,9 +242,7 @@ async fn session_created_and_destroyed_keeps_the_cookie() {
 async fn former_id_receives_the_new_one_after_an_outage() {
     let world = World::new();
     let old = world.user("ada").await;
-    let renewal = world.open(&old).await;
-    renewal.renew().unwrap();
-    let renewed = told(renewal.finish().await.unwrap());
+    let renewed = world.renew(&old).await;
 
     let session = world.open(&old).await;
     world.store.set_outage(Some(StoreErrorKind::Unavailable));
@@ -338,9 +326,7 @@ async fn former_cookie_of_a_recent_login_makes_no_session_of_its_own() {
         assert_eq!(world.count().await.0, 1);
 
         // A login is an act of the user, and joins the session of the first login.
-        let session = world.open(&id).await;
-        session.authenticate("ada").unwrap();
-        let _ = told(session.finish().await.unwrap());
+        let _ = world.login(&id, "ada").await;
         assert_eq!(world.count().await.0, 1);
     }
 }

@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use session_core::{CookieLifetime, Lifetime, SessionError, Timestamp};
 
-use crate::support::{Fault, Peek as _, VISITS, Verb, World, told};
-
-const MILLISECOND: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
+use crate::support::{
+    Fault, HOUR, MILLISECOND, MINUTE, Peek as _, SECOND, VISITS, Verb, World, told,
+};
 
 #[tokio::test]
 async fn idle_session_ends_at_its_idle_deadline() {
@@ -27,9 +24,7 @@ async fn busy_session_ends_at_its_absolute_deadline() {
     let id = world.visitor().await;
     for _ in 0..47 {
         world.wait(HOUR / 2);
-        let session = world.open(&id).await;
-        session.update(VISITS, |visits| *visits += 1).unwrap();
-        let _ = session.finish().await.unwrap();
+        world.change(&id, |session| session.update(VISITS, |visits| *visits += 1)).await;
     }
     world.wait(HOUR / 2 - MILLISECOND);
     assert!(world.opens(&id).await);
@@ -81,8 +76,7 @@ async fn assert_use_is_noted_after(world: &World, id: &session_core::SessionId, 
     let _ = session.finish().await.unwrap();
     assert_eq!(world.store.calls(), [Verb::Load, Verb::Touch]);
 
-    let session = world.open(id).await;
-    let _ = session.finish().await.unwrap();
+    let _ = world.read(id).await;
     assert_eq!(world.store.calls(), [Verb::Load], "the use was noted");
 }
 
@@ -117,9 +111,7 @@ async fn write_records_the_use_too() {
     let world = World::new();
     let id = world.visitor().await;
     world.wait(50 * MINUTE);
-    let session = world.open(&id).await;
-    session.update(VISITS, |visits| *visits += 1).unwrap();
-    let _ = session.finish().await.unwrap();
+    world.change(&id, |session| session.update(VISITS, |visits| *visits += 1)).await;
     assert_eq!(world.store.calls(), [Verb::Load, Verb::Commit]);
     world.wait(50 * MINUTE);
     assert!(world.opens(&id).await);
@@ -134,9 +126,7 @@ async fn clock_that_jumps_back_ends_and_touches_nothing() {
     let session = world.open(&id).await;
     assert_eq!(session.get(VISITS), Some(1));
     assert!(session.try_finish().is_some());
-    let session = world.open(&id).await;
-    session.update(VISITS, |visits| *visits += 1).unwrap();
-    let _ = session.finish().await.unwrap();
+    world.change(&id, |session| session.update(VISITS, |visits| *visits += 1)).await;
     // The last use did not move back.
     world.clock.set(then + 59 * MINUTE);
     assert_eq!(world.open(&id).await.get(VISITS), Some(2));
@@ -149,14 +139,10 @@ async fn clock_that_jumps_back_ends_and_touches_nothing() {
 async fn remember_me_lasts_until_the_next_login() {
     let world = World::new();
     let id = world.user("ada").await;
-    let session = world.open(&id).await;
-    session.set_lifetime(Lifetime::remember_me()).unwrap();
-    let _ = session.finish().await.unwrap();
+    world.change(&id, |session| session.set_lifetime(Lifetime::remember_me())).await;
     for _ in 0..3 {
         world.wait(24 * HOUR);
-        let session = world.open(&id).await;
-        session.update(VISITS, |visits| *visits += 1).unwrap();
-        let _ = session.finish().await.unwrap();
+        world.change(&id, |session| session.update(VISITS, |visits| *visits += 1)).await;
     }
     let session = world.open(&id).await;
     assert_eq!(session.lifetime(), Lifetime::remember_me());
@@ -192,9 +178,12 @@ async fn lifetime_that_is_over_ends_the_session() {
     let world = World::new();
     let id = world.visitor().await;
     world.wait(30 * MINUTE);
-    let session = world.open(&id).await;
-    session.set_lifetime(Lifetime::new(10 * MINUTE, 20 * MINUTE).unwrap()).unwrap();
-    assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+    let late = world
+        .try_change(&id, |session| {
+            session.set_lifetime(Lifetime::new(10 * MINUTE, 20 * MINUTE).unwrap())
+        })
+        .await;
+    assert!(matches!(late, Err(SessionError::Ended)));
     assert!(!world.opens(&id).await);
     assert_eq!(world.count().await.0, 0);
 }
@@ -222,9 +211,9 @@ async fn login_recorded_long_before_its_commit_lives_in_full() {
         // The login keeps the instant of the proof of identity.
         assert_eq!(session.authenticated_at(), Some(proof));
         world.wait(9 * MINUTE);
-        let _ = world.open(&new).await.finish().await.unwrap();
+        let _ = world.read(&new).await;
         world.wait(9 * MINUTE);
-        let _ = world.open(&new).await.finish().await.unwrap();
+        let _ = world.read(&new).await;
         world.wait(2 * MINUTE - MILLISECOND);
         assert!(world.opens(&new).await);
         world.wait(MILLISECOND);
@@ -270,9 +259,11 @@ async fn index_entry_lasts_until_no_server_finds_the_session() {
         let id = world.user("ada").await;
         let mut end = world.sessions_now() + HOUR;
         if longer {
-            let session = world.open(&id).await;
-            session.set_lifetime(Lifetime::new(2 * HOUR, 2 * HOUR).unwrap()).unwrap();
-            let _ = session.finish().await.unwrap();
+            world
+                .change(&id, |session| {
+                    session.set_lifetime(Lifetime::new(2 * HOUR, 2 * HOUR).unwrap())
+                })
+                .await;
             end = world.sessions_now() + 2 * HOUR;
         }
         world.clock.set(end + 10 * SECOND);

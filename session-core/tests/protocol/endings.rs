@@ -1,18 +1,8 @@
 //! I2: no resurrection.
 
-use std::time::Duration;
+use session_core::{CookieChange, SessionError};
 
-use session_core::{CookieChange, Session, SessionError};
-
-use crate::support::{NOTE, VISITS, Verb, World, told};
-
-const HOUR: Duration = Duration::from_secs(3600);
-
-/// A call that records one change.
-type Call = fn(&Session) -> Result<(), SessionError>;
-
-/// The calls that give a session a fresh ID.
-const MOVES: [Call; 3] = [|session| session.authenticate("ada"), Session::rotate, Session::renew];
+use crate::support::{HOUR, MOVES, NOTE, VISITS, Verb, World, told};
 
 #[tokio::test]
 async fn commit_after_destroy_is_ended() {
@@ -77,9 +67,7 @@ async fn destroy_in_the_middle_of_a_move_ends_the_new_session() {
         let (other, former) = (world.other_process(), id.clone());
         // The new record is stored, and the tombstone is not.
         world.store.before(Verb::Commit, move || async move {
-            let ending = other.open(&former).await;
-            ending.destroy().unwrap();
-            let _ = ending.finish().await.unwrap();
+            other.log_out(&former).await;
         });
         assert!(matches!(moving.finish().await, Err(SessionError::Ended)));
         assert_eq!(world.count().await, (0, 0));

@@ -1,15 +1,9 @@
 //! `end_by`: an end set by the application holds beside any lifetime.
 
-use std::time::Duration;
-
 use proptest::prelude::*;
 use session_core::{CookieChange, Lifetime, Session, SessionError, SessionId, Timestamp};
 
-use crate::support::{NOTE, Peek as _, VISITS, World, run, told};
-
-const MILLISECOND: Duration = Duration::from_millis(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
+use crate::support::{HOUR, MILLISECOND, MINUTE, NOTE, VISITS, World, run, told};
 
 async fn change_session(world: &World, id: &SessionId, change: impl Fn(&Session)) {
     let session = world.open(id).await;
@@ -198,7 +192,7 @@ async fn end_that_passes_before_the_commit_ends_the_session() {
 async fn assert_ended(world: &World, id: &SessionId) {
     assert!(!world.opens(id).await, "it lives on");
     assert_eq!(world.count().await.0, 0);
-    assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
+    assert_eq!(world.count_entered().await, 0);
     assert_eq!(world.sessions.list("ada").await.unwrap().len(), 0);
 }
 
@@ -208,9 +202,7 @@ async fn login_resets_the_end_of_the_login_before() {
     let id = world.user("ada").await;
     let now = world.sessions_now();
     change_session(&world, &id, |session| session.end_by(now + 3 * HOUR).unwrap()).await;
-    let session = world.open(&id).await;
-    session.authenticate("ada").unwrap();
-    let new = told(session.finish().await.unwrap());
+    let new = world.login(&id, "ada").await;
     assert_ends_at(&world, &new, now + 24 * HOUR).await;
 }
 

@@ -8,9 +8,7 @@ use session_core::{
     SessionLimit, Sessions, SessionsBuilder, StoreErrorKind,
 };
 
-use crate::support::{Fault, NOTE, VISITS, Verb, World, probe, told};
-
-const HOUR: Duration = Duration::from_secs(3600);
+use crate::support::{Fault, HOUR, NOTE, VISITS, Verb, World, probe, told};
 
 /// An event: kind, key, former key, owner.
 type Seen = (EventKind, SessionKey, Option<SessionKey>, Option<String>);
@@ -63,9 +61,7 @@ async fn events_show_the_life_of_a_session() {
     let user = request(&world, &visitor, |session| session.authenticate("ada").unwrap()).await;
     let rotated = request(&world, &user, |session| session.rotate().unwrap()).await;
     let renewed = request(&world, &rotated, |session| session.renew().unwrap()).await;
-    let session = world.open(&renewed).await;
-    session.destroy().unwrap();
-    let _ = session.finish().await.unwrap();
+    world.log_out(&renewed).await;
     let [first, second, third, fourth] = [visitor, user, rotated, renewed].map(|id| id.key());
     assert_eq!(
         all(&mut events),
@@ -169,7 +165,7 @@ async fn renewal_that_is_due_is_an_event() {
     let (world, mut events) = world_with(|sessions| sessions.with_lifetime(lifetime));
     let id = world.user("ada").await;
     world.wait(HOUR / 2);
-    let renewed = told(world.open(&id).await.finish().await.unwrap());
+    let renewed = told(world.read(&id).await);
     assert_eq!(
         all(&mut events),
         [
@@ -187,7 +183,7 @@ async fn old_id_after_its_grace_is_an_event() {
         let (world, mut events) = world_with(|sessions| sessions.with_reuse(reuse));
         let id = world.user("ada").await;
         let renewed = request(&world, &id, |session| session.renew().unwrap()).await;
-        let _ = world.open(&renewed).await.finish().await.unwrap();
+        let _ = world.read(&renewed).await;
         world.wait(world.sessions.renewal_grace());
         all(&mut events);
         assert!(!world.opens(&id).await);
@@ -235,10 +231,8 @@ async fn read_and_write_are_no_events() {
     let (world, mut events) = world();
     let id = world.visitor().await;
     all(&mut events);
-    let session = world.open(&id).await;
-    session.set(NOTE, "x").unwrap();
-    let _ = session.finish().await.unwrap();
-    let _ = world.open(&id).await.finish().await.unwrap();
+    world.change(&id, |session| session.set(NOTE, "x")).await;
+    let _ = world.read(&id).await;
     assert_eq!(all(&mut events), []);
 }
 

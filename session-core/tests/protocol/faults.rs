@@ -105,8 +105,7 @@ async fn logout_without_any_answer_is_an_error() {
     let id = world.visitor().await;
     let ending = world.open(&id).await;
     ending.destroy().unwrap();
-    world.store.fail_nth(1, Verb::Delete, Fault::UNSENT);
-    world.store.fail_nth(2, Verb::Delete, Fault::UNSENT);
+    world.fail_twice(Verb::Delete, Fault::UNSENT);
     assert_eq!(kind_of(ending.finish().await), StoreErrorKind::Timeout);
     assert!(world.opens(&id).await);
 }
@@ -118,8 +117,7 @@ async fn commit_without_any_answer_is_never_applied_again() {
         let id = world.visitor().await;
         let session = world.open(&id).await;
         session.update(VISITS, |visits| *visits += 1).unwrap();
-        world.store.fail_nth(1, Verb::Commit, fault);
-        world.store.fail_nth(2, Verb::Commit, fault);
+        world.fail_twice(Verb::Commit, fault);
         assert_eq!(kind_of(session.commit().await), StoreErrorKind::Timeout);
         world.store.calls();
         for _ in 0..3 {
@@ -159,8 +157,7 @@ async fn discard_recovers_from_an_unconfirmed_commit() {
     let id = world.visitor().await;
     let session = world.open(&id).await;
     session.update(VISITS, |visits| *visits += 1).unwrap();
-    world.store.fail_nth(1, Verb::Commit, Fault::ANSWER_LOST);
-    world.store.fail_nth(2, Verb::Commit, Fault::ANSWER_LOST);
+    world.fail_twice(Verb::Commit, Fault::ANSWER_LOST);
     assert!(session.commit().await.is_err());
     session.discard();
     session.set(NOTE, "after").unwrap();

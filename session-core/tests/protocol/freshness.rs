@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use session_core::{Session, SessionError, Timestamp};
 
-use crate::support::{NOTE, World, told};
-
-const MILLISECOND: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
+use crate::support::{MILLISECOND, MINUTE, NOTE, SECOND, World, told};
 
 /// A call that records one change.
 type Call = fn(&Session) -> Result<(), SessionError>;

@@ -70,14 +70,12 @@ fn commit_frees_the_updates_that_it_stored() {
 fn finish_that_fails_frees_the_updates() {
     for fault in [Fault::DOWN, Fault::UNSENT, Fault::ANSWER_LOST] {
         check_freed("finish", 1, |world, _, session, _| {
-            world.store.fail_nth(1, Verb::Commit, fault);
-            world.store.fail_nth(2, Verb::Commit, fault);
+            world.fail_twice(Verb::Commit, fault);
             assert!(run(session.finish()).is_err());
         });
     }
     check_freed("finish after a commit", 1, |world, _, session, _| {
-        world.store.fail_nth(1, Verb::Commit, Fault::UNSENT);
-        world.store.fail_nth(2, Verb::Commit, Fault::UNSENT);
+        world.fail_twice(Verb::Commit, Fault::UNSENT);
         assert!(run(session.commit()).is_err());
         assert!(matches!(run(session.finish()), Err(SessionError::Unconfirmed)));
     });
@@ -149,8 +147,7 @@ fn discard_during_a_commit_frees_the_updates() {
             let clone = session.clone();
             world.store.before(Verb::Commit, move || async move { clone.discard() });
             if let Some(fault) = fault {
-                world.store.fail_nth(1, Verb::Commit, fault);
-                world.store.fail_nth(2, Verb::Commit, fault);
+                world.fail_twice(Verb::Commit, fault);
             }
             assert_eq!(run(session.commit()).is_ok(), fault.is_none());
         });

@@ -99,9 +99,7 @@ async fn empty_owner_is_refused_everywhere() {
 #[tokio::test]
 async fn owner_of_a_number_is_its_text() {
     let world = World::new();
-    let session = world.anonymous().await;
-    session.authenticate(7_u64).unwrap();
-    let id = told(session.finish().await.unwrap());
+    let id = world.begin(|session| session.authenticate(7_u64)).await;
     assert_eq!(world.open(&id).await.owner_as::<u64>(), Some(7));
     assert_eq!(world.sessions.list("7").await.unwrap().len(), 1);
     let [composed, decomposed] = ["\u{e9}", "e\u{301}"];
@@ -144,9 +142,7 @@ async fn two_requests_together_exceed_no_limit() {
 async fn session_over_a_lowered_limit_stays_usable() {
     let world = World::new();
     let id = world.visitor().await;
-    let session = world.open(&id).await;
-    session.set(NOTE, "second").unwrap();
-    let _ = session.finish().await.unwrap();
+    world.change(&id, |session| session.set(NOTE, "second")).await;
     let limits = Limits::default().with_values(1);
     let strict = World {
         sessions: session_core::Sessions::builder(std::sync::Arc::clone(&world.store))

@@ -7,9 +7,7 @@ use session_core::{
     SessionLimit, StoreErrorKind,
 };
 
-use crate::support::{Fault, Peek as _, Verb, World, told};
-
-const HOUR: Duration = Duration::from_secs(3600);
+use crate::support::{Fault, HOUR, Verb, World, told};
 
 /// The two faults without an answer for the caller.
 const LOST: [Fault; 2] = [Fault::ANSWER_LOST, Fault::UNSENT];
@@ -42,7 +40,7 @@ fn sorted(ids: &[&SessionId]) -> Vec<SessionKey> {
 }
 
 async fn count_entered(world: &World) -> usize {
-    world.store.count_entered(world.sessions_now()).await
+    world.count_entered().await
 }
 
 #[tokio::test]
@@ -110,9 +108,7 @@ async fn eviction_is_reported_if_its_answer_is_lost() {
         world.wait(Duration::from_secs(1));
         let mut events = world.sessions.events();
         world.store.fail(Verb::DeleteOrBlock, fault);
-        let session = world.anonymous().await;
-        session.authenticate("ada").unwrap();
-        let id = told(session.finish().await.unwrap());
+        let id = world.begin(|session| session.authenticate("ada")).await;
         let reported: Vec<_> =
             std::iter::from_fn(|| events.try_next()).map(|event| (event.kind, event.key)).collect();
         assert_eq!(
@@ -210,8 +206,7 @@ async fn revocation_that_fails_can_be_repeated() {
 async fn revocation_without_any_answer_still_ends_the_sessions() {
     let (world, silent, mut events) = watched();
     let id = silent.user("ada").await;
-    world.store.fail_nth(1, Verb::DeleteOrBlock, Fault::ANSWER_LOST);
-    world.store.fail_nth(2, Verb::DeleteOrBlock, Fault::ANSWER_LOST);
+    world.fail_twice(Verb::DeleteOrBlock, Fault::ANSWER_LOST);
     let Err(SessionError::Store(error)) = world.sessions.revoke("ada", id.key()).await else {
         panic!("no answer came")
     };

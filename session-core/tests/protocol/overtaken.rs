@@ -5,18 +5,14 @@ use std::{sync::mpsc, time::Duration};
 
 use session_core::{AtLimit, CookieChange, EventKind, Lifetime, SessionError, SessionLimit};
 
-use crate::support::{Fault, NOTE, Peek as _, VISITS, Verb, World, told};
-
-fn limit(max: usize, at_limit: AtLimit) -> SessionLimit {
-    SessionLimit::new(max, at_limit).unwrap()
-}
+use crate::support::{Fault, NOTE, VISITS, Verb, World, told};
 
 /// While the record of a slower renewal is still stored, another device signs in within the limit.
 #[tokio::test]
 async fn overtaken_renewal_takes_no_place() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest, AtLimit::EvictLeastRecent] {
         for periodic in [false, true] {
-            let limit = limit(2, at_limit);
+            let limit = SessionLimit::new(2, at_limit).unwrap();
             let aged = Lifetime::default().with_renew_after(Duration::from_secs(600)).unwrap();
             let world = World::with(|sessions| {
                 let sessions = sessions.with_session_limit(limit);
@@ -86,21 +82,18 @@ async fn overtaken_renewal_is_no_session_to_a_list_or_revocation() {
 /// takes no place.
 #[tokio::test]
 async fn login_that_broke_off_takes_no_place() {
-    let world = World::with(|sessions| sessions.with_session_limit(limit(2, AtLimit::Reject)));
+    let world = World::with(|sessions| {
+        sessions.with_session_limit(SessionLimit::new(2, AtLimit::Reject).unwrap())
+    });
     let id = world.user("ada").await;
     let session = world.open(&id).await;
     session.authenticate("ada").unwrap();
-    world.store.fail_nth(1, Verb::Commit, Fault::UNSENT);
-    world.store.fail_nth(2, Verb::Commit, Fault::UNSENT);
+    world.fail_twice(Verb::Commit, Fault::UNSENT);
     assert!(session.finish().await.is_err());
-    let session = world.open(&id).await;
-    session.authenticate("ada").unwrap();
-    let id = told(session.finish().await.unwrap());
+    let id = world.login(&id, "ada").await;
     assert_eq!(world.sessions.list("ada").await.unwrap().len(), 1);
 
-    let session = world.anonymous().await;
-    session.authenticate("ada").unwrap();
-    let other = told(session.finish().await.unwrap());
+    let other = world.begin(|session| session.authenticate("ada")).await;
     assert!(world.opens(&id).await && world.opens(&other).await);
     assert_eq!(world.sessions.list("ada").await.unwrap().len(), 2);
 }
@@ -115,7 +108,7 @@ async fn renewal_overtaken_by_a_login_stores_its_values() {
 }
 
 async fn replayed_beside_a_login(max: usize) -> Result<CookieChange, SessionError> {
-    let limit = limit(max, AtLimit::Reject);
+    let limit = SessionLimit::new(max, AtLimit::Reject).unwrap();
     let world = World::with(|sessions| sessions.with_session_limit(limit));
     let id = world.user("ada").await;
     let (renews, writes) = (world.open(&id).await, world.open(&id).await);
@@ -137,6 +130,6 @@ async fn replayed_beside_a_login(max: usize) -> Result<CookieChange, SessionErro
     assert_eq!((session.get(VISITS), session.get(NOTE).as_deref()), (Some(5), Some("kept")));
     assert_eq!(world.sessions.list("ada").await.unwrap().len(), 1);
     assert_eq!(world.count().await.0, 1);
-    assert_eq!(world.store.count_entered(world.sessions_now()).await, 1);
+    assert_eq!(world.count_entered().await, 1);
     Ok(change)
 }

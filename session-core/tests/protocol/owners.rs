@@ -13,45 +13,15 @@ use std::{
 
 use session_core::{
     AtLimit, CookieChange, Entry, Family, IndexEntry, Lifetime, ManualClock, Owner,
-    OwnerIndex as _, Session, SessionError, SessionId, SessionKey, SessionLimit, SessionStore as _,
+    OwnerIndex as _, SessionError, SessionId, SessionKey, SessionLimit, SessionStore as _,
     Sessions, StoreError, StoreErrorKind, Timestamp,
     testing::{Answer, Intercept, Intercepted, Operation},
 };
 
-use crate::support::{Fault, MapStore, NOTE, Peek as _, VISITS, Verb, World, told};
-
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
-
-fn keys(ids: &[&SessionId]) -> Vec<SessionKey> {
-    ids.iter().map(|id| id.key()).collect()
-}
-
-async fn listed(world: &World, owner: &str) -> Vec<SessionKey> {
-    world.sessions.list(owner).await.unwrap().iter().map(|info| info.key()).collect()
-}
-
-async fn entered(world: &World, owner: &str) -> Vec<SessionKey> {
-    let entries = world.store.entries(&Owner::from(owner).key(), world.sessions_now()).await;
-    entries.unwrap().iter().map(|entry| entry.key).collect()
-}
-
-async fn finish(session: Session) -> SessionId {
-    told(session.finish().await.unwrap())
-}
-
-async fn renew(world: &World, id: &SessionId) -> SessionId {
-    let session = world.open(id).await;
-    session.renew().unwrap();
-    finish(session).await
-}
-
-/// Uses a session, and waits until its former ID no longer opens the session.
-async fn use_for_the_grace(world: &World, id: &SessionId) {
-    let _ = world.open(id).await.finish().await.unwrap();
-    world.wait(world.sessions.renewal_grace());
-}
+use crate::support::{
+    CLOSING, Fault, HOUR, MINUTE, MOVES, MapStore, Move, NOTE, Peek as _, SECOND, VISITS, Verb,
+    World, finish, keys, told,
+};
 
 #[tokio::test]
 async fn list_holds_the_sessions_of_one_owner_last_used_first() {
@@ -62,11 +32,11 @@ async fn list_holds_the_sessions_of_one_owner_last_used_first() {
     world.wait(MINUTE);
     let second = world.user("ada").await;
     world.wait(MINUTE);
-    assert_eq!(listed(&world, "ada").await, keys(&[&second, &first]));
+    assert_eq!(world.listed("ada").await, keys(&[&second, &first]));
     world.wait(10 * MINUTE);
-    let _ = world.open(&first).await.finish().await.unwrap();
-    assert_eq!(listed(&world, "ada").await, keys(&[&first, &second]));
-    assert_eq!(listed(&world, "nobody").await, []);
+    let _ = world.read(&first).await;
+    assert_eq!(world.listed("ada").await, keys(&[&first, &second]));
+    assert_eq!(world.listed("nobody").await, []);
 }
 
 #[tokio::test]
@@ -97,14 +67,12 @@ async fn list_shows_the_content_of_the_sessions() {
 async fn session_that_expired_or_was_ended_is_not_listed() {
     let world = World::new();
     let (ended, stays) = (world.user("ada").await, world.user("ada").await);
-    let session = world.open(&ended).await;
-    session.destroy().unwrap();
-    let _ = session.finish().await.unwrap();
-    assert_eq!(entered(&world, "ada").await, keys(&[&stays]));
+    world.log_out(&ended).await;
+    assert_eq!(world.entered("ada").await, keys(&[&stays]));
     world.wait(HOUR);
-    assert_eq!(listed(&world, "ada").await, []);
+    assert_eq!(world.listed("ada").await, []);
     world.user("ada").await;
-    assert_eq!(entered(&world, "ada").await.len(), 2, "a clock may be behind");
+    assert_eq!(world.entered("ada").await.len(), 2, "a clock may be behind");
 }
 
 #[tokio::test]
@@ -114,12 +82,12 @@ async fn session_that_got_another_id_is_listed_once() {
     let session = world.open(&id).await;
     session.renew().unwrap();
     let renewed = finish(session).await;
-    assert_eq!(entered(&world, "ada").await, keys(&[&renewed]));
+    assert_eq!(world.entered("ada").await, keys(&[&renewed]));
     let session = world.open(&renewed).await;
     session.authenticate("ada").unwrap();
     let again = finish(session).await;
-    assert_eq!(entered(&world, "ada").await, keys(&[&again]));
-    assert_eq!(listed(&world, "ada").await, keys(&[&again]));
+    assert_eq!(world.entered("ada").await, keys(&[&again]));
+    assert_eq!(world.listed("ada").await, keys(&[&again]));
 }
 
 #[tokio::test]
@@ -129,8 +97,8 @@ async fn session_taken_over_by_another_user_leaves_the_first_list() {
     let session = world.open(&id).await;
     session.authenticate("grace").unwrap();
     let id = finish(session).await;
-    assert_eq!(entered(&world, "ada").await, []);
-    assert_eq!(listed(&world, "grace").await, keys(&[&id]));
+    assert_eq!(world.entered("ada").await, []);
+    assert_eq!(world.listed("grace").await, keys(&[&id]));
 }
 
 #[tokio::test]
@@ -141,10 +109,10 @@ async fn revoke_all_of_the_first_user_spares_the_second() {
     session.authenticate("grace").unwrap();
     world.store.fail(Verb::Leave, Fault::DOWN);
     let id = finish(session).await;
-    assert_eq!(entered(&world, "ada").await.len(), 1, "the former key is still there");
+    assert_eq!(world.entered("ada").await.len(), 1, "the former key is still there");
     assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 0);
     assert!(world.opens(&id).await);
-    assert_eq!(entered(&world, "ada").await, []);
+    assert_eq!(world.entered("ada").await, []);
 }
 
 #[tokio::test]
@@ -153,11 +121,9 @@ async fn list_finds_a_session_that_moves_while_it_is_made() {
     let id = world.user("ada").await;
     let (other, former) = (world.other_process(), id.clone());
     world.store.before(Verb::LoadMany, move || async move {
-        let session = other.open(&former).await;
-        session.renew().unwrap();
-        let _ = session.finish().await.unwrap();
+        other.renew(&former).await;
     });
-    let list = listed(&world, "ada").await;
+    let list = world.listed("ada").await;
     assert_eq!(list.len(), 1);
     assert_ne!(list, keys(&[&id]));
 }
@@ -172,7 +138,7 @@ async fn revoked_session_opens_nothing_and_stores_nothing() {
     assert!(!world.opens(&id).await);
     assert!(matches!(under_way.finish().await, Err(SessionError::Ended)));
     assert_eq!(world.count().await, (0, 0));
-    assert_eq!(entered(&world, "ada").await, []);
+    assert_eq!(world.entered("ada").await, []);
     assert!(!world.sessions.revoke("ada", id.key()).await.unwrap());
 }
 
@@ -207,7 +173,7 @@ async fn revoke_by_a_former_key_ends_the_session_where_it_is() {
         let id = finish(session).await;
         assert!(world.sessions.revoke("ada", former.key()).await.unwrap());
         assert!(!world.opens(&id).await);
-        assert_eq!(entered(&world, "ada").await, []);
+        assert_eq!(world.entered("ada").await, []);
     }
 }
 
@@ -225,7 +191,7 @@ async fn revoke_all_ends_all_sessions_of_one_owner() {
         assert!(!world.opens(id).await);
     }
     assert!(world.opens(&other).await);
-    assert_eq!(entered(&world, "ada").await, []);
+    assert_eq!(world.entered("ada").await, []);
     assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 0);
     assert_eq!(world.sessions.revoke_all("nobody").await.unwrap(), 0);
 }
@@ -236,13 +202,11 @@ async fn revoke_all_finds_a_session_that_moves_meanwhile() {
     let id = world.user("ada").await;
     let (other, former) = (world.other_process(), id.clone());
     world.store.before(Verb::DeleteOrBlock, move || async move {
-        let session = other.open(&former).await;
-        session.renew().unwrap();
-        let _ = session.finish().await.unwrap();
+        other.renew(&former).await;
     });
     assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1);
     assert_eq!(world.count().await.0, 0);
-    assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
+    assert_eq!(world.count_entered().await, 0);
 }
 
 #[tokio::test]
@@ -251,7 +215,7 @@ async fn revoke_others_spares_the_own_session() {
     let ids = [world.user("ada").await, world.user("ada").await, world.user("ada").await];
     let session = world.open(&ids[1]).await;
     assert_eq!(session.sessions().revoke_others(&session).await.unwrap(), 2);
-    assert_eq!(listed(&world, "ada").await, keys(&[&ids[1]]));
+    assert_eq!(world.listed("ada").await, keys(&[&ids[1]]));
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
     assert!(world.opens(&ids[1]).await);
 }
@@ -347,7 +311,7 @@ async fn longer_lifetime_is_entered_before_it_is_stored() {
     assert_eq!(world.store.calls(), [Verb::Enter, Verb::Commit]);
     world.wait(25 * HOUR);
     world.user("ada").await;
-    assert!(listed(&world, "ada").await.contains(&id.key()));
+    assert!(world.listed("ada").await.contains(&id.key()));
     // If the lifetime shrinks, an entry keeps its deadline.
     let session = world.open(&id).await;
     session.set_lifetime(Lifetime::new(HOUR, 30 * HOUR).unwrap()).unwrap();
@@ -370,7 +334,7 @@ async fn longer_lifetime_is_entered_before_a_replay_stores_it() {
     assert_eq!(calls.iter().filter(|verb| **verb == Verb::Enter).count(), 2, "for both: {calls:?}");
     world.wait(25 * HOUR);
     world.user("ada").await;
-    assert_eq!(listed(&world, "ada").await.len(), 2);
+    assert_eq!(world.listed("ada").await.len(), 2);
 }
 
 #[tokio::test]
@@ -394,9 +358,9 @@ async fn entry_of_a_session_that_was_ended_ends_at_its_deadline() {
     session.set_lifetime(Lifetime::aal1()).unwrap();
     world.sessions.revoke_all("ada").await.unwrap();
     assert!(matches!(session.finish().await, Err(SessionError::Ended)));
-    assert_eq!(listed(&world, "ada").await, []);
+    assert_eq!(world.listed("ada").await, []);
     world.wait(Lifetime::aal1().absolute() + 10 * SECOND);
-    assert_eq!(entered(&world, "ada").await, []);
+    assert_eq!(world.entered("ada").await, []);
 }
 
 /// If one server removes a session from the index, the session must have expired on every server.
@@ -406,9 +370,9 @@ async fn entry_stays_for_10_seconds_after_the_absolute_deadline() {
     let id = world.user("ada").await;
     world.wait(world.sessions.lifetime().absolute() + 10 * SECOND - Duration::from_millis(1));
     world.user("ada").await;
-    assert!(entered(&world, "ada").await.contains(&id.key()));
+    assert!(world.entered("ada").await.contains(&id.key()));
     world.wait(Duration::from_millis(1));
-    assert!(!entered(&world, "ada").await.contains(&id.key()));
+    assert!(!world.entered("ada").await.contains(&id.key()));
 }
 
 #[tokio::test]
@@ -424,7 +388,7 @@ async fn failed_login_leaves_the_index() {
         session.authenticate("ada").unwrap();
         world.store.fail(verb, fault);
         assert!(session.finish().await.is_err());
-        assert_eq!(entered(&world, "ada").await, []);
+        assert_eq!(world.entered("ada").await, []);
         assert_eq!(world.count().await, (1, 0));
     }
 }
@@ -449,7 +413,7 @@ async fn revocation_is_repeated_if_its_answer_is_lost() {
         world.store.fail(Verb::DeleteOrBlock, fault);
         world.sessions.revoke_all("ada").await.unwrap();
         assert!(!world.opens(&id).await);
-        assert_eq!(entered(&world, "ada").await, []);
+        assert_eq!(world.entered("ada").await, []);
     }
 }
 
@@ -520,7 +484,7 @@ async fn login_revoked_before_its_repetition_takes_another_id() {
     let revoking = revoking.lock().unwrap().take().expect("the creation was repeated");
     assert_eq!(revoking.await.unwrap().unwrap(), 1);
     assert!(world.opens(&id).await);
-    assert_eq!(entered(&world, "ada").await, keys(&[&id]));
+    assert_eq!(world.entered("ada").await, keys(&[&id]));
 }
 
 async fn until(condition: &AtomicBool) {
@@ -560,74 +524,47 @@ async fn server_whose_clock_is_ahead_revokes_sessions_until_their_end() {
     }
 }
 
-/// A change of the ID of a session of "ada".
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Move {
-    Renew,
-    Rotate,
-    Login,
-}
-
-impl Move {
-    const ALL: [Self; 3] = [Self::Renew, Self::Rotate, Self::Login];
-
-    fn record(self, session: &Session) {
-        match self {
-            Self::Renew => session.renew(),
-            Self::Rotate => session.rotate(),
-            Self::Login => session.authenticate("ada"),
-        }
-        .unwrap();
-    }
-
-    async fn carry_out(self, world: &World, id: &SessionId) -> SessionId {
-        let session = world.open(id).await;
-        self.record(&session);
-        finish(session).await
-    }
-}
-
 #[tokio::test]
 async fn session_in_the_middle_of_a_move_is_one_line() {
-    for deed in Move::ALL {
+    for deed in MOVES {
         let world = World::new();
         let id = world.user("ada").await;
         let other = world.other_process();
         let (session, observer) = (world.open(&id).await, world.open(&id).await);
-        deed.record(&session);
+        deed(&session).unwrap();
         world.store.before(Verb::Commit, move || async move {
-            assert_eq!(entered(&other, "ada").await.len(), 2, "{deed:?}");
+            assert_eq!(other.entered("ada").await.len(), 2);
             let list = other.sessions.list("ada").await.unwrap();
-            assert_eq!(list.len(), 1, "{deed:?}: {list:?}");
-            assert!(list[0].is(&observer), "{deed:?}");
+            assert_eq!(list.len(), 1, "{list:?}");
+            assert!(list[0].is(&observer));
         });
         finish(session).await;
-        assert_eq!(listed(&world, "ada").await.len(), 1);
+        assert_eq!(world.listed("ada").await.len(), 1);
     }
 }
 
 #[tokio::test]
 async fn session_in_the_middle_of_a_move_is_revoked_as_one() {
-    for deed in Move::ALL {
+    for deed in MOVES {
         for all in [false, true] {
             let world = World::new();
             let id = world.user("ada").await;
             let mut events = world.sessions.events();
             let (sessions, key) = (world.sessions.clone(), id.key());
             let session = world.open(&id).await;
-            deed.record(&session);
+            deed(&session).unwrap();
             world.store.before(Verb::Commit, move || async move {
                 if all {
-                    assert_eq!(sessions.revoke_all("ada").await.unwrap(), 1, "{deed:?}");
+                    assert_eq!(sessions.revoke_all("ada").await.unwrap(), 1);
                 } else {
-                    assert!(sessions.revoke("ada", key).await.unwrap(), "{deed:?}");
+                    assert!(sessions.revoke("ada", key).await.unwrap());
                 }
             });
-            assert!(matches!(session.finish().await, Err(SessionError::Ended)), "{deed:?}");
-            assert_eq!(world.count().await.0, 0, "{deed:?}");
+            assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+            assert_eq!(world.count().await.0, 0);
             let revoked = std::iter::from_fn(|| events.try_next())
                 .filter(|event| event.kind == session_core::EventKind::Revoked);
-            assert_eq!(revoked.count(), 1, "{deed:?}");
+            assert_eq!(revoked.count(), 1);
         }
     }
 }
@@ -635,7 +572,7 @@ async fn session_in_the_middle_of_a_move_is_revoked_as_one() {
 /// Stops a move between its two records, like a crash of the process.
 async fn crash_in(world: &World, id: &SessionId, deed: Move) {
     let session = world.open(id).await;
-    deed.record(&session);
+    deed(&session).unwrap();
     world.store.before(Verb::Commit, pending);
     let mut finish = pin!(session.finish());
     let is_pending = poll_fn(|context| Poll::Ready(finish.as_mut().poll(context).is_pending()));
@@ -644,36 +581,36 @@ async fn crash_in(world: &World, id: &SessionId, deed: Move) {
 
 #[tokio::test]
 async fn record_of_a_crashed_move_is_no_second_device() {
-    for deed in Move::ALL {
+    for deed in MOVES {
         let world = World::new();
         let id = world.user("ada").await;
         crash_in(&world, &id, deed).await;
-        assert_eq!(world.count().await.0, 2, "{deed:?}");
-        assert_eq!(listed(&world, "ada").await.len(), 1, "{deed:?}");
+        assert_eq!(world.count().await.0, 2);
+        assert_eq!(world.listed("ada").await.len(), 1);
 
         world.wait(10 * MINUTE);
         let session = world.open(&id).await;
         let _ = session.finish().await.unwrap();
         let list = world.sessions.list("ada").await.unwrap();
-        assert_eq!(list.len(), 1, "{deed:?}");
+        assert_eq!(list.len(), 1);
         assert!(list[0].is(&session) && list[0].key() == id.key(), "the client uses this one");
 
-        let left = entered(&world, "ada").await.into_iter().find(|key| *key != id.key());
+        let left = world.entered("ada").await.into_iter().find(|key| *key != id.key());
         assert!(world.sessions.revoke("ada", left.unwrap()).await.unwrap());
         assert!(!world.opens(&id).await);
-        assert_eq!(world.count().await.0, 0, "{deed:?}: revoked as one");
+        assert_eq!(world.count().await.0, 0, "revoked as one");
     }
 }
 
 #[tokio::test]
 async fn record_of_a_crashed_move_is_hidden_by_the_next_one() {
-    for deed in Move::ALL {
+    for deed in MOVES {
         let world = World::new();
         let id = world.user("ada").await;
         crash_in(&world, &id, deed).await;
         world.wait(MINUTE);
-        let new = deed.carry_out(&world, &id).await;
-        assert_eq!(listed(&world, "ada").await, keys(&[&new]), "{deed:?}");
+        let new = world.moved(&id, deed).await;
+        assert_eq!(world.listed("ada").await, keys(&[&new]));
         assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1);
         assert_eq!(world.count().await.0, 0);
     }
@@ -688,36 +625,36 @@ async fn revoke_by_a_key_that_was_renewed_since_ends_the_session() {
         let other = world.user("ada").await;
         let mut id = first.clone();
         for _ in 0..renewals {
-            use_for_the_grace(&world, &id).await;
-            id = renew(&world, &id).await;
+            world.use_for_the_grace(&id).await;
+            id = world.renew(&id).await;
         }
         assert!(world.opens(&id).await);
         assert!(world.sessions.revoke("ada", first.key()).await.unwrap(), "{renewals}");
         assert!(!world.opens(&id).await && world.opens(&other).await);
-        assert_eq!(entered(&world, "ada").await, keys(&[&other]));
+        assert_eq!(world.entered("ada").await, keys(&[&other]));
         assert!(!world.sessions.revoke("ada", first.key()).await.unwrap(), "it is gone");
     }
 }
 
 #[tokio::test]
 async fn revoke_ends_a_session_that_moves_after_its_key_was_found() {
-    for deed in Move::ALL {
+    for deed in MOVES {
         for number in [1, 2] {
             let world = World::new();
             let id = world.user("ada").await;
             let (other, former) = (world.other_process(), id.clone());
             world.store.before_nth(number, Verb::Entries, move || async move {
-                deed.carry_out(&other, &former).await;
+                other.moved(&former, deed).await;
             });
-            assert!(world.sessions.revoke("ada", id.key()).await.unwrap(), "{deed:?}");
-            assert_eq!(world.count().await.0, 0, "{deed:?}");
+            assert!(world.sessions.revoke("ada", id.key()).await.unwrap());
+            assert_eq!(world.count().await.0, 0);
         }
     }
 }
 
 #[tokio::test]
 async fn revoke_others_spares_the_own_session_whenever_it_moves() {
-    for deed in Move::ALL {
+    for deed in MOVES {
         for verb in [Verb::Entries, Verb::DeleteOrBlock, Verb::Leave] {
             let world = World::new();
             let (own, other) = (world.user("ada").await, world.user("ada").await);
@@ -725,25 +662,25 @@ async fn revoke_others_spares_the_own_session_whenever_it_moves() {
             let moved = Arc::new(Mutex::new(None));
             let (process, id, result) = (world.other_process(), own.clone(), Arc::clone(&moved));
             world.store.before(verb, move || async move {
-                let id = deed.carry_out(&process, &id).await;
+                let id = process.moved(&id, deed).await;
                 *result.lock().unwrap() = Some(id);
             });
             assert_eq!(world.sessions.revoke_others(&session).await.unwrap(), 1);
             let new = moved.lock().unwrap().take().expect("it has moved");
-            assert!(world.opens(&new).await, "{deed:?} before {verb:?}");
+            assert!(world.opens(&new).await, "before {verb:?}");
             assert!(!world.opens(&other).await);
-            assert_eq!(listed(&world, "ada").await, keys(&[&new]));
+            assert_eq!(world.listed("ada").await, keys(&[&new]));
         }
     }
 }
 
 #[tokio::test]
 async fn revoke_others_fails_after_a_login_in_another_tab() {
-    for deed in [Move::Rotate, Move::Login] {
+    for deed in CLOSING {
         let world = World::new();
         let (own, other) = (world.user("ada").await, world.user("ada").await);
         let session = world.open(&own).await;
-        deed.carry_out(&world, &own).await;
+        world.moved(&own, deed).await;
         let result = world.sessions.revoke_others(&session).await;
         assert!(matches!(result, Err(SessionError::Ended)), "the request may be an attacker's");
         assert!(world.opens(&other).await);
@@ -760,8 +697,8 @@ async fn list_shows_no_session_that_another_user_took_over_meanwhile() {
         session.authenticate("grace").unwrap();
         finish(session).await;
     });
-    assert_eq!(listed(&world, "ada").await, []);
-    assert_eq!(listed(&world, "grace").await.len(), 1);
+    assert_eq!(world.listed("ada").await, []);
+    assert_eq!(world.listed("grace").await.len(), 1);
 }
 
 #[tokio::test]

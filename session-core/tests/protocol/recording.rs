@@ -69,9 +69,7 @@ async fn value_changed_and_changed_back_is_written() {
 async fn clear_keeps_the_session_and_its_owner() {
     let world = World::new();
     let id = world.user("ada").await;
-    let session = world.open(&id).await;
-    session.clear().unwrap();
-    let _ = session.finish().await.unwrap();
+    world.change(&id, |session| session.clear()).await;
     let session = world.open(&id).await;
     assert_eq!(session.names(), [""; 0]);
     assert_eq!(session.owner(), Some("ada".into()));

@@ -3,15 +3,11 @@
 use std::{
     error::Error as _,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use session_core::{AtLimit, CookieChange, Key, Lifetime, Limits, SessionError};
 
-use crate::support::{NOTE, VISITS, Verb, World, told};
-
-const TOKEN: Key<String> = Key::new("token");
-const SECOND: Duration = Duration::from_secs(1);
+use crate::support::{NOTE, SECOND, TOKEN, VISITS, Verb, World, told};
 
 fn chain(error: &SessionError) -> String {
     let mut text = format!("{error} {error:?}");
@@ -52,16 +48,12 @@ async fn overtaken_update_sees_no_new_content() {
 #[tokio::test]
 async fn replay_keeps_the_limit_of_values() {
     let world = World::with(|s| s.with_limits(Limits::default().with_values(2)));
-    let session = world.anonymous().await;
-    session.set(NOTE, "n".repeat(200)).unwrap();
-    let id = told(session.finish().await.unwrap());
+    let id = world.begin(|session| session.set(NOTE, "n".repeat(200))).await;
     let one = world.open(&id).await;
     one.remove(NOTE).unwrap();
     one.set(Key::<u64>::new("a"), 1).unwrap();
     one.set(Key::<u64>::new("b"), 1).unwrap();
-    let other = world.open(&id).await;
-    other.set(Key::<u64>::new("x"), 1).unwrap();
-    let _ = other.finish().await.unwrap();
+    world.change(&id, |session| session.set(Key::<u64>::new("x"), 1)).await;
     let answer = one.finish().await;
     let names = world.open(&id).await.names();
     assert!(names.len() <= 2, "{names:?} {answer:?}");
@@ -94,9 +86,7 @@ async fn slow_eviction_evicts_no_later_login() {
 #[tokio::test]
 async fn refusal_is_checked_again_before_a_removal() {
     let world = World::new();
-    let session = world.anonymous().await;
-    session.set(TOKEN, "coupon").unwrap();
-    let id = told(session.finish().await.unwrap());
+    let id = world.begin(|session| session.set(TOKEN, "coupon")).await;
     let redeem = |session: &session_core::Session| {
         session
             .try_update(TOKEN, |token, _| if token.is_empty() { Err("used") } else { Ok(()) })
@@ -118,9 +108,7 @@ async fn discarded_destroy_sends_no_old_id() {
     let world = World::new();
     let id = world.visitor().await;
     let slow = world.open(&id).await;
-    let login = world.open(&id).await;
-    login.authenticate("ada").unwrap();
-    let _new = told(login.finish().await.unwrap());
+    let _new = world.login(&id, "ada").await;
     slow.set_lifetime(Lifetime::remember_me()).unwrap();
     slow.set(NOTE, "slow").unwrap();
     let clone = slow.clone();
@@ -135,9 +123,7 @@ async fn discarded_destroy_sends_no_old_id() {
 #[tokio::test]
 async fn end_set_before_take_once_belongs_to_the_login() {
     let world = World::new();
-    let session = world.anonymous().await;
-    session.set(TOKEN, "state").unwrap();
-    let id = told(session.finish().await.unwrap());
+    let id = world.begin(|session| session.set(TOKEN, "state")).await;
     let session = world.open(&id).await;
     session.end_by(world.sessions_now() + 600 * SECOND).unwrap();
     assert_eq!(session.take_once(TOKEN).await.unwrap().as_deref(), Some("state"));
@@ -151,9 +137,7 @@ async fn end_set_before_take_once_belongs_to_the_login() {
 #[tokio::test]
 async fn lifetime_set_before_take_once_belongs_to_the_login() {
     let world = World::new();
-    let session = world.anonymous().await;
-    session.set(TOKEN, "state").unwrap();
-    let id = told(session.finish().await.unwrap());
+    let id = world.begin(|session| session.set(TOKEN, "state")).await;
     let session = world.open(&id).await;
     session.set_lifetime(Lifetime::strict()).unwrap();
     session.take_once(TOKEN).await.unwrap();
@@ -197,9 +181,7 @@ async fn overtaken_update_returns_no_value_in_an_error() {
 #[tokio::test]
 async fn refusal_is_checked_again_before_a_set() {
     let world = World::new();
-    let session = world.anonymous().await;
-    session.set(VISITS, 10).unwrap();
-    let id = told(session.finish().await.unwrap());
+    let id = world.begin(|session| session.set(VISITS, 10)).await;
     const PAID: Key<u64> = Key::new("paid");
     let pay = |session: &session_core::Session| {
         session
@@ -224,9 +206,7 @@ async fn refusal_is_checked_again_before_a_set() {
 #[tokio::test]
 async fn replays_collect_no_values_beyond_the_limit() {
     let world = World::with(|s| s.with_limits(Limits::default().with_values(10)));
-    let session = world.anonymous().await;
-    session.set(NOTE, "n".repeat(50_000)).unwrap();
-    let id = told(session.finish().await.unwrap());
+    let id = world.begin(|session| session.set(NOTE, "n".repeat(50_000))).await;
     let mut requests = Vec::new();
     for request in 0..20 {
         let session = world.open(&id).await;
@@ -248,9 +228,7 @@ async fn replays_collect_no_values_beyond_the_limit() {
 #[tokio::test]
 async fn set_after_an_overtaken_commit_is_stored() {
     let world = World::new();
-    let session = world.anonymous().await;
-    session.set(NOTE, "a").unwrap();
-    let id = told(session.finish().await.unwrap());
+    let id = world.begin(|session| session.set(NOTE, "a")).await;
     let slow = world.open(&id).await;
     let login = world.open(&id).await;
     login.authenticate("ada").unwrap();
@@ -294,9 +272,7 @@ async fn renewal_by_another_request_sends_no_id_that_a_login_closed() {
         if commits {
             second.commit().await.unwrap();
         }
-        let login = world.open(&new).await;
-        login.authenticate("ada").unwrap();
-        let _ = told(login.finish().await.unwrap());
+        let _ = world.login(&new, "ada").await;
         let change = second.finish().await;
         assert!(!matches!(change, Ok(CookieChange::Set { .. })), "{change:?}");
     }
@@ -322,7 +298,7 @@ async fn lifetime_that_has_passed_ends_a_session_that_another_extended() {
     let id = world.user("ada").await;
     let slow = world.open(&id).await;
     world.wait(1_800 * SECOND);
-    let _ = world.open(&id).await.finish().await.unwrap();
+    let _ = world.read(&id).await;
     world.wait(1_801 * SECOND);
     assert!(world.opens(&id).await);
     slow.set_lifetime(Lifetime::new(600 * SECOND, 3_600 * SECOND).unwrap()).unwrap();
@@ -335,14 +311,10 @@ async fn lifetime_that_has_passed_ends_a_session_that_another_extended() {
 async fn reused_id_makes_no_session_just_after_a_rotation() {
     let world = World::new();
     let id = world.user("ada").await;
-    let session = world.open(&id).await;
-    session.renew().unwrap();
-    let new = told(session.finish().await.unwrap());
-    let _ = world.open(&new).await.finish().await.unwrap();
+    let new = world.renew(&id).await;
+    let _ = world.read(&new).await;
     world.wait(60 * SECOND);
-    let session = world.open(&new).await;
-    session.rotate().unwrap();
-    let _ = told(session.finish().await.unwrap());
+    let _ = world.rotate(&new).await;
     for (wait, is_refused) in [(29, true), (1, false)] {
         world.wait(wait * SECOND);
         let late = world.open(&id).await;
@@ -356,9 +328,7 @@ async fn reused_id_makes_no_session_just_after_a_rotation() {
 async fn use_is_recorded_beside_the_first_use_of_an_id() {
     let world = World::new();
     let id = world.user("ada").await;
-    let session = world.open(&id).await;
-    session.renew().unwrap();
-    let new = told(session.finish().await.unwrap());
+    let new = world.renew(&id).await;
     let (first, second) = (world.open(&new).await, world.open(&new).await);
     let _ = first.finish().await.unwrap();
     world.wait(1_800 * SECOND);

@@ -8,63 +8,10 @@ use session_core::{
     SessionId, Sessions, StoreErrorKind, Timestamp,
 };
 
-use crate::support::{Fault, NOTE, Peek as _, VISITS, Verb, World, all_bytes_of, told};
-
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const DAY: Duration = Duration::from_secs(24 * 3600);
-
-/// The moves that close the former ID.
-const CLOSING: [Move; 2] = [sign_in, rotates];
-
-/// All moves.
-const MOVES: [Move; 3] = [sign_in, rotates, renews];
-
-type Move = fn(&Session);
-
-fn sign_in(session: &Session) {
-    session.authenticate("ada").unwrap();
-}
-
-fn rotates(session: &Session) {
-    session.rotate().unwrap();
-}
-
-fn renews(session: &Session) {
-    session.renew().unwrap();
-}
-
-/// Moves the session of an ID in a request. Returns the new ID.
-async fn moved(world: &World, id: &SessionId, by: Move) -> SessionId {
-    let session = world.open(id).await;
-    by(&session);
-    told(session.finish().await.unwrap())
-}
-
-async fn login(world: &World, id: &SessionId, owner: &str) -> SessionId {
-    let session = world.open(id).await;
-    session.authenticate(owner).unwrap();
-    told(session.finish().await.unwrap())
-}
-
-async fn renew(world: &World, id: &SessionId) -> SessionId {
-    moved(world, id, renews).await
-}
-
-/// Runs a request without changes.
-async fn read(world: &World, id: &SessionId) -> CookieChange {
-    world.open(id).await.finish().await.unwrap()
-}
-
-/// Returns a world in which an ID is renewed at this age.
-fn renewed_after(age: Duration) -> World {
-    World::with_lifetime(Lifetime::aal2().with_renew_after(age).unwrap())
-}
-
-/// Returns the kinds of the events since the last call.
-fn kinds(events: &mut Events) -> Vec<EventKind> {
-    std::iter::from_fn(|| events.try_next()).map(|event| event.kind).collect()
-}
+use crate::support::{
+    CLOSING, DAY, Fault, MINUTE, MOVES, Move, NOTE, SECOND, VISITS, Verb, World, all_bytes_of,
+    kinds, sign_in, told,
+};
 
 /// Returns the next event of a kind. Skips all other events.
 fn next_of(events: &mut Events, kind: EventKind) -> Option<Event> {
@@ -77,7 +24,7 @@ fn next_of(events: &mut Events, kind: EventKind) -> Option<Event> {
 async fn login_keeps_the_values_and_closes_the_former_id() {
     let world = World::new();
     let id = world.visitor().await;
-    let new = login(&world, &id, "ada").await;
+    let new = world.login(&id, "ada").await;
     assert_ne!(new.key(), id.key());
     assert!(!world.opens(&id).await);
     let session = world.open(&new).await;
@@ -94,16 +41,14 @@ async fn login_begins_the_absolute_lifetime_anew() {
     let world = World::new();
     let id = world.visitor().await;
     world.wait(30 * MINUTE);
-    let new = login(&world, &id, "ada").await;
+    let new = world.login(&id, "ada").await;
     assert_eq!(world.open(&new).await.created_at(), Some(world.sessions_now()));
 }
 
 #[tokio::test]
 async fn login_without_a_session_costs_one_command() {
     let world = World::new();
-    let session = world.anonymous().await;
-    session.authenticate("ada").unwrap();
-    let id = told(session.finish().await.unwrap());
+    let id = world.begin(|session| session.authenticate("ada")).await;
     assert_eq!(world.store.calls(), [Verb::CreateEntered]);
     assert_eq!(world.open(&id).await.owner(), Some("ada".into()));
 }
@@ -112,7 +57,7 @@ async fn login_without_a_session_costs_one_command() {
 async fn login_stores_the_new_record_before_the_tombstone() {
     let world = World::new();
     let id = world.visitor().await;
-    login(&world, &id, "ada").await;
+    world.login(&id, "ada").await;
     assert_eq!(world.store.calls(), [Verb::Load, Verb::CreateEntered, Verb::Commit]);
 }
 
@@ -131,7 +76,7 @@ async fn lifetime_and_end_of_a_login_do_not_go_to_the_next() {
         assert_eq!(session.lifetime(), Lifetime::remember_me());
         assert_eq!(session.expires_at(), Some(world.sessions_now() + 20 * DAY));
 
-        let session = world.open(&login(&world, &id, owner).await).await;
+        let session = world.open(&world.login(&id, owner).await).await;
         assert_eq!(session.lifetime(), Lifetime::standard());
         assert_eq!(session.expires_at(), Some(world.sessions_now() + 60 * MINUTE));
         world.wait(60 * MINUTE);
@@ -147,7 +92,7 @@ async fn login_removes_an_earlier_end() {
     session.authenticate("ada").unwrap();
     session.end_by(world.sessions_now() + MINUTE).unwrap();
     let id = told(session.finish().await.unwrap());
-    let id = login(&world, &id, "ada").await;
+    let id = world.login(&id, "ada").await;
     world.wait(2 * MINUTE);
     assert!(world.opens(&id).await);
 }
@@ -178,7 +123,7 @@ async fn login_ends_a_visitors_lifetime() {
     let world = World::with(|sessions| sessions.with_anonymous_lifetime(short));
     let id = world.visitor().await;
     assert_eq!(world.open(&id).await.lifetime(), short);
-    let id = login(&world, &id, "ada").await;
+    let id = world.login(&id, "ada").await;
     assert_eq!(world.open(&id).await.lifetime(), Lifetime::standard());
 }
 
@@ -198,7 +143,7 @@ async fn rotation_changes_the_id_and_nothing_else() {
     let began = world.sessions_now();
 
     world.wait(DAY);
-    let new = moved(&world, &id, rotates).await;
+    let new = world.rotate(&id).await;
     assert_ne!(new.key(), id.key());
     assert!(!world.opens(&id).await);
     let session = world.open(&new).await;
@@ -217,7 +162,7 @@ async fn hourly_rotations_do_not_outlive_the_absolute_deadline() {
     let mut id = world.user("ada").await;
     for _ in 0..47 {
         world.wait(30 * MINUTE);
-        id = moved(&world, &id, rotates).await;
+        id = world.rotate(&id).await;
     }
     world.wait(30 * MINUTE);
     assert!(!world.opens(&id).await);
@@ -228,7 +173,7 @@ async fn rotation_is_reported_with_the_former_key() {
     let world = World::new();
     let id = world.user("ada").await;
     let mut events = world.sessions.events();
-    let new = moved(&world, &id, rotates).await;
+    let new = world.rotate(&id).await;
     let event = events.try_next().unwrap();
     assert_eq!((event.kind, event.key), (EventKind::Rotated, new.key()));
     assert_eq!((event.former, event.owner), (Some(id.key()), Some("ada".into())));
@@ -257,15 +202,14 @@ async fn former_id_of_a_closing_move_gives_an_empty_session() {
     for closing in CLOSING {
         let world = World::new();
         let id = world.user("ada").await;
-        let new = moved(&world, &id, closing).await;
+        let new = world.moved(&id, closing).await;
         let session = world.open(&id).await;
         assert_eq!((session.key(), session.owner()), (None, None));
         assert!(!session.had_unknown_id());
         assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
 
-        let session = world.open(&id).await;
-        session.set(NOTE, "late").unwrap();
-        assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+        let late = world.try_change(&id, |session| session.set(NOTE, "late")).await;
+        assert!(matches!(late, Err(SessionError::Ended)));
         assert_eq!(world.open(&new).await.get(NOTE), None);
         assert_eq!(world.count().await.0, 1);
     }
@@ -281,7 +225,7 @@ async fn move_that_fails_leaves_the_former_id_open() {
                 let world = World::new();
                 let id = world.visitor().await;
                 let session = world.open(&id).await;
-                moving(&session);
+                moving(&session).unwrap();
                 let verb = match (at_create, number) {
                     (true, 0) => Verb::CreateEntered,
                     (true, _) => Verb::Create,
@@ -293,7 +237,7 @@ async fn move_that_fails_leaves_the_former_id_open() {
                 let after = world.open(&id).await;
                 assert_eq!((after.get(VISITS), after.owner()), (Some(1), None));
                 assert_eq!(world.count().await, (1, 0), "the unused record is deleted");
-                assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
+                assert_eq!(world.count_entered().await, 0);
             }
         }
     }
@@ -305,13 +249,8 @@ async fn dropped_move_leaves_the_former_id_open() {
         let world = World::new();
         let id = world.visitor().await;
         let session = world.open(&id).await;
-        moving(&session);
-        world.store.before(Verb::Commit, std::future::pending);
-        tokio::select! {
-            biased;
-            _ = session.finish() => panic!("the store does not answer"),
-            () = tokio::task::yield_now() => {}
-        }
+        moving(&session).unwrap();
+        world.drop_in_commit(&session).await;
         assert_eq!(world.open(&id).await.get(VISITS), Some(1));
         assert!(matches!(session.commit().await, Err(SessionError::Unconfirmed)));
     }
@@ -324,7 +263,7 @@ async fn commit_between_load_and_tombstone_is_replayed() {
         let id = world.visitor().await;
         let session = world.open(&id).await;
         session.update(VISITS, |visits| *visits += 100).unwrap();
-        moving(&session);
+        moving(&session).unwrap();
         let (other, former) = (world.other_process(), id.clone());
         world.store.before(Verb::Commit, move || async move {
             let session = other.open(&former).await;
@@ -360,7 +299,7 @@ async fn replay_that_fails_in_a_login_leaves_no_second_session() {
         assert!(session.finish().await.is_err());
         assert!(world.opens(&id).await);
         assert_eq!(world.count().await, (1, 0));
-        assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
+        assert_eq!(world.count_entered().await, 0);
     }
 }
 
@@ -381,7 +320,7 @@ async fn update_that_fails_on_replay_leaves_no_second_session() {
     assert!(matches!(session.finish().await, Err(SessionError::TooLarge { .. })));
     assert!(world.opens(&id).await);
     assert_eq!(world.count().await, (1, 0));
-    assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
+    assert_eq!(world.count_entered().await, 0);
 }
 
 // A request overtaken by a login or a rotation.
@@ -394,7 +333,7 @@ async fn overtaken_request_stores_its_values_and_receives_no_id() {
         let writer = world.open(&id).await;
         writer.update(VISITS, |visits| *visits += 1).unwrap();
         writer.set(NOTE, "before").unwrap();
-        let new = moved(&world, &id, closing).await;
+        let new = world.moved(&id, closing).await;
         assert!(matches!(writer.finish().await.unwrap(), CookieChange::Keep));
         let session = world.open(&new).await;
         assert_eq!(session.get(VISITS), Some(2));
@@ -410,7 +349,7 @@ async fn request_with_the_former_id_never_receives_the_new_one() {
         let id = world.visitor().await;
         let held = world.open(&id).await;
         held.set(NOTE, "held").unwrap();
-        let new = moved(&world, &id, closing).await;
+        let new = world.moved(&id, closing).await;
         held.commit().await.unwrap();
         held.renew().unwrap();
         held.set(NOTE, "held on").unwrap();
@@ -423,28 +362,28 @@ async fn request_with_the_former_id_never_receives_the_new_one() {
 /// The former ID still opens the session, so that another renewal comes only after the grace.
 #[tokio::test]
 async fn renewal_due_within_the_grace_costs_no_write() {
-    let world = renewed_after(10 * SECOND);
+    let world = World::renewed_after(10 * SECOND);
     let id = world.user("ada").await;
     world.wait(10 * SECOND);
-    let new = told(read(&world, &id).await);
+    let new = told(world.read(&id).await);
     world.wait(20 * SECOND);
-    let _ = read(&world, &new).await;
+    let _ = world.read(&new).await;
     world.wait(20 * SECOND);
     world.store.calls();
-    assert!(matches!(read(&world, &new).await, CookieChange::Keep));
+    assert!(matches!(world.read(&new).await, CookieChange::Keep));
     assert_eq!(world.store.calls(), [Verb::Load]);
     world.wait(10 * SECOND);
-    let _ = told(read(&world, &new).await);
+    let _ = told(world.read(&new).await);
 }
 
 #[tokio::test]
 async fn due_renewal_sends_no_id_to_an_overtaken_request() {
     for closing in CLOSING {
-        let world = renewed_after(MINUTE);
+        let world = World::renewed_after(MINUTE);
         let id = world.visitor().await;
         let held = world.open(&id).await;
         held.set(NOTE, "held").unwrap();
-        let new = moved(&world, &id, closing).await;
+        let new = world.moved(&id, closing).await;
         held.commit().await.unwrap();
         world.wait(MINUTE);
         assert!(matches!(held.finish().await.unwrap(), CookieChange::Keep));
@@ -458,7 +397,7 @@ async fn values_are_not_carried_over_after_the_rotation_window() {
     let id = world.visitor().await;
     let writer = world.open(&id).await;
     writer.set(NOTE, "too late").unwrap();
-    let new = login(&world, &id, "ada").await;
+    let new = world.login(&id, "ada").await;
     world.wait(Sessions::ROTATION_WINDOW);
     assert!(matches!(writer.finish().await, Err(SessionError::Ended)));
     assert_eq!(world.open(&new).await.get(NOTE), None);
@@ -485,9 +424,9 @@ async fn login_under_a_visitors_former_id_joins_the_same_user() {
     for renewed in [true, false] {
         let world = World::new();
         let id = world.visitor().await;
-        let mut new = login(&world, &id, "ada").await;
+        let mut new = world.login(&id, "ada").await;
         if renewed {
-            new = renew(&world, &new).await;
+            new = world.renew(&new).await;
         }
         let session = world.open(&id).await;
         session.set(NOTE, "second").unwrap();
@@ -509,7 +448,7 @@ async fn late_login_removes_the_values_removed_before_it() {
         for removal in removals {
             let world = World::new();
             let id = world.visitor().await;
-            let new = login(&world, &id, "ada").await;
+            let new = world.login(&id, "ada").await;
             let session = world.open(&id).await;
             removal(&session).unwrap();
             if commits_before_login {
@@ -527,7 +466,7 @@ async fn late_login_removes_the_values_removed_before_it() {
 async fn late_login_repeats_no_removal_that_was_committed() {
     let world = World::new();
     let id = world.visitor().await;
-    let new = login(&world, &id, "ada").await;
+    let new = world.login(&id, "ada").await;
     let late = world.open(&id).await;
     late.authenticate("ada").unwrap();
     late.commit().await.unwrap();
@@ -549,7 +488,7 @@ async fn login_after_an_overtaken_commit_joins_the_first() {
     let id = world.visitor().await;
     let second = world.open(&id).await;
     second.set(NOTE, "second").unwrap();
-    let new = login(&world, &id, "ada").await;
+    let new = world.login(&id, "ada").await;
     second.commit().await.unwrap();
     assert!(matches!(second.pending_cookie(), CookieChange::Keep));
     second.set_lifetime(Lifetime::remember_me()).unwrap();
@@ -567,7 +506,7 @@ async fn joining_request_that_signed_in_twice_clears_nothing() {
     let world = World::new();
     let id = world.visitor().await;
     let second = world.open(&id).await;
-    let new = login(&world, &id, "ada").await;
+    let new = world.login(&id, "ada").await;
     second.authenticate("grace").unwrap();
     second.authenticate("ada").unwrap();
     assert_eq!(told(second.finish().await.unwrap()).expose(), new.expose());
@@ -584,7 +523,7 @@ async fn overtaken_clear_removes_the_values_its_request_saw() {
         let late = world.open(&id).await;
         late.clear().unwrap();
         let session = world.open(&id).await;
-        closing(&session);
+        closing(&session).unwrap();
         session.set(NOTE, "private").unwrap();
         let new = told(session.finish().await.unwrap());
         let _ = late.finish().await.unwrap();
@@ -600,8 +539,8 @@ async fn values_of_a_visitor_do_not_reach_the_second_user() {
     let id = world.visitor().await;
     let late = world.open(&id).await;
     late.set(NOTE, "late").unwrap();
-    let id = login(&world, &id, "ada").await;
-    let id = login(&world, &id, "grace").await;
+    let id = world.login(&id, "ada").await;
+    let id = world.login(&id, "grace").await;
     assert!(matches!(late.finish().await, Err(SessionError::Ended)));
     assert_eq!(world.open(&id).await.names(), [""; 0]);
 }
@@ -613,8 +552,8 @@ async fn values_do_not_reach_the_same_user_past_another() {
     let id = world.user("ada").await;
     let late = world.open(&id).await;
     late.set(NOTE, "late").unwrap();
-    let id = login(&world, &id, "grace").await;
-    let id = login(&world, &id, "ada").await;
+    let id = world.login(&id, "grace").await;
+    let id = world.login(&id, "ada").await;
     assert!(matches!(late.finish().await, Err(SessionError::Ended)));
     assert_eq!(world.open(&id).await.names(), [""; 0]);
 }
@@ -629,10 +568,8 @@ async fn login_under_any_other_former_id_begins_anew() {
             Some(owner) => world.user(owner).await,
             None => world.visitor().await,
         };
-        let new = login(&world, &id, "ada").await;
-        let session = world.open(&id).await;
-        session.authenticate(owner).unwrap();
-        let own = told(session.finish().await.unwrap());
+        let new = world.login(&id, "ada").await;
+        let own = world.login(&id, owner).await;
         assert_ne!(own.key(), new.key());
         let session = world.open(&own).await;
         assert_eq!((session.owner(), session.get(VISITS)), (Some(owner.into()), None));
@@ -644,11 +581,9 @@ async fn login_under_any_other_former_id_begins_anew() {
 async fn login_under_a_former_id_begins_anew_after_a_logout() {
     let world = World::new();
     let id = world.visitor().await;
-    let new = login(&world, &id, "ada").await;
-    let session = world.open(&new).await;
-    session.destroy().unwrap();
-    let _ = session.finish().await.unwrap();
-    let own = login(&world, &id, "ada").await;
+    let new = world.login(&id, "ada").await;
+    world.log_out(&new).await;
+    let own = world.login(&id, "ada").await;
     let session = world.open(&own).await;
     assert_eq!((session.owner(), session.get(VISITS)), (Some("ada".into()), None));
     assert!(!world.opens(&new).await);
@@ -658,7 +593,7 @@ async fn login_under_a_former_id_begins_anew_after_a_logout() {
 async fn login_after_a_destroy_joins_no_session() {
     let world = World::new();
     let id = world.visitor().await;
-    let new = login(&world, &id, "ada").await;
+    let new = world.login(&id, "ada").await;
     let session = world.open(&id).await;
     session.destroy().unwrap();
     session.authenticate("ada").unwrap();
@@ -673,7 +608,7 @@ async fn request_overtaken_without_carry_over_stores_nothing() {
     let id = world.visitor().await;
     let writer = world.open(&id).await;
     writer.set(NOTE, "late").unwrap();
-    let new = login(&world, &id, "ada").await;
+    let new = world.login(&id, "ada").await;
     assert!(matches!(writer.finish().await, Err(SessionError::Ended)));
     assert!(matches!(writer.pending_cookie(), CookieChange::Keep));
     assert_eq!(world.open(&new).await.names(), ["visits"]);
@@ -705,7 +640,7 @@ async fn concurrent_login_of_another_user_takes_nothing_over() {
 async fn another_user_begins_without_the_former_users_values() {
     let world = World::new();
     let id = world.visitor().await;
-    let id = login(&world, &id, "ada").await;
+    let id = world.login(&id, "ada").await;
     assert_eq!(world.open(&id).await.get(VISITS), Some(1), "the visitor's value");
 
     let late = world.open(&id).await;
@@ -720,7 +655,7 @@ async fn another_user_begins_without_the_former_users_values() {
     let session = world.open(&id).await;
     assert_eq!((session.names(), session.get(VISITS)), (vec!["visits".to_owned()], Some(7)));
 
-    let id = login(&world, &id, "grace").await;
+    let id = world.login(&id, "grace").await;
     assert_eq!(world.open(&id).await.get(VISITS), Some(7), "the same user keeps them");
 }
 
@@ -734,7 +669,7 @@ async fn former_id_opens_until_the_new_one_is_presented() {
     {
         let world = World::with_lifetime(lifetime);
         let id = world.user("ada").await;
-        let new = renew(&world, &id).await;
+        let new = world.renew(&id).await;
         world.wait(away);
         let session = world.open(&id).await;
         assert_eq!((session.key(), session.get(VISITS)), (Some(new.key()), Some(1)));
@@ -747,16 +682,16 @@ async fn former_id_opens_until_the_new_one_is_presented() {
 async fn former_id_opens_for_the_grace_after_the_presentation() {
     let world = World::new();
     let id = world.visitor().await;
-    let new = renew(&world, &id).await;
+    let new = world.renew(&id).await;
     world.wait(10 * MINUTE);
-    assert!(matches!(read(&world, &new).await, CookieChange::Keep));
+    assert!(matches!(world.read(&new).await, CookieChange::Keep));
     let mut events = world.sessions.events();
     for _ in 0..3 {
         world.wait(9 * SECOND);
         let session = world.open(&id).await;
         assert_eq!((session.key(), session.get(VISITS)), (Some(new.key()), Some(1)));
         assert_eq!(told(session.finish().await.unwrap()).expose(), new.expose());
-        assert!(matches!(read(&world, &new).await, CookieChange::Keep));
+        assert!(matches!(world.read(&new).await, CookieChange::Keep));
     }
     assert_eq!(kinds(&mut events), []);
     world.wait(3 * SECOND);
@@ -770,7 +705,7 @@ async fn former_id_opens_for_the_grace_after_the_presentation() {
 async fn new_id_is_recorded_as_presented_once() {
     let world = World::new();
     let id = world.visitor().await;
-    let new = renew(&world, &id).await;
+    let new = world.renew(&id).await;
     world.store.calls();
     let session = world.open(&new).await;
     assert!(session.try_finish().is_none());
@@ -787,11 +722,9 @@ async fn new_id_is_recorded_as_presented_once() {
 async fn write_under_the_new_id_records_the_presentation_for_free() {
     let world = World::new();
     let id = world.visitor().await;
-    let new = renew(&world, &id).await;
+    let new = world.renew(&id).await;
     world.store.calls();
-    let session = world.open(&new).await;
-    session.set(VISITS, 2).unwrap();
-    let _ = session.finish().await.unwrap();
+    world.change(&new, |session| session.set(VISITS, 2)).await;
     assert_eq!(world.store.calls(), [Verb::Load, Verb::Commit]);
     world.wait(30 * SECOND);
     assert!(!world.opens(&id).await);
@@ -802,12 +735,12 @@ async fn write_under_the_new_id_records_the_presentation_for_free() {
 async fn presentation_that_is_not_recorded_is_recorded_by_the_next() {
     let world = World::new();
     let id = world.visitor().await;
-    let new = renew(&world, &id).await;
+    let new = world.renew(&id).await;
     world.store.fail(Verb::Commit, Fault::DOWN);
-    assert!(matches!(read(&world, &new).await, CookieChange::Keep));
+    assert!(matches!(world.read(&new).await, CookieChange::Keep));
     world.wait(MINUTE);
     assert!(world.opens(&id).await);
-    let _ = read(&world, &new).await;
+    let _ = world.read(&new).await;
     world.wait(30 * SECOND);
     assert!(!world.opens(&id).await);
 }
@@ -816,7 +749,7 @@ async fn presentation_that_is_not_recorded_is_recorded_by_the_next() {
 async fn request_with_the_former_id_does_not_start_the_grace() {
     let world = World::new();
     let id = world.visitor().await;
-    let new = renew(&world, &id).await;
+    let new = world.renew(&id).await;
     for _ in 0..5 {
         let session = world.open(&id).await;
         session.update(VISITS, |visits| *visits += 1).unwrap();
@@ -832,7 +765,7 @@ async fn request_under_way_receives_the_renewed_id() {
     let id = world.visitor().await;
     let writer = world.open(&id).await;
     writer.update(VISITS, |visits| *visits += 1).unwrap();
-    let new = renew(&world, &id).await;
+    let new = world.renew(&id).await;
     assert_eq!(told(writer.finish().await.unwrap()).expose(), new.expose());
     assert_eq!(world.open(&new).await.get(VISITS), Some(2));
 }
@@ -854,7 +787,7 @@ async fn twenty_renewals_within_the_grace_keep_the_user_signed_in() {
         world.wait(SECOND);
     }
     assert_ne!(present.key(), id.key());
-    assert_eq!(told(read(&world, &id).await).expose(), present.expose());
+    assert_eq!(told(world.read(&id).await).expose(), present.expose());
     assert_eq!(told(writer.finish().await.unwrap()).expose(), present.expose());
     assert_eq!(world.open(&present).await.get(NOTE).as_deref(), Some("under way"));
 }
@@ -865,13 +798,13 @@ async fn former_id_opens_for_its_grace_through_many_renewals() {
     let world = World::new();
     let mut present = world.user("ada").await;
     for _ in 0..12 {
-        let new = renew(&world, &present).await;
-        assert!(matches!(read(&world, &new).await, CookieChange::Keep));
+        let new = world.renew(&present).await;
+        assert!(matches!(world.read(&new).await, CookieChange::Keep));
         world.wait(29 * SECOND);
         let session = world.open(&new).await;
         session.renew().unwrap();
         assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep), "too early");
-        assert_eq!(told(read(&world, &present).await).expose(), new.expose());
+        assert_eq!(told(world.read(&present).await).expose(), new.expose());
         world.wait(SECOND);
         present = new;
     }
@@ -881,8 +814,8 @@ async fn former_id_opens_for_its_grace_through_many_renewals() {
 async fn renewal_that_is_too_early_writes_nothing() {
     let world = World::new();
     let id = world.visitor().await;
-    let new = renew(&world, &id).await;
-    let _ = read(&world, &new).await;
+    let new = world.renew(&id).await;
+    let _ = world.read(&new).await;
     world.store.calls();
     let session = world.open(&new).await;
     session.renew().unwrap();
@@ -895,15 +828,15 @@ async fn login_after_a_renewal_closes_both_former_ids() {
     for presented in [true, false] {
         let world = World::new();
         let id = world.visitor().await;
-        let renewed = renew(&world, &id).await;
+        let renewed = world.renew(&id).await;
         if presented {
-            let _ = read(&world, &renewed).await;
+            let _ = world.read(&renewed).await;
         }
-        let signed_in = login(&world, &renewed, "ada").await;
+        let signed_in = world.login(&renewed, "ada").await;
         assert!(!world.opens(&id).await);
         assert!(!world.opens(&renewed).await);
         assert!(world.opens(&signed_in).await);
-        assert!(matches!(read(&world, &id).await, CookieChange::Keep));
+        assert!(matches!(world.read(&id).await, CookieChange::Keep));
     }
 }
 
@@ -911,8 +844,8 @@ async fn login_after_a_renewal_closes_both_former_ids() {
 async fn login_by_a_former_id_moves_the_renewed_session() {
     let world = World::new();
     let id = world.visitor().await;
-    let renewed = renew(&world, &id).await;
-    let signed_in = login(&world, &id, "ada").await;
+    let renewed = world.renew(&id).await;
+    let signed_in = world.login(&id, "ada").await;
     assert!(!world.opens(&id).await);
     assert!(!world.opens(&renewed).await);
     assert_eq!(world.open(&signed_in).await.get(VISITS), Some(1));
@@ -922,9 +855,9 @@ async fn login_by_a_former_id_moves_the_renewed_session() {
 async fn grace_of_zero_closes_the_former_id_with_the_presentation() {
     let world = World::with(|sessions| sessions.with_renewal_grace(Duration::ZERO));
     let id = world.visitor().await;
-    let new = renew(&world, &id).await;
+    let new = world.renew(&id).await;
     assert!(world.opens(&id).await, "the response may be lost");
-    let _ = read(&world, &new).await;
+    let _ = world.read(&new).await;
     assert!(!world.opens(&id).await);
     assert!(world.opens(&new).await);
 }
@@ -940,7 +873,7 @@ async fn renewal_keeps_owner_lifetime_end_and_login() {
     let id = told(session.finish().await.unwrap());
     let began = world.sessions_now();
     world.wait(DAY);
-    let session = world.open(&renew(&world, &id).await).await;
+    let session = world.open(&world.renew(&id).await).await;
     assert_eq!((session.owner(), session.authenticated_at()), (Some("ada".into()), Some(began)));
     assert_eq!((session.created_at(), session.expires_at()), (Some(began), Some(end)));
     assert_eq!(session.lifetime(), Lifetime::remember_me());
@@ -948,10 +881,10 @@ async fn renewal_keeps_owner_lifetime_end_and_login() {
 
 #[tokio::test]
 async fn id_is_renewed_when_it_is_old_enough() {
-    let world = renewed_after(10 * MINUTE);
+    let world = World::renewed_after(10 * MINUTE);
     let id = world.visitor().await;
     world.wait(10 * MINUTE - Duration::from_millis(1));
-    assert!(matches!(read(&world, &id).await, CookieChange::Keep));
+    assert!(matches!(world.read(&id).await, CookieChange::Keep));
     world.wait(Duration::from_millis(1));
     let session = world.open(&id).await;
     assert!(session.try_finish().is_none());
@@ -965,11 +898,11 @@ async fn id_is_renewed_when_it_is_old_enough() {
 /// Due renewals, each with a lost response, for as long as the browser is in use.
 #[tokio::test]
 async fn due_renewals_with_lost_responses_keep_the_user_signed_in() {
-    let world = renewed_after(10 * MINUTE);
+    let world = World::renewed_after(10 * MINUTE);
     let id = world.user("ada").await;
     for _ in 0..5 {
         world.wait(11 * MINUTE);
-        assert!(matches!(read(&world, &id).await, CookieChange::Set { .. }), "a lost response");
+        assert!(matches!(world.read(&id).await, CookieChange::Set { .. }), "a lost response");
     }
     assert_eq!(world.open(&id).await.owner(), Some("ada".into()));
     assert_eq!(world.sessions.list("ada").await.unwrap().len(), 1);
@@ -980,12 +913,11 @@ async fn due_renewal_that_fails_fails_no_request() {
     for (verb, fault) in
         [(Verb::Create, Fault::DOWN), (Verb::Commit, Fault::DOWN), (Verb::Create, Fault::UNSENT)]
     {
-        let world = renewed_after(MINUTE);
+        let world = World::renewed_after(MINUTE);
         let id = world.visitor().await;
         world.wait(MINUTE);
         let session = world.open(&id).await;
-        world.store.fail_nth(1, verb, fault);
-        world.store.fail_nth(2, verb, fault);
+        world.fail_twice(verb, fault);
         assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
         assert!(world.opens(&id).await);
     }
@@ -993,12 +925,11 @@ async fn due_renewal_that_fails_fails_no_request() {
 
 #[tokio::test]
 async fn due_renewal_with_lost_answers_keeps_the_session() {
-    let world = renewed_after(MINUTE);
+    let world = World::renewed_after(MINUTE);
     let id = world.visitor().await;
     world.wait(MINUTE);
     let session = world.open(&id).await;
-    world.store.fail_nth(1, Verb::Commit, Fault::ANSWER_LOST);
-    world.store.fail_nth(2, Verb::Commit, Fault::ANSWER_LOST);
+    world.fail_twice(Verb::Commit, Fault::ANSWER_LOST);
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
     let session = world.open(&id).await;
     assert_eq!(session.get(VISITS), Some(1));
@@ -1037,8 +968,8 @@ async fn renewal_of_an_unstored_session_does_nothing() {
 async fn out_of_grace(reuse: OnReuse) -> (World, SessionId, SessionId) {
     let world = World::with(|sessions| sessions.with_reuse(reuse));
     let id = world.user("ada").await;
-    let new = renew(&world, &id).await;
-    let _ = read(&world, &new).await;
+    let new = world.renew(&id).await;
+    let _ = world.read(&new).await;
     world.wait(30 * SECOND);
     (world, id, new)
 }
@@ -1073,16 +1004,13 @@ async fn reused_id_may_begin_a_session_of_its_own() {
 async fn id_of_a_renewal_a_moment_ago_makes_no_session_of_its_own() {
     let world = World::with(|sessions| sessions.with_renewal_grace(Duration::ZERO));
     let id = world.user("ada").await;
-    let new = renew(&world, &id).await;
-    let _ = read(&world, &new).await;
+    let new = world.renew(&id).await;
+    let _ = world.read(&new).await;
     world.wait(30 * SECOND - Duration::from_millis(1));
-    let session = world.open(&id).await;
-    session.set(NOTE, "late").unwrap();
-    assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+    let late = world.try_change(&id, |session| session.set(NOTE, "late")).await;
+    assert!(matches!(late, Err(SessionError::Ended)));
     world.wait(Duration::from_millis(1));
-    let session = world.open(&id).await;
-    session.set(NOTE, "another session").unwrap();
-    let _ = told(session.finish().await.unwrap());
+    let _ = world.moved(&id, |session| session.set(NOTE, "another session")).await;
 }
 
 /// A client with a reused ID cannot end the session by a logout.
@@ -1101,12 +1029,11 @@ async fn logout_under_a_reused_id_ends_nothing() {
 async fn old_id_of_an_ended_session_is_not_reused() {
     let world = World::new();
     let id = world.user("ada").await;
-    let new = renew(&world, &id).await;
-    let _ = read(&world, &new).await;
+    let new = world.renew(&id).await;
+    let _ = world.read(&new).await;
     world.wait(MINUTE);
-    let session = world.open(&new).await;
-    session.end_by(world.sessions_now()).unwrap();
-    assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+    let late = world.try_change(&new, |session| session.end_by(world.sessions_now())).await;
+    assert!(matches!(late, Err(SessionError::Ended)));
     let mut events = world.sessions.events();
     let late = world.open(&id).await;
     assert!(late.had_unknown_id());
@@ -1119,8 +1046,8 @@ async fn reuse_is_seen_if_the_new_id_was_replaced_at_its_first_use() {
     for closing in CLOSING {
         let world = World::new();
         let id = world.user("ada").await;
-        let new = renew(&world, &id).await;
-        let _ = moved(&world, &new, closing).await;
+        let new = world.renew(&id).await;
+        let _ = world.moved(&new, closing).await;
         world.wait(29 * SECOND);
         let mut events = world.sessions.events();
         assert!(!world.opens(&id).await);
@@ -1139,17 +1066,17 @@ async fn reuse_ends_the_session_where_the_application_wants_it() {
     assert_eq!(kinds(&mut events), [EventKind::Reused, EventKind::Revoked]);
     assert!(!world.opens(&new).await);
     assert_eq!(world.sessions.list("ada").await.unwrap().len(), 0);
-    assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
+    assert_eq!(world.count_entered().await, 0);
 }
 
 #[tokio::test]
 async fn use_within_the_grace_ends_no_session() {
     let world = World::with(|sessions| sessions.with_reuse(OnReuse::EndSession));
     let id = world.user("ada").await;
-    let new = renew(&world, &id).await;
+    let new = world.renew(&id).await;
     world.wait(30 * MINUTE);
     assert!(world.opens(&id).await);
-    let _ = read(&world, &new).await;
+    let _ = world.read(&new).await;
     world.wait(30 * SECOND - Duration::from_millis(1));
     assert!(world.opens(&id).await);
     assert!(world.opens(&new).await);
@@ -1171,7 +1098,7 @@ async fn outage_while_a_reuse_ends_the_session_fails_no_request() {
 async fn id_before_the_former_one_is_reused() {
     for reuse in [OnReuse::Report, OnReuse::EndSession] {
         let (world, oldest, former) = out_of_grace(reuse).await;
-        let present = renew(&world, &former).await;
+        let present = world.renew(&former).await;
         let mut events = world.sessions.events();
         assert!(world.opens(&former).await, "the new ID was not presented yet");
         assert!(!world.opens(&oldest).await);
@@ -1187,7 +1114,7 @@ async fn reuse_is_seen_until_the_absolute_deadline() {
     let (world, id, new) = out_of_grace(OnReuse::Report).await;
     for _ in 0..46 {
         world.wait(30 * MINUTE);
-        let _ = read(&world, &new).await;
+        let _ = world.read(&new).await;
     }
     world.wait(59 * MINUTE);
     let mut events = world.sessions.events();
@@ -1203,11 +1130,11 @@ async fn reuse_is_seen_until_the_absolute_deadline() {
 async fn lost_responses_of_a_renewal_sign_no_busy_browser_out() {
     let world = World::new();
     let id = world.user("ada").await;
-    let _ = renew(&world, &id).await;
+    let _ = world.renew(&id).await;
     for _ in 0..23 {
         world.wait(59 * MINUTE);
         assert!(world.opens(&id).await);
-        let _ = read(&world, &id).await;
+        let _ = world.read(&id).await;
     }
 }
 
@@ -1217,10 +1144,10 @@ async fn lost_responses_of_a_renewal_sign_no_busy_browser_out() {
 async fn no_part_of_an_id_is_readable_in_the_store() {
     let world = World::new();
     let id = world.visitor().await;
-    let renewed = renew(&world, &id).await;
-    let signed_in = login(&world, &renewed, "ada").await;
-    let again = renew(&world, &signed_in).await;
-    let rotated = moved(&world, &again, rotates).await;
+    let renewed = world.renew(&id).await;
+    let signed_in = world.login(&renewed, "ada").await;
+    let again = world.renew(&signed_in).await;
+    let rotated = world.rotate(&again).await;
     let stored = all_bytes_of(&world).await;
     assert_eq!(world.count().await, (1, 4));
     for id in [id, renewed, signed_in, again, rotated] {
@@ -1238,11 +1165,11 @@ async fn tombstone_names_the_successor_and_its_lifetime() {
     let mut former = id;
     let begun = world.sessions_now();
     for (moving, is_renewal, until) in [
-        (renews as Move, true, begun + DAY),
+        (Session::renew as Move, true, begun + DAY),
         (sign_in, false, begun + Sessions::ROTATION_WINDOW),
-        (rotates, false, begun + Sessions::ROTATION_WINDOW),
+        (Session::rotate, false, begun + Sessions::ROTATION_WINDOW),
     ] {
-        let new = moved(&world, &former, moving).await;
+        let new = world.moved(&former, moving).await;
         let Some(Entry::Tombstone(tombstone)) = world.stored(&former).await else {
             panic!("no tombstone")
         };
@@ -1258,7 +1185,7 @@ async fn tombstone_names_the_successor_and_its_lifetime() {
 async fn tombstone_of_a_renewal_lives_for_the_window_at_least() {
     let world = World::with_lifetime(Lifetime::new(MINUTE, MINUTE).unwrap());
     let id = world.visitor().await;
-    renew(&world, &id).await;
+    world.renew(&id).await;
     let expires_at = world.stored(&id).await.unwrap().expires_at();
     assert_eq!(expires_at, world.sessions_now() + Sessions::ROTATION_WINDOW);
     assert!(expires_at > Timestamp::default());

@@ -232,9 +232,7 @@ async fn use_everything(world: &World) -> Vec<SessionId> {
     // The reuse ends the session.
     assert!(!world.opens(&ids[ids.len() - 2]).await);
     assert!(!world.opens(ids.last().unwrap()).await);
-    let session = world.anonymous().await;
-    session.authenticate(OWNER).unwrap();
-    let user = told(session.finish().await.unwrap());
+    let user = world.begin(|session| session.authenticate(OWNER)).await;
     let session = world.open(&user).await;
     world.sessions.revoke_others(&session).await.unwrap();
     world.store.fail(Verb::Load, Fault::Before(StoreErrorKind::Corrupt));

@@ -1,6 +1,6 @@
 //! The limit of sessions per owner.
 
-use std::{future::pending, pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use session_core::{
     AtLimit, Clock as _, CookieChange, Entry, EventKind, Family, IndexEntry, ManualClock, Owner,
@@ -8,37 +8,21 @@ use session_core::{
     Sessions, StoreErrorKind, SystemClock,
 };
 
-use crate::support::{Fault, Look as _, Peek as _, Steps, VISITS, Verb, World, steps, told};
-
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
-
-fn world(max: usize, at_limit: AtLimit) -> World {
-    let limit = SessionLimit::new(max, at_limit).unwrap();
-    World::with(|sessions| sessions.with_session_limit(limit))
-}
-
-async fn sign_in(world: &World) -> Result<SessionId, SessionError> {
-    let session = world.anonymous().await;
-    session.authenticate("ada").unwrap();
-    session.finish().await.map(told)
-}
-
-async fn listed(world: &World) -> Vec<SessionKey> {
-    world.sessions.list("ada").await.unwrap().iter().map(|info| info.key()).collect()
-}
+use crate::support::{
+    Fault, HOUR, Look as _, MINUTE, Peek as _, Steps, VISITS, Verb, World, steps, told,
+};
 
 #[tokio::test]
 async fn login_above_the_limit_is_refused_and_stores_nothing() {
-    let world = world(2, AtLimit::Reject);
-    let ids = [sign_in(&world).await.unwrap(), sign_in(&world).await.unwrap()];
+    let world = World::limited(2, AtLimit::Reject);
+    let ids = [world.sign_in().await.unwrap(), world.sign_in().await.unwrap()];
     let session = world.anonymous().await;
     session.authenticate("ada").unwrap();
     let error = session.commit().await.unwrap_err();
     insta::assert_snapshot!(error, @"the owner has as many sessions as the limit of 2 allows");
     assert!(!error.is_retryable());
     assert_eq!(world.count().await, (2, 0));
-    assert_eq!(world.store.count_entered(world.sessions_now()).await, 2);
+    assert_eq!(world.count_entered().await, 2);
     // Another owner has its own limit.
     world.user("grace").await;
     // The login is still recorded, and succeeds after one session has ended.
@@ -49,8 +33,8 @@ async fn login_above_the_limit_is_refused_and_stores_nothing() {
 
 #[tokio::test]
 async fn refused_login_leaves_the_visitors_session_as_it_was() {
-    let world = world(1, AtLimit::Reject);
-    sign_in(&world).await.unwrap();
+    let world = World::limited(1, AtLimit::Reject);
+    world.sign_in().await.unwrap();
     let id = world.visitor().await;
     let session = world.open(&id).await;
     session.authenticate("ada").unwrap();
@@ -63,53 +47,53 @@ async fn refused_login_leaves_the_visitors_session_as_it_was() {
 
 #[tokio::test]
 async fn oldest_login_is_evicted() {
-    let world = world(2, AtLimit::EvictOldest);
-    let oldest = sign_in(&world).await.unwrap();
+    let world = World::limited(2, AtLimit::EvictOldest);
+    let oldest = world.sign_in().await.unwrap();
     world.wait(MINUTE);
-    let second = sign_in(&world).await.unwrap();
+    let second = world.sign_in().await.unwrap();
     world.wait(10 * MINUTE);
-    let _ = world.open(&oldest).await.finish().await.unwrap();
-    let third = sign_in(&world).await.unwrap();
+    let _ = world.read(&oldest).await;
+    let third = world.sign_in().await.unwrap();
     assert!(!world.opens(&oldest).await);
     assert!(world.opens(&second).await && world.opens(&third).await);
-    assert_eq!(world.store.count_entered(world.sessions_now()).await, 2);
+    assert_eq!(world.count_entered().await, 2);
 }
 
 #[tokio::test]
 async fn least_recently_used_session_is_evicted() {
-    let world = world(2, AtLimit::EvictLeastRecent);
-    let oldest = sign_in(&world).await.unwrap();
+    let world = World::limited(2, AtLimit::EvictLeastRecent);
+    let oldest = world.sign_in().await.unwrap();
     world.wait(MINUTE);
-    let second = sign_in(&world).await.unwrap();
+    let second = world.sign_in().await.unwrap();
     world.wait(10 * MINUTE);
-    let _ = world.open(&oldest).await.finish().await.unwrap();
-    let third = sign_in(&world).await.unwrap();
+    let _ = world.read(&oldest).await;
+    let third = world.sign_in().await.unwrap();
     assert!(!world.opens(&second).await);
     assert!(world.opens(&oldest).await && world.opens(&third).await);
 }
 
 #[tokio::test]
 async fn lowered_limit_holds_from_the_next_login_on() {
-    let world = world(5, AtLimit::EvictOldest);
+    let world = World::limited(5, AtLimit::EvictOldest);
     for _ in 0..5 {
-        sign_in(&world).await.unwrap();
+        world.sign_in().await.unwrap();
         world.wait(MINUTE);
     }
     let strict = world.with_limit(2, AtLimit::EvictOldest);
-    sign_in(&strict).await.unwrap();
-    assert_eq!(listed(&strict).await.len(), 2);
+    strict.sign_in().await.unwrap();
+    assert_eq!(strict.listed("ada").await.len(), 2);
 }
 
 #[tokio::test]
 async fn expired_session_takes_no_place() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
-        let world = world(2, at_limit);
-        sign_in(&world).await.unwrap();
+        let world = World::limited(2, at_limit);
+        world.sign_in().await.unwrap();
         world.wait(30 * MINUTE);
-        let stays = sign_in(&world).await.unwrap();
+        let stays = world.sign_in().await.unwrap();
         world.wait(HOUR - 30 * MINUTE);
-        let new = sign_in(&world).await.unwrap();
-        assert_eq!(listed(&world).await, [new.key(), stays.key()]);
+        let new = world.sign_in().await.unwrap();
+        assert_eq!(world.listed("ada").await, [new.key(), stays.key()]);
     }
 }
 
@@ -117,29 +101,27 @@ async fn expired_session_takes_no_place() {
 #[tokio::test]
 async fn expired_session_that_is_still_stored_takes_no_place() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
-        let world = world(1, at_limit);
+        let world = World::limited(1, at_limit);
         world.store.keep_expired();
-        sign_in(&world).await.unwrap();
+        world.sign_in().await.unwrap();
         world.wait(HOUR);
-        let id = sign_in(&world).await.unwrap();
-        assert_eq!(listed(&world).await, [id.key()]);
+        let id = world.sign_in().await.unwrap();
+        assert_eq!(world.listed("ada").await, [id.key()]);
         // By a clock behind, the session may be alive: the index still holds its key.
-        assert_eq!(world.store.count_entered(world.sessions_now()).await, 2);
+        assert_eq!(world.count_entered().await, 2);
     }
 }
 
 #[tokio::test]
 async fn login_again_takes_the_place_of_its_own_session() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
-        let world = world(2, at_limit);
-        let (mut id, other) = (sign_in(&world).await.unwrap(), sign_in(&world).await.unwrap());
+        let world = World::limited(2, at_limit);
+        let (mut id, other) = (world.sign_in().await.unwrap(), world.sign_in().await.unwrap());
         for _ in 0..3 {
-            let session = world.open(&id).await;
-            session.authenticate("ada").unwrap();
-            id = told(session.finish().await.unwrap());
+            id = world.login(&id, "ada").await;
         }
         assert!(world.opens(&id).await && world.opens(&other).await);
-        assert_eq!(world.store.count_entered(world.sessions_now()).await, 2);
+        assert_eq!(world.count_entered().await, 2);
     }
 }
 
@@ -151,8 +133,8 @@ async fn login_that_another_login_overtook_takes_no_place() {
         (AtLimit::EvictOldest, true),
         (AtLimit::EvictOldest, false),
     ] {
-        let world = world(1, at_limit);
-        let id = if is_visitor { world.visitor().await } else { sign_in(&world).await.unwrap() };
+        let world = World::limited(1, at_limit);
+        let id = if is_visitor { world.visitor().await } else { world.sign_in().await.unwrap() };
         let (left, right) = (world.open(&id).await, world.open(&id).await);
         left.authenticate("ada").unwrap();
         right.authenticate("ada").unwrap();
@@ -164,24 +146,19 @@ async fn login_that_another_login_overtook_takes_no_place() {
         } else {
             assert!(matches!(right, Err(SessionError::Ended)), "{right:?}");
         }
-        assert_eq!(listed(&world).await, [left.key()]);
+        assert_eq!(world.listed("ada").await, [left.key()]);
     }
 }
 
 #[tokio::test]
 async fn record_of_a_crashed_login_takes_no_second_place() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest, AtLimit::EvictLeastRecent] {
-        let world = world(2, at_limit);
-        let (id, other) = (sign_in(&world).await.unwrap(), sign_in(&world).await.unwrap());
+        let world = World::limited(2, at_limit);
+        let (id, other) = (world.sign_in().await.unwrap(), world.sign_in().await.unwrap());
         let session = world.open(&id).await;
         session.authenticate("ada").unwrap();
-        world.store.before(Verb::Commit, pending);
-        tokio::select! {
-            biased;
-            _ = pin!(session.finish()) => panic!("the store does not answer"),
-            () = tokio::task::yield_now() => {}
-        }
-        assert_eq!(world.store.count_entered(world.sessions_now()).await, 3);
+        world.drop_in_commit(&session).await;
+        assert_eq!(world.count_entered().await, 3);
         world.wait(MINUTE);
         let again = world.open(&id).await;
         again.authenticate("ada").unwrap();
@@ -190,11 +167,11 @@ async fn record_of_a_crashed_login_takes_no_second_place() {
         if at_limit != AtLimit::Reject {
             // The session is evicted as one session, with all its records.
             world.wait(MINUTE);
-            sign_in(&world).await.unwrap();
+            world.sign_in().await.unwrap();
             world.wait(MINUTE);
-            sign_in(&world).await.unwrap();
+            world.sign_in().await.unwrap();
             assert_eq!(world.count().await.0, 2, "{at_limit:?}");
-            assert_eq!(world.store.count_entered(world.sessions_now()).await, 2);
+            assert_eq!(world.count_entered().await, 2);
         }
     }
 }
@@ -203,24 +180,22 @@ async fn record_of_a_crashed_login_takes_no_second_place() {
 async fn session_that_moves_during_a_login_keeps_its_place() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
         for verb in [Verb::LoadMany, Verb::DeleteOrBlock] {
-            let world = world(1, at_limit);
-            let id = sign_in(&world).await.unwrap();
+            let world = World::limited(1, at_limit);
+            let id = world.sign_in().await.unwrap();
             world.wait(MINUTE);
             let (other, former) = (world.with_limit(1, at_limit), id.clone());
             world.store.before(verb, move || async move {
-                let session = other.open(&former).await;
-                session.renew().unwrap();
-                let _ = session.finish().await.unwrap();
+                other.renew(&former).await;
             });
-            let new = sign_in(&world).await;
+            let new = world.sign_in().await;
             if at_limit == AtLimit::Reject {
                 assert!(
                     matches!(new, Err(SessionError::TooManySessions { limit: 1, .. })),
                     "{new:?}"
                 );
-                assert_eq!(listed(&world).await.len(), 1);
+                assert_eq!(world.listed("ada").await.len(), 1);
             } else {
-                assert_eq!(listed(&world).await, [new.unwrap().key()], "{verb:?}");
+                assert_eq!(world.listed("ada").await, [new.unwrap().key()], "{verb:?}");
                 assert_eq!(world.count().await.0, 1);
             }
             if at_limit == AtLimit::Reject {
@@ -233,8 +208,8 @@ async fn session_that_moves_during_a_login_keeps_its_place() {
 /// Two logins never evict each other: the later login stays.
 #[tokio::test]
 async fn session_that_signs_in_again_is_not_evicted_by_older_login() {
-    let world = world(1, AtLimit::EvictOldest);
-    let id = sign_in(&world).await.unwrap();
+    let world = World::limited(1, AtLimit::EvictOldest);
+    let id = world.sign_in().await.unwrap();
     world.wait(MINUTE);
     let (other, former) = (world.with_limit(1, AtLimit::EvictOldest), id.clone());
     let again = Arc::new(std::sync::Mutex::new(None));
@@ -245,20 +220,20 @@ async fn session_that_signs_in_again_is_not_evicted_by_older_login() {
         session.authenticate("ada").unwrap();
         *result.lock().unwrap() = Some(told(session.finish().await.unwrap()));
     });
-    let error = sign_in(&world).await.unwrap_err();
+    let error = world.sign_in().await.unwrap_err();
     assert!(matches!(error, SessionError::Contended) && error.is_retryable(), "{error:?}");
     let again = again.lock().unwrap().take().expect("it signed in again");
-    assert_eq!(listed(&world).await, [again.key()]);
+    assert_eq!(world.listed("ada").await, [again.key()]);
     assert!(world.opens(&again).await);
 }
 
 #[tokio::test]
 async fn eviction_is_reported_once_under_the_key_of_the_session() {
-    let world = world(1, AtLimit::EvictOldest);
-    let id = sign_in(&world).await.unwrap();
+    let world = World::limited(1, AtLimit::EvictOldest);
+    let id = world.sign_in().await.unwrap();
     world.wait(MINUTE);
     let mut events = world.sessions.events();
-    let new = sign_in(&world).await.unwrap();
+    let new = world.sign_in().await.unwrap();
     let kinds = std::iter::from_fn(|| events.try_next())
         .map(|event| (event.kind, event.key, event.owner))
         .collect::<Vec<_>>();
@@ -271,8 +246,8 @@ async fn eviction_is_reported_once_under_the_key_of_the_session() {
 
 #[tokio::test]
 async fn renewal_is_never_refused_and_evicts_nobody() {
-    let world = world(2, AtLimit::Reject);
-    let ids = [sign_in(&world).await.unwrap(), sign_in(&world).await.unwrap()];
+    let world = World::limited(2, AtLimit::Reject);
+    let ids = [world.sign_in().await.unwrap(), world.sign_in().await.unwrap()];
     let strict = world.with_limit(1, AtLimit::EvictOldest);
     for id in &ids {
         let session = strict.open(id).await;
@@ -282,20 +257,20 @@ async fn renewal_is_never_refused_and_evicts_nobody() {
         assert_eq!(strict.store.calls(), [Verb::CreateEntered, Verb::Commit, Verb::Leave]);
         assert!(strict.opens(&id).await);
     }
-    assert_eq!(listed(&strict).await.len(), 2);
+    assert_eq!(strict.listed("ada").await.len(), 2);
 }
 
 /// A login takes no place before it stores its session: then it will find this login.
 #[tokio::test]
 async fn key_of_a_login_under_way_takes_no_place() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
-        let world = world(1, at_limit);
+        let world = World::limited(1, at_limit);
         let (owner, now) = (Owner::from("ada").key(), world.sessions_now());
         let key = SessionKey::from_bytes([1; SessionKey::LEN]);
         let entry = IndexEntry::new(key, Family::from_u64(1), now + HOUR);
         world.store.enter(&owner, entry, now).await.unwrap();
-        let id = sign_in(&world).await.unwrap();
-        assert_eq!(listed(&world).await, [id.key()]);
+        let id = world.sign_in().await.unwrap();
+        assert_eq!(world.listed("ada").await, [id.key()]);
         assert!(world.store.is_entered(key, now).await);
         assert_eq!(world.store.peek(key, now).await, None, "it may still store its session");
     }
@@ -305,7 +280,7 @@ async fn key_of_a_login_under_way_takes_no_place() {
 /// index.
 #[tokio::test]
 async fn many_dead_entries_are_blocked_and_removed() {
-    let world = world(1, AtLimit::Reject);
+    let world = World::limited(1, AtLimit::Reject);
     let (owner, now) = (Owner::from("ada").key(), world.sessions_now());
     let dead: Vec<_> = (0..16).map(|number| SessionKey::from_bytes([number; 16])).collect();
     for (number, key) in dead.iter().enumerate() {
@@ -313,7 +288,7 @@ async fn many_dead_entries_are_blocked_and_removed() {
         let entry = IndexEntry::new(*key, family, now + HOUR);
         world.store.enter(&owner, entry, now).await.unwrap();
     }
-    let id = sign_in(&world).await.unwrap();
+    let id = world.sign_in().await.unwrap();
     assert_eq!(world.store.entered(now).await, [id.key()]);
     for key in dead {
         let entry = world.store.peek(key, now).await;
@@ -329,45 +304,42 @@ async fn login_fails_if_the_limit_cannot_be_checked() {
         (Verb::LoadMany, Fault::DOWN),
         (Verb::DeleteOrBlock, Fault::DOWN),
     ] {
-        let world = world(1, AtLimit::EvictOldest);
-        let former = sign_in(&world).await.unwrap();
+        let world = World::limited(1, AtLimit::EvictOldest);
+        let former = world.sign_in().await.unwrap();
         world.wait(MINUTE);
         world.store.fail(verb, fault);
-        let result = sign_in(&world).await;
+        let result = world.sign_in().await;
         let Err(SessionError::Store(error)) = result else { panic!("{verb:?}: {result:?}") };
         assert!(error.is_retryable());
-        assert_eq!(listed(&world).await, [former.key()], "nothing is left of the login");
+        assert_eq!(world.listed("ada").await, [former.key()], "nothing is left of the login");
     }
 }
 
 #[tokio::test]
 async fn eviction_whose_answer_was_lost_is_repeated() {
     for fault in [Fault::ANSWER_LOST, Fault::UNSENT] {
-        let world = world(1, AtLimit::EvictOldest);
-        sign_in(&world).await.unwrap();
+        let world = World::limited(1, AtLimit::EvictOldest);
+        world.sign_in().await.unwrap();
         world.wait(MINUTE);
         world.store.fail(Verb::DeleteOrBlock, fault);
-        let id = sign_in(&world).await.unwrap();
-        assert_eq!(listed(&world).await, [id.key()]);
+        let id = world.sign_in().await.unwrap();
+        assert_eq!(world.listed("ada").await, [id.key()]);
     }
-    let world = world(1, AtLimit::EvictOldest);
-    sign_in(&world).await.unwrap();
+    let world = World::limited(1, AtLimit::EvictOldest);
+    world.sign_in().await.unwrap();
     world.wait(MINUTE);
-    world.store.fail_nth(1, Verb::DeleteOrBlock, Fault::ANSWER_LOST);
-    world.store.fail_nth(2, Verb::DeleteOrBlock, Fault::ANSWER_LOST);
-    let error = sign_in(&world).await.unwrap_err();
+    world.fail_twice(Verb::DeleteOrBlock, Fault::ANSWER_LOST);
+    let error = world.sign_in().await.unwrap_err();
     assert!(matches!(error, SessionError::Store(error) if error.kind() == StoreErrorKind::Timeout));
-    sign_in(&world).await.unwrap();
+    world.sign_in().await.unwrap();
 }
 
 #[tokio::test]
 async fn limit_costs_a_login_two_round_trips() {
-    let world = world(2, AtLimit::EvictOldest);
-    let session = world.anonymous().await;
-    session.authenticate("ada").unwrap();
-    let id = told(session.finish().await.unwrap());
+    let world = World::limited(2, AtLimit::EvictOldest);
+    let id = world.sign_in().await.unwrap();
     assert_eq!(world.store.calls(), [Verb::CreateEntered, Verb::Entries]);
-    sign_in(&world).await.unwrap();
+    world.sign_in().await.unwrap();
     assert_eq!(world.store.calls(), [Verb::CreateEntered, Verb::Entries, Verb::LoadMany]);
     // A login from a session of the owner keeps that session's place.
     let session = world.open(&id).await;
@@ -382,9 +354,9 @@ async fn limit_costs_a_login_two_round_trips() {
 #[tokio::test]
 async fn clearing_of_dead_entries_spares_a_login_under_way() {
     for verb in [Verb::DeleteOrBlock, Verb::Create] {
-        let world = world(3, AtLimit::EvictOldest);
+        let world = World::limited(3, AtLimit::EvictOldest);
         let (owner, now) = (Owner::from("ada").key(), world.sessions_now());
-        let record = world.store.peek(sign_in(&world).await.unwrap().key(), now).await.unwrap();
+        let record = world.store.peek(world.sign_in().await.unwrap().key(), now).await.unwrap();
         let keys: Vec<_> = (0..16).map(|number| SessionKey::from_bytes([number; 16])).collect();
         for key in &keys {
             let entry = IndexEntry::new(*key, record.family(), now + HOUR);
@@ -394,7 +366,7 @@ async fn clearing_of_dead_entries_spares_a_login_under_way() {
         world.store.before(verb, move || async move {
             store.watched().store().create(&under_way, record, now).await.unwrap();
         });
-        sign_in(&world).await.unwrap();
+        world.sign_in().await.unwrap();
         if verb == Verb::Create {
             let entry = world.store.peek(under_way, now).await;
             assert!(matches!(entry, Some(Entry::Session(_))), "{entry:?}");
@@ -408,7 +380,7 @@ async fn clearing_of_dead_entries_spares_a_login_under_way() {
 #[tokio::test]
 async fn login_evicts_a_login_of_a_clock_ahead() {
     for at_limit in [AtLimit::EvictOldest, AtLimit::EvictLeastRecent] {
-        let world = world(1, at_limit);
+        let world = World::limited(1, at_limit);
         let ahead = ManualClock::new(world.sessions_now() + Duration::from_secs(16));
         let sessions = Sessions::builder(Arc::clone(&world.store))
             .with_clock(ahead)
@@ -418,7 +390,7 @@ async fn login_evicts_a_login_of_a_clock_ahead() {
         let session = sessions.open([]).await.unwrap();
         session.authenticate("ada").unwrap();
         let other = told(session.finish().await.unwrap());
-        let id = sign_in(&world).await.unwrap();
+        let id = world.sign_in().await.unwrap();
         assert!(world.opens(&id).await && !world.opens(&other).await);
     }
 }
@@ -503,7 +475,7 @@ async fn expired_sessions_cost_each_login_a_bounded_number_of_commands() {
     // The last 6 of 70 entries are too few.
     let (_, calls) = login().await;
     assert_eq!(calls.iter().filter(|verb| **verb == Verb::Create).count(), 32);
-    assert_eq!(world.store.count_entered(world.sessions_now()).await, 2 + 6);
+    assert_eq!(world.count_entered().await, 2 + 6);
     assert!(limited.opens(&first).await);
 }
 
@@ -512,9 +484,9 @@ async fn expired_sessions_cost_each_login_a_bounded_number_of_commands() {
 #[tokio::test]
 async fn login_by_a_clock_ahead_leaves_a_live_session_in_the_index() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
-        let world = world(1, at_limit);
+        let world = World::limited(1, at_limit);
         world.store.keep_expired();
-        let id = sign_in(&world).await.unwrap();
+        let id = world.sign_in().await.unwrap();
         world.wait(HOUR - Duration::from_secs(1));
         let clock = ManualClock::new(world.sessions_now() + Duration::from_secs(2));
         let sessions = Sessions::builder(Arc::clone(&world.store))
@@ -526,9 +498,7 @@ async fn login_by_a_clock_ahead_leaves_a_live_session_in_the_index() {
         session.authenticate("ada").unwrap();
         let _ = session.finish().await.unwrap();
 
-        let session = world.open(&id).await;
-        session.set(VISITS, 7).unwrap();
-        let _ = session.finish().await.unwrap();
+        world.change(&id, |session| session.set(VISITS, 7)).await;
         assert!(world.store.is_entered(id.key(), world.sessions_now()).await);
         world.sessions.revoke_all("ada").await.unwrap();
         assert!(!world.opens(&id).await);

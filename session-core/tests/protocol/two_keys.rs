@@ -8,64 +8,11 @@ use session_core::{
 };
 
 use crate::support::{
-    Fault, Look as _, NOTE, Peek as _, Steps, VISITS, Verb, World, interleavings, run, steps, told,
+    Look as _, MINUTE, MOVES, Move, NOTE, Steps, VISITS, Verb, World, interleavings, kinds, run,
+    sign_in, steps, told,
 };
 
-const MINUTE: Duration = Duration::from_secs(60);
 const CART: Key<Vec<u32>> = Key::new("cart");
-
-type Deed = fn(&Session);
-
-/// All moves of a user's session.
-const MOVES: [Deed; 3] = [login, renew, rotate];
-
-fn login(session: &Session) {
-    session.authenticate("ada").unwrap();
-}
-
-fn renew(session: &Session) {
-    session.renew().unwrap();
-}
-
-fn rotate(session: &Session) {
-    session.rotate().unwrap();
-}
-
-fn world(max: usize, at_limit: AtLimit) -> World {
-    let limit = SessionLimit::new(max, at_limit).unwrap();
-    World::with(|sessions| sessions.with_session_limit(limit))
-}
-
-fn other_process(world: &World, max: usize, at_limit: AtLimit) -> World {
-    let limit = SessionLimit::new(max, at_limit).unwrap();
-    let sessions = Sessions::builder(Arc::clone(&world.store))
-        .with_clock(Arc::clone(&world.clock))
-        .with_session_limit(limit);
-    World {
-        store: Arc::clone(&world.store),
-        clock: Arc::clone(&world.clock),
-        sessions: sessions.build().unwrap(),
-    }
-}
-
-async fn listed(world: &World) -> Vec<SessionKey> {
-    world.sessions.list("ada").await.unwrap().iter().map(|info| info.key()).collect()
-}
-
-async fn sign_in(world: &World) -> Result<SessionId, SessionError> {
-    let session = world.anonymous().await;
-    login(&session);
-    session.finish().await.map(told)
-}
-
-/// Breaks a move off after its new record is stored, and before its tombstone.
-async fn break_off(world: &World, id: &SessionId, deed: Deed) {
-    let session = world.open(id).await;
-    deed(&session);
-    world.store.fail_nth(1, Verb::Commit, Fault::UNSENT);
-    world.store.fail_nth(2, Verb::Commit, Fault::UNSENT);
-    assert!(session.finish().await.is_err());
-}
 
 #[tokio::test]
 async fn revoking_the_others_spares_the_own_session_under_both_keys() {
@@ -73,7 +20,7 @@ async fn revoking_the_others_spares_the_own_session_under_both_keys() {
         let world = World::new();
         let (id, other) = (world.user("ada").await, world.user("ada").await);
         let (session, keeps) = (world.open(&id).await, world.open(&id).await);
-        deed(&session);
+        deed(&session).unwrap();
         world.store.before(Verb::Commit, move || async move {
             assert_eq!(keeps.sessions().revoke_others(&keeps).await.unwrap(), 1);
         });
@@ -89,12 +36,12 @@ async fn revoking_the_others_ends_a_session_that_is_moving() {
         let world = World::new();
         let (id, other) = (world.user("ada").await, world.user("ada").await);
         let (keeps, session) = (world.open(&id).await, world.open(&other).await);
-        deed(&session);
+        deed(&session).unwrap();
         world.store.before(Verb::Commit, move || async move {
             assert_eq!(keeps.sessions().revoke_others(&keeps).await.unwrap(), 1);
         });
         assert!(matches!(session.finish().await, Err(SessionError::Ended)));
-        assert_eq!(listed(&world).await, [id.key()]);
+        assert_eq!(world.listed("ada").await, [id.key()]);
         assert_eq!(world.count().await.0, 1);
     }
 }
@@ -105,7 +52,7 @@ async fn revocation_ends_both_keys_and_counts_one_session() {
         for by_key in [true, false] {
             let world = World::new();
             let id = world.user("ada").await;
-            break_off(&world, &id, deed).await;
+            world.break_off(&id, deed).await;
             assert_eq!(world.count().await.0, 2);
             let mut events = world.sessions.events();
             if by_key {
@@ -113,10 +60,10 @@ async fn revocation_ends_both_keys_and_counts_one_session() {
             } else {
                 assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1);
             }
-            let kinds = std::iter::from_fn(|| events.try_next()).map(|event| event.kind);
-            assert_eq!(kinds.collect::<Vec<_>>(), [EventKind::Revoked]);
+            let kinds = kinds(&mut events);
+            assert_eq!(kinds, [EventKind::Revoked]);
             assert_eq!(world.count().await.0, 0);
-            assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
+            assert_eq!(world.count_entered().await, 0);
         }
     }
 }
@@ -127,7 +74,7 @@ async fn list_shows_a_session_under_two_keys_once() {
     for deed in MOVES {
         let world = World::new();
         let id = world.user("ada").await;
-        break_off(&world, &id, deed).await;
+        world.break_off(&id, deed).await;
         let session = world.open(&id).await;
         let list = world.sessions.list("ada").await.unwrap();
         assert_eq!(list.len(), 1);
@@ -138,10 +85,10 @@ async fn list_shows_a_session_under_two_keys_once() {
         let id = world.user("ada").await;
         let id = {
             let session = world.open(&id).await;
-            deed(&session);
+            deed(&session).unwrap();
             told(session.finish().await.unwrap())
         };
-        assert_eq!(listed(&world).await, [id.key()]);
+        assert_eq!(world.listed("ada").await, [id.key()]);
     }
 }
 
@@ -152,7 +99,7 @@ async fn revocation_by_a_former_key_ends_the_session() {
         let world = World::new();
         let former = world.user("ada").await;
         let session = world.open(&former).await;
-        deed(&session);
+        deed(&session).unwrap();
         let id = told(session.finish().await.unwrap());
         assert!(!world.sessions.revoke("eve", former.key()).await.unwrap());
         assert!(world.opens(&id).await);
@@ -169,7 +116,7 @@ async fn move_that_replays_is_still_one_session() {
         let id = world.user("ada").await;
         let (session, writer) = (world.open(&id).await, world.open(&id).await);
         let keeps = world.open(&id).await;
-        deed(&session);
+        deed(&session).unwrap();
         writer.set(VISITS, 5).unwrap();
         // The tombstone, the writer's commit, the replayed record, and the tombstone again.
         world.store.before(Verb::Commit, move || async move { writer.commit().await.unwrap() });
@@ -186,18 +133,18 @@ async fn move_that_replays_is_still_one_session() {
 async fn login_elsewhere_finds_room_while_a_session_moves() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest, AtLimit::EvictLeastRecent] {
         for deed in MOVES {
-            let world = world(2, at_limit);
-            let id = sign_in(&world).await.unwrap();
+            let world = World::limited(2, at_limit);
+            let id = world.sign_in().await.unwrap();
             let session = world.open(&id).await;
-            deed(&session);
-            let elsewhere = other_process(&world, 2, at_limit);
+            deed(&session).unwrap();
+            let elsewhere = world.with_limit(2, at_limit);
             world.store.before(Verb::Commit, move || async move {
-                sign_in(&elsewhere).await.unwrap();
+                elsewhere.sign_in().await.unwrap();
             });
             let id = told(session.finish().await.unwrap());
             assert!(world.opens(&id).await);
             assert_eq!(world.count().await.0, 2);
-            assert_eq!(listed(&world).await.len(), 2);
+            assert_eq!(world.listed("ada").await.len(), 2);
         }
     }
 }
@@ -207,38 +154,38 @@ async fn login_elsewhere_finds_room_while_a_session_moves() {
 async fn logins_that_broke_off_take_no_second_place() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
         for is_owned in [true, false] {
-            let world = world(1, at_limit);
-            let id = if is_owned { sign_in(&world).await.unwrap() } else { world.visitor().await };
-            break_off(&world, &id, login).await;
-            break_off(&world, &id, login).await;
+            let world = World::limited(1, at_limit);
+            let id = if is_owned { world.sign_in().await.unwrap() } else { world.visitor().await };
+            world.break_off(&id, sign_in).await;
+            world.break_off(&id, sign_in).await;
             let session = world.open(&id).await;
-            login(&session);
+            session.authenticate("ada").unwrap();
             let id = told(session.finish().await.unwrap());
             assert!(world.opens(&id).await);
-            assert_eq!(listed(&world).await.len(), 1);
+            assert_eq!(world.listed("ada").await.len(), 1);
             assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1);
             assert_eq!(world.count().await.0, 0);
-            assert_eq!(world.store.count_entered(world.sessions_now()).await, 0);
+            assert_eq!(world.count_entered().await, 0);
         }
     }
 }
 
 #[tokio::test]
 async fn eviction_ends_both_keys_and_reports_one_session() {
-    let world = world(2, AtLimit::EvictOldest);
-    let oldest = sign_in(&world).await.unwrap();
+    let world = World::limited(2, AtLimit::EvictOldest);
+    let oldest = world.sign_in().await.unwrap();
     world.wait(MINUTE);
-    let second = sign_in(&world).await.unwrap();
-    break_off(&world, &oldest, renew).await;
+    let second = world.sign_in().await.unwrap();
+    world.break_off(&oldest, Session::renew).await;
     world.wait(MINUTE);
     let mut events = world.sessions.events();
-    let third = sign_in(&world).await.unwrap();
-    let kinds = std::iter::from_fn(|| events.try_next()).map(|event| event.kind);
-    assert_eq!(kinds.collect::<Vec<_>>(), [EventKind::Evicted, EventKind::Authenticated]);
+    let third = world.sign_in().await.unwrap();
+    let kinds = kinds(&mut events);
+    assert_eq!(kinds, [EventKind::Evicted, EventKind::Authenticated]);
     assert!(world.opens(&second).await && world.opens(&third).await);
     assert!(!world.opens(&oldest).await);
     assert_eq!(world.count().await.0, 2);
-    assert_eq!(world.store.count_entered(world.sessions_now()).await, 2);
+    assert_eq!(world.count_entered().await, 2);
 }
 
 // Every order of the commands of two requests.
@@ -269,18 +216,18 @@ impl Site {
     }
 
     fn visitor(&self) -> SessionId {
-        self.begin(|session| session.set(CART, &[1, 2][..]).unwrap())
+        self.begin(|session| session.set(CART, &[1, 2][..]))
     }
 
     fn user(&self) -> SessionId {
-        self.begin(login)
+        self.begin(sign_in)
     }
 
     /// Begins a session, with its last use a moment ago.
-    fn begin(&self, deed: Deed) -> SessionId {
+    fn begin(&self, deed: Move) -> SessionId {
         let id = run(async {
             let session = self.one.open([]).await.unwrap();
-            deed(&session);
+            deed(&session).unwrap();
             told(session.finish().await.unwrap())
         });
         self.clock.advance(Duration::from_secs(1));
@@ -307,19 +254,19 @@ impl Site {
 }
 
 /// Runs an operation on the session of a cookie, if the cookie opens a session.
-fn request(sessions: &Sessions, id: Option<&SessionId>, deed: Deed) -> Request {
+fn request(sessions: &Sessions, id: Option<&SessionId>, deed: Move) -> Request {
     let (sessions, id) = (sessions.clone(), id.cloned());
     Box::pin(async move {
         let session = sessions.open(id.as_ref().map(|id| id.expose().as_bytes())).await?;
         if id.is_none() || session.key().is_some() {
-            deed(&session);
+            deed(&session).unwrap();
         }
         session.finish().await
     })
 }
 
 /// Gives a browser's session another ID, and goes on under the new ID.
-fn request_and_next(sessions: &Sessions, id: &SessionId, deed: Deed) -> Request {
+fn request_and_next(sessions: &Sessions, id: &SessionId, deed: Move) -> Request {
     let (first, sessions) = (request(sessions, Some(id), deed), sessions.clone());
     Box::pin(async move {
         let change = first.await?;
@@ -342,11 +289,11 @@ fn revoke_others(sessions: &Sessions, id: &SessionId) -> Request {
 }
 
 /// Runs a request of the sign-in page, whether or not its cookie opens a session.
-fn click(sessions: &Sessions, id: &SessionId, deed: Deed) -> Request {
+fn click(sessions: &Sessions, id: &SessionId, deed: Move) -> Request {
     let (sessions, id) = (sessions.clone(), id.clone());
     Box::pin(async move {
         let session = sessions.open([id.expose().as_bytes()]).await?;
-        deed(&session);
+        deed(&session).unwrap();
         session.finish().await
     })
 }
@@ -372,13 +319,13 @@ fn revoking_the_others_spares_the_own_session_in_every_order() {
 /// last answer, in any order.
 #[test]
 fn double_click_on_sign_in_leaves_one_session_in_every_order() {
-    let first: Deed = |session| {
-        session.set(VISITS, 1).unwrap();
-        login(session);
+    let first: Move = |session| {
+        session.set(VISITS, 1)?;
+        session.authenticate("ada")
     };
-    let second: Deed = |session| {
-        login(session);
-        session.set(NOTE, "second").unwrap();
+    let second: Move = |session| {
+        session.authenticate("ada")?;
+        session.set(NOTE, "second")
     };
     for (two_processes, limit) in [
         (false, None),
@@ -414,13 +361,13 @@ fn double_click_on_sign_in_leaves_one_session_in_every_order() {
 /// The clicks sign in different users: a user never gets a value of the other user.
 #[test]
 fn concurrent_logins_of_two_users_share_nothing_in_any_order() {
-    let ada: Deed = |session| {
-        session.set(VISITS, 1).unwrap();
-        login(session);
+    let ada: Move = |session| {
+        session.set(VISITS, 1)?;
+        session.authenticate("ada")
     };
-    let eve: Deed = |session| {
-        session.set(NOTE, "eve's").unwrap();
-        session.authenticate("eve").unwrap();
+    let eve: Move = |session| {
+        session.set(NOTE, "eve's")?;
+        session.authenticate("eve")
     };
     let make = || {
         let site = Site::new(None);
@@ -456,7 +403,7 @@ fn two_logins_on_a_users_session_keep_one_in_every_order() {
             let site = Site::new(limit);
             let id = site.user();
             let requests =
-                [request(&site.one, Some(&id), login), request(&site.other, Some(&id), login)];
+                [request(&site.one, Some(&id), sign_in), request(&site.other, Some(&id), sign_in)];
             (site, requests)
         };
         interleavings(11, make, |site, answers, order| {
@@ -476,12 +423,18 @@ fn two_logins_on_a_users_session_keep_one_in_every_order() {
 #[test]
 fn login_beside_a_move_keeps_the_limit_in_every_order() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
-        for (max, deed) in [(1, login as Deed), (1, renew), (1, rotate), (2, login), (2, renew)] {
+        for (max, deed) in [
+            (1, sign_in as Move),
+            (1, Session::renew),
+            (1, Session::rotate),
+            (2, sign_in),
+            (2, Session::renew),
+        ] {
             let make = || {
                 let site = Site::new(Some(SessionLimit::new(max, at_limit).unwrap()));
                 let id = site.user();
                 let requests =
-                    [request(&site.one, Some(&id), deed), request(&site.other, None, login)];
+                    [request(&site.one, Some(&id), deed), request(&site.other, None, sign_in)];
                 (site, requests)
             };
             interleavings(11, make, |site, answers, order| {

@@ -355,8 +355,7 @@ async fn take_once_fails_if_no_answer_comes() {
     let world = World::new();
     let id = world.visitor().await;
     let session = world.open(&id).await;
-    world.store.fail_nth(1, Verb::Commit, Fault::ANSWER_LOST);
-    world.store.fail_nth(2, Verb::Commit, Fault::ANSWER_LOST);
+    world.fail_twice(Verb::Commit, Fault::ANSWER_LOST);
     assert!(matches!(session.take_once(VISITS).await, Err(SessionError::Store(_))));
     assert_eq!(world.open(&id).await.take_once(VISITS).await.unwrap(), None);
 }
@@ -646,9 +645,7 @@ async fn replay_keeps_the_values_read_by_an_update() {
         })
         .unwrap();
     session.set(NOTE, "after").unwrap();
-    let other = world.open(&id).await;
-    other.set(VISITS, 10).unwrap();
-    let _ = other.finish().await.unwrap();
+    world.change(&id, |session| session.set(VISITS, 10)).await;
     let _ = session.finish().await.unwrap();
     let after = world.open(&id).await;
     assert_eq!((after.get(VISITS), after.get(NOTE).as_deref()), (Some(11), Some("after")));

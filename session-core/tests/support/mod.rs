@@ -12,4 +12,7 @@ pub(crate) use map_store::MapStore;
 pub(crate) use probe::{Peek, Probe, probe};
 pub(crate) use session_core::testing::{Fault, Verb};
 pub(crate) use steps::{Look, StepClock, Steps, interleavings, run, steps, turn};
-pub(crate) use world::{NOTE, VISITS, World, all_bytes_of, told};
+pub(crate) use world::{
+    CLOSING, DAY, HOUR, MILLISECOND, MINUTE, MOVES, Move, NOTE, SECOND, TOKEN, VISITS, World,
+    all_bytes_of, finish, keys, kinds, sign_in, told,
+};

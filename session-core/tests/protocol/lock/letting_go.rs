@@ -173,8 +173,7 @@ async fn work_of_unknown_outcome_is_applied_at_most_once() {
         let session = world.open(&id).await;
         let work = async || {
             add(&session, 1)?;
-            world.store.fail_nth(1, Verb::Commit, fault);
-            world.store.fail_nth(2, Verb::Commit, fault);
+            world.fail_twice(Verb::Commit, fault);
             Ok(())
         };
         match session.locked(NO_WAIT, work).await {
@@ -235,8 +234,7 @@ async fn lock_whose_answer_was_lost_is_asked_for_again() {
         assert_eq!(visits(&world, &id).await, Some(2));
 
         // If both answers are lost, the work does not run. If the store has the lease, it lapses.
-        world.store.fail_nth(1, Verb::Commit, fault);
-        world.store.fail_nth(2, Verb::Commit, fault);
+        world.fail_twice(Verb::Commit, fault);
         match session.locked(NO_WAIT, async || -> Result { panic!("not locked") }).await {
             Err(SessionError::Store(error)) => assert_eq!(error.kind(), StoreErrorKind::Timeout),
             other => panic!("{other:?}"),

@@ -22,12 +22,10 @@ use session_core::{
     Sessions, StoreErrorKind, Timestamp,
 };
 
-use crate::support::{Fault, NOTE, VISITS, Verb, World, told};
+use crate::support::{Fault, MILLISECOND, NOTE, SECOND, VISITS, Verb, World, told};
 
 type Result<T = (), E = SessionError> = std::result::Result<T, E>;
 
-const MILLISECOND: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(10);
 const NO_WAIT: Duration = Duration::ZERO;
 

@@ -154,9 +154,7 @@ async fn payment_whose_first_commit_is_replayed_charges_once() {
     let (cards, first) = (Cards::default(), world.open(&id).await);
     let (other, same) = (world.other_process(), id.clone());
     world.store.before_nth(2, Verb::Commit, move || async move {
-        let session = other.open(&same).await;
-        session.set(NOTE, "between").unwrap();
-        let _ = session.finish().await.unwrap();
+        other.change(&same, |session| session.set(NOTE, "between")).await;
     });
     let charge = async |payment: &str| {
         cards.accept(payment);
