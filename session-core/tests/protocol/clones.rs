@@ -3,7 +3,7 @@
 
 use session_core::{CookieChange, Session, SessionError, SessionId};
 
-use crate::support::{Fault, NOTE, VISITS, Verb, World, told};
+use crate::support::{Fault, NOTE, TOKEN, VISITS, Verb, World, told};
 
 /// The operation of a clone during the commit.
 type Deed = fn(&Session);
@@ -259,8 +259,6 @@ async fn destroy_during_a_login_deletes_the_session_under_its_new_key() {
     }
 }
 
-// A deletion in flight.
-
 async fn delete_beside(deed: Deed, fate: Fate) -> (World, SessionId, Session) {
     let world = World::new();
     let id = world.visitor().await;
@@ -316,4 +314,147 @@ async fn change_during_a_deletion_begins_a_new_session() {
         assert_eq!(stored(&world, &new).await, Some((None, Some("of the clone".to_owned()))));
         assert_eq!(world.count().await, (1, 0), "{fate:?}");
     }
+}
+
+/// I6: if a clone's change does not fit into the newer session, its commit fails.
+#[tokio::test]
+async fn change_during_a_commit_is_stored_or_reported() {
+    let world = World::with(|sessions| {
+        sessions.with_limits(session_core::Limits::default().with_values(2))
+    });
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let (clone, other) = (session.clone(), world.open(&id).await);
+    session.update(VISITS, |visits| *visits += 1).unwrap();
+    world.store.before(Verb::Commit, move || async move {
+        // The change fits into the session as read by this request, but not into the session after
+        // the other request.
+        clone.set(NOTE, "late").unwrap();
+        other.set(TOKEN, "theirs").unwrap();
+        let _ = other.finish().await.unwrap();
+    });
+    session.commit().await.unwrap();
+    assert!(matches!(session.finish().await, Err(SessionError::TooLarge { .. })));
+    let stored = world.open(&id).await;
+    assert_eq!((stored.get(VISITS), stored.get(NOTE)), (Some(2), None));
+}
+
+/// I6: a clone's change during a commit is stored with the later changes, or reported.
+#[tokio::test]
+async fn change_after_a_refused_one_does_not_drop_it() {
+    let world = World::with(|sessions| {
+        sessions.with_limits(session_core::Limits::default().with_values(2))
+    });
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let (clone, other) = (session.clone(), world.open(&id).await);
+    session.update(VISITS, |visits| *visits += 1).unwrap();
+    world.store.before(Verb::Commit, move || async move {
+        clone.set(NOTE, "late").unwrap();
+        other.set(TOKEN, "theirs").unwrap();
+        let _ = other.finish().await.unwrap();
+    });
+    session.commit().await.unwrap();
+    // The request still sees its own pending change, and makes room for it.
+    assert_eq!(session.get(NOTE).as_deref(), Some("late"));
+    session.remove(TOKEN).unwrap();
+    let finished = session.finish().await;
+    let stored = world.open(&id).await.get(NOTE);
+    assert!(finished.is_err() || stored.as_deref() == Some("late"), "{finished:?}, {stored:?}");
+}
+
+#[tokio::test]
+async fn discard_during_a_commit_takes_back_a_destroy() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let clone = session.clone();
+    session.set(NOTE, "kept").unwrap();
+    world.store.before(Verb::Commit, move || async move {
+        clone.destroy().unwrap();
+        clone.discard();
+    });
+    session.commit().await.unwrap();
+    let _ = session.finish().await.unwrap();
+    assert_eq!(world.open(&id).await.get(NOTE).as_deref(), Some("kept"));
+}
+
+#[tokio::test]
+async fn discarded_destroy_during_a_login_keeps_the_login() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let clone = session.clone();
+    session.authenticate("ada").unwrap();
+    world.store.before(Verb::Commit, move || async move { clone.destroy().unwrap() });
+    session.commit().await.unwrap();
+    session.discard();
+    let new = told(session.finish().await.unwrap());
+    assert!(world.open(&new).await.owner().is_some());
+}
+
+#[tokio::test]
+async fn request_does_not_finish_while_a_clone_commits() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let clone = session.clone();
+    session.authenticate("ada").unwrap();
+    world.store.before(Verb::Commit, move || async move {
+        clone.discard();
+        assert!(clone.try_finish().is_none());
+    });
+    session.commit().await.unwrap();
+    assert!(world.opens(&told(session.finish().await.unwrap())).await);
+}
+
+#[tokio::test]
+async fn clones_are_one_session() {
+    let world = World::new();
+    let session = world.anonymous().await;
+    let clone = session.clone();
+    session.set(VISITS, 1).unwrap();
+    clone.update(VISITS, |visits| *visits += 1).unwrap();
+    assert_eq!(session.get(VISITS), Some(2));
+    clone.commit().await.unwrap();
+    assert_eq!(session.key(), clone.key());
+    assert!(session.key().is_some());
+}
+
+#[tokio::test]
+async fn change_of_a_clone_during_a_commit_waits_for_the_next() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    session.update(VISITS, |visits| *visits += 1).unwrap();
+    let clone = session.clone();
+    world.store.before(Verb::Commit, move || async move {
+        clone.update(VISITS, |visits| *visits += 10).unwrap();
+        clone.set(NOTE, "late").unwrap();
+    });
+    session.commit().await.unwrap();
+    assert_eq!(session.get(VISITS), Some(12), "the request sees all it did");
+    let other = world.open(&id).await;
+    assert_eq!((other.get(VISITS), other.get(NOTE)), (Some(2), None));
+    let _ = session.finish().await.unwrap();
+    let other = world.open(&id).await;
+    assert_eq!(other.get(VISITS), Some(12));
+    assert_eq!(other.get(NOTE).as_deref(), Some("late"));
+}
+
+#[tokio::test]
+async fn discard_during_a_commit_does_not_undo_it() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    session.set(VISITS, 2).unwrap();
+    let clone = session.clone();
+    world.store.before(Verb::Commit, move || async move {
+        clone.discard();
+    });
+    session.commit().await.unwrap();
+    assert_eq!(session.get(VISITS), Some(2));
+    session.set(NOTE, "next").unwrap();
+    let _ = session.finish().await.unwrap();
+    assert_eq!(world.open(&id).await.names(), ["note", "visits"]);
 }

@@ -6,9 +6,7 @@ use session_core::{
     CookieChange, IdGenerator as _, Lifetime, OsRandom, SessionError, SessionId, StoreErrorKind,
 };
 
-use crate::support::{
-    DAY, Fault, HOUR, MILLISECOND, MINUTE, NOTE, SECOND, VISITS, Verb, World, told,
-};
+use crate::support::{DAY, Fault, HOUR, MINUTE, NOTE, VISITS, Verb, World, told};
 
 /// The browser's cookie.
 #[derive(Clone)]
@@ -306,64 +304,6 @@ async fn change_of_the_lifetime_sets_the_cookie_again() {
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
 }
 
-/// The browser may have sent the request before the response of the login arrived. A new session
-/// would replace the session to which the user has just signed in.
-#[tokio::test]
-async fn former_cookie_of_a_recent_login_makes_no_session_of_its_own() {
-    for at in [SECOND, 30 * SECOND - MILLISECOND] {
-        let world = World::new();
-        let id = world.visitor().await;
-        let _ = log_in(&world, &id).await;
-        world.wait(at);
-        let session = world.open(&id).await;
-        assert_eq!(session.key(), None);
-        assert!(!session.had_unknown_id());
-        assert!(matches!(session.try_finish(), Some(CookieChange::Keep)));
-
-        let session = world.open(&id).await;
-        session.set(NOTE, "late").unwrap();
-        assert!(matches!(session.finish().await, Err(SessionError::Ended)));
-        assert_eq!(world.count().await.0, 1);
-
-        // A login is an act of the user, and joins the session of the first login.
-        let _ = world.login(&id, "ada").await;
-        assert_eq!(world.count().await.0, 1);
-    }
-}
-
-/// The response of a login was lost. If a browser still sends the old cookie half a minute later,
-/// it can use the application, and can sign in.
-#[tokio::test]
-async fn lost_response_of_a_login_does_not_fail_later_requests() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let new = told(log_in(&world, &id).await);
-    world.wait(30 * SECOND);
-    let session = world.open(&id).await;
-    assert!(session.had_unknown_id());
-    session.set(NOTE, "another session").unwrap();
-    let fresh = told(session.finish().await.unwrap());
-    assert!(fresh.key() != id.key() && fresh.key() != new.key());
-
-    // Until the tombstone expires, a login under the old cookie joins the session of the first
-    // login.
-    world.wait(269 * SECOND);
-    assert_eq!(told(log_in(&world, &id).await).key(), new.key());
-    world.wait(SECOND);
-    assert_ne!(told(log_in(&world, &id).await).key(), new.key());
-}
-
-#[tokio::test]
-async fn live_cookie_opens_beside_a_former_one() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let new = told(log_in(&world, &id).await);
-    let cookies = [id.expose().as_bytes(), new.expose().as_bytes()];
-    let session = world.sessions.open(cookies).await.unwrap();
-    assert_eq!(session.key(), Some(new.key()));
-    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
-}
-
 #[tokio::test]
 async fn request_knows_that_its_cookie_opens_nothing() {
     let world = World::new();
@@ -379,4 +319,38 @@ async fn request_knows_that_its_cookie_opens_nothing() {
     session.authenticate("ada").unwrap();
     let id = told(session.finish().await.unwrap());
     assert!(!world.open(&id).await.had_unknown_id());
+}
+
+/// I4: the response sends the ID of a stored session, whatever fails after the commit.
+#[tokio::test]
+async fn failed_finish_still_sets_the_cookie_of_an_earlier_commit() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    session.authenticate("ada").unwrap();
+    session.commit().await.unwrap();
+    session.set(NOTE, "lost").unwrap();
+    world.store.set_outage(Some(StoreErrorKind::Unavailable));
+    assert!(session.finish().await.is_err());
+    world.store.set_outage(None);
+    let new = told(session.pending_cookie());
+    assert!(world.opens(&new).await);
+
+    // A failure alone keeps the cookie.
+    let session = world.open(&new).await;
+    session.destroy().unwrap();
+    world.store.set_outage(Some(StoreErrorKind::Unavailable));
+    assert!(session.finish().await.is_err());
+    assert!(matches!(session.pending_cookie(), CookieChange::Keep));
+}
+
+/// I7: a cookie left untried may open a session.
+#[tokio::test]
+async fn cookie_behind_many_dead_ones_stays() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let junk = [b"junk".as_slice(); 4];
+    let cookies = junk.into_iter().chain([id.expose().as_bytes()]);
+    let session = world.sessions.open(cookies).await.unwrap();
+    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
 }

@@ -323,3 +323,32 @@ async fn commit_that_waits_beyond_the_idle_time_fails() {
     });
     assert!(matches!(session.finish().await, Err(SessionError::Ended)));
 }
+
+/// A lifetime that has passed ends the session, even if the request's own copy of it had expired before.
+#[tokio::test]
+async fn lifetime_that_has_passed_ends_a_session_that_another_extended() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let slow = world.open(&id).await;
+    world.wait(1_800 * SECOND);
+    let _ = world.read(&id).await;
+    world.wait(1_801 * SECOND);
+    assert!(world.opens(&id).await);
+    slow.set_lifetime(Lifetime::new(600 * SECOND, 3_600 * SECOND).unwrap()).unwrap();
+    assert!(matches!(slow.finish().await, Err(SessionError::Ended)));
+    assert!(!world.opens(&id).await);
+}
+
+/// Another request has recorded the first use of the renewed ID. The later use counts as well.
+#[tokio::test]
+async fn use_is_recorded_beside_the_first_use_of_an_id() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let new = world.renew(&id).await;
+    let (first, second) = (world.open(&new).await, world.open(&new).await);
+    let _ = first.finish().await.unwrap();
+    world.wait(1_800 * SECOND);
+    let _ = second.finish().await.unwrap();
+    world.wait(3_000 * SECOND);
+    assert!(world.opens(&new).await);
+}

@@ -2,7 +2,7 @@
 
 use session_core::{CookieChange, SessionError};
 
-use crate::support::{HOUR, MOVES, NOTE, VISITS, Verb, World, told};
+use crate::support::{Fault, HOUR, MOVES, NOTE, VISITS, Verb, World, told};
 
 #[tokio::test]
 async fn commit_after_destroy_is_ended() {
@@ -199,4 +199,21 @@ async fn closed_request_stores_nothing_and_refuses_changes() {
     assert!(matches!(clone.pending_cookie(), CookieChange::Keep));
     assert_eq!(world.store.calls(), [Verb::Load]);
     assert_eq!(world.open(&id).await.get(VISITS), Some(1));
+}
+
+/// I2: a logout that failed half way reports success only after the deletion.
+#[tokio::test]
+async fn repeated_logout_ends_a_moved_session() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let (ending, login) = (world.open(&id).await, world.open(&id).await);
+    login.authenticate("ada").unwrap();
+    let new = told(login.finish().await.unwrap());
+
+    ending.destroy().unwrap();
+    world.store.fail_nth(2, Verb::Delete, Fault::DOWN);
+    assert!(matches!(ending.commit().await, Err(SessionError::Store(_))));
+    assert!(world.opens(&new).await);
+    assert!(matches!(ending.finish().await.unwrap(), CookieChange::Remove));
+    assert!(!world.opens(&new).await, "the logout reported success");
 }

@@ -243,3 +243,75 @@ async fn full_log_refuses_every_change_but_destroy() {
     assert!(!world.opens(&id).await);
     assert!(world.opens(&new).await);
 }
+
+/// I9: a commit is bounded.
+#[tokio::test]
+async fn commit_gives_up_after_five_seconds() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let (session, other) = (world.open(&id).await, world.open(&id).await);
+    session.set(NOTE, "late").unwrap();
+    other.set(VISITS, 2).unwrap();
+    let clock = std::sync::Arc::clone(&world.clock);
+    world.store.before(Verb::Commit, move || async move {
+        let _ = other.finish().await.unwrap();
+        clock.advance(std::time::Duration::from_secs(6));
+    });
+    assert!(matches!(session.commit().await, Err(SessionError::Contended)));
+}
+
+/// A session stored before the limits were lowered stays usable, and can shrink.
+#[tokio::test]
+async fn session_over_lowered_limits_can_shrink() {
+    let world = World::new();
+    let id = world.visitor().await;
+    world.change(&id, |session| session.set(NOTE, "x".repeat(1_000))).await;
+    let strict = session_core::Sessions::builder(std::sync::Arc::clone(&world.store))
+        .with_clock(std::sync::Arc::clone(&world.clock))
+        .with_limits(session_core::Limits::default().with_session_bytes(100))
+        .build()
+        .unwrap();
+    let session = strict.open([id.expose().as_bytes()]).await.unwrap();
+    session.set(NOTE, "x".repeat(900)).unwrap();
+    session.update(VISITS, |visits| *visits += 1).unwrap();
+    let _ = session.finish().await.unwrap();
+    let session = strict.open([id.expose().as_bytes()]).await.unwrap();
+    assert!(matches!(session.set(NOTE, "x".repeat(901)), Err(SessionError::TooLarge { .. })));
+}
+
+/// I9: a session never has more values than the limit.
+#[tokio::test]
+async fn replay_keeps_the_limit_of_values() {
+    let world = World::with(|s| s.with_limits(Limits::default().with_values(2)));
+    let id = world.begin(|session| session.set(NOTE, "n".repeat(200))).await;
+    let one = world.open(&id).await;
+    one.remove(NOTE).unwrap();
+    one.set(Key::<u64>::new("a"), 1).unwrap();
+    one.set(Key::<u64>::new("b"), 1).unwrap();
+    world.change(&id, |session| session.set(Key::<u64>::new("x"), 1)).await;
+    let answer = one.finish().await;
+    let names = world.open(&id).await.names();
+    assert!(names.len() <= 2, "{names:?} {answer:?}");
+}
+
+/// I9: the replay keeps the limit of values in every order: how far beyond the limit?
+#[tokio::test]
+async fn replays_collect_no_values_beyond_the_limit() {
+    let world = World::with(|s| s.with_limits(Limits::default().with_values(10)));
+    let id = world.begin(|session| session.set(NOTE, "n".repeat(50_000))).await;
+    let mut requests = Vec::new();
+    for request in 0..20 {
+        let session = world.open(&id).await;
+        session.set(NOTE, "n".repeat(40_000 - 1_000 * request)).unwrap();
+        for value in 0..9 {
+            let name = format!("{request}-{value}");
+            session.set(Key::<u64>::new(&name), 1).unwrap();
+        }
+        requests.push(session);
+    }
+    for session in requests {
+        let _ = session.finish().await;
+    }
+    let count = world.open(&id).await.names().len();
+    assert!(count <= 10, "{count} values");
+}

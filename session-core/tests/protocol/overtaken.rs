@@ -1,102 +1,10 @@
-//! Two requests move one session concurrently: the record of the slower request does not count as a
-//! session.
+//! I4: a request overtaken by a login or rotation stores its values, and receives no ID and no value.
 
-use std::{sync::mpsc, time::Duration};
+use std::{error::Error as _, sync::mpsc};
 
-use session_core::{AtLimit, CookieChange, EventKind, Lifetime, SessionError, SessionLimit};
+use session_core::{AtLimit, CookieChange, Key, Lifetime, SessionError, SessionLimit, Sessions};
 
-use crate::support::{Fault, NOTE, VISITS, Verb, World, told};
-
-/// While the record of a slower renewal is still stored, another device signs in within the limit.
-#[tokio::test]
-async fn overtaken_renewal_takes_no_place() {
-    for at_limit in [AtLimit::Reject, AtLimit::EvictOldest, AtLimit::EvictLeastRecent] {
-        for periodic in [false, true] {
-            let limit = SessionLimit::new(2, at_limit).unwrap();
-            let aged = Lifetime::default().with_renew_after(Duration::from_secs(600)).unwrap();
-            let world = World::with(|sessions| {
-                let sessions = sessions.with_session_limit(limit);
-                if periodic { sessions.with_lifetime(aged) } else { sessions }
-            });
-            let id = world.user("ada").await;
-            if periodic {
-                world.wait(Duration::from_secs(601));
-            }
-            let (left, right) = (world.open(&id).await, world.open(&id).await);
-            if !periodic {
-                left.renew().unwrap();
-                right.renew().unwrap();
-            }
-            let other = world.other_process_with(|sessions| sessions.with_session_limit(limit));
-            let (send, ids) = mpsc::channel();
-            world.store.before(Verb::Commit, move || async move {
-                let id = told(left.finish().await.unwrap());
-                let login = other.anonymous().await;
-                login.authenticate("ada").unwrap();
-                send.send((id, told(login.finish().await.unwrap()))).unwrap();
-            });
-            let _ = right.finish().await.unwrap();
-            let (id, other) = ids.try_recv().unwrap();
-            assert!(world.opens(&id).await, "{at_limit:?}, periodic: {periodic}");
-            assert!(world.opens(&other).await, "{at_limit:?}, periodic: {periodic}");
-            assert_eq!(world.count().await.0, 2);
-        }
-    }
-}
-
-/// The record is not listed or counted, and its deletion sends no event.
-#[tokio::test]
-async fn overtaken_renewal_is_no_session_to_a_list_or_revocation() {
-    for call in ["list", "revoke_all", "revoke_others"] {
-        let world = World::new();
-        let id = world.user("ada").await;
-        let (left, right) = (world.open(&id).await, world.open(&id).await);
-        left.renew().unwrap();
-        right.renew().unwrap();
-        let (send, counts) = mpsc::channel();
-        world.store.before(Verb::Commit, move || async move {
-            let _ = left.finish().await.unwrap();
-            let sessions = left.sessions();
-            let mut events = sessions.events();
-            let count = match call {
-                "list" => sessions.list("ada").await.unwrap().len(),
-                "revoke_all" => sessions.revoke_all("ada").await.unwrap(),
-                _ => sessions.revoke_others(&left).await.unwrap(),
-            };
-            let events = std::iter::from_fn(|| events.try_next());
-            let revoked = events.filter(|event| event.kind == EventKind::Revoked).count();
-            send.send((count, revoked)).unwrap();
-        });
-        let _ = right.finish().await;
-        let expected = match call {
-            "list" => (1, 0),
-            "revoke_all" => (1, 1),
-            _ => (0, 0),
-        };
-        assert_eq!(counts.try_recv().unwrap(), expected, "{call}");
-        assert_eq!(world.count().await.0, usize::from(call != "revoke_all"), "{call}");
-    }
-}
-
-/// A login broke off after the store had its record, and a second try succeeded: the unused record
-/// takes no place.
-#[tokio::test]
-async fn login_that_broke_off_takes_no_place() {
-    let world = World::with(|sessions| {
-        sessions.with_session_limit(SessionLimit::new(2, AtLimit::Reject).unwrap())
-    });
-    let id = world.user("ada").await;
-    let session = world.open(&id).await;
-    session.authenticate("ada").unwrap();
-    world.fail_twice(Verb::Commit, Fault::UNSENT);
-    assert!(session.finish().await.is_err());
-    let id = world.login(&id, "ada").await;
-    assert_eq!(world.sessions.list("ada").await.unwrap().len(), 1);
-
-    let other = world.begin(|session| session.authenticate("ada")).await;
-    assert!(world.opens(&id).await && world.opens(&other).await);
-    assert_eq!(world.sessions.list("ada").await.unwrap().len(), 2);
-}
+use crate::support::{CLOSING, NOTE, TOKEN, VISITS, Verb, World, told};
 
 /// The renewal was about to replay its changes on a newer record when a login moved the session.
 #[tokio::test]
@@ -132,4 +40,281 @@ async fn replayed_beside_a_login(max: usize) -> Result<CookieChange, SessionErro
     assert_eq!(world.count().await.0, 1);
     assert_eq!(world.count_entered().await, 1);
     Ok(change)
+}
+
+#[tokio::test]
+async fn overtaken_request_stores_its_values_and_receives_no_id() {
+    for closing in CLOSING {
+        let world = World::new();
+        let id = world.visitor().await;
+        let writer = world.open(&id).await;
+        writer.update(VISITS, |visits| *visits += 1).unwrap();
+        writer.set(NOTE, "before").unwrap();
+        let new = world.moved(&id, closing).await;
+        assert!(matches!(writer.finish().await.unwrap(), CookieChange::Keep));
+        let session = world.open(&new).await;
+        assert_eq!(session.get(VISITS), Some(2));
+        assert_eq!(session.get(NOTE).as_deref(), Some("before"));
+    }
+}
+
+/// An attacker may have planted the visitor's ID, and may keep a request under way.
+#[tokio::test]
+async fn request_with_the_former_id_never_receives_the_new_one() {
+    for closing in CLOSING {
+        let world = World::new();
+        let id = world.visitor().await;
+        let held = world.open(&id).await;
+        held.set(NOTE, "held").unwrap();
+        let new = world.moved(&id, closing).await;
+        held.commit().await.unwrap();
+        held.renew().unwrap();
+        held.set(NOTE, "held on").unwrap();
+        assert!(matches!(held.pending_cookie(), CookieChange::Keep));
+        assert!(matches!(held.finish().await.unwrap(), CookieChange::Keep));
+        assert!(world.opens(&new).await, "the user's ID still opens the session");
+    }
+}
+
+#[tokio::test]
+async fn values_are_not_carried_over_after_the_rotation_window() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let writer = world.open(&id).await;
+    writer.set(NOTE, "too late").unwrap();
+    let new = world.login(&id, "ada").await;
+    world.wait(Sessions::ROTATION_WINDOW);
+    assert!(matches!(writer.finish().await, Err(SessionError::Ended)));
+    assert_eq!(world.open(&new).await.get(NOTE), None);
+}
+
+/// If a clear was recorded before a login or rotation of another request, it removes the values
+/// seen by its own request.
+#[tokio::test]
+async fn overtaken_clear_removes_the_values_its_request_saw() {
+    for closing in CLOSING {
+        let world = World::new();
+        let id = world.visitor().await;
+        let late = world.open(&id).await;
+        late.clear().unwrap();
+        let session = world.open(&id).await;
+        closing(&session).unwrap();
+        session.set(NOTE, "private").unwrap();
+        let new = told(session.finish().await.unwrap());
+        let _ = late.finish().await.unwrap();
+        let session = world.open(&new).await;
+        assert_eq!((session.get(VISITS), session.get(NOTE).as_deref()), (None, Some("private")));
+    }
+}
+
+#[tokio::test]
+async fn request_overtaken_without_carry_over_stores_nothing() {
+    let world = World::with(|sessions| sessions.with_carry_over(false));
+    let id = world.visitor().await;
+    let writer = world.open(&id).await;
+    writer.set(NOTE, "late").unwrap();
+    let new = world.login(&id, "ada").await;
+    assert!(matches!(writer.finish().await, Err(SessionError::Ended)));
+    assert!(matches!(writer.pending_cookie(), CookieChange::Keep));
+    assert_eq!(world.open(&new).await.names(), ["visits"]);
+}
+
+/// A request with the former ID never gets the values of the user's login.
+#[tokio::test]
+async fn concurrent_login_of_another_user_takes_nothing_over() {
+    for commits_first in [true, false] {
+        let world = World::new();
+        let id = world.visitor().await;
+        let (user, other) = (world.open(&id).await, world.open(&id).await);
+        user.authenticate("ada").unwrap();
+        user.set(NOTE, "private").unwrap();
+        let new = told(user.finish().await.unwrap());
+        if commits_first {
+            other.set(VISITS, 2).unwrap();
+            other.commit().await.unwrap();
+        }
+        other.authenticate("eve").unwrap();
+        assert!(matches!(other.finish().await, Err(SessionError::Ended)));
+        assert!(matches!(other.pending_cookie(), CookieChange::Keep));
+        assert_eq!(world.open(&new).await.owner(), Some("ada".into()));
+        assert_eq!(world.count().await.0, 1);
+    }
+}
+
+/// After a change of users, a request of the former user never writes into the new user's session.
+#[tokio::test]
+async fn held_request_changes_no_other_users_session() {
+    let world = World::new();
+    let old = world.user("ada").await;
+    let held = world.open(&old).await;
+    let new = world.login(&old, "bob").await;
+    held.set(NOTE, "ada's").unwrap();
+    assert!(matches!(held.finish().await, Err(SessionError::Ended)));
+    let session = world.open(&new).await;
+    assert_eq!((session.owner(), session.names()), (Some("bob".into()), Vec::new()));
+}
+
+/// I4: after the login, a slow request with a planted ID reads no value of the session.
+#[tokio::test]
+async fn overtaken_request_never_sees_the_session_after_a_login() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let (slow, login) = (world.open(&id).await, world.open(&id).await);
+    login.authenticate("victim").unwrap();
+    login.set(TOKEN, "secret").unwrap();
+    let new = told(login.finish().await.unwrap());
+
+    for round in ["first", "second"] {
+        slow.set(NOTE, round).unwrap();
+        slow.commit().await.unwrap();
+        assert_eq!((slow.owner(), slow.get(TOKEN)), (None, None), "{round}");
+        assert_eq!(slow.get(NOTE).as_deref(), Some(round));
+        // The value is carried over all the same.
+        assert_eq!(world.open(&new).await.get(NOTE).as_deref(), Some(round));
+    }
+    slow.renew().unwrap();
+    slow.update(VISITS, |visits| *visits += 1).unwrap();
+    assert!(matches!(slow.finish().await.unwrap(), CookieChange::Keep));
+    assert_eq!((slow.owner(), slow.get(TOKEN)), (None, None));
+    assert_eq!(world.open(&new).await.get(VISITS), Some(2));
+    assert!(!world.opens(&id).await);
+}
+
+/// I2: the deletion does not stop at the old key.
+#[tokio::test]
+async fn overtaken_request_that_wrote_can_still_destroy() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let (slow, login) = (world.open(&id).await, world.open(&id).await);
+    login.authenticate("ada").unwrap();
+    let new = told(login.finish().await.unwrap());
+    slow.set(NOTE, "carried over").unwrap();
+    slow.commit().await.unwrap();
+    slow.destroy().unwrap();
+    let _ = slow.finish().await.unwrap();
+    assert!(!world.opens(&new).await);
+}
+
+/// I4, I7: a dead ID would replace the ID of the login.
+#[tokio::test]
+async fn overtaken_request_sets_no_cookie() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let (slow, login) = (world.open(&id).await, world.open(&id).await);
+    login.authenticate("ada").unwrap();
+    let _ = login.finish().await.unwrap();
+    slow.set_lifetime(Lifetime::remember_me()).unwrap();
+    assert!(matches!(slow.finish().await.unwrap(), CookieChange::Keep));
+
+    // A request with a former ID would have received the present ID. It sets no cookie either.
+    let id = world.visitor().await;
+    let renewed = world.renew(&id).await;
+    let (slow, login) = (world.open(&id).await, world.open(&renewed).await);
+    login.authenticate("ada").unwrap();
+    let _ = login.finish().await.unwrap();
+    slow.set(NOTE, "carried over").unwrap();
+    assert!(matches!(slow.finish().await.unwrap(), CookieChange::Keep));
+}
+
+fn chain(error: &SessionError) -> String {
+    let mut text = format!("{error} {error:?}");
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(" {error}"));
+        source = error.source();
+    }
+    text
+}
+
+/// I4: an overtaken request learns nothing of the new content.
+#[tokio::test]
+async fn overtaken_update_sees_no_new_content() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let held = world.open(&id).await;
+    let login = world.open(&id).await;
+    login.authenticate("victim").unwrap();
+    login.set(TOKEN, "secret").unwrap();
+    let _ = login.finish().await.unwrap();
+    held.try_update(NOTE, |note, view| {
+        note.push('x');
+        match view.get(TOKEN) {
+            Some(token) => {
+                Err(format!("token {token} of {:?}", view.owner().and_then(|o| o.as_str())))
+            }
+            None => Ok(()),
+        }
+    })
+    .unwrap();
+    if let Err(error) = held.finish().await {
+        assert!(!chain(&error).contains("secret"), "{}", chain(&error));
+    }
+}
+
+/// I4: an overtaken request learns no value of the new session by the error of an `update` either.
+#[tokio::test]
+async fn overtaken_update_returns_no_value_in_an_error() {
+    const NUMBER: Key<Vec<u64>> = Key::new("note");
+    let world = World::new();
+    let id = world.visitor().await;
+    let held = world.open(&id).await;
+    held.update(NUMBER, |list| list.push(1)).unwrap();
+    let login = world.open(&id).await;
+    login.authenticate("victim").unwrap();
+    login.set(NOTE, "secret").unwrap();
+    let _ = login.finish().await.unwrap();
+    let error = held.finish().await.unwrap_err();
+    assert!(!chain(&error).contains("secret"), "{}", chain(&error));
+}
+
+/// loaded the same value before the login.
+#[tokio::test]
+async fn set_after_an_overtaken_commit_is_stored() {
+    let world = World::new();
+    let id = world.begin(|session| session.set(NOTE, "a")).await;
+    let slow = world.open(&id).await;
+    let login = world.open(&id).await;
+    login.authenticate("ada").unwrap();
+    login.set(NOTE, "b").unwrap();
+    let new = told(login.finish().await.unwrap());
+    slow.set(VISITS, 5).unwrap();
+    slow.commit().await.unwrap();
+    slow.set(NOTE, "a").unwrap();
+    slow.commit().await.unwrap();
+    let session = world.open(&new).await;
+    assert_eq!((session.get(VISITS), session.get(NOTE).as_deref()), (Some(5), Some("a")));
+}
+
+/// The same for a value that the request has never seen: a removal after the overtaken commit.
+#[tokio::test]
+async fn removal_after_an_overtaken_commit_is_stored() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let slow = world.open(&id).await;
+    let login = world.open(&id).await;
+    login.authenticate("ada").unwrap();
+    login.set(NOTE, "b").unwrap();
+    let new = told(login.finish().await.unwrap());
+    slow.set(VISITS, 5).unwrap();
+    slow.commit().await.unwrap();
+    slow.remove(NOTE).unwrap();
+    slow.commit().await.unwrap();
+    assert!(!world.open(&new).await.contains(NOTE));
+}
+
+/// A slow request undoes no login of another tab.
+#[tokio::test]
+async fn discarded_destroy_sends_no_old_id() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let slow = world.open(&id).await;
+    let _new = world.login(&id, "ada").await;
+    slow.set_lifetime(Lifetime::remember_me()).unwrap();
+    slow.set(NOTE, "slow").unwrap();
+    let clone = slow.clone();
+    world.store.before(Verb::Commit, move || async move { clone.destroy().unwrap() });
+    slow.commit().await.unwrap();
+    slow.discard();
+    let change = slow.finish().await.unwrap();
+    assert!(matches!(change, CookieChange::Keep), "{change:?}");
 }

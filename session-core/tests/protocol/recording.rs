@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use session_core::{Key, Lifetime, SessionError, Timestamp};
+use session_core::{CookieChange, Key, Lifetime, SessionError, Timestamp};
 
 use crate::support::{NOTE, VISITS, Verb, World, told};
 
@@ -88,23 +88,6 @@ async fn take_removes_the_value() {
 }
 
 #[tokio::test]
-async fn unreadable_value_counts_as_missing_and_costs_no_other() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let session = world.open(&id).await;
-    let text: Key<String> = Key::new(VISITS.name());
-    session.set(NOTE, "readable").unwrap();
-    assert!(matches!(session.try_get(text), Err(SessionError::Decode { .. })));
-    assert_eq!(world.sessions.unreadable_values(), 0);
-    assert_eq!(session.get(text), None);
-    assert_eq!(world.sessions.unreadable_values(), 1);
-    assert!(session.contains(text), "reading changes nothing");
-    assert_eq!(session.get(NOTE).as_deref(), Some("readable"));
-    let _ = session.finish().await.unwrap();
-    assert_eq!(world.open(&id).await.get(VISITS), Some(1));
-}
-
-#[tokio::test]
 async fn change_after_the_response_began_is_refused() {
     let world = World::new();
     let id = world.visitor().await;
@@ -180,4 +163,20 @@ async fn session_without_values_stays_a_session() {
     session.remove(VISITS).unwrap();
     let id = told(session.finish().await.unwrap());
     assert!(world.opens(&id).await);
+}
+
+/// Django CVE-2015-5143: visitors without values must not fill the store.
+#[tokio::test]
+async fn lifetime_alone_stores_no_session() {
+    let world = World::new();
+    let session = world.anonymous().await;
+    session.set_lifetime(Lifetime::remember_me()).unwrap();
+    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+    assert_eq!(world.store.calls(), []);
+
+    let session = world.anonymous().await;
+    session.set_lifetime(Lifetime::remember_me()).unwrap();
+    session.set(VISITS, 1).unwrap();
+    let id = told(session.finish().await.unwrap());
+    assert_eq!(world.open(&id).await.lifetime(), Lifetime::remember_me());
 }

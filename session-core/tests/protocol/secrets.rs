@@ -15,6 +15,7 @@ use session_core::{
 use crate::support::{Fault, NOTE, Peek as _, VISITS, Verb, World, all_bytes_of, told};
 
 const OWNER: &str = "lovelace@example.org";
+
 const VALUE: &str = "a private note";
 
 /// All IDs of a session, through a login, a renewal and a rotation.
@@ -306,4 +307,22 @@ impl tracing::Subscriber for Lines {
     fn enter(&self, _: &tracing::span::Id) {}
 
     fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn no_part_of_an_id_is_readable_in_the_store() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let renewed = world.renew(&id).await;
+    let signed_in = world.login(&renewed, "ada").await;
+    let again = world.renew(&signed_in).await;
+    let rotated = world.rotate(&again).await;
+    let stored = all_bytes_of(&world).await;
+    assert_eq!(world.count().await, (1, 4));
+    for id in [id, renewed, signed_in, again, rotated] {
+        let text = id.expose().as_bytes();
+        for part in text.windows(6) {
+            assert!(!stored.windows(6).any(|bytes| bytes == part), "a part of an ID is stored");
+        }
+    }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use session_core::{AtLimit, ConfigError, Lifetime, Limits, OnReuse, SessionLimit};
+use session_core::{
+    AtLimit, ConfigError, CookieChange, Entry, Event, Events, Lifetime, Limits, OnReuse, Session,
+    SessionId, SessionInfo, SessionLimit, Sessions, SessionsBuilder,
+};
 
 use crate::support::World;
 
@@ -57,4 +60,17 @@ fn sessions_have_the_documented_default_rules() {
 fn visitors_have_the_default_lifetime_of_the_others() {
     let world = World::with_lifetime(Lifetime::strict());
     assert_eq!(world.sessions.anonymous_lifetime(), Lifetime::strict());
+}
+
+#[test]
+fn public_types_are_send_and_sync() {
+    fn check<T: Send + Sync + 'static>() {}
+    check::<Session>();
+    check::<Sessions>();
+    check::<SessionsBuilder>();
+    check::<SessionInfo>();
+    check::<CookieChange>();
+    check::<(Event, Events)>();
+    check::<Entry>();
+    check::<SessionId>();
 }

@@ -140,3 +140,23 @@ async fn generator_that_repeats_an_id_shares_no_session() {
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
     assert_eq!(world.open(&second).await.get(VISITS), Some(1));
 }
+
+/// I2, I11: a version can delete a session that it cannot read.
+#[tokio::test]
+async fn logout_and_login_end_an_unreadable_session() {
+    for login in [false, true] {
+        let world = World::new();
+        let id = world.user("ada").await;
+        world.store.fail(Verb::Load, Fault::Before(StoreErrorKind::Corrupt));
+        let session = world.open(&id).await;
+        assert_eq!(session.key(), None);
+        if login {
+            session.authenticate("ada").unwrap();
+        } else {
+            session.destroy().unwrap();
+        }
+        let change = session.finish().await.unwrap();
+        assert_eq!(matches!(change, CookieChange::Remove), !login);
+        assert_eq!(world.stored(&id).await, None);
+    }
+}

@@ -1,196 +1,20 @@
-//! A session in the middle of a move has two keys, and counts as one session.
+//! I4, I8: concurrent logins on one session leave one session, in every order of commands.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use session_core::{
-    AtLimit, Clock as _, CookieChange, EventKind, Key, ManualClock, Session, SessionError,
-    SessionId, SessionKey, SessionLimit, Sessions, Timestamp,
+    AtLimit, Clock as _, CookieChange, Key, ManualClock, Session, SessionError, SessionId,
+    SessionKey, SessionLimit, Sessions, Timestamp,
 };
 
 use crate::support::{
-    Look as _, MINUTE, MOVES, Move, NOTE, Steps, VISITS, Verb, World, interleavings, kinds, run,
-    sign_in, steps, told,
+    Look as _, MOVES, Move, NOTE, Steps, VISITS, interleavings, run, sign_in, steps, told,
 };
 
 const CART: Key<Vec<u32>> = Key::new("cart");
 
-#[tokio::test]
-async fn revoking_the_others_spares_the_own_session_under_both_keys() {
-    for deed in MOVES {
-        let world = World::new();
-        let (id, other) = (world.user("ada").await, world.user("ada").await);
-        let (session, keeps) = (world.open(&id).await, world.open(&id).await);
-        deed(&session).unwrap();
-        world.store.before(Verb::Commit, move || async move {
-            assert_eq!(keeps.sessions().revoke_others(&keeps).await.unwrap(), 1);
-        });
-        let id = told(session.finish().await.unwrap());
-        assert!(world.opens(&id).await);
-        assert!(!world.opens(&other).await);
-    }
-}
-
-#[tokio::test]
-async fn revoking_the_others_ends_a_session_that_is_moving() {
-    for deed in MOVES {
-        let world = World::new();
-        let (id, other) = (world.user("ada").await, world.user("ada").await);
-        let (keeps, session) = (world.open(&id).await, world.open(&other).await);
-        deed(&session).unwrap();
-        world.store.before(Verb::Commit, move || async move {
-            assert_eq!(keeps.sessions().revoke_others(&keeps).await.unwrap(), 1);
-        });
-        assert!(matches!(session.finish().await, Err(SessionError::Ended)));
-        assert_eq!(world.listed("ada").await, [id.key()]);
-        assert_eq!(world.count().await.0, 1);
-    }
-}
-
-#[tokio::test]
-async fn revocation_ends_both_keys_and_counts_one_session() {
-    for deed in MOVES {
-        for by_key in [true, false] {
-            let world = World::new();
-            let id = world.user("ada").await;
-            world.break_off(&id, deed).await;
-            assert_eq!(world.count().await.0, 2);
-            let mut events = world.sessions.events();
-            if by_key {
-                assert!(world.sessions.revoke("ada", id.key()).await.unwrap());
-            } else {
-                assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1);
-            }
-            let kinds = kinds(&mut events);
-            assert_eq!(kinds, [EventKind::Revoked]);
-            assert_eq!(world.count().await.0, 0);
-            assert_eq!(world.count_entered().await, 0);
-        }
-    }
-}
-
-/// The key in the list revokes the session, whichever of its keys the list shows.
-#[tokio::test]
-async fn list_shows_a_session_under_two_keys_once() {
-    for deed in MOVES {
-        let world = World::new();
-        let id = world.user("ada").await;
-        world.break_off(&id, deed).await;
-        let session = world.open(&id).await;
-        let list = world.sessions.list("ada").await.unwrap();
-        assert_eq!(list.len(), 1);
-        assert!(list[0].is(&session), "this device");
-        assert!(world.sessions.revoke("ada", list[0].key()).await.unwrap());
-        assert_eq!(world.count().await.0, 0);
-
-        let id = world.user("ada").await;
-        let id = {
-            let session = world.open(&id).await;
-            deed(&session).unwrap();
-            told(session.finish().await.unwrap())
-        };
-        assert_eq!(world.listed("ada").await, [id.key()]);
-    }
-}
-
-/// A page may still show the key from before the move.
-#[tokio::test]
-async fn revocation_by_a_former_key_ends_the_session() {
-    for deed in MOVES {
-        let world = World::new();
-        let former = world.user("ada").await;
-        let session = world.open(&former).await;
-        deed(&session).unwrap();
-        let id = told(session.finish().await.unwrap());
-        assert!(!world.sessions.revoke("eve", former.key()).await.unwrap());
-        assert!(world.opens(&id).await);
-        assert!(world.sessions.revoke("ada", former.key()).await.unwrap());
-        assert!(!world.opens(&id).await);
-    }
-}
-
-/// A move replays another request's commit, while a third request revokes the others.
-#[tokio::test]
-async fn move_that_replays_is_still_one_session() {
-    for deed in MOVES {
-        let world = World::new();
-        let id = world.user("ada").await;
-        let (session, writer) = (world.open(&id).await, world.open(&id).await);
-        let keeps = world.open(&id).await;
-        deed(&session).unwrap();
-        writer.set(VISITS, 5).unwrap();
-        // The tombstone, the writer's commit, the replayed record, and the tombstone again.
-        world.store.before(Verb::Commit, move || async move { writer.commit().await.unwrap() });
-        world.store.before_nth(4, Verb::Commit, move || async move {
-            assert_eq!(keeps.sessions().revoke_others(&keeps).await.unwrap(), 0);
-        });
-        let id = told(session.finish().await.unwrap());
-        assert_eq!(world.open(&id).await.get(VISITS), Some(5));
-        assert_eq!(world.count().await, (1, 1));
-    }
-}
-
-#[tokio::test]
-async fn login_elsewhere_finds_room_while_a_session_moves() {
-    for at_limit in [AtLimit::Reject, AtLimit::EvictOldest, AtLimit::EvictLeastRecent] {
-        for deed in MOVES {
-            let world = World::limited(2, at_limit);
-            let id = world.sign_in().await.unwrap();
-            let session = world.open(&id).await;
-            deed(&session).unwrap();
-            let elsewhere = world.with_limit(2, at_limit);
-            world.store.before(Verb::Commit, move || async move {
-                elsewhere.sign_in().await.unwrap();
-            });
-            let id = told(session.finish().await.unwrap());
-            assert!(world.opens(&id).await);
-            assert_eq!(world.count().await.0, 2);
-            assert_eq!(world.listed("ada").await.len(), 2);
-        }
-    }
-}
-
-/// The number of broken-off logins of one browser does not matter.
-#[tokio::test]
-async fn logins_that_broke_off_take_no_second_place() {
-    for at_limit in [AtLimit::Reject, AtLimit::EvictOldest] {
-        for is_owned in [true, false] {
-            let world = World::limited(1, at_limit);
-            let id = if is_owned { world.sign_in().await.unwrap() } else { world.visitor().await };
-            world.break_off(&id, sign_in).await;
-            world.break_off(&id, sign_in).await;
-            let session = world.open(&id).await;
-            session.authenticate("ada").unwrap();
-            let id = told(session.finish().await.unwrap());
-            assert!(world.opens(&id).await);
-            assert_eq!(world.listed("ada").await.len(), 1);
-            assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1);
-            assert_eq!(world.count().await.0, 0);
-            assert_eq!(world.count_entered().await, 0);
-        }
-    }
-}
-
-#[tokio::test]
-async fn eviction_ends_both_keys_and_reports_one_session() {
-    let world = World::limited(2, AtLimit::EvictOldest);
-    let oldest = world.sign_in().await.unwrap();
-    world.wait(MINUTE);
-    let second = world.sign_in().await.unwrap();
-    world.break_off(&oldest, Session::renew).await;
-    world.wait(MINUTE);
-    let mut events = world.sessions.events();
-    let third = world.sign_in().await.unwrap();
-    let kinds = kinds(&mut events);
-    assert_eq!(kinds, [EventKind::Evicted, EventKind::Authenticated]);
-    assert!(world.opens(&second).await && world.opens(&third).await);
-    assert!(!world.opens(&oldest).await);
-    assert_eq!(world.count().await.0, 2);
-    assert_eq!(world.count_entered().await, 2);
-}
-
-// Every order of the commands of two requests.
-
 type Answer = Result<CookieChange, SessionError>;
+
 type Request = Pin<Box<dyn Future<Output = Answer>>>;
 
 /// Two processes on a store that lets other requests in before each command.

@@ -1,0 +1,221 @@
+//! I8: a session in the middle of a move has two keys, and counts as one session.
+
+use std::{
+    future::{pending, poll_fn},
+    pin::pin,
+    sync::mpsc,
+    task::Poll,
+};
+
+use session_core::{EventKind, SessionError, SessionId};
+
+use crate::support::{MINUTE, MOVES, Move, VISITS, Verb, World, finish, keys, kinds, told};
+
+#[tokio::test]
+async fn session_in_the_middle_of_a_move_is_one_line() {
+    for deed in MOVES {
+        let world = World::new();
+        let id = world.user("ada").await;
+        let other = world.other_process();
+        let (session, observer) = (world.open(&id).await, world.open(&id).await);
+        deed(&session).unwrap();
+        world.store.before(Verb::Commit, move || async move {
+            assert_eq!(other.entered("ada").await.len(), 2);
+            let list = other.sessions.list("ada").await.unwrap();
+            assert_eq!(list.len(), 1, "{list:?}");
+            assert!(list[0].is(&observer));
+        });
+        finish(session).await;
+        assert_eq!(world.listed("ada").await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn session_in_the_middle_of_a_move_is_revoked_as_one() {
+    for deed in MOVES {
+        for all in [false, true] {
+            let world = World::new();
+            let id = world.user("ada").await;
+            let mut events = world.sessions.events();
+            let (sessions, key) = (world.sessions.clone(), id.key());
+            let session = world.open(&id).await;
+            deed(&session).unwrap();
+            world.store.before(Verb::Commit, move || async move {
+                if all {
+                    assert_eq!(sessions.revoke_all("ada").await.unwrap(), 1);
+                } else {
+                    assert!(sessions.revoke("ada", key).await.unwrap());
+                }
+            });
+            assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+            assert_eq!(world.count().await.0, 0);
+            let revoked = std::iter::from_fn(|| events.try_next())
+                .filter(|event| event.kind == session_core::EventKind::Revoked);
+            assert_eq!(revoked.count(), 1);
+        }
+    }
+}
+
+/// Stops a move between its two records, like a crash of the process.
+async fn crash_in(world: &World, id: &SessionId, deed: Move) {
+    let session = world.open(id).await;
+    deed(&session).unwrap();
+    world.store.before(Verb::Commit, pending);
+    let mut finish = pin!(session.finish());
+    let is_pending = poll_fn(|context| Poll::Ready(finish.as_mut().poll(context).is_pending()));
+    assert!(is_pending.await);
+}
+
+#[tokio::test]
+async fn record_of_a_crashed_move_is_no_second_device() {
+    for deed in MOVES {
+        let world = World::new();
+        let id = world.user("ada").await;
+        crash_in(&world, &id, deed).await;
+        assert_eq!(world.count().await.0, 2);
+        assert_eq!(world.listed("ada").await.len(), 1);
+
+        world.wait(10 * MINUTE);
+        let session = world.open(&id).await;
+        let _ = session.finish().await.unwrap();
+        let list = world.sessions.list("ada").await.unwrap();
+        assert_eq!(list.len(), 1);
+        assert!(list[0].is(&session) && list[0].key() == id.key(), "the client uses this one");
+
+        let left = world.entered("ada").await.into_iter().find(|key| *key != id.key());
+        assert!(world.sessions.revoke("ada", left.unwrap()).await.unwrap());
+        assert!(!world.opens(&id).await);
+        assert_eq!(world.count().await.0, 0, "revoked as one");
+    }
+}
+
+#[tokio::test]
+async fn record_of_a_crashed_move_is_hidden_by_the_next_one() {
+    for deed in MOVES {
+        let world = World::new();
+        let id = world.user("ada").await;
+        crash_in(&world, &id, deed).await;
+        world.wait(MINUTE);
+        let new = world.moved(&id, deed).await;
+        assert_eq!(world.listed("ada").await, keys(&[&new]));
+        assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1);
+        assert_eq!(world.count().await.0, 0);
+    }
+}
+
+#[tokio::test]
+async fn revocation_ends_both_keys_and_counts_one_session() {
+    for deed in MOVES {
+        for by_key in [true, false] {
+            let world = World::new();
+            let id = world.user("ada").await;
+            world.break_off(&id, deed).await;
+            assert_eq!(world.count().await.0, 2);
+            let mut events = world.sessions.events();
+            if by_key {
+                assert!(world.sessions.revoke("ada", id.key()).await.unwrap());
+            } else {
+                assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1);
+            }
+            let kinds = kinds(&mut events);
+            assert_eq!(kinds, [EventKind::Revoked]);
+            assert_eq!(world.count().await.0, 0);
+            assert_eq!(world.count_entered().await, 0);
+        }
+    }
+}
+
+/// The key in the list revokes the session, whichever of its keys the list shows.
+#[tokio::test]
+async fn list_shows_a_session_under_two_keys_once() {
+    for deed in MOVES {
+        let world = World::new();
+        let id = world.user("ada").await;
+        world.break_off(&id, deed).await;
+        let session = world.open(&id).await;
+        let list = world.sessions.list("ada").await.unwrap();
+        assert_eq!(list.len(), 1);
+        assert!(list[0].is(&session), "this device");
+        assert!(world.sessions.revoke("ada", list[0].key()).await.unwrap());
+        assert_eq!(world.count().await.0, 0);
+
+        let id = world.user("ada").await;
+        let id = {
+            let session = world.open(&id).await;
+            deed(&session).unwrap();
+            told(session.finish().await.unwrap())
+        };
+        assert_eq!(world.listed("ada").await, [id.key()]);
+    }
+}
+
+/// A page may still show the key from before the move.
+#[tokio::test]
+async fn revocation_by_a_former_key_ends_the_session() {
+    for deed in MOVES {
+        let world = World::new();
+        let former = world.user("ada").await;
+        let session = world.open(&former).await;
+        deed(&session).unwrap();
+        let id = told(session.finish().await.unwrap());
+        assert!(!world.sessions.revoke("eve", former.key()).await.unwrap());
+        assert!(world.opens(&id).await);
+        assert!(world.sessions.revoke("ada", former.key()).await.unwrap());
+        assert!(!world.opens(&id).await);
+    }
+}
+
+/// A move replays another request's commit, while a third request revokes the others.
+#[tokio::test]
+async fn move_that_replays_is_still_one_session() {
+    for deed in MOVES {
+        let world = World::new();
+        let id = world.user("ada").await;
+        let (session, writer) = (world.open(&id).await, world.open(&id).await);
+        let keeps = world.open(&id).await;
+        deed(&session).unwrap();
+        writer.set(VISITS, 5).unwrap();
+        // The tombstone, the writer's commit, the replayed record, and the tombstone again.
+        world.store.before(Verb::Commit, move || async move { writer.commit().await.unwrap() });
+        world.store.before_nth(4, Verb::Commit, move || async move {
+            assert_eq!(keeps.sessions().revoke_others(&keeps).await.unwrap(), 0);
+        });
+        let id = told(session.finish().await.unwrap());
+        assert_eq!(world.open(&id).await.get(VISITS), Some(5));
+        assert_eq!(world.count().await, (1, 1));
+    }
+}
+
+/// The record is not listed or counted, and its deletion sends no event.
+#[tokio::test]
+async fn overtaken_renewal_is_no_session_to_a_list_or_revocation() {
+    for call in ["list", "revoke_all", "revoke_others"] {
+        let world = World::new();
+        let id = world.user("ada").await;
+        let (left, right) = (world.open(&id).await, world.open(&id).await);
+        left.renew().unwrap();
+        right.renew().unwrap();
+        let (send, counts) = mpsc::channel();
+        world.store.before(Verb::Commit, move || async move {
+            let _ = left.finish().await.unwrap();
+            let sessions = left.sessions();
+            let mut events = sessions.events();
+            let count = match call {
+                "list" => sessions.list("ada").await.unwrap().len(),
+                "revoke_all" => sessions.revoke_all("ada").await.unwrap(),
+                _ => sessions.revoke_others(&left).await.unwrap(),
+            };
+            let events = std::iter::from_fn(|| events.try_next());
+            let revoked = events.filter(|event| event.kind == EventKind::Revoked).count();
+            send.send((count, revoked)).unwrap();
+        });
+        let _ = right.finish().await;
+        let expected = match call {
+            "list" => (1, 0),
+            "revoke_all" => (1, 1),
+            _ => (0, 0),
+        };
+        assert_eq!(counts.try_recv().unwrap(), expected, "{call}");
+        assert_eq!(world.count().await.0, usize::from(call != "revoke_all"), "{call}");
+    }
+}
