@@ -225,21 +225,6 @@ async fn end_set_with_a_login_holds_in_either_order() {
     }
 }
 
-/// A change of privileges does not prolong a session.
-#[tokio::test]
-async fn renewal_and_rotation_keep_the_end() {
-    for change in [Session::renew, Session::rotate] {
-        let world = World::new();
-        let id = world.user("ada").await;
-        let end = world.sessions_now() + 3 * HOUR;
-        change_session(&world, &id, |session| session.end_by(end).unwrap()).await;
-        let session = world.open(&id).await;
-        change(&session).unwrap();
-        let new = told(session.finish().await.unwrap());
-        assert_ends_at(&world, &new, end).await;
-    }
-}
-
 #[tokio::test]
 async fn end_sets_the_max_age_of_a_persistent_cookie() {
     let world = World::with_lifetime(Lifetime::remember_me());

@@ -21,28 +21,11 @@ async fn login_keeps_the_values_and_closes_the_former_id() {
 }
 
 #[tokio::test]
-async fn login_begins_the_absolute_lifetime_anew() {
-    let world = World::new();
-    let id = world.visitor().await;
-    world.wait(30 * MINUTE);
-    let new = world.login(&id, "ada").await;
-    assert_eq!(world.open(&new).await.created_at(), Some(world.sessions_now()));
-}
-
-#[tokio::test]
 async fn login_without_a_session_costs_one_command() {
     let world = World::new();
     let id = world.begin(|session| session.authenticate("ada")).await;
     assert_eq!(world.store.calls(), [Verb::CreateEntered]);
     assert_eq!(world.open(&id).await.owner(), Some("ada".into()));
-}
-
-#[tokio::test]
-async fn login_stores_the_new_record_before_the_tombstone() {
-    let world = World::new();
-    let id = world.visitor().await;
-    world.login(&id, "ada").await;
-    assert_eq!(world.store.calls(), [Verb::Load, Verb::CreateEntered, Verb::Commit]);
 }
 
 /// "Remember me" and the end of an identity provider's session belong to the login whose request
@@ -66,49 +49,6 @@ async fn lifetime_and_end_of_a_login_do_not_go_to_the_next() {
         world.wait(60 * MINUTE);
         assert_eq!(world.count().await.0, 0);
     }
-}
-
-/// The end of an earlier login does not shorten the session of the new login either.
-#[tokio::test]
-async fn login_removes_an_earlier_end() {
-    let world = World::new();
-    let session = world.anonymous().await;
-    session.authenticate("ada").unwrap();
-    session.end_by(world.sessions_now() + MINUTE).unwrap();
-    let id = told(session.finish().await.unwrap());
-    let id = world.login(&id, "ada").await;
-    world.wait(2 * MINUTE);
-    assert!(world.opens(&id).await);
-}
-
-#[tokio::test]
-async fn login_keeps_lifetime_and_end_that_its_request_set() {
-    for login_first in [true, false] {
-        let world = World::new();
-        let end = world.sessions_now() + 10 * DAY;
-        let session = world.open(&world.visitor().await).await;
-        if login_first {
-            session.authenticate("ada").unwrap();
-        }
-        session.set_lifetime(Lifetime::remember_me()).unwrap();
-        session.end_by(end).unwrap();
-        if !login_first {
-            session.authenticate("ada").unwrap();
-        }
-        let session = world.open(&told(session.finish().await.unwrap())).await;
-        assert_eq!(session.lifetime(), Lifetime::remember_me(), "login first: {login_first}");
-        assert_eq!(session.expires_at(), Some(end), "login first: {login_first}");
-    }
-}
-
-#[tokio::test]
-async fn login_ends_a_visitors_lifetime() {
-    let short = Lifetime::new(MINUTE, MINUTE).unwrap();
-    let world = World::with(|sessions| sessions.with_anonymous_lifetime(short));
-    let id = world.visitor().await;
-    assert_eq!(world.open(&id).await.lifetime(), short);
-    let id = world.login(&id, "ada").await;
-    assert_eq!(world.open(&id).await.lifetime(), Lifetime::standard());
 }
 
 #[tokio::test]

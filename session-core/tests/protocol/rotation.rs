@@ -1,8 +1,8 @@
 //! I4: a rotation changes the ID and nothing else, and the former ID opens nothing.
 
-use session_core::{CookieChange, Entry, EventKind, Lifetime, Session, SessionError, Sessions};
+use session_core::{CookieChange, Lifetime, SessionError};
 
-use crate::support::{CLOSING, DAY, MINUTE, Move, NOTE, VISITS, World, sign_in, told};
+use crate::support::{CLOSING, DAY, MINUTE, NOTE, VISITS, World, told};
 
 /// A rotation is not a login: the end of the session and the age of its proof of identity stay.
 #[tokio::test]
@@ -43,34 +43,6 @@ async fn hourly_rotations_do_not_outlive_the_absolute_deadline() {
     assert!(!world.opens(&id).await);
 }
 
-#[tokio::test]
-async fn rotation_is_reported_with_the_former_key() {
-    let world = World::new();
-    let id = world.user("ada").await;
-    let mut events = world.sessions.events();
-    let new = world.rotate(&id).await;
-    let event = events.try_next().unwrap();
-    assert_eq!((event.kind, event.key), (EventKind::Rotated, new.key()));
-    assert_eq!((event.former, event.owner), (Some(id.key()), Some("ada".into())));
-    assert_eq!(events.try_next(), None);
-}
-
-#[tokio::test]
-async fn second_concurrent_rotation_fails_and_receives_no_id() {
-    let world = World::new();
-    let id = world.user("ada").await;
-    let (first, second) = (world.open(&id).await, world.open(&id).await);
-    first.rotate().unwrap();
-    second.rotate().unwrap();
-    second.set(NOTE, "late").unwrap();
-    let new = told(first.finish().await.unwrap());
-    assert!(matches!(second.finish().await, Err(SessionError::Ended)));
-    assert!(matches!(second.pending_cookie(), CookieChange::Keep));
-    let session = world.open(&new).await;
-    assert_eq!((session.get(VISITS), session.get(NOTE)), (Some(1), None));
-    assert_eq!(world.count().await.0, 1);
-}
-
 /// If a browser sends the former ID, it has received the new ID by now, or is about to.
 #[tokio::test]
 async fn former_id_of_a_closing_move_gives_an_empty_session() {
@@ -87,27 +59,5 @@ async fn former_id_of_a_closing_move_gives_an_empty_session() {
         assert!(matches!(late, Err(SessionError::Ended)));
         assert_eq!(world.open(&new).await.get(NOTE), None);
         assert_eq!(world.count().await.0, 1);
-    }
-}
-
-#[tokio::test]
-async fn tombstone_names_the_successor_and_its_lifetime() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let mut former = id;
-    let begun = world.sessions_now();
-    for (moving, is_renewal, until) in [
-        (Session::renew as Move, true, begun + DAY),
-        (sign_in, false, begun + Sessions::ROTATION_WINDOW),
-        (Session::rotate, false, begun + Sessions::ROTATION_WINDOW),
-    ] {
-        let new = world.moved(&former, moving).await;
-        let Some(Entry::Tombstone(tombstone)) = world.stored(&former).await else {
-            panic!("no tombstone")
-        };
-        assert_eq!(tombstone.successor(), Some(new.key()));
-        assert_eq!(tombstone.is_renewal(), is_renewal);
-        assert_eq!(Entry::Tombstone(tombstone).expires_at(), until);
-        former = new;
     }
 }
