@@ -182,42 +182,6 @@ fn double_click_on_sign_in_leaves_one_session_in_every_order() {
     }
 }
 
-/// The clicks sign in different users: a user never gets a value of the other user.
-#[test]
-fn concurrent_logins_of_two_users_share_nothing_in_any_order() {
-    let ada: Move = |session| {
-        session.set(VISITS, 1)?;
-        session.authenticate("ada")
-    };
-    let eve: Move = |session| {
-        session.set(NOTE, "eve's")?;
-        session.authenticate("eve")
-    };
-    let make = || {
-        let site = Site::new(None);
-        let id = site.visitor();
-        let clicks = [click(&site.one, &id, ada), click(&site.other, &id, eve)];
-        (site, clicks)
-    };
-    interleavings(11, make, |site, answers, order| {
-        let mut keys = Vec::new();
-        for (answer, owner) in answers.iter().zip(["ada", "eve"]) {
-            let id = match answer {
-                Ok(CookieChange::Set { id, .. }) => id,
-                Err(SessionError::Ended) => continue,
-                other => panic!("{order:?}: {other:?}"),
-            };
-            let session = site.open(id);
-            assert_eq!(session.owner(), Some(owner.into()), "{order:?}");
-            let foreign = if owner == "ada" { "note" } else { "visits" };
-            assert!(!session.names().iter().any(|name| name == foreign), "{order:?}");
-            keys.push(session.key());
-        }
-        assert!(!keys.is_empty(), "{order:?}: one of them signs in");
-        assert_eq!(site.counts().0, keys.len(), "{order:?}");
-    });
-}
-
 /// On a user's session, only one of two concurrent logins counts, and the other receives no ID.
 #[test]
 fn two_logins_on_a_users_session_keep_one_in_every_order() {

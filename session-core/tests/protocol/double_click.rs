@@ -4,21 +4,6 @@ use session_core::{CookieChange, Lifetime, Session, SessionError};
 
 use crate::support::{NOTE, VISITS, World, told};
 
-#[tokio::test]
-async fn second_concurrent_login_of_the_user_joins_the_first() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let (first, second) = (world.open(&id).await, world.open(&id).await);
-    first.authenticate("ada").unwrap();
-    second.authenticate("ada").unwrap();
-    let first = told(first.finish().await.unwrap());
-    let second = told(second.finish().await.unwrap());
-    assert_eq!(first.expose(), second.expose());
-    assert!(!world.opens(&id).await);
-    assert_eq!(world.open(&first).await.owner(), Some("ada".into()));
-    assert_eq!(world.count().await, (1, 1));
-}
-
 /// The second click of a double click opens its session after the first click has signed in.
 #[tokio::test]
 async fn login_under_a_visitors_former_id_joins_the_same_user() {

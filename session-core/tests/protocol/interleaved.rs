@@ -7,6 +7,7 @@ use session_core::{CookieChange, Key, Session, SessionError, SessionId, Sessions
 use crate::support::{NOTE, VISITS, interleavings, run, steps, told};
 
 type Answer = Result<CookieChange, SessionError>;
+
 type Request = Pin<Box<dyn Future<Output = Answer>>>;
 
 /// The operation of one request on its session.
@@ -171,21 +172,6 @@ fn write_and_renewal_both_count() {
     race([Act::Write, Act::Renew], |end, answers| {
         both_counted(end, answers);
         assert_eq!(end.open(&end.former).get(VISITS), Some(2), "the former ID opens");
-    });
-}
-
-/// A double click on "sign in". With either answer, the browser is signed in.
-#[test]
-fn two_logins_of_a_user_make_one_session() {
-    race([Act::Login("ada"), Act::Login("ada")], |end, answers| {
-        both_counted(end, answers);
-        assert_eq!(end.open(&end.former).key(), None, "the former ID is closed");
-        let mut ids = answers.iter().filter_map(received).peekable();
-        assert!(ids.peek().is_some());
-        for id in ids {
-            assert_eq!(end.open(id).owner(), Some("ada".into()));
-        }
-        assert_eq!(end.listed("ada"), 1);
     });
 }
 

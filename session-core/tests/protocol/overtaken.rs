@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, sync::mpsc};
 
-use session_core::{AtLimit, CookieChange, Key, Lifetime, SessionError, SessionLimit, Sessions};
+use session_core::{AtLimit, CookieChange, Key, Lifetime, SessionError, SessionLimit};
 
 use crate::support::{CLOSING, NOTE, TOKEN, VISITS, Verb, World, told};
 
@@ -42,52 +42,6 @@ async fn replayed_beside_a_login(max: usize) -> Result<CookieChange, SessionErro
     Ok(change)
 }
 
-#[tokio::test]
-async fn overtaken_request_stores_its_values_and_receives_no_id() {
-    for closing in CLOSING {
-        let world = World::new();
-        let id = world.visitor().await;
-        let writer = world.open(&id).await;
-        writer.update(VISITS, |visits| *visits += 1).unwrap();
-        writer.set(NOTE, "before").unwrap();
-        let new = world.moved(&id, closing).await;
-        assert!(matches!(writer.finish().await.unwrap(), CookieChange::Keep));
-        let session = world.open(&new).await;
-        assert_eq!(session.get(VISITS), Some(2));
-        assert_eq!(session.get(NOTE).as_deref(), Some("before"));
-    }
-}
-
-/// An attacker may have planted the visitor's ID, and may keep a request under way.
-#[tokio::test]
-async fn request_with_the_former_id_never_receives_the_new_one() {
-    for closing in CLOSING {
-        let world = World::new();
-        let id = world.visitor().await;
-        let held = world.open(&id).await;
-        held.set(NOTE, "held").unwrap();
-        let new = world.moved(&id, closing).await;
-        held.commit().await.unwrap();
-        held.renew().unwrap();
-        held.set(NOTE, "held on").unwrap();
-        assert!(matches!(held.pending_cookie(), CookieChange::Keep));
-        assert!(matches!(held.finish().await.unwrap(), CookieChange::Keep));
-        assert!(world.opens(&new).await, "the user's ID still opens the session");
-    }
-}
-
-#[tokio::test]
-async fn values_are_not_carried_over_after_the_rotation_window() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let writer = world.open(&id).await;
-    writer.set(NOTE, "too late").unwrap();
-    let new = world.login(&id, "ada").await;
-    world.wait(Sessions::ROTATION_WINDOW);
-    assert!(matches!(writer.finish().await, Err(SessionError::Ended)));
-    assert_eq!(world.open(&new).await.get(NOTE), None);
-}
-
 /// If a clear was recorded before a login or rotation of another request, it removes the values
 /// seen by its own request.
 #[tokio::test]
@@ -105,18 +59,6 @@ async fn overtaken_clear_removes_the_values_its_request_saw() {
         let session = world.open(&new).await;
         assert_eq!((session.get(VISITS), session.get(NOTE).as_deref()), (None, Some("private")));
     }
-}
-
-#[tokio::test]
-async fn request_overtaken_without_carry_over_stores_nothing() {
-    let world = World::with(|sessions| sessions.with_carry_over(false));
-    let id = world.visitor().await;
-    let writer = world.open(&id).await;
-    writer.set(NOTE, "late").unwrap();
-    let new = world.login(&id, "ada").await;
-    assert!(matches!(writer.finish().await, Err(SessionError::Ended)));
-    assert!(matches!(writer.pending_cookie(), CookieChange::Keep));
-    assert_eq!(world.open(&new).await.names(), ["visits"]);
 }
 
 /// A request with the former ID never gets the values of the user's login.
@@ -139,19 +81,6 @@ async fn concurrent_login_of_another_user_takes_nothing_over() {
         assert_eq!(world.open(&new).await.owner(), Some("ada".into()));
         assert_eq!(world.count().await.0, 1);
     }
-}
-
-/// After a change of users, a request of the former user never writes into the new user's session.
-#[tokio::test]
-async fn held_request_changes_no_other_users_session() {
-    let world = World::new();
-    let old = world.user("ada").await;
-    let held = world.open(&old).await;
-    let new = world.login(&old, "bob").await;
-    held.set(NOTE, "ada's").unwrap();
-    assert!(matches!(held.finish().await, Err(SessionError::Ended)));
-    let session = world.open(&new).await;
-    assert_eq!((session.owner(), session.names()), (Some("bob".into()), Vec::new()));
 }
 
 /// I4: after the login, a slow request with a planted ID reads no value of the session.
@@ -193,27 +122,6 @@ async fn overtaken_request_that_wrote_can_still_destroy() {
     slow.destroy().unwrap();
     let _ = slow.finish().await.unwrap();
     assert!(!world.opens(&new).await);
-}
-
-/// I4, I7: a dead ID would replace the ID of the login.
-#[tokio::test]
-async fn overtaken_request_sets_no_cookie() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let (slow, login) = (world.open(&id).await, world.open(&id).await);
-    login.authenticate("ada").unwrap();
-    let _ = login.finish().await.unwrap();
-    slow.set_lifetime(Lifetime::remember_me()).unwrap();
-    assert!(matches!(slow.finish().await.unwrap(), CookieChange::Keep));
-
-    // A request with a former ID would have received the present ID. It sets no cookie either.
-    let id = world.visitor().await;
-    let renewed = world.renew(&id).await;
-    let (slow, login) = (world.open(&id).await, world.open(&renewed).await);
-    login.authenticate("ada").unwrap();
-    let _ = login.finish().await.unwrap();
-    slow.set(NOTE, "carried over").unwrap();
-    assert!(matches!(slow.finish().await.unwrap(), CookieChange::Keep));
 }
 
 fn chain(error: &SessionError) -> String {
