@@ -4,7 +4,7 @@
 
 use session_core::{AtLimit, CookieChange, SessionLimit};
 
-use crate::support::{MILLISECOND, MOVES, VISITS, Verb, World, told};
+use crate::support::{MILLISECOND, MOVES, VISITS, Verb, World};
 
 /// Returns the number of commands in some calls.
 fn commands(calls: &[Verb]) -> usize {
@@ -116,14 +116,6 @@ async fn first_request_with_a_renewed_id_costs_one_command_more() {
         assert!(matches!(world.read(&renewed).await, CookieChange::Keep));
         assert_eq!(world.store.calls(), expected);
     }
-    // A request with other changes records the presentation in the same commit.
-    let world = World::new();
-    let session = world.open(&world.user("ada").await).await;
-    session.renew().unwrap();
-    let renewed = told(session.finish().await.unwrap());
-    world.store.calls();
-    world.change(&renewed, |session| session.update(VISITS, |visits| *visits += 1)).await;
-    assert_eq!(world.store.calls(), [Verb::Load, Verb::Commit]);
 }
 
 /// A former ID costs two more loads: of its tombstone, and of the present ID before the response

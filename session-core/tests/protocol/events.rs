@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt};
 use session_core::{
-    AtLimit, Event, EventKind, Events, Lifetime, OnReuse, Session, SessionId, SessionKey,
-    SessionLimit, Sessions, SessionsBuilder, StoreErrorKind,
+    AtLimit, Event, EventKind, Events, Lifetime, Session, SessionId, SessionKey, SessionLimit,
+    Sessions, SessionsBuilder, StoreErrorKind,
 };
 
 use crate::support::{Fault, HOUR, NOTE, VISITS, Verb, World, probe, told};
@@ -175,27 +175,6 @@ async fn renewal_that_is_due_is_an_event() {
     );
 }
 
-/// Both the ID and its successor are in use: the cookie was copied.
-#[tokio::test]
-async fn old_id_after_its_grace_is_an_event() {
-    for ends in [false, true] {
-        let reuse = if ends { OnReuse::EndSession } else { OnReuse::Report };
-        let (world, mut events) = world_with(|sessions| sessions.with_reuse(reuse));
-        let id = world.user("ada").await;
-        let renewed = request(&world, &id, |session| session.renew().unwrap()).await;
-        let _ = world.read(&renewed).await;
-        world.wait(world.sessions.renewal_grace());
-        all(&mut events);
-        assert!(!world.opens(&id).await);
-        let mut expected = vec![moved(EventKind::Reused, renewed.key(), id.key())];
-        if ends {
-            expected.push(of_ada(EventKind::Revoked, renewed.key()));
-        }
-        assert_eq!(all(&mut events), expected);
-        assert_eq!(world.opens(&renewed).await, !ends);
-    }
-}
-
 #[tokio::test]
 async fn expiry_under_a_request_is_an_event() {
     let (world, mut events) = world();
@@ -215,15 +194,6 @@ async fn end_in_the_past_is_an_event() {
     session.end_by(world.sessions_now()).unwrap();
     session.finish().await.unwrap_err();
     assert_eq!(all(&mut events).last(), Some(&of_ada(EventKind::Expired, id.key())));
-}
-
-#[tokio::test]
-async fn unreadable_record_is_an_event() {
-    let (world, mut events) = world();
-    let id = world.visitor().await;
-    world.store.fail(Verb::Load, Fault::Before(StoreErrorKind::Corrupt));
-    assert!(!world.opens(&id).await);
-    assert_eq!(all(&mut events).last(), Some(&of_visitor(EventKind::Corrupt, id.key())));
 }
 
 #[tokio::test]

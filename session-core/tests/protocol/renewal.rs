@@ -61,25 +61,6 @@ async fn former_id_opens_for_the_grace_after_the_presentation() {
     assert!(world.opens(&new).await);
 }
 
-/// The first request under the new ID starts the grace, with one more command. Later requests add
-/// none.
-#[tokio::test]
-async fn new_id_is_recorded_as_presented_once() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let new = world.renew(&id).await;
-    world.store.calls();
-    let session = world.open(&new).await;
-    assert!(session.try_finish().is_none());
-    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
-    assert_eq!(world.store.calls(), [Verb::Load, Verb::Commit]);
-    for _ in 0..2 {
-        let session = world.open(&new).await;
-        assert!(session.try_finish().is_some());
-        assert_eq!(world.store.calls(), [Verb::Load]);
-    }
-}
-
 #[tokio::test]
 async fn write_under_the_new_id_records_the_presentation_for_free() {
     let world = World::new();
@@ -247,19 +228,6 @@ async fn renewal_of_an_unstored_session_does_nothing() {
     session.rotate().unwrap();
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
     assert_eq!(world.store.calls(), []);
-}
-
-/// The browser never receives a response with the new ID, and works on for hours.
-#[tokio::test]
-async fn lost_responses_of_a_renewal_sign_no_busy_browser_out() {
-    let world = World::new();
-    let id = world.user("ada").await;
-    let _ = world.renew(&id).await;
-    for _ in 0..23 {
-        world.wait(59 * MINUTE);
-        assert!(world.opens(&id).await);
-        let _ = world.read(&id).await;
-    }
 }
 
 /// The tombstone of a session near its deadline lives for the whole window.
