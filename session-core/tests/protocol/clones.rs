@@ -364,22 +364,6 @@ async fn change_after_a_refused_one_does_not_drop_it() {
 }
 
 #[tokio::test]
-async fn discard_during_a_commit_takes_back_a_destroy() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let session = world.open(&id).await;
-    let clone = session.clone();
-    session.set(NOTE, "kept").unwrap();
-    world.store.before(Verb::Commit, move || async move {
-        clone.destroy().unwrap();
-        clone.discard();
-    });
-    session.commit().await.unwrap();
-    let _ = session.finish().await.unwrap();
-    assert_eq!(world.open(&id).await.get(NOTE).as_deref(), Some("kept"));
-}
-
-#[tokio::test]
 async fn discarded_destroy_during_a_login_keeps_the_login() {
     let world = World::new();
     let id = world.visitor().await;
@@ -419,42 +403,4 @@ async fn clones_are_one_session() {
     clone.commit().await.unwrap();
     assert_eq!(session.key(), clone.key());
     assert!(session.key().is_some());
-}
-
-#[tokio::test]
-async fn change_of_a_clone_during_a_commit_waits_for_the_next() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let session = world.open(&id).await;
-    session.update(VISITS, |visits| *visits += 1).unwrap();
-    let clone = session.clone();
-    world.store.before(Verb::Commit, move || async move {
-        clone.update(VISITS, |visits| *visits += 10).unwrap();
-        clone.set(NOTE, "late").unwrap();
-    });
-    session.commit().await.unwrap();
-    assert_eq!(session.get(VISITS), Some(12), "the request sees all it did");
-    let other = world.open(&id).await;
-    assert_eq!((other.get(VISITS), other.get(NOTE)), (Some(2), None));
-    let _ = session.finish().await.unwrap();
-    let other = world.open(&id).await;
-    assert_eq!(other.get(VISITS), Some(12));
-    assert_eq!(other.get(NOTE).as_deref(), Some("late"));
-}
-
-#[tokio::test]
-async fn discard_during_a_commit_does_not_undo_it() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let session = world.open(&id).await;
-    session.set(VISITS, 2).unwrap();
-    let clone = session.clone();
-    world.store.before(Verb::Commit, move || async move {
-        clone.discard();
-    });
-    session.commit().await.unwrap();
-    assert_eq!(session.get(VISITS), Some(2));
-    session.set(NOTE, "next").unwrap();
-    let _ = session.finish().await.unwrap();
-    assert_eq!(world.open(&id).await.names(), ["note", "visits"]);
 }

@@ -68,13 +68,6 @@ async fn session_committed_early_sets_the_cookie_at_the_end() {
     assert!(world.opens(&told(session.try_finish().unwrap())).await);
 }
 
-#[tokio::test]
-async fn request_that_writes_nothing_sets_no_cookie() {
-    let world = World::new();
-    let session = world.anonymous().await;
-    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
-}
-
 /// By the time the response arrives, the browser may hold a newer cookie.
 #[tokio::test]
 async fn cookie_that_opens_nothing_stays() {
@@ -85,16 +78,6 @@ async fn cookie_that_opens_nothing_stays() {
     assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
     let junk = world.sessions.open([b"junk".as_slice()]).await.unwrap();
     assert!(matches!(junk.finish().await.unwrap(), CookieChange::Keep));
-}
-
-/// A version that can read the record may still use the cookie.
-#[tokio::test]
-async fn cookie_of_an_unreadable_record_stays() {
-    let world = World::new();
-    let id = world.visitor().await;
-    world.store.fail(Verb::Load, Fault::Before(StoreErrorKind::Corrupt));
-    assert!(matches!(world.read(&id).await, CookieChange::Keep));
-    assert!(world.opens(&id).await);
 }
 
 /// The state of the cookie's session before the browser signs in.
@@ -261,17 +244,6 @@ async fn former_id_receives_the_new_one_after_an_outage() {
         assert!(session.try_finish().is_none());
         assert_eq!(told(session.finish().await.unwrap()).key(), renewed.key());
     }
-}
-
-#[tokio::test]
-async fn logout_removes_the_cookie() {
-    let world = World::new();
-    let id = world.user("ada").await;
-    let session = world.open(&id).await;
-    session.destroy().unwrap();
-    let mut jar = Jar(Some(id));
-    jar.receive(&session.finish().await.unwrap());
-    assert!(jar.0.is_none());
 }
 
 #[tokio::test]

@@ -279,21 +279,6 @@ async fn session_over_lowered_limits_can_shrink() {
     assert!(matches!(session.set(NOTE, "x".repeat(901)), Err(SessionError::TooLarge { .. })));
 }
 
-/// I9: a session never has more values than the limit.
-#[tokio::test]
-async fn replay_keeps_the_limit_of_values() {
-    let world = World::with(|s| s.with_limits(Limits::default().with_values(2)));
-    let id = world.begin(|session| session.set(NOTE, "n".repeat(200))).await;
-    let one = world.open(&id).await;
-    one.remove(NOTE).unwrap();
-    one.set(Key::<u64>::new("a"), 1).unwrap();
-    one.set(Key::<u64>::new("b"), 1).unwrap();
-    world.change(&id, |session| session.set(Key::<u64>::new("x"), 1)).await;
-    let answer = one.finish().await;
-    let names = world.open(&id).await.names();
-    assert!(names.len() <= 2, "{names:?} {answer:?}");
-}
-
 /// I9: the replay keeps the limit of values in every order: how far beyond the limit?
 #[tokio::test]
 async fn replays_collect_no_values_beyond_the_limit() {

@@ -66,14 +66,6 @@ async fn update_or_reset_replaces_a_value_that_became_unreadable() {
 }
 
 #[tokio::test]
-async fn update_or_reset_keeps_a_readable_value() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let session = world.open(&id).await;
-    assert_eq!(session.update_or_reset(VISITS, |visits| *visits += 5).unwrap(), 6);
-}
-
-#[tokio::test]
 async fn unreadable_value_counts_as_missing_and_costs_no_other() {
     let world = World::new();
     let id = world.visitor().await;
