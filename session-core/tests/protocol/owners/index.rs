@@ -1,16 +1,13 @@
 //! I8: a live session of an owner is in the owner's index, until its deadline has passed on every server.
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
 };
 
 use session_core::{
     Entry, Family, IndexEntry, Lifetime, Owner, OwnerIndex as _, SessionError, SessionKey,
-    SessionStore as _, StoreErrorKind,
+    SessionStore as _,
 };
 
 use crate::support::{Fault, HOUR, MINUTE, Peek as _, SECOND, Verb, World, finish, keys};
@@ -76,36 +73,6 @@ async fn entry_of_a_session_that_was_ended_ends_at_its_deadline() {
     assert_eq!(world.listed("ada").await, []);
     world.wait(Lifetime::aal1().absolute() + 10 * SECOND);
     assert_eq!(world.entered("ada").await, []);
-}
-
-/// If one server removes a session from the index, the session must have expired on every server.
-#[tokio::test]
-async fn entry_stays_for_10_seconds_after_the_absolute_deadline() {
-    let world = World::new();
-    let id = world.user("ada").await;
-    world.wait(world.sessions.lifetime().absolute() + 10 * SECOND - Duration::from_millis(1));
-    world.user("ada").await;
-    assert!(world.entered("ada").await.contains(&id.key()));
-    world.wait(Duration::from_millis(1));
-    assert!(!world.entered("ada").await.contains(&id.key()));
-}
-
-#[tokio::test]
-async fn failed_login_leaves_the_index() {
-    for (verb, fault) in [
-        (Verb::CreateEntered, Fault::DOWN),
-        (Verb::CreateEntered, Fault::Before(StoreErrorKind::Full)),
-        (Verb::Commit, Fault::DOWN),
-    ] {
-        let world = World::new();
-        let id = world.visitor().await;
-        let session = world.open(&id).await;
-        session.authenticate("ada").unwrap();
-        world.store.fail(verb, fault);
-        assert!(session.finish().await.is_err());
-        assert_eq!(world.entered("ada").await, []);
-        assert_eq!(world.count().await, (1, 0));
-    }
 }
 
 #[tokio::test]

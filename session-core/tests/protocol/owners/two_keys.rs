@@ -7,54 +7,9 @@ use std::{
     task::Poll,
 };
 
-use session_core::{EventKind, SessionError, SessionId};
+use session_core::{EventKind, SessionId};
 
-use crate::support::{MINUTE, MOVES, Move, VISITS, Verb, World, finish, keys, kinds, told};
-
-#[tokio::test]
-async fn session_in_the_middle_of_a_move_is_one_line() {
-    for deed in MOVES {
-        let world = World::new();
-        let id = world.user("ada").await;
-        let other = world.other_process();
-        let (session, observer) = (world.open(&id).await, world.open(&id).await);
-        deed(&session).unwrap();
-        world.store.before(Verb::Commit, move || async move {
-            assert_eq!(other.entered("ada").await.len(), 2);
-            let list = other.sessions.list("ada").await.unwrap();
-            assert_eq!(list.len(), 1, "{list:?}");
-            assert!(list[0].is(&observer));
-        });
-        finish(session).await;
-        assert_eq!(world.listed("ada").await.len(), 1);
-    }
-}
-
-#[tokio::test]
-async fn session_in_the_middle_of_a_move_is_revoked_as_one() {
-    for deed in MOVES {
-        for all in [false, true] {
-            let world = World::new();
-            let id = world.user("ada").await;
-            let mut events = world.sessions.events();
-            let (sessions, key) = (world.sessions.clone(), id.key());
-            let session = world.open(&id).await;
-            deed(&session).unwrap();
-            world.store.before(Verb::Commit, move || async move {
-                if all {
-                    assert_eq!(sessions.revoke_all("ada").await.unwrap(), 1);
-                } else {
-                    assert!(sessions.revoke("ada", key).await.unwrap());
-                }
-            });
-            assert!(matches!(session.finish().await, Err(SessionError::Ended)));
-            assert_eq!(world.count().await.0, 0);
-            let revoked = std::iter::from_fn(|| events.try_next())
-                .filter(|event| event.kind == session_core::EventKind::Revoked);
-            assert_eq!(revoked.count(), 1);
-        }
-    }
-}
+use crate::support::{MINUTE, MOVES, Move, VISITS, Verb, World, keys, kinds, told};
 
 /// Stops a move between its two records, like a crash of the process.
 async fn crash_in(world: &World, id: &SessionId, deed: Move) {
@@ -122,30 +77,6 @@ async fn revocation_ends_both_keys_and_counts_one_session() {
             assert_eq!(world.count().await.0, 0);
             assert_eq!(world.count_entered().await, 0);
         }
-    }
-}
-
-/// The key in the list revokes the session, whichever of its keys the list shows.
-#[tokio::test]
-async fn list_shows_a_session_under_two_keys_once() {
-    for deed in MOVES {
-        let world = World::new();
-        let id = world.user("ada").await;
-        world.break_off(&id, deed).await;
-        let session = world.open(&id).await;
-        let list = world.sessions.list("ada").await.unwrap();
-        assert_eq!(list.len(), 1);
-        assert!(list[0].is(&session), "this device");
-        assert!(world.sessions.revoke("ada", list[0].key()).await.unwrap());
-        assert_eq!(world.count().await.0, 0);
-
-        let id = world.user("ada").await;
-        let id = {
-            let session = world.open(&id).await;
-            deed(&session).unwrap();
-            told(session.finish().await.unwrap())
-        };
-        assert_eq!(world.listed("ada").await, [id.key()]);
     }
 }
 
