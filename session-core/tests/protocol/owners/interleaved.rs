@@ -115,9 +115,9 @@ fn revoke_others_spares_a_moving_session_in_every_order() {
             let site = Site::new();
             let (own, other) = (site.user(), site.user());
             let requests = [site.request(Some(&own), deed), site.revoke_others(&own)];
-            ((site, other), requests)
+            ((site, own, other), requests)
         };
-        interleavings(10, make, |(site, other), answers, order| {
+        interleavings(10, make, |(site, own, other), answers, order| {
             let context = format!("{deed:?} {order:?}: {answers:?}");
             assert!(matches!(answers[0], Answer::Told(Ok(_))), "{context}");
             // A request overtaken by a login or rotation revokes nothing.
@@ -127,6 +127,8 @@ fn revoke_others_spares_a_moving_session_in_every_order() {
             assert!(revokes || is_overtaken && is_ended, "{context}");
             assert_eq!(site.owned(), if revokes { 1 } else { 2 }, "{context}");
             assert_eq!(site.opens(&other), !revokes, "{context}");
+            let own = told_id(&answers[0]).unwrap_or(&own);
+            assert!(site.opens(own), "{context}");
         });
     }
 }

@@ -101,8 +101,26 @@ impl Site {
         self.store.entered("ada", self.now()).len()
     }
 
-    /// Returns a request that performs an operation on the session of a cookie.
+    pub(crate) fn listed(&self) -> usize {
+        run(self.sessions.list("ada")).unwrap().len()
+    }
+
+    /// Returns a request that performs an operation on the session of a cookie, if the cookie opens
+    /// a session.
     pub(crate) fn request(&self, id: Option<&SessionId>, deed: Deed) -> Request {
+        let has_cookie = id.is_some();
+        self.click(id, move |session| match session.key() {
+            None if has_cookie => Ok(()),
+            _ => deed.record(session),
+        })
+    }
+
+    /// Returns a request of the sign-in page, whether or not its cookie opens a session.
+    pub(crate) fn click(
+        &self,
+        id: Option<&SessionId>,
+        record: impl Fn(&Session) -> Result<(), SessionError> + 'static,
+    ) -> Request {
         let (sessions, id) = (self.sessions.clone(), id.cloned());
         Box::pin(async move {
             let cookie = id.as_ref().map(|id| id.expose().as_bytes());
@@ -110,9 +128,7 @@ impl Site {
                 Ok(session) => session,
                 Err(error) => return Answer::Told(Err(error)),
             };
-            if id.is_none() || session.key().is_some() {
-                deed.record(&session);
-            }
+            record(&session).unwrap();
             Answer::Told(session.finish().await)
         })
     }
@@ -157,7 +173,7 @@ pub(crate) enum Deed {
 }
 
 impl Deed {
-    pub(crate) fn record(self, session: &Session) {
+    fn record(self, session: &Session) -> Result<(), SessionError> {
         match self {
             Self::Login => session.authenticate("ada"),
             Self::Renew => session.renew(),
@@ -166,7 +182,6 @@ impl Deed {
             Self::Lengthen => session.set_lifetime(Lifetime::aal1()),
             Self::Logout => session.destroy(),
         }
-        .unwrap();
     }
 }
 
