@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use session_core::{
-    CookieChange, IdGenerator as _, Lifetime, OsRandom, SessionError, SessionId, StoreErrorKind,
+    CookieChange, IdGenerator as _, Lifetime, OsRandom, Session, SessionError, SessionId,
+    StoreErrorKind,
 };
 
 use crate::support::{DAY, Fault, HOUR, MINUTE, NOTE, VISITS, Verb, World, told};
@@ -266,14 +267,12 @@ async fn persistent_cookie_alone_has_a_max_age() {
 async fn change_of_the_lifetime_sets_the_cookie_again() {
     let world = World::new();
     let id = world.visitor().await;
-    let session = world.open(&id).await;
-    session.set_lifetime(Lifetime::remember_me()).unwrap();
-    let change = session.finish().await.unwrap();
+    let remember = |session: &Session| session.set_lifetime(Lifetime::remember_me());
+    let change = world.try_change(&id, remember).await.unwrap();
     assert_eq!(told(change.clone()).expose(), id.expose());
     assert_eq!(max_age(change), Some(30 * DAY));
-    let session = world.open(&id).await;
-    session.set_lifetime(Lifetime::remember_me()).unwrap();
-    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+    let change = world.try_change(&id, remember).await.unwrap();
+    assert!(matches!(change, CookieChange::Keep));
 }
 
 #[tokio::test]

@@ -8,14 +8,20 @@ use crate::support::{
     Fault, HOUR, MILLISECOND, MINUTE, Peek as _, SECOND, VISITS, Verb, World, told,
 };
 
+/// Core checks the deadline itself, even if the store does not.
 #[tokio::test]
 async fn idle_session_ends_at_its_idle_deadline() {
-    let world = World::new();
-    let id = world.visitor().await;
-    world.wait(HOUR - MILLISECOND);
-    assert!(world.opens(&id).await);
-    world.wait(MILLISECOND);
-    assert!(!world.opens(&id).await);
+    for keeps_expired in [false, true] {
+        let world = World::new();
+        if keeps_expired {
+            world.store.keep_expired();
+        }
+        let id = world.visitor().await;
+        world.wait(HOUR - MILLISECOND);
+        assert!(world.opens(&id).await);
+        world.wait(MILLISECOND);
+        assert!(!world.opens(&id).await);
+    }
 }
 
 #[tokio::test]
@@ -27,18 +33,6 @@ async fn busy_session_ends_at_its_absolute_deadline() {
         world.change(&id, |session| session.update(VISITS, |visits| *visits += 1)).await;
     }
     world.wait(HOUR / 2 - MILLISECOND);
-    assert!(world.opens(&id).await);
-    world.wait(MILLISECOND);
-    assert!(!world.opens(&id).await);
-}
-
-/// Core checks the deadline itself, even if the store does not.
-#[tokio::test]
-async fn store_that_keeps_expired_records_opens_none() {
-    let world = World::new();
-    world.store.keep_expired();
-    let id = world.visitor().await;
-    world.wait(HOUR - MILLISECOND);
     assert!(world.opens(&id).await);
     world.wait(MILLISECOND);
     assert!(!world.opens(&id).await);

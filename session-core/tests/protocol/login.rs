@@ -2,7 +2,7 @@
 
 use session_core::{Lifetime, SessionError, Sessions};
 
-use crate::support::{DAY, MINUTE, NOTE, SECOND, TOKEN, VISITS, Verb, World, told};
+use crate::support::{DAY, MINUTE, NOTE, TOKEN, VISITS, Verb, World, finish, told};
 
 #[tokio::test]
 async fn login_keeps_the_values_and_closes_the_former_id() {
@@ -74,55 +74,36 @@ async fn another_user_begins_without_the_former_users_values() {
     assert_eq!(world.open(&id).await.get(VISITS), Some(7), "the same user keeps them");
 }
 
-/// A visitor's values go to the user who signed in, but not to the next user.
+/// A visitor's values go to the user who signed in, but not to the next user. The values of a user's
+/// session are deleted by the login of another, even if the first user signs in again.
 #[tokio::test]
-async fn values_of_a_visitor_do_not_reach_the_second_user() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let late = world.open(&id).await;
-    late.set(NOTE, "late").unwrap();
-    let id = world.login(&id, "ada").await;
-    let id = world.login(&id, "grace").await;
-    assert!(matches!(late.finish().await, Err(SessionError::Ended)));
-    assert_eq!(world.open(&id).await.names(), [""; 0]);
+async fn late_values_do_not_reach_a_user_past_another() {
+    for (first, second, third) in [(None, "ada", "grace"), (Some("ada"), "grace", "ada")] {
+        let world = World::new();
+        let id = match first {
+            Some(owner) => world.user(owner).await,
+            None => world.visitor().await,
+        };
+        let late = world.open(&id).await;
+        late.set(NOTE, "late").unwrap();
+        let id = world.login(&id, second).await;
+        let id = world.login(&id, third).await;
+        assert!(matches!(late.finish().await, Err(SessionError::Ended)));
+        assert_eq!(world.open(&id).await.names(), [""; 0]);
+    }
 }
 
-/// The owner is the same again, but the values of the first login are deleted.
+/// `take_once` commits, but the login is still of the same request.
 #[tokio::test]
-async fn values_do_not_reach_the_same_user_past_another() {
-    let world = World::new();
-    let id = world.user("ada").await;
-    let late = world.open(&id).await;
-    late.set(NOTE, "late").unwrap();
-    let id = world.login(&id, "grace").await;
-    let id = world.login(&id, "ada").await;
-    assert!(matches!(late.finish().await, Err(SessionError::Ended)));
-    assert_eq!(world.open(&id).await.names(), [""; 0]);
-}
-
-/// The docs of `end_by`: in whatever order, the end belongs to the new session.
-#[tokio::test]
-async fn end_set_before_take_once_belongs_to_the_login() {
+async fn lifetime_and_end_set_before_take_once_belong_to_the_login() {
     let world = World::new();
     let id = world.begin(|session| session.set(TOKEN, "state")).await;
     let session = world.open(&id).await;
-    session.end_by(world.sessions_now() + 600 * SECOND).unwrap();
+    let end = world.sessions_now() + 10 * MINUTE;
+    session.set_lifetime(Lifetime::strict()).unwrap();
+    session.end_by(end).unwrap();
     assert_eq!(session.take_once(TOKEN).await.unwrap().as_deref(), Some("state"));
     session.authenticate("ada").unwrap();
-    let new = told(session.finish().await.unwrap());
-    world.wait(601 * SECOND);
-    assert!(!world.opens(&new).await, "open after its end");
-}
-
-/// The docs of `authenticate`: the default lifetime, unless this request sets one.
-#[tokio::test]
-async fn lifetime_set_before_take_once_belongs_to_the_login() {
-    let world = World::new();
-    let id = world.begin(|session| session.set(TOKEN, "state")).await;
-    let session = world.open(&id).await;
-    session.set_lifetime(Lifetime::strict()).unwrap();
-    session.take_once(TOKEN).await.unwrap();
-    session.authenticate("ada").unwrap();
-    let _ = session.finish().await.unwrap();
-    assert_eq!(session.lifetime(), Lifetime::strict());
+    let session = world.open(&finish(session).await).await;
+    assert_eq!((session.lifetime(), session.expires_at()), (Lifetime::strict(), Some(end)));
 }

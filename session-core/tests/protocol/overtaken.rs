@@ -4,7 +4,7 @@ use std::{error::Error as _, sync::mpsc};
 
 use session_core::{AtLimit, CookieChange, Key, Lifetime, SessionError, SessionLimit};
 
-use crate::support::{CLOSING, NOTE, TOKEN, VISITS, Verb, World, told};
+use crate::support::{CLOSING, NOTE, TOKEN, VISITS, Verb, World, finish, told};
 
 /// The renewal was about to replay its changes on a newer record when a login moved the session.
 #[tokio::test]
@@ -175,39 +175,30 @@ async fn overtaken_update_returns_no_value_in_an_error() {
     assert!(!chain(&error).contains("secret"), "{}", chain(&error));
 }
 
-/// loaded the same value before the login.
+/// After its own overtaken commit, the request sets a value to the former one, or removes a value that
+/// it has never seen.
 #[tokio::test]
-async fn set_after_an_overtaken_commit_is_stored() {
-    let world = World::new();
-    let id = world.begin(|session| session.set(NOTE, "a")).await;
-    let slow = world.open(&id).await;
-    let login = world.open(&id).await;
-    login.authenticate("ada").unwrap();
-    login.set(NOTE, "b").unwrap();
-    let new = told(login.finish().await.unwrap());
-    slow.set(VISITS, 5).unwrap();
-    slow.commit().await.unwrap();
-    slow.set(NOTE, "a").unwrap();
-    slow.commit().await.unwrap();
-    let session = world.open(&new).await;
-    assert_eq!((session.get(VISITS), session.get(NOTE).as_deref()), (Some(5), Some("a")));
-}
-
-/// The same for a value that the request has never seen: a removal after the overtaken commit.
-#[tokio::test]
-async fn removal_after_an_overtaken_commit_is_stored() {
-    let world = World::new();
-    let id = world.visitor().await;
-    let slow = world.open(&id).await;
-    let login = world.open(&id).await;
-    login.authenticate("ada").unwrap();
-    login.set(NOTE, "b").unwrap();
-    let new = told(login.finish().await.unwrap());
-    slow.set(VISITS, 5).unwrap();
-    slow.commit().await.unwrap();
-    slow.remove(NOTE).unwrap();
-    slow.commit().await.unwrap();
-    assert!(!world.open(&new).await.contains(NOTE));
+async fn change_after_an_overtaken_commit_is_stored() {
+    for note in [Some("a"), None] {
+        let world = World::new();
+        let id = match note {
+            Some(note) => world.begin(|session| session.set(NOTE, note)).await,
+            None => world.visitor().await,
+        };
+        let (slow, login) = (world.open(&id).await, world.open(&id).await);
+        login.authenticate("ada").unwrap();
+        login.set(NOTE, "b").unwrap();
+        let new = finish(login).await;
+        slow.set(VISITS, 5).unwrap();
+        slow.commit().await.unwrap();
+        match note {
+            Some(note) => slow.set(NOTE, note).unwrap(),
+            None => slow.remove(NOTE).unwrap(),
+        }
+        slow.commit().await.unwrap();
+        let session = world.open(&new).await;
+        assert_eq!((session.get(VISITS), session.get(NOTE).as_deref()), (Some(5), note));
+    }
 }
 
 /// A slow request undoes no login of another tab.
