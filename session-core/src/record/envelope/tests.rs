@@ -1,10 +1,13 @@
-use proptest::{collection::vec, option, prelude::*};
+//! I11: the golden files of every format version are read, and written again byte by byte.
 
 use super::*;
 use crate::{
     Owner,
     record::{Lease, UnknownFields, Values},
 };
+
+mod arbitrary;
+mod damaged;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -119,115 +122,6 @@ fn decode_keeps_the_bytes_only_for_many_values() {
 }
 
 #[test]
-fn decode_refuses_every_other_format() {
-    for version in [0, 2, 3, 255] {
-        for entry in entries() {
-            let mut bytes = entry.encode();
-            bytes[0] = version;
-            assert_corrupt(&bytes, &format!("format {version}"));
-            assert_corrupt(&bytes[..1], &format!("format {version}"));
-        }
-    }
-}
-
-#[test]
-fn decode_refuses_an_unknown_kind() {
-    for kind in 2..=255 {
-        let mut bytes = live(minimal()).encode();
-        bytes[KIND] = kind;
-        assert_corrupt(&bytes, &format!("kind {kind}"));
-    }
-}
-
-#[test]
-fn decode_refuses_one_kind_as_the_other() {
-    for entry in entries() {
-        let mut bytes = entry.encode();
-        bytes[KIND] ^= 1;
-        assert_corrupt(&bytes, "");
-    }
-}
-
-#[test]
-fn decode_refuses_a_cut_record_at_every_length() {
-    for entry in entries() {
-        let bytes = entry.encode();
-        for len in 0..bytes.len() {
-            assert_corrupt(&bytes[..len], "");
-        }
-    }
-}
-
-#[test]
-fn decode_refuses_trailing_bytes() {
-    for entry in entries() {
-        for garbage in [&b"\0"[..], b"\x80", b"garbage"] {
-            let mut bytes = entry.encode();
-            bytes.extend_from_slice(garbage);
-            assert_corrupt(&bytes, "");
-        }
-    }
-}
-
-#[test]
-fn decode_of_any_changed_byte_never_panics() {
-    for entry in entries() {
-        let bytes = entry.encode();
-        for at in 0..bytes.len() {
-            for other in 0..=255 {
-                let mut bytes = bytes.clone();
-                bytes[at] = other;
-                assert_read_or_corrupt(&bytes);
-            }
-        }
-    }
-}
-
-#[test]
-fn decode_refuses_an_impossible_lifetime() {
-    let bytes = live(minimal()).encode();
-    for (field, millis) in [(IDLE, 0), (IDLE, u64::MAX), (ENDS_AT, 0)] {
-        let mut bytes = bytes.clone();
-        bytes[field].copy_from_slice(&u48(millis));
-        assert_corrupt(&bytes, "lifetime");
-    }
-}
-
-/// A store reads the header, and core reads the body: both must hold the same deadline.
-#[test]
-fn decode_refuses_a_header_that_contradicts_the_body() {
-    for (earlier, later) in [(1, 0), (0, 1), (1 << 40, 0), (0, 1 << 40)] {
-        let mut bytes = live(with_end()).encode();
-        let ends_at = number(&bytes, ENDS_AT);
-        bytes[ENDS_AT].copy_from_slice(&u48(ends_at - earlier + later));
-        assert_corrupt(&bytes, "lifetime");
-    }
-}
-
-#[test]
-fn decode_refuses_a_successor_of_another_length() {
-    for len in [0, 15, 17] {
-        let field = [&[0x81, 0xa1, b's', 0xc4, len][..], &vec![0; usize::from(len)]].concat();
-        assert_corrupt(&tombstone_of(&field), "body");
-    }
-}
-
-/// A renewal's tombstone has a successor and its sealed ID; an end marker has neither.
-#[test]
-fn decode_refuses_a_tombstone_of_no_cause() {
-    let successor = [b"\xa1s\xc4\x10", &[7; 16][..]].concat();
-    let (renewal, sealed_id) = (&b"\xa1r\xc3"[..], &b"\xa1i\xc4\x01i"[..]);
-    for fields in [&[renewal][..], &[sealed_id], &[renewal, sealed_id], &[&successor, renewal]] {
-        let count = 0x80 + u8::try_from(fields.len()).unwrap();
-        assert_corrupt(&tombstone_of(&[&[count], &fields.concat()[..]].concat()), "body");
-    }
-    for fields in [&[&successor[..], renewal, sealed_id][..], &[&successor, sealed_id], &[]] {
-        let count = 0x80 + u8::try_from(fields.len()).unwrap();
-        Entry::decode(tombstone_of(&[&[count], &fields.concat()[..]].concat())).unwrap();
-    }
-}
-
-#[test]
 fn decode_sorts_the_names_of_values() {
     let mut bytes = live(minimal()).encode();
     bytes.truncate(HEADER_LEN);
@@ -241,97 +135,9 @@ fn decode_sorts_the_names_of_values() {
 }
 
 #[test]
-fn decode_allocates_nothing_for_claimed_lengths() {
-    let header = &live(minimal()).encode()[..HEADER_LEN];
-    for claim in [
-        &b"\x81\xa1v\xdf\xff\xff\xff\xff"[..],
-        b"\x81\xa1v\x81\xdb\xff\xff\xff\xff",
-        b"\x81\xa1v\x81\xa1a\xc6\xff\xff\xff\xff",
-        b"\x81\xa1o\xc6\xff\xff\xff\xff",
-        b"\xdf\xff\xff\xff\xff",
-    ] {
-        let bytes = [header, claim].concat();
-        // An allocation of 4 GiB in each round would fail, or make the test visibly slow.
-        for _ in 0..100 {
-            assert_corrupt(&bytes, "");
-        }
-    }
-}
-
-#[test]
-fn decode_of_deep_nesting_never_panics() {
-    let mut bytes = live(minimal()).encode();
-    bytes.truncate(HEADER_LEN);
-    bytes.extend_from_slice(b"\x81\xa1z");
-    bytes.resize(1 << 20, 0x91);
-    assert_read_or_corrupt(&bytes);
-}
-
-/// An event holds the reason why a record is unreadable, without its content (I10).
-#[test]
-fn errors_reveal_nothing_of_the_record() {
-    for entry in entries() {
-        let mut bytes = entry.encode();
-        bytes.pop();
-        let error = Entry::decode(bytes).unwrap_err();
-        insta::allow_duplicates! {
-            insta::assert_snapshot!(error, @"the stored session is unreadable");
-            insta::assert_snapshot!(error.source_text(), @"the record's body is damaged");
-        }
-    }
-}
-
-#[test]
 fn u48_caps_numbers_at_48_bits() {
     assert_eq!(u48(0x0102_0304_0506), [1, 2, 3, 4, 5, 6]);
     assert_eq!(u48(u64::MAX), [0xff; 6]);
-}
-
-proptest! {
-    #[test]
-    fn decode_returns_the_encoded_entry(entry in any_entry()) {
-        let bytes = entry.encode();
-        prop_assert_eq!(bytes[0], VERSION);
-        let read = Entry::decode(bytes.clone()).unwrap();
-        prop_assert_eq!(&read, &entry);
-        prop_assert_eq!(read.encode(), bytes);
-    }
-
-    /// A store computes deadlines from the header alone.
-    #[test]
-    fn header_holds_the_deadline_and_the_revision(entry in any_entry()) {
-        let bytes = entry.encode();
-        let ends_at = number(&bytes, ENDS_AT);
-        let deadline = if bytes[KIND] == LIVE {
-            ends_at.min(number(&bytes, LAST_SEEN_AT) + number(&bytes, IDLE))
-        } else {
-            ends_at
-        };
-        prop_assert_eq!(deadline, entry.expires_at().as_millis());
-        prop_assert_eq!(number(&bytes, REVISION), entry.revision().as_u64());
-    }
-
-    #[test]
-    fn decode_of_any_bytes_never_panics(bytes in vec(any::<u8>(), 0..200)) {
-        assert_read_or_corrupt(&bytes);
-    }
-
-    #[test]
-    fn decode_of_any_body_never_panics(
-        entry in any_entry(),
-        body in vec(any::<u8>(), 0..100),
-        at in any::<prop::sample::Index>(),
-    ) {
-        let mut bytes = entry.encode();
-        bytes.truncate(HEADER_LEN);
-        bytes.extend_from_slice(&body);
-        assert_read_or_corrupt(&bytes);
-        let mut bytes = entry.encode();
-        let at = at.index(bytes.len());
-        let end = bytes.len().min(at + body.len());
-        bytes[at..end].copy_from_slice(&body[..end - at]);
-        assert_read_or_corrupt(&bytes);
-    }
 }
 
 /// The entries of the golden files.
@@ -442,14 +248,9 @@ const FAMILY: Family = Family(0xfa01_1702_0304_0506);
 
 /// `"d": { "os": "linux", "seen": [1, nil] }`, as MessagePack.
 const NESTED_FIELD: &[u8] = b"\xa1d\x82\xa2os\xa5linux\xa4seen\x92\x01\xc0";
+
 /// `"w": 4711`, as MessagePack.
 const INTEGER_FIELD: &[u8] = b"\xa1w\xcd\x12\x67";
-
-/// The bytes of a tombstone of this body.
-fn tombstone_of(body: &[u8]) -> Vec<u8> {
-    let end_marker = Tombstone::end_marker(Nonce(1), Timestamp::from_millis(1_700_000_300_000));
-    [&moved(end_marker).encode()[..HEADER_LEN], body].concat()
-}
 
 fn set(record: &mut Record, name: &str, value: &impl Serialize) {
     let mut bytes = vec![0];
@@ -481,110 +282,6 @@ fn assert_read_or_corrupt(bytes: &[u8]) {
         }
         Err(error) => assert_eq!(error.kind(), StoreErrorKind::Corrupt),
     }
-}
-
-fn any_entry() -> impl Strategy<Value = Entry> {
-    prop_oneof![any_record().prop_map(live), any_tombstone().prop_map(moved)]
-}
-
-fn any_record() -> impl Strategy<Value = Record> {
-    let max_ms = u64::try_from(Lifetime::MAX.as_millis()).unwrap();
-    let spans = (1..=max_ms, 1..=max_ms, option::of(1..=max_ms), any::<bool>());
-    let instants = (0..1u64 << 47, 0..1u64 << 46, 0..1u64 << 48, option::of(0..1u64 << 48));
-    let numbers = (0..1u64 << 48, any::<u64>(), any::<u64>());
-    let any_lease = option::of((0..1u64 << 48, 0..1u64 << 48, any::<u64>()));
-    let any_end = option::of(0..1u64 << 48);
-    let rare = (any_lease, any_end, any_id_use(), any_unknown_fields());
-    let owner = option::of(vec(any::<u8>(), 0..=256));
-    let values = vec((".{0,40}", vec(any::<u8>(), 0..300)), 0..20);
-    (numbers, instants, spans, owner, rare, values).prop_map(
-        |(numbers, instants, (one, other, renew_after, is_persistent), owner, rare, values)| {
-            let (revision, nonce, family) = numbers;
-            let (lease, end, id_use, unknown) = rare;
-            let (idle, absolute) = (one.min(other), one.max(other));
-            let millis = Duration::from_millis;
-            let mut lifetime = Lifetime::new(millis(idle), millis(absolute)).unwrap();
-            if let Some(age) = renew_after {
-                lifetime = lifetime.with_renew_after(millis(age)).unwrap();
-            }
-            if is_persistent {
-                lifetime = lifetime.with_cookie(CookieLifetime::Persistent);
-            }
-            let created_at = Timestamp::from_millis(instants.0);
-            let mut record = Record {
-                revision: Revision(revision),
-                nonce: Nonce(nonce),
-                family: Family(family),
-                created_at,
-                last_seen_at: created_at + millis(instants.1),
-                issued_at: Timestamp::from_millis(instants.2),
-                id_use,
-                lifetime,
-                ends_by: end.map(Timestamp::from_millis),
-                owner: owner.map(Owner::from),
-                authenticated_at: instants.3.map(Timestamp::from_millis),
-                lease: lease.map(|(until, span, token)| Lease {
-                    token: Nonce(token),
-                    until: Timestamp::from_millis(until),
-                    span: millis(span),
-                }),
-                values: Values::default(),
-                unknown,
-            };
-            for (name, value) in values {
-                record.values.set(&name, &value);
-            }
-            record
-        },
-    )
-}
-
-fn any_id_use() -> impl Strategy<Value = IdUse> {
-    let presented = (1..1u64 << 48).prop_map(|at| IdUse::Presented(Timestamp::from_millis(at)));
-    prop_oneof![Just(IdUse::Original), Just(IdUse::Renewed), presented]
-}
-
-fn any_unknown_fields() -> impl Strategy<Value = UnknownFields> {
-    vec(("[A-Z]{0,40}", vec(any::<u8>(), 0..300)), 0..4).prop_map(|fields| {
-        let mut unknown = UnknownFields::default();
-        let mut bytes = Vec::new();
-        for (name, value) in fields {
-            unknown.count += 1;
-            rmp::encode::write_str(&mut bytes, &name).unwrap();
-            rmp::encode::write_bin(&mut bytes, &value).unwrap();
-        }
-        UnknownFields { bytes: bytes.into(), ..unknown }
-    })
-}
-
-fn any_tombstone() -> impl Strategy<Value = Tombstone> {
-    let numbers = (0..1u64 << 48, any::<u64>(), any::<u64>());
-    (numbers, any_cause(), any_id_use(), 0..1u64 << 48).prop_map(
-        |((revision, nonce, family), cause, id_use, expires_at)| Tombstone {
-            revision: Revision(revision),
-            nonce: Nonce(nonce),
-            family: Family(family),
-            cause,
-            id_use,
-            expires_at: Timestamp::from_millis(expires_at),
-        },
-    )
-}
-
-fn any_cause() -> impl Strategy<Value = Cause> {
-    let successor = any::<[u8; 16]>().prop_map(SessionKey::from_bytes);
-    let sealed_id =
-        vec(any::<u8>(), 0..64).prop_map(|sealed| SealedId::from_stored(Bytes::from(sealed)));
-    prop_oneof![
-        Just(Cause::Ended),
-        (successor.clone(), option::of(sealed_id.clone()), any::<bool>()).prop_map(
-            |(successor, sealed_id, changes_owner)| {
-                Cause::Rotated { successor, sealed_id, changes_owner }
-            }
-        ),
-        (successor, sealed_id)
-            .prop_map(|(successor, sealed_id)| Cause::Renewed { successor, sealed_id }),
-    ]
 }
 
 /// Returns lower-case digits, 32 bytes to a line.
