@@ -68,7 +68,7 @@ async fn logins_and_logouts_and_expiries_leave_nothing() {
 }
 
 #[tokio::test]
-async fn session_that_idled_out_leaves_the_index_before_its_absolute_end() {
+async fn idle_session_leaves_the_index_before_its_absolute_end() {
     let store = MemoryStore::default();
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
     let idle = Lifetime::new(Duration::from_secs(2), Duration::from_secs(24 * 3600)).unwrap();

@@ -1,4 +1,4 @@
-//! A visitor's session may have another lifetime than a user's.
+//! A visitor's session has the lifetime of visitors until its login.
 
 use session_core::{Lifetime, Sessions};
 

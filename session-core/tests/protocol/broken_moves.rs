@@ -1,4 +1,4 @@
-//! I4: a login, rotation or renewal that breaks off leaves the former ID open, and no second session.
+//! I4: a move that breaks off leaves the former ID open, and no second session.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! I12: the commands of each kind of request.
+//! I12: the store commands of each kind of request.
 //!
 //! `CreateEntered` is two commands in one round trip. A store may answer before `Leave` completes.
 

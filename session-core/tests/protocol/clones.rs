@@ -1,5 +1,4 @@
-//! Clones of one session during a commit in flight. Each clone changes, discards or destroys the
-//! session. The store carries the commit out, refuses it, or loses its answer.
+//! I6: changes of clones during a commit are stored or reported.
 
 use session_core::{CookieChange, Limits, Session, SessionError, SessionId};
 

@@ -1,4 +1,4 @@
-//! The change that a response makes to the browser's cookie.
+//! I7: a response changes the cookie only for its own session.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! I5: deadlines hold.
+//! I5: a session ends at its deadlines, and no earlier.
 
 use std::time::Duration;
 
@@ -318,9 +318,9 @@ async fn commit_that_waits_beyond_the_idle_time_fails() {
     assert!(matches!(session.finish().await, Err(SessionError::Ended)));
 }
 
-/// A lifetime that has passed ends the session, even if the request's own copy of it had expired before.
+/// A lifetime that has passed ends the session, even if the request's own copy had expired before.
 #[tokio::test]
-async fn lifetime_that_has_passed_ends_a_session_that_another_extended() {
+async fn lifetime_in_the_past_ends_a_session_that_another_extended() {
     let world = World::new();
     let id = world.user("ada").await;
     let slow = world.open(&id).await;

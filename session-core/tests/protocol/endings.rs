@@ -1,4 +1,4 @@
-//! I2: no resurrection.
+//! I2: an ended session stays ended.
 
 use session_core::{CookieChange, SessionError};
 

@@ -1,4 +1,4 @@
-//! I4: an attacker who planted or stole an ID gets nothing of the session after a login or rotation.
+//! I4: a planted or stolen ID opens nothing of the session after a login or rotation.
 
 use session_core::{CookieChange, Entry, Lifetime, Record, Session, SessionError, SessionId};
 

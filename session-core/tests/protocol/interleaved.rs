@@ -1,4 +1,4 @@
-//! I1, I2 and I4, in every order of the commands of two requests at the store.
+//! I1, I2, I4: two requests on one session, in every order of their commands.
 
 use std::pin::Pin;
 

@@ -1,4 +1,4 @@
-//! Closures and dropped requests release their memory, locks and places in queues (I9).
+//! I9: closures and dropped requests release their memory, locks and places in queues.
 
 use std::{
     pin::{Pin, pin},

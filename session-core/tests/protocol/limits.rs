@@ -1,4 +1,4 @@
-//! I9: bounded.
+//! I9: values, sessions, changes and commits are bounded.
 
 use std::time::Duration;
 

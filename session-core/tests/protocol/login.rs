@@ -74,8 +74,8 @@ async fn another_user_begins_without_the_former_users_values() {
     assert_eq!(world.open(&id).await.get(VISITS), Some(7), "the same user keeps them");
 }
 
-/// A visitor's values go to the user who signed in, but not to the next user. The values of a user's
-/// session are deleted by the login of another, even if the first user signs in again.
+/// A visitor's values go to the user who signed in, but not to the next user. The login of another
+/// user deletes a user's values, even if the first user signs in again.
 #[tokio::test]
 async fn late_values_do_not_reach_a_user_past_another() {
     for (first, second, third) in [(None, "ada", "grace"), (Some("ada"), "grace", "ada")] {

@@ -1,4 +1,4 @@
-//! Revocations with a lost answer (I6): each revocation is reported once, and counted.
+//! I6: a revocation with a lost answer is reported once, and counted.
 
 use std::{sync::mpsc, time::Duration};
 

@@ -1,5 +1,4 @@
-//! The protocol: the view of each request, and the content of the store, beside concurrent requests
-//! and faults of the store. The numbers (I1 …) are those of the invariants.
+//! The promises I1 to I13 of the protocol, on a store that fails and interleaves as a test asks.
 
 #![allow(clippy::unwrap_used, reason = "tests and their helpers may unwrap")]
 

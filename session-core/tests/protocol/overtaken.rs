@@ -1,4 +1,4 @@
-//! I4: a request overtaken by a login or rotation stores its values, and receives no ID and no value.
+//! I4: an overtaken request stores its values, and receives no ID and no value.
 
 use std::{error::Error as _, sync::mpsc};
 

@@ -1,4 +1,4 @@
-//! The changes recorded by a handler, and the part of them in a commit.
+//! A commit stores what the handler has changed, and nothing else.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

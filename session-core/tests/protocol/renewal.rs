@@ -241,7 +241,7 @@ async fn tombstone_of_a_renewal_lives_for_the_window_at_least() {
     assert!(expires_at > Timestamp::default());
 }
 
-/// I4: a renewal was found done by another request. Before the response, a login moves the session on.
+/// Another request has renewed the session. Before the response, a login moves the session.
 #[tokio::test]
 async fn renewal_by_another_request_sends_no_id_that_a_login_closed() {
     for commits in [true, false] {

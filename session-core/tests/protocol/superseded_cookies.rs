@@ -1,4 +1,4 @@
-//! I7: a cookie that a login has replaced begins no session that would replace the cookie of the login.
+//! I7: a cookie that a login has replaced begins no session in place of the login.
 
 use session_core::{CookieChange, SessionError, StoreErrorKind};
 

@@ -1,4 +1,4 @@
-//! I3: an unknown ID is never adopted, and I11: sessions survive a deployment.
+//! I3, I11: an unknown ID is never adopted, and an unreadable record is no error.
 
 use session_core::{
     CookieChange, EventKind, IdGenerator, OsRandom, SessionError, SessionId, Sessions,

@@ -1,4 +1,4 @@
-//! I1: no lost update.
+//! I1: concurrent changes of one session all count.
 
 use std::sync::{
     Arc,

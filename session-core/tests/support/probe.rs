@@ -1,3 +1,5 @@
+//! A store that fails according to a test's plan, and shows its content.
+
 use std::{
     collections::BTreeSet,
     sync::{Mutex, MutexGuard, PoisonError},

@@ -1,3 +1,5 @@
+//! A store that lets a test choose the order of the commands of several requests.
+
 use std::{
     collections::HashSet,
     pin::Pin,

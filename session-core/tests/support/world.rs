@@ -1,3 +1,5 @@
+//! An application on a store controlled by a test, and the browsers of its users.
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;

@@ -1,5 +1,4 @@
-//! A lease is prolonged while the work runs. After a request loses its lease, its changes are not
-//! stored.
+//! The lock: a request that lost its lease changes nothing.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Locks of sessions that move, end, or are not stored.
+//! The lock of a session that moves, ends, or is not stored.
 
 use super::*;
 

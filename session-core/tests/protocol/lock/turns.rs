@@ -1,4 +1,4 @@
-//! One request after another.
+//! The lock: requests hold it one after another.
 
 use super::*;
 

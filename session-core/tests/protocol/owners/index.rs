@@ -1,4 +1,4 @@
-//! I8: a live session of an owner is in the owner's index, until its deadline has passed on every server.
+//! I8: the index of an owner holds each session until its deadline on every server.
 
 use std::sync::{
     Arc, Mutex,

@@ -1,4 +1,4 @@
-//! I8: a revocation by key, or of all sessions of an owner, ends each of these sessions, and no other.
+//! I8: a revocation ends the sessions it names, and no other.
 
 use std::sync::Arc;
 

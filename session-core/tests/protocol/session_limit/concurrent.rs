@@ -6,8 +6,10 @@ use session_core::{
     AtLimit, Clock as _, SessionError, SessionId, SessionLimit, Sessions, SystemClock, Timestamp,
 };
 
-use crate::owners::site::{Answer, Deed, Site, Skew, told_id};
-use crate::support::{Look as _, Steps, interleavings, steps, told};
+use crate::{
+    owners::site::{Answer, Deed, Site, Skew, told_id},
+    support::{Look as _, Steps, interleavings, steps, told},
+};
 
 /// Signs users in before the concurrent logins.
 fn earlier_users(site: &Site, count: usize) -> Vec<SessionId> {

@@ -74,7 +74,7 @@ async fn clearing_of_dead_entries_spares_a_login_under_way() {
 
 /// Each login that finds many expired sessions removes 32 of their entries.
 #[tokio::test]
-async fn expired_sessions_cost_each_login_a_bounded_number_of_commands() {
+async fn login_removes_a_bounded_number_of_expired_entries() {
     let world = World::new();
     for _ in 0..70 {
         world.user("ada").await;

@@ -76,7 +76,7 @@ async fn lowered_limit_holds_from_the_next_login_on() {
 
 /// Two logins never evict each other: the later login stays, also if the eviction takes long.
 #[tokio::test]
-async fn session_that_signs_in_again_is_not_evicted_by_older_login() {
+async fn older_login_evicts_no_session_that_signs_in_again() {
     for delay in [10 * SECOND, 16 * SECOND] {
         let world = World::limited(1, AtLimit::EvictOldest);
         let id = world.sign_in().await.unwrap();

@@ -1,4 +1,4 @@
-//! I9: the count of bytes is exact, and the capacity holds, after four threads. I6: no change is lost.
+//! I6, I9: threads lose no change, keep the capacity, and leave an exact count of bytes.
 
 use std::sync::{Barrier, atomic::AtomicBool};
 
