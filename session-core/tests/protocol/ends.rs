@@ -5,23 +5,18 @@ use session_core::{CookieChange, Lifetime, Session, SessionError, SessionId, Tim
 
 use crate::support::{HOUR, MILLISECOND, MINUTE, NOTE, VISITS, World, run, told};
 
-async fn change_session(world: &World, id: &SessionId, change: impl Fn(&Session)) {
-    let session = world.open(id).await;
-    change(&session);
-    let _ = session.finish().await.unwrap();
-}
-
 /// Asserts that the session ends exactly at this instant, however busy it is.
 async fn assert_ends_at(world: &World, id: &SessionId, end: Timestamp) {
     let before = Timestamp::from_millis(end.as_millis() - 1);
     while world.sessions_now() < before {
         let left = before.since(world.sessions_now());
         world.wait(left.min(30 * MINUTE));
-        change_session(world, id, |session| {
-            assert!(session.key().is_some(), "it ended too early");
-            session.update(VISITS, |visits| *visits += 1).unwrap();
-        })
-        .await;
+        world
+            .change(id, |session| {
+                assert!(session.key().is_some(), "it ended too early");
+                session.update(VISITS, |visits| *visits += 1)
+            })
+            .await;
     }
     world.wait(MILLISECOND);
     assert!(!world.opens(id).await, "it lives on");
@@ -33,7 +28,7 @@ async fn session_ends_by_the_end_that_was_set() {
     let world = World::new();
     let id = world.visitor().await;
     let end = world.sessions_now() + 3 * HOUR;
-    change_session(&world, &id, |session| session.end_by(end).unwrap()).await;
+    world.change(&id, |session| session.end_by(end)).await;
     assert_ends_at(&world, &id, end).await;
 }
 
@@ -42,16 +37,17 @@ async fn earliest_of_several_ends_counts() {
     let world = World::new();
     let id = world.visitor().await;
     let now = world.sessions_now();
-    change_session(&world, &id, |session| session.end_by(now + 3 * HOUR).unwrap()).await;
-    change_session(&world, &id, |session| session.end_by(now + 5 * HOUR).unwrap()).await;
+    world.change(&id, |session| session.end_by(now + 3 * HOUR)).await;
+    world.change(&id, |session| session.end_by(now + 5 * HOUR)).await;
     let session = world.open(&id).await;
     assert!(session.end_by(now + 3 * HOUR).is_ok());
     assert!(session.try_finish().is_some(), "nothing to write");
-    change_session(&world, &id, |session| {
-        session.end_by(now + 2 * HOUR).unwrap();
-        session.end_by(now + 4 * HOUR).unwrap();
-    })
-    .await;
+    world
+        .change(&id, |session| {
+            session.end_by(now + 2 * HOUR)?;
+            session.end_by(now + 4 * HOUR)
+        })
+        .await;
     assert_ends_at(&world, &id, now + 2 * HOUR).await;
 }
 
@@ -60,7 +56,7 @@ async fn end_raises_no_absolute_deadline() {
     let world = World::new();
     let id = world.visitor().await;
     let end = world.sessions_now() + 24 * HOUR;
-    change_session(&world, &id, |session| session.end_by(end + HOUR).unwrap()).await;
+    world.change(&id, |session| session.end_by(end + HOUR)).await;
     assert_ends_at(&world, &id, end).await;
 }
 
@@ -71,24 +67,24 @@ async fn end_survives_a_lifetime_that_is_set_later() {
             let world = World::new();
             let id = world.visitor().await;
             let end = world.sessions_now() + 3 * HOUR;
-            let remember =
-                |session: &Session| session.set_lifetime(Lifetime::remember_me()).unwrap();
-            let cut = |session: &Session| session.end_by(end).unwrap();
+            let remember = |session: &Session| session.set_lifetime(Lifetime::remember_me());
+            let cut = |session: &Session| session.end_by(end);
             if same_request {
-                change_session(&world, &id, |session| {
-                    if first {
-                        remember(session);
-                    }
-                    cut(session);
-                    remember(session);
-                })
-                .await;
+                world
+                    .change(&id, |session| {
+                        if first {
+                            remember(session)?;
+                        }
+                        cut(session)?;
+                        remember(session)
+                    })
+                    .await;
             } else {
                 if first {
-                    change_session(&world, &id, remember).await;
+                    world.change(&id, remember).await;
                 }
-                change_session(&world, &id, cut).await;
-                change_session(&world, &id, remember).await;
+                world.change(&id, cut).await;
+                world.change(&id, remember).await;
             }
             let session = world.open(&id).await;
             assert_eq!(
@@ -201,7 +197,7 @@ async fn login_resets_the_end_of_the_login_before() {
     let world = World::new();
     let id = world.user("ada").await;
     let now = world.sessions_now();
-    change_session(&world, &id, |session| session.end_by(now + 3 * HOUR).unwrap()).await;
+    world.change(&id, |session| session.end_by(now + 3 * HOUR)).await;
     let new = world.login(&id, "ada").await;
     assert_ends_at(&world, &new, now + 24 * HOUR).await;
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt};
 use session_core::{
-    AtLimit, Event, EventKind, Events, Lifetime, Session, SessionId, SessionKey, SessionLimit,
-    Sessions, SessionsBuilder, StoreErrorKind,
+    AtLimit, Event, EventKind, Events, Lifetime, SessionKey, SessionLimit, Sessions,
+    SessionsBuilder, StoreErrorKind,
 };
 
 use crate::support::{Fault, HOUR, NOTE, VISITS, Verb, World, probe, told};
@@ -47,20 +47,13 @@ fn moved(kind: EventKind, key: SessionKey, former: SessionKey) -> Seen {
     (kind, key, Some(former), Some("ada".to_owned()))
 }
 
-/// Changes the session in a request, and returns the new ID.
-async fn request(world: &World, id: &SessionId, change: impl FnOnce(&Session)) -> SessionId {
-    let session = world.open(id).await;
-    change(&session);
-    told(session.finish().await.unwrap())
-}
-
 #[tokio::test]
 async fn events_show_the_life_of_a_session() {
     let (world, mut events) = world();
     let visitor = world.visitor().await;
-    let user = request(&world, &visitor, |session| session.authenticate("ada").unwrap()).await;
-    let rotated = request(&world, &user, |session| session.rotate().unwrap()).await;
-    let renewed = request(&world, &rotated, |session| session.renew().unwrap()).await;
+    let user = world.login(&visitor, "ada").await;
+    let rotated = world.rotate(&user).await;
+    let renewed = world.renew(&rotated).await;
     world.log_out(&renewed).await;
     let [first, second, third, fourth] = [visitor, user, rotated, renewed].map(|id| id.key());
     assert_eq!(
@@ -88,7 +81,7 @@ async fn every_subscriber_receives_every_event() {
     let id = world.visitor().await;
     // A later subscriber receives the later events.
     let mut second = world.sessions.clone().events();
-    let user = request(&world, &id, |session| session.authenticate("ada").unwrap()).await;
+    let user = world.login(&id, "ada").await;
     let created = of_visitor(EventKind::Created, id.key());
     let login = moved(EventKind::Authenticated, user.key(), id.key());
     assert_eq!(all(&mut first), [created, login.clone()]);
@@ -248,7 +241,7 @@ async fn logout_reports_the_key_that_the_session_moved_to() {
     let (world, mut events) = world();
     let id = world.visitor().await;
     let logout = world.open(&id).await;
-    let user = request(&world, &id, |session| session.authenticate("ada").unwrap()).await;
+    let user = world.login(&id, "ada").await;
     all(&mut events);
     logout.destroy().unwrap();
     let _ = logout.finish().await.unwrap();

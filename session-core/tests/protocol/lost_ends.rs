@@ -39,10 +39,6 @@ fn sorted(ids: &[&SessionId]) -> Vec<SessionKey> {
     keys
 }
 
-async fn count_entered(world: &World) -> usize {
-    world.count_entered().await
-}
-
 #[tokio::test]
 async fn revocation_of_one_is_reported_if_its_answer_is_lost() {
     for fault in LOST {
@@ -63,13 +59,13 @@ async fn revocation_of_all_counts_no_expired_session() {
         silent.user("ada").await;
         world.wait(HOUR);
         let ids = [silent.user("ada").await, silent.user("ada").await];
-        assert_eq!(count_entered(&world).await, 3);
+        assert_eq!(world.count_entered().await, 3);
         if let Some(fault) = fault {
             world.store.fail(Verb::DeleteOrBlock, fault);
         }
         assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 2);
         assert_eq!(revoked(&mut events), sorted(&[&ids[0], &ids[1]]));
-        assert_eq!(count_entered(&world).await, 0);
+        assert_eq!(world.count_entered().await, 0);
     }
 }
 
@@ -81,7 +77,7 @@ async fn revocation_of_all_counts_each_if_its_answer_is_lost() {
         world.store.fail(Verb::DeleteOrBlock, fault);
         assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 2);
         assert_eq!(revoked(&mut events), sorted(&[&ids[0], &ids[1]]));
-        assert_eq!(count_entered(&world).await, 0);
+        assert_eq!(world.count_entered().await, 0);
         assert_eq!(world.count().await.0, 0);
     }
 }
@@ -194,7 +190,7 @@ async fn revocation_that_fails_can_be_repeated() {
         let error = world.sessions.revoke_all("ada").await.unwrap_err();
         assert!(matches!(error, SessionError::Store(_)), "{error:?}");
         assert_eq!(revoked(&mut events), []);
-        assert_eq!(count_entered(&world).await, 2);
+        assert_eq!(world.count_entered().await, 2);
     }
     assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 2);
     assert_eq!(revoked(&mut events), sorted(&[&ids[0], &ids[1]]));
@@ -214,5 +210,5 @@ async fn revocation_without_any_answer_still_ends_the_sessions() {
     assert!(!world.opens(&id).await);
     assert!(!world.sessions.revoke("ada", id.key()).await.unwrap());
     assert_eq!(revoked(&mut events), []);
-    assert_eq!(count_entered(&world).await, 0);
+    assert_eq!(world.count_entered().await, 0);
 }
