@@ -6,23 +6,6 @@ use session_core::{CookieChange, Lifetime, Sessions, Timestamp};
 
 use crate::support::{DAY, Fault, MINUTE, NOTE, SECOND, VISITS, Verb, World, kinds, told};
 
-#[tokio::test]
-async fn renewal_keeps_owner_lifetime_end_and_login() {
-    let world = World::new();
-    let end = world.sessions_now() + 10 * DAY;
-    let session = world.anonymous().await;
-    session.authenticate("ada").unwrap();
-    session.set_lifetime(Lifetime::remember_me()).unwrap();
-    session.end_by(end).unwrap();
-    let id = told(session.finish().await.unwrap());
-    let began = world.sessions_now();
-    world.wait(DAY);
-    let session = world.open(&world.renew(&id).await).await;
-    assert_eq!((session.owner(), session.authenticated_at()), (Some("ada".into()), Some(began)));
-    assert_eq!((session.created_at(), session.expires_at()), (Some(began), Some(end)));
-    assert_eq!(session.lifetime(), Lifetime::remember_me());
-}
-
 /// The response with the new ID was lost, and the client comes back much later.
 #[tokio::test]
 async fn former_id_opens_until_the_new_one_is_presented() {

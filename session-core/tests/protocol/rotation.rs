@@ -1,34 +1,34 @@
 //! I4: a rotation changes the ID and nothing else, and the former ID opens nothing.
 
-use session_core::{CookieChange, Lifetime, SessionError};
+use session_core::{CookieChange, Lifetime, Session, SessionError};
 
-use crate::support::{CLOSING, DAY, MINUTE, NOTE, VISITS, World, told};
+use crate::support::{CLOSING, DAY, MINUTE, NOTE, VISITS, World, finish};
 
-/// A rotation is not a login: the end of the session and the age of its proof of identity stay.
+/// Neither is a login: the end of the session and the age of its proof of identity stay.
 #[tokio::test]
-async fn rotation_changes_the_id_and_nothing_else() {
-    let world = World::new();
-    let end = world.sessions_now() + 10 * DAY;
-    let session = world.anonymous().await;
-    session.authenticate("ada").unwrap();
-    session.set_lifetime(Lifetime::remember_me()).unwrap();
-    session.end_by(end).unwrap();
-    session.set(VISITS, 1).unwrap();
-    let id = told(session.finish().await.unwrap());
-    let began = world.sessions_now();
+async fn rotation_and_renewal_change_the_id_and_nothing_else() {
+    for moving in [Session::rotate, Session::renew] {
+        let world = World::new();
+        let began = world.sessions_now();
+        let end = began + 10 * DAY;
+        let session = world.anonymous().await;
+        session.authenticate("ada").unwrap();
+        session.set_lifetime(Lifetime::remember_me()).unwrap();
+        session.end_by(end).unwrap();
+        session.set(VISITS, 1).unwrap();
+        let id = finish(session).await;
 
-    world.wait(DAY);
-    let new = world.rotate(&id).await;
-    assert_ne!(new.key(), id.key());
-    assert!(!world.opens(&id).await);
-    let session = world.open(&new).await;
-    assert_eq!((session.get(VISITS), session.owner()), (Some(1), Some("ada".into())));
-    assert_eq!(session.lifetime(), Lifetime::remember_me());
-    assert_eq!((session.created_at(), session.expires_at()), (Some(began), Some(end)));
-    assert_eq!(session.authenticated_at(), Some(began));
-    assert!(matches!(session.require_fresh(MINUTE), Err(SessionError::NotFresh)));
-    let listed = world.sessions.list("ada").await.unwrap();
-    assert_eq!(listed.iter().map(|info| info.key()).collect::<Vec<_>>(), [new.key()]);
+        world.wait(DAY);
+        let new = world.moved(&id, moving).await;
+        assert_ne!(new.key(), id.key());
+        let session = world.open(&new).await;
+        assert_eq!((session.get(VISITS), session.owner()), (Some(1), Some("ada".into())));
+        assert_eq!(session.lifetime(), Lifetime::remember_me());
+        assert_eq!((session.created_at(), session.expires_at()), (Some(began), Some(end)));
+        assert_eq!(session.authenticated_at(), Some(began));
+        assert!(matches!(session.require_fresh(MINUTE), Err(SessionError::NotFresh)));
+        assert_eq!(world.listed("ada").await, [new.key()]);
+    }
 }
 
 #[tokio::test]
