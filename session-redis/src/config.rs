@@ -2,6 +2,8 @@ use std::{fmt, time::Duration};
 
 use session_core::ConfigError;
 
+use crate::near_cache::Tracking;
+
 /// Where Redis is, and how long to wait for it.
 ///
 /// | Redis is | |
@@ -349,6 +351,18 @@ impl RedisConfig {
     pub fn with_near_cache(mut self, cache: crate::NearCache) -> Self {
         self.near_cache = Some(cache);
         self
+    }
+
+    /// What tracks the connections for the near cache.
+    #[cfg(feature = "near-cache")]
+    pub(crate) fn tracking(&self) -> Tracking {
+        let new = |cache| Tracking::new(cache, self.key_prefix());
+        self.near_cache.map(new).unwrap_or_default()
+    }
+
+    #[cfg(not(feature = "near-cache"))]
+    pub(crate) fn tracking(&self) -> Tracking {
+        Tracking::default()
     }
 
     /// What the keys of sessions begin with.

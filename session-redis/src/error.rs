@@ -16,6 +16,11 @@ pub(crate) fn timeout() -> StoreError {
     StoreError::new(StoreErrorKind::Timeout)
 }
 
+/// The error of an answer that Redis does not give.
+pub(crate) fn unexpected() -> StoreError {
+    StoreError::new(StoreErrorKind::Timeout).with_source("the server answers unlike Redis")
+}
+
 fn meaning(error: &RedisError) -> StoreErrorKind {
     match error.kind() {
         ErrorKind::Io if error.is_connection_refusal() => StoreErrorKind::Unavailable,

@@ -14,7 +14,7 @@ use session_core::{
     StoreErrorKind, Timestamp,
     testing::{Answer, Operation},
 };
-use session_redis::copies::{Horizon, Mark, NearCopies};
+use session_redis::cache::{ConnectionFreshness, NearCopies, ReadMark};
 
 use super::{NearBroken, NearCounters};
 use crate::random::Random;
@@ -94,7 +94,7 @@ pub(super) struct Server {
     second: Option<usize>,
     has_second: bool,
     silences: u32,
-    shared_horizon: Option<Arc<Horizon>>,
+    shared_horizon: Option<Arc<ConnectionFreshness>>,
     /// When it last noticed a loss of the tracked connection.
     pub(super) lost_at: Option<u64>,
     /// When it was told that a key's session has ended.
@@ -103,7 +103,7 @@ pub(super) struct Server {
 
 struct Connection {
     server: usize,
-    horizon: Option<Arc<Horizon>>,
+    horizon: Option<Arc<ConnectionFreshness>>,
     /// Nothing arrives before these, so that the order stays.
     next_there: u64,
     next_back: u64,
@@ -186,9 +186,9 @@ impl State {
         server: usize,
         ends: bool,
         command: (Operation, Timestamp),
-    ) -> (usize, Option<Mark>) {
+    ) -> (usize, Option<ReadMark>) {
         let connection = self.connection(server, ends);
-        let mark = self.connections[connection].horizon.as_ref().map(Horizon::mark);
+        let mark = self.connections[connection].horizon.as_ref().map(ConnectionFreshness::mark);
         let (number, sent_at) = (self.calls.len(), self.time);
         let arrival = (sent_at + self.delay()).max(self.connections[connection].next_there);
         self.connections[connection].next_there = arrival;
@@ -276,7 +276,7 @@ impl State {
         let horizon = match &place.shared_horizon {
             _ if ends => None,
             Some(shared) if shares => Some(Arc::clone(shared)),
-            _ => Some(Horizon::new(begun_at)),
+            _ => Some(ConnectionFreshness::new(begun_at)),
         };
         if ends {
             place.second = Some(number);

@@ -7,7 +7,7 @@ use session_core::{
     Entry, LocalReads, SessionKey, StoreError, Timestamp,
     testing::{Answer, Intercept, Operation},
 };
-use session_redis::copies::{Changing, Mark, NearCopies};
+use session_redis::cache::{Changing, NearCopies, ReadMark};
 
 use super::{NearBroken, network::World};
 
@@ -30,7 +30,7 @@ impl NearStore {
         &self,
         operation: Operation,
         now: Timestamp,
-    ) -> Result<(Answer, Option<Mark>), StoreError> {
+    ) -> Result<(Answer, Option<ReadMark>), StoreError> {
         let ends = matches!(
             operation,
             Operation::Delete { .. }

@@ -16,12 +16,15 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     RedisConfig,
-    access::{Access, parse},
-    check::{self, Wanted},
     error::ConnectError,
-    node::Limits,
-    tracking::{Link, Tracking},
-    wire::Wire,
+    near_cache::Tracking,
+    transport::{
+        access::{Access, parse},
+        connector::{Link, connect},
+        handshake::{self, Wanted},
+        limits::Limits,
+        socket::Socket,
+    },
 };
 
 /// The processes that know which server is the primary.
@@ -40,11 +43,11 @@ pub(crate) struct Sentinels {
     limits: Limits,
     tracking: Tracking,
     tls: bool,
-    watch: Arc<Watch>,
+    watch: Arc<FailoverWatch>,
 }
 
 /// Whether the primary that was found is the primary still.
-struct Watch {
+struct FailoverWatch {
     begun_at: Instant,
     /// When the sentinels were asked last, in milliseconds since it began. Looked at with every command, and so
     /// is the next: without a lock.
@@ -54,7 +57,7 @@ struct Watch {
     found: Mutex<Option<(Address, Epoch)>>,
 }
 
-impl Watch {
+impl FailoverWatch {
     fn new() -> Self {
         Self {
             begun_at: Instant::now(),
@@ -124,7 +127,7 @@ impl Sentinels {
             ));
         }
         let (name, config) = (name.to_owned(), config.clone());
-        let watch = Arc::new(Watch::new());
+        let watch = Arc::new(FailoverWatch::new());
         Ok(Self { sentinels, name, limits: Limits::of(&config), config, tracking, tls, watch })
     }
 
@@ -251,12 +254,9 @@ impl Sentinels {
         let access = Access::new(&self.config);
         let settings = access.settings(RedisConnectionInfo::default());
         let client = access.client(info(addr, &address)?.set_redis_settings(settings))?;
-        let mut link = self
-            .tracking
-            .connect(&client, self.limits)
-            .await
-            .map_err(|error| ConnectError::explain(error, &address))?;
-        check::check(&mut link.connection, &address, Wanted::Primary, self.limits.connect).await?;
+        let mut link = connect(&client, &self.tracking, self.limits).await?;
+        handshake::check(&mut link.connection, &address, Wanted::Primary, self.limits.connect)
+            .await?;
         Ok(link)
     }
 }
@@ -311,7 +311,7 @@ async fn ask(
         }
         ConnectError::explain(error, &address)
     };
-    let mut connection = Wire::connect(sentinel, limits).await.map_err(explain)?;
+    let mut connection = Socket::connect(sentinel, limits).await.map_err(explain)?;
     let mut questions = Pipeline::with_capacity(2);
     questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name);
     questions.cmd("SENTINEL").arg("MASTER").arg(name);
@@ -351,7 +351,7 @@ mod tests {
     fn a_failover_is_told_until_the_new_primary_was_found() {
         let [one, two] = [("one".to_owned(), 6379), ("two".to_owned(), 6379)];
         let config = RedisConfig::new("redis://one");
-        let tracking = Tracking::of(&config);
+        let tracking = config.tracking();
         let urls = ["redis://sentinel:26379".to_owned()];
         let sentinels = Arc::new(Sentinels::new(&config, &urls, "mymaster", tracking).unwrap());
         let watch = &sentinels.watch;
@@ -373,10 +373,10 @@ mod tests {
 
     #[test]
     fn one_of_many_asks_the_sentinels_and_no_more_than_once_a_second() {
-        let watch = Watch::new();
+        let watch = FailoverWatch::new();
         assert!(!watch.is_due());
         let earlier = Instant::now().checked_sub(ASK_EVERY).unwrap();
-        let watch = Watch { begun_at: earlier, ..watch };
+        let watch = FailoverWatch { begun_at: earlier, ..watch };
         assert!(watch.is_due());
         assert!(!watch.is_due());
     }

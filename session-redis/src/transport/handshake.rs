@@ -3,7 +3,7 @@ use std::time::Duration;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 use session_core::StoreErrorKind;
 
-use crate::{error::ConnectError, wire::Wire};
+use crate::{error::ConnectError, transport::socket::Socket};
 
 /// What kind of server is expected to answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,7 +20,7 @@ pub(crate) enum Wanted {
 
 /// Looks at who answers, with one round trip. What the user may not ask is not looked at.
 pub(crate) async fn check(
-    connection: &mut Wire,
+    connection: &mut Socket,
     address: &str,
     wanted: Wanted,
     limit: Duration,

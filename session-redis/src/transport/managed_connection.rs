@@ -13,9 +13,12 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     error::ConnectError,
-    failure::Failure,
-    node::Limits,
-    tracking::{Link, Tracking},
+    near_cache::Tracking,
+    transport::{
+        connector::{Link, connect},
+        failure::Failure,
+        limits::Limits,
+    },
 };
 
 /// The connection to one server: made by one task for all who wait for it, and made again when it was lost.
@@ -23,7 +26,7 @@ use crate::{
 /// redis-rs has a manager that does this too. It notices neither a connection that stays silent, nor one that
 /// leads to a server that became a replica, nor one whose set-up the server refused; and it costs each
 /// command two steps more.
-pub(crate) struct Line {
+pub(crate) struct ManagedConnection {
     source: Source,
     limits: Limits,
     /// Read with every command, by all threads at once: they must not wait for each other.
@@ -39,7 +42,7 @@ pub(crate) struct Line {
 pub(crate) enum Source {
     Server(Box<Client>, Tracking),
     #[cfg(feature = "sentinel")]
-    Sentinels(Arc<crate::sentinel::Sentinels>),
+    Sentinels(Arc<crate::transport::sentinel::Sentinels>),
 }
 
 struct State {
@@ -55,7 +58,7 @@ pub(crate) enum Channel {
     Opening(Opening),
 }
 
-impl Line {
+impl ManagedConnection {
     pub(crate) fn open(source: Source, link: Link, limits: Limits) -> Self {
         Self::new(source, Channel::Open(link), limits)
     }
@@ -207,7 +210,7 @@ impl Source {
 
     async fn connect(&self, limits: Limits) -> Result<Link, ConnectError> {
         match self {
-            Self::Server(client, tracking) => connect_tracked(client, tracking, limits).await,
+            Self::Server(client, tracking) => connect(client, tracking, limits).await,
             #[cfg(feature = "sentinel")]
             Self::Sentinels(sentinels) => sentinels.find().await,
         }
@@ -231,20 +234,6 @@ impl Source {
             Self::Sentinels(_) => PAUSE,
         }
     }
-}
-
-/// Connects to a server and asks it to tell what is changed, if that is wanted, in the time that a connection may
-/// take: all commands wait for it, so it must not wait for ever.
-pub(crate) async fn connect_tracked(
-    client: &Client,
-    tracking: &Tracking,
-    limits: Limits,
-) -> Result<Link, ConnectError> {
-    let address = client.get_connection_info().addr().to_string();
-    tokio::time::timeout(limits.connect, tracking.connect(client, limits))
-        .await
-        .map_err(|_| ConnectError::silent(&address, limits.connect))?
-        .map_err(|error| ConnectError::explain(error, &address))
 }
 
 /// A connection that is being made, for which any number of commands can wait.

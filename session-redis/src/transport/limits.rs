@@ -5,7 +5,29 @@ use std::time::Duration;
 use session_core::StoreError;
 use tokio::time::{Instant, sleep};
 
-use crate::node::Limits;
+use crate::RedisConfig;
+
+/// How long things may take, and how much may come to nothing or wait.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) connect: Duration,
+    pub(crate) response: Duration,
+    pub(crate) operation: Duration,
+    pub(crate) failures: u32,
+    pub(crate) waiting: usize,
+}
+
+impl Limits {
+    pub(crate) fn of(config: &RedisConfig) -> Self {
+        Self {
+            connect: config.connect_timeout,
+            response: config.response_timeout,
+            operation: config.operation_timeout,
+            failures: config.max_failures,
+            waiting: config.max_waiting,
+        }
+    }
+}
 
 impl Limits {
     /// When the answer to what changes nothing must be there, be it that of its repetition.

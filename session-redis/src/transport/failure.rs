@@ -2,8 +2,8 @@ use redis::{ErrorKind, RedisError, RetryMethod, ServerErrorKind};
 use session_core::{StoreError, StoreErrorKind};
 
 use crate::{
-    breaker::Refused,
     error::{ConnectError, store_error, timeout},
+    transport::circuit_breaker::Refused,
 };
 
 /// Why an operation has no answer.

@@ -1,24 +1,18 @@
-use redis::{Client, RedisError};
+use std::convert::Infallible;
+
+use redis::{ConnectionAddr, PushInfo, RedisError};
 use session_core::{Entry, SessionKey};
 use tokio::time::Instant;
-
-use crate::{RedisConfig, node::Limits, tracking::Link, wire::Wire};
 
 #[derive(Clone, Default)]
 pub(crate) struct Tracking(());
 
 impl Tracking {
-    pub(crate) fn of(_: &RedisConfig) -> Self {
-        Self(())
+    pub(crate) fn begin(&self) -> Option<(Tracked, Listener)> {
+        None
     }
 
-    pub(crate) async fn connect(
-        &self,
-        client: &Client,
-        limits: Limits,
-    ) -> Result<Link, RedisError> {
-        Wire::connect(client, limits).await.map(Link::untracked)
-    }
+    pub(crate) fn complain(&self, _: &ConnectionAddr, _: &RedisError) {}
 
     pub(crate) fn fetch(&self, _: &SessionKey) -> Fetch {
         Fetch
@@ -31,12 +25,14 @@ impl Tracking {
     pub(crate) fn forget(&self, _: &SessionKey) {}
 }
 
+type Listener = fn(PushInfo) -> Result<(), Infallible>;
+
 #[derive(Clone, Default)]
 pub(crate) struct Tracked(());
 
 impl Tracked {
-    pub(crate) fn seen(&self) -> Seen {
-        Seen(())
+    pub(crate) fn seen(&self) -> ReadOrigin {
+        ReadOrigin(())
     }
 
     pub(crate) fn prove(&self, _: Instant) {}
@@ -48,12 +44,12 @@ impl Tracked {
 }
 
 #[derive(Default)]
-pub(crate) struct Seen(());
+pub(crate) struct ReadOrigin(());
 
 pub(crate) struct Fetch;
 
 impl Fetch {
-    pub(crate) fn keep(self, _: &Entry, _: Seen) {}
+    pub(crate) fn keep(self, _: &Entry, _: ReadOrigin) {}
 }
 
 pub(crate) struct Changing;

@@ -2,8 +2,6 @@
 //!
 //! There is no I/O in here, and no clock: the store and the simulation of the integration tests drive it alike.
 
-mod horizon;
-
 use std::{
     collections::HashMap,
     fmt, slice,
@@ -17,7 +15,7 @@ use std::{
 use session_core::{Entry, SessionKey, Timestamp};
 use session_memory::table::{EvictingTable, Held};
 
-pub use horizon::{Horizon, Mark};
+pub use super::freshness::{ConnectionFreshness, ReadMark};
 
 /// The copies, each of them as its session was on the server until the server says otherwise.
 ///
@@ -51,7 +49,7 @@ struct Count(AtomicU64);
 /// A copy.
 struct Kept {
     entry: Entry,
-    mark: Mark,
+    mark: ReadMark,
 }
 
 impl Held for Kept {
@@ -76,7 +74,7 @@ pub struct Found {
 
 impl NearCopies {
     /// Makes room for copies of so many bytes, each to be used only while its connection has
-    /// [proved](Horizon::prove) within the time of `staleness` that nothing is outstanding.
+    /// [proved](ConnectionFreshness::prove) within the time of `staleness` that nothing is outstanding.
     #[must_use]
     pub fn new(capacity: u64, staleness: Duration) -> Self {
         Self {
@@ -107,13 +105,13 @@ impl NearCopies {
     /// Runs under the lock of the copy. An invalidation of the copy waits for that lock, and the
     /// connection proves nothing later before the invalidation is done: the proof is about this copy.
     fn usable(&self, kept: &Kept, at: Instant, now: Timestamp) -> Option<Found> {
-        let horizon = kept.mark.horizon();
-        let proof_age = horizon.proof_age(at);
+        let freshness = kept.mark.freshness();
+        let proof_age = freshness.proof_age(at);
         if proof_age > self.staleness || !kept.mark.holds() || !kept.entry.is_live(now) {
             return None;
         }
         let wants_proof =
-            proof_age > self.staleness / 2 && horizon.begin_proof(at, self.staleness / 8);
+            proof_age > self.staleness / 2 && freshness.begin_proof(at, self.staleness / 8);
         Some(Found { entry: kept.entry.clone(), wants_proof })
     }
 
@@ -154,23 +152,23 @@ impl NearCopies {
     }
 
     /// Gives up all that was read over a connection.
-    pub fn flush(&self, horizon: &Horizon) {
-        if horizon.flush() {
+    pub fn flush(&self, freshness: &ConnectionFreshness) {
+        if freshness.flush() {
             self.counts.flushes.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Gives up all that was read over a connection, and all that will be.
-    pub fn disconnect(&self, horizon: &Horizon) {
-        if horizon.end() {
+    pub fn disconnect(&self, freshness: &ConnectionFreshness) {
+        if freshness.end() {
             self.counts.flushes.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// What became of the copies so far.
     #[must_use]
-    pub fn stats(&self) -> crate::NearCacheStats {
-        crate::NearCacheStats {
+    pub fn stats(&self) -> crate::near_cache::NearCacheStats {
+        crate::near_cache::NearCacheStats {
             hits: self.hits.iter().map(|count| count.0.load(Ordering::Relaxed)).sum(),
             misses: self.counts.misses.load(Ordering::Relaxed),
             invalidations: self.counts.invalidations.load(Ordering::Relaxed),
@@ -226,7 +224,7 @@ pub struct Fetch<'c> {
 impl Fetch<'_> {
     /// Keeps the answer, given what the connection was when the read was sent over it, unless the session was
     /// changed since the read was announced. Tells whether it is kept.
-    pub fn keep(self, entry: &Entry, mark: &Mark) -> bool {
+    pub fn keep(self, entry: &Entry, mark: &ReadMark) -> bool {
         if !mark.holds() {
             return false;
         }

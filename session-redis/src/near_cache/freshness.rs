@@ -13,7 +13,7 @@ use std::{
 /// not known here. It proves that of everything that was read over the connection, which is why a session that is
 /// read all the time need not be fetched anew.
 #[derive(Debug)]
-pub struct Horizon {
+pub struct ConnectionFreshness {
     begun_at: Instant,
     /// When the latest command that was answered had been sent, in nanoseconds from the begin.
     proven_ns: AtomicU64,
@@ -23,8 +23,8 @@ pub struct Horizon {
     epoch: AtomicU64,
 }
 
-impl Horizon {
-    /// The horizon of a connection that was begun at this instant.
+impl ConnectionFreshness {
+    /// The freshness of a connection that was begun at this instant.
     #[must_use]
     pub fn new(begun_at: Instant) -> Arc<Self> {
         Arc::new(Self {
@@ -37,8 +37,8 @@ impl Horizon {
 
     /// Marks a read, before it is sent.
     #[must_use]
-    pub fn mark(self: &Arc<Self>) -> Mark {
-        Mark { horizon: Arc::clone(self), epoch: self.epoch.load(Ordering::Acquire) }
+    pub fn mark(self: &Arc<Self>) -> ReadMark {
+        ReadMark { freshness: Arc::clone(self), epoch: self.epoch.load(Ordering::Acquire) }
     }
 
     /// Notes that a command was answered that was sent at this instant, or later.
@@ -79,21 +79,21 @@ impl Horizon {
     }
 }
 
-/// What the horizon of a connection was when something was read.
+/// What the freshness of a connection was when something was read.
 #[derive(Clone, Debug)]
-pub struct Mark {
-    horizon: Arc<Horizon>,
+pub struct ReadMark {
+    freshness: Arc<ConnectionFreshness>,
     epoch: u64,
 }
 
-impl Mark {
-    pub(super) fn horizon(&self) -> &Horizon {
-        &self.horizon
+impl ReadMark {
+    pub(super) fn freshness(&self) -> &ConnectionFreshness {
+        &self.freshness
     }
 
     /// Tells whether what was read then has not been given up since.
     pub(super) fn holds(&self) -> bool {
-        self.epoch != ENDED && self.horizon.epoch.load(Ordering::Acquire) == self.epoch
+        self.epoch != ENDED && self.freshness.epoch.load(Ordering::Acquire) == self.epoch
     }
 }
 

@@ -40,7 +40,7 @@ impl<'c> Access<'c> {
     /// A server whose place and settings are known.
     pub(crate) fn client(&self, info: ConnectionInfo) -> Result<Client, ConnectError> {
         // Otherwise a command that is sent while another waits for its answer may be held back until the other
-        // side has confirmed that one: for up to 40 ms. Other settings `Wire` does not know of.
+        // side has confirmed that one: for up to 40 ms. Other settings `Socket` does not know of.
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         #[cfg(feature = "tls")]
         if let Some(certificates) = self.config.certificates() {

@@ -1,46 +1,28 @@
-use std::{pin::pin, time::Duration};
+use std::pin::pin;
 
 use redis::{Client, Cmd, Pipeline, RedisResult, ServerError, Value};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 
 use crate::{
-    RedisConfig, RedisState,
-    breaker::{Breaker, Pass},
-    check::{self, Wanted},
+    RedisState,
     error::ConnectError,
-    failure::{Failure, is_of_the_connection},
-    line::{Channel, Line, Source, connect_tracked},
-    tracking::{Link, Seen, Tracked, Tracking},
-    wire::Wire,
+    near_cache::{ReadOrigin, Tracked, Tracking},
+    transport::{
+        circuit_breaker::{CircuitBreaker, Pass},
+        connector::{Link, connect},
+        failure::{Failure, is_of_the_connection},
+        handshake::{self, Wanted},
+        limits::Limits,
+        managed_connection::{Channel, ManagedConnection, Source},
+        socket::Socket,
+    },
 };
 
 /// One server, spoken to over one multiplexed connection, with a time limit on everything.
 pub(crate) struct Node {
-    line: Line,
-    breaker: Breaker,
+    line: ManagedConnection,
+    breaker: CircuitBreaker,
     limits: Limits,
-}
-
-/// How long things may take, and how much may come to nothing or wait.
-#[derive(Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) connect: Duration,
-    pub(crate) response: Duration,
-    pub(crate) operation: Duration,
-    pub(crate) failures: u32,
-    pub(crate) waiting: usize,
-}
-
-impl Limits {
-    pub(crate) fn of(config: &RedisConfig) -> Self {
-        Self {
-            connect: config.connect_timeout,
-            response: config.response_timeout,
-            operation: config.operation_timeout,
-            failures: config.max_failures,
-            waiting: config.max_waiting,
-        }
-    }
 }
 
 impl Node {
@@ -52,31 +34,34 @@ impl Node {
         limits: Limits,
     ) -> Result<Self, ConnectError> {
         let address = client.get_connection_info().addr().to_string();
-        let mut link = connect_tracked(&client, &tracking, limits).await?;
-        check::check(&mut link.connection, &address, wanted, limits.response).await?;
+        let mut link = connect(&client, &tracking, limits).await?;
+        handshake::check(&mut link.connection, &address, wanted, limits.response).await?;
         let source = Source::Server(Box::new(client), tracking);
-        Ok(Self::new(Line::open(source, link, limits), limits))
+        Ok(Self::new(ManagedConnection::open(source, link, limits), limits))
     }
 
     /// A node whose first command connects.
     #[cfg(feature = "cluster")]
     pub(crate) fn lazy(client: Client, tracking: Tracking, limits: Limits) -> Self {
-        Self::new(Line::closed(Source::Server(Box::new(client), tracking), limits), limits)
+        Self::new(
+            ManagedConnection::closed(Source::Server(Box::new(client), tracking), limits),
+            limits,
+        )
     }
 
     /// Connects to whatever the sentinels call the primary, now and each time the connection is lost.
     #[cfg(feature = "sentinel")]
     pub(crate) async fn find(
-        sentinels: crate::sentinel::Sentinels,
+        sentinels: crate::transport::sentinel::Sentinels,
         limits: Limits,
     ) -> Result<Self, ConnectError> {
         let link = sentinels.find().await?;
         let source = Source::Sentinels(std::sync::Arc::new(sentinels));
-        Ok(Self::new(Line::open(source, link, limits), limits))
+        Ok(Self::new(ManagedConnection::open(source, link, limits), limits))
     }
 
-    fn new(line: Line, limits: Limits) -> Self {
-        Self { line, breaker: Breaker::new(limits), limits }
+    fn new(line: ManagedConnection, limits: Limits) -> Self {
+        Self { line, breaker: CircuitBreaker::new(limits), limits }
     }
 
     /// Which server this is, for people.
@@ -99,7 +84,7 @@ impl Node {
 
     #[cfg(feature = "cluster")]
     pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
-        self.send_seen(command, deadline, &mut Seen::default()).await
+        self.send_seen(command, deadline, &mut ReadOrigin::default()).await
     }
 
     /// Sends a command that reads, and notes in `seen` over which connection.
@@ -107,7 +92,7 @@ impl Node {
         &self,
         command: &Cmd,
         deadline: Instant,
-        seen: &mut Seen,
+        seen: &mut ReadOrigin,
     ) -> Result<Value, Failure> {
         let (exchange, mut connection) = self.begin(deadline).await?;
         *seen = exchange.tracked.seen();
@@ -152,7 +137,7 @@ impl Node {
     }
 
     /// Gets a connection to send something over, which is watched from here on.
-    async fn begin(&self, deadline: Instant) -> Result<(Exchange<'_>, Wire), Failure> {
+    async fn begin(&self, deadline: Instant) -> Result<(Exchange<'_>, Socket), Failure> {
         let pass = self.breaker.enter().map_err(Failure::Refused)?;
         let sent_at = Instant::now();
         let limit = deadline.min(sent_at + self.limits.response);
@@ -249,6 +234,7 @@ fn is_forbidden(refusal: &ServerError) -> bool {
 #[cfg(feature = "cluster")]
 mod tests {
     use super::*;
+    use crate::RedisConfig;
 
     fn refused() -> RedisResult<Value> {
         let loading = redis::parse_redis_value(b"-LOADING Redis is loading\r\n").unwrap();
@@ -261,8 +247,8 @@ mod tests {
         let config = RedisConfig::new("redis://host");
         let limits = Limits::of(&config);
         let client = Client::open("redis://host").unwrap();
-        let source = Source::Server(Box::new(client), Tracking::of(&config));
-        let node = Node::new(Line::silent_once(source, limits), limits);
+        let source = Source::Server(Box::new(client), config.tracking());
+        let node = Node::new(ManagedConnection::silent_once(source, limits), limits);
         let (pass, sent_at) = (node.breaker.enter().unwrap(), Instant::now());
         let tracked = Tracked::default();
         let exchange = Exchange { node: &node, pass, number: 0, limit: sent_at, sent_at, tracked };

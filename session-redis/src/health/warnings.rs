@@ -7,16 +7,16 @@ use crate::{Health, Role};
 
 /// What was seen of servers before, by their names.
 #[derive(Debug, Default)]
-pub(crate) struct Watch(Mutex<HashMap<String, Seen>>);
+pub(crate) struct Warnings(Mutex<HashMap<String, Former>>);
 
 #[derive(Debug, Default)]
-struct Seen {
+struct Former {
     evicted_keys: Option<u64>,
     warned_of_policy: bool,
     warned_of_role: bool,
 }
 
-impl Watch {
+impl Warnings {
     /// Warns of what costs sessions, and adds what is new since the last time.
     pub(crate) fn look(&self, name: &str, mut health: Health) -> Health {
         let mut watch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -35,7 +35,7 @@ impl Watch {
     }
 }
 
-impl Seen {
+impl Former {
     /// How many keys were evicted since the last time. The count begins anew when the server does.
     fn newly_evicted(&mut self, now: Option<u64>) -> u64 {
         let Some(now) = now else { return 0 };
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn evicted_keys_are_counted_from_the_last_time_and_over_a_restart() {
-        let mut seen = Seen::default();
+        let mut seen = Former::default();
         let counts = [Some(5), Some(5), Some(7), None, Some(8), Some(2)];
         assert_eq!(counts.map(|now| seen.newly_evicted(now)), [0, 0, 2, 0, 1, 2]);
     }

@@ -1,18 +1,42 @@
+//! A client of Redis, which knows nothing of sessions: how commands reach the server that has their
+//! key, over connections that are made again when they are lost.
+
+mod access;
+mod batched_writes;
+mod circuit_breaker;
+#[cfg(feature = "cluster")]
+mod cluster;
+mod connector;
+mod failure;
+mod handshake;
+mod limits;
+mod managed_connection;
+mod node;
+mod script;
+#[cfg(feature = "sentinel")]
+mod sentinel;
+mod socket;
+
 use redis::{Cmd, Pipeline, RedisResult, ServerErrorKind, Value};
 use session_core::StoreError;
 use tokio::time::Instant;
 
 use crate::{
-    RedisConfig, RedisState,
-    access::Access,
-    check::Wanted,
+    RedisConfig,
     config::Place,
     error::store_error,
-    failure::{Failure, is},
-    node::{Limits, Node},
-    script::Script,
-    tracking::{Seen, Tracking},
+    near_cache::{ReadOrigin, Tracking},
+    transport::{
+        access::Access,
+        failure::{Failure, is},
+        handshake::Wanted,
+        limits::Limits,
+        node::Node,
+    },
 };
+
+pub use circuit_breaker::{Circuit, RedisState};
+pub(crate) use script::Script;
 
 /// The way to Redis, whatever it consists of: every operation has a deadline, and is sent again at most
 /// once, where the first time certainly changed nothing.
@@ -25,7 +49,7 @@ enum Servers {
     /// One server, or the one of several that is the primary.
     One(Box<Node>),
     #[cfg(feature = "cluster")]
-    Cluster(crate::cluster::Cluster),
+    Cluster(crate::transport::cluster::Cluster),
 }
 
 impl Connection {
@@ -42,14 +66,14 @@ impl Connection {
     /// Runs a command that changes nothing. If the connection turns out to be dead it is run once more,
     /// on a new one.
     pub(crate) async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.read_seen(command, &mut Seen::default()).await
+        self.read_seen(command, &mut ReadOrigin::default()).await
     }
 
     /// As [`read`](Self::read), and notes in `seen` over which connection.
     pub(crate) async fn read_seen(
         &self,
         command: &Cmd,
-        seen: &mut Seen,
+        seen: &mut ReadOrigin,
     ) -> Result<Value, StoreError> {
         let deadline = self.limits.deadline();
         match self.send_seen(command, deadline, seen).await {
@@ -203,7 +227,7 @@ impl Connection {
         match &self.servers {
             Servers::One(node) => {
                 let answers = self.write_all(node, vec![first, second]).await?;
-                let [first, second] = answers.try_into().map_err(|_| crate::store::unexpected())?;
+                let [first, second] = answers.try_into().map_err(|_| crate::error::unexpected())?;
                 Ok((first, second))
             }
             #[cfg(feature = "cluster")]
@@ -278,14 +302,14 @@ impl Connection {
     }
 
     async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
-        self.send_seen(command, deadline, &mut Seen::default()).await
+        self.send_seen(command, deadline, &mut ReadOrigin::default()).await
     }
 
     async fn send_seen(
         &self,
         command: &Cmd,
         deadline: Instant,
-        seen: &mut Seen,
+        seen: &mut ReadOrigin,
     ) -> Result<Value, Failure> {
         match &self.servers {
             Servers::One(node) => node.send_seen(command, deadline, seen).await,
@@ -312,14 +336,15 @@ impl Servers {
             #[cfg(feature = "sentinel")]
             Place::Sentinel { sentinels, primary } => {
                 let tracking = tracking.clone();
-                let sentinels =
-                    crate::sentinel::Sentinels::new(config, sentinels, primary, tracking)?;
+                let sentinels = crate::transport::sentinel::Sentinels::new(
+                    config, sentinels, primary, tracking,
+                )?;
                 Ok(Self::One(Box::new(Node::find(sentinels, limits).await?)))
             }
             #[cfg(feature = "cluster")]
-            Place::Cluster(nodes) => {
-                Ok(Self::Cluster(crate::cluster::Cluster::open(config, nodes, tracking).await?))
-            }
+            Place::Cluster(nodes) => Ok(Self::Cluster(
+                crate::transport::cluster::Cluster::open(config, nodes, tracking).await?,
+            )),
         }
     }
 }

@@ -3,9 +3,12 @@ use tokio::time::Instant;
 
 use crate::{
     error::ConnectError,
-    failure::{Failure, is},
-    node::{Limits, Node},
-    slot::SLOTS,
+    transport::cluster::slot::SLOTS,
+    transport::{
+        failure::{Failure, is},
+        limits::Limits,
+        node::Node,
+    },
 };
 
 /// The host and the port of a node.

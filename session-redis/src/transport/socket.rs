@@ -11,17 +11,17 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{gathering::Gathering, node::Limits};
+use crate::{transport::batched_writes::BatchedWrites, transport::limits::Limits};
 
 /// A connection over which many send at once, and the task that serves it for as long as there is a clone.
 #[derive(Clone)]
-pub(crate) struct Wire {
+pub(crate) struct Socket {
     connection: MultiplexedConnection,
     /// None where redis-rs has it.
     _service: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
-impl Wire {
+impl Socket {
     /// Connects to a server, in the time that this may take.
     pub(crate) async fn connect(client: &Client, limits: Limits) -> RedisResult<Self> {
         Self::connect_with(client, limits, Self::config()).await
@@ -71,7 +71,7 @@ impl Wire {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let settings = client.get_connection_info().redis_settings();
-        let stream = Gathering::new(stream);
+        let stream = BatchedWrites::new(stream);
         let (connection, service) =
             MultiplexedConnection::new_with_config(settings, stream, config).await?;
         let service = Arc::new(AbortOnDropHandle::new(tokio::spawn(service)));
@@ -134,7 +134,7 @@ mod tests {
             stream.write_all(b"+OK\r\n+OK\r\n").await.unwrap();
             stream
         };
-        let (wire, mut stream) = tokio::join!(Wire::connect(&client, limits), server);
+        let (wire, mut stream) = tokio::join!(Socket::connect(&client, limits), server);
         let wire = wire.unwrap();
         // More than the system takes of what nobody reads.
         let mut command = redis::cmd("ECHO");

@@ -1,21 +1,27 @@
+mod health;
+mod key;
+#[cfg(feature = "near-cache")]
+mod local_reads;
+mod owner_index;
+mod replicated_ends;
+mod scripts;
+
 use std::{fmt, slice, sync::Arc};
 
 use redis::{Cmd, Value, cmd};
 use session_core::{
     Committed, Created, Ended, Entry, Expected, OwnerKey, SessionKey, SessionStore, StoreError,
-    StoreErrorKind, Timestamp, Tombstone, Touched, async_trait,
+    Timestamp, Tombstone, Touched, async_trait,
     envelope::{self, HEADER_LEN, MOVED, VERSION},
 };
 
 use crate::{
     RedisConfig, RedisState,
-    connection::Connection,
-    key::RedisKey,
-    owner_index::CHUNK,
-    revocations::Revocations,
-    script::{Script, Scripts},
-    tracking::{Seen, Tracking},
-    watch::Watch,
+    error::unexpected,
+    health::warnings::Warnings,
+    near_cache::{ReadOrigin, Tracking},
+    store::{key::RedisKey, owner_index::CHUNK, replicated_ends::ReplicatedEnds, scripts::Scripts},
+    transport::{Connection, Script},
 };
 
 /// Sessions in Redis, shared by any number of processes.
@@ -31,8 +37,8 @@ struct Shared {
     scripts: Scripts,
     key_prefix: String,
     owner_prefix: String,
-    watch: Watch,
-    revocations: Option<Revocations>,
+    watch: Warnings,
+    revocations: Option<ReplicatedEnds>,
     tracking: Tracking,
 }
 
@@ -45,9 +51,9 @@ impl RedisStore {
     ///
     /// # Errors
     ///
-    /// Returns a [`StoreError`]: [`Misconfigured`](StoreErrorKind::Misconfigured) if the URL cannot be
-    /// used or the server refuses this client, [`Unavailable`](StoreErrorKind::Unavailable) or
-    /// [`Timeout`](StoreErrorKind::Timeout) if it cannot be reached.
+    /// Returns a [`StoreError`]: [`Misconfigured`](session_core::StoreErrorKind::Misconfigured) if the URL cannot be
+    /// used or the server refuses this client, [`Unavailable`](session_core::StoreErrorKind::Unavailable) or
+    /// [`Timeout`](session_core::StoreErrorKind::Timeout) if it cannot be reached.
     ///
     /// # Examples
     ///
@@ -62,7 +68,7 @@ impl RedisStore {
     /// ```
     pub async fn connect(config: impl Into<RedisConfig>) -> Result<Self, StoreError> {
         let config = config.into();
-        let tracking = Tracking::of(&config);
+        let tracking = config.tracking();
         let connection = Connection::open(&config, &tracking).await?;
         let key_prefix = config.key_prefix();
         let owner_prefix = format!("{}o:", config.prefix);
@@ -71,8 +77,8 @@ impl RedisStore {
             scripts: Scripts::new(),
             key_prefix,
             owner_prefix,
-            watch: Watch::default(),
-            revocations: Revocations::open(&config).await?,
+            watch: Warnings::default(),
+            revocations: ReplicatedEnds::open(&config).await?,
             tracking,
         };
         let store = Self(Arc::new(shared));
@@ -185,7 +191,7 @@ impl RedisStore {
         Ok(None)
     }
 
-    pub(crate) fn watch(&self) -> &Watch {
+    pub(crate) fn watch(&self) -> &Warnings {
         &self.0.watch
     }
 
@@ -248,7 +254,7 @@ impl SessionStore for RedisStore {
 
     async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
         let fetch = self.0.tracking.fetch(key);
-        let mut seen = Seen::default();
+        let mut seen = ReadOrigin::default();
         match self.0.connection.read_seen(&self.get_command(key), &mut seen).await? {
             Value::BulkString(bytes) => {
                 let entry = Entry::decode(bytes)?;
@@ -406,8 +412,4 @@ const GET: &str = "GET";
 pub(crate) fn time_to_live_ms(entry: &Entry, now: Timestamp) -> u64 {
     let left = entry.expires_at().as_millis().saturating_sub(now.as_millis());
     left.max(1)
-}
-
-pub(crate) fn unexpected() -> StoreError {
-    StoreError::new(StoreErrorKind::Timeout).with_source("the server answers unlike Redis")
 }

@@ -20,7 +20,7 @@ use tokio::{
 /// Where that brings nothing, because a request is alone, more and more writes are done without: up to 31 until it is
 /// tried again. Where it takes long time and again, because what is ready has much to compute, it is tried again after a
 /// hundred times as long.
-pub(crate) struct Gathering<S> {
+pub(crate) struct BatchedWrites<S> {
     stream: S,
     /// Since when the others are let run, and how much there was to be written then.
     waiting: Option<(Instant, usize)>,
@@ -36,7 +36,7 @@ pub(crate) struct Gathering<S> {
     rests_until: Option<Instant>,
 }
 
-impl<S> Gathering<S> {
+impl<S> BatchedWrites<S> {
     pub(crate) fn new(stream: S) -> Self {
         Self {
             stream,
@@ -83,7 +83,7 @@ impl<S> Gathering<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for BatchedWrites<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -108,7 +108,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Gathering<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for BatchedWrites<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -173,7 +173,11 @@ mod tests {
     }
 
     /// Writes as redis-rs does, and tells whether it was made to wait. If so, others bring so much, and take so long.
-    async fn write(stream: &mut Gathering<Sink>, first: usize, others: (usize, Duration)) -> bool {
+    async fn write(
+        stream: &mut BatchedWrites<Sink>,
+        first: usize,
+        others: (usize, Duration),
+    ) -> bool {
         let mut waits = async |len| {
             let bytes = vec![0; len];
             poll_fn(|context| {
@@ -195,7 +199,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_comes_meanwhile_is_written_along() {
         let sink = Sink::default();
-        let mut stream = Gathering::new(sink.clone());
+        let mut stream = BatchedWrites::new(sink.clone());
         for _ in 0..10 {
             assert!(write(&mut stream, 10, (90, 90 * WORTH)).await);
         }
@@ -204,7 +208,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_alone_waits_seldom() {
-        let mut stream = Gathering::new(Sink::default());
+        let mut stream = BatchedWrites::new(Sink::default());
         let mut waits = 0;
         for _ in 0..1_000 {
             waits += usize::from(write(&mut stream, 10, NOTHING).await);
@@ -222,7 +226,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_computes_much_is_waited_for_a_hundredth_of_the_time() {
         for brought in [0, 10, 200] {
-            let mut stream = Gathering::new(Sink::default());
+            let mut stream = BatchedWrites::new(Sink::default());
             let slow = (brought, WORTH * 200 + Duration::from_millis(1));
             let (begin, mut waited) = (Instant::now(), Duration::ZERO);
             while begin.elapsed() < Duration::from_secs(10) {
@@ -240,7 +244,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_takes_nothing_is_waited_for_once_and_teaches_nothing() {
         let sink = Sink::default();
-        let mut stream = Gathering::new(sink.clone());
+        let mut stream = BatchedWrites::new(sink.clone());
         let mut poll = async |len| {
             let bytes = vec![0; len];
             poll_fn(|context| Poll::Ready(Pin::new(&mut stream).poll_write(context, &bytes))).await
@@ -260,7 +264,7 @@ mod tests {
 
     #[tokio::test]
     async fn much_is_written_at_once() {
-        let mut stream = Gathering::new(Sink::default());
+        let mut stream = BatchedWrites::new(Sink::default());
         assert!(!write(&mut stream, ENOUGH, NOTHING).await);
     }
 }

@@ -6,7 +6,7 @@ use session_core::{
     StoreError, Timestamp, async_trait,
 };
 
-use crate::{RedisStore, store::unexpected};
+use crate::{RedisStore, error::unexpected};
 
 #[async_trait]
 impl OwnerIndex for RedisStore {

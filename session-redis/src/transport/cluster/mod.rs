@@ -1,3 +1,6 @@
+mod slot;
+mod topology;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,16 +16,21 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use crate::{
     RedisConfig, RedisState,
-    access::{Access, parse},
-    check::Wanted,
     error::ConnectError,
-    failure::{Failure, is},
-    line::PAUSE,
-    node::{Limits, Node},
-    script::Script,
-    slot::{SLOTS, slot_of},
-    topology::{Address, Range, no_slots, slots},
-    tracking::{Seen, Tracking},
+    near_cache::{ReadOrigin, Tracking},
+    transport::cluster::{
+        slot::{SLOTS, slot_of},
+        topology::{Address, Range, no_slots, slots},
+    },
+    transport::{
+        Script,
+        access::{Access, parse},
+        failure::{Failure, is},
+        handshake::Wanted,
+        limits::Limits,
+        managed_connection::PAUSE,
+        node::Node,
+    },
 };
 
 /// The nodes of a cluster, and which of them has which slot.
@@ -155,7 +163,7 @@ impl Cluster {
 
     /// Sends a command to whoever has its key, wherever that leads.
     async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
-        self.send_seen(command, deadline, &mut Seen::default()).await
+        self.send_seen(command, deadline, &mut ReadOrigin::default()).await
     }
 
     /// As [`send`](Self::send), and notes in `seen` over which connection something was read.
@@ -163,7 +171,7 @@ impl Cluster {
         &self,
         command: &Cmd,
         deadline: Instant,
-        seen: &mut Seen,
+        seen: &mut ReadOrigin,
     ) -> Result<Value, Failure> {
         let slot = slot_of(command);
         let mut member = self.owner(slot)?;
@@ -172,7 +180,7 @@ impl Cluster {
         for _ in 0..MAX_REDIRECTIONS {
             let answer = if asking {
                 // The key may be gone from here again before the node has the slot.
-                *seen = Seen::default();
+                *seen = ReadOrigin::default();
                 ask(&member, command, deadline).await
             } else {
                 member.node.send_seen(command, deadline, seen).await

@@ -7,14 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::node::Limits;
+use crate::transport::limits::Limits;
 
 /// Keeps requests from waiting for a Redis that does not answer, and too many from waiting for one that does.
 ///
 /// After several commands in a row without an answer only one at a time is let through, and the others are
 /// refused at once. The first that is answered ends that. There is no pause between two probes and nothing
 /// that has to run in the background: the requests are the probes, so that back is back.
-pub(crate) struct Breaker {
+pub(crate) struct CircuitBreaker {
     max_failures: u32,
     max_waiting: usize,
     waiting: Alone<AtomicUsize>,
@@ -30,7 +30,7 @@ pub(crate) struct Breaker {
     changed_at: Mutex<Instant>,
 }
 
-impl Breaker {
+impl CircuitBreaker {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             max_failures: limits.failures,
@@ -115,7 +115,7 @@ struct Alone<T>(T);
 /// The permission of one command, until it is dropped: with its answer, its failure, or the request that
 /// nobody waits for any more, which says nothing about Redis.
 pub(crate) struct Pass<'b> {
-    breaker: &'b Breaker,
+    breaker: &'b CircuitBreaker,
     /// Which probe it is, if it is one.
     probe: Option<u64>,
 }
@@ -238,13 +238,13 @@ mod tests {
     use super::*;
     use crate::RedisConfig;
 
-    fn breaker() -> Breaker {
+    fn breaker() -> CircuitBreaker {
         let config = RedisConfig::new("redis://host");
         let config = config.with_max_failures(3).and_then(|config| config.with_max_waiting(4));
-        Breaker::new(Limits::of(&config.unwrap()))
+        CircuitBreaker::new(Limits::of(&config.unwrap()))
     }
 
-    fn fail(breaker: &Breaker, times: usize) {
+    fn fail(breaker: &CircuitBreaker, times: usize) {
         for _ in 0..times {
             breaker.enter().unwrap().failed();
         }

@@ -8,7 +8,10 @@ use session_core::{StoreError, StoreErrorKind};
 use tokio::sync::oneshot;
 
 use crate::{
-    RedisConfig, connection::Connection, error::timeout, store::unexpected, tracking::Tracking,
+    RedisConfig,
+    error::{timeout, unexpected},
+    near_cache::Tracking,
+    transport::Connection,
 };
 
 /// Carries out what ends sessions, and answers when enough replicas have it.
@@ -17,7 +20,7 @@ use crate::{
 /// the other commands, and all that is asked for while one `WAIT` is under way shares the next one. What ends
 /// sessions and its `WAIT` are sent together, and so are never on two connections, of which the second could
 /// lead to another server.
-pub(crate) struct Revocations(Arc<Shared>);
+pub(crate) struct ReplicatedEnds(Arc<Shared>);
 
 struct Shared {
     connection: Connection,
@@ -41,7 +44,7 @@ struct Waiting {
 
 type Answers = Result<Vec<Result<Value, StoreError>>, StoreError>;
 
-impl Revocations {
+impl ReplicatedEnds {
     /// Connects, if there is anything to wait for, and makes sure that it may be done.
     pub(crate) async fn open(config: &RedisConfig) -> Result<Option<Self>, StoreError> {
         let Some((replicas, wait)) = config.revocation_replicas else { return Ok(None) };

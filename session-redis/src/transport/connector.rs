@@ -1,0 +1,83 @@
+use redis::{
+    Client, ErrorKind, ProtocolVersion, PushInfo, RedisError, RedisResult, ServerErrorKind, cmd,
+};
+
+use crate::{
+    error::ConnectError,
+    near_cache::{Tracked, Tracking},
+    transport::{limits::Limits, socket::Socket},
+};
+
+/// A connection, and whether Redis reports over it what others change.
+#[derive(Clone)]
+pub(crate) struct Link {
+    pub(crate) connection: Socket,
+    pub(crate) tracked: Tracked,
+}
+
+impl Link {
+    fn untracked(connection: Socket) -> Self {
+        Self { connection, tracked: Tracked::default() }
+    }
+}
+
+/// Connects to a server and asks it to report changes, if the near cache wants them. All commands
+/// wait for the connection, so setting it up has a time limit.
+pub(crate) async fn connect(
+    client: &Client,
+    tracking: &Tracking,
+    limits: Limits,
+) -> Result<Link, ConnectError> {
+    let address = client.get_connection_info().addr().to_string();
+    tokio::time::timeout(limits.connect, attempt(client, tracking, limits))
+        .await
+        .map_err(|_| ConnectError::silent(&address, limits.connect))?
+        .map_err(|error| ConnectError::explain(error, &address))
+}
+
+async fn attempt(client: &Client, tracking: &Tracking, limits: Limits) -> RedisResult<Link> {
+    let Some((tracked, listener)) = tracking.begin() else {
+        return Socket::connect(client, limits).await.map(Link::untracked);
+    };
+    match connect_tracked(client, listener, limits).await {
+        Ok(connection) => Ok(Link { connection, tracked }),
+        Err(refusal) if is_lasting(&refusal) => {
+            let connection = Socket::connect(client, limits).await?;
+            tracking.complain(client.get_connection_info().addr(), &refusal);
+            Ok(Link::untracked(connection))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn connect_tracked<E>(
+    client: &Client,
+    listener: impl Fn(PushInfo) -> Result<(), E> + Send + Sync + 'static,
+    limits: Limits,
+) -> RedisResult<Socket> {
+    let info = client.get_connection_info();
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    let client = Client::open(info.clone().set_redis_settings(settings))?;
+    let config = Socket::config().set_push_sender(listener);
+    let mut connection = Socket::connect_with(&client, limits, config).await?;
+    let mut track = cmd("CLIENT");
+    track.arg("TRACKING").arg("ON");
+    connection.send(&track).await?.extract_error()?;
+    Ok(connection)
+}
+
+/// Tells whether the server will say the same the next time: not if it is busy, or starting. What has nothing to do
+/// with tracking is refused again without it.
+fn is_lasting(refusal: &RedisError) -> bool {
+    let passes = matches!(
+        refusal.kind(),
+        ErrorKind::Server(
+            ServerErrorKind::BusyLoading
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::TryAgain
+        )
+    ) || refusal.code() == Some("BUSY")
+        || refusal.detail().is_some_and(|detail| detail.contains("max number of clients"));
+    !passes && !refusal.is_io_error() && !refusal.is_connection_dropped()
+}
