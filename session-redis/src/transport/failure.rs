@@ -73,9 +73,9 @@ impl Failure {
         }
     }
 
-    /// Tells an error of the connection that redis-rs does not mend from one that concerns a command.
-    pub(crate) fn is_of_the_connection(&self) -> bool {
-        matches!(self, Self::Redis(error) if is_of_the_connection(error))
+    /// Returns `true` if a new connection may lead to a server that does not fail this way.
+    pub(crate) fn is_of_stale_connection(&self) -> bool {
+        matches!(self, Self::Redis(error) if is_of_stale_connection(error))
     }
 
     /// Whether the connection was lost, so that the command may be sent again if it changes nothing.
@@ -100,23 +100,14 @@ pub(crate) fn is(error: &RedisError, kind: ServerErrorKind) -> bool {
     error.kind() == ErrorKind::Server(kind)
 }
 
-pub(crate) fn is_of_the_connection(error: &RedisError) -> bool {
-    !error.is_io_error()
-        && !is(error, ServerErrorKind::NoScript)
-        && !matches!(
-            error.code(),
-            Some(
-                "ASK"
-                    | "BUSY"
-                    | "CLUSTERDOWN"
-                    | "MISCONF"
-                    | "MOVED"
-                    | "NOREPLICAS"
-                    | "OOM"
-                    | "TRYAGAIN"
-                    | "WRONGTYPE"
-            )
-        )
-        // How a script's error reads up to Redis 6.2.
-        && !error.detail().is_some_and(|detail| detail.contains("unning script"))
+/// A list of what a new connection can mend: the address may lead to another server by now, the
+/// password is sent again, and bytes that are no answer are left behind. Whatever else a server refuses,
+/// it would refuse again.
+pub(crate) fn is_of_stale_connection(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
+        | ErrorKind::Parse => true,
+        ErrorKind::Extension => error.code() == Some("NOAUTH"),
+        _ => false,
+    }
 }

@@ -174,25 +174,6 @@ impl ManagedConnection {
         self.silences.store(0, Ordering::Relaxed);
     }
 
-    /// A line on which one command was not answered, and that is too young to be replaced.
-    #[cfg(all(test, feature = "cluster"))]
-    pub(crate) fn silent_once(source: Source, limits: Limits) -> Self {
-        let line = Self::closed(source, limits);
-        let state = State {
-            channel: Channel::Opening(Opening::none()),
-            number: 0,
-            begun_at: Instant::now() + Duration::from_secs(3600),
-        };
-        line.state.store(Arc::new(state));
-        line.note_silence(0);
-        line
-    }
-
-    #[cfg(all(test, feature = "cluster"))]
-    pub(crate) fn is_silent(&self) -> bool {
-        self.silences.load(Ordering::Relaxed) > 0
-    }
-
     fn changing(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -10,7 +10,7 @@ use crate::{
     transport::{
         circuit_breaker::{CircuitBreaker, Pass},
         connector::{Link, connect},
-        failure::{Failure, is_of_the_connection},
+        failure::{Failure, is_of_stale_connection},
         handshake::{self, Wanted},
         limits::Limits,
         managed_connection::{Channel, ManagedConnection, Source},
@@ -128,7 +128,7 @@ impl Node {
         let answers = exchange.end_all(sent)?;
         for answer in &answers {
             if let Err(error) = answer
-                && is_of_the_connection(error)
+                && is_of_stale_connection(error)
             {
                 self.line.note_refusal(number);
             }
@@ -215,7 +215,7 @@ impl Exchange<'_> {
         }
         match &failure {
             failure if failure.is_silence() => line.note_silence(number),
-            failure if failure.is_of_the_connection() => line.note_refusal(number),
+            failure if failure.is_of_stale_connection() => line.note_refusal(number),
             failure if failure.is_io() => line.note_loss(number),
             Failure::Lost(_) => {}
             _ => line.note_answer(number),
@@ -228,42 +228,4 @@ impl Exchange<'_> {
 fn is_forbidden(refusal: &ServerError) -> bool {
     refusal.code() == "NOPERM"
         || refusal.details().is_some_and(|details| details.contains("unknown command"))
-}
-
-#[cfg(test)]
-#[cfg(feature = "cluster")]
-mod tests {
-    use super::*;
-    use crate::RedisConfig;
-
-    fn refused() -> RedisResult<Value> {
-        let loading = redis::parse_redis_value(b"-LOADING Redis is loading\r\n").unwrap();
-        loading.extract_error()
-    }
-
-    /// Sends commands together that are answered like this, after one that was not, and tells whether the server
-    /// is taken to be well.
-    fn is_well_after(answers: Vec<RedisResult<Value>>) -> bool {
-        let config = RedisConfig::new("redis://host");
-        let limits = Limits::of(&config);
-        let client = Client::open("redis://host").unwrap();
-        let source = Source::Server(Box::new(client), config.tracking());
-        let node = Node::new(ManagedConnection::silent_once(source, limits), limits);
-        let (pass, sent_at) = (node.breaker.enter().unwrap(), Instant::now());
-        let tracked = Tracked::default();
-        let exchange = Exchange { node: &node, pass, number: 0, limit: sent_at, sent_at, tracked };
-        let number = answers.len();
-        let told = exchange.end_all(Ok(Ok(answers))).map_or(0, |answers| answers.len());
-        assert_eq!(told, number, "each has its answer");
-        assert_eq!(node.state().waiting(), 0);
-        !node.line.is_silent()
-    }
-
-    #[test]
-    fn commands_that_are_all_refused_prove_nothing() {
-        assert!(is_well_after(vec![Ok(Value::Okay)]));
-        assert!(is_well_after(vec![refused(), Ok(Value::Okay)]));
-        assert!(!is_well_after(vec![refused()]));
-        assert!(!is_well_after(vec![refused(), refused()]));
-    }
 }
