@@ -4,11 +4,13 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
+#[cfg(target_os = "linux")]
+use redis::io::tcp::socket2::{SockFilter, SockRef};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -58,6 +60,7 @@ impl FaultProxy {
             // Dropped with this task, and with it every connection.
             let mut open = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
+                connections.connections.fetch_add(1, Ordering::Relaxed);
                 let (plan, mut cuts) = (Arc::clone(&connections), connections.cuts.subscribe());
                 open.spawn(async move {
                     tokio::select! {
@@ -105,6 +108,18 @@ impl FaultProxy {
         self.plan.cuts.send_modify(|cuts| *cuts += 1);
     }
 
+    /// Makes the connections that are open now unreachable, as a firewall does that forgets them:
+    /// packets are dropped, and nobody is told.
+    pub fn vanish(&self) {
+        self.plan.vanishes.send_modify(|count| *count += 1);
+    }
+
+    /// Returns the number of connections that were accepted.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.plan.connections.load(Ordering::Relaxed)
+    }
+
     /// Tells how many faults said by [`next`](Self::next) were not met yet.
     #[must_use]
     pub fn pending(&self) -> usize {
@@ -130,6 +145,8 @@ impl Drop for FaultProxy {
 struct Plan {
     rules: Mutex<Rules>,
     cuts: watch::Sender<u32>,
+    vanishes: watch::Sender<u32>,
+    connections: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -145,7 +162,12 @@ impl Plan {
     fn new(target: String) -> Self {
         let (next, each, seen) = (VecDeque::new(), Vec::new(), Vec::new());
         let rules = Mutex::new(Rules { target, next, each, piece: usize::MAX, seen });
-        Self { rules, cuts: watch::channel(0).0 }
+        Self {
+            rules,
+            cuts: watch::channel(0).0,
+            vanishes: watch::channel(0).0,
+            connections: AtomicU64::new(0),
+        }
     }
 
     /// What a command that came just now meets.
@@ -174,6 +196,7 @@ async fn pass(client: TcpStream, plan: &Plan) -> io::Result<()> {
     let server = TcpStream::connect(target).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
+    let mut vanishes = plan.vanishes.subscribe();
     let (mut from_client, to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     // Answers of Redis, and those made up here: never in the middle of one another, as those are made up only
@@ -227,8 +250,25 @@ async fn pass(client: TcpStream, plan: &Plan) -> io::Result<()> {
         tokio::select! {
             count = from_client.read_buf(&mut heard) => if count? == 0 { return Ok(()) },
             ended = &mut answers => return ended,
+            _ = vanishes.changed() => {
+                drop_packets(from_client.as_ref())?;
+                std::future::pending().await
+            }
         }
     }
+}
+
+/// Lets no packet reach a stream any more: not even the system confirms one.
+#[cfg(target_os = "linux")]
+fn drop_packets(stream: &TcpStream) -> io::Result<()> {
+    // A filter that returns zero: no byte of a packet is kept.
+    const RETURN: u16 = 0x06;
+    SockRef::from(stream).attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])
+}
+
+#[cfg(not(target_os = "linux"))]
+fn drop_packets(_: &TcpStream) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 async fn send(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8], plan: &Plan) -> io::Result<()> {

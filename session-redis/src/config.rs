@@ -276,8 +276,9 @@ impl RedisConfig {
     /// Sets after how many commands in a row without an answer requests no longer wait for Redis: from then
     /// on one at a time is sent, and the others fail at once, until one is answered. The default is 5.
     ///
-    /// What counts is that an answer does not come in time, or that no connection can be set up. What Redis
-    /// answers is an answer, also an error. A connection that is lost says nothing either way.
+    /// A failure is an answer that does not come in time, or a connection that cannot be set up, whatever the
+    /// reason. What Redis answers is an answer, also an error. A connection that is lost says nothing either
+    /// way. A connection that is silent for so many commands is replaced.
     ///
     /// # Errors
     ///

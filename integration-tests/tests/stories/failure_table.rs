@@ -1,14 +1,19 @@
 //! What Redis says, and what becomes of a load, a commit and the end of a session: the table of
 //! session-redis's README, a test for each of its cells.
 
-use std::{error::Error as _, pin::pin, time::Duration};
+use std::{error::Error as _, pin::pin, sync::Arc, time::Duration};
 
 use axum::response::IntoResponse as _;
 use integration_tests::{Fault, FaultProxy, PATIENCE, RedisServer, redis_config, until};
 use redis::aio::MultiplexedConnection;
 use reqwest::StatusCode;
 use session_axum::{Key, RedisConfig, RedisStore, Sessions};
-use session_core::{CookieChange, Session, SessionError, SessionId, StoreErrorKind};
+use session_core::{
+    Clock as _, CookieChange, ManualClock, Session, SessionError, SessionId, StoreErrorKind,
+    SystemClock,
+};
+
+use crate::support::patient_store;
 
 use StoreErrorKind::{Corrupt, Full, Timeout, Unavailable};
 
@@ -340,4 +345,26 @@ async fn undecodable(verb: Verb) -> Outcome {
     let noted = scene.sessions.corrupt_records();
     assert_eq!(noted, u64::from(verb == Verb::Load), "it is counted");
     outcome
+}
+
+/// The use of a session moves its deadline on a full server too: nobody who only reads is signed out.
+#[tokio::test]
+async fn a_full_server_notes_the_use_of_a_session() {
+    let redis = RedisServer::start().await;
+    let store = patient_store(&redis).await;
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
+    let sessions = Sessions::builder(store).with_clock(Arc::clone(&clock)).build().unwrap();
+    let session = sessions.open([]).await.unwrap();
+    session.authenticate("ada").unwrap();
+    let CookieChange::Set { id, .. } = session.finish().await.unwrap() else {
+        panic!("a login sets the cookie");
+    };
+    let mut admin = redis.connection().await;
+    tell(&mut admin, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    for _ in 0..3 {
+        clock.advance(Duration::from_secs(50 * 60));
+        let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
+        assert!(session.owner().is_some(), "the idle time is an hour");
+        let _ = session.finish().await.unwrap();
+    }
 }

@@ -33,3 +33,4 @@ mod start;
 mod stopcock;
 mod support;
 mod transports;
+mod trouble;

@@ -132,13 +132,15 @@ impl Pass<'_> {
         }
     }
 
-    /// It said nothing in time, or could not be reached.
-    pub(crate) fn failed(self) {
+    /// It said nothing in time, or could not be reached. Returns `true` if the circuit is open now.
+    pub(crate) fn failed(self) -> bool {
         let breaker = self.breaker;
         let failures = breaker.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if failures >= breaker.max_failures && !breaker.is_open.load(Ordering::Relaxed) {
+        let is_open = failures >= breaker.max_failures;
+        if is_open && !breaker.is_open.load(Ordering::Relaxed) {
             breaker.set(true);
         }
+        is_open
     }
 }
 

@@ -66,18 +66,24 @@ async fn connect_tracked<E>(
     Ok(connection)
 }
 
-/// Tells whether the server will say the same the next time: not if it is busy, or starting. What has nothing to do
-/// with tracking is refused again without it.
+/// Returns `true` if the server would refuse RESP3 or tracking the next time as well, and may accept the
+/// client without: not if it is busy, starting or full, or refuses the client itself.
 fn is_lasting(refusal: &RedisError) -> bool {
-    let passes = matches!(
-        refusal.kind(),
-        ErrorKind::Server(
+    let is_of_another_kind = match refusal.kind() {
+        ErrorKind::Io | ErrorKind::AuthenticationFailed => true,
+        ErrorKind::Server(kind) => matches!(
+            kind,
             ServerErrorKind::BusyLoading
                 | ServerErrorKind::ClusterDown
                 | ServerErrorKind::MasterDown
                 | ServerErrorKind::TryAgain
-        )
-    ) || refusal.code() == Some("BUSY")
-        || refusal.detail().is_some_and(|detail| detail.contains("max number of clients"));
-    !passes && !refusal.is_io_error() && !refusal.is_connection_dropped()
+        ),
+        ErrorKind::Extension => {
+            matches!(refusal.code(), Some("BUSY" | "DENIED" | "NOAUTH" | "WRONGPASS"))
+        }
+        _ => false,
+    };
+    !is_of_another_kind
+        && !refusal.is_connection_dropped()
+        && !refusal.detail().is_some_and(|detail| detail.contains("max number of clients"))
 }

@@ -39,15 +39,13 @@ impl Failure {
         }
     }
 
-    /// Tells that the server did not answer in time, or that there is no way to it.
+    /// Returns `true` if the server did not answer in time, or there is no way to it.
     pub(crate) fn is_absence(&self) -> bool {
         match self {
             Self::Redis(error) => {
                 error.is_timeout() || (error.is_io_error() && !error.is_connection_dropped())
             }
-            Self::Silence => true,
-            // What somebody says is wrong is not absence.
-            Self::Lost(lost) => lost.kind() != StoreErrorKind::Misconfigured,
+            Self::Silence | Self::Lost(_) => true,
             Self::Refused(_) => false,
         }
     }

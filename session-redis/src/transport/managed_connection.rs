@@ -1,7 +1,21 @@
+//! The connection to one server, which is made again when it is lost.
+//!
+//! ```text
+//!             set up                     lost, stale or silent
+//! Connecting ---------> Connected ------------------------------+
+//!   ^    |                                                      |
+//!   |    | failed          the first command after the back-off |
+//!   |    +------> Failed -----------------+                     |
+//!   +-------------------------------------+<--------------------+
+//! ```
+//!
+//! Commands are what starts an attempt: nothing runs in the background. Until an attempt may begin,
+//! commands fail immediately with the error of the last one.
+
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -21,20 +35,20 @@ use crate::{
     },
 };
 
-/// The connection to one server: made by one task for all who wait for it, and made again when it was lost.
+/// The connection to one server, made by one task for all who wait for it.
 ///
-/// redis-rs has a manager that does this too. It notices neither a connection that stays silent, nor one that
-/// leads to a server that became a replica, nor one whose set-up the server refused; and it costs each
-/// command two steps more.
+/// redis-rs has a manager that does this too. It keeps a set-up that the server refused for ever
+/// (`aio/connection_manager.rs:417` in 1.8.1), it notices neither a connection that stays silent nor one
+/// that leads to a server that became a replica, and it costs each command two steps more.
 pub(crate) struct ManagedConnection {
     source: Source,
     limits: Limits,
-    /// Read with every command, by all threads at once: they must not wait for each other.
+    /// Read with every command, by all threads: they must not wait for each other.
     state: ArcSwap<State>,
     /// Held while the state is changed.
     changing: Mutex<()>,
-    /// How many commands in a row got no answer.
-    silences: AtomicU32,
+    /// Nothing was answered since the last attempt began.
+    is_unproven: AtomicBool,
 }
 
 /// Where connections come from.
@@ -50,6 +64,10 @@ struct State {
     /// Counts the connections, so that a command which fails late does not replace a newer one.
     number: u64,
     begun_at: Instant,
+    /// The attempts before this one, in a row, over which nothing was answered.
+    failures: u32,
+    /// Scales the back-off.
+    jitter: f64,
 }
 
 #[derive(Clone)]
@@ -58,25 +76,37 @@ pub(crate) enum Channel {
     Opening(Opening),
 }
 
+/// Why a connection is replaced.
+#[derive(Clone, Copy)]
+enum Reason {
+    /// It could not be set up, or is gone.
+    Lost,
+    /// It leads to a server that cannot be of use.
+    Stale,
+    /// It does not answer.
+    Silent,
+}
+
 impl ManagedConnection {
     pub(crate) fn open(source: Source, link: Link, limits: Limits) -> Self {
         Self::new(source, Channel::Open(link), limits)
     }
 
-    /// A line whose first command connects.
+    /// A connection that the first command makes.
     #[cfg(feature = "cluster")]
     pub(crate) fn closed(source: Source, limits: Limits) -> Self {
         Self::new(source, Channel::Opening(Opening::none()), limits)
     }
 
     fn new(source: Source, channel: Channel, limits: Limits) -> Self {
-        let state = State { channel, number: 0, begun_at: Instant::now() };
+        let state =
+            State { channel, number: 0, begun_at: Instant::now(), failures: 0, jitter: 1.0 };
         Self {
             source,
             limits,
             state: ArcSwap::from_pointee(state),
             changing: Mutex::new(()),
-            silences: AtomicU32::new(0),
+            is_unproven: AtomicBool::new(false),
         }
     }
 
@@ -88,9 +118,9 @@ impl ManagedConnection {
     pub(crate) fn channel(&self) -> (Channel, u64) {
         let state = self.state.load();
         if matches!(&state.channel, Channel::Opening(opening) if opening.has_failed()) {
-            self.replace(state.number, self.source.pause());
+            self.replace(state.number, Reason::Lost);
         } else if self.source.has_moved() {
-            self.replace(state.number, PAUSE);
+            self.replace(state.number, Reason::Stale);
         } else {
             return (state.channel.clone(), state.number);
         }
@@ -118,64 +148,89 @@ impl ManagedConnection {
         Ok(link)
     }
 
-    /// Notes that the connection with this number answered.
-    pub(crate) fn note_answer(&self, number: u64) {
-        if self.silences.load(Ordering::Relaxed) == 0 {
+    /// Returns why the last attempt to connect failed, if no other one has begun since.
+    pub(crate) fn error(&self) -> Option<ConnectError> {
+        match &self.state.load().channel {
+            Channel::Opening(opening) => opening.error(),
+            Channel::Open(_) => None,
+        }
+    }
+
+    /// Records that the connection with this number answered.
+    pub(crate) fn on_answer(&self, number: u64) {
+        if !self.is_unproven.load(Ordering::Relaxed) {
             return;
         }
         let _changing = self.changing();
         if self.state.load().number == number {
-            self.silences.store(0, Ordering::Relaxed);
+            self.is_unproven.store(false, Ordering::Relaxed);
         }
     }
 
-    /// Notes that the connection with this number did not answer in time. It is replaced when that is so
-    /// several times in a row.
-    pub(crate) fn note_silence(&self, number: u64) {
-        let changing = self.changing();
-        if self.state.load().number != number {
-            return;
-        }
-        // Counted while nobody can replace the line.
-        if self.silences.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_SILENCES {
-            drop(changing);
-            // A new connection may need all of its time to be set up.
-            self.replace(number, self.limits.connect + self.limits.response);
-        }
+    /// Records that the connection with this number is gone.
+    pub(crate) fn on_loss(&self, number: u64) {
+        self.replace(number, Reason::Lost);
     }
 
-    /// Notes that the connection with this number is gone.
-    pub(crate) fn note_loss(&self, number: u64) {
-        self.replace(number, self.source.pause());
+    /// Records that the server at the other end cannot be of use, though it answers.
+    pub(crate) fn on_stale_server(&self, number: u64) {
+        self.replace(number, Reason::Stale);
     }
 
-    /// Notes that the connection with this number is of no use, though there is somebody who says so.
-    pub(crate) fn note_refusal(&self, number: u64) {
-        self.replace(number, PAUSE);
+    /// Records that too many commands in a row got no answer in time.
+    pub(crate) fn on_silence(&self, number: u64) {
+        self.replace(number, Reason::Silent);
     }
 
-    /// Begins another connection in place of the one with this number, if that is so old; not more often than a
-    /// server in trouble bears.
-    fn replace(&self, number: u64, min_age: Duration) {
+    /// Begins another connection in place of the one with this number, unless it is too early.
+    fn replace(&self, number: u64, reason: Reason) {
         let _changing = self.changing();
         let state = self.state.load();
         // An attempt ends by itself.
         let is_under_way =
             matches!(&state.channel, Channel::Opening(opening) if opening.is_under_way());
-        if state.number != number || is_under_way || state.begun_at.elapsed() < min_age {
+        if state.number != number || is_under_way {
+            return;
+        }
+        let is_unproven = self.is_unproven.load(Ordering::Relaxed);
+        let failures = if is_unproven { state.failures.saturating_add(1) } else { 0 };
+        let min_age = match reason {
+            Reason::Lost => back_off(failures).mul_f64(state.jitter),
+            // It answers, and may refuse the next command as well.
+            Reason::Stale => LONGEST_BACK_OFF.mul_f64(state.jitter),
+            // A new connection may need all of its time to be set up.
+            Reason::Silent => self.limits.connect + self.limits.response,
+        };
+        if state.begun_at.elapsed() < min_age {
             return;
         }
         if let Channel::Open(link) = &state.channel {
             link.tracked.end();
         }
-        let channel = Channel::Opening(Opening::begin(self.source.clone(), self.limits));
-        let begun_at = Instant::now();
-        self.state.store(Arc::new(State { channel, number: number + 1, begun_at }));
-        self.silences.store(0, Ordering::Relaxed);
+        let opening = Opening::begin(self.source.clone(), self.limits, failures == 0);
+        self.is_unproven.store(true, Ordering::Relaxed);
+        self.state.store(Arc::new(State {
+            channel: Channel::Opening(opening),
+            number: number + 1,
+            begun_at: Instant::now(),
+            failures,
+            // Processes that lost the same server must not come back at the same instants.
+            jitter: 0.75 + fastrand::f64() / 2.0,
+        }));
     }
 
     fn changing(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns how long after the begin of an attempt the next one may begin: immediately if something was
+/// answered over the connection, and otherwise the later, the more attempts in a row have failed. That
+/// is at most five attempts in the first second, and three in each later one.
+fn back_off(failures: u32) -> Duration {
+    match failures.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(doublings) => LONGEST_BACK_OFF.min(SHORTEST_BACK_OFF * (1 << doublings.min(8))),
     }
 }
 
@@ -205,16 +260,6 @@ impl Source {
             Self::Sentinels(sentinels) => sentinels.have_moved(),
         }
     }
-
-    /// How old a connection must be to be replaced when it is lost. To a server none is needed: back is back,
-    /// and as long as it is away every attempt fails at once. A search for a primary asks many.
-    fn pause(&self) -> Duration {
-        match self {
-            Self::Server(..) => Duration::ZERO,
-            #[cfg(feature = "sentinel")]
-            Self::Sentinels(_) => PAUSE,
-        }
-    }
 }
 
 /// A connection that is being made, for which any number of commands can wait.
@@ -227,12 +272,15 @@ impl Opening {
         Self(watch::channel(None).1)
     }
 
-    fn begin(source: Source, limits: Limits) -> Self {
+    fn begin(source: Source, limits: Limits, is_first: bool) -> Self {
         let (sender, receiver) = watch::channel(None);
         tokio::spawn(async move {
             let result = source.connect(limits).await;
             match &result {
                 Ok(_) => tracing::debug!(target: "session", "connected to Redis"),
+                Err(error) if is_first => {
+                    tracing::warn!(target: "session", %error, "no connection to Redis");
+                }
                 Err(error) => tracing::debug!(target: "session", %error, "no connection to Redis"),
             }
             sender.send_replace(Some(result));
@@ -252,6 +300,10 @@ impl Opening {
         }
     }
 
+    fn error(&self) -> Option<ConnectError> {
+        self.0.borrow().as_ref()?.as_ref().err().cloned().map(ConnectError::nothing_sent)
+    }
+
     fn is_under_way(&self) -> bool {
         // Without a sender it will never end.
         self.0.borrow().is_none() && self.0.has_changed().is_ok()
@@ -265,8 +317,31 @@ impl Opening {
     }
 }
 
-/// How many commands in a row may stay without an answer before a new connection is tried.
-const MAX_SILENCES: u32 = 3;
+/// How long after the begin of an attempt that failed the second one may begin.
+const SHORTEST_BACK_OFF: Duration = Duration::from_millis(75);
 
-/// How long a connection is given before it is replaced by another one to a server in trouble.
-pub(crate) const PAUSE: Duration = Duration::from_millis(100);
+/// How long after the begin of an attempt the next one may begin at the latest.
+const LONGEST_BACK_OFF: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_are_five_in_the_first_second_and_three_in_each_later_one() {
+        let shortest = 0.75;
+        let mut begun_at = vec![Duration::ZERO];
+        for failures in 1..100 {
+            let last = *begun_at.last().unwrap();
+            begun_at.push(last + back_off(failures).mul_f64(shortest));
+        }
+        let in_second = |from: Duration| {
+            let second = from..from + Duration::from_secs(1);
+            begun_at.iter().filter(|at| second.contains(at)).count()
+        };
+        assert_eq!(in_second(Duration::ZERO), 5);
+        assert!(begun_at.iter().skip(4).all(|at| in_second(*at) <= 3));
+        assert_eq!(back_off(0), Duration::ZERO);
+        assert_eq!(back_off(u32::MAX), LONGEST_BACK_OFF);
+    }
+}

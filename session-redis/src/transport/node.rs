@@ -8,7 +8,7 @@ use crate::{
     error::ConnectError,
     near_cache::{ReadOrigin, Tracked, Tracking},
     transport::{
-        circuit_breaker::{CircuitBreaker, Pass},
+        circuit_breaker::{CircuitBreaker, Pass, Refused},
         connector::{Link, connect},
         failure::{Failure, is_of_stale_connection},
         handshake::{self, Wanted},
@@ -20,7 +20,7 @@ use crate::{
 
 /// One server, spoken to over one multiplexed connection, with a time limit on everything.
 pub(crate) struct Node {
-    line: ManagedConnection,
+    connection: ManagedConnection,
     breaker: CircuitBreaker,
     limits: Limits,
 }
@@ -60,13 +60,13 @@ impl Node {
         Ok(Self::new(ManagedConnection::open(source, link, limits), limits))
     }
 
-    fn new(line: ManagedConnection, limits: Limits) -> Self {
-        Self { line, breaker: CircuitBreaker::new(limits), limits }
+    fn new(connection: ManagedConnection, limits: Limits) -> Self {
+        Self { connection, breaker: CircuitBreaker::new(limits), limits }
     }
 
     /// Which server this is, for people.
     pub(crate) fn name(&self) -> String {
-        self.line.source().name()
+        self.connection.source().name()
     }
 
     /// What is known without asking.
@@ -77,7 +77,7 @@ impl Node {
     /// Gives up what was read from this server.
     #[cfg(feature = "cluster")]
     pub(crate) fn flush_copies(&self) {
-        if let (Channel::Open(link), _) = self.line.channel() {
+        if let (Channel::Open(link), _) = self.connection.channel() {
             link.tracked.flush();
         }
     }
@@ -94,11 +94,11 @@ impl Node {
         deadline: Instant,
         seen: &mut ReadOrigin,
     ) -> Result<Value, Failure> {
-        let (exchange, mut connection) = self.begin(deadline).await?;
+        let (exchange, mut socket) = self.begin(deadline).await?;
         *seen = exchange.tracked.seen();
         let sent = {
             // Pinned here, so that the timer has a pointer, and the future is not copied.
-            let sending = pin!(connection.send(command));
+            let sending = pin!(socket.send(command));
             timeout_at(exchange.limit, sending).await
         };
         exchange.end(sent.map(|answer| answer.and_then(Value::extract_error)))
@@ -107,8 +107,8 @@ impl Node {
     /// Sends a command that this client may not be allowed: what the server refuses is the answer, and says
     /// nothing about the connection.
     pub(crate) async fn ask(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
-        let (exchange, mut connection) = self.begin(deadline).await?;
-        let sent = timeout_at(exchange.limit, connection.send(command)).await;
+        let (exchange, mut socket) = self.begin(deadline).await?;
+        let sent = timeout_at(exchange.limit, socket.send(command)).await;
         exchange.end(sent.map(|answer| match answer? {
             Value::ServerError(refusal) if is_forbidden(&refusal) => {
                 Ok(Value::ServerError(refusal))
@@ -122,15 +122,15 @@ impl Node {
         commands: &Pipeline,
         deadline: Instant,
     ) -> Result<Vec<RedisResult<Value>>, Failure> {
-        let (exchange, mut connection) = self.begin(deadline).await?;
+        let (exchange, mut socket) = self.begin(deadline).await?;
         let number = exchange.number;
-        let sent = timeout_at(exchange.limit, connection.send_all(commands)).await;
+        let sent = timeout_at(exchange.limit, socket.send_all(commands)).await;
         let answers = exchange.end_all(sent)?;
         for answer in &answers {
             if let Err(error) = answer
                 && is_of_stale_connection(error)
             {
-                self.line.note_refusal(number);
+                self.connection.on_stale_server(number);
             }
         }
         Ok(answers)
@@ -138,17 +138,17 @@ impl Node {
 
     /// Gets a connection to send something over, which is watched from here on.
     async fn begin(&self, deadline: Instant) -> Result<(Exchange<'_>, Socket), Failure> {
-        let pass = self.breaker.enter().map_err(Failure::Refused)?;
+        let pass = self.breaker.enter().map_err(|refused| self.refusal(refused))?;
         let sent_at = Instant::now();
         let limit = deadline.min(sent_at + self.limits.response);
-        let (channel, number) = self.line.channel();
+        let (channel, number) = self.connection.channel();
         let tracked = Tracked::default();
         let mut exchange = Exchange { node: self, pass, number, limit, sent_at, tracked };
         let Link { connection, tracked } = match channel {
             Channel::Open(link) => link,
             // Boxed, for most commands do not wait and would carry its size about.
             Channel::Opening(opening) => {
-                match Box::pin(self.line.opened(opening, number, limit)).await {
+                match Box::pin(self.connection.opened(opening, number, limit)).await {
                     Ok(link) => link,
                     Err(failure) => return Err(exchange.note(failure)),
                 }
@@ -156,6 +156,12 @@ impl Node {
         };
         exchange.tracked = tracked;
         Ok((exchange, connection))
+    }
+
+    /// Explains why a command is not sent: while there is no connection, by what keeps it from being made.
+    fn refusal(&self, refused: Refused) -> Failure {
+        let error = self.connection.error().filter(|_| refused == Refused::NoAnswers);
+        error.map_or(Failure::Refused(refused), Failure::Lost)
     }
 }
 
@@ -175,7 +181,7 @@ impl Exchange<'_> {
     fn end<T>(self, sent: Result<RedisResult<T>, Elapsed>) -> Result<T, Failure> {
         match sent {
             Ok(Ok(answer)) => {
-                self.node.line.note_answer(self.number);
+                self.node.connection.on_answer(self.number);
                 self.tracked.prove(self.sent_at);
                 self.pass.answered();
                 Ok(answer)
@@ -204,21 +210,27 @@ impl Exchange<'_> {
 
     /// Learns from a failure about the server, and about the connection.
     fn note(self, failure: Failure) -> Failure {
-        let Self { node: Node { line, .. }, pass, number, .. } = self;
-        if failure.is_absence() {
-            pass.failed();
+        let Self { node: Node { connection, .. }, pass, number, .. } = self;
+        let is_open = if failure.is_absence() {
+            pass.failed()
         } else if failure.is_of_the_line() {
             // The server may be well, and the next command goes over a new connection.
             drop(pass);
+            false
         } else {
             pass.answered();
-        }
+            false
+        };
         match &failure {
-            failure if failure.is_silence() => line.note_silence(number),
-            failure if failure.is_of_stale_connection() => line.note_refusal(number),
-            failure if failure.is_io() => line.note_loss(number),
+            failure if failure.is_silence() => {
+                if is_open {
+                    connection.on_silence(number);
+                }
+            }
+            failure if failure.is_of_stale_connection() => connection.on_stale_server(number),
+            failure if failure.is_io() => connection.on_loss(number),
             Failure::Lost(_) => {}
-            _ => line.note_answer(number),
+            _ => connection.on_answer(number),
         }
         failure
     }

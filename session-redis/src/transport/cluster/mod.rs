@@ -4,6 +4,7 @@ mod topology;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures_util::future::join_all;
@@ -28,7 +29,6 @@ use crate::{
         failure::{Failure, is},
         handshake::Wanted,
         limits::Limits,
-        managed_connection::PAUSE,
         node::Node,
     },
 };
@@ -490,3 +490,6 @@ const MAX_REDIRECTIONS: usize = 5;
 
 /// How many nodes are asked at once who has which slot.
 const ASKED_AT_ONCE: usize = 8;
+
+/// The least time between two questions who has which slot.
+const PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,241 @@
+//! A client that behaves where Redis, or the way to it, is in trouble: counted by the server.
+
+use std::{error::Error as _, time::Duration};
+
+use integration_tests::{Fault, FaultProxy, PATIENCE, RedisServer, redis_config, until};
+use redis::{InfoDict, aio::MultiplexedConnection};
+use session_axum::{RedisConfig, RedisStore};
+use session_core::{StoreError, StoreErrorKind};
+use session_redis::{Circuit, NearCache};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+/// The connections that a server accepted, and those that it refused.
+async fn connections(admin: &mut MultiplexedConnection) -> u64 {
+    let stats: InfoDict = redis::cmd("INFO").arg("stats").query_async(admin).await.unwrap();
+    let count = |name| stats.get::<u64>(name).unwrap();
+    count("total_connections_received") + count("rejected_connections")
+}
+
+async fn tell(admin: &mut MultiplexedConnection, words: &[&str]) {
+    let mut command = redis::cmd(words[0]);
+    let _: redis::Value = command.arg(&words[1..]).query_async(admin).await.unwrap();
+}
+
+async fn hang_up(admin: &mut MultiplexedConnection) {
+    tell(admin, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+}
+
+async fn ping_for(store: &RedisStore, span: Duration) {
+    let end = Instant::now() + span;
+    while Instant::now() < end {
+        let _ = store.ping().await;
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Requests of a busy process, for as long as this lives.
+fn load(store: &RedisStore) -> JoinSet<()> {
+    let mut load = JoinSet::new();
+    for _ in 0..20 {
+        let store = store.clone();
+        load.spawn(async move {
+            loop {
+                let _ = store.ping().await;
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+    }
+    load
+}
+
+/// What a busy process does while it cannot connect, and after the cause is gone.
+async fn assert_spaced(store: &RedisStore, mut count: impl AsyncFnMut() -> u64, what: &str) {
+    let begin = Instant::now();
+    let _load = load(store);
+    let before = count().await;
+    sleep(Duration::from_secs(1).saturating_sub(begin.elapsed())).await;
+    let first = count().await - before;
+    let since = Instant::now();
+    sleep(Duration::from_secs(3)).await;
+    let later = count().await - before - first;
+    println!("{what}: {first} connections in the first second, {later} in the next three");
+    assert!((1..=5).contains(&first), "{what}: {first} in the first second");
+    let bound = since.elapsed().as_secs_f64() * 3.0 + 1.0;
+    assert!(later >= 3 && (later as f64) <= bound, "{what}: {later} in the next three");
+    assert_ne!(store.state().circuit(), Circuit::Closed, "{what}");
+}
+
+/// Commands fail immediately, with the cause.
+async fn assert_fails(store: &RedisStore, kind: StoreErrorKind, cause: &str) {
+    for _ in 0..100 {
+        let begin = Instant::now();
+        let error = store.ping().await.unwrap_err();
+        let text = error.source().map(ToString::to_string).unwrap_or_default();
+        assert_eq!(error.kind(), kind, "{text}");
+        assert!(text.contains(cause), "{text}");
+        assert!(begin.elapsed() < PATIENCE / 2, "{:?}", begin.elapsed());
+    }
+}
+
+async fn assert_back(store: &RedisStore) {
+    let begin = Instant::now();
+    until("it is back", async || store.ping().await.is_ok()).await;
+    assert!(begin.elapsed() < Duration::from_secs(1), "back after {:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn refused_commands_make_no_new_connection() {
+    let redis = RedisServer::start().await;
+    let proxy = FaultProxy::before(&redis).await;
+    let store = RedisStore::connect(redis_config(proxy.url(), PATIENCE)).await.unwrap();
+    let mut admin = redis.connection().await;
+    let before = connections(&mut admin).await;
+    tell(&mut admin, &["ACL", "SETUSER", "default", "-get"]).await;
+    ping_for(&store, Duration::from_millis(500)).await;
+    assert_eq!(store.ping().await.unwrap_err().kind(), StoreErrorKind::Misconfigured);
+    assert_eq!(connections(&mut admin).await, before, "NOPERM");
+    tell(&mut admin, &["ACL", "SETUSER", "default", "+get"]).await;
+    for refusal in [
+        "-ERR unknown command 'GET'",
+        "-ERR Error running script (call to f_1): @user_script:1: no such thing",
+        "-ERR user_script:1: no such thing script: f_1, on @user_script:1.",
+        "-OOM command not allowed when used memory > 'maxmemory'.",
+        "-LOADING Redis is loading the dataset in memory",
+        "-BUSY Redis is busy running a script",
+        "-MISCONF Redis is configured to save RDB snapshots",
+        "-CLUSTERDOWN Hash slot not served",
+        "-UPSTREAM no healthy upstream",
+    ] {
+        proxy.each("get", Fault::Answer(refusal));
+        ping_for(&store, Duration::from_millis(300)).await;
+        store.ping().await.unwrap_err();
+        assert_eq!(connections(&mut admin).await, before, "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn servers_of_another_role_are_left_at_a_bounded_rate() {
+    for refusal in [
+        "-READONLY You can't write against a read only replica.",
+        "-NOAUTH Authentication required.",
+        "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    ] {
+        let redis = RedisServer::start().await;
+        let proxy = FaultProxy::before(&redis).await;
+        let store = RedisStore::connect(redis_config(proxy.url(), PATIENCE)).await.unwrap();
+        let mut admin = redis.connection().await;
+        let before = connections(&mut admin).await;
+        proxy.each("get", Fault::Answer(refusal));
+        ping_for(&store, Duration::from_secs(3)).await;
+        let made = connections(&mut admin).await - before;
+        assert!((2..=11).contains(&made), "{refusal}: {made}");
+        proxy.each("get", None);
+        assert_back(&store).await;
+    }
+}
+
+#[tokio::test]
+async fn attempts_with_a_wrong_password_are_spaced() {
+    for near_cache in [false, true] {
+        let redis = RedisServer::start().await;
+        let mut admin = redis.connection().await;
+        tell(&mut admin, &["CONFIG", "SET", "requirepass", "old"]).await;
+        let mut config = redis_config(redis.url(), PATIENCE).with_password("old");
+        if near_cache {
+            config = config.with_near_cache(NearCache::default());
+        }
+        let store = RedisStore::connect(config).await.unwrap();
+        tell(&mut admin, &["CONFIG", "SET", "requirepass", "new"]).await;
+        hang_up(&mut admin).await;
+        let what = format!("wrong password, near cache {near_cache}");
+        assert_spaced(&store, async || connections(&mut admin).await, &what).await;
+        assert_fails(&store, StoreErrorKind::Misconfigured, "refuses the password").await;
+        tell(&mut admin, &["CONFIG", "SET", "requirepass", "old"]).await;
+        assert_back(&store).await;
+    }
+}
+
+#[tokio::test]
+async fn attempts_to_a_server_with_too_many_clients_are_spaced() {
+    let redis = RedisServer::start().await;
+    let mut admin = redis.connection().await;
+    let store = RedisStore::connect(redis_config(redis.url(), PATIENCE)).await.unwrap();
+    tell(&mut admin, &["CONFIG", "SET", "maxclients", "1"]).await;
+    hang_up(&mut admin).await;
+    assert_spaced(&store, async || connections(&mut admin).await, "maxclients").await;
+    assert_fails(&store, StoreErrorKind::Unavailable, "too many clients").await;
+    tell(&mut admin, &["CONFIG", "SET", "maxclients", "100"]).await;
+    assert_back(&store).await;
+}
+
+#[tokio::test]
+async fn attempts_to_a_server_that_hangs_up_are_spaced() {
+    let redis = RedisServer::start().await;
+    let proxy = FaultProxy::before(&redis).await;
+    let store = RedisStore::connect(redis_config(proxy.url(), PATIENCE)).await.unwrap();
+    redis.stop().await;
+    assert_spaced(&store, async || proxy.connections(), "hang up").await;
+    assert_fails(&store, StoreErrorKind::Unavailable, "closed the connection").await;
+    redis.start_again().await;
+    assert_back(&store).await;
+}
+
+#[tokio::test]
+async fn commands_to_a_refused_port_fail_immediately() {
+    let redis = RedisServer::start().await;
+    let store = RedisStore::connect(redis_config(redis.url(), PATIENCE)).await.unwrap();
+    redis.stop().await;
+    until("it is noticed", async || {
+        store.state().circuit() != Circuit::Closed || {
+            let _ = store.ping().await;
+            false
+        }
+    })
+    .await;
+    assert_fails(&store, StoreErrorKind::Unavailable, "nobody listens").await;
+    redis.start_again().await;
+    assert_back(&store).await;
+}
+
+fn is_timeout(result: Result<(), StoreError>) -> bool {
+    result.is_err_and(|error| error.kind() == StoreErrorKind::Timeout)
+}
+
+#[tokio::test]
+async fn a_vanished_peer_costs_one_deadline() {
+    let redis = RedisServer::start().await;
+    let proxy = FaultProxy::before(&redis).await;
+    let config = RedisConfig::new(proxy.url())
+        .with_connect_timeout(PATIENCE)
+        .and_then(|config| config.with_operation_timeout(PATIENCE));
+    let store = RedisStore::connect(config.unwrap()).await.unwrap();
+    store.ping().await.unwrap();
+    proxy.vanish();
+    assert!(is_timeout(store.ping().await), "no packet says that the peer is gone");
+    // What the system needs to find that out.
+    sleep(Duration::from_millis(300)).await;
+    store.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_server_keeps_its_connection_and_its_copies() {
+    let redis = RedisServer::start().await;
+    let proxy = FaultProxy::before(&redis).await;
+    let config = RedisConfig::new(proxy.url()).with_near_cache(NearCache::default());
+    let store = RedisStore::connect(config).await.unwrap();
+    let made = proxy.connections();
+    proxy.each("get", Fault::Delay(Duration::from_millis(600)));
+    let begin = Instant::now();
+    let mut late = 0;
+    while begin.elapsed() < Duration::from_secs(6) {
+        late += u32::from(is_timeout(store.ping().await));
+    }
+    assert!(late > 5, "{late} answers came too late");
+    assert_eq!(proxy.connections(), made, "a slow server is not helped by another connection");
+    assert_eq!(store.near_cache().unwrap().flushes, 0);
+    proxy.each("get", None);
+    until("it is fast again", async || store.ping().await.is_ok()).await;
+}
