@@ -97,7 +97,7 @@ impl RedisConfig {
     /// sentinel that answers is enough, so name all of them. It is checked when the store connects.
     ///
     /// When the connection is lost, or turns out to lead to a replica, the sentinels are asked again: at
-    /// once, and then at most ten times a second while commands come.
+    /// once, and then at most three times a second while commands come.
     ///
     /// # Examples
     ///

@@ -143,7 +143,6 @@ async fn a_full_server_refuses_writes_but_reads_and_ends_sessions() {
     for device in &devices {
         assert!(device.session().await["owner"].is_null());
     }
-    // A touch that finds no room fails no request.
     stage.advance(10 * 60_000);
     assert_eq!(stage.browser.session().await["owner"], "ada");
 

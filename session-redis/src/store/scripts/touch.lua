@@ -11,7 +11,8 @@ if math.min(seen_at + idle, ends_at) <= now then
   return 0
 end
 if now > seen_at then
-  redis.call('SETRANGE', KEYS[1], 16, ARGV[2])
+  -- A full server refuses `SETRANGE` as the first write of a script, and not after another one.
   redis.call('PEXPIRE', KEYS[1], math.min(now + idle, ends_at) - now)
+  redis.call('SETRANGE', KEYS[1], 16, ARGV[2])
 end
 return 1
