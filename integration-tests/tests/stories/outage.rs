@@ -57,8 +57,9 @@ fn assert_unavailable(answer: &Answer) {
 }
 
 async fn assert_recovered(browser: &Browser, count: u64) {
-    until("sessions are back", async || browser.get("/session").await.status == StatusCode::OK)
-        .await;
+    // At each of the two servers, which try to connect at instants of their own.
+    let is_back = async || browser.get("/session").await.status == StatusCode::OK;
+    until("sessions are back", async || is_back().await && is_back().await).await;
     let session = browser.session().await;
     assert_eq!((&session["owner"], &session["values"]["count"]), (&"ada".into(), &count.into()));
     let next = count + 1;
@@ -109,7 +110,9 @@ async fn a_public_page_goes_on_while_redis_is_killed() {
     assert_eq!(browser.session_id(), id, "the cookie stays");
 
     deployment.redis().start_again().await;
-    until("sessions are back", async || browser.get("/public").await.body == as_usual).await;
+    // At each of the two servers, as above.
+    let is_back = async || browser.get("/public").await.body == as_usual;
+    until("sessions are back", async || is_back().await && is_back().await).await;
     assert_eq!(browser.post("/public").await.ok().body, "2", "nothing of the outage was stored");
 }
 

@@ -1,7 +1,10 @@
+use std::time::Duration;
+
 #[cfg(feature = "tls")]
 use redis::ConnectionAddr;
 use redis::{
-    Client, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, io::tcp::TcpSettings,
+    Client, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo,
+    io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 use session_core::StoreErrorKind;
 
@@ -37,11 +40,22 @@ impl<'c> Access<'c> {
         settings
     }
 
+    fn tcp_settings(&self) -> TcpSettings {
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 6);
+        let settings = TcpSettings::default()
+            // Otherwise a command that is sent while another waits for its answer may be held back until
+            // the other side has confirmed that one: for up to 40 ms.
+            .set_nodelay(true)
+            .set_keepalive(keepalive);
+        // A peer that confirms nothing for so long is gone.
+        #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+        let settings = settings.set_user_timeout(self.config.response_timeout);
+        settings
+    }
+
     /// A server whose place and settings are known.
     pub(crate) fn client(&self, info: ConnectionInfo) -> Result<Client, ConnectError> {
-        // Otherwise a command that is sent while another waits for its answer may be held back until the other
-        // side has confirmed that one: for up to 40 ms. Other settings `Socket` does not know of.
-        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        let info = info.set_tcp_settings(self.tcp_settings());
         #[cfg(feature = "tls")]
         if let Some(certificates) = self.config.certificates() {
             if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
@@ -87,6 +101,10 @@ pub(crate) fn parse(url: &str) -> Result<ConnectionInfo, ConnectError> {
         )
     })
 }
+
+/// How long a connection is idle until the system asks whether its peer is there: before load balancers
+/// and firewalls forget it, which takes four minutes or more.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

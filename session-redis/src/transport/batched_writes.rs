@@ -1,6 +1,10 @@
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -22,6 +26,7 @@ use tokio::{
 /// hundred times as long.
 pub(crate) struct BatchedWrites<S> {
     stream: S,
+    last_read: Arc<LastRead>,
     /// Since when the others are let run, and how much there was to be written then.
     waiting: Option<(Instant, usize)>,
     /// Nobody is waited for any more before what there is was written.
@@ -37,9 +42,10 @@ pub(crate) struct BatchedWrites<S> {
 }
 
 impl<S> BatchedWrites<S> {
-    pub(crate) fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S, last_read: Arc<LastRead>) -> Self {
         Self {
             stream,
+            last_read,
             waiting: None,
             is_due: false,
             left_at_once: 0,
@@ -114,7 +120,36 @@ impl<S: AsyncRead + Unpin> AsyncRead for BatchedWrites<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.last_read.record();
+        }
+        polled
+    }
+}
+
+/// When bytes arrived last over a connection.
+pub(crate) struct LastRead {
+    begun_at: Instant,
+    millis: AtomicU64,
+}
+
+impl LastRead {
+    pub(crate) fn new() -> Self {
+        Self { begun_at: Instant::now(), millis: AtomicU64::new(0) }
+    }
+
+    fn record(&self) {
+        self.millis.store(self.now(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(self.millis.load(Ordering::Relaxed)))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun_at.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -138,10 +173,7 @@ const MAX_AT_ONCE: u32 = 31;
 mod tests {
     use std::{
         future::poll_fn,
-        sync::{
-            Arc, Mutex,
-            atomic::{AtomicBool, Ordering},
-        },
+        sync::{Mutex, atomic::AtomicBool},
     };
 
     use super::*;
@@ -199,7 +231,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_comes_meanwhile_is_written_along() {
         let sink = Sink::default();
-        let mut stream = BatchedWrites::new(sink.clone());
+        let mut stream = BatchedWrites::new(sink.clone(), Arc::new(LastRead::new()));
         for _ in 0..10 {
             assert!(write(&mut stream, 10, (90, 90 * WORTH)).await);
         }
@@ -208,7 +240,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_alone_waits_seldom() {
-        let mut stream = BatchedWrites::new(Sink::default());
+        let mut stream = BatchedWrites::new(Sink::default(), Arc::new(LastRead::new()));
         let mut waits = 0;
         for _ in 0..1_000 {
             waits += usize::from(write(&mut stream, 10, NOTHING).await);
@@ -226,7 +258,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_computes_much_is_waited_for_a_hundredth_of_the_time() {
         for brought in [0, 10, 200] {
-            let mut stream = BatchedWrites::new(Sink::default());
+            let mut stream = BatchedWrites::new(Sink::default(), Arc::new(LastRead::new()));
             let slow = (brought, WORTH * 200 + Duration::from_millis(1));
             let (begin, mut waited) = (Instant::now(), Duration::ZERO);
             while begin.elapsed() < Duration::from_secs(10) {
@@ -244,7 +276,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_takes_nothing_is_waited_for_once_and_teaches_nothing() {
         let sink = Sink::default();
-        let mut stream = BatchedWrites::new(sink.clone());
+        let mut stream = BatchedWrites::new(sink.clone(), Arc::new(LastRead::new()));
         let mut poll = async |len| {
             let bytes = vec![0; len];
             poll_fn(|context| Poll::Ready(Pin::new(&mut stream).poll_write(context, &bytes))).await
@@ -264,7 +296,7 @@ mod tests {
 
     #[tokio::test]
     async fn much_is_written_at_once() {
-        let mut stream = BatchedWrites::new(Sink::default());
+        let mut stream = BatchedWrites::new(Sink::default(), Arc::new(LastRead::new()));
         assert!(!write(&mut stream, ENOUGH, NOTHING).await);
     }
 }

@@ -12,11 +12,14 @@ use crate::transport::limits::Limits;
 /// Keeps requests from waiting for a Redis that does not answer, and too many from waiting for one that does.
 ///
 /// After several commands in a row without an answer only one at a time is let through, and the others are
-/// refused at once. The first that is answered ends that. There is no pause between two probes and nothing
-/// that has to run in the background: the requests are the probes, so that back is back.
+/// refused immediately. The first that is answered ends that, and how many may wait doubles with each
+/// answer from then on, so that a server that is just back is not buried. Nothing runs in the background:
+/// the requests are the probes.
 pub(crate) struct CircuitBreaker {
     max_failures: u32,
     max_waiting: usize,
+    /// How many may wait now: few just after the circuit was open, and twice as many after each answer.
+    room: AtomicUsize,
     waiting: Alone<AtomicUsize>,
     /// How many commands in a row got no answer.
     failures: AtomicU32,
@@ -35,6 +38,7 @@ impl CircuitBreaker {
         Self {
             max_failures: limits.failures,
             max_waiting: limits.waiting,
+            room: AtomicUsize::new(limits.waiting),
             waiting: Alone(AtomicUsize::new(0)),
             failures: AtomicU32::new(0),
             is_open: AtomicBool::new(false),
@@ -54,10 +58,14 @@ impl CircuitBreaker {
         };
         // From here on dropping the pass undoes it.
         let pass = Pass { breaker: self, probe };
-        if self.waiting.0.fetch_add(1, Ordering::Relaxed) >= self.max_waiting {
+        if self.waiting.0.fetch_add(1, Ordering::Relaxed) >= self.room(probe) {
             return Err(Refused::TooManyWait);
         }
         Ok(pass)
+    }
+
+    fn room(&self, probe: Option<u64>) -> usize {
+        if probe.is_some() { self.max_waiting } else { self.room.load(Ordering::Relaxed) }
     }
 
     /// Takes the place of the probe, unless there is one whose time is not over: answers until when it is.
@@ -128,7 +136,12 @@ impl Pass<'_> {
             breaker.failures.store(0, Ordering::Relaxed);
         }
         if breaker.is_open.load(Ordering::Relaxed) {
+            breaker.room.store(1, Ordering::Relaxed);
             breaker.set(false);
+        }
+        let room = breaker.room.load(Ordering::Relaxed);
+        if room < breaker.max_waiting {
+            breaker.room.store(breaker.max_waiting.min(2 * room), Ordering::Relaxed);
         }
     }
 
@@ -334,6 +347,26 @@ mod tests {
         drop(passes);
         assert_eq!(breaker.state().waiting(), 0);
         breaker.enter().unwrap().answered();
+    }
+
+    #[test]
+    fn load_doubles_with_each_answer_after_the_circuit_was_open() {
+        let config = RedisConfig::new("redis://host").with_max_waiting(100).unwrap();
+        let breaker = CircuitBreaker::new(Limits::of(&config));
+        let admitted = |breaker: &CircuitBreaker| {
+            std::iter::repeat_with(|| breaker.enter())
+                .map_while(Result::ok)
+                .map(std::mem::forget)
+                .count()
+        };
+        fail(&breaker, 5);
+        let mut most = Vec::new();
+        for _ in 0..8 {
+            breaker.enter().unwrap().answered();
+            most.push(admitted(&breaker));
+            breaker.waiting.0.store(0, Ordering::Relaxed);
+        }
+        assert_eq!(most, [2, 4, 8, 16, 32, 64, 100, 100]);
     }
 
     /// A probe that finds no place must leave the place of the probe.

@@ -32,19 +32,13 @@ impl Failure {
     }
 
     pub(crate) fn is_silence(&self) -> bool {
-        match self {
-            Self::Redis(error) => error.is_timeout(),
-            Self::Silence => true,
-            Self::Lost(_) | Self::Refused(_) => false,
-        }
+        matches!(self, Self::Silence)
     }
 
     /// Returns `true` if the server did not answer in time, or there is no way to it.
     pub(crate) fn is_absence(&self) -> bool {
         match self {
-            Self::Redis(error) => {
-                error.is_timeout() || (error.is_io_error() && !error.is_connection_dropped())
-            }
+            Self::Redis(error) => error.is_io_error() && !error.is_connection_dropped(),
             Self::Silence | Self::Lost(_) => true,
             Self::Refused(_) => false,
         }
@@ -76,9 +70,10 @@ impl Failure {
         matches!(self, Self::Redis(error) if is_of_stale_connection(error))
     }
 
-    /// Whether the connection was lost, so that the command may be sent again if it changes nothing.
+    /// Returns `true` if the connection was lost, so that the command may be sent again if it changes
+    /// nothing: also if the system gave up a peer that confirmed nothing.
     pub(crate) fn is_dead_connection(&self) -> bool {
-        matches!(self, Self::Redis(error) if error.is_connection_dropped()
+        matches!(self, Self::Redis(error) if error.is_timeout() || error.is_connection_dropped()
             && matches!(error.retry_method(), RetryMethod::Reconnect))
     }
 

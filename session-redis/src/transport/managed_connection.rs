@@ -194,14 +194,25 @@ impl ManagedConnection {
         }
         let is_unproven = self.is_unproven.load(Ordering::Relaxed);
         let failures = if is_unproven { state.failures.saturating_add(1) } else { 0 };
-        let min_age = match reason {
-            Reason::Lost => back_off(failures).mul_f64(state.jitter),
+        let min_age = match (reason, &state.channel) {
+            // It was set up, so the next one may be as well.
+            (Reason::Lost, Channel::Open(_)) => {
+                back_off(failures.saturating_sub(1)).mul_f64(state.jitter)
+            }
+            (Reason::Lost, Channel::Opening(_)) => back_off(failures).mul_f64(state.jitter),
             // It answers, and may refuse the next command as well.
-            Reason::Stale => LONGEST_BACK_OFF.mul_f64(state.jitter),
+            (Reason::Stale, _) => LONGEST_BACK_OFF.mul_f64(state.jitter),
             // A new connection may need all of its time to be set up.
-            Reason::Silent => self.limits.connect + self.limits.response,
+            (Reason::Silent, _) => self.limits.connect + self.limits.response,
         };
         if state.begun_at.elapsed() < min_age {
+            return;
+        }
+        // A server that is slow becomes no faster by another connection. The commands before the last
+        // one may have taken their time as well.
+        if let (Reason::Silent, Channel::Open(link)) = (reason, &state.channel)
+            && link.connection.was_read_within(2 * self.limits.response)
+        {
             return;
         }
         if let Channel::Open(link) = &state.channel {

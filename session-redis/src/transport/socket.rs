@@ -1,9 +1,10 @@
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::select_ok;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, Pipeline, RedisResult, Value,
     aio::MultiplexedConnection,
+    io::tcp::{TcpSettings, socket2::SockRef},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -11,7 +12,10 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{transport::batched_writes::BatchedWrites, transport::limits::Limits};
+use crate::{
+    transport::batched_writes::{BatchedWrites, LastRead},
+    transport::limits::Limits,
+};
 
 /// A connection over which many send at once, and the task that serves it for as long as there is a clone.
 #[derive(Clone)]
@@ -19,6 +23,8 @@ pub(crate) struct Socket {
     connection: MultiplexedConnection,
     /// None where redis-rs has it.
     _service: Option<Arc<AbortOnDropHandle<()>>>,
+    /// When bytes arrived last, where redis-rs does not keep the stream to itself.
+    last_read: Option<Arc<LastRead>>,
 }
 
 impl Socket {
@@ -45,8 +51,8 @@ impl Socket {
             match client.get_connection_info().addr() {
                 ConnectionAddr::Tcp(host, port) => {
                     let addresses = lookup_host((host.as_str(), *port)).await?.collect();
-                    let nodelay = client.get_connection_info().tcp_settings().nodelay();
-                    let stream = connect_to_any(addresses, nodelay).await?;
+                    let settings = client.get_connection_info().tcp_settings();
+                    let stream = connect_to_any(addresses, settings).await?;
                     Self::over(stream, client, config).await
                 }
                 #[cfg(unix)]
@@ -57,7 +63,7 @@ impl Socket {
                 // What redis-rs makes of certificates it does not give away.
                 _ => {
                     let connection = client.get_multiplexed_async_connection_with_config(&config);
-                    Ok(Self { connection: connection.await?, _service: None })
+                    Ok(Self { connection: connection.await?, _service: None, last_read: None })
                 }
             }
         };
@@ -71,11 +77,17 @@ impl Socket {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let settings = client.get_connection_info().redis_settings();
-        let stream = BatchedWrites::new(stream);
+        let last_read = Arc::new(LastRead::new());
+        let stream = BatchedWrites::new(stream, Arc::clone(&last_read));
         let (connection, service) =
             MultiplexedConnection::new_with_config(settings, stream, config).await?;
         let service = Arc::new(AbortOnDropHandle::new(tokio::spawn(service)));
-        Ok(Self { connection, _service: Some(service) })
+        Ok(Self { connection, _service: Some(service), last_read: Some(last_read) })
+    }
+
+    /// Returns `true` if bytes arrived so lately: the server may be slow, and is there.
+    pub(crate) fn was_read_within(&self, span: Duration) -> bool {
+        self.last_read.as_ref().is_some_and(|last| last.age() <= span)
     }
 
     pub(crate) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
@@ -94,13 +106,22 @@ impl Socket {
 }
 
 /// Connects to whichever of a host's addresses answers first.
-async fn connect_to_any(addresses: Vec<SocketAddr>, nodelay: bool) -> io::Result<TcpStream> {
+async fn connect_to_any(
+    addresses: Vec<SocketAddr>,
+    settings: &TcpSettings,
+) -> io::Result<TcpStream> {
     if addresses.is_empty() {
         return Err(io::ErrorKind::HostUnreachable.into());
     }
     let attempts = addresses.into_iter().map(|address| Box::pin(TcpStream::connect(address)));
     let (stream, _) = select_ok(attempts).await?;
-    stream.set_nodelay(nodelay)?;
+    stream.set_nodelay(settings.nodelay())?;
+    let socket = SockRef::from(&stream);
+    if let Some(keepalive) = settings.keepalive() {
+        socket.set_tcp_keepalive(keepalive)?;
+    }
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    socket.set_tcp_user_timeout(settings.user_timeout())?;
     Ok(stream)
 }
 
@@ -110,8 +131,6 @@ const PIPELINE_BUFFER: usize = 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::{TcpListener, TcpSocket},
@@ -160,11 +179,12 @@ mod tests {
         let nowhere = nobody.local_addr().unwrap();
         let addresses = vec![nowhere, listener.local_addr().unwrap()];
         for nodelay in [true, false] {
-            let stream = connect_to_any(addresses.clone(), nodelay).await.unwrap();
+            let settings = TcpSettings::default().set_nodelay(nodelay);
+            let stream = connect_to_any(addresses.clone(), &settings).await.unwrap();
             assert_eq!(stream.nodelay().unwrap(), nodelay);
         }
-        assert!(connect_to_any(vec![nowhere, nowhere], true).await.is_err());
-        assert!(connect_to_any(Vec::new(), true).await.is_err());
+        assert!(connect_to_any(vec![nowhere, nowhere], &TcpSettings::default()).await.is_err());
+        assert!(connect_to_any(Vec::new(), &TcpSettings::default()).await.is_err());
     }
 
     const SIZE: usize = 32 * 1024 * 1024;
