@@ -1,16 +1,31 @@
 //! A client that behaves where Redis, or the way to it, is in trouble: counted by the server.
 
-use std::{error::Error as _, time::Duration};
+use std::{
+    error::Error as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use integration_tests::{Fault, FaultProxy, PATIENCE, RedisServer, redis_config, until};
+use integration_tests::{
+    Browser, ClusterRedis, Fault, FaultProxy, PATIENCE, RedisServer, SentinelRedis, redis_config,
+    until,
+};
 use redis::{InfoDict, aio::MultiplexedConnection};
-use session_axum::{RedisConfig, RedisStore};
+use reqwest::StatusCode;
+use session_axum::{RedisConfig, RedisStore, Sessions};
 use session_core::{StoreError, StoreErrorKind};
 use session_redis::{Circuit, NearCache};
 use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpListener,
     task::JoinSet,
     time::{Instant, sleep},
 };
+
+use crate::support::serve;
 
 /// The connections that a server accepted, and those that it refused.
 async fn connections(admin: &mut MultiplexedConnection) -> u64 {
@@ -238,4 +253,80 @@ async fn a_slow_server_keeps_its_connection_and_its_copies() {
     assert_eq!(store.near_cache().unwrap().flushes, 0);
     proxy.each("get", None);
     until("it is fast again", async || store.ping().await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_lazy_store_starts_without_redis() {
+    let redis = RedisServer::start().await;
+    redis.stop().await;
+    let config = redis_config(redis.url(), PATIENCE);
+    let store = RedisStore::connect_lazy(config.clone()).unwrap();
+    let browser = Browser::new(serve(Sessions::new(store.clone())).await);
+    assert_eq!(browser.get("/plain").await.ok().body, "plain");
+    assert_eq!(browser.get("/session").await.ok().status, StatusCode::OK, "no cookie, no session");
+    assert_eq!(browser.post("/count").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_fails(&store, StoreErrorKind::Unavailable, "nobody listens").await;
+    redis.start_again().await;
+    assert_back(&store).await;
+    assert_eq!(browser.post("/count").await.ok().body, "1");
+}
+
+#[tokio::test]
+async fn a_lazy_store_reports_what_connect_refuses() {
+    let error = RedisStore::connect_lazy("http://host").unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
+    let redis = RedisServer::start().await;
+    tell(&mut redis.connection().await, &["REPLICAOF", "127.0.0.1", "1"]).await;
+    let config = redis_config(redis.url(), PATIENCE);
+    let refused = RedisStore::connect(config.clone()).await.unwrap_err();
+    let store = RedisStore::connect_lazy(config).unwrap();
+    assert_fails(&store, refused.kind(), "is a replica").await;
+    let health = store.health().await.unwrap_err();
+    assert_eq!(health.source().unwrap().to_string(), refused.source().unwrap().to_string());
+    tell(&mut redis.connection().await, &["REPLICAOF", "NO", "ONE"]).await;
+    assert_back(&store).await;
+    store.health().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lazy_store_finds_a_primary_by_sentinel() {
+    let redis = SentinelRedis::start(Duration::from_secs(3600)).await;
+    let config = RedisConfig::sentinel(redis.urls(), SentinelRedis::NAME);
+    let store = RedisStore::connect_lazy(redis_config(config, PATIENCE)).unwrap();
+    store.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lazy_store_finds_a_cluster() {
+    let redis = ClusterRedis::start(Duration::from_secs(3600)).await;
+    let config = RedisConfig::cluster(redis.urls());
+    let store = RedisStore::connect_lazy(redis_config(config, PATIENCE)).unwrap();
+    store.ping().await.unwrap();
+}
+
+/// What listens there speaks no TLS.
+#[tokio::test]
+async fn attempts_whose_tls_handshake_fails_are_spaced() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("rediss://{}", listener.local_addr().unwrap());
+    let accepted = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&accepted);
+    let listening = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            let _ = stream.write_all(b"-ERR this is no TLS\r\n").await;
+        }
+    });
+    let store = RedisStore::connect_lazy(redis_config(url, PATIENCE)).unwrap();
+    assert_spaced(&store, async || accepted.load(Ordering::Relaxed), "no TLS").await;
+    assert_fails(&store, StoreErrorKind::Misconfigured, "does not speak TLS").await;
+    listening.abort();
+}
+
+#[tokio::test]
+async fn commands_to_a_name_that_is_not_known_fail_with_the_cause() {
+    let store =
+        RedisStore::connect_lazy(redis_config("redis://no-such-host.invalid", PATIENCE)).unwrap();
+    assert_fails(&store, StoreErrorKind::Unavailable, "check host and port").await;
+    assert_ne!(store.state().circuit(), Circuit::Closed);
 }

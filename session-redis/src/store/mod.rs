@@ -67,9 +67,43 @@ impl RedisStore {
     /// # }
     /// ```
     pub async fn connect(config: impl Into<RedisConfig>) -> Result<Self, StoreError> {
+        let store = Self::connect_lazy(config)?;
+        store.0.connection.connect().await?;
+        if let Some(revocations) = &store.0.revocations {
+            revocations.connect().await?;
+        }
+        store.check().await?;
+        Ok(store)
+    }
+
+    /// Makes a store that connects when it is first used, so that an application starts while Redis is away:
+    /// its pages that need no session work, [`ping`](Self::ping) is an error, and requests that need a
+    /// session get a 503 until Redis is there.
+    ///
+    /// What [`connect`](Self::connect) refuses is the error of each command then, and of
+    /// [`health`](Self::health): a warning (`tracing`, target `session`) says what is wrong when the first
+    /// connection fails. Attempts are spaced as after a connection was lost.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`StoreError`] of the kind [`Misconfigured`](session_core::StoreErrorKind::Misconfigured) if a
+    /// URL or a certificate cannot be used.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use session_redis::RedisStore;
+    ///
+    /// # fn main() -> Result<(), session_core::StoreError> {
+    /// let store = RedisStore::connect_lazy("redis://127.0.0.1")?;
+    /// # drop(store);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn connect_lazy(config: impl Into<RedisConfig>) -> Result<Self, StoreError> {
         let config = config.into();
         let tracking = config.tracking();
-        let connection = Connection::open(&config, &tracking).await?;
+        let connection = Connection::new(&config, &tracking)?;
         let key_prefix = config.key_prefix();
         let owner_prefix = format!("{}o:", config.prefix);
         let shared = Shared {
@@ -78,12 +112,10 @@ impl RedisStore {
             key_prefix,
             owner_prefix,
             watch: Warnings::default(),
-            revocations: ReplicatedEnds::open(&config).await?,
+            revocations: ReplicatedEnds::new(&config)?,
             tracking,
         };
-        let store = Self(Arc::new(shared));
-        store.check().await?;
-        Ok(store)
+        Ok(Self(Arc::new(shared)))
     }
 
     /// Whether Redis answered the last commands, without asking it: for a metric, or a page of the

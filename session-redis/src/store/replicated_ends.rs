@@ -45,8 +45,8 @@ struct Waiting {
 type Answers = Result<Vec<Result<Value, StoreError>>, StoreError>;
 
 impl ReplicatedEnds {
-    /// Connects, if there is anything to wait for, and makes sure that it may be done.
-    pub(crate) async fn open(config: &RedisConfig) -> Result<Option<Self>, StoreError> {
+    /// Returns `None` if no replica is to be waited for.
+    pub(crate) fn new(config: &RedisConfig) -> Result<Option<Self>, StoreError> {
         let Some((replicas, wait)) = config.revocation_replicas else { return Ok(None) };
         #[cfg(feature = "cluster")]
         if matches!(config.place, crate::config::Place::Cluster(_)) {
@@ -60,22 +60,28 @@ impl ReplicatedEnds {
         patient.operation_timeout += 2 * wait;
         let shared = Shared {
             // Nothing is read over it.
-            connection: Connection::open(&patient, &Tracking::default()).await?,
+            connection: Connection::new(&patient, &Tracking::default())?,
             replicas,
             wait,
             channel: format!("{}wait", config.prefix),
             max_waiting: config.max_waiting,
             queue: Mutex::default(),
         };
-        match shared.round(Vec::new()).await {
+        Ok(Some(Self(Arc::new(shared))))
+    }
+
+    /// Connects, and makes sure that replicas may be waited for.
+    pub(crate) async fn connect(&self) -> Result<(), StoreError> {
+        self.0.connection.connect().await?;
+        match self.0.round(Vec::new()).await {
             Err(error) if error.kind() == StoreErrorKind::Unreplicated => tracing::warn!(
                 target: "session",
-                replicas,
+                replicas = self.0.replicas,
                 "fewer replicas follow this Redis than revocations wait for: each will fail"
             ),
             answers => drop(answers?),
         }
-        Ok(Some(Self(Arc::new(shared))))
+        Ok(())
     }
 
     /// Carries out commands, and waits for the replicas. A failure of one does not keep the next from being

@@ -31,6 +31,7 @@ use crate::{
     transport::{
         connector::{Link, connect},
         failure::Failure,
+        handshake::{self, Wanted},
         limits::Limits,
     },
 };
@@ -54,9 +55,19 @@ pub(crate) struct ManagedConnection {
 /// Where connections come from.
 #[derive(Clone)]
 pub(crate) enum Source {
-    Server(Box<Client>, Tracking),
+    Server(Box<Server>),
     #[cfg(feature = "sentinel")]
     Sentinels(Arc<crate::transport::sentinel::Sentinels>),
+}
+
+/// A server with an address of its own.
+#[derive(Clone)]
+pub(crate) struct Server {
+    client: Client,
+    tracking: Tracking,
+    wanted: Wanted,
+    /// It was found to be what is wanted, or need not be: later connections cost no question.
+    is_checked: Arc<AtomicBool>,
 }
 
 struct State {
@@ -88,17 +99,9 @@ enum Reason {
 }
 
 impl ManagedConnection {
-    pub(crate) fn open(source: Source, link: Link, limits: Limits) -> Self {
-        Self::new(source, Channel::Open(link), limits)
-    }
-
-    /// A connection that the first command makes.
-    #[cfg(feature = "cluster")]
-    pub(crate) fn closed(source: Source, limits: Limits) -> Self {
-        Self::new(source, Channel::Opening(Opening::none()), limits)
-    }
-
-    fn new(source: Source, channel: Channel, limits: Limits) -> Self {
+    /// A connection that the first command makes, unless [`connect`](Self::connect) does.
+    pub(crate) fn new(source: Source, limits: Limits) -> Self {
+        let channel = Channel::Opening(Opening::none());
         let state =
             State { channel, number: 0, begun_at: Instant::now(), failures: 0, jitter: 1.0 };
         Self {
@@ -108,6 +111,15 @@ impl ManagedConnection {
             changing: Mutex::new(()),
             is_unproven: AtomicBool::new(false),
         }
+    }
+
+    /// Connects, unless there is a connection.
+    pub(crate) async fn connect(&self) -> Result<(), ConnectError> {
+        if let (Channel::Opening(opening), number) = self.channel() {
+            let link = opening.result().await?;
+            self.adopt(number, &link);
+        }
+        Ok(())
     }
 
     pub(crate) fn source(&self) -> &Source {
@@ -136,16 +148,20 @@ impl ManagedConnection {
         limit: Instant,
     ) -> Result<Link, Failure> {
         let link = match tokio::time::timeout_at(limit, opening.result()).await {
-            Ok(result) => result.map_err(Failure::Lost)?,
+            Ok(result) => result.map_err(|error| Failure::Lost(error.nothing_sent()))?,
             Err(_) => return Err(Failure::not_connected()),
         };
+        self.adopt(number, &link);
+        Ok(link)
+    }
+
+    fn adopt(&self, number: u64, link: &Link) {
         let _changing = self.changing();
         let state = self.state.load();
         if state.number == number {
             let channel = Channel::Open(link.clone());
             self.state.store(Arc::new(State { channel, ..**state }));
         }
-        Ok(link)
     }
 
     /// Returns why the last attempt to connect failed, if no other one has begun since.
@@ -246,10 +262,16 @@ fn back_off(failures: u32) -> Duration {
 }
 
 impl Source {
+    /// A server that is asked at the first connection who it is.
+    pub(crate) fn checked(client: Client, tracking: Tracking, wanted: Wanted) -> Self {
+        let is_checked = Arc::default();
+        Self::Server(Box::new(Server { client, tracking, wanted, is_checked }))
+    }
+
     /// The address of the server, or what the sentinels call it.
     pub(crate) fn name(&self) -> String {
         match self {
-            Self::Server(client, _) => client.get_connection_info().addr().to_string(),
+            Self::Server(server) => server.client.get_connection_info().addr().to_string(),
             #[cfg(feature = "sentinel")]
             Self::Sentinels(sentinels) => sentinels.name().to_owned(),
         }
@@ -257,7 +279,7 @@ impl Source {
 
     async fn connect(&self, limits: Limits) -> Result<Link, ConnectError> {
         match self {
-            Self::Server(client, tracking) => connect(client, tracking, limits).await,
+            Self::Server(server) => server.connect(limits).await,
             #[cfg(feature = "sentinel")]
             Self::Sentinels(sentinels) => sentinels.find().await,
         }
@@ -273,12 +295,24 @@ impl Source {
     }
 }
 
+impl Server {
+    async fn connect(&self, limits: Limits) -> Result<Link, ConnectError> {
+        let mut link = connect(&self.client, &self.tracking, limits).await?;
+        if !self.is_checked.load(Ordering::Relaxed) {
+            let address = self.client.get_connection_info().addr().to_string();
+            let socket = &mut link.connection;
+            handshake::check(socket, &address, self.wanted, limits.response).await?;
+            self.is_checked.store(true, Ordering::Relaxed);
+        }
+        Ok(link)
+    }
+}
+
 /// A connection that is being made, for which any number of commands can wait.
 #[derive(Clone)]
 pub(crate) struct Opening(watch::Receiver<Option<Result<Link, ConnectError>>>);
 
 impl Opening {
-    #[cfg(feature = "cluster")]
     fn none() -> Self {
         Self(watch::channel(None).1)
     }
@@ -302,7 +336,7 @@ impl Opening {
     async fn result(&self) -> Result<Link, ConnectError> {
         let mut receiver = self.0.clone();
         match receiver.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(result)) => result.clone().map_err(ConnectError::nothing_sent),
+            Ok(Some(result)) => result.clone(),
             // With its runtime.
             _ => Err(ConnectError::new(
                 StoreErrorKind::Unavailable,

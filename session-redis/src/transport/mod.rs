@@ -24,13 +24,14 @@ use tokio::time::Instant;
 use crate::{
     RedisConfig,
     config::Place,
-    error::store_error,
+    error::{ConnectError, store_error},
     near_cache::{ReadOrigin, Tracking},
     transport::{
         access::Access,
         failure::{Failure, is},
         handshake::Wanted,
         limits::Limits,
+        managed_connection::Source,
         node::Node,
     },
 };
@@ -53,14 +54,20 @@ enum Servers {
 }
 
 impl Connection {
-    /// Connects, and keeps track over the connection of what others change, if that is wanted.
-    pub(crate) async fn open(
-        config: &RedisConfig,
-        tracking: &Tracking,
-    ) -> Result<Self, StoreError> {
+    /// The first command connects, unless [`connect`](Self::connect) does. Connections report what others
+    /// change, if `tracking` wants that.
+    pub(crate) fn new(config: &RedisConfig, tracking: &Tracking) -> Result<Self, ConnectError> {
         let limits = Limits::of(config);
-        let servers = Servers::open(config, tracking, limits).await?;
-        Ok(Self { servers, limits })
+        Ok(Self { servers: Servers::new(config, tracking, limits)?, limits })
+    }
+
+    /// Connects, and looks at who answers.
+    pub(crate) async fn connect(&self) -> Result<(), ConnectError> {
+        match &self.servers {
+            Servers::One(node) => node.connect().await,
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => cluster.connect().await,
+        }
     }
 
     /// Runs a command that changes nothing. If the connection turns out to be dead it is run once more,
@@ -320,31 +327,30 @@ impl Connection {
 }
 
 impl Servers {
-    async fn open(
+    fn new(
         config: &RedisConfig,
         tracking: &Tracking,
         limits: Limits,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, ConnectError> {
         #[cfg(feature = "tls")]
         choose_crypto_provider();
+        let tracking = tracking.clone();
         match &config.place {
             Place::Server(url) => {
                 let client = Access::new(config).client_at(url)?;
-                let node = Node::open(client, tracking.clone(), Wanted::Server, limits).await?;
-                Ok(Self::One(Box::new(node)))
+                let source = Source::checked(client, tracking, Wanted::Server);
+                Ok(Self::One(Box::new(Node::new(source, limits))))
             }
             #[cfg(feature = "sentinel")]
             Place::Sentinel { sentinels, primary } => {
-                let tracking = tracking.clone();
-                let sentinels = crate::transport::sentinel::Sentinels::new(
-                    config, sentinels, primary, tracking,
-                )?;
-                Ok(Self::One(Box::new(Node::find(sentinels, limits).await?)))
+                let sentinels = sentinel::Sentinels::new(config, sentinels, primary, tracking)?;
+                let source = Source::Sentinels(std::sync::Arc::new(sentinels));
+                Ok(Self::One(Box::new(Node::new(source, limits))))
             }
             #[cfg(feature = "cluster")]
-            Place::Cluster(nodes) => Ok(Self::Cluster(
-                crate::transport::cluster::Cluster::open(config, nodes, tracking).await?,
-            )),
+            Place::Cluster(nodes) => {
+                Ok(Self::Cluster(cluster::Cluster::new(config, nodes, tracking)?))
+            }
         }
     }
 }

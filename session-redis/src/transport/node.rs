@@ -1,17 +1,16 @@
 use std::pin::pin;
 
-use redis::{Client, Cmd, Pipeline, RedisResult, ServerError, Value};
+use redis::{Cmd, Pipeline, RedisResult, ServerError, Value};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 
 use crate::{
     RedisState,
     error::ConnectError,
-    near_cache::{ReadOrigin, Tracked, Tracking},
+    near_cache::{ReadOrigin, Tracked},
     transport::{
         circuit_breaker::{CircuitBreaker, Pass, Refused},
-        connector::{Link, connect},
+        connector::Link,
         failure::{Failure, is_of_stale_connection},
-        handshake::{self, Wanted},
         limits::Limits,
         managed_connection::{Channel, ManagedConnection, Source},
         socket::Socket,
@@ -26,42 +25,15 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Connects to the server at one address, and looks at who answers.
-    pub(crate) async fn open(
-        client: Client,
-        tracking: Tracking,
-        wanted: Wanted,
-        limits: Limits,
-    ) -> Result<Self, ConnectError> {
-        let address = client.get_connection_info().addr().to_string();
-        let mut link = connect(&client, &tracking, limits).await?;
-        handshake::check(&mut link.connection, &address, wanted, limits.response).await?;
-        let source = Source::Server(Box::new(client), tracking);
-        Ok(Self::new(ManagedConnection::open(source, link, limits), limits))
-    }
-
-    /// A node whose first command connects.
-    #[cfg(feature = "cluster")]
-    pub(crate) fn lazy(client: Client, tracking: Tracking, limits: Limits) -> Self {
-        Self::new(
-            ManagedConnection::closed(Source::Server(Box::new(client), tracking), limits),
-            limits,
-        )
-    }
-
-    /// Connects to whatever the sentinels call the primary, now and each time the connection is lost.
-    #[cfg(feature = "sentinel")]
-    pub(crate) async fn find(
-        sentinels: crate::transport::sentinel::Sentinels,
-        limits: Limits,
-    ) -> Result<Self, ConnectError> {
-        let link = sentinels.find().await?;
-        let source = Source::Sentinels(std::sync::Arc::new(sentinels));
-        Ok(Self::new(ManagedConnection::open(source, link, limits), limits))
-    }
-
-    fn new(connection: ManagedConnection, limits: Limits) -> Self {
+    /// A node whose first command connects, unless [`connect`](Self::connect) does.
+    pub(crate) fn new(source: Source, limits: Limits) -> Self {
+        let connection = ManagedConnection::new(source, limits);
         Self { connection, breaker: CircuitBreaker::new(limits), limits }
+    }
+
+    /// Connects, unless there is a connection.
+    pub(crate) async fn connect(&self) -> Result<(), ConnectError> {
+        self.connection.connect().await
     }
 
     /// Which server this is, for people.

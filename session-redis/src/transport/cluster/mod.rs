@@ -9,8 +9,8 @@ use std::{
 
 use futures_util::future::join_all;
 use redis::{
-    Client, Cmd, ConnectionAddr, IntoConnectionInfo as _, Pipeline, RedisConnectionInfo,
-    RedisError, ServerErrorKind, Value, cmd,
+    Cmd, ConnectionAddr, IntoConnectionInfo as _, Pipeline, RedisConnectionInfo, RedisError,
+    ServerErrorKind, Value, cmd,
 };
 use session_core::StoreErrorKind;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
@@ -29,6 +29,7 @@ use crate::{
         failure::{Failure, is},
         handshake::Wanted,
         limits::Limits,
+        managed_connection::Source,
         node::Node,
     },
 };
@@ -48,7 +49,6 @@ struct Shared {
     tracking: Tracking,
     tls: bool,
     settings: RedisConnectionInfo,
-    seeds: Vec<Address>,
     map: Mutex<Map>,
 }
 
@@ -62,6 +62,10 @@ struct Map {
     /// By slot.
     owners: Vec<Option<Arc<Member>>>,
     members: HashMap<Address, Arc<Member>>,
+    /// The nodes that the configuration names, members or not.
+    seeds: Vec<Arc<Member>>,
+    /// Why no node told of the cluster the last time.
+    failure: Option<ConnectError>,
     /// When it was last asked for.
     asked_at: Option<Instant>,
     /// Ends when it was heard what is asked for now.
@@ -71,15 +75,15 @@ struct Map {
 }
 
 impl Cluster {
-    /// Connects to the nodes that are named, until one tells the others.
-    pub(crate) async fn open(
+    /// A cluster that is looked for by the first command, unless [`connect`](Self::connect) does.
+    pub(crate) fn new(
         config: &RedisConfig,
         urls: &[String],
-        tracking: &Tracking,
+        tracking: Tracking,
     ) -> Result<Self, ConnectError> {
         let access = Access::new(config);
         let limits = Limits::of(config);
-        let (mut clients, mut seeds) = (Vec::new(), Vec::new());
+        let mut seeds = Vec::new();
         let mut of_all = None;
         for url in urls {
             let info = parse(url)?;
@@ -106,52 +110,40 @@ impl Cluster {
                     "the URLs of the nodes have different schemes: TLS is for all or none",
                 ));
             }
-            clients.push(access.client(info.set_redis_settings(settings.clone()))?);
+            access.client(info.set_redis_settings(settings.clone()))?;
             seeds.push(seed);
         }
         let Some((tls, settings)) = of_all else {
             return Err(ConnectError::misconfigured("there must be the URL of a node at least"));
         };
         let map = Mutex::new(Map::default());
-        let (config, tracking) = (config.clone(), tracking.clone());
-        let cluster =
-            Self(Arc::new(Shared { config, limits, tracking, tls, settings, seeds, map }));
-        cluster.start(clients).await?;
+        let config = config.clone();
+        let cluster = Self(Arc::new(Shared { config, limits, tracking, tls, settings, map }));
+        let seeds = seeds.into_iter().map(|seed| cluster.new_member(seed).map(Arc::new));
+        let seeds = seeds.collect::<Result<_, _>>()?;
+        cluster.map().seeds = seeds;
         Ok(cluster)
     }
 
-    async fn start(&self, clients: Vec<Client>) -> Result<(), ConnectError> {
-        let limits = self.0.limits;
+    /// Connects to the nodes that are named, until one tells the others.
+    pub(crate) async fn connect(&self) -> Result<(), ConnectError> {
         let mut answers = JoinSet::new();
-        for (client, seed) in clients.into_iter().zip(self.0.seeds.iter().cloned()) {
-            answers.spawn(async move {
-                // Only to be asked once.
-                let tracking = Tracking::default();
-                let node = Node::open(client, tracking, Wanted::ClusterNode, limits).await?;
-                slots(&node, &seed, limits.deadline()).await.map_err(|f| no_slots(f, &seed, limits))
-            });
+        for seed in self.map().seeds.iter().cloned() {
+            answers.spawn(seed.slots(self.0.limits));
         }
         let mut failure = None;
         while let Some(answer) = answers.join_next().await {
             match answer {
-                Ok(Ok(ranges)) if !ranges.is_empty() => {
+                Ok(Ok(ranges)) => {
                     self.learn(ranges);
                     return Ok(());
-                }
-                Ok(Ok(_)) => {
-                    failure = Some(ConnectError::new(
-                        StoreErrorKind::Unavailable,
-                        "the cluster serves no slots yet: `redis-cli --cluster create` assigns them",
-                    ));
                 }
                 Ok(Err(error)) => failure = Some(error),
                 // A task that was aborted with its runtime.
                 Err(_) => {}
             }
         }
-        Err(failure.unwrap_or_else(|| {
-            ConnectError::new(StoreErrorKind::Unavailable, "the search for the cluster was ended")
-        }))
+        Err(failure.unwrap_or_else(search_ended))
     }
 
     /// That of the node that is worst off, and what waits for all of them.
@@ -174,7 +166,7 @@ impl Cluster {
         seen: &mut ReadOrigin,
     ) -> Result<Value, Failure> {
         let slot = slot_of(command);
-        let mut member = self.owner(slot)?;
+        let mut member = self.find_owner(slot, deadline).await?;
         let mut asking = false;
         let mut may_wait = true;
         for _ in 0..MAX_REDIRECTIONS {
@@ -205,7 +197,7 @@ impl Cluster {
                         may_wait = false;
                         // It ends by being dropped.
                         let _ = tokio::time::timeout_at(deadline, news.changed()).await;
-                        let owner = self.owner(slot)?;
+                        let owner = self.find_owner(slot, deadline).await?;
                         if owner.address != member.address {
                             member = owner;
                             continue;
@@ -233,7 +225,7 @@ impl Cluster {
         let mut answers: Vec<Option<Result<Value, Failure>>> = vec![None; commands.len()];
         let mut groups: HashMap<Address, (Arc<Member>, Vec<usize>)> = HashMap::new();
         for (number, command) in commands.iter().enumerate() {
-            match self.owner(slot_of(command)) {
+            match self.find_owner(slot_of(command), deadline).await {
                 Ok(member) => groups
                     .entry(member.address.clone())
                     .or_insert_with(|| (member, Vec::new()))
@@ -307,14 +299,23 @@ impl Cluster {
         answers
     }
 
-    fn owner(&self, slot: u16) -> Result<Arc<Member>, Failure> {
-        let owner = self.map().owners.get(usize::from(slot)).cloned().flatten();
-        owner.ok_or_else(|| {
-            self.ask_around(None);
-            Failure::Lost(ConnectError::new(
-                StoreErrorKind::Unavailable,
-                format!("no node of the cluster has slot {slot}"),
-            ))
+    /// The node that has a slot. If none is known, waits for what others tell.
+    async fn find_owner(&self, slot: u16, deadline: Instant) -> Result<Arc<Member>, Failure> {
+        if let Some(owner) = self.map().owner(slot) {
+            return Ok(owner);
+        }
+        if let Some(mut news) = self.ask_around(None) {
+            // It ends by being dropped.
+            let _ = tokio::time::timeout_at(deadline, news.changed()).await;
+        }
+        let map = self.map();
+        map.owner(slot).ok_or_else(|| {
+            Failure::Lost(map.failure.clone().unwrap_or_else(|| {
+                ConnectError::new(
+                    StoreErrorKind::Unavailable,
+                    format!("no node of the cluster has slot {slot}"),
+                )
+            }))
         })
     }
 
@@ -339,7 +340,11 @@ impl Cluster {
         if let Some(member) = map.members.get(&address) {
             return Ok(Arc::clone(member));
         }
-        let member = Arc::new(self.new_member(address.clone())?);
+        let seed = map.seeds.iter().find(|seed| seed.address == address).cloned();
+        let member = match seed {
+            Some(seed) => seed,
+            None => Arc::new(self.new_member(address.clone())?),
+        };
         map.members.insert(address, Arc::clone(&member));
         Ok(member)
     }
@@ -356,8 +361,8 @@ impl Cluster {
         let info = addr.into_connection_info().map_err(explain)?;
         let info = info.set_redis_settings(self.0.settings.clone());
         let client = Access::new(&self.0.config).client(info)?;
-        let node = Node::lazy(client, self.0.tracking.clone(), self.0.limits);
-        Ok(Member { address, node })
+        let source = Source::checked(client, self.0.tracking.clone(), Wanted::ClusterNode);
+        Ok(Member { address, node: Node::new(source, self.0.limits) })
     }
 
     /// Asks the other nodes who has which slot, if this failure may mean that another node has them.
@@ -397,14 +402,6 @@ impl Cluster {
             map.asked_at = Some(Instant::now());
             map.count += 1;
             let mut nodes: Vec<_> = map.members.values().cloned().collect();
-            for seed in &self.0.seeds {
-                // One that the cluster does not name any more may still know it.
-                if !map.members.contains_key(seed)
-                    && let Ok(member) = self.new_member(seed.clone())
-                {
-                    nodes.push(Arc::new(member));
-                }
-            }
             if nodes.iter().any(|node| Some(&node.address) != except) {
                 nodes.retain(|node| Some(&node.address) != except);
             }
@@ -414,24 +411,20 @@ impl Cluster {
             nodes.truncate(ASKED_AT_ONCE);
             nodes
         };
-        let (cluster, deadline) = (self.clone(), self.0.limits.deadline());
+        let cluster = self.clone();
         tokio::spawn(async move {
-            let mut answers = JoinSet::new();
-            for node in nodes {
-                answers.spawn(async move { slots(&node.node, &node.address, deadline).await });
-            }
-            let mut found = None;
-            while let Some(answer) = answers.join_next().await {
-                if let Ok(Ok(ranges)) = answer
-                    && !ranges.is_empty()
-                {
-                    found = Some(ranges);
-                    break;
-                }
+            let mut found = view_of(nodes, cluster.0.limits).await;
+            if found.is_err() {
+                // One that the cluster does not name any more may still know it.
+                let seeds = cluster.map().seeds.clone();
+                found = view_of(seeds, cluster.0.limits).await;
             }
             match found {
-                Some(ranges) => cluster.learn(ranges),
-                None => tracing::debug!(target: "session", "no node tells of the cluster"),
+                Ok(ranges) => cluster.learn(ranges),
+                Err(error) => {
+                    tracing::debug!(target: "session", %error, "no node tells of the cluster");
+                    cluster.map().failure = Some(error);
+                }
             }
             cluster.map().asking = None;
             drop(heard);
@@ -451,6 +444,7 @@ impl Cluster {
             members.insert(primary, member);
         }
         map.owners = owners;
+        map.failure = None;
         // The connections to those that have no slots any more end with what is under way.
         map.members = members;
     }
@@ -459,6 +453,62 @@ impl Cluster {
         // Every change leaves it usable.
         self.0.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Map {
+    fn owner(&self, slot: u16) -> Option<Arc<Member>> {
+        self.owners.get(usize::from(slot)).cloned().flatten()
+    }
+}
+
+impl Member {
+    /// Asks the node who has which slot.
+    async fn slots(self: Arc<Self>, limits: Limits) -> Result<Vec<Range>, ConnectError> {
+        self.node.connect().await?;
+        match slots(&self.node, &self.address, limits.deadline()).await {
+            Ok(ranges) if ranges.is_empty() => Err(ConnectError::new(
+                StoreErrorKind::Unavailable,
+                "the cluster serves no slots yet: `redis-cli --cluster create` assigns them",
+            )),
+            Ok(ranges) => Ok(ranges),
+            Err(failure) => Err(no_slots(failure, &self.address, limits)),
+        }
+    }
+}
+
+/// Asks nodes who has which slot, and returns the answer that most of them give: one that was cut off
+/// from the others knows an old one. Those that are slow are waited for a moment.
+async fn view_of(nodes: Vec<Arc<Member>>, limits: Limits) -> Result<Vec<Range>, ConnectError> {
+    let asked = nodes.len();
+    let mut answers: JoinSet<_> = nodes.into_iter().map(|node| node.slots(limits)).collect();
+    let mut views: Vec<(Vec<Range>, usize)> = Vec::new();
+    let (mut failure, mut end) = (None, Instant::now() + limits.connect + limits.operation);
+    while let Ok(Some(answer)) = tokio::time::timeout_at(end, answers.join_next()).await {
+        match answer {
+            Ok(Ok(mut ranges)) => {
+                end = end.min(Instant::now() + MOMENT);
+                ranges.sort();
+                let known = views.iter_mut().find(|(view, _)| *view == ranges);
+                match known {
+                    Some((_, count)) => *count += 1,
+                    None => views.push((ranges, 1)),
+                }
+                if views.iter().any(|(_, count)| 2 * count > asked) {
+                    break;
+                }
+            }
+            Ok(Err(error)) => failure = Some(error),
+            // A task that was aborted with its runtime.
+            Err(_) => {}
+        }
+    }
+    // Of two that are as many, the one that came first.
+    let view = views.into_iter().rev().max_by_key(|(_, count)| *count);
+    view.map(|(view, _)| view).ok_or_else(|| failure.unwrap_or_else(search_ended))
+}
+
+fn search_ended() -> ConnectError {
+    ConnectError::new(StoreErrorKind::Unavailable, "the search for the cluster was ended")
 }
 
 /// Sends a command to a node that is just getting its slot: in one piece, as others use the connection.
@@ -479,8 +529,9 @@ fn redirection(failure: &Failure, from: &Member) -> Option<(bool, Address)> {
     }
     let (place, _) = error.redirect_node()?;
     let (host, port) = place.rsplit_once(':')?;
-    // Nodes that do not know under which name they are reached leave it out.
-    let host = if host.is_empty() { &from.address.0 } else { host };
+    // Nodes that do not know under which name they are reached leave it out, or are to be reached by a name
+    // that they were not given.
+    let host = if matches!(host, "" | "?") { &from.address.0 } else { host };
     Some((once, (host.to_owned(), port.parse().ok()?)))
 }
 
@@ -493,3 +544,28 @@ const ASKED_AT_ONCE: usize = 8;
 
 /// The least time between two questions who has which slot.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the other nodes are waited for when one has told who has which slot.
+const MOMENT: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_without_a_name_is_where_the_one_is_that_sends_there() {
+        let config = RedisConfig::new("redis://host");
+        let urls = ["redis://asked:1".to_owned()];
+        let cluster = Cluster::new(&config, &urls, Tracking::default()).unwrap();
+        let member = cluster.member_in(&mut cluster.map(), ("asked".to_owned(), 1)).unwrap();
+        for (answer, to) in [
+            ("-MOVED 5 ?:7\r\n", (false, ("asked".to_owned(), 7))),
+            ("-ASK 5 :7\r\n", (true, ("asked".to_owned(), 7))),
+            ("-MOVED 5 other:7\r\n", (false, ("other".to_owned(), 7))),
+        ] {
+            let error = redis::parse_redis_value(answer.as_bytes()).unwrap().extract_error();
+            let redirection = redirection(&Failure::Redis(error.unwrap_err()), &member);
+            assert_eq!(redirection, Some(to), "{answer}");
+        }
+    }
+}

@@ -15,7 +15,7 @@ use crate::{
 pub(crate) type Address = (String, u16);
 
 /// Slots that one node has, from the first to the last.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Range {
     pub(crate) first: u16,
     pub(crate) last: u16,
