@@ -37,9 +37,6 @@ fn meaning(error: &RedisError) -> StoreErrorKind {
             | ServerErrorKind::ClusterDown
             | ServerErrorKind::MasterDown
             | ServerErrorKind::ReadOnly => StoreErrorKind::Unavailable,
-            // Up to Redis 6.2 an error inside a script is wrapped in another one.
-            _ if says(error, "OOM command not allowed") => StoreErrorKind::Full,
-            _ if says(error, "WRONGTYPE") => StoreErrorKind::Corrupt,
             _ if says(error, "unknown command") => StoreErrorKind::Misconfigured,
             _ => StoreErrorKind::Timeout,
         },

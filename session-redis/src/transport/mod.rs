@@ -13,6 +13,7 @@ mod limits;
 mod managed_connection;
 mod node;
 mod script;
+mod script_error;
 #[cfg(feature = "sentinel")]
 mod sentinel;
 mod socket;

@@ -12,9 +12,10 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{
-    transport::batched_writes::{BatchedWrites, LastRead},
-    transport::limits::Limits,
+use crate::transport::{
+    batched_writes::{BatchedWrites, LastRead},
+    limits::Limits,
+    script_error,
 };
 
 /// A connection over which many send at once, and the task that serves it for as long as there is a clone.
@@ -91,7 +92,7 @@ impl Socket {
     }
 
     pub(crate) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
-        self.connection.send_packed_command(command).await
+        self.connection.send_packed_command(command).await.map(script_error::unwrap)
     }
 
     /// Sends commands together, and tells the answer of each.
@@ -101,7 +102,8 @@ impl Socket {
     ) -> RedisResult<Vec<RedisResult<Value>>> {
         let answers = self.connection.send_packed_commands(commands, 0, commands.len()).await?;
         // What the server refuses comes back as a value of its own kind.
-        Ok(answers.into_iter().map(Value::extract_error).collect())
+        let answers = answers.into_iter().map(script_error::unwrap);
+        Ok(answers.map(Value::extract_error).collect())
     }
 }
 
