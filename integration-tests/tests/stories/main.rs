@@ -32,5 +32,6 @@ mod silence;
 mod start;
 mod stopcock;
 mod support;
+mod tls;
 mod transports;
 mod trouble;

@@ -1,24 +1,17 @@
-//! How bytes get to Redis: by TLS, with certificates on both sides, by a Unix socket, and many commands at a time.
+//! How bytes get to Redis: by a Unix socket, and many commands at a time.
 
-use std::{error::Error as _, fs};
+use std::error::Error as _;
 
 use futures_util::future::join_all;
-use integration_tests::{
-    Browser, PATIENCE, RedisServer, RedisServerBuilder, free_port, redis_config, until,
-};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
-};
-use redis::{FromRedisValue, InfoDict, RedisResult};
-use reqwest::StatusCode;
+use integration_tests::{Browser, PATIENCE, RedisServer, redis_config};
+use redis::InfoDict;
 use session_axum::{RedisConfig, RedisStore, Sessions};
 use session_core::{Clock as _, SessionKey, SessionStore as _, StoreErrorKind, SystemClock};
 use tempfile::TempDir;
 
 use crate::support::serve;
 
-async fn a_visitor_is_signed_in(config: RedisConfig) {
+pub(crate) async fn a_visitor_is_signed_in(config: RedisConfig) {
     let store = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap();
     let browser = Browser::new(serve(Sessions::new(store)).await);
     browser.post("/login/ada").await.ok();
@@ -26,7 +19,7 @@ async fn a_visitor_is_signed_in(config: RedisConfig) {
     assert_eq!(browser.session().await["owner"], "ada");
 }
 
-async fn why(config: RedisConfig) -> (StoreErrorKind, String) {
+pub(crate) async fn why(config: RedisConfig) -> (StoreErrorKind, String) {
     let error = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap_err();
     (error.kind(), error.source().map(ToString::to_string).unwrap_or_default())
 }
@@ -88,246 +81,5 @@ async fn requests_at_once_share_packets_and_a_lone_one_has_its_own() {
         let reads = reads_of(many, &redis, 100).await;
         assert!(reads <= 10, "{url}: {reads}");
         assert_eq!(reads_of(one, &redis, 1).await, 1, "{url}");
-    }
-}
-
-/// An authority, and what it signs.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "an authority");
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// A certificate for a name, and its key.
-    fn sign(&self, name: &str) -> (String, String) {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        // A name of its own: one that is its issuer's would be taken for self-signed.
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
-    }
-}
-
-/// What servers need to know each other and their clients by certificates, as files.
-struct Files {
-    folder: TempDir,
-}
-
-impl Files {
-    fn new(authority: &Authority, name: &str) -> Self {
-        let folder = TempDir::with_prefix("redis-tls-").unwrap();
-        let (certificate, key) = authority.sign(name);
-        let contents =
-            [("ca.pem", authority.0.pem()), ("server.pem", certificate), ("server.key", key)];
-        for (name, content) in contents {
-            fs::write(folder.path().join(name), content).unwrap();
-        }
-        Self { folder }
-    }
-
-    /// The settings of a server that speaks TLS at a second port, also to other servers, and wants to see
-    /// certificates there.
-    fn settings(&self, port: u16) -> [(&'static str, String); 6] {
-        let file = |name| self.folder.path().join(name).display().to_string();
-        [
-            ("--tls-port", port.to_string()),
-            ("--tls-ca-cert-file", file("ca.pem")),
-            ("--tls-cert-file", file("server.pem")),
-            ("--tls-key-file", file("server.key")),
-            ("--tls-replication", "yes".to_owned()),
-            ("--tls-cluster", "yes".to_owned()),
-        ]
-    }
-
-    async fn start(&self, server: RedisServerBuilder, port: u16) -> RedisServer {
-        let settings = self.settings(port).into_iter();
-        settings
-            .fold(server, |server, (name, value)| server.arg(name, value))
-            .on_host()
-            .start()
-            .await
-    }
-}
-
-/// A Redis that speaks TLS at a second port, and wants to see certificates there.
-async fn with_tls(authority: &Authority, name: &str) -> (RedisServer, Files, String) {
-    let files = Files::new(authority, name);
-    let port = free_port();
-    let redis = files.start(RedisServer::builder(), port).await;
-    (redis, files, format!("rediss://127.0.0.1:{port}"))
-}
-
-#[tokio::test]
-async fn redis_and_the_application_know_each_other_by_certificates() {
-    let (ours, theirs) = (Authority::new(), Authority::new());
-    let (redis, _files, url) = with_tls(&ours, "127.0.0.1").await;
-    let (certificate, key) = ours.sign("application");
-    let config = || RedisConfig::new(&*url).with_root_certificate(ours.0.pem());
-    a_visitor_is_signed_in(config().with_client_certificate(&*certificate, &*key)).await;
-
-    let (kind, text) = why(RedisConfig::new(&*url)).await;
-    assert_eq!(kind, StoreErrorKind::Misconfigured);
-    assert!(text.contains("its certificate is not accepted"), "the system knows it not: {text}");
-
-    let (kind, text) = why(config()).await;
-    assert_eq!(kind, StoreErrorKind::Misconfigured);
-    assert!(text.contains("`with_client_certificate`"), "{text}");
-
-    let (certificate, key) = theirs.sign("application");
-    let (kind, text) = why(config().with_client_certificate(&*certificate, &*key)).await;
-    assert_eq!(kind, StoreErrorKind::Misconfigured);
-    assert!(text.contains("`with_client_certificate`"), "{text}");
-
-    let (kind, text) = why(config().with_client_certificate("no", "certificate")).await;
-    assert_eq!(kind, StoreErrorKind::Misconfigured);
-    assert!(text.contains("the certificates cannot be read"), "{text}");
-
-    // The one without where there is the other, and the other way round.
-    let plain = RedisConfig::new(redis.url().replace("redis:", "rediss:"));
-    let plain = plain.with_root_certificate(ours.0.pem());
-    // Redis waits for the end of a line.
-    let error = RedisStore::connect(plain).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Timeout);
-    let text = error.source().unwrap().to_string();
-    assert!(text.contains("or does only one side speak TLS?"), "{text}");
-    let (_, text) = why(RedisConfig::new(url.replace("rediss:", "redis:"))).await;
-    assert!(text.contains("speak TLS only"), "{text}");
-    let (kind, text) = why(RedisConfig::new(redis.url()).with_root_certificate("x")).await;
-    assert_eq!(kind, StoreErrorKind::Misconfigured);
-    assert!(text.contains("which is not spoken to by TLS"), "{text}");
-}
-
-#[tokio::test]
-async fn a_certificate_of_another_host_is_not_accepted() {
-    let ours = Authority::new();
-    let (_redis, _files, url) = with_tls(&ours, "redis.elsewhere").await;
-    let (kind, text) = why(RedisConfig::new(url).with_root_certificate(ours.0.pem())).await;
-    assert_eq!(kind, StoreErrorKind::Misconfigured);
-    assert!(text.contains("it must be made out to this host name"), "{text}");
-}
-
-async fn ask<T: FromRedisValue>(redis: &RedisServer, words: &[&str]) -> T {
-    try_ask(redis, words).await.unwrap()
-}
-
-async fn try_ask<T: FromRedisValue>(redis: &RedisServer, words: &[&str]) -> RedisResult<T> {
-    let mut connection =
-        redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
-    redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await
-}
-
-/// Not where Redis gives no answer: a sentinel cuts the connections of a server to which it gives another role.
-async fn has_role(redis: &RedisServer, role: &str) -> bool {
-    try_ask::<String>(redis, &["INFO", "replication"])
-        .await
-        .is_ok_and(|info| info.contains(&format!("role:{role}")))
-}
-
-#[tokio::test]
-async fn a_cluster_is_reached_by_tls_on_each_node() {
-    let ours = Authority::new();
-    let files = Files::new(&ours, "127.0.0.1");
-    let mut nodes = Vec::new();
-    for _ in 0..3 {
-        let port = free_port_with_bus();
-        let node = RedisServer::builder().arg("--cluster-enabled", "yes");
-        nodes.push((files.start(node, port).await, port));
-    }
-    for ((node, port), slots) in
-        nodes.iter().zip([["0", "5460"], ["5461", "10922"], ["10923", "16383"]])
-    {
-        let _: String = ask(node, &["CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1]]).await;
-        let meet = ["CLUSTER", "MEET", "127.0.0.1", &port.to_string()];
-        if *port != nodes[0].1 {
-            let _: String = ask(&nodes[0].0, &meet).await;
-        }
-    }
-    for (node, _) in &nodes {
-        until("the cluster is whole", async || {
-            let info: String = ask(node, &["CLUSTER", "INFO"]).await;
-            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
-        })
-        .await;
-    }
-
-    let (certificate, key) = ours.sign("application");
-    let config = RedisConfig::cluster([format!("rediss://127.0.0.1:{}", nodes[0].1)])
-        .with_root_certificate(ours.0.pem())
-        .with_client_certificate(certificate, key);
-    let store = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap();
-    let addr = serve(Sessions::new(store.clone())).await;
-    for number in 0..20 {
-        let browser = Browser::new(addr);
-        browser.post(&format!("/login/{number}")).await.ok();
-        browser.post("/count").await.ok();
-        assert_eq!(browser.session().await["values"]["count"], 1);
-    }
-    for (node, _) in &nodes {
-        assert!(ask::<u64>(node, &["DBSIZE"]).await > 0, "a node that has no session");
-    }
-    let mut names: Vec<_> = nodes.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
-    names.sort();
-    let healths = store.health_of_nodes().await;
-    assert_eq!(healths.iter().map(|node| node.name()).collect::<Vec<_>>(), names, "by TLS");
-}
-
-#[tokio::test]
-async fn a_primary_that_sentinel_names_is_reached_by_tls_also_after_a_failover() {
-    let ours = Authority::new();
-    let files = Files::new(&ours, "127.0.0.1");
-    let [first, second, third] = [free_port(), free_port(), free_port()];
-    let primary = files.start(RedisServer::builder(), first).await;
-    let replica = RedisServer::builder().args([
-        "--repl-diskless-sync-delay",
-        "0",
-        "--replicaof",
-        "127.0.0.1",
-        &first.to_string(),
-    ]);
-    let replica = files.start(replica, second).await;
-    let monitor = format!("sentinel monitor mymaster 127.0.0.1 {first} 1\n");
-    let sentinel = files.start(RedisServer::builder().sentinel(monitor), third).await;
-    until("the sentinel knows the replica", async || {
-        let known: Vec<redis::Value> = ask(&sentinel, &["SENTINEL", "REPLICAS", "mymaster"]).await;
-        let info: String = ask(&replica, &["INFO", "replication"]).await;
-        known.len() == 1 && info.contains("master_link_status:up")
-    })
-    .await;
-
-    let (certificate, key) = ours.sign("application");
-    let config = RedisConfig::sentinel([format!("rediss://127.0.0.1:{third}")], "mymaster")
-        .with_root_certificate(ours.0.pem())
-        .with_client_certificate(certificate, key);
-    let store = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap();
-    let browser = Browser::new(serve(Sessions::new(store)).await);
-    browser.post("/login/ada").await.ok();
-    until("the replica has the session", async || ask::<u64>(&replica, &["DBSIZE"]).await == 2)
-        .await;
-
-    until("the sentinel begins a failover", async || {
-        try_ask::<String>(&sentinel, &["SENTINEL", "FAILOVER", "mymaster"]).await.is_ok()
-    })
-    .await;
-    until("the replica is the primary", async || has_role(&replica, "master").await).await;
-    until("the former primary follows", async || has_role(&primary, "slave").await).await;
-    until("writes work", async || browser.post("/count").await.status == StatusCode::OK).await;
-    assert_eq!(browser.session().await["owner"], "ada");
-    let stats: String = ask(&replica, &["INFO", "commandstats"]).await;
-    assert!(stats.contains("cmdstat_evalsha"), "{stats}");
-}
-
-/// A port for a node of a cluster, which talks to the others at one that is 10,000 higher.
-fn free_port_with_bus() -> u16 {
-    loop {
-        let port = free_port() - 10_000;
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }
