@@ -76,7 +76,7 @@ async fn make(engine: &Docker, image: Image) -> Result<(), String> {
 fn pack() -> Result<Vec<u8>, String> {
     let explain = |error: io::Error| format!("no image can be made: {error}");
     let folder = TempDir::with_prefix("redis-image-").map_err(explain)?;
-    let script = folder.path().join("pack.sh");
+    let script = folder.path().join("unpack.sh");
     fs::write(&script, RECIPE).map_err(explain)?;
     let run = Command::new("sh")
         .arg(&script)
@@ -121,4 +121,4 @@ fn take(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-const RECIPE: &str = include_str!("pack.sh");
+const RECIPE: &str = include_str!("unpack.sh");

@@ -1,6 +1,6 @@
 # Packs redis-server of Debian (or a relative) and the libraries it links into files.tar.
 #
-# Usage: sh pack.sh FOLDER, an empty one, for all that is written. Installs nothing, needs no root.
+# Usage: sh unpack.sh FOLDER, an empty one, for all that is written. Installs nothing, needs no root.
 set -eu
 work=$1
 cd "$work"
