@@ -24,7 +24,7 @@ impl ClusterRedis {
     ///
     /// # Panics
     ///
-    /// If there is no `redis-server` on the `PATH`, or it does not come to that.
+    /// If there is no server to be had, or it does not come to that.
     pub async fn start(node_timeout: Duration) -> Self {
         Self::start_with(RedisServer::builder().on_host(), node_timeout).await
     }

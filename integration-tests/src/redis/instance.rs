@@ -1,12 +1,15 @@
-use std::env;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, fmt, io};
 
 use tokio::sync::OnceCell;
+use tokio::task::spawn_blocking;
 
 use super::container::{self, Container};
 use super::image::{self, Image};
+use super::kind::Kind;
 use super::network::RedisNetwork;
 use super::process::{self, Process};
 
@@ -18,41 +21,73 @@ pub(super) enum Source {
 }
 
 impl Source {
-    pub(super) async fn find() -> &'static Source {
-        static SOURCE: OnceCell<Source> = OnceCell::const_new();
-        SOURCE
-            .get_or_init(|| async {
-                match Self::choose().await {
-                    Ok(source) => source,
-                    Err(reason) => panic!("these tests need a real Redis: {reason}"),
-                }
-            })
-            .await
+    /// Finds out where servers come from, and fetches what that takes.
+    pub(super) async fn find() -> Result<&'static Self, &'static str> {
+        static SOURCE: OnceCell<Result<Source, String>> = OnceCell::const_new();
+        SOURCE.get_or_init(Self::choose).await.as_ref().map_err(String::as_str)
+    }
+
+    /// The same where there must be one.
+    pub(super) async fn get() -> &'static Self {
+        match Self::find().await {
+            Ok(source) => source,
+            Err(reason) => panic!("these tests need a real server: {reason}"),
+        }
     }
 
     async fn choose() -> Result<Source, String> {
         let choice = env::var(CHOICE).unwrap_or_default();
+        let kind = Kind::chosen()?;
+        // One test program at a time: the others find what the first one got.
+        let _lock = spawn_blocking(lock).await.expect("the lock's thread does not panic")?;
         let docker = async {
             let engine = container::engine().await?;
-            image::find_or_make(&engine).await.map(Source::Docker)
+            image::find_or_make(&engine, kind).await.map(Source::Docker)
         };
-        let program = || {
-            process::find_program()
-                .map(Source::Program)
-                .ok_or_else(|| "there is no redis-server on the PATH".to_owned())
+        let program = async || {
+            // Of a kind that has a name the version counts.
+            if kind.is_default()
+                && let Some(program) = process::find_program()
+            {
+                return Ok(Source::Program(program));
+            }
+            let unpacked = spawn_blocking(move || kind.unpack()).await;
+            let folder = unpacked.expect("the unpacking thread does not panic")?;
+            Ok(Source::Program(folder.join("redis-server")))
         };
         match choice.as_str() {
             "docker" => docker.await.map_err(|why| format!("{why} ({CHOICE}=docker)")),
-            "process" => program().map_err(|why| format!("{why} ({CHOICE}=process)")),
+            "process" => program().await.map_err(|why: String| format!("{why} ({CHOICE}=process)")),
             "" => match docker.await {
                 Ok(source) => Ok(source),
-                Err(no_docker) => program().map_err(|no_program| {
+                Err(no_docker) => program().await.map_err(|no_program| {
                     format!("start Docker, or install redis-server.\n{no_docker}\n{no_program}")
                 }),
             },
             other => Err(format!("{CHOICE} is `{other}`: say `docker`, `process` or nothing")),
         }
     }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Docker(image) => write!(f, "image {}:{}", image.name, image.tag),
+            Self::Program(program) => write!(f, "program {}", program.display()),
+        }
+    }
+}
+
+/// Waits for the lock that all test programs of this user share; it is free again when dropped.
+fn lock() -> Result<File, String> {
+    let user = env::var("USER").unwrap_or_default();
+    let path = env::temp_dir().join(format!("integration-tests-server-{user}.lock"));
+    let take = || -> io::Result<File> {
+        let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+        file.lock()?;
+        Ok(file)
+    };
+    take().map_err(|error| format!("{} cannot be locked: {error}", path.display()))
 }
 
 /// At which address a server is started.

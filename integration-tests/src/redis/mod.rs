@@ -5,6 +5,7 @@ mod command_counts;
 mod container;
 mod image;
 mod instance;
+mod kind;
 mod network;
 mod process;
 mod sentinel;

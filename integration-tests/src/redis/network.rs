@@ -37,7 +37,7 @@ impl RedisNetwork {
     ///
     /// If there is no Redis to be had, or the engine makes no network.
     pub async fn make() -> Option<Arc<Self>> {
-        let Source::Docker(_) = Source::find().await else { return None };
+        let Source::Docker(_) = Source::get().await else { return None };
         let engine = engine().await.expect("the Docker engine that was there before");
         let mut failure = None;
         // Others may use some of these addresses.

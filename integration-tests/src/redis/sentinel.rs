@@ -25,7 +25,7 @@ impl SentinelRedis {
     ///
     /// # Panics
     ///
-    /// If there is no `redis-server` on the `PATH`, or it does not come to that.
+    /// If there is no server to be had, or it does not come to that.
     pub async fn start(down_after: Duration) -> Self {
         Self::start_with(RedisServer::builder().on_host(), down_after).await
     }

@@ -26,11 +26,20 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
+    /// Finds out where servers come from, an image or a program, and fetches what that takes.
+    ///
+    /// # Errors
+    ///
+    /// Returns why there is no server to be had.
+    pub async fn find() -> Result<String, String> {
+        Source::find().await.map(ToString::to_string).map_err(str::to_owned)
+    }
+
     /// Starts an empty server without persistence and waits until it answers.
     ///
     /// # Panics
     ///
-    /// If there is neither a Docker engine nor a `redis-server`, or the server does not answer.
+    /// If there is no server to be had, or it does not answer.
     pub async fn start() -> Self {
         Self::builder().start().await
     }
@@ -258,9 +267,9 @@ impl RedisServerBuilder {
     ///
     /// # Panics
     ///
-    /// If there is neither a Docker engine nor a `redis-server`, or the server does not answer.
+    /// If there is no server to be had, or it does not answer.
     pub async fn start(self) -> RedisServer {
-        let source = Source::find().await;
+        let source = Source::get().await;
         let mut failures = Vec::new();
         // Another program can take the free port between its choice and its use.
         for _ in 0..3 {
