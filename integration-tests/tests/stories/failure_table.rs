@@ -235,14 +235,13 @@ async fn noreplicas(verb: Verb) -> Outcome {
 async fn loading(verb: Verb) -> Outcome {
     let redis = RedisServer::builder()
         .arg("--rdbcompression", "no")
-        // Of 400 keys, so that there are 8 seconds, in which it answers between two keys.
+        // Of 400 keys, so that there are 8 seconds, in which it answers after each 2 MiB.
         .arg("--key-load-delay", "20000")
-        .arg("--loading-process-events-interval-bytes", "1024")
         .start()
         .await;
     let scene = Scene::on_patient(&redis).await;
     let mut admin = redis.connection().await;
-    let big = "x".repeat(2_048);
+    let big = "x".repeat(128 * 1024);
     for number in 0..400 {
         tell(&mut admin, &["SET", &number.to_string(), &big]).await;
     }
@@ -283,7 +282,9 @@ async fn clusterdown(verb: Verb) -> Outcome {
         })
         .await;
     };
-    tell(&mut admin, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+    let slots: Vec<_> = (0..16_384).map(|slot| slot.to_string()).collect();
+    let words = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str));
+    tell(&mut admin, &words.collect::<Vec<_>>()).await;
     state("cluster_state:ok").await;
     let scene = Scene::on(redis_config(RedisConfig::cluster([redis.url()]), PATIENCE)).await;
     let slot = redis::cmd("CLUSTER").arg("KEYSLOT").arg(scene.redis_key()).to_owned();

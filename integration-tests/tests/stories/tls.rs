@@ -168,10 +168,10 @@ async fn a_cluster_is_reached_by_tls_on_each_node() {
         let node = RedisServer::builder().arg("--cluster-enabled", "yes");
         nodes.push((files.start(node, port).await, port));
     }
-    for ((node, port), slots) in
-        nodes.iter().zip([["0", "5460"], ["5461", "10922"], ["10923", "16383"]])
-    {
-        let _: String = ask(node, &["CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1]]).await;
+    for ((node, port), slots) in nodes.iter().zip([0..5_461, 5_461..10_923, 10_923..16_384]) {
+        let slots: Vec<_> = slots.map(|slot| slot.to_string()).collect();
+        let words = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str));
+        let _: String = ask(node, &words.collect::<Vec<_>>()).await;
         let meet = ["CLUSTER", "MEET", "127.0.0.1", &port.to_string()];
         if *port != nodes[0].1 {
             let _: String = ask(&nodes[0].0, &meet).await;
