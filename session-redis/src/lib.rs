@@ -3,6 +3,7 @@
 mod config;
 mod error;
 mod health;
+mod info;
 mod near_cache;
 mod store;
 mod transport;
@@ -14,7 +15,7 @@ pub use near_cache::cache;
 pub use near_cache::{NearCache, NearCacheStats};
 pub use {
     config::RedisConfig,
-    health::{EvictionPolicy, Health, NodeHealth, Role},
+    health::{EvictionPolicy, Health, NodeHealth, Role, Software},
     store::RedisStore,
     transport::{Circuit, RedisState},
 };

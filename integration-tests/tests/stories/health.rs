@@ -6,7 +6,7 @@ use integration_tests::{ClusterRedis, PATIENCE, RedisServer, redis_config, until
 use redis::aio::MultiplexedConnection;
 use session_axum::{RedisConfig, RedisStore, StoreErrorKind};
 use session_core::{Clock as _, SessionKey, SessionStore as _, SystemClock};
-use session_redis::{EvictionPolicy, Role};
+use session_redis::{EvictionPolicy, Role, Software};
 
 use crate::support::{Log, patient_store};
 
@@ -30,7 +30,13 @@ async fn health_is_what_redis_says() {
     let _logged = log.listen();
     let store = patient_store(&redis).await;
     let health = store.health().await.unwrap();
-    assert!(health.version().unwrap().contains('.'), "{health:?}");
+    let info = run(&mut redis.connection().await, &["INFO", "server"]).await;
+    let info: redis::InfoDict = redis::from_redis_value(info).unwrap();
+    let (software, version) = match info.get::<String>("valkey_version") {
+        Some(version) => (Software::Valkey, version),
+        None => (Software::Redis, info.get("redis_version").unwrap()),
+    };
+    assert_eq!((health.software(), health.version()), (Some(software), Some(&*version)));
     assert_eq!(health.eviction_policy(), Some(&EvictionPolicy::NoEviction));
     assert_eq!(health.max_memory(), Some(64 << 20));
     assert!((1..64 << 20).contains(&health.used_memory().unwrap()), "{health:?}");

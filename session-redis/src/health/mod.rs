@@ -2,18 +2,11 @@
 
 pub(crate) mod warnings;
 
-use redis::Value;
+use std::fmt;
+
 use session_core::StoreError;
 
-pub(crate) fn read(answer: Value) -> Health {
-    match answer {
-        Value::BulkString(text) => Health::parse(&String::from_utf8_lossy(&text)),
-        Value::VerbatimString { text, .. } => Health::parse(&text),
-        Value::SimpleString(text) => Health::parse(&text),
-        // Not allowed, renamed or left out; or a proxy's own idea of it.
-        _ => Health::default(),
-    }
-}
+use crate::info::Info;
 
 /// How one server is, as [`RedisStore::health_of_nodes`] found it.
 #[derive(Debug)]
@@ -42,6 +35,7 @@ impl NodeHealth {
 /// How Redis is, as [`RedisStore::health`] found it. What it did not tell is unknown.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Health {
+    software: Option<Software>,
     version: Option<String>,
     eviction_policy: Option<EvictionPolicy>,
     used_memory: Option<u64>,
@@ -54,8 +48,13 @@ pub struct Health {
 }
 
 impl Health {
-    /// The version of the server, as it writes it. Valkey tells the version of Redis with which it is
-    /// compatible.
+    /// The software that the server runs.
+    #[must_use]
+    pub fn software(&self) -> Option<Software> {
+        self.software
+    }
+
+    /// The version of that software, as the server writes it.
     #[must_use]
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
@@ -133,29 +132,47 @@ impl Health {
         evicts(self).cmp(&evicts(other)).then(full.cmp(&other_full))
     }
 
-    fn parse(info: &str) -> Self {
-        let field = |name: &str| {
-            info.lines().find_map(|line| {
-                let value = line.trim_end().strip_prefix(name)?.strip_prefix(':')?;
-                (!value.is_empty()).then_some(value)
-            })
+    pub(crate) fn read(info: &Info) -> Self {
+        let (software, version) = match (info.get("valkey_version"), info.get("redis_version")) {
+            (Some(version), _) => (Some(Software::Valkey), Some(version)),
+            (None, Some(version)) => (Some(Software::Redis), Some(version)),
+            (None, None) => (None, None),
         };
-        let number = |name| field(name)?.parse().ok();
         Self {
-            version: field("redis_version").map(str::to_owned),
-            eviction_policy: field("maxmemory_policy").map(EvictionPolicy::parse),
-            used_memory: number("used_memory"),
-            max_memory: number("maxmemory"),
-            evicted_keys: number("evicted_keys"),
+            software,
+            version: version.map(str::to_owned),
+            eviction_policy: info.get("maxmemory_policy").map(EvictionPolicy::parse),
+            used_memory: info.number("used_memory"),
+            max_memory: info.number("maxmemory"),
+            evicted_keys: info.number("evicted_keys"),
             newly_evicted: 0,
-            role: match field("role") {
+            role: match info.get("role") {
                 Some("master") => Some(Role::Primary),
                 Some("slave") => Some(Role::Replica),
                 _ => None,
             },
-            replicas: number("connected_slaves"),
-            primary_link_is_up: field("master_link_status").map(|status| status == "up"),
+            replicas: info.number("connected_slaves"),
+            primary_link_is_up: info.get("master_link_status").map(|status| status == "up"),
         }
+    }
+}
+
+/// What a server runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Software {
+    /// Redis, or a server that reports no name of its own, such as a proxy or a managed service.
+    Redis,
+    /// Valkey.
+    Valkey,
+}
+
+impl fmt::Display for Software {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Redis => "Redis",
+            Self::Valkey => "Valkey",
+        })
     }
 }
 
@@ -214,15 +231,21 @@ const NO_EVICTION: &str = "noeviction";
 
 #[cfg(test)]
 mod tests {
+    use redis::Value;
+
     use super::*;
+
+    fn health(info: &str) -> Health {
+        Health::read(&Info::read(Value::SimpleString(info.to_owned())))
+    }
 
     #[test]
     fn info_of_a_primary_is_read() {
         let info = "# Server\r\nredis_version:7.0.15\r\n# Memory\r\nused_memory:1024\r\n\
             used_memory_human:1K\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n# Stats\r\n\
             evicted_keys:3\r\n# Replication\r\nrole:master\r\nconnected_slaves:2\r\n";
-        let health = Health::parse(info);
-        assert_eq!(health.version(), Some("7.0.15"));
+        let health = health(info);
+        assert_eq!((health.software(), health.version()), (Some(Software::Redis), Some("7.0.15")));
         assert_eq!(health.eviction_policy(), Some(&EvictionPolicy::NoEviction));
         assert_eq!((health.used_memory(), health.max_memory()), (Some(1024), Some(0)));
         assert_eq!((health.evicted_keys(), health.newly_evicted_keys()), (Some(3), 0));
@@ -232,8 +255,15 @@ mod tests {
     }
 
     #[test]
+    fn info_of_valkey_is_read() {
+        let info = "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.1\r\n";
+        let health = health(info);
+        assert_eq!((health.software(), health.version()), (Some(Software::Valkey), Some("8.1.1")));
+    }
+
+    #[test]
     fn info_of_a_replica_is_read() {
-        let health = Health::parse("role:slave\nmaster_link_status:down\n");
+        let health = health("role:slave\nmaster_link_status:down\n");
         assert_eq!(
             (health.role(), health.primary_link_is_up()),
             (Some(Role::Replica), Some(false))
@@ -244,7 +274,7 @@ mod tests {
     fn what_is_not_told_or_not_understood_is_unknown() {
         for info in ["", "\r\n", "redis_version:\r\nused_memory:much\r\nmaxmemory_policy", "a:b:c"]
         {
-            assert!(Health::parse(info).is_unknown(), "{info:?}");
+            assert!(health(info).is_unknown(), "{info:?}");
         }
     }
 
@@ -264,9 +294,7 @@ mod tests {
     #[test]
     fn a_node_that_evicts_is_worse_off_than_a_full_one_and_that_than_a_large_one() {
         let node = |policy, used, max| {
-            Health::parse(&format!(
-                "maxmemory_policy:{policy}\nused_memory:{used}\nmaxmemory:{max}"
-            ))
+            health(&format!("maxmemory_policy:{policy}\nused_memory:{used}\nmaxmemory:{max}"))
         };
         let in_order = [
             Health::default(),

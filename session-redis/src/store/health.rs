@@ -1,6 +1,6 @@
 use session_core::{StoreError, StoreErrorKind};
 
-use crate::{Health, NodeHealth, RedisStore};
+use crate::{Health, NodeHealth, RedisStore, info::Info};
 
 impl RedisStore {
     /// Asks Redis how it is: its version, memory, eviction, and replication.
@@ -31,7 +31,9 @@ impl RedisStore {
     ///
     /// # async fn example(store: RedisStore) -> Result<(), session_core::StoreError> {
     /// let health = store.health().await?;
-    /// println!("Redis {}", health.version().unwrap_or("of unknown version"));
+    /// if let (Some(software), Some(version)) = (health.software(), health.version()) {
+    ///     println!("{software} {version}");
+    /// }
     /// if let (Some(used), Some(max)) = (health.used_memory(), health.max_memory()) {
     ///     println!("{used} of {max} bytes are used");
     /// }
@@ -71,7 +73,8 @@ impl RedisStore {
     pub async fn health_of_nodes(&self) -> Vec<NodeHealth> {
         let answers = self.connection().ask_each(&redis::cmd("INFO")).await;
         let nodes = answers.into_iter().map(|(name, answer)| {
-            let health = answer.map(|answer| self.watch().look(&name, crate::health::read(answer)));
+            let health =
+                answer.map(|answer| self.watch().look(&name, Health::read(&Info::read(answer))));
             NodeHealth { name, health }
         });
         nodes.collect()

@@ -3,7 +3,7 @@ use std::time::Duration;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 use session_core::StoreErrorKind;
 
-use crate::{error::ConnectError, transport::socket::Socket};
+use crate::{error::ConnectError, info::Info, transport::socket::Socket};
 
 /// What kind of server is expected to answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -60,12 +60,9 @@ struct Answers {
 
 impl Answers {
     fn read(info: RedisResult<Value>, role: RedisResult<Value>) -> Self {
-        let info = info.ok().and_then(|info| redis::from_redis_value::<String>(info).ok());
-        let field = |name: &str| {
-            let line = info.as_ref()?.lines().find_map(|line| line.strip_prefix(name))?;
-            line.strip_prefix(':').map(|value| value.trim().to_owned())
-        };
-        let version = field("redis_version").and_then(|version| {
+        let info = info.map(Info::read).unwrap_or_default();
+        // Valkey reports the version of Redis that it is compatible with.
+        let version = info.get("redis_version").and_then(|version| {
             let mut parts = version.split('.');
             Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
         });
@@ -76,7 +73,7 @@ impl Answers {
             }
             _ => None,
         };
-        Self { version, mode: field("redis_mode"), role }
+        Self { version, mode: info.mode().map(str::to_owned), role }
     }
 }
 
@@ -182,6 +179,14 @@ mod tests {
             verdict("7.0.15", "cluster", "master", wanted),
             @"the server at redis.internal:6379 is a node of a cluster: `RedisConfig::cluster` (feature `cluster`) is for that"
         );
+    }
+
+    #[test]
+    fn cluster_node_of_valkey_is_told_apart() {
+        let info = "redis_version:7.2.4\r\nserver_name:valkey\r\nserver_mode:cluster\r\n";
+        let answers = Answers::read(Ok(Value::BulkString(info.into())), Ok(Value::Nil));
+        let error = judge(&answers, "valkey.internal:6379", Wanted::Server).unwrap_err();
+        assert!(error.to_string().contains("is a node of a cluster"), "{error}");
     }
 
     #[test]
