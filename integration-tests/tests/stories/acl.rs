@@ -94,7 +94,12 @@ async fn the_user_of_the_readme_may_do_everything_and_needs_all_of_it() {
     until("all that is allowed is used", async || {
         let mut info = redis::cmd("INFO");
         let used: String = info.arg("commandstats").query_async(&mut admin.clone()).await.unwrap();
-        let unused = |command: &&String| !used.contains(&format!("cmdstat_{command}:"));
+        // Up to 6.2 a subcommand is counted with its command.
+        let counted = |command: &String| match command.split_once('|') {
+            Some((whole, _)) if !used.contains('|') => format!("cmdstat_{whole}:"),
+            _ => format!("cmdstat_{command}:"),
+        };
+        let unused = |command: &&String| !used.contains(&counted(command));
         let unused: Vec<_> = allowed.iter().filter(unused).collect();
         println!("allowed and not used: {unused:?}");
         unused.is_empty()
@@ -107,7 +112,8 @@ async fn the_user_of_the_readme_may_do_everything_and_needs_all_of_it() {
         log.arg("LOG").query_async(&mut admin).await.unwrap();
     for refusal in refused {
         let command: String = redis::from_redis_value(refusal["object"].clone()).unwrap();
-        let dispensable = ["client|setinfo", "info", "role"].contains(&command.as_str());
+        // Up to 6.2 a subcommand is noted by its command.
+        let dispensable = ["client|setinfo", "client", "info", "role"].contains(&command.as_str());
         assert!(dispensable, "{refusal:?}");
     }
 }
