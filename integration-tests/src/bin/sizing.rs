@@ -2,13 +2,16 @@
 //!
 //! `cargo run --release -p integration-tests --bin sizing -- [sessions]`
 
-use std::error::Error;
+use std::{error::Error, time::SystemTime};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use integration_tests::{PATIENCE, RedisServer, redis_config, until};
 use redis::{InfoDict, aio::MultiplexedConnection};
 use session_axum::{Key, RedisStore, Sessions};
-use session_core::{BoxError, CookieChange, Session, SessionError, SessionId};
+use session_core::{
+    BoxError, CookieChange, Session, SessionError, SessionId, SessionStore as _, Timestamp,
+};
+use session_redis::NearCache;
 
 const LOCALE: Key<String> = Key::new("locale");
 const THEME: Key<String> = Key::new("theme");
@@ -25,6 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for kind in [Kind::Anonymous, Kind::SignedIn, Kind::TenDevices] {
         measure(kind, count).await.map_err(|error| -> Box<dyn Error> { error })?;
     }
+    measure_tracking(count / 2).await.map_err(|error| -> Box<dyn Error> { error })?;
     Ok(())
 }
 
@@ -110,6 +114,63 @@ async fn measure(kind: Kind, count: u64) -> Result<(), BoxError> {
     })
     .await?;
     Ok(())
+}
+
+/// Measures the memory in which Redis keeps who has read which session, for near caches.
+async fn measure_tracking(count: u64) -> Result<(), BoxError> {
+    let redis = RedisServer::start().await;
+    let mut admin = redis.connection().await;
+    let sessions = Sessions::new(RedisStore::connect(redis_config(redis.url(), PATIENCE)).await?);
+    println!("\nTracking, {count} sessions");
+    let ids: Vec<SessionId> = in_turn(&mut admin, "created", 0..count, async |_| {
+        let session = sessions.open([]).await?;
+        fill(&session)?;
+        match session.finish().await? {
+            CookieChange::Set { id, .. } => Ok(id),
+            change => Err(format!("a new session, and the cookie: {change:?}").into()),
+        }
+    })
+    .await?;
+    let before = number(&mut admin, "used_memory").await?;
+    let mut readers = Vec::new();
+    for many in [1, 2, 4, 10] {
+        while readers.len() < many {
+            readers.push(tracking_reader(&redis, &ids).await?);
+        }
+        let used = number(&mut admin, "used_memory").await?.saturating_sub(before);
+        println!("  {many} processes: {} bytes per session", used / count);
+    }
+    readers.clear();
+    until("the processes are gone", async || {
+        number(&mut admin, "connected_clients").await.is_ok_and(|clients| clients <= 2)
+    })
+    .await;
+    let used = number(&mut admin, "used_memory").await?.saturating_sub(before);
+    println!("  all 10 gone: {} bytes per session", used / count);
+    for _ in 0..10 {
+        readers.push(tracking_reader(&redis, &ids).await?);
+    }
+    let used = number(&mut admin, "used_memory").await?.saturating_sub(before);
+    let (keys, reads) = (
+        number(&mut admin, "tracking_total_keys").await?,
+        number(&mut admin, "tracking_total_items").await?,
+    );
+    println!("  10 others: {} bytes per session, {keys} keys, {reads} reads", used / count);
+    Ok(())
+}
+
+/// A process with a near cache that has read all sessions.
+async fn tracking_reader(redis: &RedisServer, ids: &[SessionId]) -> Result<RedisStore, BoxError> {
+    let cache = NearCache::default().with_capacity(1 << 30)?;
+    let store =
+        RedisStore::connect(redis_config(redis.url(), PATIENCE).with_near_cache(cache)).await?;
+    let reads = stream::iter(ids).map(|id| {
+        let key = id.key();
+        let store = &store;
+        async move { store.load(&key, Timestamp::from(SystemTime::now())).await }
+    });
+    reads.buffer_unordered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await?;
+    Ok(store)
 }
 
 fn fill(session: &Session) -> Result<(), SessionError> {

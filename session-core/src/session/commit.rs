@@ -145,7 +145,7 @@ impl Session {
     pub fn read_your_writes(&self) -> Option<Duration> {
         let has_written = self.state().has_written;
         let reads = has_written.then(|| (*self.protocol().store).local_reads()).flatten()?;
-        Some(reads.staleness()).filter(|staleness| !staleness.is_zero())
+        Some(reads.mark_lifetime()).filter(|lifetime| !lifetime.is_zero())
     }
 
     /// Deletes the destroyed sessions, then stores the changes. The caller holds the lock of

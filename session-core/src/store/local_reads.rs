@@ -18,6 +18,12 @@ pub trait LocalReads: fmt::Debug + Send + Sync {
     /// Zero if local reads are never stale.
     fn staleness(&self) -> Duration;
 
+    /// Returns the time for which a client carries the mark of its own writes: the longest staleness
+    /// that any process on the same store may have. The default is this process's own.
+    fn mark_lifetime(&self) -> Duration {
+        self.staleness()
+    }
+
     /// Returns the entry under a key as it was at some instant of the last
     /// [`staleness`](Self::staleness), never an expired entry. Returns `None` if the caller must
     /// ask the store.

@@ -45,6 +45,8 @@ pub struct Health {
     role: Option<Role>,
     replicas: Option<u64>,
     primary_link_is_up: Option<bool>,
+    tracked_keys: Option<u64>,
+    tracked_reads: Option<u64>,
 }
 
 impl Health {
@@ -109,6 +111,20 @@ impl Health {
         self.primary_link_is_up
     }
 
+    /// Returns the number of keys that near caches hold, in the server's tracking table: at most
+    /// `tracking-table-max-keys`.
+    #[must_use]
+    pub fn tracked_keys(&self) -> Option<u64> {
+        self.tracked_keys
+    }
+
+    /// Returns the number of pairs of a [tracked key](Self::tracked_keys) and a connection that has read it, closed
+    /// connections included. The table takes about 85 bytes per key and 50 bytes per pair of the server's memory.
+    #[must_use]
+    pub fn tracked_reads(&self) -> Option<u64> {
+        self.tracked_reads
+    }
+
     /// Tells whether the server told nothing at all, as it does where `INFO` is forbidden.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
@@ -153,6 +169,8 @@ impl Health {
             },
             replicas: info.number("connected_slaves"),
             primary_link_is_up: info.get("master_link_status").map(|status| status == "up"),
+            tracked_keys: info.number("tracking_total_keys"),
+            tracked_reads: info.number("tracking_total_items"),
         }
     }
 }

@@ -106,8 +106,9 @@ impl NearCopies {
     /// connection proves nothing later before the invalidation is done: the proof is about this copy.
     fn usable(&self, kept: &Kept, at: Instant, now: Timestamp) -> Option<Found> {
         let freshness = kept.mark.freshness();
-        let proof_age = freshness.proof_age(at);
-        if proof_age > self.staleness || !kept.mark.holds() || !kept.entry.is_live(now) {
+        let (proof_age, age) = (freshness.proof_age(at), kept.mark.age(at));
+        let is_too_old = proof_age > self.staleness || age > self.staleness * MAX_AGE;
+        if is_too_old || !kept.mark.holds() || !kept.entry.is_live(now) {
             return None;
         }
         let wants_proof =
@@ -267,6 +268,13 @@ impl Drop for Changing<'_> {
 fn share(key: &SessionKey) -> usize {
     usize::from(key.as_bytes()[0]) % SHARES
 }
+
+/// The age at which a copy is read again, as a multiple of the staleness.
+///
+/// A proof of the connection counts for a copy if the server sends its messages about all keys in the
+/// order of its answers. Redis and Valkey do; a proxy in front of several servers, or a server with
+/// several threads, may not. With such a server, this age is the bound.
+const MAX_AGE: u32 = 8;
 
 /// How many locks and counts the keys share.
 const SHARES: usize = 64;

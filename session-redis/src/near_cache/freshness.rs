@@ -35,10 +35,14 @@ impl ConnectionFreshness {
         })
     }
 
-    /// Marks a read, before it is sent.
+    /// Marks a read at the instant at which it is sent.
     #[must_use]
-    pub fn mark(self: &Arc<Self>) -> ReadMark {
-        ReadMark { freshness: Arc::clone(self), epoch: self.epoch.load(Ordering::Acquire) }
+    pub fn mark(self: &Arc<Self>, at: Instant) -> ReadMark {
+        ReadMark {
+            freshness: Arc::clone(self),
+            epoch: self.epoch.load(Ordering::Acquire),
+            sent_ns: self.since_begin(at),
+        }
     }
 
     /// Notes that a command was answered that was sent at this instant, or later.
@@ -84,9 +88,16 @@ impl ConnectionFreshness {
 pub struct ReadMark {
     freshness: Arc<ConnectionFreshness>,
     epoch: u64,
+    /// When the read was sent, in nanoseconds from the begin of the connection.
+    sent_ns: u64,
 }
 
 impl ReadMark {
+    /// Returns the time since the read was sent.
+    pub(super) fn age(&self, at: Instant) -> Duration {
+        Duration::from_nanos(self.freshness.since_begin(at).saturating_sub(self.sent_ns))
+    }
+
     pub(super) fn freshness(&self) -> &ConnectionFreshness {
         &self.freshness
     }

@@ -149,7 +149,7 @@ struct Watched {
 impl Tracked {
     /// Marks what is read from now on.
     pub(crate) fn seen(&self) -> ReadOrigin {
-        ReadOrigin(self.0.as_ref().map(|watched| watched.freshness.mark()))
+        ReadOrigin(self.0.as_ref().map(|watched| watched.freshness.mark(Instant::now().into_std())))
     }
 
     /// Notes that something was answered that was sent at this instant.

@@ -4,13 +4,17 @@ use session_core::{Entry, LocalReads, SessionKey, SessionStore as _, Timestamp};
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
-    RedisStore,
+    NearCache, RedisStore,
     near_cache::cache::{Found, NearCopies},
 };
 
 impl LocalReads for RedisStore {
     fn staleness(&self) -> Duration {
         self.tracking().copies().map_or(Duration::ZERO, NearCopies::staleness)
+    }
+
+    fn mark_lifetime(&self) -> Duration {
+        self.tracking().copies().map_or(Duration::ZERO, |_| NearCache::MAX_STALENESS)
     }
 
     fn find(&self, key: &SessionKey, now: Timestamp) -> Option<Entry> {

@@ -60,8 +60,10 @@ async fn connect_tracked<E>(
     let client = Client::open(info.clone().set_redis_settings(settings))?;
     let config = Socket::config().set_push_sender(listener);
     let mut connection = Socket::connect_with(&client, limits, config).await?;
+    // What this process changes over the connection it removes from the cache itself. The server carries
+    // out the commands of a connection in their order, so that a later read sees an earlier write.
     let mut track = cmd("CLIENT");
-    track.arg("TRACKING").arg("ON");
+    track.arg("TRACKING").arg("ON").arg("NOLOOP");
     connection.send(&track).await?.extract_error()?;
     Ok(connection)
 }

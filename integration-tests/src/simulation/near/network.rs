@@ -188,8 +188,9 @@ impl State {
         command: (Operation, Timestamp),
     ) -> (usize, Option<ReadMark>) {
         let connection = self.connection(server, ends);
-        let mark = self.connections[connection].horizon.as_ref().map(ConnectionFreshness::mark);
         let (number, sent_at) = (self.calls.len(), self.time);
+        let freshness = self.connections[connection].horizon.as_ref();
+        let mark = freshness.map(|freshness| freshness.mark(self.at(sent_at)));
         let arrival = (sent_at + self.delay()).max(self.connections[connection].next_there);
         self.connections[connection].next_there = arrival;
         self.calls.push(Call { connection, command, sent_at, arrived: None, answer: None });
@@ -335,20 +336,15 @@ impl State {
                 self.ended.entry(*key).or_insert(self.time);
             }
         }
-        // Whoever makes a change is told after the answer.
-        let mut own = Vec::new();
+        // The connection that makes a change is not told (`NOLOOP`).
         for (key, _) in changed {
             for reader in self.tracked.remove(&key).unwrap_or_default() {
-                let message = Event::Invalidate { connection: reader, key };
-                if reader == connection {
-                    own.push(message);
-                } else {
-                    self.send_back(reader, message);
+                if reader != connection {
+                    self.send_back(reader, Event::Invalidate { connection: reader, key });
                 }
             }
         }
         self.send_back(connection, Event::Answer { call, answer });
-        own.into_iter().for_each(|message| self.send_back(connection, message));
     }
 
     fn invalidate(&mut self, connection: usize, key: SessionKey) {

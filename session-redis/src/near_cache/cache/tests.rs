@@ -25,7 +25,7 @@ impl World {
     /// Reads over the connection, as fast as can be.
     fn read(&self, revision: u64) {
         let fetch = self.copies.fetch(&key());
-        fetch.keep(&entry(revision), &self.freshness.mark());
+        fetch.keep(&entry(revision), &self.freshness.mark(self.begin));
     }
 
     fn revision_after(&self, span: Duration) -> Option<u64> {
@@ -94,7 +94,7 @@ fn what_was_read_is_found_until_it_is_changed() {
 #[test]
 fn an_answer_that_an_invalidation_overtook_is_not_kept() {
     let world = World::new();
-    let (fetch, mark) = (world.copies.fetch(&key()), world.freshness.mark());
+    let (fetch, mark) = (world.copies.fetch(&key()), world.freshness.mark(world.begin));
     world.copies.invalidate(&key());
     fetch.keep(&entry(1), &mark);
     assert_eq!(world.revision(), None);
@@ -105,7 +105,7 @@ fn an_answer_that_an_invalidation_overtook_is_not_kept() {
 fn of_two_reads_the_one_after_the_change_is_kept() {
     for earlier_ends_first in [true, false] {
         let world = World::new();
-        let mark = world.freshness.mark();
+        let mark = world.freshness.mark(world.begin);
         let earlier = world.copies.fetch(&key());
         world.copies.invalidate(&key());
         let later = world.copies.fetch(&key());
@@ -120,11 +120,23 @@ fn of_two_reads_the_one_after_the_change_is_kept() {
     }
 }
 
+/// The bound for a server whose answers prove nothing about other keys.
+#[test]
+fn copy_is_read_again_after_eight_times_the_staleness() {
+    let world = World::new();
+    world.read(1);
+    let prove = |at: Duration| world.freshness.prove(world.begin + at);
+    prove(8 * STALENESS);
+    assert_eq!(world.revision_after(8 * STALENESS), Some(1));
+    prove(8 * STALENESS + MILLISECOND);
+    assert_eq!(world.revision_after(8 * STALENESS + MILLISECOND), None);
+}
+
 /// A session that is asked for all the time needs its copy most.
 #[test]
 fn of_reads_that_overlap_without_end_one_is_kept() {
     let world = World::new();
-    let mark = world.freshness.mark();
+    let mark = world.freshness.mark(world.begin);
     let mut earlier = world.copies.fetch(&key());
     for _ in 0..10 {
         let later = world.copies.fetch(&key());
@@ -157,7 +169,7 @@ fn what_this_process_changes_is_forgotten_before_and_after() {
     let changing = world.copies.changing(&keys);
     assert_eq!(world.revision(), None);
     world.read(1);
-    let (fetch, mark) = (world.copies.fetch(&key()), world.freshness.mark());
+    let (fetch, mark) = (world.copies.fetch(&key()), world.freshness.mark(world.begin));
     drop(changing);
     assert_eq!(world.revision(), None);
     fetch.keep(&entry(1), &mark);
@@ -205,7 +217,7 @@ fn a_copy_ends_with_its_session() {
 fn what_was_read_over_a_lost_connection_is_gone() {
     let world = World::new();
     world.read(1);
-    let (fetch, mark) = (world.copies.fetch(&key()), world.freshness.mark());
+    let (fetch, mark) = (world.copies.fetch(&key()), world.freshness.mark(world.begin));
     world.copies.disconnect(&world.freshness);
     assert_eq!(world.revision(), None);
     fetch.keep(&entry(1), &mark);
@@ -223,10 +235,10 @@ fn what_was_read_over_a_lost_connection_is_gone() {
 fn a_flush_gives_up_what_was_read_before_it_and_no_more() {
     let world = World::new();
     world.read(1);
-    let (fetch, mark) = (world.copies.fetch(&key()), world.freshness.mark());
+    let (fetch, mark) = (world.copies.fetch(&key()), world.freshness.mark(world.begin));
     let other = ConnectionFreshness::new(world.begin);
     let other_key = SessionId::from_random_bits([8; 32]).key();
-    world.copies.fetch(&other_key).keep(&entry(5), &other.mark());
+    world.copies.fetch(&other_key).keep(&entry(5), &other.mark(world.begin));
     world.copies.flush(&world.freshness);
     fetch.keep(&entry(1), &mark);
     assert_eq!(world.revision(), None);
@@ -243,7 +255,7 @@ fn copies_take_no_more_than_they_may() {
         let mut bits = [0; 32];
         bits[..2].copy_from_slice(&number.to_le_bytes());
         let key = SessionId::from_random_bits(bits).key();
-        world.copies.fetch(&key).keep(&entry(1), &world.freshness.mark());
+        world.copies.fetch(&key).keep(&entry(1), &world.freshness.mark(world.begin));
     }
     let stats = world.copies.stats();
     assert!(stats.bytes <= 1024 * 1024 && stats.entries > 1_000, "{stats:?}");
@@ -257,7 +269,7 @@ fn a_copy_that_is_used_stays_while_others_come_and_go() {
         let mut bits = [0; 32];
         bits[..4].copy_from_slice(&number.to_le_bytes());
         let key = SessionId::from_random_bits(bits).key();
-        let _ = world.copies.fetch(&key).keep(&entry(1), &world.freshness.mark());
+        let _ = world.copies.fetch(&key).keep(&entry(1), &world.freshness.mark(world.begin));
         key
     };
     let (used, unused) = (keep(0), keep(1));
@@ -277,9 +289,10 @@ fn a_copy_that_is_used_stays_while_others_come_and_go() {
 #[test]
 fn bytes_are_those_of_the_copies_after_they_changed_their_size() {
     let world = World::new();
-    let keep = |entry: &Entry| world.copies.fetch(&key()).keep(entry, &world.freshness.mark());
+    let keep =
+        |entry: &Entry| world.copies.fetch(&key()).keep(entry, &world.freshness.mark(world.begin));
     let other = SessionId::from_random_bits([8; 32]).key();
-    let _ = world.copies.fetch(&other).keep(&entry(1), &world.freshness.mark());
+    let _ = world.copies.fetch(&other).keep(&entry(1), &world.freshness.mark(world.begin));
     let bytes = world.copies.stats().bytes;
     let large = large_entry(50_000);
     for _ in 0..100 {
@@ -296,7 +309,12 @@ fn bytes_are_those_of_the_copies_after_they_changed_their_size() {
 fn session_larger_than_the_cache_is_not_kept() {
     let world = World::new();
     world.read(1);
-    assert!(!world.copies.fetch(&key()).keep(&large_entry(2_000_000), &world.freshness.mark()));
+    assert!(
+        !world
+            .copies
+            .fetch(&key())
+            .keep(&large_entry(2_000_000), &world.freshness.mark(world.begin))
+    );
     assert_eq!(world.revision(), None, "nor is the copy of what was before");
 }
 
@@ -316,7 +334,7 @@ fn threads_leave_no_more_than_the_capacity() {
                     if step % 5 == 0 {
                         world.copies.invalidate(&key);
                     } else {
-                        let mark = world.freshness.mark();
+                        let mark = world.freshness.mark(world.begin);
                         let entry = &entries[step.trailing_zeros().min(3) as usize];
                         let _ = world.copies.fetch(&key).keep(entry, &mark);
                         let _ = world.copies.find(&key, world.begin, NOW);
@@ -348,7 +366,7 @@ fn threads_find_nothing_older_than_the_last_change() {
             if let Some(found) = world.revision() {
                 assert!(found >= least, "{found} after {least}");
             }
-            let (fetch, mark) = (world.copies.fetch(&key()), world.freshness.mark());
+            let (fetch, mark) = (world.copies.fetch(&key()), world.freshness.mark(world.begin));
             // As it is on the server at some instant after the announcement.
             let answer = stored.load(Ordering::SeqCst);
             std::thread::yield_now();
