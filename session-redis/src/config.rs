@@ -1,3 +1,5 @@
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::{fmt, time::Duration};
 
 use session_core::ConfigError;
@@ -52,7 +54,7 @@ pub struct RedisConfig {
     pub(crate) password: Option<String>,
     pub(crate) database: Option<u32>,
     #[cfg(feature = "tls")]
-    certificates: Option<redis::TlsCertificates>,
+    pub(crate) tls: crate::tls::TlsSettings,
     pub(crate) prefix: String,
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
@@ -145,7 +147,7 @@ impl RedisConfig {
             password: None,
             database: None,
             #[cfg(feature = "tls")]
-            certificates: None,
+            tls: crate::tls::TlsSettings::default(),
             prefix: "session:".to_owned(),
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_millis(500),
@@ -187,7 +189,7 @@ impl RedisConfig {
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn with_root_certificate(mut self, certificate_pem: impl Into<Vec<u8>>) -> Self {
-        self.certificates_mut().root_cert = Some(certificate_pem.into());
+        self.tls.root_certificates = Some(certificate_pem.into());
         self
     }
 
@@ -200,22 +202,35 @@ impl RedisConfig {
         certificate_pem: impl Into<Vec<u8>>,
         key_pem: impl Into<Vec<u8>>,
     ) -> Self {
-        self.certificates_mut().client_tls = Some(redis::ClientTlsConfig {
-            client_cert: certificate_pem.into(),
-            client_key: key_pem.into(),
-        });
+        self.tls.client_certificate = Some((certificate_pem.into(), key_pem.into()));
         self
     }
 
+    /// Sets the whole client side of TLS, in place of the certificates that the other methods take. For
+    /// `rediss://`.
+    ///
+    /// Its resolvers and verifiers are asked with each new connection, so certificates change while the
+    /// process lives if they say so. The cryptography is that of the configuration.
+    ///
+    /// # Security
+    ///
+    /// A server is as trustworthy as the verifier of this configuration makes it.
     #[cfg(feature = "tls")]
-    pub(crate) fn certificates(&self) -> Option<&redis::TlsCertificates> {
-        self.certificates.as_ref()
+    #[must_use]
+    pub fn with_tls_config(mut self, config: impl Into<Arc<rustls::ClientConfig>>) -> Self {
+        self.tls.config = Some(config.into());
+        self
     }
 
+    /// Sets the host name or IP address in the certificates of all servers. For `rediss://`. The default is
+    /// the host under which a server is reached: that of the URL, or what a cluster or a sentinel calls it.
+    ///
+    /// Clusters and sentinels often name servers by IP address, while the certificate names a host.
     #[cfg(feature = "tls")]
-    fn certificates_mut(&mut self) -> &mut redis::TlsCertificates {
-        self.certificates
-            .get_or_insert(redis::TlsCertificates { client_tls: None, root_cert: None })
+    #[must_use]
+    pub fn with_tls_server_name(mut self, name: impl Into<String>) -> Self {
+        self.tls.server_name = Some(name.into());
+        self
     }
 
     /// Sets what the keys in Redis begin with. The default is `session:`. Applications that share a

@@ -80,7 +80,7 @@ impl ConnectError {
         Self::new(StoreErrorKind::Timeout, text)
     }
 
-    #[cfg(any(feature = "cluster", feature = "tls"))]
+    #[cfg(feature = "cluster")]
     pub(crate) fn with_source(mut self, source: RedisError) -> Self {
         self.source = Some(source);
         self
@@ -194,7 +194,7 @@ fn wrong_password(address: &str) -> String {
 fn tls_trouble(error: &RedisError) -> Option<&'static str> {
     use std::sync::Arc;
 
-    use rustls::{AlertDescription, Error as Tls};
+    use rustls::{AlertDescription, CertificateError, Error as Tls};
 
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(mut error) = cause {
@@ -209,11 +209,21 @@ fn tls_trouble(error: &RedisError) -> Option<&'static str> {
             .or_else(|| inner.and_then(|inner| inner.downcast_ref::<Tls>()));
         if let Some(tls) = tls {
             return Some(match tls {
-                Tls::InvalidCertificate(_) => {
-                    "its certificate is not accepted: it must be made out to this host name, not be \
-                     expired, and come from an authority that the system knows or that \
-                     `with_root_certificate` names"
+                Tls::InvalidCertificate(
+                    CertificateError::NotValidForName
+                    | CertificateError::NotValidForNameContext { .. },
+                ) => {
+                    "its certificate is made out to another name: if that is the server's, \
+                     `with_tls_server_name` takes it"
                 }
+                Tls::InvalidCertificate(
+                    CertificateError::Expired | CertificateError::ExpiredContext { .. },
+                ) => "its certificate has expired",
+                Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                    "its certificate comes from an authority that is not trusted: \
+                     `with_root_certificate` names others than the system knows"
+                }
+                Tls::InvalidCertificate(_) => "its certificate is not accepted",
                 Tls::AlertReceived(
                     AlertDescription::CertificateRequired
                     | AlertDescription::HandshakeFailure

@@ -6,6 +6,8 @@ mod health;
 mod info;
 mod near_cache;
 mod store;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 
 #[cfg(feature = "near-cache")]

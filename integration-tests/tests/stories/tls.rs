@@ -1,5 +1,7 @@
 //! Redis by TLS, with certificates on both sides.
 
+mod rotation;
+
 use std::{error::Error as _, fs};
 
 use integration_tests::{
@@ -17,14 +19,14 @@ use tempfile::TempDir;
 
 use crate::{
     support::serve,
-    transports::{a_visitor_is_signed_in, why},
+    transports::{a_visitor_is_signed_in, share_packets, why},
 };
 
 /// An authority, and what it signs.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(pub(crate) CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "an authority");
@@ -32,7 +34,7 @@ impl Authority {
     }
 
     /// A certificate for a name, and its key.
-    fn sign(&self, name: &str) -> (String, String) {
+    pub(crate) fn sign(&self, name: &str) -> (String, String) {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -44,20 +46,25 @@ impl Authority {
 }
 
 /// What servers need to know each other and their clients by certificates, as files.
-struct Files {
+pub(crate) struct Files {
     folder: TempDir,
 }
 
 impl Files {
-    fn new(authority: &Authority, name: &str) -> Self {
-        let folder = TempDir::with_prefix("redis-tls-").unwrap();
+    pub(crate) fn new(authority: &Authority, name: &str) -> Self {
+        let files = Self { folder: TempDir::with_prefix("redis-tls-").unwrap() };
+        files.renew(authority, name);
+        files
+    }
+
+    /// Replaces the certificates, which a server reads when it starts.
+    pub(crate) fn renew(&self, authority: &Authority, name: &str) {
         let (certificate, key) = authority.sign(name);
         let contents =
             [("ca.pem", authority.0.pem()), ("server.pem", certificate), ("server.key", key)];
         for (name, content) in contents {
-            fs::write(folder.path().join(name), content).unwrap();
+            fs::write(self.folder.path().join(name), content).unwrap();
         }
-        Self { folder }
     }
 
     /// The settings of a server that speaks TLS at a second port, also to other servers, and wants to see
@@ -85,7 +92,7 @@ impl Files {
 }
 
 /// A Redis that speaks TLS at a second port, and wants to see certificates there.
-async fn with_tls(authority: &Authority, name: &str) -> (RedisServer, Files, String) {
+pub(crate) async fn with_tls(authority: &Authority, name: &str) -> (RedisServer, Files, String) {
     let files = Files::new(authority, name);
     let port = free_port();
     let redis = files.start(RedisServer::builder(), port).await;
@@ -102,7 +109,7 @@ async fn redis_and_the_application_know_each_other_by_certificates() {
 
     let (kind, text) = why(RedisConfig::new(&*url)).await;
     assert_eq!(kind, StoreErrorKind::Misconfigured);
-    assert!(text.contains("its certificate is not accepted"), "the system knows it not: {text}");
+    assert!(text.contains("an authority that is not trusted"), "the system knows it not: {text}");
 
     let (kind, text) = why(config()).await;
     assert_eq!(kind, StoreErrorKind::Misconfigured);
@@ -133,12 +140,41 @@ async fn redis_and_the_application_know_each_other_by_certificates() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_another_host_is_not_accepted() {
+async fn a_certificate_of_another_host_is_accepted_only_if_the_host_is_named() {
     let ours = Authority::new();
     let (_redis, _files, url) = with_tls(&ours, "redis.elsewhere").await;
-    let (kind, text) = why(RedisConfig::new(url).with_root_certificate(ours.0.pem())).await;
+    let (certificate, key) = ours.sign("application");
+    let config = || {
+        RedisConfig::new(&*url)
+            .with_root_certificate(ours.0.pem())
+            .with_client_certificate(&*certificate, &*key)
+    };
+    for config in [config(), config().with_tls_server_name("redis.nowhere")] {
+        let (kind, text) = why(config).await;
+        assert_eq!(kind, StoreErrorKind::Misconfigured);
+        assert!(text.contains("made out to another name"), "{text}");
+        assert!(!text.contains("redis.elsewhere"), "what a server sends is not quoted: {text}");
+    }
+    a_visitor_is_signed_in(config().with_tls_server_name("redis.elsewhere")).await;
+
+    let (kind, text) = why(config().with_tls_server_name("no name")).await;
     assert_eq!(kind, StoreErrorKind::Misconfigured);
-    assert!(text.contains("it must be made out to this host name"), "{text}");
+    assert!(text.contains("\"no name\" is neither a host name nor an IP address"), "{text}");
+    let insecure = RedisConfig::new(format!("{url}/#insecure"));
+    let (kind, text) = why(insecure.with_root_certificate(ours.0.pem())).await;
+    assert_eq!(kind, StoreErrorKind::Misconfigured);
+    assert!(text.contains("every certificate is checked"), "{text}");
+}
+
+/// With the scheduler of servers: that of one thread lets all that is ready run first anyway.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn requests_at_once_share_packets_by_tls_too() {
+    let authority = Authority::new();
+    let files = Files::new(&authority, "127.0.0.1");
+    let port = free_port();
+    let redis = files.start(RedisServer::builder().arg("--tls-auth-clients", "no"), port).await;
+    let config = RedisConfig::new(format!("rediss://127.0.0.1:{port}"));
+    share_packets(config.with_root_certificate(authority.0.pem()), &redis).await;
 }
 
 async fn ask<T: FromRedisValue>(redis: &RedisServer, words: &[&str]) -> T {

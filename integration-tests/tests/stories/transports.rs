@@ -73,13 +73,16 @@ async fn requests_at_once_share_packets_and_a_lone_one_has_its_own() {
     let socket = folder.path().join("redis.sock").display().to_string();
     let redis = RedisServer::builder().arg("--unixsocket", socket.clone()).on_host().start().await;
     for url in [redis.url().to_owned(), format!("unix://{socket}")] {
-        // Kept, for that a connection ends is a read too.
-        let stores = [RedisConfig::new(&url), RedisConfig::new(&url)].map(|config| async {
-            RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap()
-        });
-        let [many, one] = &join_all(stores).await[..] else { panic!("there are two") };
-        let reads = reads_of(many, &redis, 100).await;
-        assert!(reads <= 10, "{url}: {reads}");
-        assert_eq!(reads_of(one, &redis, 1).await, 1, "{url}");
+        share_packets(RedisConfig::new(url), &redis).await;
     }
+}
+
+pub(crate) async fn share_packets(config: RedisConfig, redis: &RedisServer) {
+    // Kept, for that a connection ends is a read too.
+    let stores = [config.clone(), config.clone()]
+        .map(|config| async { RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap() });
+    let [many, one] = &join_all(stores).await[..] else { panic!("there are two") };
+    let reads = reads_of(many, redis, 100).await;
+    assert!(reads <= 10, "{config:?}: {reads}");
+    assert_eq!(reads_of(one, redis, 1).await, 1, "{config:?}");
 }

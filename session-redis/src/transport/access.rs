@@ -1,30 +1,41 @@
 use std::time::Duration;
 
-#[cfg(feature = "tls")]
-use redis::ConnectionAddr;
 use redis::{
-    Client, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo,
+    ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
-use session_core::StoreErrorKind;
 
-use crate::{RedisConfig, error::ConnectError};
+#[cfg(feature = "tls")]
+use crate::tls::TlsClient;
+use crate::{RedisConfig, config::Place, error::ConnectError};
 
 /// How the servers that hold sessions are spoken to, wherever they are.
-pub(crate) struct Access<'c> {
-    config: &'c RedisConfig,
+#[derive(Clone)]
+pub(crate) struct Access {
+    config: RedisConfig,
+    /// Made once, as it reads what the system trusts. `None` if no URL asks for it.
+    #[cfg(feature = "tls")]
+    tls: Option<TlsClient>,
 }
 
-impl<'c> Access<'c> {
-    pub(crate) fn new(config: &'c RedisConfig) -> Self {
-        Self { config }
+impl Access {
+    pub(crate) fn new(config: &RedisConfig) -> Result<Self, ConnectError> {
+        Ok(Self {
+            config: config.clone(),
+            #[cfg(feature = "tls")]
+            tls: if config.place.urls().iter().any(|url| is_tls(url)) {
+                Some(config.tls.client()?)
+            } else {
+                None
+            },
+        })
     }
 
     /// The server at a URL, with what the configuration says in place of what the URL says.
-    pub(crate) fn client_at(&self, url: &str) -> Result<Client, ConnectError> {
+    pub(crate) fn endpoint_at(&self, url: &str) -> Result<Endpoint, ConnectError> {
         let info = parse(url)?;
         let settings = self.settings(info.redis_settings().clone());
-        self.client(info.set_redis_settings(settings))
+        self.endpoint(info.set_redis_settings(settings))
     }
 
     pub(crate) fn settings(&self, mut settings: RedisConnectionInfo) -> RedisConnectionInfo {
@@ -54,27 +65,76 @@ impl<'c> Access<'c> {
     }
 
     /// A server whose place and settings are known.
-    pub(crate) fn client(&self, info: ConnectionInfo) -> Result<Client, ConnectError> {
+    pub(crate) fn endpoint(&self, info: ConnectionInfo) -> Result<Endpoint, ConnectError> {
         let info = info.set_tcp_settings(self.tcp_settings());
         #[cfg(feature = "tls")]
-        if let Some(certificates) = self.config.certificates() {
-            if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+        let tls = match info.addr() {
+            ConnectionAddr::TcpTls { .. } => self.tls.clone(),
+            addr if self.config.tls.are_given() => {
                 return Err(ConnectError::misconfigured(format!(
-                    "there are certificates for {}, which is not spoken to by TLS: \
-                     the scheme for that is `rediss`",
-                    info.addr()
+                    "there are settings of TLS for {addr}, which is not spoken to by TLS: \
+                     the scheme for that is `rediss`"
                 )));
             }
-            return Client::build_with_tls(info, certificates.clone()).map_err(|error| {
-                ConnectError::misconfigured(
-                    "the certificates cannot be read: they are to be in PEM format, the key too",
-                )
-                .with_source(error)
-            });
-        }
-        let address = info.addr().to_string();
-        Client::open(info).map_err(|error| ConnectError::explain(error, &address))
+            _ => None,
+        };
+        Ok(Endpoint {
+            info,
+            #[cfg(feature = "tls")]
+            tls,
+        })
     }
+}
+
+/// A server, and how it is spoken to.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    info: ConnectionInfo,
+    #[cfg(feature = "tls")]
+    tls: Option<TlsClient>,
+}
+
+impl Endpoint {
+    pub(crate) fn addr(&self) -> &ConnectionAddr {
+        self.info.addr()
+    }
+
+    pub(crate) fn settings(&self) -> &RedisConnectionInfo {
+        self.info.redis_settings()
+    }
+
+    pub(crate) fn tcp_settings(&self) -> &TcpSettings {
+        self.info.tcp_settings()
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self) -> Option<&TlsClient> {
+        self.tls.as_ref()
+    }
+
+    pub(crate) fn with_protocol(mut self, protocol: ProtocolVersion) -> Self {
+        let settings = self.info.redis_settings().clone().set_protocol(protocol);
+        self.info = self.info.set_redis_settings(settings);
+        self
+    }
+}
+
+impl Place {
+    #[cfg(feature = "tls")]
+    fn urls(&self) -> &[String] {
+        match self {
+            Self::Server(url) => std::slice::from_ref(url),
+            #[cfg(feature = "sentinel")]
+            Self::Sentinel { sentinels, .. } => sentinels,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(nodes) => nodes,
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+fn is_tls(url: &str) -> bool {
+    url.starts_with("rediss://") || url.starts_with("valkeys://")
 }
 
 /// Reads a URL. What is wrong with one is said without quoting it: it may hold a password.
@@ -82,7 +142,7 @@ pub(crate) fn parse(url: &str) -> Result<ConnectionInfo, ConnectError> {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     let advice = match scheme {
         Some("rediss" | "valkeys") if cfg!(not(feature = "tls")) => {
-            "its scheme, `rediss`, needs the feature `tls` of session-redis, `redis-tls` of session-axum"
+            "its scheme, `rediss`, needs the feature `tls-ring` of session-redis, `redis-tls-ring` of session-axum"
         }
         Some("redis" | "rediss" | "valkey" | "valkeys") => {
             "after the scheme there must be `[user:password@]host[:port][/database]`, with %-codes for \
@@ -93,13 +153,25 @@ pub(crate) fn parse(url: &str) -> Result<ConnectionInfo, ConnectError> {
         }
         _ => "its scheme must be `redis`, `rediss` or `unix`, followed by `://`",
     };
-    url.into_connection_info().map_err(|_| {
-        // Not kept as the source: its text may quote the URL.
-        ConnectError::new(
-            StoreErrorKind::Misconfigured,
-            format!("the URL of Redis cannot be used: {advice}"),
-        )
-    })
+    let unusable = || {
+        // The cause is not kept as the source: its text may quote the URL.
+        ConnectError::misconfigured(format!("the URL of Redis cannot be used: {advice}"))
+    };
+    let plain = match scheme {
+        Some("rediss" | "valkeys") if cfg!(not(feature = "tls")) => return Err(unusable()),
+        // redis-rs reads these only if it has a client for TLS of its own.
+        Some("rediss" | "valkeys") => url.replacen("s://", "://", 1),
+        _ => return url.into_connection_info().map_err(|_| unusable()),
+    };
+    if url.contains('#') {
+        return Err(ConnectError::misconfigured(
+            "the URL of Redis ends in a fragment, such as `#insecure`: every certificate is checked, \
+             and `with_root_certificate` takes one of your own",
+        ));
+    }
+    let info = plain.into_connection_info().map_err(|_| unusable())?;
+    let ConnectionAddr::Tcp(host, port) = info.addr().clone() else { return Err(unusable()) };
+    Ok(info.set_addr(ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }))
 }
 
 /// How long a connection is idle until the system asks whether its peer is there: before load balancers
@@ -117,8 +189,8 @@ mod tests {
     #[test]
     fn commands_are_not_held_back_to_be_sent_together() {
         let config = RedisConfig::new("redis://host");
-        let client = Access::new(&config).client_at("redis://host").unwrap();
-        assert!(client.get_connection_info().tcp_settings().nodelay());
+        let endpoint = Access::new(&config).unwrap().endpoint_at("redis://host").unwrap();
+        assert!(endpoint.tcp_settings().nodelay());
     }
 
     #[test]
@@ -134,7 +206,7 @@ mod tests {
         #[cfg(not(feature = "tls"))]
         insta::assert_snapshot!(
             refusal("rediss://:hunter2@localhost"),
-            @"the URL of Redis cannot be used: its scheme, `rediss`, needs the feature `tls` of session-redis, `redis-tls` of session-axum"
+            @"the URL of Redis cannot be used: its scheme, `rediss`, needs the feature `tls-ring` of session-redis, `redis-tls-ring` of session-axum"
         );
     }
 }

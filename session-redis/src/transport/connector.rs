@@ -1,11 +1,9 @@
-use redis::{
-    Client, ErrorKind, ProtocolVersion, PushInfo, RedisError, RedisResult, ServerErrorKind, cmd,
-};
+use redis::{ErrorKind, ProtocolVersion, PushInfo, RedisError, RedisResult, ServerErrorKind, cmd};
 
 use crate::{
     error::ConnectError,
     near_cache::{Tracked, Tracking},
-    transport::{limits::Limits, socket::Socket},
+    transport::{access::Endpoint, limits::Limits, socket::Socket},
 };
 
 /// A connection, and whether Redis reports over it what others change.
@@ -24,26 +22,26 @@ impl Link {
 /// Connects to a server and asks it to report changes, if the near cache wants them. All commands
 /// wait for the connection, so setting it up has a time limit.
 pub(crate) async fn connect(
-    client: &Client,
+    endpoint: &Endpoint,
     tracking: &Tracking,
     limits: Limits,
 ) -> Result<Link, ConnectError> {
-    let address = client.get_connection_info().addr().to_string();
-    tokio::time::timeout(limits.connect, attempt(client, tracking, limits))
+    let address = endpoint.addr().to_string();
+    tokio::time::timeout(limits.connect, attempt(endpoint, tracking, limits))
         .await
         .map_err(|_| ConnectError::silent(&address, limits.connect))?
         .map_err(|error| ConnectError::explain(error, &address))
 }
 
-async fn attempt(client: &Client, tracking: &Tracking, limits: Limits) -> RedisResult<Link> {
+async fn attempt(endpoint: &Endpoint, tracking: &Tracking, limits: Limits) -> RedisResult<Link> {
     let Some((tracked, listener)) = tracking.begin() else {
-        return Socket::connect(client, limits).await.map(Link::untracked);
+        return Socket::connect(endpoint, limits).await.map(Link::untracked);
     };
-    match connect_tracked(client, listener, limits).await {
+    match connect_tracked(endpoint, listener, limits).await {
         Ok(connection) => Ok(Link { connection, tracked }),
         Err(refusal) if is_lasting(&refusal) => {
-            let connection = Socket::connect(client, limits).await?;
-            tracking.complain(client.get_connection_info().addr(), &refusal);
+            let connection = Socket::connect(endpoint, limits).await?;
+            tracking.complain(endpoint.addr(), &refusal);
             Ok(Link::untracked(connection))
         }
         Err(error) => Err(error),
@@ -51,15 +49,13 @@ async fn attempt(client: &Client, tracking: &Tracking, limits: Limits) -> RedisR
 }
 
 async fn connect_tracked<E>(
-    client: &Client,
+    endpoint: &Endpoint,
     listener: impl Fn(PushInfo) -> Result<(), E> + Send + Sync + 'static,
     limits: Limits,
 ) -> RedisResult<Socket> {
-    let info = client.get_connection_info();
-    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    let client = Client::open(info.clone().set_redis_settings(settings))?;
+    let endpoint = endpoint.clone().with_protocol(ProtocolVersion::RESP3);
     let config = Socket::config().set_push_sender(listener);
-    let mut connection = Socket::connect_with(&client, limits, config).await?;
+    let mut connection = Socket::connect_with(&endpoint, limits, config).await?;
     // What this process changes over the connection it removes from the cache itself. The server carries
     // out the commands of a connection in their order, so that a later read sees an earlier write.
     let mut track = cmd("CLIENT");

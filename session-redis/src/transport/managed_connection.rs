@@ -21,7 +21,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use redis::Client;
 use session_core::StoreErrorKind;
 use tokio::{sync::watch, time::Instant};
 
@@ -29,6 +28,7 @@ use crate::{
     error::ConnectError,
     near_cache::Tracking,
     transport::{
+        access::Endpoint,
         connector::{Link, connect},
         failure::Failure,
         handshake::{self, Wanted},
@@ -63,7 +63,7 @@ pub(crate) enum Source {
 /// A server with an address of its own.
 #[derive(Clone)]
 pub(crate) struct Server {
-    client: Client,
+    endpoint: Endpoint,
     tracking: Tracking,
     wanted: Wanted,
     /// It was found to be what is wanted, or need not be: later connections cost no question.
@@ -263,15 +263,15 @@ fn back_off(failures: u32) -> Duration {
 
 impl Source {
     /// A server that is asked at the first connection who it is.
-    pub(crate) fn checked(client: Client, tracking: Tracking, wanted: Wanted) -> Self {
+    pub(crate) fn checked(endpoint: Endpoint, tracking: Tracking, wanted: Wanted) -> Self {
         let is_checked = Arc::default();
-        Self::Server(Box::new(Server { client, tracking, wanted, is_checked }))
+        Self::Server(Box::new(Server { endpoint, tracking, wanted, is_checked }))
     }
 
     /// The address of the server, or what the sentinels call it.
     pub(crate) fn name(&self) -> String {
         match self {
-            Self::Server(server) => server.client.get_connection_info().addr().to_string(),
+            Self::Server(server) => server.endpoint.addr().to_string(),
             #[cfg(feature = "sentinel")]
             Self::Sentinels(sentinels) => sentinels.name().to_owned(),
         }
@@ -297,9 +297,9 @@ impl Source {
 
 impl Server {
     async fn connect(&self, limits: Limits) -> Result<Link, ConnectError> {
-        let mut link = connect(&self.client, &self.tracking, limits).await?;
+        let mut link = connect(&self.endpoint, &self.tracking, limits).await?;
         if !self.is_checked.load(Ordering::Relaxed) {
-            let address = self.client.get_connection_info().addr().to_string();
+            let address = self.endpoint.addr().to_string();
             let socket = &mut link.connection;
             handshake::check(socket, &address, self.wanted, limits.response).await?;
             self.is_checked.store(true, Ordering::Relaxed);

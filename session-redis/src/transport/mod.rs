@@ -333,13 +333,11 @@ impl Servers {
         tracking: &Tracking,
         limits: Limits,
     ) -> Result<Self, ConnectError> {
-        #[cfg(feature = "tls")]
-        choose_crypto_provider();
         let tracking = tracking.clone();
         match &config.place {
             Place::Server(url) => {
-                let client = Access::new(config).client_at(url)?;
-                let source = Source::checked(client, tracking, Wanted::Server);
+                let endpoint = Access::new(config)?.endpoint_at(url)?;
+                let source = Source::checked(endpoint, tracking, Wanted::Server);
                 Ok(Self::One(Box::new(Node::new(source, limits))))
             }
             #[cfg(feature = "sentinel")]
@@ -379,14 +377,4 @@ fn each(
 ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
     let answers = answers.map_err(Failure::into_store_error)?;
     Ok(answers.into_iter().map(|answer| answer.map_err(store_error)).collect())
-}
-
-/// Without a provider rustls panics, and with two it cannot choose: unless the application has chosen,
-/// this is ring.
-#[cfg(feature = "tls")]
-fn choose_crypto_provider() {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Lost only to somebody who chose at the same moment.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use redis::{
-    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Pipeline, RedisConnectionInfo,
+    ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Pipeline, RedisConnectionInfo,
     RedisError, Value,
 };
 use session_core::StoreErrorKind;
@@ -19,7 +19,7 @@ use crate::{
     error::ConnectError,
     near_cache::Tracking,
     transport::{
-        access::{Access, parse},
+        access::{Access, Endpoint, parse},
         connector::{Link, connect},
         handshake::{self, Wanted},
         limits::Limits,
@@ -36,10 +36,10 @@ use crate::{
 /// that was checked is the one that is used.
 #[derive(Clone)]
 pub(crate) struct Sentinels {
-    sentinels: Vec<Client>,
+    sentinels: Vec<Endpoint>,
     /// What the sentinels call the primary and its replicas.
     name: String,
-    config: RedisConfig,
+    access: Access,
     limits: Limits,
     tracking: Tracking,
     tls: bool,
@@ -107,7 +107,7 @@ impl Sentinels {
         name: &str,
         tracking: Tracking,
     ) -> Result<Self, ConnectError> {
-        let access = Access::new(config);
+        let access = Access::new(config)?;
         let mut sentinels = Vec::with_capacity(urls.len());
         let mut tls = false;
         for url in urls {
@@ -119,16 +119,16 @@ impl Sentinels {
                 ));
             }
             tls |= matches!(info.addr(), ConnectionAddr::TcpTls { .. });
-            sentinels.push(access.client(info)?);
+            sentinels.push(access.endpoint(info)?);
         }
         if sentinels.is_empty() {
             return Err(ConnectError::misconfigured(
                 "there must be the URL of a sentinel at least",
             ));
         }
-        let (name, config) = (name.to_owned(), config.clone());
+        let (name, limits) = (name.to_owned(), Limits::of(config));
         let watch = Arc::new(FailoverWatch::new());
-        Ok(Self { sentinels, name, limits: Limits::of(&config), config, tracking, tls, watch })
+        Ok(Self { sentinels, name, access, limits, tracking, tls, watch })
     }
 
     /// What the sentinels call the primary.
@@ -251,10 +251,9 @@ impl Sentinels {
             ConnectionAddr::Tcp(host, port)
         };
         let address = addr.to_string();
-        let access = Access::new(&self.config);
-        let settings = access.settings(RedisConnectionInfo::default());
-        let client = access.client(info(addr, &address)?.set_redis_settings(settings))?;
-        let mut link = connect(&client, &self.tracking, self.limits).await?;
+        let settings = self.access.settings(RedisConnectionInfo::default());
+        let info = info(addr, &address)?.set_redis_settings(settings);
+        let mut link = connect(&self.access.endpoint(info)?, &self.tracking, self.limits).await?;
         handshake::check(&mut link.connection, &address, Wanted::Primary, self.limits.connect)
             .await?;
         Ok(link)
@@ -298,11 +297,11 @@ impl Failures {
 }
 
 async fn ask(
-    sentinel: &Client,
+    sentinel: &Endpoint,
     name: &str,
     limits: Limits,
 ) -> Result<(Address, Epoch), ConnectError> {
-    let address = sentinel.get_connection_info().addr().to_string();
+    let address = sentinel.addr().to_string();
     let explain = |error: RedisError| {
         if error.to_string().contains("unknown command") {
             return ConnectError::misconfigured(format!(

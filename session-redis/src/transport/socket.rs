@@ -2,7 +2,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::select_ok;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, Pipeline, RedisResult, Value,
+    AsyncConnectionConfig, Cmd, ConnectionAddr, ErrorKind, Pipeline, RedisResult, Value,
     aio::MultiplexedConnection,
     io::tcp::{TcpSettings, socket2::SockRef},
 };
@@ -13,6 +13,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::transport::{
+    access::Endpoint,
     batched_writes::{BatchedWrites, LastRead},
     limits::Limits,
     script_error,
@@ -22,16 +23,14 @@ use crate::transport::{
 #[derive(Clone)]
 pub(crate) struct Socket {
     connection: MultiplexedConnection,
-    /// None where redis-rs has it.
-    _service: Option<Arc<AbortOnDropHandle<()>>>,
-    /// When bytes arrived last, where redis-rs does not keep the stream to itself.
-    last_read: Option<Arc<LastRead>>,
+    _service: Arc<AbortOnDropHandle<()>>,
+    last_read: Arc<LastRead>,
 }
 
 impl Socket {
     /// Connects to a server, in the time that this may take.
-    pub(crate) async fn connect(client: &Client, limits: Limits) -> RedisResult<Self> {
-        Self::connect_with(client, limits, Self::config()).await
+    pub(crate) async fn connect(endpoint: &Endpoint, limits: Limits) -> RedisResult<Self> {
+        Self::connect_with(endpoint, limits, Self::config()).await
     }
 
     pub(crate) fn config() -> AsyncConnectionConfig {
@@ -44,27 +43,29 @@ impl Socket {
 
     /// The same by settings that [`config`](Self::config) made and that were added to.
     pub(crate) async fn connect_with(
-        client: &Client,
+        endpoint: &Endpoint,
         limits: Limits,
         config: AsyncConnectionConfig,
     ) -> RedisResult<Self> {
         let connecting = async {
-            match client.get_connection_info().addr() {
+            match endpoint.addr() {
                 ConnectionAddr::Tcp(host, port) => {
-                    let addresses = lookup_host((host.as_str(), *port)).await?.collect();
-                    let settings = client.get_connection_info().tcp_settings();
-                    let stream = connect_to_any(addresses, settings).await?;
-                    Self::over(stream, client, config).await
+                    let stream = connect_to_host(host, *port, endpoint.tcp_settings()).await?;
+                    Self::over(stream, endpoint, config).await
+                }
+                #[cfg(feature = "tls")]
+                ConnectionAddr::TcpTls { host, port, .. } if let Some(tls) = endpoint.tls() => {
+                    let stream = connect_to_host(host, *port, endpoint.tcp_settings()).await?;
+                    let stream = tls.connect(host, stream).await?;
+                    Self::over(stream, endpoint, config).await
                 }
                 #[cfg(unix)]
                 ConnectionAddr::Unix(path) => {
                     let stream = tokio::net::UnixStream::connect(path).await?;
-                    Self::over(stream, client, config).await
+                    Self::over(stream, endpoint, config).await
                 }
-                // What redis-rs makes of certificates it does not give away.
                 _ => {
-                    let connection = client.get_multiplexed_async_connection_with_config(&config);
-                    Ok(Self { connection: connection.await?, _service: None, last_read: None })
+                    Err((ErrorKind::InvalidClientConfig, "there is no way to this address").into())
                 }
             }
         };
@@ -73,22 +74,25 @@ impl Socket {
             .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
     }
 
-    async fn over<S>(stream: S, client: &Client, config: AsyncConnectionConfig) -> RedisResult<Self>
+    async fn over<S>(
+        stream: S,
+        endpoint: &Endpoint,
+        config: AsyncConnectionConfig,
+    ) -> RedisResult<Self>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let settings = client.get_connection_info().redis_settings();
         let last_read = Arc::new(LastRead::new());
         let stream = BatchedWrites::new(stream, Arc::clone(&last_read));
         let (connection, service) =
-            MultiplexedConnection::new_with_config(settings, stream, config).await?;
+            MultiplexedConnection::new_with_config(endpoint.settings(), stream, config).await?;
         let service = Arc::new(AbortOnDropHandle::new(tokio::spawn(service)));
-        Ok(Self { connection, _service: Some(service), last_read: Some(last_read) })
+        Ok(Self { connection, _service: service, last_read })
     }
 
     /// Returns `true` if bytes arrived so lately: the server may be slow, and is there.
     pub(crate) fn was_read_within(&self, span: Duration) -> bool {
-        self.last_read.as_ref().is_some_and(|last| last.age() <= span)
+        self.last_read.age() <= span
     }
 
     pub(crate) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
@@ -105,6 +109,10 @@ impl Socket {
         let answers = answers.into_iter().map(script_error::unwrap);
         Ok(answers.map(Value::extract_error).collect())
     }
+}
+
+async fn connect_to_host(host: &str, port: u16, settings: &TcpSettings) -> io::Result<TcpStream> {
+    connect_to_any(lookup_host((host, port)).await?.collect(), settings).await
 }
 
 /// Connects to whichever of a host's addresses answers first.
@@ -140,14 +148,16 @@ mod tests {
     };
 
     use super::*;
-    use crate::RedisConfig;
+    use crate::{RedisConfig, transport::access::Access};
 
     /// Otherwise each connection that is replaced because the server is silent would be kept for ever.
     #[tokio::test]
     async fn a_connection_ends_with_its_last_clone_whatever_is_under_way() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = Client::open(format!("redis://{}", listener.local_addr().unwrap())).unwrap();
-        let limits = Limits::of(&RedisConfig::new("redis://host"));
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let config = RedisConfig::new(&*url);
+        let endpoint = Access::new(&config).unwrap().endpoint_at(&url).unwrap();
+        let limits = Limits::of(&config);
         let server = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             // What redis-rs says of itself, in two commands.
@@ -155,7 +165,7 @@ mod tests {
             stream.write_all(b"+OK\r\n+OK\r\n").await.unwrap();
             stream
         };
-        let (wire, mut stream) = tokio::join!(Socket::connect(&client, limits), server);
+        let (wire, mut stream) = tokio::join!(Socket::connect(&endpoint, limits), server);
         let wire = wire.unwrap();
         // More than the system takes of what nobody reads.
         let mut command = redis::cmd("ECHO");

@@ -44,7 +44,7 @@ use crate::{
 pub(crate) struct Cluster(Arc<Shared>);
 
 struct Shared {
-    config: RedisConfig,
+    access: Access,
     limits: Limits,
     tracking: Tracking,
     tls: bool,
@@ -81,7 +81,7 @@ impl Cluster {
         urls: &[String],
         tracking: Tracking,
     ) -> Result<Self, ConnectError> {
-        let access = Access::new(config);
+        let access = Access::new(config)?;
         let limits = Limits::of(config);
         let mut seeds = Vec::new();
         let mut of_all = None;
@@ -110,15 +110,14 @@ impl Cluster {
                     "the URLs of the nodes have different schemes: TLS is for all or none",
                 ));
             }
-            access.client(info.set_redis_settings(settings.clone()))?;
+            access.endpoint(info.set_redis_settings(settings.clone()))?;
             seeds.push(seed);
         }
         let Some((tls, settings)) = of_all else {
             return Err(ConnectError::misconfigured("there must be the URL of a node at least"));
         };
         let map = Mutex::new(Map::default());
-        let config = config.clone();
-        let cluster = Self(Arc::new(Shared { config, limits, tracking, tls, settings, map }));
+        let cluster = Self(Arc::new(Shared { access, limits, tracking, tls, settings, map }));
         let seeds = seeds.into_iter().map(|seed| cluster.new_member(seed).map(Arc::new));
         let seeds = seeds.collect::<Result<_, _>>()?;
         cluster.map().seeds = seeds;
@@ -360,8 +359,8 @@ impl Cluster {
         let explain = |error: RedisError| ConnectError::explain(error, &text);
         let info = addr.into_connection_info().map_err(explain)?;
         let info = info.set_redis_settings(self.0.settings.clone());
-        let client = Access::new(&self.0.config).client(info)?;
-        let source = Source::checked(client, self.0.tracking.clone(), Wanted::ClusterNode);
+        let endpoint = self.0.access.endpoint(info)?;
+        let source = Source::checked(endpoint, self.0.tracking.clone(), Wanted::ClusterNode);
         Ok(Member { address, node: Node::new(source, self.0.limits) })
     }
 
