@@ -1,10 +1,8 @@
-#[cfg(feature = "tls")]
-use std::sync::Arc;
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use session_core::ConfigError;
 
-use crate::near_cache::Tracking;
+use crate::{credentials::CredentialsProvider, near_cache::Tracking};
 
 /// Where Redis is, and how long to wait for it.
 ///
@@ -52,6 +50,7 @@ pub struct RedisConfig {
     pub(crate) place: Place,
     pub(crate) user: Option<String>,
     pub(crate) password: Option<String>,
+    pub(crate) credentials: Option<Arc<dyn CredentialsProvider>>,
     pub(crate) database: Option<u32>,
     #[cfg(feature = "tls")]
     pub(crate) tls: crate::tls::TlsSettings,
@@ -145,6 +144,7 @@ impl RedisConfig {
             place,
             user: None,
             password: None,
+            credentials: None,
             database: None,
             #[cfg(feature = "tls")]
             tls: crate::tls::TlsSettings::default(),
@@ -173,6 +173,16 @@ impl RedisConfig {
     #[must_use]
     pub fn with_password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
+        self
+    }
+
+    /// Sets the source of user and password at the servers that hold sessions, in place of what the URL,
+    /// [`with_user`](Self::with_user) and [`with_password`](Self::with_password) say.
+    ///
+    /// It is asked for each new connection, and those that live are authenticated again when it has others.
+    #[must_use]
+    pub fn with_credentials(mut self, provider: impl CredentialsProvider + 'static) -> Self {
+        self.credentials = Some(Arc::new(provider));
         self
     }
 

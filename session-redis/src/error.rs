@@ -1,7 +1,9 @@
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use session_core::{StoreError, StoreErrorKind};
+
+use crate::credentials::NoCredentials;
 
 /// Says what an error of Redis means to the protocol.
 ///
@@ -115,6 +117,10 @@ impl ConnectError {
             ErrorKind::Io if error.is_timeout() => {
                 (Timeout, format!("the server at {address} did not answer in time: {SILENT}"))
             }
+            ErrorKind::Io if let Some(reason) = cause::<NoCredentials>(&error) => (
+                Unavailable,
+                format!("there are no credentials for the server at {address}: {reason}"),
+            ),
             ErrorKind::Io => match tls_trouble(&error) {
                 Some(trouble) => {
                     (Misconfigured, format!("no TLS with the server at {address}: {trouble}"))
@@ -189,58 +195,58 @@ fn wrong_password(address: &str) -> String {
     format!("the server at {address} refuses the password: check it, and the user's name")
 }
 
-/// Says what rustls says about the server's certificate or ours.
-#[cfg(feature = "tls")]
-fn tls_trouble(error: &RedisError) -> Option<&'static str> {
-    use std::sync::Arc;
-
-    use rustls::{AlertDescription, CertificateError, Error as Tls};
-
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(mut error) = cause {
+/// The error of this type that is behind another.
+fn cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
+    let mut next = Some(error);
+    while let Some(mut error) = next {
         // redis-rs shares its causes.
         if let Some(shared) = error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
             error = &**shared;
         }
         // An error of input or output does not name what it wraps as its source.
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = error
-            .downcast_ref::<Tls>()
-            .or_else(|| inner.and_then(|inner| inner.downcast_ref::<Tls>()));
-        if let Some(tls) = tls {
-            return Some(match tls {
-                Tls::InvalidCertificate(
-                    CertificateError::NotValidForName
-                    | CertificateError::NotValidForNameContext { .. },
-                ) => {
-                    "its certificate is made out to another name: if that is the server's, \
-                     `with_tls_server_name` takes it"
-                }
-                Tls::InvalidCertificate(
-                    CertificateError::Expired | CertificateError::ExpiredContext { .. },
-                ) => "its certificate has expired",
-                Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
-                    "its certificate comes from an authority that is not trusted: \
-                     `with_root_certificate` names others than the system knows"
-                }
-                Tls::InvalidCertificate(_) => "its certificate is not accepted",
-                Tls::AlertReceived(
-                    AlertDescription::CertificateRequired
-                    | AlertDescription::HandshakeFailure
-                    | AlertDescription::BadCertificate
-                    | AlertDescription::UnknownCA
-                    | AlertDescription::CertificateUnknown
-                    | AlertDescription::DecryptError,
-                ) => {
-                    "it does not accept our certificate, or wants one: `with_client_certificate` takes it"
-                }
-                Tls::InvalidMessage(_) => "it does not speak TLS at this port",
-                _ => "the two do not agree",
-            });
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let found =
+            error.downcast_ref::<E>().or_else(|| inner.and_then(|inner| inner.downcast_ref::<E>()));
+        if found.is_some() {
+            return found;
         }
-        cause = error.source();
+        next = error.source();
     }
     None
+}
+
+/// Says what rustls says about the server's certificate or ours.
+#[cfg(feature = "tls")]
+fn tls_trouble(error: &RedisError) -> Option<&'static str> {
+    use rustls::{AlertDescription, CertificateError, Error as Tls};
+
+    let tls = cause::<Tls>(error)?;
+    Some(match tls {
+        Tls::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => {
+            "its certificate is made out to another name: if that is the server's, \
+                     `with_tls_server_name` takes it"
+        }
+        Tls::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => "its certificate has expired",
+        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "its certificate comes from an authority that is not trusted: \
+                     `with_root_certificate` names others than the system knows"
+        }
+        Tls::InvalidCertificate(_) => "its certificate is not accepted",
+        Tls::AlertReceived(
+            AlertDescription::CertificateRequired
+            | AlertDescription::HandshakeFailure
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnknownCA
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::DecryptError,
+        ) => "it does not accept our certificate, or wants one: `with_client_certificate` takes it",
+        Tls::InvalidMessage(_) => "it does not speak TLS at this port",
+        _ => "the two do not agree",
+    })
 }
 
 #[cfg(not(feature = "tls"))]
@@ -250,8 +256,6 @@ fn tls_trouble(_: &RedisError) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     #[test]

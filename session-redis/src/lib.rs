@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod config;
+mod credentials;
 mod error;
 mod health;
 mod info;
@@ -17,6 +18,7 @@ pub use near_cache::cache;
 pub use near_cache::{NearCache, NearCacheStats};
 pub use {
     config::RedisConfig,
+    credentials::{Credentials, CredentialsProvider},
     health::{EvictionPolicy, Health, NodeHealth, Role, Software},
     store::RedisStore,
     transport::{Circuit, RedisState},

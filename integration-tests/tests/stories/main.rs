@@ -11,6 +11,7 @@ mod budget;
 mod cluster;
 mod concurrency;
 mod conformance;
+mod credentials;
 mod errors;
 mod expiry;
 mod failure_table;

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use redis::{
     ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo,
@@ -7,7 +7,12 @@ use redis::{
 
 #[cfg(feature = "tls")]
 use crate::tls::TlsClient;
-use crate::{RedisConfig, config::Place, error::ConnectError};
+use crate::{
+    RedisConfig,
+    config::Place,
+    credentials::{Credentials, CredentialsProvider},
+    error::ConnectError,
+};
 
 /// How the servers that hold sessions are spoken to, wherever they are.
 #[derive(Clone)]
@@ -35,7 +40,7 @@ impl Access {
     pub(crate) fn endpoint_at(&self, url: &str) -> Result<Endpoint, ConnectError> {
         let info = parse(url)?;
         let settings = self.settings(info.redis_settings().clone());
-        self.endpoint(info.set_redis_settings(settings))
+        self.store_endpoint(info.set_redis_settings(settings))
     }
 
     pub(crate) fn settings(&self, mut settings: RedisConnectionInfo) -> RedisConnectionInfo {
@@ -64,6 +69,15 @@ impl Access {
         settings
     }
 
+    /// A server that holds sessions, whose place and settings are known.
+    pub(crate) fn store_endpoint(&self, info: ConnectionInfo) -> Result<Endpoint, ConnectError> {
+        let mut endpoint = self.endpoint(info)?;
+        if let Some(provider) = &self.config.credentials {
+            endpoint.credentials = Some(Arc::clone(provider));
+        }
+        Ok(endpoint)
+    }
+
     /// A server whose place and settings are known.
     pub(crate) fn endpoint(&self, info: ConnectionInfo) -> Result<Endpoint, ConnectError> {
         let info = info.set_tcp_settings(self.tcp_settings());
@@ -78,8 +92,16 @@ impl Access {
             }
             _ => None,
         };
+        let settings = info.redis_settings();
+        let credentials = settings.password().map(|password| match settings.username() {
+            Some(user) => Credentials::new(user, password),
+            None => Credentials::from_password(password),
+        });
+        let settings =
+            RedisConnectionInfo::default().set_db(settings.db()).set_protocol(settings.protocol());
         Ok(Endpoint {
-            info,
+            credentials: credentials.map(|credentials| Arc::new(credentials) as _),
+            info: info.set_redis_settings(settings),
             #[cfg(feature = "tls")]
             tls,
         })
@@ -89,7 +111,9 @@ impl Access {
 /// A server, and how it is spoken to.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
+    /// Without user and password.
     info: ConnectionInfo,
+    credentials: Option<Arc<dyn CredentialsProvider>>,
     #[cfg(feature = "tls")]
     tls: Option<TlsClient>,
 }
@@ -105,6 +129,10 @@ impl Endpoint {
 
     pub(crate) fn tcp_settings(&self) -> &TcpSettings {
         self.info.tcp_settings()
+    }
+
+    pub(crate) fn credentials(&self) -> Option<&Arc<dyn CredentialsProvider>> {
+        self.credentials.as_ref()
     }
 
     #[cfg(feature = "tls")]

@@ -2,6 +2,7 @@
 //! key, over connections that are made again when they are lost.
 
 mod access;
+mod authentication;
 mod batched_writes;
 mod circuit_breaker;
 #[cfg(feature = "cluster")]

@@ -253,7 +253,8 @@ impl Sentinels {
         let address = addr.to_string();
         let settings = self.access.settings(RedisConnectionInfo::default());
         let info = info(addr, &address)?.set_redis_settings(settings);
-        let mut link = connect(&self.access.endpoint(info)?, &self.tracking, self.limits).await?;
+        let mut link =
+            connect(&self.access.store_endpoint(info)?, &self.tracking, self.limits).await?;
         handshake::check(&mut link.connection, &address, Wanted::Primary, self.limits.connect)
             .await?;
         Ok(link)

@@ -9,22 +9,30 @@ use redis::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
+    time::Instant,
 };
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::transport::{
     access::Endpoint,
+    authentication,
     batched_writes::{BatchedWrites, LastRead},
     limits::Limits,
     script_error,
 };
 
-/// A connection over which many send at once, and the task that serves it for as long as there is a clone.
+/// A connection over which many send at once, and the tasks that serve it for as long as there is a clone.
 #[derive(Clone)]
 pub(crate) struct Socket {
     connection: MultiplexedConnection,
-    _service: Arc<AbortOnDropHandle<()>>,
     last_read: Arc<LastRead>,
+    _tasks: Arc<Tasks>,
+}
+
+/// End with the connection.
+struct Tasks {
+    _service: AbortOnDropHandle<()>,
+    _authentication: Option<AbortOnDropHandle<()>>,
 }
 
 impl Socket {
@@ -47,22 +55,25 @@ impl Socket {
         limits: Limits,
         config: AsyncConnectionConfig,
     ) -> RedisResult<Self> {
+        // Before all of the time is over, so that it is known what took so long.
+        let credentials_until = Instant::now() + limits.connect.mul_f64(0.9);
+        let set_up = SetUp { endpoint, config, credentials_until, limits };
         let connecting = async {
             match endpoint.addr() {
                 ConnectionAddr::Tcp(host, port) => {
                     let stream = connect_to_host(host, *port, endpoint.tcp_settings()).await?;
-                    Self::over(stream, endpoint, config).await
+                    set_up.over(stream).await
                 }
                 #[cfg(feature = "tls")]
                 ConnectionAddr::TcpTls { host, port, .. } if let Some(tls) = endpoint.tls() => {
                     let stream = connect_to_host(host, *port, endpoint.tcp_settings()).await?;
                     let stream = tls.connect(host, stream).await?;
-                    Self::over(stream, endpoint, config).await
+                    set_up.over(stream).await
                 }
                 #[cfg(unix)]
                 ConnectionAddr::Unix(path) => {
                     let stream = tokio::net::UnixStream::connect(path).await?;
-                    Self::over(stream, endpoint, config).await
+                    set_up.over(stream).await
                 }
                 _ => {
                     Err((ErrorKind::InvalidClientConfig, "there is no way to this address").into())
@@ -72,22 +83,6 @@ impl Socket {
         tokio::time::timeout(limits.connect, connecting)
             .await
             .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
-    }
-
-    async fn over<S>(
-        stream: S,
-        endpoint: &Endpoint,
-        config: AsyncConnectionConfig,
-    ) -> RedisResult<Self>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let last_read = Arc::new(LastRead::new());
-        let stream = BatchedWrites::new(stream, Arc::clone(&last_read));
-        let (connection, service) =
-            MultiplexedConnection::new_with_config(endpoint.settings(), stream, config).await?;
-        let service = Arc::new(AbortOnDropHandle::new(tokio::spawn(service)));
-        Ok(Self { connection, _service: service, last_read })
     }
 
     /// Returns `true` if bytes arrived so lately: the server may be slow, and is there.
@@ -108,6 +103,48 @@ impl Socket {
         // What the server refuses comes back as a value of its own kind.
         let answers = answers.into_iter().map(script_error::unwrap);
         Ok(answers.map(Value::extract_error).collect())
+    }
+}
+
+/// How a stream to a server becomes a connection.
+struct SetUp<'e> {
+    endpoint: &'e Endpoint,
+    config: AsyncConnectionConfig,
+    credentials_until: Instant,
+    limits: Limits,
+}
+
+impl SetUp<'_> {
+    async fn over<S>(self, mut stream: S) -> RedisResult<Socket>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Self { endpoint, config, credentials_until, limits } = self;
+        let mut authenticated = None;
+        if let Some(provider) = endpoint.credentials() {
+            let credentials = authentication::ask(&**provider, credentials_until).await;
+            let credentials = credentials.map_err(io::Error::other)?;
+            authentication::authenticate(&mut stream, &credentials).await?;
+            authenticated = Some((Arc::clone(provider), credentials));
+        }
+        let last_read = Arc::new(LastRead::new());
+        let stream = BatchedWrites::new(stream, Arc::clone(&last_read));
+        let (connection, service) =
+            MultiplexedConnection::new_with_config(endpoint.settings(), stream, config).await?;
+        let authentication = authenticated.map(|(provider, credentials)| {
+            AbortOnDropHandle::new(tokio::spawn(authentication::keep_authenticated(
+                connection.clone(),
+                provider,
+                credentials,
+                endpoint.addr().to_string(),
+                limits.connect,
+            )))
+        });
+        let tasks = Tasks {
+            _service: AbortOnDropHandle::new(tokio::spawn(service)),
+            _authentication: authentication,
+        };
+        Ok(Socket { connection, last_read, _tasks: Arc::new(tasks) })
     }
 }
 

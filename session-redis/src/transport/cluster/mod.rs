@@ -110,7 +110,7 @@ impl Cluster {
                     "the URLs of the nodes have different schemes: TLS is for all or none",
                 ));
             }
-            access.endpoint(info.set_redis_settings(settings.clone()))?;
+            access.store_endpoint(info.set_redis_settings(settings.clone()))?;
             seeds.push(seed);
         }
         let Some((tls, settings)) = of_all else {
@@ -359,7 +359,7 @@ impl Cluster {
         let explain = |error: RedisError| ConnectError::explain(error, &text);
         let info = addr.into_connection_info().map_err(explain)?;
         let info = info.set_redis_settings(self.0.settings.clone());
-        let endpoint = self.0.access.endpoint(info)?;
+        let endpoint = self.0.access.store_endpoint(info)?;
         let source = Source::checked(endpoint, self.0.tracking.clone(), Wanted::ClusterNode);
         Ok(Member { address, node: Node::new(source, self.0.limits) })
     }
