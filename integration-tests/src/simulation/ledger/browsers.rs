@@ -3,7 +3,7 @@
 //! A browser keeps the cookie of the response that arrives last (the limits of I4). If the browser still
 //! needs the former ID, as it opens a live session, the response that replaces it keeps these rules:
 //!
-//! - A removal comes from a request that ended the session of its own cookie. The former ID was not sent
+//! - A removal comes from a request that ended the session of its own cookie in less than 5 minutes. The former ID was not sent
 //!   before that end to a request with a cookie of the same session.
 //! - An ID replaces another one of its session only if it opened the session when the request's handler
 //!   was done, or made its last commit. Of two logins or rotations at the same moment, a slow network may
@@ -58,9 +58,13 @@ impl Ledger {
 
     /// The request of a removal has ended a session, see `check_cookie`. `former` is of one that goes on.
     fn check_removal(&mut self, number: usize, former: Cookie) {
+        let request = &self.requests[&number];
+        if request.latest.since(request.earliest) > Sessions::ROTATION_WINDOW {
+            return;
+        }
         let told = &self.requests[&former.by];
         let told_life = told.presented.and_then(|key| self.life_of.get(&key));
-        let took = self.requests[&number].ever_doomed.iter().any(|life| {
+        let took = request.ever_doomed.iter().any(|life| {
             let is_before = self.lives[*life].end.is_none_or(|end| told.finished_at < end);
             let is_same = self.life_of.get(&former.key) == Some(life);
             let is_led = told_life == Some(life) && !self.may_begin(former.by, *life);
