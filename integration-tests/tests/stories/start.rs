@@ -93,7 +93,7 @@ async fn a_server_that_is_no_redis_is_said() {
 #[tokio::test]
 async fn a_server_that_is_too_old_is_said() {
     let answer = |command: &str| match command {
-        _ if command.contains("INFO\r") => "$22\r\nredis_version:6.0.16\r\n\r\n",
+        _ if command.contains("INFO\r") => "$22\r\nredis_version:5.0.14\r\n\r\n",
         _ if command.contains("ROLE") => "*1\r\n$6\r\nmaster\r\n",
         _ => "+OK\r\n",
     };
@@ -103,5 +103,5 @@ async fn a_server_that_is_too_old_is_said() {
     });
     let (kind, text) = why(format!("redis://{}", addr.await)).await;
     assert_eq!(kind, StoreErrorKind::Misconfigured, "{text}");
-    assert!(text.ends_with("is Redis 6.0, which is too old: 6.2 is needed"), "{text}");
+    assert!(text.ends_with("is Redis 5.0, which is too old: 6.0 is needed"), "{text}");
 }

@@ -330,3 +330,16 @@ async fn commands_to_a_name_that_is_not_known_fail_with_the_cause() {
     assert_fails(&store, StoreErrorKind::Unavailable, "check host and port").await;
     assert_ne!(store.state().circuit(), Circuit::Closed);
 }
+
+#[tokio::test]
+async fn unknown_scripts_are_sent_with_their_call() {
+    let redis = RedisServer::start().await;
+    let mut admin = redis.connection().await;
+    tell(&mut admin, &["ACL", "SETUSER", "default", "-script"]).await;
+    let store = RedisStore::connect(redis_config(redis.url(), PATIENCE)).await.unwrap();
+    let browser = Browser::new(serve(Sessions::new(store)).await);
+    for count in 1..=3 {
+        assert_eq!(browser.post("/count").await.ok().body, count.to_string());
+    }
+    browser.post("/logout").await.ok();
+}

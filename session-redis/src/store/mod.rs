@@ -26,7 +26,7 @@ use crate::{
 
 /// Sessions in Redis, shared by any number of processes.
 ///
-/// Works on Redis 6.2 and later and on Valkey. All commands go over one multiplexed connection, to each node
+/// Works on Redis 6.0 and later and on Valkey. All commands go over one multiplexed connection, to each node
 /// where they are a cluster's, which comes back by itself after it was lost; none waits without a limit.
 /// Clones share it. Commands of requests that are ready at the same time are written together, but not by TLS. What [waits for replicas](RedisConfig::with_revocation_replicas) has one of its own.
 #[derive(Clone)]

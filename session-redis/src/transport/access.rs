@@ -53,7 +53,7 @@ impl Access {
         if let Some(database) = self.config.database {
             settings = settings.set_db(database.into());
         }
-        settings
+        settings.set_lib_name(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
     }
 
     fn tcp_settings(&self) -> TcpSettings {

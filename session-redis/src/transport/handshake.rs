@@ -142,8 +142,8 @@ impl Wanted {
     }
 }
 
-/// The oldest Redis that knows what is used here (`GETDEL`, `ZADD GT`).
-const OLDEST: (u32, u32) = (6, 2);
+/// The oldest Redis that has users with rights of their own (`ACL`), and RESP3.
+const OLDEST: (u32, u32) = (6, 0);
 
 #[cfg(test)]
 mod tests {
@@ -160,12 +160,12 @@ mod tests {
     #[test]
     fn a_server_that_cannot_hold_sessions_is_told_apart() {
         let wanted = Wanted::Server;
-        for version in ["6.2.0", "7.0.15", "8.0.1", "255.255.255"] {
+        for version in ["6.0.16", "6.2.0", "7.0.15", "8.0.1", "255.255.255"] {
             assert_eq!(verdict(version, "standalone", "master", wanted), "fits");
         }
         insta::assert_snapshot!(
-            verdict("6.0.16", "standalone", "master", wanted),
-            @"the server at redis.internal:6379 is Redis 6.0, which is too old: 6.2 is needed"
+            verdict("5.0.14", "standalone", "master", wanted),
+            @"the server at redis.internal:6379 is Redis 5.0, which is too old: 6.0 is needed"
         );
         insta::assert_snapshot!(
             verdict("7.0.15", "standalone", "slave", wanted),

@@ -133,17 +133,8 @@ impl Connection {
         deadline: Instant,
     ) -> Result<Value, Failure> {
         match self.write_again(failure, call, deadline).await {
-            // Whoever has the key is the one to be told.
-            #[cfg(feature = "cluster")]
-            Err(failure)
-                if failure.is(ServerErrorKind::NoScript)
-                    && matches!(self.servers, Servers::Cluster(_)) =>
-            {
-                self.write_until(&script.with_code(call), deadline).await
-            }
             Err(failure) if failure.is(ServerErrorKind::NoScript) => {
-                self.write_until(&script.load(), deadline).await?;
-                self.write_until(call, deadline).await
+                self.write_until(&script.with_code(call), deadline).await
             }
             answer => answer,
         }

@@ -46,13 +46,6 @@ impl Script {
             *first = self.with_code(first);
         }
     }
-
-    /// What tells the server the script.
-    pub(crate) fn load(&self) -> Cmd {
-        let mut load = cmd("SCRIPT");
-        load.arg("LOAD").arg(self.code);
-        load
-    }
 }
 
 const MAX_ARGUMENTS: usize = 8;
