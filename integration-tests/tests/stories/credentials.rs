@@ -17,7 +17,7 @@ use session_axum::{RedisConfig, RedisStore, Sessions};
 use session_core::{
     Clock as _, SessionKey, SessionStore as _, StoreErrorKind, SystemClock, async_trait,
 };
-use session_redis::{Credentials, CredentialsProvider};
+use session_redis::{Credentials, CredentialsProvider, NearCache};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -164,7 +164,9 @@ async fn a_token_is_replaced_before_it_expires() {
     let redis = RedisServer::start().await;
     let mut admin = redis.connection().await;
     let provider = Arc::new(Tokens { admin: admin.clone(), count: AtomicUsize::new(0) });
-    let config = RedisConfig::new(redis.url()).with_credentials(Arc::clone(&provider));
+    let config = RedisConfig::new(redis.url())
+        .with_credentials(Arc::clone(&provider))
+        .with_near_cache(NearCache::default());
     let store = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap();
     let load = Load::on(store).await;
     let before = connections(&mut admin).await;
