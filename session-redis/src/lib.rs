@@ -26,3 +26,6 @@ pub use {
 
 #[doc = include_str!("../OPERATING.md")]
 pub mod operating {}
+
+#[doc = include_str!("../MANAGED.md")]
+pub mod managed {}
