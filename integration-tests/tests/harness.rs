@@ -88,7 +88,8 @@ async fn script_counts_as_the_one_command_that_was_sent() {
     // EVALSHA, answered NOSCRIPT, then SCRIPT LOAD and EVALSHA.
     let _: u64 = script.key("key").invoke_async(&mut connection).await.unwrap();
     let counts = server.commands_since(&mark).await;
-    assert_eq!(counts.to_string(), r#"{"evalsha": 2, "script|load": 1}"#);
+    // Redis 6.2 counts the second as `script`, later ones as `script|load`.
+    assert_eq!((counts.of("evalsha"), counts.total()), (2, 3), "{counts}");
 
     let mark = server.mark_commands().await;
     for _ in 0..100 {
