@@ -8,7 +8,7 @@ use session_core::StoreError;
 
 use crate::info::Info;
 
-/// How one server is, as [`RedisStore::health_of_nodes`] found it.
+/// How one server is, as [`RedisStore::health_of_nodes`](crate::RedisStore::health_of_nodes) found it.
 #[derive(Debug)]
 pub struct NodeHealth {
     pub(crate) name: String,
@@ -32,7 +32,7 @@ impl NodeHealth {
     }
 }
 
-/// How Redis is, as [`RedisStore::health`] found it. What it did not tell is unknown.
+/// How Redis is, as [`RedisStore::health`](crate::RedisStore::health) found it. What it did not tell is unknown.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Health {
     software: Option<Software>,
