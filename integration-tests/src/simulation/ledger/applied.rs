@@ -170,22 +170,20 @@ impl Ledger {
         let stays = State { last_seen_at: stored.last_seen_at, ..State::read(before) } == stored;
         // A request that holds the lock prolongs and releases it beside its commits.
         let is_of_lock = before.locked_until() != after.locked_until();
-        let releases = is_of_lock && after.locked_until().is_none();
         // A renewal is ignored while the old ID is valid. The commit then only records the use of the ID.
         let attempt = call.attempt;
         let log = &self.requests[&call.request].log[attempt.from..attempt.to];
         let only_renews =
             log.iter().all(|logged| !logged.effective || matches!(logged.change, Change::Renew));
-        if stays && (is_of_lock || only_renews) && !self.fits(call, life, &stored, releases) {
+        if stays && (is_of_lock || only_renews) && !self.fits(call, life, &stored) {
             let attempt = Attempt { carries: false, ..call.attempt };
             return self.took_effect(&Call { attempt, ..call.clone() }, life, &stored);
         }
         self.took_effect(call, life, &stored);
     }
 
-    /// Returns `true` if a request changes the model's state, and the stored state is the result. Changes
-    /// that undo each other count if the commit releases the lock.
-    fn fits(&self, call: &Call, life: usize, stored: &State, releases: bool) -> bool {
+    /// Returns `true` if a request changes the model's state, and the stored state is the result.
+    fn fits(&self, call: &Call, life: usize, stored: &State) -> bool {
         let mut state = self.lives[life].state.clone();
         let attempt = call.attempt;
         let log = &self.requests[&call.request].log[attempt.from..attempt.to];
@@ -196,7 +194,7 @@ impl Ledger {
         let login_at =
             if joins { state.created_at } else { login_at(call, request.latest, stored) };
         state.apply(log, Part::Everything, self.rules.lifetime, login_at);
-        let changes = joins || releases && attempt.carries || state != self.lives[life].state;
+        let changes = joins || state != self.lives[life].state;
         changes && state.difference(stored).is_none()
     }
 

@@ -61,8 +61,10 @@ impl Ledger {
     /// Notes that a commit begins.
     pub(crate) fn attempt(&mut self, number: usize) {
         let (lifetime, now, step) = (self.rules.lifetime, self.clock.now(), self.step);
-        let request = self.request(number);
+        let request = &self.requests[&number];
         let (from, to) = (request.settled, request.log.len());
+        let changes_state = self.changes_state(request.life, &request.log[from..to]);
+        let request = self.request(number);
         let log = &request.log[from..to];
         let carries = log.iter().any(|logged| logged.effective);
         // Another request's renewal serves as well as one's own.
@@ -82,6 +84,7 @@ impl Ledger {
             step,
             carries: carries && stores,
             required: stores && log.iter().any(needed),
+            changes_state,
             locks: false,
             life: request.life,
         });
@@ -103,6 +106,15 @@ impl Ledger {
         }
     }
 
+    /// Returns `false` for changes that undo each other, and leave nothing to store.
+    fn changes_state(&self, life: Option<usize>, log: &[Logged]) -> bool {
+        life.map(|life| &self.lives[life].state).is_none_or(|before| {
+            let mut state = before.clone();
+            state.apply(log, Part::Everything, self.rules.lifetime, self.clock.now());
+            state != *before
+        })
+    }
+
     fn succeeded(&mut self, number: usize, attempt: Attempt, view: &View) {
         self.check_ends(number);
         let request = &self.requests[&number];
@@ -114,12 +126,7 @@ impl Ledger {
         let is_due = |logged: &&Logged| {
             !is_overtaken || logged.is_of_values() || log.iter().any(Logged::is_login)
         };
-        // Changes that undo each other leave nothing to store.
-        let changes_state = life.is_none_or(|life| {
-            let mut state = life.state.clone();
-            state.apply(log, Part::Everything, self.rules.lifetime, self.clock.now());
-            state != life.state
-        });
+        let changes_state = attempt.changes_state && self.changes_state(attempt.life, log);
         let is_missing =
             changes_state && log.iter().filter(is_due).any(|logged| logged.applied != 1);
         if attempt.required && is_missing && log.iter().filter(is_due).any(|l| l.effective) {

@@ -102,6 +102,8 @@ pub(crate) struct Attempt {
     pub(crate) carries: bool,
     /// Success without having stored it is a lie.
     pub(crate) required: bool,
+    /// When it began, its changes did not undo each other.
+    pub(crate) changes_state: bool,
     /// It takes the session's lock, and stores nothing else.
     pub(crate) locks: bool,
     /// The session that it changes; a new one, if there is none.
