@@ -88,6 +88,7 @@ impl ConnectError {
         self
     }
 
+    #[cfg(feature = "sentinel")]
     pub(crate) const fn kind(&self) -> StoreErrorKind {
         self.kind
     }
