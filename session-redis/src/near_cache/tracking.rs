@@ -69,13 +69,14 @@ impl Tracking {
         Some((Tracked(Some(Watched { near: Arc::clone(near), freshness })), listen))
     }
 
-    /// Warns once that a server does not report changes.
+    /// Warns once that a server does not report changes. The server's text is not trusted, and stays out of
+    /// the log.
     pub(crate) fn complain(&self, server: &ConnectionAddr, refusal: &RedisError) {
         if self.0.as_ref().is_some_and(|near| !near.has_complained.swap(true, Ordering::Relaxed)) {
             tracing::warn!(
                 target: "session",
                 %server,
-                error = %refusal,
+                reason = ?refusal.kind(),
                 "Redis does not tell what is changed (RESP3, CLIENT TRACKING): \
                  sessions read from it are not cached"
             );
