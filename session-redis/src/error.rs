@@ -3,7 +3,10 @@ use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use session_core::{StoreError, StoreErrorKind};
 
-use crate::credentials::NoCredentials;
+use crate::{
+    credentials::NoCredentials,
+    server_error::{SELECT_IN_CLUSTER, SELECT_REFUSED, is_unknown_command},
+};
 
 /// Says what an error of Redis means to the protocol.
 ///
@@ -39,7 +42,7 @@ fn meaning(error: &RedisError) -> StoreErrorKind {
             | ServerErrorKind::ClusterDown
             | ServerErrorKind::MasterDown
             | ServerErrorKind::ReadOnly => StoreErrorKind::Unavailable,
-            _ if says(error, "unknown command") => StoreErrorKind::Misconfigured,
+            _ if is_unknown_command(error) => StoreErrorKind::Misconfigured,
             _ => StoreErrorKind::Timeout,
         },
         ErrorKind::Extension => match error.code() {
@@ -53,10 +56,6 @@ fn meaning(error: &RedisError) -> StoreErrorKind {
         // Timed out, cut off, or not understood: the command may have arrived.
         _ => StoreErrorKind::Timeout,
     }
-}
-
-fn says(error: &RedisError, text: &str) -> bool {
-    error.detail().is_some_and(|detail| detail.contains(text))
 }
 
 /// Why there is no connection to Redis: what is wrong, and what to do. Holds no URL and no password.
@@ -136,13 +135,13 @@ impl ConnectError {
                 ),
                 None => (Unavailable, format!("no connection to {address}: check host and port")),
             },
-            _ if says(&error, "SELECT is not allowed in cluster mode") => (
+            _ if error.detail() == Some(SELECT_IN_CLUSTER) => (
                 Misconfigured,
                 format!(
                     "the server at {address} belongs to a cluster, which has no database but 0"
                 ),
             ),
-            _ if error.to_string().contains("switch database") => (
+            _ if error.detail() == Some(SELECT_REFUSED) => (
                 Misconfigured,
                 format!(
                     "the server at {address} refuses the database: the number must be below its \

@@ -6,6 +6,7 @@ mod error;
 mod health;
 mod info;
 mod near_cache;
+mod server_error;
 mod store;
 #[cfg(feature = "tls")]
 mod tls;

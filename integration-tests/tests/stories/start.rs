@@ -1,26 +1,35 @@
 //! What cannot work is said at the start: what is wrong and what to do, without the password.
 
-use std::{error::Error as _, net::SocketAddr};
+use std::{error::Error, net::SocketAddr};
 
 use integration_tests::{PATIENCE, RedisServer, redis_config};
 use session_axum::{RedisConfig, RedisStore};
-use session_core::StoreErrorKind;
+use session_core::{StoreError, StoreErrorKind};
+use session_redis::NearCache;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
+
+use crate::support::Log;
 
 /// Why there is no store, in words that hold neither URL nor password.
 async fn why(config: impl Into<RedisConfig>) -> (StoreErrorKind, String) {
     let error = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap_err();
-    let mut texts = format!("{error} {error:?}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        texts += &format!(" {error} {error:?}");
-        cause = error.source();
-    }
+    let texts = texts_of(&error);
     assert!(!texts.contains("hunter2") && !texts.contains("redis://"), "{texts}");
     (error.kind(), error.source().map(ToString::to_string).unwrap_or_default())
+}
+
+/// All that an error says, with its causes.
+fn texts_of(error: &StoreError) -> String {
+    let mut texts = String::new();
+    let mut cause = Some(error as &dyn Error);
+    while let Some(error) = cause {
+        texts += &format!("{error} {error:?} ");
+        cause = error.source();
+    }
+    texts
 }
 
 /// Something that listens and answers what it hears.
@@ -104,4 +113,74 @@ async fn a_server_that_is_too_old_is_said() {
     let (kind, text) = why(format!("redis://{}", addr.await)).await;
     assert_eq!(kind, StoreErrorKind::Misconfigured, "{text}");
     assert!(text.ends_with("is Redis 5.0, which is too old: 6.0 is needed"), "{text}");
+}
+
+/// As a server does that does not know a command: it quotes the command with its arguments.
+#[tokio::test]
+async fn a_password_that_the_server_quotes_is_shown_nowhere() {
+    let log = Log::default();
+    let _listening = log.listen();
+    for code in ["ERR unknown command", "HUNTER", "hunter2", "NOPERM", "MOVED 1", "-", ""] {
+        let addr = who_says(move |heard| {
+            let heard = String::from_utf8_lossy(heard);
+            let quoted = heard.replace("\r\n", " ");
+            let commands = heard.matches('*').count();
+            format!("-{code} with args beginning with: {quoted}\r\n").repeat(commands).into()
+        })
+        .await;
+        let url = format!("redis://user:hunter2@{addr}");
+        let with_near_cache = RedisConfig::new(&*url).with_near_cache(NearCache::default());
+        for config in [
+            RedisConfig::new(&*url),
+            RedisConfig::new(format!("{url}?protocol=resp3")),
+            RedisConfig::new(format!("{url}/3")),
+            with_near_cache.clone(),
+        ] {
+            why(config).await;
+        }
+        let store = RedisStore::connect_lazy(with_near_cache).unwrap();
+        let error = store.ping().await.unwrap_err();
+        assert!(!texts_of(&error).contains("hunter2"));
+    }
+    assert!(!log.text().contains("hunter2"), "{}", log.text());
+}
+
+/// The answer has no end, or says that it will be of 2 GB.
+#[tokio::test]
+async fn an_endless_answer_does_not_fill_the_memory() {
+    const SENT: usize = 64 * 1024;
+    const ALLOWED: usize = 300 * 1024 * 1024;
+    let redis = RedisServer::start().await;
+    for begin in ["$2000000000\r\n", "$9223372036854775807\r\n", "*1000000000\r\n", "+"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let server = (redis.host().to_owned(), redis.port());
+        let sending = tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut server = TcpStream::connect(server).await.unwrap();
+            // A proxy until the first command of the store.
+            let mut buffer = vec![b'1'; SENT];
+            loop {
+                let len = client.read(&mut buffer).await.unwrap();
+                if buffer[..len].windows(3).any(|word| word == b"GET") {
+                    break;
+                }
+                server.write_all(&buffer[..len]).await.unwrap();
+                let len = server.read(&mut buffer).await.unwrap();
+                client.write_all(&buffer[..len]).await.unwrap();
+            }
+            client.write_all(begin.as_bytes()).await.unwrap();
+            let piece =
+                if begin.starts_with('*') { b":1\r\n".repeat(SENT / 4) } else { vec![b'1'; SENT] };
+            let mut sent = 0;
+            while sent <= ALLOWED && client.write_all(&piece).await.is_ok() {
+                sent += piece.len();
+            }
+            sent
+        });
+        let store = RedisStore::connect_lazy(redis_config(&*url, PATIENCE)).unwrap();
+        let error = store.ping().await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Timeout, "{begin:?}");
+        assert!(sending.await.unwrap() <= ALLOWED, "{begin:?}");
+    }
 }

@@ -25,7 +25,10 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use crate::credentials::{Credentials, CredentialsProvider, NoCredentials};
+use crate::{
+    credentials::{Credentials, CredentialsProvider, NoCredentials},
+    server_error,
+};
 
 /// Asks the provider, in the time that a connection may take.
 pub(crate) async fn ask(
@@ -57,7 +60,7 @@ pub(crate) async fn authenticate(
             return Err(no_redis());
         }
     }
-    judge(redis::parse_redis_value(&line[..len])?.extract_error())
+    judge(redis::parse_redis_value(&line[..len]).map_err(server_error::redact)?)
 }
 
 /// Keeps a connection authenticated for as long as it is polled.
@@ -110,7 +113,7 @@ async fn renew(
     if !credentials.are_same(current) {
         let auth = auth(&credentials);
         let sent = timeout(limit, connection.send_packed_command(&auth)).await;
-        judge(sent.map_err(io::Error::from)?.and_then(Value::extract_error))?;
+        judge(sent.map_err(io::Error::from)?.map_err(server_error::redact)?)?;
     }
     Ok(credentials)
 }
@@ -121,33 +124,28 @@ fn auth(credentials: &Credentials) -> Cmd {
     auth
 }
 
-/// Says whether the server takes the credentials. Its own words are dropped, as they may be the password.
-fn judge(answer: RedisResult<Value>) -> RedisResult<()> {
-    let refusal = match answer {
+/// Says whether the server takes the credentials.
+fn judge(answer: Value) -> RedisResult<()> {
+    let refusal = match server_error::extract(answer) {
         Ok(Value::Okay) => return Ok(()),
         Ok(_) => return Err(no_redis()),
-        Err(error) => error,
+        Err(refusal) => refusal,
     };
-    let says = |text| refusal.detail().is_some_and(|detail| detail.contains(text));
-    Err(match refusal.kind() {
-        ErrorKind::Io => refusal,
+    let is_of_the_moment = matches!(
+        refusal.kind(),
         ErrorKind::Server(
-            kind @ (ServerErrorKind::BusyLoading
-            | ServerErrorKind::ClusterDown
-            | ServerErrorKind::MasterDown
-            | ServerErrorKind::TryAgain),
-        ) => (ErrorKind::Server(kind), "the server takes no password at the moment").into(),
-        _ if refusal.code() == Some("DENIED") => {
-            redis::make_extension_error("DENIED".to_owned(), None)
-        }
-        _ if says(TOO_MANY) => (
-            ErrorKind::Server(ServerErrorKind::ResponseError),
-            "the server refuses the connection",
-            TOO_MANY.to_owned(),
+            ServerErrorKind::BusyLoading
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::TryAgain
         )
-            .into(),
-        _ => (ErrorKind::AuthenticationFailed, "the server refuses the password").into(),
-    })
+    );
+    let is_of_the_client = refusal.code() == Some("DENIED")
+        || refusal.detail() == Some(server_error::TOO_MANY_CLIENTS);
+    if is_of_the_moment || is_of_the_client {
+        return Err(refusal);
+    }
+    Err((ErrorKind::AuthenticationFailed, "the server refuses the password").into())
 }
 
 fn no_redis() -> RedisError {
@@ -184,8 +182,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-
-const TOO_MANY: &str = "max number of clients";
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -26,7 +26,7 @@ use tokio::{
 /// hundred times as long.
 pub(crate) struct BatchedWrites<S> {
     stream: S,
-    last_read: Arc<LastRead>,
+    received: Arc<Received>,
     /// Since when the others are let run, and how much there was to be written then.
     waiting: Option<(Instant, usize)>,
     /// Nobody is waited for any more before what there is was written.
@@ -42,10 +42,10 @@ pub(crate) struct BatchedWrites<S> {
 }
 
 impl<S> BatchedWrites<S> {
-    pub(crate) fn new(stream: S, last_read: Arc<LastRead>) -> Self {
+    pub(crate) fn new(stream: S, received: Arc<Received>) -> Self {
         Self {
             stream,
-            last_read,
+            received,
             waiting: None,
             is_due: false,
             left_at_once: 0,
@@ -121,29 +121,40 @@ impl<S: AsyncRead + Unpin> AsyncRead for BatchedWrites<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.last_read.record();
-        }
-        polled
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        Poll::Ready(self.received.add(buffer.filled().len() - before))
     }
 }
 
-/// When bytes arrived last over a connection.
-pub(crate) struct LastRead {
+/// What arrived over a connection: when the last bytes did, and how many since the last answer.
+pub(crate) struct Received {
     begun_at: Instant,
     millis: AtomicU64,
+    since_answer: AtomicUsize,
 }
 
-impl LastRead {
+impl Received {
     pub(crate) fn new() -> Self {
-        Self { begun_at: Instant::now(), millis: AtomicU64::new(0) }
+        let (millis, since_answer) = (AtomicU64::new(0), AtomicUsize::new(0));
+        Self { begun_at: Instant::now(), millis, since_answer }
     }
 
-    fn record(&self) {
-        self.millis.store(self.now(), Ordering::Relaxed);
+    fn add(&self, bytes: usize) -> io::Result<()> {
+        if bytes > 0 {
+            self.millis.store(self.now(), Ordering::Relaxed);
+        }
+        if self.since_answer.fetch_add(bytes, Ordering::Relaxed) > MAX_ANSWER {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"));
+        }
+        Ok(())
     }
 
+    /// Begins to count the bytes of the next answer.
+    pub(crate) fn on_answer(&self) {
+        self.since_answer.store(0, Ordering::Relaxed);
+    }
+
+    /// How long ago the last bytes arrived.
     pub(crate) fn age(&self) -> Duration {
         Duration::from_millis(self.now().saturating_sub(self.millis.load(Ordering::Relaxed)))
     }
@@ -152,6 +163,10 @@ impl LastRead {
         u64::try_from(self.begun_at.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
+
+/// How many bytes a server may send without completing an answer, so that a broken one does not fill the memory
+/// of this process. The answers to commands that are sent together count as one: a hundred sessions at most.
+const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
 /// With so many bytes a write does not wait: there are many commands in it, or a large one.
 const ENOUGH: usize = 8 * 1024;
@@ -231,7 +246,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_comes_meanwhile_is_written_along() {
         let sink = Sink::default();
-        let mut stream = BatchedWrites::new(sink.clone(), Arc::new(LastRead::new()));
+        let mut stream = BatchedWrites::new(sink.clone(), Arc::new(Received::new()));
         for _ in 0..10 {
             assert!(write(&mut stream, 10, (90, 90 * WORTH)).await);
         }
@@ -240,7 +255,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_alone_waits_seldom() {
-        let mut stream = BatchedWrites::new(Sink::default(), Arc::new(LastRead::new()));
+        let mut stream = BatchedWrites::new(Sink::default(), Arc::new(Received::new()));
         let mut waits = 0;
         for _ in 0..1_000 {
             waits += usize::from(write(&mut stream, 10, NOTHING).await);
@@ -258,7 +273,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_computes_much_is_waited_for_a_hundredth_of_the_time() {
         for brought in [0, 10, 200] {
-            let mut stream = BatchedWrites::new(Sink::default(), Arc::new(LastRead::new()));
+            let mut stream = BatchedWrites::new(Sink::default(), Arc::new(Received::new()));
             let slow = (brought, WORTH * 200 + Duration::from_millis(1));
             let (begin, mut waited) = (Instant::now(), Duration::ZERO);
             while begin.elapsed() < Duration::from_secs(10) {
@@ -276,7 +291,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_takes_nothing_is_waited_for_once_and_teaches_nothing() {
         let sink = Sink::default();
-        let mut stream = BatchedWrites::new(sink.clone(), Arc::new(LastRead::new()));
+        let mut stream = BatchedWrites::new(sink.clone(), Arc::new(Received::new()));
         let mut poll = async |len| {
             let bytes = vec![0; len];
             poll_fn(|context| Poll::Ready(Pin::new(&mut stream).poll_write(context, &bytes))).await
@@ -296,7 +311,7 @@ mod tests {
 
     #[tokio::test]
     async fn much_is_written_at_once() {
-        let mut stream = BatchedWrites::new(Sink::default(), Arc::new(LastRead::new()));
+        let mut stream = BatchedWrites::new(Sink::default(), Arc::new(Received::new()));
         assert!(!write(&mut stream, ENOUGH, NOTHING).await);
     }
 }

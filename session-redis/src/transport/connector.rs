@@ -3,6 +3,7 @@ use redis::{ErrorKind, ProtocolVersion, PushInfo, RedisError, RedisResult, Serve
 use crate::{
     error::ConnectError,
     near_cache::{Tracked, Tracking},
+    server_error,
     transport::{access::Endpoint, limits::Limits, socket::Socket},
 };
 
@@ -60,7 +61,7 @@ async fn connect_tracked<E>(
     // out the commands of a connection in their order, so that a later read sees an earlier write.
     let mut track = cmd("CLIENT");
     track.arg("TRACKING").arg("ON").arg("NOLOOP");
-    connection.send(&track).await?.extract_error()?;
+    connection.send(&track).await?;
     Ok(connection)
 }
 
@@ -83,5 +84,5 @@ fn is_lasting(refusal: &RedisError) -> bool {
     };
     !is_of_another_kind
         && !refusal.is_connection_dropped()
-        && !refusal.detail().is_some_and(|detail| detail.contains("max number of clients"))
+        && refusal.detail() != Some(server_error::TOO_MANY_CLIENTS)
 }

@@ -3,6 +3,7 @@ use session_core::{StoreError, StoreErrorKind};
 
 use crate::{
     error::{ConnectError, store_error, timeout},
+    server_error::is_unknown_command,
     transport::circuit_breaker::Refused,
 };
 
@@ -63,6 +64,12 @@ impl Failure {
             Self::Redis(_) | Self::Silence => false,
             Self::Lost(_) | Self::Refused(_) => true,
         }
+    }
+
+    /// Returns `true` if the user may not run the command, or the server has no such command.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        self.is(ServerErrorKind::NoPerm)
+            || matches!(self, Self::Redis(error) if is_unknown_command(error))
     }
 
     /// Returns `true` if a new connection may lead to a server that does not fail this way.

@@ -14,7 +14,6 @@ mod limits;
 mod managed_connection;
 mod node;
 mod script;
-mod script_error;
 #[cfg(feature = "sentinel")]
 mod sentinel;
 mod socket;
@@ -277,8 +276,8 @@ impl Connection {
         answers
     }
 
-    /// Runs a command on each server that this client may not be allowed, and tells which server that is: what
-    /// it refuses is its answer, a value of its own kind.
+    /// Runs a command on each server that this client may not be allowed, and tells which server that is: the
+    /// answer of a server that refuses is `Nil`.
     pub(crate) async fn ask_each(&self, command: &Cmd) -> Vec<(String, Result<Value, StoreError>)> {
         let deadline = self.limits.deadline();
         let answers = match &self.servers {

@@ -1,6 +1,6 @@
 use std::pin::pin;
 
-use redis::{Cmd, Pipeline, RedisResult, ServerError, Value};
+use redis::{Cmd, Pipeline, RedisResult, Value};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 
 use crate::{
@@ -73,20 +73,13 @@ impl Node {
             let sending = pin!(socket.send(command));
             timeout_at(exchange.limit, sending).await
         };
-        exchange.end(sent.map(|answer| answer.and_then(Value::extract_error)))
+        exchange.end(sent)
     }
 
-    /// Sends a command that this client may not be allowed: what the server refuses is the answer, and says
-    /// nothing about the connection.
+    /// Sends a command that this client may not be allowed: the answer is `Nil` then.
     pub(crate) async fn ask(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
-        let (exchange, mut socket) = self.begin(deadline).await?;
-        let sent = timeout_at(exchange.limit, socket.send(command)).await;
-        exchange.end(sent.map(|answer| match answer? {
-            Value::ServerError(refusal) if is_forbidden(&refusal) => {
-                Ok(Value::ServerError(refusal))
-            }
-            answer => answer.extract_error(),
-        }))
+        let answer = self.send_seen(command, deadline, &mut ReadOrigin::default()).await;
+        answer.or_else(|failure| if failure.is_forbidden() { Ok(Value::Nil) } else { Err(failure) })
     }
 
     pub(crate) async fn send_all(
@@ -206,10 +199,4 @@ impl Exchange<'_> {
         }
         failure
     }
-}
-
-/// Tells that the command is refused to this user, or is none that the server has.
-fn is_forbidden(refusal: &ServerError) -> bool {
-    refusal.code() == "NOPERM"
-        || refusal.details().is_some_and(|details| details.contains("unknown command"))
 }

@@ -13,19 +13,21 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::transport::{
-    access::Endpoint,
-    authentication,
-    batched_writes::{BatchedWrites, LastRead},
-    limits::Limits,
-    script_error,
+use crate::{
+    server_error,
+    transport::{
+        access::Endpoint,
+        authentication,
+        batched_writes::{BatchedWrites, Received},
+        limits::Limits,
+    },
 };
 
 /// A connection over which many send at once, and the tasks that serve it for as long as there is a clone.
 #[derive(Clone)]
 pub(crate) struct Socket {
     connection: MultiplexedConnection,
-    last_read: Arc<LastRead>,
+    received: Arc<Received>,
     _tasks: Arc<Tasks>,
 }
 
@@ -87,11 +89,13 @@ impl Socket {
 
     /// Returns `true` if bytes arrived so lately: the server may be slow, and is there.
     pub(crate) fn was_read_within(&self, span: Duration) -> bool {
-        self.last_read.age() <= span
+        self.received.age() <= span
     }
 
     pub(crate) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
-        self.connection.send_packed_command(command).await.map(script_error::unwrap)
+        let answer = self.connection.send_packed_command(command).await;
+        self.received.on_answer();
+        answer.map_err(server_error::redact).and_then(server_error::extract)
     }
 
     /// Sends commands together, and tells the answer of each.
@@ -99,10 +103,9 @@ impl Socket {
         &mut self,
         commands: &Pipeline,
     ) -> RedisResult<Vec<RedisResult<Value>>> {
-        let answers = self.connection.send_packed_commands(commands, 0, commands.len()).await?;
-        // What the server refuses comes back as a value of its own kind.
-        let answers = answers.into_iter().map(script_error::unwrap);
-        Ok(answers.map(Value::extract_error).collect())
+        let answers = self.connection.send_packed_commands(commands, 0, commands.len()).await;
+        self.received.on_answer();
+        Ok(answers.map_err(server_error::redact)?.into_iter().map(server_error::extract).collect())
     }
 }
 
@@ -127,10 +130,12 @@ impl SetUp<'_> {
             authentication::authenticate(&mut stream, &credentials).await?;
             authenticated = Some((Arc::clone(provider), credentials));
         }
-        let last_read = Arc::new(LastRead::new());
-        let stream = BatchedWrites::new(stream, Arc::clone(&last_read));
+        let received = Arc::new(Received::new());
+        let stream = BatchedWrites::new(stream, Arc::clone(&received));
         let (connection, service) =
-            MultiplexedConnection::new_with_config(endpoint.settings(), stream, config).await?;
+            MultiplexedConnection::new_with_config(endpoint.settings(), stream, config)
+                .await
+                .map_err(server_error::redact)?;
         let authentication = authenticated.map(|(provider, credentials)| {
             AbortOnDropHandle::new(tokio::spawn(authentication::keep_authenticated(
                 connection.clone(),
@@ -144,7 +149,7 @@ impl SetUp<'_> {
             _service: AbortOnDropHandle::new(tokio::spawn(service)),
             _authentication: authentication,
         };
-        Ok(Socket { connection, last_read, _tasks: Arc::new(tasks) })
+        Ok(Socket { connection, received, _tasks: Arc::new(tasks) })
     }
 }
 

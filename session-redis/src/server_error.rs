@@ -1,0 +1,198 @@
+//! What this crate keeps of an error that a server sends: the code, and the text only if it is one of
+//! [`PHRASES`].
+//!
+//! A server may quote what it was sent, a password included, and whoever answers at the address may send any
+//! text.
+
+use redis::{ErrorKind, RedisError, RedisResult, ServerError, Value};
+
+/// Makes an error of the server an error of the command.
+///
+/// An error inside of an array stays there: no answer to a command of this crate has one.
+pub(crate) fn extract(answer: Value) -> RedisResult<Value> {
+    match answer {
+        Value::ServerError(error) => Err(redact(error.into())),
+        answer => Ok(answer),
+    }
+}
+
+/// Removes the server's text from an error.
+pub(crate) fn redact(error: RedisError) -> RedisError {
+    if error.kind() == ErrorKind::Parse {
+        return (ErrorKind::Parse, "the server's answer is not of Redis's protocol").into();
+    }
+    // redis-rs hides the question behind its own text, and the answer in the detail.
+    if error.to_string().contains("refused to switch database") {
+        let details = error.detail().filter(|details| details.contains(SELECT_IN_CLUSTER));
+        return server_error("ERR", details.unwrap_or(SELECT_REFUSED));
+    }
+    match ServerError::try_from(error) {
+        Ok(error) => {
+            let details = error.details().unwrap_or_default();
+            let (code, details) = inside_of_script(details).unwrap_or((error.code(), details));
+            server_error(code, details)
+        }
+        Err(error) => match (error.code(), error.detail()) {
+            (Some(code), Some(detail)) => server_error(code, detail),
+            _ => error,
+        },
+    }
+}
+
+/// Returns `true` if the server does not have the command, or a command of a script.
+pub(crate) fn is_unknown_command(error: &RedisError) -> bool {
+    matches!(error.detail(), Some(UNKNOWN_COMMAND | UNKNOWN_IN_SCRIPT))
+}
+
+fn server_error(code: &str, details: &str) -> RedisError {
+    let code = if is_code(code) { code } else { "ERR" };
+    let text = match code {
+        "MOVED" | "ASK" if is_redirection(details) => details,
+        _ => PHRASES.into_iter().find(|phrase| details.contains(phrase)).unwrap_or_default(),
+    };
+    let line = format!("-{code} {text}");
+    match redis::parse_redis_value(format!("{}\r\n", line.trim_end()).as_bytes()) {
+        Ok(Value::ServerError(error)) => error.into(),
+        _ => (ErrorKind::Parse, "the server's error is not of Redis's protocol").into(),
+    }
+}
+
+/// Returns the code and the text of the error that a command inside of a script had.
+///
+/// Up to Redis 6.2 the script's own error wraps that. Of these two, one command was refused and the other was
+/// carried out:
+///
+/// ```text
+/// ERR Error running script (call to f_7ea1…): @user_script:1: @user_script: 1: -READONLY You can't write …
+/// ERR Error running script (call to f_a8d0…): @user_script:1: WRONGTYPE Operation against a key holding …
+/// ```
+fn inside_of_script(details: &str) -> Option<(&str, &str)> {
+    let (_, mut text) =
+        details.strip_prefix("Error running script (call to f_")?.split_once("): ")?;
+    while let Some(place) = text.strip_prefix("@user_script:") {
+        text = place.trim_start_matches([' ', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']);
+        text = text.strip_prefix(": ")?;
+    }
+    // These two come without a code.
+    if text.starts_with("The user executing the script can't") {
+        return Some(("NOPERM", text));
+    }
+    if text.starts_with(UNKNOWN_IN_SCRIPT) {
+        return Some(("ERR", text));
+    }
+    let (code, text) = text.strip_prefix('-').unwrap_or(text).split_once(' ')?;
+    is_code(code).then_some((code, text))
+}
+
+fn is_code(code: &str) -> bool {
+    (1..=MAX_CODE).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
+/// Returns `true` for a slot and an address, such as `3999 127.0.0.1:6381`.
+fn is_redirection(details: &str) -> bool {
+    let of_address = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:?[]%".contains(&byte);
+    details.split_once(' ').is_some_and(|(slot, address)| {
+        slot.parse::<u16>().is_ok()
+            && address.len() <= MAX_ADDRESS
+            && address.bytes().all(of_address)
+    })
+}
+
+/// Longer than any code of Redis.
+const MAX_CODE: usize = 32;
+
+/// A host's name has at most 253 characters (RFC 1035, section 2.3.4), and a port five.
+const MAX_ADDRESS: usize = 260;
+
+/// How a server answers that is at its limit `maxclients`.
+pub(crate) const TOO_MANY_CLIENTS: &str = "max number of clients";
+
+/// How a node of a cluster answers to `SELECT`.
+pub(crate) const SELECT_IN_CLUSTER: &str = "SELECT is not allowed in cluster mode";
+
+/// Stands for all other answers against `SELECT`.
+pub(crate) const SELECT_REFUSED: &str = "the server refuses the database";
+
+const UNKNOWN_COMMAND: &str = "unknown command";
+const UNKNOWN_IN_SCRIPT: &str = "Unknown Redis command";
+
+/// The texts that decide what is done about an error.
+const PHRASES: [&str; 5] =
+    [UNKNOWN_COMMAND, UNKNOWN_IN_SCRIPT, TOO_MANY_CLIENTS, SELECT_IN_CLUSTER, SELECT_REFUSED];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(line: &str) -> RedisError {
+        redis::parse_redis_value(format!("-{line}\r\n").as_bytes())
+            .unwrap()
+            .extract_error()
+            .unwrap_err()
+    }
+
+    /// As Redis 6.2.14 sends them.
+    #[test]
+    fn error_inside_a_script_keeps_its_code_and_loses_its_text() {
+        for (inside, kept) in [
+            ("@user_script: 1: -READONLY You can't write against a read only replica.", "READONLY"),
+            ("@user_script: 12: -NOREPLICAS Not enough good replicas to write.", "NOREPLICAS"),
+            ("@user_script: 1: -OOM command not allowed when used memory > 'maxmemory'.", "OOM"),
+            ("@user_script: 1: -MISCONF Redis is configured to save RDB snapshots", "MISCONF"),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", "WRONGTYPE"),
+            (
+                "@user_script: 1: The user executing the script can't run this command or subcommand",
+                "NOPERM",
+            ),
+            (
+                "@user_script: 1: Unknown Redis command called from Lua script",
+                "ERR Unknown Redis command",
+            ),
+        ] {
+            let wrapped =
+                format!("ERR Error running script (call to f_7ea1e4d8): @user_script:1: {inside}");
+            assert_eq!(redact(error(&wrapped)), error(kept), "{inside}");
+        }
+    }
+
+    #[test]
+    fn error_keeps_its_code_and_what_decides_about_it() {
+        let called = "ERR Error running script (call to f_7ea1): ";
+        let long = "X".repeat(MAX_CODE + 1);
+        for (sent, kept) in [
+            ("READONLY You can't write against a read only replica. script: 7ea1", "READONLY"),
+            ("NOPERM User alice has no permissions to run the 'get' command", "NOPERM"),
+            (
+                "ERR unknown command 'AUTH', with args beginning with: 'hunter2' ",
+                "ERR unknown command",
+            ),
+            ("ERR max number of clients reached", "ERR max number of clients"),
+            ("MOVED 3999 127.0.0.1:6381", "MOVED 3999 127.0.0.1:6381"),
+            ("ASK 3999 [::1]:6381", "ASK 3999 [::1]:6381"),
+            ("MOVED 3999 hunter2 hunter2", "MOVED"),
+            ("MOVED hunter2", "MOVED"),
+            ("hunter2 is no password", "ERR"),
+            (long.as_str(), "ERR"),
+            ("ERR Error running script", "ERR"),
+            (called, "ERR"),
+            (&format!("{called}@user_script:1: "), "ERR"),
+            (&format!("{called}@user_script:1"), "ERR"),
+            (&format!("{called}@user_script:1: user_script:1: READONLY says the script"), "ERR"),
+            (&format!("{called}@user_script:1: {long} text"), "ERR"),
+            (&format!("{called}@user_script:1: bad argument #2 to 'unpack'"), "ERR"),
+        ] {
+            let redacted = redact(error(sent));
+            assert_eq!(redacted, error(kept), "{sent}");
+            for shown in [format!("{redacted}"), format!("{redacted:?}")] {
+                assert!(!shown.contains("hunter2"), "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_answers_stay_as_they_are() {
+        for answer in [Value::Okay, Value::Nil, Value::Array(vec![Value::Int(1)])] {
+            assert_eq!(extract(answer.clone()), Ok(answer));
+        }
+    }
+}
