@@ -1,6 +1,9 @@
 //! What a fault of Redis means to the caller, on real servers.
 
-use std::time::{Duration, Instant};
+use std::{
+    error::Error as _,
+    time::{Duration, Instant},
+};
 
 use integration_tests::{Browser, Fault, FaultProxy, PATIENCE, RedisServer, redis_config, until};
 use reqwest::StatusCode;
@@ -12,7 +15,7 @@ use crate::support::{Stage, patient_store, serve};
 /// The error of a connection that must not come about, whose texts hold neither URL nor password.
 async fn refused(config: impl Into<RedisConfig>) -> StoreError {
     let error = RedisStore::connect(config).await.unwrap_err();
-    let source = std::error::Error::source(&error).map(ToString::to_string);
+    let source = error.source().map(ToString::to_string);
     let text = format!("{error} {error:?} {source:?}");
     assert!(!text.contains("hunter2") && !text.contains("redis://"), "{text}");
     error
@@ -219,11 +222,36 @@ async fn a_replica_that_may_not_be_written_is_an_outage_and_no_success() {
     // Whoever starts with it is told at once.
     let error = refused(redis_config(stage.redis.url(), PATIENCE)).await;
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
+    // What a replica holds may be older than what was acknowledged.
+    for _ in 0..20 {
+        let answer = stage.browser.get("/session").await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     replicate(&["NO", "ONE"]).await;
     until("writes work again", async || {
         stage.browser.post("/count").await.status == StatusCode::OK
     })
     .await;
+}
+
+/// As behind a host name that leads to whoever was the primary.
+#[tokio::test]
+async fn a_connection_that_leads_to_a_replica_is_not_used_for_reads_either() {
+    let [primary, replica] = [RedisServer::start().await, RedisServer::start().await];
+    let proxy = FaultProxy::before(&primary).await;
+    let store = RedisStore::connect(redis_config(proxy.url(), PATIENCE)).await.unwrap();
+    store.ping().await.unwrap();
+    replica.follow(&primary).await;
+    proxy.lead_to(&replica);
+    proxy.cut();
+    for _ in 0..20 {
+        let error = store.ping().await.unwrap_err();
+        assert!(error.source().unwrap().to_string().contains("is a replica"), "{error:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    proxy.lead_to(&primary);
+    until("the primary is found", async || store.ping().await.is_ok()).await;
 }
 
 #[tokio::test]

@@ -66,8 +66,6 @@ pub(crate) struct Server {
     endpoint: Endpoint,
     tracking: Tracking,
     wanted: Wanted,
-    /// It was found to be what is wanted, or need not be: later connections cost no question.
-    is_checked: Arc<AtomicBool>,
 }
 
 struct State {
@@ -188,7 +186,8 @@ impl ManagedConnection {
         self.replace(number, Reason::Lost);
     }
 
-    /// Records that the server at the other end cannot be of use, though it answers.
+    /// Records that the server at the other end cannot be of use, though it answers. Nothing is sent to it any
+    /// more, reads included.
     pub(crate) fn on_stale_server(&self, number: u64) {
         self.replace(number, Reason::Stale);
     }
@@ -222,6 +221,15 @@ impl ManagedConnection {
             (Reason::Silent, _) => self.limits.connect + self.limits.response,
         };
         if state.begun_at.elapsed() < min_age {
+            if let (Reason::Stale, Channel::Open(link)) = (reason, &state.channel) {
+                link.tracked.end();
+                let channel = Channel::Opening(Opening::failed(stale()));
+                // The longest back-off: a primary that refuses all writes would answer the reads in between.
+                let failures = u32::MAX;
+                self.is_unproven.store(true, Ordering::Relaxed);
+                let number = number + 1;
+                self.state.store(Arc::new(State { channel, number, failures, ..**state }));
+            }
             return;
         }
         // A server that is slow becomes no faster by another connection. The commands before the last
@@ -262,10 +270,9 @@ fn back_off(failures: u32) -> Duration {
 }
 
 impl Source {
-    /// A server that is asked at the first connection who it is.
-    pub(crate) fn checked(endpoint: Endpoint, tracking: Tracking, wanted: Wanted) -> Self {
-        let is_checked = Arc::default();
-        Self::Server(Box::new(Server { endpoint, tracking, wanted, is_checked }))
+    /// A server that is asked at each connection who it is: its address may lead to another one by then.
+    pub(crate) fn server(endpoint: Endpoint, tracking: Tracking, wanted: Wanted) -> Self {
+        Self::Server(Box::new(Server { endpoint, tracking, wanted }))
     }
 
     /// The address of the server, or what the sentinels call it.
@@ -298,12 +305,8 @@ impl Source {
 impl Server {
     async fn connect(&self, limits: Limits) -> Result<Link, ConnectError> {
         let mut link = connect(&self.endpoint, &self.tracking, limits).await?;
-        if !self.is_checked.load(Ordering::Relaxed) {
-            let address = self.endpoint.addr().to_string();
-            let socket = &mut link.connection;
-            handshake::check(socket, &address, self.wanted, limits.response).await?;
-            self.is_checked.store(true, Ordering::Relaxed);
-        }
+        let address = self.endpoint.addr().to_string();
+        handshake::check(&mut link.connection, &address, self.wanted, limits.response).await?;
         Ok(link)
     }
 }
@@ -315,6 +318,10 @@ pub(crate) struct Opening(watch::Receiver<Option<Result<Link, ConnectError>>>);
 impl Opening {
     fn none() -> Self {
         Self(watch::channel(None).1)
+    }
+
+    fn failed(error: ConnectError) -> Self {
+        Self(watch::channel(Some(Err(error))).1)
     }
 
     fn begin(source: Source, limits: Limits, is_first: bool) -> Self {
@@ -360,6 +367,14 @@ impl Opening {
             None => self.0.has_changed().is_err(),
         }
     }
+}
+
+/// A replica may answer reads, but with what is older than what was acknowledged.
+fn stale() -> ConnectError {
+    ConnectError::new(
+        StoreErrorKind::Unavailable,
+        "the server refused a write as a replica does: a failover may be under way",
+    )
 }
 
 /// How long after the begin of an attempt that failed the second one may begin.

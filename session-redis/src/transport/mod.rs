@@ -328,7 +328,7 @@ impl Servers {
         match &config.place {
             Place::Server(url) => {
                 let endpoint = Access::new(config)?.endpoint_at(url)?;
-                let source = Source::checked(endpoint, tracking, Wanted::Server);
+                let source = Source::server(endpoint, tracking, Wanted::Server);
                 Ok(Self::One(Box::new(Node::new(source, limits))))
             }
             #[cfg(feature = "sentinel")]

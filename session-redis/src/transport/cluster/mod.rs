@@ -360,7 +360,7 @@ impl Cluster {
         let info = addr.into_connection_info().map_err(explain)?;
         let info = info.set_redis_settings(self.0.settings.clone());
         let endpoint = self.0.access.store_endpoint(info)?;
-        let source = Source::checked(endpoint, self.0.tracking.clone(), Wanted::ClusterNode);
+        let source = Source::server(endpoint, self.0.tracking.clone(), Wanted::ClusterNode);
         Ok(Member { address, node: Node::new(source, self.0.limits) })
     }
 
