@@ -14,7 +14,7 @@ use redis::io::tcp::socket2::{SockFilter, SockRef};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
 };
 
@@ -52,7 +52,16 @@ impl FaultProxy {
     ///
     /// If no port is free.
     pub async fn before(redis: &RedisServer) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port of 127.0.0.1");
+        Self::before_at(redis, "127.0.0.1:0").await
+    }
+
+    /// Listens at an address of this machine in front of a Redis.
+    ///
+    /// # Panics
+    ///
+    /// If the address is not free.
+    pub async fn before_at(redis: &RedisServer, addr: &str) -> Self {
+        let listener = TcpListener::bind(addr).await.expect("a free address");
         let addr = listener.local_addr().expect("a listener has an address");
         let plan = Arc::new(Plan::new(address(redis)));
         let connections = Arc::clone(&plan);
@@ -73,6 +82,12 @@ impl FaultProxy {
             }
         });
         Self { addr, plan, acceptor }
+    }
+
+    /// Returns the port at which this listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.addr.port()
     }
 
     /// Returns the URL by which Redis is reached through this.
@@ -96,6 +111,11 @@ impl FaultProxy {
     /// Passes all that is said on in pieces of at most so many bytes, from now on.
     pub fn slice(&self, bytes: usize) {
         self.plan.rules().piece = bytes.max(1);
+    }
+
+    /// Lets every answer come so much later from now on, and lets the next ones follow meanwhile.
+    pub fn lag(&self, span: Duration) {
+        self.plan.rules().lag = span;
     }
 
     /// Leads connections that are opened from now on to another Redis.
@@ -155,13 +175,15 @@ struct Rules {
     next: VecDeque<(String, Fault)>,
     each: Vec<(String, Fault)>,
     piece: usize,
+    lag: Duration,
     seen: Vec<(String, Instant)>,
 }
 
 impl Plan {
     fn new(target: String) -> Self {
         let (next, each, seen) = (VecDeque::new(), Vec::new(), Vec::new());
-        let rules = Mutex::new(Rules { target, next, each, piece: usize::MAX, seen });
+        let rules =
+            Mutex::new(Rules { target, next, each, piece: usize::MAX, lag: Duration::ZERO, seen });
         Self {
             rules,
             cuts: watch::channel(0).0,
@@ -203,18 +225,27 @@ async fn pass(client: TcpStream, plan: &Plan) -> io::Result<()> {
     // for commands that are alone on their way.
     let to_client = tokio::sync::Mutex::new(to_client);
     let is_cut = AtomicBool::new(false);
-    let answers = async {
-        let mut buffer = vec![0; BUFFER];
+    let (late, mut due) = mpsc::unbounded_channel();
+    let read_answers = async move {
         loop {
-            let count = from_server.read(&mut buffer).await?;
-            if count == 0 {
+            let mut bytes = Vec::with_capacity(BUFFER);
+            if from_server.read_buf(&mut bytes).await? == 0 {
                 return io::Result::Ok(());
             }
-            if !is_cut.load(Ordering::Relaxed) {
-                send(&mut *to_client.lock().await, &buffer[..count], plan).await?;
-            }
+            let lag = plan.rules().lag;
+            let _ = late.send((tokio::time::Instant::now() + lag, bytes));
         }
     };
+    let pass_answers = async {
+        while let Some((at, bytes)) = due.recv().await {
+            tokio::time::sleep_until(at).await;
+            if !is_cut.load(Ordering::Relaxed) {
+                send(&mut *to_client.lock().await, &bytes, plan).await?;
+            }
+        }
+        io::Result::Ok(())
+    };
+    let answers = async { tokio::try_join!(read_answers, pass_answers).map(drop) };
     let mut answers = std::pin::pin!(answers);
     let mut heard = Vec::new();
     loop {

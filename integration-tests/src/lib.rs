@@ -21,8 +21,8 @@ pub mod simulation;
 pub mod soak;
 
 pub use self::redis::{
-    ClusterRedis, CommandCounts, CommandMark, RedisNetwork, RedisServer, RedisServerBuilder,
-    SentinelRedis, free_port,
+    Authority, ClusterRedis, CommandCounts, CommandMark, RedisNetwork, RedisServer,
+    RedisServerBuilder, SentinelRedis, TlsFiles, free_port,
 };
 pub use browser::{Answer, Browser, assert_silent};
 pub use fault_proxy::{Fault, FaultProxy};

@@ -1,11 +1,17 @@
 //! The application as a process of its own.
 
-use std::{env, io::Write as _, time::Duration};
+use std::{
+    env,
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use session_axum::{
     AtLimit, Lifetime, MemoryStore, RedisConfig, RedisStore, SessionLimit, Sessions,
 };
-use session_core::BoxError;
+use session_core::{BoxError, async_trait};
+use session_redis::{Credentials, CredentialsProvider};
 use tracing_subscriber::EnvFilter;
 
 use crate::{app, patience, redis::SentinelRedis};
@@ -30,6 +36,8 @@ pub fn is_wanted() -> bool {
 /// | `REDIS_KIND` | `server` (the default), `sentinel` or `cluster`: what is at these URLs |
 /// | `REDIS_PREFIX` | what keys begin with |
 /// | `REDIS_PATIENCE` | how long to wait for Redis, in milliseconds, or `default` for the store's own limits |
+/// | `REDIS_USER`, `REDIS_PASSWORD_FILE` | a user, and a file with the password, which may change |
+/// | `REDIS_TLS_FOLDER` | where `ca.pem` is, and `server.pem` and `server.key` as the application's own |
 /// | `REVOCATION_REPLICAS` | how many replicas ends of sessions wait for, and for how many milliseconds: `1 200` |
 /// | `NEAR_CACHE_MS` | the staleness of a near cache; there is none without it |
 /// | `IDLE_MS`, `ABSOLUTE_MS` | the lifetime of sessions |
@@ -97,6 +105,15 @@ fn redis_config(urls: &str) -> Result<RedisConfig, BoxError> {
     if let Ok(prefix) = env::var("REDIS_PREFIX") {
         config = config.with_prefix(prefix)?;
     }
+    if let (Ok(user), Ok(file)) = (env::var("REDIS_USER"), env::var("REDIS_PASSWORD_FILE")) {
+        config = config.with_credentials(PasswordFile { user, file: file.into() });
+    }
+    if let Ok(folder) = env::var("REDIS_TLS_FOLDER") {
+        let read = |name| std::fs::read(Path::new(&folder).join(name));
+        config = config
+            .with_root_certificate(read("ca.pem")?)
+            .with_client_certificate(read("server.pem")?, read("server.key")?);
+    }
     if let Ok(text) = env::var("REVOCATION_REPLICAS") {
         let (replicas, wait) = text.split_once(' ').ok_or("REVOCATION_REPLICAS has two words")?;
         config = config.with_revocation_replicas(replicas.parse()?, millis(wait)?)?;
@@ -106,6 +123,25 @@ fn redis_config(urls: &str) -> Result<RedisConfig, BoxError> {
         config = config.with_near_cache(cache.with_staleness(millis(&staleness)?)?);
     }
     Ok(config)
+}
+
+/// A secret as a mounted file, which is replaced while the process lives.
+struct PasswordFile {
+    user: String,
+    file: PathBuf,
+}
+
+#[async_trait]
+impl CredentialsProvider for PasswordFile {
+    async fn credentials(&self) -> Result<Credentials, BoxError> {
+        Ok(Credentials::new(&self.user, tokio::fs::read_to_string(&self.file).await?))
+    }
+
+    async fn changed(&self, current: &Credentials) {
+        while !self.credentials().await.is_ok_and(|found| found != *current) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
 }
 
 fn millis(text: &str) -> Result<Duration, std::num::ParseIntError> {

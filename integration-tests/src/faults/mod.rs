@@ -3,6 +3,7 @@
 mod cluster;
 mod harm;
 mod loss;
+mod one_server;
 mod sentinel;
 mod stage;
 mod table;
@@ -45,6 +46,7 @@ impl Faults {
             sentinel::run(&mut plan, setting).await;
         }
         cluster::run(&mut plan).await;
+        one_server::run(&mut plan).await;
         plan.into_table()
     }
 }

@@ -1,4 +1,5 @@
 use std::{
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -68,6 +69,11 @@ impl Plan {
         faults.into_iter().filter(is_wanted).collect()
     }
 
+    /// What the servers of the application run.
+    pub(super) fn program(&self) -> PathBuf {
+        self.faults.program.clone()
+    }
+
     pub(super) fn say(&self, text: &str) {
         (self.faults.say)(text);
     }
@@ -80,10 +86,22 @@ impl Plan {
         operation: Duration,
         ends_hold: bool,
     ) -> Stage<'_> {
+        self.stage_of(&self.program(), place, env, operation, ends_hold).await
+    }
+
+    /// The same with another program.
+    pub(super) async fn stage_of(
+        &mut self,
+        program: &Path,
+        place: &'static str,
+        env: impl IntoIterator<Item = (&'static str, String)>,
+        operation: Duration,
+        ends_hold: bool,
+    ) -> Stage<'_> {
         let common = [("REDIS_PATIENCE", "default"), ("SERVER_LOG", "warn"), server::ROLE];
         let common = common.map(|(name, value)| (name, value.to_owned()));
         let env = common.into_iter().chain(env);
-        let fleet = Fleet::start(&self.faults.program, env, SERVERS).await;
+        let fleet = Fleet::start(program, env, SERVERS).await;
         Stage { plan: self, place, fleet, operation, ends_hold }
     }
 }

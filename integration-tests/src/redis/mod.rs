@@ -10,6 +10,7 @@ mod network;
 mod process;
 mod sentinel;
 mod server;
+mod tls;
 
 pub use cluster::ClusterRedis;
 pub use command_counts::{CommandCounts, CommandMark};
@@ -17,3 +18,4 @@ pub use instance::free_port;
 pub use network::RedisNetwork;
 pub use sentinel::SentinelRedis;
 pub use server::{RedisServer, RedisServerBuilder};
+pub use tls::{Authority, TlsFiles};

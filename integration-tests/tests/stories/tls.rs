@@ -2,109 +2,27 @@
 
 mod rotation;
 
-use std::{error::Error as _, fs};
+use std::error::Error as _;
 
 use integration_tests::{
-    Browser, PATIENCE, RedisServer, RedisServerBuilder, free_port, redis_config, until,
-};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
+    Authority, Browser, PATIENCE, RedisServer, TlsFiles, free_port, redis_config, until,
 };
 use redis::{FromRedisValue, RedisResult};
 use reqwest::StatusCode;
 use session_axum::{RedisConfig, RedisStore, Sessions};
 use session_core::StoreErrorKind;
-use tempfile::TempDir;
 
 use crate::{
     support::serve,
     transports::{a_visitor_is_signed_in, share_packets, why},
 };
 
-/// An authority, and what it signs.
-pub(crate) struct Authority(pub(crate) CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "an authority");
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// A certificate for a name, and its key.
-    pub(crate) fn sign(&self, name: &str) -> (String, String) {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        // A name of its own: one that is its issuer's would be taken for self-signed.
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
-    }
-}
-
-/// What servers need to know each other and their clients by certificates, as files.
-pub(crate) struct Files {
-    folder: TempDir,
-}
-
-impl Files {
-    pub(crate) fn new(authority: &Authority, name: &str) -> Self {
-        let files = Self { folder: TempDir::with_prefix("redis-tls-").unwrap() };
-        files.renew(authority, name);
-        files
-    }
-
-    /// Replaces the certificates, which a server reads when it starts.
-    pub(crate) fn renew(&self, authority: &Authority, name: &str) {
-        let (certificate, key) = authority.sign(name);
-        let contents =
-            [("ca.pem", authority.0.pem()), ("server.pem", certificate), ("server.key", key)];
-        for (name, content) in contents {
-            fs::write(self.folder.path().join(name), content).unwrap();
-        }
-    }
-
-    /// The settings of a server that speaks TLS at a second port, also to other servers, and wants to see
-    /// certificates there.
-    fn settings(&self, port: u16) -> [(&'static str, String); 6] {
-        let file = |name| self.folder.path().join(name).display().to_string();
-        [
-            ("--tls-port", port.to_string()),
-            ("--tls-ca-cert-file", file("ca.pem")),
-            ("--tls-cert-file", file("server.pem")),
-            ("--tls-key-file", file("server.key")),
-            ("--tls-replication", "yes".to_owned()),
-            ("--tls-cluster", "yes".to_owned()),
-        ]
-    }
-
-    async fn start(&self, server: RedisServerBuilder, port: u16) -> RedisServer {
-        let settings = self.settings(port).into_iter();
-        settings
-            .fold(server, |server, (name, value)| server.arg(name, value))
-            .on_host()
-            .start()
-            .await
-    }
-}
-
-/// A Redis that speaks TLS at a second port, and wants to see certificates there.
-pub(crate) async fn with_tls(authority: &Authority, name: &str) -> (RedisServer, Files, String) {
-    let files = Files::new(authority, name);
-    let port = free_port();
-    let redis = files.start(RedisServer::builder(), port).await;
-    (redis, files, format!("rediss://127.0.0.1:{port}"))
-}
-
 #[tokio::test]
 async fn redis_and_the_application_know_each_other_by_certificates() {
     let (ours, theirs) = (Authority::new(), Authority::new());
-    let (redis, _files, url) = with_tls(&ours, "127.0.0.1").await;
+    let (redis, _files, url) = TlsFiles::server(&ours, "127.0.0.1").await;
     let (certificate, key) = ours.sign("application");
-    let config = || RedisConfig::new(&*url).with_root_certificate(ours.0.pem());
+    let config = || RedisConfig::new(&*url).with_root_certificate(ours.pem());
     a_visitor_is_signed_in(config().with_client_certificate(&*certificate, &*key)).await;
 
     let (kind, text) = why(RedisConfig::new(&*url)).await;
@@ -126,7 +44,7 @@ async fn redis_and_the_application_know_each_other_by_certificates() {
 
     // The one without where there is the other, and the other way round.
     let plain = RedisConfig::new(redis.url().replace("redis:", "rediss:"));
-    let plain = plain.with_root_certificate(ours.0.pem());
+    let plain = plain.with_root_certificate(ours.pem());
     // Redis waits for the end of a line.
     let error = RedisStore::connect(plain).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Timeout);
@@ -142,11 +60,11 @@ async fn redis_and_the_application_know_each_other_by_certificates() {
 #[tokio::test]
 async fn a_certificate_of_another_host_is_accepted_only_if_the_host_is_named() {
     let ours = Authority::new();
-    let (_redis, _files, url) = with_tls(&ours, "redis.elsewhere").await;
+    let (_redis, _files, url) = TlsFiles::server(&ours, "redis.elsewhere").await;
     let (certificate, key) = ours.sign("application");
     let config = || {
         RedisConfig::new(&*url)
-            .with_root_certificate(ours.0.pem())
+            .with_root_certificate(ours.pem())
             .with_client_certificate(&*certificate, &*key)
     };
     for config in [config(), config().with_tls_server_name("redis.nowhere")] {
@@ -161,7 +79,7 @@ async fn a_certificate_of_another_host_is_accepted_only_if_the_host_is_named() {
     assert_eq!(kind, StoreErrorKind::Misconfigured);
     assert!(text.contains("\"no name\" is neither a host name nor an IP address"), "{text}");
     let insecure = RedisConfig::new(format!("{url}/#insecure"));
-    let (kind, text) = why(insecure.with_root_certificate(ours.0.pem())).await;
+    let (kind, text) = why(insecure.with_root_certificate(ours.pem())).await;
     assert_eq!(kind, StoreErrorKind::Misconfigured);
     assert!(text.contains("every certificate is checked"), "{text}");
 }
@@ -170,11 +88,11 @@ async fn a_certificate_of_another_host_is_accepted_only_if_the_host_is_named() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn requests_at_once_share_packets_by_tls_too() {
     let authority = Authority::new();
-    let files = Files::new(&authority, "127.0.0.1");
+    let files = TlsFiles::new(&authority, "127.0.0.1");
     let port = free_port();
     let redis = files.start(RedisServer::builder().arg("--tls-auth-clients", "no"), port).await;
     let config = RedisConfig::new(format!("rediss://127.0.0.1:{port}"));
-    share_packets(config.with_root_certificate(authority.0.pem()), &redis).await;
+    share_packets(config.with_root_certificate(authority.pem()), &redis).await;
 }
 
 async fn ask<T: FromRedisValue>(redis: &RedisServer, words: &[&str]) -> T {
@@ -197,7 +115,7 @@ async fn has_role(redis: &RedisServer, role: &str) -> bool {
 #[tokio::test]
 async fn a_cluster_is_reached_by_tls_on_each_node() {
     let ours = Authority::new();
-    let files = Files::new(&ours, "127.0.0.1");
+    let files = TlsFiles::new(&ours, "127.0.0.1");
     let mut nodes = Vec::new();
     for _ in 0..3 {
         let port = free_port_with_bus();
@@ -223,7 +141,7 @@ async fn a_cluster_is_reached_by_tls_on_each_node() {
 
     let (certificate, key) = ours.sign("application");
     let config = RedisConfig::cluster([format!("rediss://127.0.0.1:{}", nodes[0].1)])
-        .with_root_certificate(ours.0.pem())
+        .with_root_certificate(ours.pem())
         .with_client_certificate(certificate, key);
     let store = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap();
     let addr = serve(Sessions::new(store.clone())).await;
@@ -245,7 +163,7 @@ async fn a_cluster_is_reached_by_tls_on_each_node() {
 #[tokio::test]
 async fn a_primary_that_sentinel_names_is_reached_by_tls_also_after_a_failover() {
     let ours = Authority::new();
-    let files = Files::new(&ours, "127.0.0.1");
+    let files = TlsFiles::new(&ours, "127.0.0.1");
     let [first, second, third] = [free_port(), free_port(), free_port()];
     let primary = files.start(RedisServer::builder(), first).await;
     let replica = RedisServer::builder().args([
@@ -267,7 +185,7 @@ async fn a_primary_that_sentinel_names_is_reached_by_tls_also_after_a_failover()
 
     let (certificate, key) = ours.sign("application");
     let config = RedisConfig::sentinel([format!("rediss://127.0.0.1:{third}")], "mymaster")
-        .with_root_certificate(ours.0.pem())
+        .with_root_certificate(ours.pem())
         .with_client_certificate(certificate, key);
     let store = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap();
     let browser = Browser::new(serve(Sessions::new(store)).await);

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use integration_tests::{Browser, PATIENCE, redis_config, until};
+use integration_tests::{Authority, Browser, PATIENCE, TlsFiles, redis_config, until};
 use reqwest::StatusCode;
 use rustls::{
     ClientConfig, RootCertStore, SignatureScheme,
@@ -15,7 +15,6 @@ use session_axum::{RedisConfig, RedisStore, Sessions};
 
 use crate::{
     support::serve,
-    tls::{Authority, with_tls},
     transports::{a_visitor_is_signed_in, why},
 };
 
@@ -63,7 +62,7 @@ fn certified_key(authority: &Authority, provider: &CryptoProvider) -> Arc<Certif
 
 fn verifier(authority: &Authority, provider: &Arc<CryptoProvider>) -> Arc<WebPkiServerVerifier> {
     let mut roots = RootCertStore::empty();
-    roots.add(authority.0.der().clone()).unwrap();
+    roots.add(authority.der()).unwrap();
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
         .unwrap()
@@ -119,7 +118,7 @@ impl ServerCertVerifier for Rotating {
 #[tokio::test]
 async fn certificates_of_both_sides_change_while_the_process_lives() {
     let authority = Authority::new();
-    let (redis, files, url) = with_tls(&authority, "127.0.0.1").await;
+    let (redis, files, url) = TlsFiles::server(&authority, "127.0.0.1").await;
     let certificates = Rotating::new(&authority);
     let config = RedisConfig::new(url).with_tls_config(certificates.config());
     let store = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap();
@@ -147,11 +146,11 @@ async fn certificates_of_both_sides_change_while_the_process_lives() {
 #[tokio::test]
 async fn a_configuration_of_tls_stands_alone() {
     let authority = Authority::new();
-    let (_redis, _files, url) = with_tls(&authority, "127.0.0.1").await;
+    let (_redis, _files, url) = TlsFiles::server(&authority, "127.0.0.1").await;
     let certificates = Rotating::new(&authority);
     let config = || RedisConfig::new(&*url).with_tls_config(certificates.config());
     a_visitor_is_signed_in(config()).await;
-    let (_, text) = why(config().with_root_certificate(authority.0.pem())).await;
+    let (_, text) = why(config().with_root_certificate(authority.pem())).await;
     assert!(text.contains("beside `with_tls_config`"), "{text}");
 }
 
@@ -159,11 +158,11 @@ async fn a_configuration_of_tls_stands_alone() {
 #[tokio::test]
 async fn an_application_installs_its_cryptography_after_connecting() {
     let authority = Authority::new();
-    let (_redis, _files, url) = with_tls(&authority, "127.0.0.1").await;
+    let (_redis, _files, url) = TlsFiles::server(&authority, "127.0.0.1").await;
     let (certificate, key) = authority.sign("application");
     let config = || {
         RedisConfig::new(&*url)
-            .with_root_certificate(authority.0.pem())
+            .with_root_certificate(authority.pem())
             .with_client_certificate(&*certificate, &*key)
     };
     a_visitor_is_signed_in(config()).await;
