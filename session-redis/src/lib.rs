@@ -1,3 +1,10 @@
+// The links of the pages are relative, for code hosts. The first definition of a link counts.
+//! [operating]: crate::operating
+//! [user]: crate::operating#the-user-of-the-store
+//! [managed]: crate::managed
+//! [faults]: crate::faults
+//! [results]: crate::results
+//!
 #![doc = include_str!("../README.md")]
 
 mod config;
@@ -25,8 +32,30 @@ pub use {
     transport::{Circuit, RedisState},
 };
 
+/// [operation]: crate::faults#repetitions
+/// [faults]: crate::faults
+/// [results]: crate::results
+/// [managed]: crate::managed
+/// [`ping`]: crate::RedisStore::ping
+///
 #[doc = include_str!("../OPERATING.md")]
 pub mod operating {}
 
+/// [health]: crate::operating#health
+/// [credentials]: crate::operating#certificates-passwords-and-tokens
+///
 #[doc = include_str!("../MANAGED.md")]
 pub mod managed {}
+
+/// [circuit]: crate::operating#the-circuit-breaker
+///
+#[doc = include_str!("../FAULTS.md")]
+pub mod faults {}
+
+/// [managed]: crate::managed
+/// [faults]: crate::faults#faults-that-were-tried
+/// [operation]: crate::faults#repetitions
+/// [operating]: crate::operating#how-large
+///
+#[doc = include_str!("../RESULTS.md")]
+pub mod results {}

@@ -1,4 +1,4 @@
-//! The user of Redis that the README tells to make may do everything that sessions need, and nothing else.
+//! The user of Redis that the operator's page creates may do everything that sessions need, and nothing else.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -9,6 +9,7 @@ use session_core::{Clock as _, ManualClock, SystemClock};
 use crate::support::serve;
 
 const README: &str = include_str!("../../../session-redis/README.md");
+const PAGE: &str = include_str!("../../../session-redis/OPERATING.md");
 
 /// The words of `ACL SETUSER …`, for the user `sessions` with the password `secret` and the prefix `shop:`.
 pub(crate) fn acl() -> Vec<String> {
@@ -17,18 +18,18 @@ pub(crate) fn acl() -> Vec<String> {
 
 /// Those of the one that stands there at this place, counted from one.
 pub(crate) fn acl_command(place: usize) -> Vec<String> {
-    let rest = README.split("redis-cli ACL ").nth(place).unwrap();
+    let rest = PAGE.split("redis-cli ACL ").nth(place).unwrap();
     let (command, _) = rest.split_once("```").unwrap();
     let words = command.split_whitespace().filter(|word| *word != "\\");
     words.map(|word| word.trim_matches('\'').to_owned()).collect()
 }
 
-/// What stands between the two, at its first place.
+/// Returns the text of the README between these two, at its first place.
 fn quoted(begin: &str, end: &str) -> &'static str {
     README.split_once(begin).unwrap().1.split_once(end).unwrap().0
 }
 
-/// As the user of the README, with its settings.
+/// Connects as the user of the page, with the settings of the README.
 async fn store(redis: &RedisServer) -> RedisStore {
     RedisStore::connect(config(redis)).await.unwrap()
 }
@@ -40,7 +41,7 @@ fn config(redis: &RedisServer) -> RedisConfig {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_user_of_the_readme_may_do_everything_and_needs_all_of_it() {
+async fn the_user_of_the_page_may_do_everything_and_needs_all_of_it() {
     let redis = RedisServer::start().await;
     let mut admin = redis.connection().await;
     let _: () = redis::cmd("ACL").arg(acl()).query_async(&mut admin).await.unwrap();
@@ -119,7 +120,7 @@ async fn the_user_of_the_readme_may_do_everything_and_needs_all_of_it() {
 }
 
 #[tokio::test]
-async fn who_waits_for_replicas_needs_what_the_readme_says_of_that() {
+async fn waiting_for_replicas_needs_the_rights_on_the_page() {
     let redis = RedisServer::start().await;
     let mut admin = redis.connection().await;
     let _: () = redis::cmd("ACL").arg(acl()).query_async(&mut admin).await.unwrap();

@@ -42,7 +42,7 @@ async fn a_store_on_a_cluster_passes_the_suite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn devices_on_all_nodes_are_listed_and_ended() {
     let redis = ClusterRedis::start(NEVER).await;
-    // As a user that may do what the README says, and nothing else.
+    // As a user with the rights on the operator's page, and no others.
     for node in redis.nodes() {
         let mut node = node.connection().await;
         let mut words = acl();

@@ -1,5 +1,5 @@
-//! What Redis says, and what becomes of a load, a commit and the end of a session: the table of
-//! session-redis's README, a test for each of its cells.
+//! The effect of an answer of Redis on a load, a commit and the end of a session: the table of
+//! session-redis's `FAULTS.md`, a test for each of its cells.
 
 use std::{error::Error as _, pin::pin, sync::Arc, time::Duration};
 

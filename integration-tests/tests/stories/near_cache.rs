@@ -354,7 +354,7 @@ async fn a_user_who_may_not_track_is_told_once_and_works_without() {
     assert_eq!(without.near_cache().unwrap().hits, 0);
     drop(guard);
 
-    // With what the README says of it.
+    // With the right on the operator's page.
     let _: () = redis::cmd("ACL").arg(acl_command(3)).query_async(&mut admin).await.unwrap();
     let log = Log::default();
     let _guard = log.listen();
