@@ -79,8 +79,8 @@ impl Credentials {
 
     /// Sets when the server ends a connection that was authenticated with them. The default is never.
     ///
-    /// The connection is authenticated again when two thirds of the time that was left have passed, at the
-    /// latest 5 minutes before.
+    /// The connection is authenticated again when a third of the remaining time is left, or 5 minutes if a third
+    /// is longer.
     #[must_use]
     pub fn with_expiry(mut self, at: SystemTime) -> Self {
         self.expires_at = Some(at);

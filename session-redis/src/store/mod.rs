@@ -28,7 +28,8 @@ use crate::{
 ///
 /// Works on Redis 6.0 and later and on Valkey. All commands go over one multiplexed connection, to each node
 /// where they are a cluster's, which comes back by itself after it was lost; none waits without a limit.
-/// Clones share it. Commands of requests that are ready at the same time are written together, but not by TLS. What [waits for replicas](RedisConfig::with_revocation_replicas) has one of its own.
+/// Clones share it. Commands of requests that are ready at the same time are written together. The ends of sessions that
+/// [wait for replicas](RedisConfig::with_revocation_replicas) have a connection of their own.
 #[derive(Clone)]
 pub struct RedisStore(Arc<Shared>);
 
