@@ -278,6 +278,9 @@ impl Ledger {
     fn took_effect(&mut self, call: &Call, life: usize, stored: &State) {
         self.counters.commits += 1;
         let attempt = call.attempt;
+        if let Some(attempt) = &mut self.request(call.request).attempt {
+            attempt.commits = true;
+        }
         let (step, standard) = (self.step, self.rules.lifetime);
         let is_overtaken = {
             let request = &self.requests[&call.request];

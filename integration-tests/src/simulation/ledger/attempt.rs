@@ -85,6 +85,7 @@ impl Ledger {
             carries: carries && stores,
             required: stores && log.iter().any(needed),
             changes_state,
+            commits: false,
             locks: false,
             life: request.life,
         });
@@ -132,8 +133,10 @@ impl Ledger {
         if attempt.required && is_missing && log.iter().filter(is_due).any(|l| l.effective) {
             self.violate("I6", || "a commit was acknowledged and not stored".into());
         }
-        if stored {
+        if stored || attempt.commits {
             self.request(number).stored_at = Some(attempt.step);
+        }
+        if stored {
             self.acknowledged_under_lock(number);
         }
         let life = view.key.and_then(|key| self.life_of.get(&key).copied());

@@ -59,7 +59,7 @@ impl Ledger {
     /// The request of a removal has ended a session, see `check_cookie`. `former` is of one that goes on.
     fn check_removal(&mut self, number: usize, former: Cookie) {
         let request = &self.requests[&number];
-        if request.latest.since(request.earliest) > Sessions::ROTATION_WINDOW {
+        if request.latest.since(request.earliest) >= Sessions::ROTATION_WINDOW {
             return;
         }
         let told = &self.requests[&former.by];

@@ -174,7 +174,8 @@ impl Ledger {
     /// The grace of the former ID has begun when a request that presented the new one is acknowledged.
     fn confirm_presented(&mut self, number: usize) {
         let request = &self.requests[&number];
-        let (latest, presented) = (request.latest, request.presented);
+        // Another server may have noted it before the clock was set back.
+        let (latest, presented) = (self.latest, request.presented);
         // A request that took too long may have given up to record that it presented the ID.
         let gave_up = request.latest.since(request.earliest) > PATIENCE;
         if !request.has_presented || request.upkeep_failed || gave_up {

@@ -13,7 +13,7 @@ pub(crate) struct Request {
     pub(crate) began: Step,
     /// When its handler was done.
     pub(crate) finishing_at: Step,
-    /// When a commit began that stored something, if the request has waited for it.
+    /// When a commit began that the store has applied, if the request has waited for it.
     pub(crate) stored_at: Option<Step>,
     /// When its response was sent.
     pub(crate) finished_at: Step,
@@ -104,6 +104,8 @@ pub(crate) struct Attempt {
     pub(crate) required: bool,
     /// When it began, its changes did not undo each other.
     pub(crate) changes_state: bool,
+    /// The store has applied a commit of it, though the commit may change nothing.
+    pub(crate) commits: bool,
     /// It takes the session's lock, and stores nothing else.
     pub(crate) locks: bool,
     /// The session that it changes; a new one, if there is none.
