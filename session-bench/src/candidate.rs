@@ -15,6 +15,8 @@ pub(crate) struct Candidate {
     /// Makes its routes; `None` if this build has no such server.
     pub(crate) router: Option<MakeRouter>,
     pub(crate) keeps: Keeps,
+    /// It speaks TLS with Redis, and takes part if [`REDIS_TLS_URL`] is set.
+    pub(crate) is_by_tls: bool,
     /// What is measured of it.
     pub(crate) measured: &'static [Measured],
 }
@@ -35,7 +37,10 @@ impl Candidate {
 
 /// The candidates with `only` in their name, and those that they are compared with.
 pub(crate) fn chosen(only: Option<&str>) -> Result<Vec<&'static Candidate>, BoxError> {
-    let there = || CANDIDATES.iter().filter(|candidate| candidate.router.is_some());
+    let has_tls = redis_tls_url().is_ok();
+    let is_there =
+        |candidate: &&Candidate| candidate.router.is_some() && (has_tls || !candidate.is_by_tls);
+    let there = || CANDIDATES.iter().filter(is_there);
     let Some(only) = only else {
         return Ok(there().collect());
     };
@@ -132,6 +137,7 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
         title: "no sessions",
         router: Some(|_| Box::pin(async { Ok(plain::router()) })),
         keeps: Keeps::Nothing,
+        is_by_tls: false,
         measured: &[
             Measured { route: Route::Read, against: &[] },
             // Does the very same work: how far its share is from 1 is the noise of the machine.
@@ -143,6 +149,7 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
         title: "session-axum, MemoryStore",
         router: Some(|_| Box::pin(async { Ok(ours::on_memory()) })),
         keeps: Keeps::InMemory,
+        is_by_tls: false,
         measured: &[
             Measured {
                 route: Route::Untouched,
@@ -158,6 +165,7 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
         title: "tower-sessions, MokaStore",
         router: peers::TOWER_SESSIONS_MOKA,
         keeps: Keeps::InMemory,
+        is_by_tls: false,
         measured: &[
             Measured {
                 route: Route::Untouched,
@@ -173,6 +181,7 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
         title: "floor",
         router: Some(|url| Box::pin(floor::router(url))),
         keeps: Keeps::InRedis,
+        is_by_tls: false,
         measured: &[
             Measured { route: Route::Read, against: &[] },
             Measured { route: Route::Write, against: &[] },
@@ -180,10 +189,11 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
         ],
     },
     Candidate {
-        name: "ours-redis",
+        name: OURS_ON_REDIS,
         title: "session-axum, RedisStore",
         router: Some(|url| Box::pin(ours::on_redis(url))),
         keeps: Keeps::InRedis,
+        is_by_tls: false,
         measured: &[
             Measured {
                 route: Route::Untouched,
@@ -214,13 +224,54 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
         title: "session-axum, near cache",
         router: Some(|url| Box::pin(ours::on_redis_with_near_cache(url))),
         keeps: Keeps::InRedis,
+        is_by_tls: false,
         measured: &[
             Measured {
                 route: Route::Read,
                 against: &[of(NO_SESSIONS, Route::Read, Some(0.92)), of(FLOOR, Route::Read, None)],
             },
-            Measured { route: Route::Write, against: &[of(FLOOR, Route::Write, None)] },
+            Measured {
+                route: Route::Write,
+                against: &[
+                    of(FLOOR, Route::Write, None),
+                    of(OURS_ON_REDIS, Route::Write, Some(0.98)),
+                ],
+            },
             Measured { route: Route::Login, against: &[of(FLOOR, Route::Login, None)] },
+        ],
+    },
+    Candidate {
+        name: "ours-redis-tls",
+        title: "session-axum, RedisStore by TLS",
+        router: Some(|_| Box::pin(async { ours::on_redis_by_tls(redis_tls_url()?).await })),
+        keeps: Keeps::InRedis,
+        is_by_tls: true,
+        measured: &[
+            Measured {
+                route: Route::Read,
+                against: &[
+                    of(OURS_ON_REDIS, Route::Read, Some(0.9)),
+                    of(TOWER_SESSIONS_TLS, Route::Read, None),
+                ],
+            },
+            Measured {
+                route: Route::Write,
+                against: &[
+                    of(OURS_ON_REDIS, Route::Write, Some(0.9)),
+                    of(TOWER_SESSIONS_TLS, Route::Write, None),
+                ],
+            },
+        ],
+    },
+    Candidate {
+        name: TOWER_SESSIONS_TLS,
+        title: "tower-sessions, RedisStore by TLS",
+        router: peers::TOWER_SESSIONS_REDIS_TLS,
+        keeps: Keeps::InRedis,
+        is_by_tls: true,
+        measured: &[
+            Measured { route: Route::Read, against: &[of(TOWER_SESSIONS, Route::Read, None)] },
+            Measured { route: Route::Write, against: &[of(TOWER_SESSIONS, Route::Write, None)] },
         ],
     },
     Candidate {
@@ -228,6 +279,7 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
         title: "tower-sessions, RedisStore",
         router: peers::TOWER_SESSIONS_REDIS,
         keeps: Keeps::InRedis,
+        is_by_tls: false,
         measured: OTHERS_ON_REDIS,
     },
     Candidate {
@@ -235,6 +287,7 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
         title: "axum_session, RedisPool",
         router: peers::AXUM_SESSION_REDIS,
         keeps: Keeps::InRedis,
+        is_by_tls: false,
         measured: OTHERS_ON_REDIS,
     },
 ];
@@ -252,7 +305,16 @@ const fn of(candidate: &'static str, route: Route, at_least: Option<f64>) -> Aga
 
 pub(crate) const NO_SESSIONS: &str = "no-sessions";
 pub(crate) const FLOOR: &str = "redis-floor";
+pub(crate) const OURS_ON_REDIS: &str = "ours-redis";
 pub(crate) const TOWER_SESSIONS: &str = "tower-sessions-redis";
+pub(crate) const TOWER_SESSIONS_TLS: &str = "tower-sessions-redis-tls";
+
+/// The variable with the URL by which the same Redis is reached by TLS.
+const REDIS_TLS_URL: &str = "REDIS_TLS_URL";
+
+pub(crate) fn redis_tls_url() -> Result<String, BoxError> {
+    std::env::var(REDIS_TLS_URL).map_err(|error| format!("{REDIS_TLS_URL}: {error}").into())
+}
 
 #[cfg(test)]
 mod tests {

@@ -4,4 +4,5 @@ use crate::candidate::MakeRouter;
 
 pub(crate) const TOWER_SESSIONS_MOKA: Option<MakeRouter> = None;
 pub(crate) const TOWER_SESSIONS_REDIS: Option<MakeRouter> = None;
+pub(crate) const TOWER_SESSIONS_REDIS_TLS: Option<MakeRouter> = None;
 pub(crate) const AXUM_SESSION_REDIS: Option<MakeRouter> = None;

@@ -21,6 +21,12 @@ pub(crate) async fn on_redis(url: String) -> Result<Router, BoxError> {
     Ok(router(RedisStore::connect(config).await?))
 }
 
+/// The same by TLS.
+pub(crate) async fn on_redis_by_tls(url: String) -> Result<Router, BoxError> {
+    let config = RedisConfig::new(url).with_prefix("bench-t:")?;
+    Ok(router(RedisStore::connect(config).await?))
+}
+
 /// Our layer on the Redis store with its near cache.
 pub(crate) async fn on_redis_with_near_cache(url: String) -> Result<Router, BoxError> {
     let config =

@@ -3,12 +3,14 @@
 mod axum_session;
 mod tower_sessions;
 
-use crate::candidate::MakeRouter;
+use crate::candidate::{MakeRouter, redis_tls_url};
 
 pub(crate) const TOWER_SESSIONS_MOKA: Option<MakeRouter> =
     Some(|_| Box::pin(async { Ok(tower_sessions::on_moka()) }));
 pub(crate) const TOWER_SESSIONS_REDIS: Option<MakeRouter> =
     Some(|url| Box::pin(tower_sessions::on_redis(url)));
+pub(crate) const TOWER_SESSIONS_REDIS_TLS: Option<MakeRouter> =
+    Some(|_| Box::pin(async { tower_sessions::on_redis(redis_tls_url()?).await }));
 pub(crate) const AXUM_SESSION_REDIS: Option<MakeRouter> =
     Some(|url| Box::pin(axum_session::on_redis(url)));
 
