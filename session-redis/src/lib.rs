@@ -12,6 +12,7 @@ mod credentials;
 mod error;
 mod health;
 mod info;
+mod metrics;
 mod near_cache;
 mod server_error;
 mod store;

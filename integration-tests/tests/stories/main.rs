@@ -20,6 +20,7 @@ mod faulty_network;
 mod health;
 mod load_balancer;
 mod lock;
+mod metrics;
 mod near_cache;
 mod operating;
 mod outage;

@@ -16,6 +16,7 @@ use session_core::{Entry, SessionKey, Timestamp};
 use session_memory::table::{EvictingTable, Held};
 
 pub use super::freshness::{ConnectionFreshness, ReadMark};
+use crate::metrics::NearCacheMetrics;
 
 /// The copies, each of them as its session was on the server until the server says otherwise.
 ///
@@ -32,6 +33,7 @@ pub struct NearCopies {
     /// How often something was found, by share, as that is counted on every processor with every request.
     hits: Box<[Count]>,
     counts: Counts,
+    metrics: NearCacheMetrics,
 }
 
 #[derive(Default)]
@@ -84,6 +86,7 @@ impl NearCopies {
             tokens: AtomicU64::new(0),
             hits: (0..SHARES).map(|_| Count::default()).collect(),
             counts: Counts::default(),
+            metrics: NearCacheMetrics::new(),
         }
     }
 
@@ -99,6 +102,7 @@ impl NearCopies {
         let found = self.table.find(key, now, |kept| self.usable(kept, at, now));
         let count = if found.is_some() { &self.hits[share(key)].0 } else { &self.counts.misses };
         count.fetch_add(1, Ordering::Relaxed);
+        self.metrics.on_find(found.is_some());
         found
     }
 
@@ -129,6 +133,7 @@ impl NearCopies {
     /// As [`forget`](Self::forget), of a session that the server says was changed.
     pub fn invalidate(&self, key: &SessionKey) {
         self.counts.invalidations.fetch_add(1, Ordering::Relaxed);
+        self.metrics.on_invalidation();
         self.forget(key);
     }
 
@@ -137,6 +142,7 @@ impl NearCopies {
         let mut fetches = self.fetches(key);
         fetches.remove(key);
         let _ = self.table.remove(key, Timestamp::default(), |_| None::<()>);
+        self.metrics.on_entries(|| self.table.len());
     }
 
     /// Removes the copies of sessions that this process changes: now, and when it has done so. The server's word
@@ -156,6 +162,7 @@ impl NearCopies {
     pub fn flush(&self, freshness: &ConnectionFreshness) {
         if freshness.flush() {
             self.counts.flushes.fetch_add(1, Ordering::Relaxed);
+            self.metrics.on_flush();
         }
     }
 
@@ -163,6 +170,7 @@ impl NearCopies {
     pub fn disconnect(&self, freshness: &ConnectionFreshness) {
         if freshness.end() {
             self.counts.flushes.fetch_add(1, Ordering::Relaxed);
+            self.metrics.on_flush();
         }
     }
 
@@ -187,7 +195,7 @@ impl NearCopies {
         let now = Timestamp::default();
         let mut kept = Some(kept);
         let replaced = self.table.update(key, now, |_| kept.take().ok_or(()));
-        match (replaced, kept) {
+        let is_kept = match (replaced, kept) {
             (Ok(_), Some(kept)) => matches!(self.table.insert(key, kept, now), Ok(true)),
             (Ok(_), None) => true,
             (Err(_), _) => {
@@ -195,7 +203,9 @@ impl NearCopies {
                 let _ = self.table.remove(key, now, |_| None::<()>);
                 false
             }
-        }
+        };
+        self.metrics.on_entries(|| self.table.len());
+        is_kept
     }
 
     fn fetches(&self, key: &SessionKey) -> MutexGuard<'_, HashMap<SessionKey, u64>> {

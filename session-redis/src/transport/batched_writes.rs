@@ -14,6 +14,8 @@ use tokio::{
     time::Instant,
 };
 
+use crate::metrics::WriteMetrics;
+
 /// A stream on which those who write at the same time write together.
 ///
 /// redis-rs writes what it was given as soon as it runs, and a thread of Tokio's lets it run as soon as the first
@@ -27,6 +29,7 @@ use tokio::{
 pub(crate) struct BatchedWrites<S> {
     stream: S,
     received: Arc<Received>,
+    metrics: WriteMetrics,
     /// Since when the others are let run, and how much there was to be written then.
     waiting: Option<(Instant, usize)>,
     /// Nobody is waited for any more before what there is was written.
@@ -42,10 +45,11 @@ pub(crate) struct BatchedWrites<S> {
 }
 
 impl<S> BatchedWrites<S> {
-    pub(crate) fn new(stream: S, received: Arc<Received>) -> Self {
+    pub(crate) fn new(stream: S, received: Arc<Received>, metrics: WriteMetrics) -> Self {
         Self {
             stream,
             received,
+            metrics,
             waiting: None,
             is_due: false,
             left_at_once: 0,
@@ -102,6 +106,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for BatchedWrites<S> {
         }
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
         self.is_due = false;
+        self.metrics.on_write();
         Poll::Ready(written)
     }
 
@@ -246,7 +251,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_comes_meanwhile_is_written_along() {
         let sink = Sink::default();
-        let mut stream = BatchedWrites::new(sink.clone(), Arc::new(Received::new()));
+        let mut stream =
+            BatchedWrites::new(sink.clone(), Arc::new(Received::new()), WriteMetrics::default());
         for _ in 0..10 {
             assert!(write(&mut stream, 10, (90, 90 * WORTH)).await);
         }
@@ -255,7 +261,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_alone_waits_seldom() {
-        let mut stream = BatchedWrites::new(Sink::default(), Arc::new(Received::new()));
+        let mut stream =
+            BatchedWrites::new(Sink::default(), Arc::new(Received::new()), WriteMetrics::default());
         let mut waits = 0;
         for _ in 0..1_000 {
             waits += usize::from(write(&mut stream, 10, NOTHING).await);
@@ -273,7 +280,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_computes_much_is_waited_for_a_hundredth_of_the_time() {
         for brought in [0, 10, 200] {
-            let mut stream = BatchedWrites::new(Sink::default(), Arc::new(Received::new()));
+            let mut stream = BatchedWrites::new(
+                Sink::default(),
+                Arc::new(Received::new()),
+                WriteMetrics::default(),
+            );
             let slow = (brought, WORTH * 200 + Duration::from_millis(1));
             let (begin, mut waited) = (Instant::now(), Duration::ZERO);
             while begin.elapsed() < Duration::from_secs(10) {
@@ -291,7 +302,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_takes_nothing_is_waited_for_once_and_teaches_nothing() {
         let sink = Sink::default();
-        let mut stream = BatchedWrites::new(sink.clone(), Arc::new(Received::new()));
+        let mut stream =
+            BatchedWrites::new(sink.clone(), Arc::new(Received::new()), WriteMetrics::default());
         let mut poll = async |len| {
             let bytes = vec![0; len];
             poll_fn(|context| Poll::Ready(Pin::new(&mut stream).poll_write(context, &bytes))).await
@@ -311,7 +323,8 @@ mod tests {
 
     #[tokio::test]
     async fn much_is_written_at_once() {
-        let mut stream = BatchedWrites::new(Sink::default(), Arc::new(Received::new()));
+        let mut stream =
+            BatchedWrites::new(Sink::default(), Arc::new(Received::new()), WriteMetrics::default());
         assert!(!write(&mut stream, ENOUGH, NOTHING).await);
     }
 }

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::transport::limits::Limits;
+use crate::{
+    metrics::{CircuitMetrics, Raised},
+    transport::limits::Limits,
+};
 
 /// Keeps requests from waiting for a Redis that does not answer, and too many from waiting for one that does.
 ///
@@ -29,12 +32,20 @@ pub(crate) struct CircuitBreaker {
     /// How long a probe may take: whoever holds one need not poll it, and must not keep the others out for ever.
     probe_limit: Duration,
     made_at: Instant,
-    /// When it was last opened or closed. Held while that is done.
-    changed_at: Mutex<Instant>,
+    /// Held while it is opened or closed.
+    change: Mutex<Change>,
+    metrics: CircuitMetrics,
+}
+
+/// The last time that the circuit was opened or closed.
+struct Change {
+    at: Instant,
+    /// Lives while the circuit is open.
+    _open: Option<Raised>,
 }
 
 impl CircuitBreaker {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, metrics: CircuitMetrics) -> Self {
         Self {
             max_failures: limits.failures,
             max_waiting: limits.waiting,
@@ -45,7 +56,8 @@ impl CircuitBreaker {
             probe_ends_at: AtomicU64::new(0),
             probe_limit: limits.operation,
             made_at: Instant::now(),
-            changed_at: Mutex::new(Instant::now()),
+            change: Mutex::new(Change { at: Instant::now(), _open: None }),
+            metrics,
         }
     }
 
@@ -86,7 +98,7 @@ impl CircuitBreaker {
     }
 
     pub(crate) fn state(&self) -> RedisState {
-        let changed_at = self.changed_at();
+        let since = self.change().at;
         let circuit = if !self.is_open.load(Ordering::Relaxed) {
             Circuit::Closed
         } else if self.probe_ends_at.load(Ordering::Relaxed) > self.nanos(Instant::now()) {
@@ -94,25 +106,27 @@ impl CircuitBreaker {
         } else {
             Circuit::Open
         };
-        RedisState { circuit, since: *changed_at, waiting: self.waiting.0.load(Ordering::Relaxed) }
+        RedisState { circuit, since, waiting: self.waiting.0.load(Ordering::Relaxed) }
     }
 
     fn set(&self, open: bool) {
-        let mut changed_at = self.changed_at();
+        let mut change = self.change();
         if self.is_open.swap(open, Ordering::Relaxed) == open {
             return;
         }
-        let lasted = std::mem::replace(&mut *changed_at, Instant::now()).elapsed();
-        drop(changed_at);
+        let lasted = change.at.elapsed();
+        *change = Change { at: Instant::now(), _open: open.then(|| self.metrics.on_open()) };
+        drop(change);
         if open {
             tracing::warn!(target: "session", "Redis does not answer: requests fail at once");
         } else {
+            self.metrics.on_close();
             tracing::info!(target: "session", ?lasted, "Redis answers again");
         }
     }
 
-    fn changed_at(&self) -> MutexGuard<'_, Instant> {
-        self.changed_at.lock().unwrap_or_else(PoisonError::into_inner)
+    fn change(&self) -> MutexGuard<'_, Change> {
+        self.change.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -251,12 +265,17 @@ impl fmt::Display for Circuit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::RedisConfig;
+    use crate::{RedisConfig, metrics::ServerLabels};
+
+    fn with(config: &RedisConfig) -> CircuitBreaker {
+        let server = ServerLabels::named("host");
+        CircuitBreaker::new(Limits::of(config), CircuitMetrics::new(&server))
+    }
 
     fn breaker() -> CircuitBreaker {
         let config = RedisConfig::new("redis://host");
         let config = config.with_max_failures(3).and_then(|config| config.with_max_waiting(4));
-        CircuitBreaker::new(Limits::of(&config.unwrap()))
+        with(&config.unwrap())
     }
 
     fn fail(breaker: &CircuitBreaker, times: usize) {
@@ -352,7 +371,7 @@ mod tests {
     #[test]
     fn load_doubles_with_each_answer_after_the_circuit_was_open() {
         let config = RedisConfig::new("redis://host").with_max_waiting(100).unwrap();
-        let breaker = CircuitBreaker::new(Limits::of(&config));
+        let breaker = with(&config);
         let admitted = |breaker: &CircuitBreaker| {
             std::iter::repeat_with(|| breaker.enter())
                 .map_while(Result::ok)

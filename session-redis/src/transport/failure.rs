@@ -3,6 +3,7 @@ use session_core::{StoreError, StoreErrorKind};
 
 use crate::{
     error::{ConnectError, store_error, timeout},
+    metrics,
     server_error::is_unknown_command,
     transport::circuit_breaker::Refused,
 };
@@ -26,6 +27,17 @@ impl Failure {
             StoreErrorKind::Unavailable,
             "there was no connection in time",
         ))
+    }
+
+    /// Returns the `error.type` of metrics.
+    pub(crate) fn error_type(&self) -> &'static str {
+        match self {
+            Self::Redis(error) => metrics::error_type(error),
+            Self::Silence => "timeout",
+            Self::Lost(_) => "no_connection",
+            Self::Refused(Refused::NoAnswers) => "circuit_open",
+            Self::Refused(Refused::TooManyWait) => "too_many_waiting",
+        }
     }
 
     pub(crate) fn is(&self, kind: ServerErrorKind) -> bool {

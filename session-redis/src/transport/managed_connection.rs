@@ -26,6 +26,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     error::ConnectError,
+    metrics::ServerLabels,
     near_cache::Tracking,
     transport::{
         access::Endpoint,
@@ -281,6 +282,15 @@ impl Source {
             Self::Server(server) => server.endpoint.addr().to_string(),
             #[cfg(feature = "sentinel")]
             Self::Sentinels(sentinels) => sentinels.name().to_owned(),
+        }
+    }
+
+    /// Labels the metrics of this server. Where sentinels watch, these name no address, as it changes.
+    pub(crate) fn labels(&self) -> ServerLabels {
+        match self {
+            Self::Server(server) => ServerLabels::of(server.endpoint.addr()),
+            #[cfg(feature = "sentinel")]
+            Self::Sentinels(sentinels) => ServerLabels::named(sentinels.name()),
         }
     }
 

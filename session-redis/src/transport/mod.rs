@@ -26,6 +26,7 @@ use crate::{
     RedisConfig,
     config::Place,
     error::{ConnectError, store_error},
+    metrics,
     near_cache::{ReadOrigin, Tracking},
     transport::{
         access::Access,
@@ -59,6 +60,7 @@ impl Connection {
     /// change, if `tracking` wants that.
     pub(crate) fn new(config: &RedisConfig, tracking: &Tracking) -> Result<Self, ConnectError> {
         let limits = Limits::of(config);
+        metrics::describe();
         Ok(Self { servers: Servers::new(config, tracking, limits)?, limits })
     }
 
@@ -90,6 +92,7 @@ impl Connection {
             Err(failure) if failure.is_dead_connection() => {
                 let again = async {
                     self.limits.pause().await;
+                    metrics::retried(failure.error_type());
                     self.send_seen(command, deadline, seen).await
                 };
                 Box::pin(again).await.map_err(Failure::into_store_error)
@@ -133,6 +136,7 @@ impl Connection {
     ) -> Result<Value, Failure> {
         match self.write_again(failure, call, deadline).await {
             Err(failure) if failure.is(ServerErrorKind::NoScript) => {
+                metrics::retried(failure.error_type());
                 self.write_until(&script.with_code(call), deadline).await
             }
             answer => answer,
@@ -155,6 +159,7 @@ impl Connection {
         deadline: Instant,
     ) -> Result<Value, Failure> {
         if failure.is(ServerErrorKind::ReadOnly) {
+            metrics::retried(failure.error_type());
             return self.send(command, deadline).await;
         }
         Err(failure)
@@ -180,6 +185,7 @@ impl Connection {
                 each(match node.send_all(&commands, deadline).await {
                     Err(failure) if failure.is_dead_connection() => {
                         self.limits.pause().await;
+                        metrics::retried(failure.error_type());
                         node.send_all(&commands, deadline).await
                     }
                     answers => answers,
@@ -268,6 +274,7 @@ impl Connection {
         let commands = pipeline(commands);
         let answers = each(match node.send_all(&commands, deadline).await {
             Ok(answers) if answers.iter().all(is_read_only) => {
+                metrics::retried("READONLY");
                 node.send_all(&commands, deadline).await
             }
             answers => answers,

@@ -6,6 +6,7 @@ use tokio::time::{Instant, error::Elapsed, timeout_at};
 use crate::{
     RedisState,
     error::ConnectError,
+    metrics::{CircuitMetrics, CommandMetrics, Operation},
     near_cache::{ReadOrigin, Tracked},
     transport::{
         circuit_breaker::{CircuitBreaker, Pass, Refused},
@@ -21,14 +22,17 @@ use crate::{
 pub(crate) struct Node {
     connection: ManagedConnection,
     breaker: CircuitBreaker,
+    metrics: CommandMetrics,
     limits: Limits,
 }
 
 impl Node {
     /// A node whose first command connects, unless [`connect`](Self::connect) does.
     pub(crate) fn new(source: Source, limits: Limits) -> Self {
+        let server = source.labels();
+        let breaker = CircuitBreaker::new(limits, CircuitMetrics::new(&server));
         let connection = ManagedConnection::new(source, limits);
-        Self { connection, breaker: CircuitBreaker::new(limits), limits }
+        Self { connection, breaker, metrics: CommandMetrics::new(server), limits }
     }
 
     /// Connects, unless there is a connection.
@@ -66,7 +70,7 @@ impl Node {
         deadline: Instant,
         seen: &mut ReadOrigin,
     ) -> Result<Value, Failure> {
-        let (exchange, mut socket) = self.begin(deadline).await?;
+        let (exchange, mut socket) = self.begin(Operation::of(command), deadline).await?;
         *seen = exchange.tracked.seen();
         let sent = {
             // Pinned here, so that the timer has a pointer, and the future is not copied.
@@ -87,7 +91,7 @@ impl Node {
         commands: &Pipeline,
         deadline: Instant,
     ) -> Result<Vec<RedisResult<Value>>, Failure> {
-        let (exchange, mut socket) = self.begin(deadline).await?;
+        let (exchange, mut socket) = self.begin(Operation::PIPELINE, deadline).await?;
         let number = exchange.number;
         let sent = timeout_at(exchange.limit, socket.send_all(commands)).await;
         let answers = exchange.end_all(sent)?;
@@ -102,13 +106,18 @@ impl Node {
     }
 
     /// Gets a connection to send something over, which is watched from here on.
-    async fn begin(&self, deadline: Instant) -> Result<(Exchange<'_>, Socket), Failure> {
-        let pass = self.breaker.enter().map_err(|refused| self.refusal(refused))?;
+    async fn begin(
+        &self,
+        operation: Operation,
+        deadline: Instant,
+    ) -> Result<(Exchange<'_>, Socket), Failure> {
+        let pass = self.breaker.enter().map_err(|refused| self.refusal(operation, refused))?;
         let sent_at = Instant::now();
         let limit = deadline.min(sent_at + self.limits.response);
         let (channel, number) = self.connection.channel();
         let tracked = Tracked::default();
-        let mut exchange = Exchange { node: self, pass, number, limit, sent_at, tracked };
+        let mut exchange =
+            Exchange { node: self, operation, pass, number, limit, sent_at, tracked };
         let Link { connection, tracked } = match channel {
             Channel::Open(link) => link,
             // Boxed, for most commands do not wait and would carry its size about.
@@ -124,7 +133,9 @@ impl Node {
     }
 
     /// Explains why a command is not sent: while there is no connection, by what keeps it from being made.
-    fn refusal(&self, refused: Refused) -> Failure {
+    fn refusal(&self, operation: Operation, refused: Refused) -> Failure {
+        let error_type = Failure::Refused(refused).error_type();
+        self.metrics.on_end(operation, Instant::now(), Some(error_type));
         let error = self.connection.error().filter(|_| refused == Refused::NoAnswers);
         error.map_or(Failure::Refused(refused), Failure::Lost)
     }
@@ -133,6 +144,7 @@ impl Node {
 /// Something that is sent over a connection.
 struct Exchange<'n> {
     node: &'n Node,
+    operation: Operation,
     pass: Pass<'n>,
     number: u64,
     /// When it has taken too long.
@@ -148,6 +160,7 @@ impl Exchange<'_> {
             Ok(Ok(answer)) => {
                 self.node.connection.on_answer(self.number);
                 self.tracked.prove(self.sent_at);
+                self.node.metrics.on_end(self.operation, self.sent_at, None);
                 self.pass.answered();
                 Ok(answer)
             }
@@ -175,7 +188,10 @@ impl Exchange<'_> {
 
     /// Learns from a failure about the server, and about the connection.
     fn note(self, failure: Failure) -> Failure {
-        let Self { node: Node { connection, .. }, pass, number, .. } = self;
+        let Self {
+            node: Node { connection, metrics, .. }, operation, pass, number, sent_at, ..
+        } = self;
+        metrics.on_end(operation, sent_at, Some(failure.error_type()));
         let is_open = if failure.is_absence() {
             pass.failed()
         } else if failure.is_of_the_line() {

@@ -14,6 +14,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
+    metrics::{ServerLabels, WriteMetrics},
     server_error,
     transport::{
         access::Endpoint,
@@ -58,8 +59,11 @@ impl Socket {
         config: AsyncConnectionConfig,
     ) -> RedisResult<Self> {
         // Before all of the time is over, so that it is known what took so long.
-        let credentials_until = Instant::now() + limits.connect.mul_f64(0.9);
-        let set_up = SetUp { endpoint, config, credentials_until, limits };
+        let begun_at = Instant::now();
+        let credentials_until = begun_at + limits.connect.mul_f64(0.9);
+        let server = ServerLabels::of(endpoint.addr());
+        let attempt = server.on_attempt(begun_at);
+        let set_up = SetUp { endpoint, config, credentials_until, limits, server: &server };
         let connecting = async {
             match endpoint.addr() {
                 ConnectionAddr::Tcp(host, port) => {
@@ -82,9 +86,11 @@ impl Socket {
                 }
             }
         };
-        tokio::time::timeout(limits.connect, connecting)
+        let connected = tokio::time::timeout(limits.connect, connecting)
             .await
-            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
+        attempt.end(connected.as_ref().err());
+        connected
     }
 
     /// Returns `true` if bytes arrived so lately: the server may be slow, and is there.
@@ -115,6 +121,7 @@ struct SetUp<'e> {
     config: AsyncConnectionConfig,
     credentials_until: Instant,
     limits: Limits,
+    server: &'e ServerLabels,
 }
 
 impl SetUp<'_> {
@@ -122,7 +129,7 @@ impl SetUp<'_> {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let Self { endpoint, config, credentials_until, limits } = self;
+        let Self { endpoint, config, credentials_until, limits, server } = self;
         let mut authenticated = None;
         if let Some(provider) = endpoint.credentials() {
             let credentials = authentication::ask(&**provider, credentials_until).await;
@@ -131,7 +138,8 @@ impl SetUp<'_> {
             authenticated = Some((Arc::clone(provider), credentials));
         }
         let received = Arc::new(Received::new());
-        let stream = BatchedWrites::new(stream, Arc::clone(&received));
+        let writes = WriteMetrics::new(server);
+        let stream = BatchedWrites::new(stream, Arc::clone(&received), writes);
         let (connection, service) =
             MultiplexedConnection::new_with_config(endpoint.settings(), stream, config)
                 .await
@@ -145,6 +153,11 @@ impl SetUp<'_> {
                 limits.connect,
             )))
         });
+        let open = server.on_open();
+        let service = async move {
+            let _open = open;
+            service.await;
+        };
         let tasks = Tasks {
             _service: AbortOnDropHandle::new(tokio::spawn(service)),
             _authentication: authentication,

@@ -18,6 +18,7 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 use crate::{
     RedisConfig, RedisState,
     error::ConnectError,
+    metrics,
     near_cache::{ReadOrigin, Tracking},
     transport::cluster::{
         slot::{SLOTS, slot_of},
@@ -182,10 +183,12 @@ impl Cluster {
             };
             match redirection(&failure, &member) {
                 Some((false, to)) => {
+                    metrics::retried(failure.error_type());
                     member = self.moved(slot, &member, to)?;
                     asking = false;
                 }
                 Some((true, to)) => {
+                    metrics::retried(failure.error_type());
                     member = self.member(to)?;
                     asking = true;
                 }
@@ -198,6 +201,7 @@ impl Cluster {
                         let _ = tokio::time::timeout_at(deadline, news.changed()).await;
                         let owner = self.find_owner(slot, deadline).await?;
                         if owner.address != member.address {
+                            metrics::retried(failure.error_type());
                             member = owner;
                             continue;
                         }
@@ -250,6 +254,7 @@ impl Cluster {
             for (number, answer) in numbers.into_iter().zip(sent) {
                 if let Err(failure) = &answer {
                     if redirection(failure, &member).is_some() || again(failure) {
+                        metrics::retried(failure.error_type());
                         repeated.push(number);
                         continue;
                     }
@@ -275,6 +280,7 @@ impl Cluster {
         let mut answers = self.send_all(calls.clone(), deadline, |_| false).await;
         let unknown = |answer: &Result<Value, Failure>| matches!(answer, Err(failure) if failure.is(ServerErrorKind::NoScript));
         let again: Vec<usize> = (0..answers.len()).filter(|at| unknown(&answers[*at])).collect();
+        again.iter().for_each(|_| metrics::retried("NOSCRIPT"));
         let with_code = again.iter().map(|at| script.with_code(&calls[*at])).collect();
         let told = self.send_all(with_code, deadline, |_| false).await;
         for (at, answer) in again.into_iter().zip(told) {
