@@ -54,6 +54,7 @@ pub struct RedisConfig {
     pub(crate) database: Option<u32>,
     #[cfg(feature = "tls")]
     pub(crate) tls: crate::tls::TlsSettings,
+    pub(crate) client_name: String,
     pub(crate) prefix: String,
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
@@ -82,6 +83,9 @@ pub(crate) enum Place {
 impl RedisConfig {
     /// The longest prefix of a key, in bytes.
     pub const MAX_PREFIX: usize = 64;
+
+    /// The longest name of a client, in bytes.
+    pub const MAX_CLIENT_NAME: usize = 64;
 
     /// Makes a configuration for the server at this URL. It is checked when the store connects.
     #[must_use]
@@ -148,6 +152,7 @@ impl RedisConfig {
             database: None,
             #[cfg(feature = "tls")]
             tls: crate::tls::TlsSettings::default(),
+            client_name: env!("CARGO_PKG_NAME").to_owned(),
             prefix: "session:".to_owned(),
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_millis(500),
@@ -258,6 +263,32 @@ impl RedisConfig {
             )));
         }
         self.prefix = prefix;
+        Ok(self)
+    }
+
+    /// Sets the name by which the servers that hold sessions list the connections of this store ([`CLIENT
+    /// LIST`](https://redis.io/docs/latest/commands/client-setname/)). The default is `session-redis`.
+    ///
+    /// A server that does not know or permit `CLIENT SETNAME` lists the connections without a name.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] if the name is empty or longer than [`MAX_CLIENT_NAME`](Self::MAX_CLIENT_NAME)
+    /// bytes, or if a character is not what Redis allows: printable ASCII without spaces, `!` to `~`.
+    pub fn with_client_name(mut self, name: impl Into<String>) -> Result<Self, ConfigError> {
+        let name = name.into();
+        if !(1..=Self::MAX_CLIENT_NAME).contains(&name.len()) {
+            return Err(ConfigError::new(format!(
+                "the client name {name:?} does not have 1 to {} bytes",
+                Self::MAX_CLIENT_NAME
+            )));
+        }
+        if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(ConfigError::new(format!(
+                "the client name {name:?} has a character that is not printable ASCII, or a space"
+            )));
+        }
+        self.client_name = name;
         Ok(self)
     }
 
@@ -469,6 +500,12 @@ mod tests {
         insta::assert_snapshot!(error, @"0 replicas are not between 1 and 100");
         let error = config().with_revocation_replicas(1, Duration::ZERO).unwrap_err();
         insta::assert_snapshot!(error, @"the wait for replicas is zero");
+        let error = config().with_client_name("").unwrap_err();
+        insta::assert_snapshot!(error, @r#"the client name "" does not have 1 to 64 bytes"#);
+        let error = config().with_client_name("my shop").unwrap_err();
+        insta::assert_snapshot!(error, @r#"the client name "my shop" has a character that is not printable ASCII, or a space"#);
+        assert!(config().with_client_name("x".repeat(65)).is_err());
+        assert!(config().with_client_name("~shop!").is_ok());
         let error = config().with_prefix("x".repeat(65)).unwrap_err();
         assert!(error.to_string().contains("is longer than 64 bytes"));
     }

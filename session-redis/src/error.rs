@@ -129,8 +129,7 @@ impl ConnectError {
                     Unavailable,
                     format!(
                         "the server at {address} closed the connection while it was set up: it may be \
-                         starting, have too many clients, speak TLS only (the scheme `rediss`), or be a proxy that \
-                         does not know `CLIENT SETINFO`, which it must answer, be it by an error"
+                         starting, have too many clients, or speak TLS only (the scheme `rediss`)"
                     ),
                 ),
                 None => (Unavailable, format!("no connection to {address}: check host and port")),

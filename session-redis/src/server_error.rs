@@ -38,6 +38,11 @@ pub(crate) fn redact(error: RedisError) -> RedisError {
     }
 }
 
+/// Returns `true` if a server sent the error, so that it is an answer.
+pub(crate) fn is_of_server(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+}
+
 /// Returns `true` if the server does not have the command, or a command of a script.
 pub(crate) fn is_unknown_command(error: &RedisError) -> bool {
     matches!(error.detail(), Some(UNKNOWN_COMMAND | UNKNOWN_IN_SCRIPT))

@@ -8,6 +8,7 @@ mod acl;
 mod bad_input;
 mod breaker;
 mod budget;
+mod client_name;
 mod cluster;
 mod concurrency;
 mod conformance;

@@ -12,12 +12,15 @@ use crate::{
     config::Place,
     credentials::{Credentials, CredentialsProvider},
     error::ConnectError,
+    transport::client_name::ClientName,
 };
 
 /// How the servers that hold sessions are spoken to, wherever they are.
 #[derive(Clone)]
 pub(crate) struct Access {
     config: RedisConfig,
+    /// Shared by all servers, as the same proxy may stand before each.
+    client_name: ClientName,
     /// Made once, as it reads what the system trusts. `None` if no URL asks for it.
     #[cfg(feature = "tls")]
     tls: Option<TlsClient>,
@@ -27,6 +30,7 @@ impl Access {
     pub(crate) fn new(config: &RedisConfig) -> Result<Self, ConnectError> {
         Ok(Self {
             config: config.clone(),
+            client_name: ClientName::new(&config.client_name),
             #[cfg(feature = "tls")]
             tls: if config.place.urls().iter().any(|url| is_tls(url)) {
                 Some(config.tls.client()?)
@@ -53,7 +57,7 @@ impl Access {
         if let Some(database) = self.config.database {
             settings = settings.set_db(database.into());
         }
-        settings.set_lib_name(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+        settings
     }
 
     fn tcp_settings(&self) -> TcpSettings {
@@ -97,9 +101,12 @@ impl Access {
             Some(user) => Credentials::new(user, password),
             None => Credentials::from_password(password),
         });
-        let settings =
-            RedisConnectionInfo::default().set_db(settings.db()).set_protocol(settings.protocol());
+        let settings = RedisConnectionInfo::default()
+            .set_db(settings.db())
+            .set_protocol(settings.protocol())
+            .set_skip_set_lib_name();
         Ok(Endpoint {
+            client_name: self.client_name.clone(),
             credentials: credentials.map(|credentials| Arc::new(credentials) as _),
             info: info.set_redis_settings(settings),
             #[cfg(feature = "tls")]
@@ -114,6 +121,7 @@ pub(crate) struct Endpoint {
     /// Without user and password.
     info: ConnectionInfo,
     credentials: Option<Arc<dyn CredentialsProvider>>,
+    client_name: ClientName,
     #[cfg(feature = "tls")]
     tls: Option<TlsClient>,
 }
@@ -133,6 +141,10 @@ impl Endpoint {
 
     pub(crate) fn credentials(&self) -> Option<&Arc<dyn CredentialsProvider>> {
         self.credentials.as_ref()
+    }
+
+    pub(crate) fn client_name(&self) -> &ClientName {
+        &self.client_name
     }
 
     #[cfg(feature = "tls")]

@@ -35,6 +35,27 @@ pub(crate) async fn connect(
 }
 
 async fn attempt(endpoint: &Endpoint, tracking: &Tracking, limits: Limits) -> RedisResult<Link> {
+    let mut link = open(endpoint, tracking, limits).await?;
+    let name = endpoint.client_name();
+    let Some(commands) = name.commands() else { return Ok(link) };
+    match link.connection.send_all(&commands).await {
+        // Some of the answers may be errors: the commands are too new for the server, or forbidden.
+        Ok(_) => name.on_answer(true),
+        Err(error) if error.is_connection_dropped() && name.is_untried() => {
+            link.tracked.end();
+            link = open(endpoint, tracking, limits).await?;
+            match link.connection.send(&cmd("PING")).await {
+                Err(error) if !server_error::is_of_server(&error) => return Err(error),
+                // Any answer proves that the server closed the former connection for the names.
+                _ => name.on_answer(false),
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(link)
+}
+
+async fn open(endpoint: &Endpoint, tracking: &Tracking, limits: Limits) -> RedisResult<Link> {
     let Some((tracked, listener)) = tracking.begin() else {
         return Socket::connect(endpoint, limits).await.map(Link::untracked);
     };

@@ -4,7 +4,7 @@ use session_core::{StoreError, StoreErrorKind};
 use crate::{
     error::{ConnectError, store_error, timeout},
     metrics,
-    server_error::is_unknown_command,
+    server_error::{is_of_server, is_unknown_command},
     transport::circuit_breaker::Refused,
 };
 
@@ -59,10 +59,7 @@ impl Failure {
 
     /// Tells an error of the connection, which the server need not know of.
     pub(crate) fn is_of_the_line(&self) -> bool {
-        !matches!(
-            self,
-            Self::Redis(error) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
-        )
+        !matches!(self, Self::Redis(error) if is_of_server(error))
     }
 
     pub(crate) fn is_io(&self) -> bool {

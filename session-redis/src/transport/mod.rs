@@ -5,6 +5,7 @@ mod access;
 mod authentication;
 mod batched_writes;
 mod circuit_breaker;
+mod client_name;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod connector;
