@@ -80,6 +80,18 @@ pub(crate) enum Place {
     Cluster(Vec<String>),
 }
 
+impl Place {
+    pub(crate) fn is_cluster(&self) -> bool {
+        match self {
+            Self::Server(_) => false,
+            #[cfg(feature = "sentinel")]
+            Self::Sentinel { .. } => false,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(_) => true,
+        }
+    }
+}
+
 impl RedisConfig {
     /// The longest prefix of a key, in bytes.
     pub const MAX_PREFIX: usize = 64;
@@ -191,8 +203,8 @@ impl RedisConfig {
         self
     }
 
-    /// Sets the number of the database, in place of the URL's. The default is 0, which is the only one of
-    /// a cluster.
+    /// Sets the number of the database, in place of the URL's. The default is 0. Most clusters have no other;
+    /// those of Valkey 9 may.
     #[must_use]
     pub fn with_database(mut self, database: u32) -> Self {
         self.database = Some(database);

@@ -13,6 +13,11 @@ use crate::{
 /// Whatever leaves it open whether the command was carried out is a
 /// [`Timeout`](StoreErrorKind::Timeout): that is how the protocol learns that it must ask again.
 pub(crate) fn store_error(error: RedisError) -> StoreError {
+    if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) {
+        let advice = "the server is a node of a cluster, and another node has this key: \
+                      `RedisConfig::cluster` (feature `cluster`) is for that";
+        return ConnectError::misconfigured(advice).with_source(error).into_store_error();
+    }
     StoreError::new(meaning(&error)).with_source(error)
 }
 
@@ -81,7 +86,6 @@ impl ConnectError {
         Self::new(StoreErrorKind::Timeout, text)
     }
 
-    #[cfg(feature = "cluster")]
     pub(crate) fn with_source(mut self, source: RedisError) -> Self {
         self.source = Some(source);
         self
@@ -134,6 +138,8 @@ impl ConnectError {
                 ),
                 None => (Unavailable, format!("no connection to {address}: check host and port")),
             },
+            ErrorKind::RESP3NotSupported => (Misconfigured, no_resp3(address)),
+            _ if is_unknown_command(&error) => (Misconfigured, no_resp3(address)),
             _ if error.detail() == Some(SELECT_IN_CLUSTER) => (
                 Misconfigured,
                 format!(
@@ -187,6 +193,14 @@ impl From<ConnectError> for StoreError {
     fn from(error: ConnectError) -> Self {
         error.into_store_error()
     }
+}
+
+/// `HELLO` is the only command of the set-up that nothing else explains.
+fn no_resp3(address: &str) -> String {
+    format!(
+        "the server at {address} does not know the command `HELLO`, so it has no RESP3: leave \
+         `protocol=resp3` out of the URL"
+    )
 }
 
 const SILENT: &str = "is it overloaded, or does only one side speak TLS?";

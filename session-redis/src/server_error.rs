@@ -3,7 +3,7 @@
 //! A server may quote what it was sent, a password included, and whoever answers at the address may send any
 //! text.
 
-use redis::{ErrorKind, RedisError, RedisResult, ServerError, Value};
+use redis::{Arg, Cmd, ErrorKind, RedisError, RedisResult, ServerError, ServerErrorKind, Value};
 
 /// Makes an error of the server an error of the command.
 ///
@@ -45,7 +45,21 @@ pub(crate) fn is_of_server(error: &RedisError) -> bool {
 
 /// Returns `true` if the server does not have the command, or a command of a script.
 pub(crate) fn is_unknown_command(error: &RedisError) -> bool {
-    matches!(error.detail(), Some(UNKNOWN_COMMAND | UNKNOWN_IN_SCRIPT))
+    let detail = error.detail().unwrap_or_default();
+    detail.starts_with(UNKNOWN_COMMAND) || detail == UNKNOWN_IN_SCRIPT
+}
+
+/// Adds the name of the command to the error of a server that does not have the command, or forbids it.
+pub(crate) fn name_command(error: RedisError, command: &Cmd) -> RedisError {
+    let is_forbidden = error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm);
+    match (error.code(), error.detail(), command.args_iter().next()) {
+        (Some(code), Some(detail), Some(Arg::Simple(name)))
+            if is_forbidden || detail == UNKNOWN_COMMAND =>
+        {
+            parse(&format!("-{code} {detail}: {}", String::from_utf8_lossy(name)))
+        }
+        _ => error,
+    }
 }
 
 fn server_error(code: &str, details: &str) -> RedisError {
@@ -55,8 +69,11 @@ fn server_error(code: &str, details: &str) -> RedisError {
         "ERR" => PHRASES.into_iter().find(|phrase| details.contains(phrase)).unwrap_or_default(),
         code => MEANINGS.into_iter().find(|(of, _)| *of == code).unwrap_or_default().1,
     };
-    let line = format!("-{code} {text}");
-    match redis::parse_redis_value(format!("{}\r\n", line.trim_end()).as_bytes()) {
+    parse(format!("-{code} {text}").trim_end())
+}
+
+fn parse(line: &str) -> RedisError {
+    match redis::parse_redis_value(format!("{line}\r\n").as_bytes()) {
         Ok(Value::ServerError(error)) => error.into(),
         _ => (ErrorKind::Parse, "the server's error is not of Redis's protocol").into(),
     }
@@ -118,6 +135,9 @@ pub(crate) const SELECT_IN_CLUSTER: &str = "SELECT is not allowed in cluster mod
 /// Stands for all other answers against `SELECT`.
 pub(crate) const SELECT_REFUSED: &str = "the server refuses the database";
 
+/// How a server that is no node of a cluster answers to `CLUSTER`.
+pub(crate) const CLUSTER_DISABLED: &str = "cluster support disabled";
+
 const UNKNOWN_COMMAND: &str = "unknown command";
 const UNKNOWN_IN_SCRIPT: &str = "Unknown Redis command";
 
@@ -138,8 +158,14 @@ const MEANINGS: [(&str, &str); 12] = [
 ];
 
 /// The texts of `ERR` that decide what is done about an error.
-const PHRASES: [&str; 5] =
-    [UNKNOWN_COMMAND, UNKNOWN_IN_SCRIPT, TOO_MANY_CLIENTS, SELECT_IN_CLUSTER, SELECT_REFUSED];
+const PHRASES: [&str; 6] = [
+    UNKNOWN_COMMAND,
+    UNKNOWN_IN_SCRIPT,
+    TOO_MANY_CLIENTS,
+    SELECT_IN_CLUSTER,
+    SELECT_REFUSED,
+    CLUSTER_DISABLED,
+];
 
 #[cfg(test)]
 mod tests {

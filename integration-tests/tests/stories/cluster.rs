@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use integration_tests::{Browser, ClusterRedis, PATIENCE, RedisServer, redis_config, until};
+use integration_tests::{
+    Browser, ClusterRedis, Fault, FaultProxy, PATIENCE, RedisServer, redis_config, until,
+};
 use redis::AsyncCommands as _;
 use reqwest::StatusCode;
 use session_axum::{RedisConfig, RedisStore, Sessions};
@@ -17,7 +19,7 @@ use session_core::{StoreErrorKind, conformance};
 
 use crate::{
     acl::acl,
-    support::{outage, serve},
+    support::{Log, outage, serve},
 };
 
 /// Longer than a machine stands still: no node is given up.
@@ -216,7 +218,7 @@ async fn what_is_wrong_with_a_cluster_is_said_at_the_start() {
     let url = redis.nodes()[0].url();
     let (kind, text) = why(RedisConfig::new(url)).await;
     assert_eq!(kind, StoreErrorKind::Misconfigured);
-    assert!(text.contains("is a node of a cluster: `RedisConfig::cluster`"), "{text}");
+    assert!(text.contains("another node has this key: `RedisConfig::cluster`"), "{text}");
 
     let alone = RedisServer::builder().on_host().start().await;
     let (kind, text) = why(RedisConfig::cluster([alone.url()])).await;
@@ -225,7 +227,9 @@ async fn what_is_wrong_with_a_cluster_is_said_at_the_start() {
 
     let (kind, text) = why(config(&redis).with_database(1)).await;
     assert_eq!(kind, StoreErrorKind::Misconfigured);
-    assert!(text.contains("the database is 1, and a cluster has none but 0"), "{text}");
+    // Valkey 9 may have others.
+    let of_servers = ["which has no database but 0", "refuses the database"];
+    assert!(of_servers.iter().any(|refusal| text.contains(refusal)), "{text}");
 
     let (kind, text) = why(config(&redis).with_user("eve").with_password("hunter2")).await;
     assert_eq!(kind, StoreErrorKind::Misconfigured);
@@ -233,8 +237,19 @@ async fn what_is_wrong_with_a_cluster_is_said_at_the_start() {
 
     let (kind, _) = why(RedisConfig::cluster(["unix:///tmp/none"])).await;
     assert_eq!(kind, StoreErrorKind::Misconfigured);
-    let (kind, _) = why(RedisConfig::cluster(Vec::<String>::new())).await;
+    let (kind, text) = why(RedisConfig::cluster(Vec::<String>::new())).await;
     assert_eq!(kind, StoreErrorKind::Misconfigured);
+    assert_eq!(text, "`RedisConfig::cluster` was given no URL: it takes those of one node or more");
+
+    // Proxies with the commands of a cluster may report another mode.
+    let proxy = FaultProxy::before(&redis.nodes()[0]).await;
+    proxy.each("cluster", Fault::Answer("-ERR unknown command 'CLUSTER'"));
+    let (kind, text) = why(RedisConfig::cluster([proxy.url()])).await;
+    assert_eq!(kind, StoreErrorKind::Misconfigured);
+    assert!(text.contains("does not know the command `CLUSTER`"), "{text}");
+    proxy.each("cluster", None);
+    proxy.each("info", Fault::Answer("$21\r\nredis_mode:standalone"));
+    RedisStore::connect(redis_config(RedisConfig::cluster([proxy.url()]), PATIENCE)).await.unwrap();
 
     // One node that is there is enough, a replica too.
     alone.kill().await;
@@ -243,4 +258,34 @@ async fn what_is_wrong_with_a_cluster_is_said_at_the_start() {
     let browser = Browser::new(serve(Sessions::new(store)).await);
     browser.post("/login/ada").await.ok();
     assert_eq!(browser.session().await["owner"], "ada");
+}
+
+#[tokio::test]
+async fn node_that_has_all_slots_works_as_one_server_with_a_warning() {
+    let node = RedisServer::builder().arg("--cluster-enabled", "yes").on_host().start().await;
+    let mut admin = node.connection().await;
+    let slots: Vec<String> = (0..16_384).map(|slot| slot.to_string()).collect();
+    let mut add = redis::cmd("CLUSTER");
+    let _: () = add.arg("ADDSLOTS").arg(slots).query_async(&mut admin).await.unwrap();
+    until("the node serves its slots", async || {
+        let exists: Result<u32, _> =
+            redis::cmd("EXISTS").arg("key").query_async(&mut admin.clone()).await;
+        exists.is_ok()
+    })
+    .await;
+
+    let log = Log::default();
+    let _listening = log.listen();
+    let store = RedisStore::connect(redis_config(node.url(), PATIENCE)).await.unwrap();
+    assert_eq!(log.count("this Redis is a node of a cluster"), 1, "{}", log.text());
+    assert_eq!(store.health().await.unwrap().is_cluster_node(), Some(true));
+    let browser = Browser::new(serve(Sessions::new(store)).await);
+    browser.post("/login/ada").await.ok();
+    assert_eq!(browser.session().await["owner"], "ada");
+
+    let log = Log::default();
+    let _listening = log.listen();
+    let of_cluster = RedisConfig::cluster([node.url()]);
+    RedisStore::connect(redis_config(of_cluster, PATIENCE)).await.unwrap();
+    assert_eq!(log.count("this Redis is a node of a cluster"), 0, "{}", log.text());
 }

@@ -372,7 +372,7 @@ async fn a_set_up_that_is_not_answered_is_given_up() {
     let redis = RedisServer::start().await;
     let proxy = FaultProxy::before(&redis).await;
     let store = store(redis_config(proxy.url(), Duration::from_secs(2)), LONG).await;
-    // The last of these is `CLIENT TRACKING`.
+    // The last of these is `CLIENT SETINFO`.
     let told = proxy.take_arrivals("client").len();
     for _ in 1..told {
         proxy.next("client", Fault::Delay(Duration::ZERO));

@@ -2,16 +2,18 @@
 
 use std::{error::Error, net::SocketAddr};
 
-use integration_tests::{PATIENCE, RedisServer, redis_config};
-use session_axum::{RedisConfig, RedisStore};
-use session_core::{StoreError, StoreErrorKind};
+use integration_tests::{Browser, Fault, FaultProxy, PATIENCE, RedisServer, redis_config};
+use session_axum::{RedisConfig, RedisStore, Sessions};
+use session_core::{
+    Clock as _, SessionKey, SessionStore as _, StoreError, StoreErrorKind, SystemClock,
+};
 use session_redis::NearCache;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::Log;
+use crate::support::{Log, serve};
 
 /// Why there is no store, in words that hold neither URL nor password.
 async fn why(config: impl Into<RedisConfig>) -> (StoreErrorKind, String) {
@@ -183,4 +185,60 @@ async fn an_endless_answer_does_not_fill_the_memory() {
         assert_eq!(error.kind(), StoreErrorKind::Timeout, "{begin:?}");
         assert!(sending.await.unwrap() <= ALLOWED, "{begin:?}");
     }
+}
+
+/// As proxies answer that lack a command, with the arguments.
+const UNKNOWN: Fault =
+    Fault::Answer("-ERR unknown command 'X', with args beginning with: 'hunter2'");
+
+#[tokio::test]
+async fn server_without_info_role_and_resp3_works() {
+    let redis = RedisServer::start().await;
+    let proxy = FaultProxy::before(&redis).await;
+    for command in ["info", "role", "client", "hello"] {
+        proxy.each(command, UNKNOWN);
+    }
+    for config in [
+        RedisConfig::new(proxy.url()),
+        RedisConfig::new(proxy.url()).with_near_cache(NearCache::default()),
+    ] {
+        let store = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap();
+        assert!(store.health().await.unwrap().is_unknown());
+        let browser = Browser::new(serve(Sessions::new(store)).await);
+        browser.post("/login/ada").await.ok();
+        assert_eq!(browser.session().await["owner"], "ada");
+    }
+}
+
+#[tokio::test]
+async fn command_that_is_missing_or_forbidden_is_named() {
+    let redis = RedisServer::start().await;
+    for (command, named) in
+        [("eval", "unknown command: EVAL"), ("hello", "does not know the command `HELLO`")]
+    {
+        let proxy = FaultProxy::before(&redis).await;
+        proxy.each(command, UNKNOWN);
+        let (kind, text) = why(format!("{}?protocol=resp3", proxy.url())).await;
+        assert_eq!(kind, StoreErrorKind::Misconfigured, "{text}");
+        assert!(text.contains(named), "{text}");
+    }
+
+    // A store that connects later reports the same as the error of each command.
+    let proxy = FaultProxy::before(&redis).await;
+    let store = RedisStore::connect_lazy(redis_config(proxy.url(), PATIENCE)).unwrap();
+    for (fault, reason) in [
+        (UNKNOWN, "unknown command: GET"),
+        (Fault::Answer("-NOPERM hunter2"), "no right to the command or the key: GET"),
+    ] {
+        proxy.each("get", fault);
+        let error = store.ping().await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
+        let texts = texts_of(&error);
+        assert!(texts.contains(reason) && !texts.contains("hunter2"), "{texts}");
+    }
+    proxy.each("evalsha", UNKNOWN);
+    let key = SessionKey::from_bytes([1; SessionKey::LEN]);
+    let error = store.delete(&key, SystemClock.now()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
+    assert!(texts_of(&error).contains("unknown command: EVALSHA"), "{error:?}");
 }

@@ -42,6 +42,7 @@ pub struct Health {
     max_memory: Option<u64>,
     evicted_keys: Option<u64>,
     pub(crate) newly_evicted: u64,
+    is_cluster_node: Option<bool>,
     role: Option<Role>,
     replicas: Option<u64>,
     primary_link_is_up: Option<bool>,
@@ -91,6 +92,14 @@ impl Health {
     #[must_use]
     pub fn newly_evicted_keys(&self) -> u64 {
         self.newly_evicted
+    }
+
+    /// Returns whether the server is a node of a cluster.
+    ///
+    /// A node works with [`RedisConfig::new`](crate::RedisConfig::new) as long as it has all slots.
+    #[must_use]
+    pub fn is_cluster_node(&self) -> Option<bool> {
+        self.is_cluster_node
     }
 
     /// Whether the server is a primary or a replica. A replica refuses to store sessions.
@@ -162,6 +171,7 @@ impl Health {
             max_memory: info.number("maxmemory"),
             evicted_keys: info.number("evicted_keys"),
             newly_evicted: 0,
+            is_cluster_node: info.mode().map(|mode| mode == "cluster"),
             role: match info.get("role") {
                 Some("master") => Some(Role::Primary),
                 Some("slave") => Some(Role::Replica),

@@ -6,20 +6,28 @@ use std::{
 use crate::{Health, Role};
 
 /// What was seen of servers before, by their names.
-#[derive(Debug, Default)]
-pub(crate) struct Warnings(Mutex<HashMap<String, Former>>);
+#[derive(Debug)]
+pub(crate) struct Warnings {
+    expects_cluster: bool,
+    seen: Mutex<HashMap<String, Former>>,
+}
 
 #[derive(Debug, Default)]
 struct Former {
     evicted_keys: Option<u64>,
     warned_of_policy: bool,
     warned_of_role: bool,
+    warned_of_cluster: bool,
 }
 
 impl Warnings {
+    pub(crate) fn new(expects_cluster: bool) -> Self {
+        Self { expects_cluster, seen: Mutex::default() }
+    }
+
     /// Warns of what costs sessions, and adds what is new since the last time.
     pub(crate) fn look(&self, name: &str, mut health: Health) -> Health {
-        let mut watch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watch = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = watch.entry(name.to_owned()).or_default();
         health.newly_evicted = seen.newly_evicted(health.evicted_keys());
         if health.newly_evicted > 0 {
@@ -30,7 +38,7 @@ impl Warnings {
                 "Redis evicted keys: sessions may be lost, and their users signed out"
             );
         }
-        seen.warn_once(name, &health);
+        seen.warn_once(name, &health, self.expects_cluster);
         health
     }
 }
@@ -47,7 +55,7 @@ impl Former {
     }
 
     /// Warns of what would cost sessions, when it is found and not each time.
-    fn warn_once(&mut self, name: &str, health: &Health) {
+    fn warn_once(&mut self, name: &str, health: &Health, expects_cluster: bool) {
         let policy = health.eviction_policy().filter(|policy| policy.evicts_sessions());
         if begins(&mut self.warned_of_policy, policy.is_some())
             && let Some(policy) = policy
@@ -64,6 +72,15 @@ impl Former {
                 target: "session",
                 name,
                 "this Redis is a replica, which stores no session: connect to its primary"
+            );
+        }
+        let is_unexpected = health.is_cluster_node() == Some(true) && !expects_cluster;
+        if begins(&mut self.warned_of_cluster, is_unexpected) {
+            tracing::warn!(
+                target: "session",
+                name,
+                "this Redis is a node of a cluster, and is used as one server: sessions are refused \
+                 as soon as another node has some of the slots; use RedisConfig::cluster"
             );
         }
     }

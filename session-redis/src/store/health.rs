@@ -80,17 +80,38 @@ impl RedisStore {
         nodes.collect()
     }
 
-    /// What new connections are worth. Trouble that may pass is none of theirs.
+    /// Checks what the server reports of itself, and that it runs scripts. Trouble that may pass is no error.
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
+        let mut keys = 2;
         for NodeHealth { name, health } in self.health_of_nodes().await {
             match health {
                 Err(error) if error.kind() == StoreErrorKind::Misconfigured => return Err(error),
                 Err(error) => {
                     tracing::debug!(target: "session", name, %error, "the health of Redis is not known");
                 }
+                Ok(health) if health.is_cluster_node() == Some(true) => keys = KEYS_OF_CLUSTER,
                 Ok(_) => {}
             }
         }
-        Ok(())
+        self.check_scripts(keys).await
+    }
+
+    /// Runs a script on keys that no session has, in two ways: `EVAL`, and `EVALSHA`.
+    async fn check_scripts(&self, keys: usize) -> Result<(), StoreError> {
+        let script = &self.scripts().delete;
+        let calls = (0..keys).map(|number| script.call(self.probe_key(number), 0)).collect();
+        let answers = match self.connection().run_all(script, calls).await {
+            Ok(answers) => answers,
+            Err(error) => vec![Err(error)],
+        };
+        let is_lasting = |error: &StoreError| error.kind() == StoreErrorKind::Misconfigured;
+        match answers.into_iter().filter_map(Result::err).find(is_lasting) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 }
+
+/// The number of keys that are tried on a node of a cluster. If it has only half of the slots, all of them are in
+/// that half once in 65,536 times.
+const KEYS_OF_CLUSTER: usize = 16;

@@ -112,7 +112,7 @@ impl RedisStore {
             scripts: Scripts::new(),
             key_prefix,
             owner_prefix,
-            watch: Warnings::default(),
+            watch: Warnings::new(config.place.is_cluster()),
             revocations: ReplicatedEnds::new(&config)?,
             tracking,
         };
@@ -238,6 +238,11 @@ impl RedisStore {
 
     pub(crate) fn scripts(&self) -> &Scripts {
         &self.0.scripts
+    }
+
+    /// Returns a key that no session has.
+    pub(crate) fn probe_key(&self, number: usize) -> String {
+        format!("{}{number}", self.0.key_prefix)
     }
 
     pub(crate) fn owner_key(&self, owner: &OwnerKey) -> String {

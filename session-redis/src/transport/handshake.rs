@@ -93,22 +93,7 @@ fn judge(answers: &Answers, address: &str, wanted: Wanted) -> Result<(), Connect
             OLDEST.0, OLDEST.1
         )));
     }
-    let of_cluster = wanted.is_of_cluster();
-    match mode.as_deref() {
-        Some("cluster") if !of_cluster => {
-            return Err(ConnectError::misconfigured(format!(
-                "the server at {address} is a node of a cluster: \
-                 `RedisConfig::cluster` (feature `cluster`) is for that"
-            )));
-        }
-        Some("standalone") if of_cluster => {
-            return Err(ConnectError::misconfigured(format!(
-                "the server at {address} belongs to no cluster: `RedisConfig::new` is for that"
-            )));
-        }
-        _ => {}
-    }
-    if role.as_deref() == Some("slave") && !of_cluster {
+    if role.as_deref() == Some("slave") && !wanted.is_of_cluster() {
         return Err(match wanted {
             #[cfg(feature = "sentinel")]
             Wanted::Primary => ConnectError::new(
@@ -175,18 +160,14 @@ mod tests {
             verdict("7.0.15", "sentinel", "sentinel", wanted),
             @"the server at redis.internal:6379 is a sentinel and holds no sessions: `RedisConfig::sentinel` (feature `sentinel`) asks it for the one that does"
         );
-        insta::assert_snapshot!(
-            verdict("7.0.15", "cluster", "master", wanted),
-            @"the server at redis.internal:6379 is a node of a cluster: `RedisConfig::cluster` (feature `cluster`) is for that"
-        );
     }
 
+    /// A proxy may have all slots of a cluster, and pass on what one of the nodes reports of itself.
     #[test]
-    fn cluster_node_of_valkey_is_told_apart() {
-        let info = "redis_version:7.2.4\r\nserver_name:valkey\r\nserver_mode:cluster\r\n";
-        let answers = Answers::read(Ok(Value::BulkString(info.into())), Ok(Value::Nil));
-        let error = judge(&answers, "valkey.internal:6379", Wanted::Server).unwrap_err();
-        assert!(error.to_string().contains("is a node of a cluster"), "{error}");
+    fn mode_of_a_server_that_may_work_is_not_judged() {
+        assert_eq!(verdict("7.0.15", "cluster", "master", Wanted::Server), "fits");
+        #[cfg(feature = "cluster")]
+        assert_eq!(verdict("7.0.15", "standalone", "master", Wanted::ClusterNode), "fits");
     }
 
     #[test]

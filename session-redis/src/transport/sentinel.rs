@@ -123,7 +123,7 @@ impl Sentinels {
         }
         if sentinels.is_empty() {
             return Err(ConnectError::misconfigured(
-                "there must be the URL of a sentinel at least",
+                "`RedisConfig::sentinel` was given no URL: it takes those of one sentinel or more",
             ));
         }
         let (name, limits) = (name.to_owned(), Limits::of(config));

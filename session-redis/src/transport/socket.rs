@@ -101,7 +101,8 @@ impl Socket {
     pub(crate) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         let answer = self.connection.send_packed_command(command).await;
         self.received.on_answer();
-        answer.map_err(server_error::redact).and_then(server_error::extract)
+        let answer = answer.map_err(server_error::redact).and_then(server_error::extract);
+        answer.map_err(|error| server_error::name_command(error, command))
     }
 
     /// Sends commands together, and tells the answer of each.
@@ -111,7 +112,11 @@ impl Socket {
     ) -> RedisResult<Vec<RedisResult<Value>>> {
         let answers = self.connection.send_packed_commands(commands, 0, commands.len()).await;
         self.received.on_answer();
-        Ok(answers.map_err(server_error::redact)?.into_iter().map(server_error::extract).collect())
+        let answers = answers.map_err(server_error::redact)?.into_iter().map(server_error::extract);
+        let named = answers.zip(commands.cmd_iter()).map(|(answer, command)| {
+            answer.map_err(|error| server_error::name_command(error, command))
+        });
+        Ok(named.collect())
     }
 }
 

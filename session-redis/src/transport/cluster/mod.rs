@@ -99,12 +99,6 @@ impl Cluster {
                 }
             };
             let settings = access.settings(info.redis_settings().clone());
-            if settings.db() != 0 {
-                return Err(ConnectError::misconfigured(format!(
-                    "the database is {}, and a cluster has none but 0",
-                    settings.db()
-                )));
-            }
             let (tls, settings) = &*of_all.get_or_insert((is_tls, settings));
             if *tls != is_tls {
                 return Err(ConnectError::misconfigured(
@@ -115,7 +109,9 @@ impl Cluster {
             seeds.push(seed);
         }
         let Some((tls, settings)) = of_all else {
-            return Err(ConnectError::misconfigured("there must be the URL of a node at least"));
+            return Err(ConnectError::misconfigured(
+                "`RedisConfig::cluster` was given no URL: it takes those of one node or more",
+            ));
         };
         let map = Mutex::new(Map::default());
         let cluster = Self(Arc::new(Shared { access, limits, tracking, tls, settings, map }));

@@ -3,6 +3,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::ConnectError,
+    server_error::{CLUSTER_DISABLED, is_unknown_command},
     transport::cluster::slot::SLOTS,
     transport::{
         failure::{Failure, is},
@@ -62,7 +63,7 @@ fn ranges(answer: Value, asked: &Address) -> Vec<Range> {
 pub(crate) fn no_slots(failure: Failure, (host, port): &Address, limits: Limits) -> ConnectError {
     let address = format!("{host}:{port}");
     match failure {
-        Failure::Redis(error) if error.to_string().contains("cluster support disabled") => {
+        Failure::Redis(error) if error.detail() == Some(CLUSTER_DISABLED) => {
             ConnectError::misconfigured(format!(
                 "the server at {address} belongs to no cluster: `RedisConfig::new` is for that"
             ))
@@ -73,6 +74,11 @@ pub(crate) fn no_slots(failure: Failure, (host, port): &Address, limits: Limits)
             ))
             .with_source(error)
         }
+        Failure::Redis(error) if is_unknown_command(&error) => ConnectError::misconfigured(format!(
+            "the server at {address} does not know the command `CLUSTER`: `RedisConfig::new` is for \
+             a server without it"
+        ))
+        .with_source(error),
         Failure::Redis(error) => ConnectError::explain(error, &address),
         Failure::Silence => ConnectError::silent(&address, limits.response),
         Failure::Lost(error) => error,
