@@ -105,7 +105,6 @@ async fn a_server_that_is_no_redis_is_said() {
 async fn a_server_that_is_too_old_is_said() {
     let answer = |command: &str| match command {
         _ if command.contains("INFO\r") => "$22\r\nredis_version:5.0.14\r\n\r\n",
-        _ if command.contains("ROLE") => "*1\r\n$6\r\nmaster\r\n",
         _ => "+OK\r\n",
     };
     let addr = who_says(move |heard| {

@@ -1,6 +1,5 @@
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, RedisResult, Value};
 use session_core::StoreErrorKind;
 
 use crate::{error::ConnectError, info::Info, transport::socket::Socket};
@@ -18,82 +17,48 @@ pub(crate) enum Wanted {
     ClusterNode,
 }
 
-/// Looks at who answers, with one round trip. What the user may not ask is not looked at.
+/// Looks at the server with one round trip, and at nothing that the user may not ask.
 pub(crate) async fn check(
     connection: &mut Socket,
     address: &str,
     wanted: Wanted,
     limit: Duration,
 ) -> Result<(), ConnectError> {
-    let mut questions = Pipeline::with_capacity(2);
-    questions.add_command(info()).add_command(redis::cmd("ROLE"));
-    let answers = tokio::time::timeout(limit, connection.send_all(&questions))
+    let answer = tokio::time::timeout(limit, connection.send(&redis::cmd("INFO")))
         .await
-        .map_err(|_| ConnectError::silent(address, limit))?
-        .map_err(|error| ConnectError::explain(error, address))?;
-    let [info, role] = answers.try_into().unwrap_or_else(|_| [Ok(Value::Nil), Ok(Value::Nil)]);
-    for answer in [&info, &role] {
+        .map_err(|_| ConnectError::silent(address, limit))?;
+    let info = match answer {
+        Ok(info) => Info::read(info),
         // `NOPERM` leaves a question open, and what the server cannot do at this moment the first
         // command will tell.
-        if let Err(error) = answer
-            && error.code() == Some("NOAUTH")
-        {
-            return Err(ConnectError::explain(error.clone(), address));
-        }
-    }
-    judge(&Answers::read(info, role), address, wanted)
+        Err(error) if error.code().is_some() && error.code() != Some("NOAUTH") => Info::default(),
+        Err(error) => return Err(ConnectError::explain(error, address)),
+    };
+    judge(&info, address, wanted)
 }
 
-fn info() -> Cmd {
-    let mut info = redis::cmd("INFO");
-    info.arg("server");
-    info
-}
-
-/// What a server tells of itself, as far as it does.
-#[derive(Debug, Default)]
-struct Answers {
-    version: Option<(u32, u32)>,
-    mode: Option<String>,
-    role: Option<String>,
-}
-
-impl Answers {
-    fn read(info: RedisResult<Value>, role: RedisResult<Value>) -> Self {
-        let info = info.map(Info::read).unwrap_or_default();
-        // Valkey reports the version of Redis that it is compatible with.
-        let version = info.get("redis_version").and_then(|version| {
-            let mut parts = version.split('.');
-            Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-        });
-        let role = match role {
-            Ok(Value::Array(parts)) => {
-                let name = parts.into_iter().next();
-                name.and_then(|name| redis::from_redis_value::<String>(name).ok())
-            }
-            _ => None,
-        };
-        Self { version, mode: info.mode().map(str::to_owned), role }
-    }
-}
-
-fn judge(answers: &Answers, address: &str, wanted: Wanted) -> Result<(), ConnectError> {
-    let Answers { version, mode, role } = answers;
-    if mode.as_deref() == Some("sentinel") || role.as_deref() == Some("sentinel") {
+fn judge(info: &Info, address: &str, wanted: Wanted) -> Result<(), ConnectError> {
+    // Valkey reports the version of Redis that it is compatible with.
+    let version = info.get("redis_version").and_then(|version| {
+        let mut parts = version.split('.');
+        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    });
+    let (mode, role) = (info.mode(), info.get("role"));
+    if mode == Some("sentinel") {
         return Err(ConnectError::misconfigured(format!(
             "the server at {address} is a sentinel and holds no sessions: \
              `RedisConfig::sentinel` (feature `sentinel`) asks it for the one that does"
         )));
     }
     if let Some((major, minor)) = version
-        && (*major, *minor) < OLDEST
+        && (major, minor) < OLDEST
     {
         return Err(ConnectError::misconfigured(format!(
             "the server at {address} is Redis {major}.{minor}, which is too old: {}.{} is needed",
             OLDEST.0, OLDEST.1
         )));
     }
-    if role.as_deref() == Some("slave") && !wanted.is_of_cluster() {
+    if role == Some("slave") && !wanted.is_of_cluster() {
         return Err(match wanted {
             #[cfg(feature = "sentinel")]
             Wanted::Primary => ConnectError::new(
@@ -132,13 +97,17 @@ const OLDEST: (u32, u32) = (6, 0);
 
 #[cfg(test)]
 mod tests {
+    use redis::Value;
+
     use super::*;
 
+    fn info_of(text: &str) -> Info {
+        Info::read(Value::BulkString(text.into()))
+    }
+
     fn verdict(version: &str, mode: &str, role: &str, wanted: Wanted) -> String {
-        let info = format!("# Server\r\nredis_version:{version}\r\nredis_mode:{mode}\r\n");
-        let info = Ok(Value::BulkString(info.into_bytes()));
-        let role = Ok(Value::Array(vec![Value::BulkString(role.into())]));
-        let verdict = judge(&Answers::read(info, role), "redis.internal:6379", wanted);
+        let info = format!("redis_version:{version}\r\nredis_mode:{mode}\r\nrole:{role}\r\n");
+        let verdict = judge(&info_of(&info), "redis.internal:6379", wanted);
         verdict.map_or_else(|error| error.to_string(), |()| "fits".to_owned())
     }
 
@@ -157,7 +126,7 @@ mod tests {
             @"the server at redis.internal:6379 is a replica, which takes no writes: name the primary, or use `RedisConfig::sentinel`"
         );
         insta::assert_snapshot!(
-            verdict("7.0.15", "sentinel", "sentinel", wanted),
+            verdict("7.0.15", "sentinel", "", wanted),
             @"the server at redis.internal:6379 is a sentinel and holds no sessions: `RedisConfig::sentinel` (feature `sentinel`) asks it for the one that does"
         );
     }
@@ -172,8 +141,7 @@ mod tests {
 
     #[test]
     fn what_may_not_be_asked_is_not_held_against_the_server() {
-        let answers = Answers::read(Ok(Value::Nil), Ok(Value::Nil));
-        judge(&answers, "redis.internal:6379", Wanted::Server).unwrap();
+        judge(&Info::default(), "redis.internal:6379", Wanted::Server).unwrap();
         assert_eq!(verdict("unheard of", "", "", Wanted::Server), "fits");
     }
 }
