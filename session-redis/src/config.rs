@@ -113,8 +113,9 @@ impl RedisConfig {
     /// and [`with_database`](Self::with_database). The primary is spoken to by TLS if a sentinel is. One
     /// sentinel that answers is enough, so name all of them. It is checked when the store connects.
     ///
-    /// When the connection is lost, or turns out to lead to a replica, the sentinels are asked again: at
-    /// once, and then at most three times a second while commands come.
+    /// When the connection is lost, or turns out to lead to a replica, the sentinels are asked again:
+    /// immediately, and then at most three times a second while commands come. The announcement of a failover
+    /// by a sentinel has the same effect.
     ///
     /// # Examples
     ///

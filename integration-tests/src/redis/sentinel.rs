@@ -1,6 +1,11 @@
 use std::{collections::HashMap, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::TcpStream,
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep},
+};
 
 use super::server::{RedisServer, RedisServerBuilder};
 use crate::patience::until;
@@ -118,6 +123,26 @@ impl SentinelRedis {
         .await;
         let primary = self.servers.iter().find(|server| server.port() == primary);
         primary.expect("the sentinels watch servers of this test")
+    }
+
+    /// Returns a task that ends with the promotion of a replica, and that instant: a sentinel closes the
+    /// connections of the replica in the same transaction.
+    ///
+    /// # Panics
+    ///
+    /// If a replica does not answer.
+    pub async fn promotion(&self) -> JoinHandle<std::time::Instant> {
+        let primary = self.primary().await.port();
+        let mut connections = JoinSet::new();
+        for replica in self.servers.iter().filter(|server| server.port() != primary) {
+            let stream = TcpStream::connect((replica.host(), replica.port())).await;
+            let mut stream = stream.expect("a replica of this test answers");
+            connections.spawn(async move { drop(stream.read(&mut [0; 1]).await) });
+        }
+        tokio::spawn(async move {
+            connections.join_next().await;
+            std::time::Instant::now()
+        })
     }
 }
 

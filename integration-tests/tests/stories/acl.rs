@@ -18,7 +18,15 @@ pub(crate) fn acl() -> Vec<String> {
 
 /// Those of the one that stands there at this place, counted from one.
 pub(crate) fn acl_command(place: usize) -> Vec<String> {
-    let rest = PAGE.split("redis-cli ACL ").nth(place).unwrap();
+    acl_after(PAGE.split("redis-cli ACL ").nth(place).unwrap())
+}
+
+/// Those for the user `watcher` of the sentinels.
+pub(crate) fn acl_of_sentinels() -> Vec<String> {
+    acl_after(PAGE.split("redis-cli -p 26379 ACL ").nth(1).unwrap())
+}
+
+fn acl_after(rest: &str) -> Vec<String> {
     let (command, _) = rest.split_once("```").unwrap();
     let words = command.split_whitespace().filter(|word| *word != "\\");
     words.map(|word| word.trim_matches('\'').to_owned()).collect()
@@ -114,8 +122,8 @@ async fn the_user_of_the_page_may_do_everything_and_needs_all_of_it() {
     for refusal in refused {
         let command: String = redis::from_redis_value(refusal["object"].clone()).unwrap();
         // Up to 6.2 a subcommand is noted by its command.
-        let dispensable = ["client|setinfo", "client|setname", "client", "info"]
-            .contains(&command.as_str());
+        let dispensable =
+            ["client|setinfo", "client|setname", "client", "info"].contains(&command.as_str());
         assert!(dispensable, "{refusal:?}");
     }
 }

@@ -1,4 +1,6 @@
-use redis::{ErrorKind, ProtocolVersion, PushInfo, RedisError, RedisResult, ServerErrorKind, cmd};
+use redis::{
+    ErrorKind, Pipeline, ProtocolVersion, PushInfo, RedisError, RedisResult, ServerErrorKind,
+};
 
 use crate::{
     error::ConnectError,
@@ -44,7 +46,7 @@ async fn attempt(endpoint: &Endpoint, tracking: &Tracking, limits: Limits) -> Re
         Err(error) if error.is_connection_dropped() && name.is_untried() => {
             link.tracked.end();
             link = open(endpoint, tracking, limits).await?;
-            match link.connection.send(&cmd("PING")).await {
+            match link.connection.send(&redis::cmd("PING")).await {
                 Err(error) if !server_error::is_of_server(&error) => return Err(error),
                 // Any answer proves that the server closed the former connection for the names.
                 _ => name.on_answer(false),
@@ -59,7 +61,11 @@ async fn open(endpoint: &Endpoint, tracking: &Tracking, limits: Limits) -> Redis
     let Some((tracked, listener)) = tracking.begin() else {
         return Socket::connect(endpoint, limits).await.map(Link::untracked);
     };
-    match connect_tracked(endpoint, listener, limits).await {
+    // What this process changes over the connection it removes from the cache itself. The server carries
+    // out the commands of a connection in their order, so that a later read sees an earlier write.
+    let mut track = Pipeline::with_capacity(1);
+    track.cmd("CLIENT").arg("TRACKING").arg("ON").arg("NOLOOP");
+    match connect_listening(endpoint, listener, &track, limits).await {
         Ok(connection) => Ok(Link { connection, tracked }),
         Err(refusal) if is_lasting(&refusal) => {
             let connection = Socket::connect(endpoint, limits).await?;
@@ -70,25 +76,26 @@ async fn open(endpoint: &Endpoint, tracking: &Tracking, limits: Limits) -> Redis
     }
 }
 
-async fn connect_tracked<E>(
+/// Connects by RESP3, and sends the commands that ask for messages. The listener receives these, one after
+/// the other, where the connection is read.
+pub(crate) async fn connect_listening<E>(
     endpoint: &Endpoint,
     listener: impl Fn(PushInfo) -> Result<(), E> + Send + Sync + 'static,
+    commands: &Pipeline,
     limits: Limits,
 ) -> RedisResult<Socket> {
     let endpoint = endpoint.clone().with_protocol(ProtocolVersion::RESP3);
     let config = Socket::config().set_push_sender(listener);
     let mut connection = Socket::connect_with(&endpoint, limits, config).await?;
-    // What this process changes over the connection it removes from the cache itself. The server carries
-    // out the commands of a connection in their order, so that a later read sees an earlier write.
-    let mut track = cmd("CLIENT");
-    track.arg("TRACKING").arg("ON").arg("NOLOOP");
-    connection.send(&track).await?;
+    for answer in connection.send_all(commands).await? {
+        answer?;
+    }
     Ok(connection)
 }
 
-/// Returns `true` if the server would refuse RESP3 or tracking the next time as well, and may accept the
+/// Returns `true` if the server would refuse RESP3 or messages the next time as well, and may accept the
 /// client without: not if it is busy, starting or full, or refuses the client itself.
-fn is_lasting(refusal: &RedisError) -> bool {
+pub(crate) fn is_lasting(refusal: &RedisError) -> bool {
     let is_of_another_kind = match refusal.kind() {
         ErrorKind::Io | ErrorKind::AuthenticationFailed => true,
         ErrorKind::Server(kind) => matches!(

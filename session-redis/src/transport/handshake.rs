@@ -12,6 +12,9 @@ pub(crate) enum Wanted {
     /// One that sentinels call the primary.
     #[cfg(feature = "sentinel")]
     Primary,
+    /// One that a sentinel is promoting: it must call itself the primary.
+    #[cfg(feature = "sentinel")]
+    Successor,
     /// One of a cluster.
     #[cfg(feature = "cluster")]
     ClusterNode,
@@ -58,6 +61,13 @@ fn judge(info: &Info, address: &str, wanted: Wanted) -> Result<(), ConnectError>
             OLDEST.0, OLDEST.1
         )));
     }
+    #[cfg(feature = "sentinel")]
+    if wanted == Wanted::Successor && role != Some("master") {
+        return Err(ConnectError::new(
+            StoreErrorKind::Unavailable,
+            format!("the server at {address}, which a sentinel promotes, is no primary yet"),
+        ));
+    }
     if role == Some("slave") && !wanted.is_of_cluster() {
         return Err(match wanted {
             #[cfg(feature = "sentinel")]
@@ -85,7 +95,7 @@ impl Wanted {
         match self {
             Self::Server => false,
             #[cfg(feature = "sentinel")]
-            Self::Primary => false,
+            Self::Primary | Self::Successor => false,
             #[cfg(feature = "cluster")]
             Self::ClusterNode => true,
         }
@@ -143,5 +153,15 @@ mod tests {
     fn what_may_not_be_asked_is_not_held_against_the_server() {
         judge(&Info::default(), "redis.internal:6379", Wanted::Server).unwrap();
         assert_eq!(verdict("unheard of", "", "", Wanted::Server), "fits");
+    }
+
+    #[cfg(feature = "sentinel")]
+    #[test]
+    fn a_replica_is_no_successor_until_it_calls_itself_the_primary() {
+        let fits = |role, wanted| verdict("7.0.15", "standalone", role, wanted) == "fits";
+        assert!(fits("master", Wanted::Successor) && fits("master", Wanted::Primary));
+        assert!(!fits("slave", Wanted::Successor) && !fits("slave", Wanted::Primary));
+        // Unless the user may not ask, the primary is certain.
+        assert!(!fits("", Wanted::Successor) && fits("", Wanted::Primary));
     }
 }

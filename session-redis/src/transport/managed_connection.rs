@@ -1,7 +1,7 @@
 //! The connection to one server, which is made again when it is lost.
 //!
 //! ```text
-//!             set up                     lost, stale or silent
+//!             set up                 lost, moved, stale or silent
 //! Connecting ---------> Connected ------------------------------+
 //!   ^    |                                                      |
 //!   |    | failed          the first command after the back-off |
@@ -34,6 +34,7 @@ use crate::{
         failure::Failure,
         handshake::{self, Wanted},
         limits::Limits,
+        socket::Socket,
     },
 };
 
@@ -91,6 +92,8 @@ pub(crate) enum Channel {
 enum Reason {
     /// It could not be set up, or is gone.
     Lost,
+    /// Another server takes the place of its server.
+    Moved,
     /// It leads to a server that cannot be of use.
     Stale,
     /// It does not answer.
@@ -131,7 +134,7 @@ impl ManagedConnection {
         if matches!(&state.channel, Channel::Opening(opening) if opening.has_failed()) {
             self.replace(state.number, Reason::Lost);
         } else if self.source.has_moved() {
-            self.replace(state.number, Reason::Stale);
+            self.replace(state.number, Reason::Moved);
         } else {
             return (state.channel.clone(), state.number);
         }
@@ -212,10 +215,12 @@ impl ManagedConnection {
         let failures = if is_unproven { state.failures.saturating_add(1) } else { 0 };
         let min_age = match (reason, &state.channel) {
             // It was set up, so the next one may be as well.
-            (Reason::Lost, Channel::Open(_)) => {
+            (Reason::Lost | Reason::Moved, Channel::Open(_)) => {
                 back_off(failures.saturating_sub(1)).mul_f64(state.jitter)
             }
-            (Reason::Lost, Channel::Opening(_)) => back_off(failures).mul_f64(state.jitter),
+            (Reason::Lost | Reason::Moved, Channel::Opening(_)) => {
+                back_off(failures).mul_f64(state.jitter)
+            }
             // It answers, and may refuse the next command as well.
             (Reason::Stale, _) => LONGEST_BACK_OFF.mul_f64(state.jitter),
             // A new connection may need all of its time to be set up.
@@ -240,10 +245,12 @@ impl ManagedConnection {
         {
             return;
         }
+        let mut former = None;
         if let Channel::Open(link) = &state.channel {
             link.tracked.end();
+            former = matches!(reason, Reason::Moved).then(|| link.connection.clone());
         }
-        let opening = Opening::begin(self.source.clone(), self.limits, failures == 0);
+        let opening = Opening::begin(self.source.clone(), self.limits, failures == 0, former);
         self.is_unproven.store(true, Ordering::Relaxed);
         self.state.store(Arc::new(State {
             channel: Channel::Opening(opening),
@@ -302,7 +309,7 @@ impl Source {
         }
     }
 
-    /// Tells whether another server is to be connected to by now, as far as is known.
+    /// Returns `true` if another server is to be connected to by now, as far as is known.
     fn has_moved(&self) -> bool {
         match self {
             Self::Server(..) => false,
@@ -334,10 +341,15 @@ impl Opening {
         Self(watch::channel(Some(Err(error))).1)
     }
 
-    fn begin(source: Source, limits: Limits, is_first: bool) -> Self {
+    /// Once there is the new connection, commands that wait for their answers over the former one fail: a
+    /// primary that is none any more would acknowledge writes that are lost.
+    fn begin(source: Source, limits: Limits, is_first: bool, former: Option<Socket>) -> Self {
         let (sender, receiver) = watch::channel(None);
         tokio::spawn(async move {
             let result = source.connect(limits).await;
+            if let (Ok(_), Some(former)) = (&result, former) {
+                former.close();
+            }
             match &result {
                 Ok(_) => tracing::debug!(target: "session", "connected to Redis"),
                 Err(error) if is_first => {

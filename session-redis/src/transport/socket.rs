@@ -29,12 +29,12 @@ use crate::{
 pub(crate) struct Socket {
     connection: MultiplexedConnection,
     received: Arc<Received>,
-    _tasks: Arc<Tasks>,
+    tasks: Arc<Tasks>,
 }
 
 /// End with the connection.
 struct Tasks {
-    _service: AbortOnDropHandle<()>,
+    service: AbortOnDropHandle<()>,
     _authentication: Option<AbortOnDropHandle<()>>,
 }
 
@@ -96,6 +96,11 @@ impl Socket {
     /// Returns `true` if bytes arrived so lately: the server may be slow, and is there.
     pub(crate) fn was_read_within(&self, span: Duration) -> bool {
         self.received.age() <= span
+    }
+
+    /// Closes the connection for all clones. Whatever waits for an answer fails.
+    pub(crate) fn close(&self) {
+        self.tasks.service.abort();
     }
 
     pub(crate) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
@@ -164,10 +169,10 @@ impl SetUp<'_> {
             service.await;
         };
         let tasks = Tasks {
-            _service: AbortOnDropHandle::new(tokio::spawn(service)),
+            service: AbortOnDropHandle::new(tokio::spawn(service)),
             _authentication: authentication,
         };
-        Ok(Socket { connection, received, _tasks: Arc::new(tasks) })
+        Ok(Socket { connection, received, tasks: Arc::new(tasks) })
     }
 }
 

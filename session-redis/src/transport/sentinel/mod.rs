@@ -1,0 +1,184 @@
+//! A primary that sentinels name, found again after each failover.
+
+mod client;
+mod failover_watch;
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use redis::{ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo};
+use session_core::StoreErrorKind;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use self::{
+    client::SentinelClient,
+    failover_watch::{Address, FailoverWatch, Named},
+};
+use crate::{
+    RedisConfig,
+    error::ConnectError,
+    near_cache::Tracking,
+    transport::{
+        access::{Access, parse},
+        connector::{Link, connect},
+        handshake::{self, Wanted},
+        limits::Limits,
+    },
+};
+
+/// The sentinels that know which server is the primary.
+///
+/// redis-rs has a client for them as well. In 1.8.1 (`sentinel.rs:1015`) it takes the first of the
+/// configured sentinels that names a primary, also one that missed the last failover, and subscribes to
+/// nothing. It checks one connection to the primary and returns the address, to connect to once more.
+pub(crate) struct Sentinels {
+    sentinels: Vec<Arc<SentinelClient>>,
+    watch: Arc<FailoverWatch>,
+    access: Access,
+    limits: Limits,
+    tracking: Tracking,
+    tls: bool,
+}
+
+impl Sentinels {
+    pub(crate) fn new(
+        config: &RedisConfig,
+        urls: &[String],
+        name: &str,
+        tracking: Tracking,
+    ) -> Result<Self, ConnectError> {
+        let (access, limits) = (Access::new(config)?, Limits::of(config));
+        let watch = Arc::new(FailoverWatch::new(name));
+        let mut sentinels = Vec::with_capacity(urls.len());
+        let mut tls = false;
+        for url in urls {
+            let info = parse(url)?;
+            if info.redis_settings().db() != 0 {
+                return Err(ConnectError::misconfigured(
+                    "the URL of a sentinel names a database, and sentinels have none: \
+                     `with_database` is for that of the sessions",
+                ));
+            }
+            tls |= matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+            let client = SentinelClient::new(access.endpoint(info)?, &watch, limits);
+            sentinels.push(Arc::new(client));
+        }
+        if sentinels.is_empty() {
+            return Err(ConnectError::misconfigured(
+                "`RedisConfig::sentinel` was given no URL: it takes those of one sentinel or more",
+            ));
+        }
+        Ok(Self { sentinels, watch, access, limits, tracking, tls })
+    }
+
+    /// The name that the sentinels give to the primary.
+    pub(crate) fn name(&self) -> &str {
+        self.watch.name()
+    }
+
+    /// Returns `true` if a failover is under way or has taken place since the primary was found, as far as
+    /// is known. Once a second this asks the sentinels in the background.
+    pub(crate) fn have_moved(&self) -> bool {
+        if self.watch.is_due() {
+            for sentinel in &self.sentinels {
+                tokio::spawn(Arc::clone(sentinel).ask());
+            }
+        }
+        self.watch.has_moved()
+    }
+
+    /// Finds the primary and connects to it, in the time that a connection may take.
+    pub(crate) async fn find(&self) -> Result<Link, ConnectError> {
+        let limit = self.limits.connect;
+        timeout(limit, self.search()).await.unwrap_or_else(|_| {
+            Err(ConnectError::new(
+                StoreErrorKind::Timeout,
+                format!("no primary of the name {:?} was found within {limit:?}", self.name()),
+            ))
+        })
+    }
+
+    async fn search(&self) -> Result<Link, ConnectError> {
+        if let Some(link) = self.connect_to_successor().await {
+            return Ok(link);
+        }
+        let primary = self.newest().await?;
+        let link = self.connect(&primary.address, Wanted::Primary).await?;
+        self.watch.on_connected(primary);
+        Ok(link)
+    }
+
+    /// Connects to the replica that a sentinel promotes, if there is one, as soon as it calls itself the
+    /// primary. The promotion closes its connections, so each attempt makes a new one.
+    async fn connect_to_successor(&self) -> Option<Link> {
+        let mut pause = SHORTEST_PAUSE;
+        while let Some((successor, until)) = self.watch.successor() {
+            if let Ok(Ok(link)) =
+                timeout_at(until, self.connect(&successor.address, Wanted::Successor)).await
+            {
+                self.watch.on_connected(successor);
+                return Some(link);
+            }
+            sleep(pause).await;
+            pause *= 2;
+        }
+        None
+    }
+
+    /// Asks all sentinels concurrently, and returns the server of the newest failover.
+    ///
+    /// A sentinel that missed the failover names the former primary, which may have come back and take
+    /// itself for the primary: so the other sentinels get a moment after the first answer.
+    async fn newest(&self) -> Result<Named, ConnectError> {
+        // Tasks: an answer that comes later is reported to the watch.
+        let ask = |sentinel: &Arc<SentinelClient>| tokio::spawn(Arc::clone(sentinel).ask());
+        let mut answers: FuturesUnordered<_> = self.sentinels.iter().map(ask).collect();
+        let mut until = Instant::now() + self.limits.connect;
+        let mut newest = None;
+        let mut failure = None;
+        while let Ok(Some(Ok(answer))) = timeout_at(until, answers.next()).await {
+            match answer {
+                Ok(named) => {
+                    until = until.min(Instant::now() + MOMENT);
+                    newest = newest.max(Some(named));
+                }
+                // A refusal is more specific than silence.
+                Err(error) if error.kind() == StoreErrorKind::Misconfigured => {
+                    failure = Some(error)
+                }
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        newest.ok_or_else(|| {
+            failure.unwrap_or_else(|| {
+                ConnectError::new(StoreErrorKind::Unavailable, "the search for a primary was ended")
+            })
+        })
+    }
+
+    async fn connect(&self, (host, port): &Address, wanted: Wanted) -> Result<Link, ConnectError> {
+        let (host, port) = (host.clone(), *port);
+        let addr = if self.tls {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        let address = addr.to_string();
+        let settings = self.access.settings(RedisConnectionInfo::default());
+        let info = addr
+            .into_connection_info()
+            .map_err(|error| ConnectError::explain(error, &address))?
+            .set_redis_settings(settings);
+        let mut link =
+            connect(&self.access.store_endpoint(info)?, &self.tracking, self.limits).await?;
+        handshake::check(&mut link.connection, &address, wanted, self.limits.connect).await?;
+        Ok(link)
+    }
+}
+
+/// How long the other sentinels are waited for after the first answer.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// How long after the first attempt to connect to a replica that is being promoted the second one begins.
+/// Each pause is twice as long as the one before.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(25);
