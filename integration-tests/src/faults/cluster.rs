@@ -4,7 +4,7 @@ use super::{
     FAILOVER, GIVEN_UP_AFTER,
     harm::Harm,
     loss::Loss,
-    stage::{Description, Plan, Stage},
+    stage::{Description, Plan, Stage, Struck},
 };
 use crate::{load::Load, patience::until_within, redis::ClusterRedis};
 
@@ -64,7 +64,7 @@ async fn strike(stage: &mut Stage<'_>, cluster: &mut ClusterRedis, fault: Fault)
                 harm.strike(primary).await;
                 failover(cluster, number).await;
                 harm.heal(primary, load).await;
-                None
+                Struck::default()
             };
             stage.observe(name, Loss::DuringFault, strike).await;
         }
@@ -74,7 +74,7 @@ async fn strike(stage: &mut Stage<'_>, cluster: &mut ClusterRedis, fault: Fault)
             failover(cluster, number).await;
             let strike = async |load: &Load| {
                 Harm::Kill.heal(primary, load).await;
-                None
+                Struck::default()
             };
             stage.observe(name, Loss::None, strike).await;
         }
@@ -82,7 +82,7 @@ async fn strike(stage: &mut Stage<'_>, cluster: &mut ClusterRedis, fault: Fault)
             let strike = async |_load: &Load| {
                 let to = cluster.owner(LAST_SLOT).await;
                 let keys = cluster.move_slots(SLOT..SLOT + MOVED, number, to).await;
-                Some(format!("{MOVED} of them, {keys} keys"))
+                format!("{MOVED} of them, {keys} keys").into()
             };
             stage.observe(name, Loss::None, strike).await;
         }
@@ -96,7 +96,7 @@ async fn strike(stage: &mut Stage<'_>, cluster: &mut ClusterRedis, fault: Fault)
                     let from = cluster.owner(first).await;
                     keys += cluster.move_slots(first..first + MOVED / 3, from, to).await;
                 }
-                Some(format!("{} of them, {keys} keys", MOVED / 3 * 3))
+                format!("{} of them, {keys} keys", MOVED / 3 * 3).into()
             };
             stage.observe(name, Loss::None, strike).await;
         }

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::{
     FAILOVER,
     loss::Loss,
-    stage::{Description, Plan},
+    stage::{Description, Plan, Struck},
 };
 use crate::{
     fault_proxy::FaultProxy,
@@ -116,7 +116,7 @@ async fn rotate_password(plan: &mut Plan) {
             sleep(Duration::from_secs(1)).await;
             tell(&redis, &["ACL", "SETUSER", "app", &format!("<password-{}", number - 1)]).await;
         }
-        None
+        Struck::default()
     };
     stage.observe(Fault::PasswordRotated.describe().name, Loss::None, strike).await;
     stage.close();
@@ -134,7 +134,7 @@ async fn rotate_certificate(plan: &mut Plan) {
             tell(&redis, &["CLIENT", "KILL", "TYPE", "normal"]).await;
             load.settled().await;
         }
-        None
+        Struck::default()
     };
     stage.observe(Fault::CertificateRotated.describe().name, Loss::None, strike).await;
     stage.close();
@@ -164,7 +164,7 @@ async fn move_name(plan: &mut Plan) {
         sleep(Duration::from_secs(1)).await;
         hosts.lead_to("127.0.0.2");
         load.settled().await;
-        None
+        Struck::default()
     };
     stage.observe(Fault::NameMoved.describe().name, Loss::DuringFault, strike).await;
     stage.close();
@@ -180,7 +180,7 @@ async fn behind_a_proxy(
     let mut stage = plan.stage(PLACE, [("REDIS_URL", proxy.url())], OPERATION, false).await;
     let strike = async |load: &Load| {
         strike(&redis, &proxy, load).await;
-        None
+        Struck::default()
     };
     stage.observe(fault.describe().name, Loss::None, strike).await;
     stage.close();

@@ -1,13 +1,13 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use tokio::time::sleep;
+use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
     FAILOVER, GIVEN_UP_AFTER,
     harm::Harm,
     loss::Loss,
-    stage::{Description, Plan, Stage},
+    stage::{Description, Plan, Stage, Struck},
 };
 use crate::{
     load::Load,
@@ -123,10 +123,12 @@ impl Watched<'_> {
         match fault {
             Fault::Primary(harm) => {
                 let strike = async |load: &Load| {
+                    let began_at = Instant::now();
+                    let promotion = redis.promotion().await;
                     harm.strike(primary).await;
                     failover(redis, primary).await;
                     harm.heal(primary, load).await;
-                    None
+                    promoted(promotion, began_at).await
                 };
                 stage.observe(name, loss, strike).await;
             }
@@ -135,12 +137,14 @@ impl Watched<'_> {
                 failover(redis, primary).await;
                 let strike = async |load: &Load| {
                     Harm::Kill.heal(primary, load).await;
-                    None
+                    Struck::default()
                 };
                 stage.observe(name, Loss::None, strike).await;
             }
             Fault::OnDemand => {
                 let strike = async |_load: &Load| {
+                    let began_at = Instant::now();
+                    let promotion = redis.promotion().await;
                     let mut sentinel = redis.sentinels()[0].connection().await;
                     let mut failover_now = redis::cmd("SENTINEL");
                     failover_now.arg(&["FAILOVER", SentinelRedis::NAME]);
@@ -152,7 +156,7 @@ impl Watched<'_> {
                     .await;
                     failover(redis, primary).await;
                     primary.follows_within(FAILOVER).await;
-                    None
+                    promoted(promotion, began_at).await
                 };
                 stage.observe(name, loss, strike).await;
             }
@@ -164,7 +168,7 @@ impl Watched<'_> {
                     join_all(replicas().map(RedisServer::reconnect)).await;
                     failover(redis, primary).await;
                     Harm::Kill.heal(primary, load).await;
-                    None
+                    Struck::default()
                 };
                 stage.observe(name, loss, strike).await;
             }
@@ -185,6 +189,19 @@ async fn failover(redis: &SentinelRedis, former: &RedisServer) {
     })
     .await;
 }
+
+/// Says when the replica was promoted: the store has left the former primary by then, or soon afterwards.
+async fn promoted(promotion: JoinHandle<Instant>, began_at: Instant) -> Struck {
+    let at = promotion.await.expect("a replica was promoted");
+    let after = at.duration_since(began_at).as_secs_f64();
+    Struck {
+        remark: Some(format!("promotion after {after:.2} s")),
+        lost_until: Some(at + LEFT_WITHIN),
+    }
+}
+
+/// How long after the promotion a former primary may acknowledge writes.
+const LEFT_WITHIN: Duration = Duration::from_millis(200);
 
 const MAX_LAG: Duration = Duration::from_secs(2);
 const WAIT: Duration = Duration::from_millis(500);

@@ -115,16 +115,29 @@ pub(super) struct Description {
     pub(super) cuts: bool,
 }
 
+/// A fault that is over.
+#[derive(Debug, Default)]
+pub(super) struct Struck {
+    pub(super) remark: Option<String>,
+    /// No write that is acknowledged later may be lost. Without it this is when the fault is over.
+    pub(super) lost_until: Option<Instant>,
+}
+
+impl From<String> for Struck {
+    fn from(remark: String) -> Self {
+        Self { remark: Some(remark), lost_until: None }
+    }
+}
+
 impl Stage<'_> {
     /// Lets visitors come, strikes, and writes down what came of it when all are served again.
     ///
-    /// `strike` returns when the fault is over and nodes do again what they are there for; it answers what is to
-    /// be said of it.
+    /// `strike` returns when the fault is over and nodes do again what they are there for.
     pub(super) async fn observe(
         &mut self,
         fault: &'static str,
         loss: Loss,
-        strike: impl AsyncFnOnce(&Load) -> Option<String>,
+        strike: impl AsyncFnOnce(&Load) -> Struck,
     ) {
         self.plan.say(&format!("{}: {fault} …", self.place));
         let visitors = if self.plan.faults.quick { VISITORS / 2 } else { VISITORS };
@@ -132,8 +145,8 @@ impl Stage<'_> {
         load.settled().await;
         sleep(self.calm()).await;
         let struck_at = Instant::now();
-        let remark = strike(&load).await;
-        let during = (struck_at, Instant::now());
+        let Struck { remark, lost_until } = strike(&load).await;
+        let during = (struck_at, lost_until.unwrap_or_else(Instant::now));
         load.settled().await;
         sleep(self.calm()).await;
         let (tally, survey) = load.finish().await;

@@ -72,7 +72,7 @@ impl Row {
     fn lost(&self, lost: &[Instant]) -> String {
         let Some(last) = lost.iter().max() else { return "0".to_owned() };
         let after = last.saturating_duration_since(self.struck_at);
-        format!("{}, until {:.1} s", lost.len(), after.as_secs_f64())
+        format!("{}, until {:.2} s", lost.len(), after.as_secs_f64())
     }
 }
 
