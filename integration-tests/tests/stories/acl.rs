@@ -129,6 +129,17 @@ async fn the_user_of_the_page_may_do_everything_and_needs_all_of_it() {
 }
 
 #[tokio::test]
+async fn a_replica_is_refused_at_the_start_with_these_rights() {
+    let [primary, replica] = [RedisServer::start().await, RedisServer::start().await];
+    let mut admin = replica.connection().await;
+    let _: () = redis::cmd("ACL").arg(acl()).query_async(&mut admin).await.unwrap();
+    RedisStore::connect(config(&replica)).await.unwrap();
+    replica.follow(&primary).await;
+    let error = RedisStore::connect(config(&replica)).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
+}
+
+#[tokio::test]
 async fn waiting_for_replicas_needs_the_rights_on_the_page() {
     let redis = RedisServer::start().await;
     let mut admin = redis.connection().await;
