@@ -75,6 +75,8 @@ pub(crate) enum Place {
     Sentinel {
         sentinels: Vec<String>,
         primary: String,
+        /// Whether the servers are spoken to by TLS. Without it, if a sentinel is.
+        tls: Option<bool>,
     },
     #[cfg(feature = "cluster")]
     Cluster(Vec<String>),
@@ -110,8 +112,9 @@ impl RedisConfig {
     ///
     /// Each is named by a URL of its own, with a user and a password if the sentinels want them; what the
     /// primary wants is said by [`with_user`](Self::with_user), [`with_password`](Self::with_password)
-    /// and [`with_database`](Self::with_database). The primary is spoken to by TLS if a sentinel is. One
-    /// sentinel that answers is enough, so name all of them. It is checked when the store connects.
+    /// and [`with_database`](Self::with_database). The primary is spoken to by TLS if a sentinel is,
+    /// unless `with_primary_tls` sets otherwise. One sentinel that answers is enough, so name all of them. It
+    /// is checked when the store connects.
     ///
     /// When the connection is lost, or turns out to lead to a replica, the sentinels are asked again:
     /// immediately, and then at most three times a second while commands come. The announcement of a failover
@@ -133,7 +136,7 @@ impl RedisConfig {
         primary: impl Into<String>,
     ) -> Self {
         let sentinels = sentinels.into_iter().map(Into::into).collect();
-        Self::at(Place::Sentinel { sentinels, primary: primary.into() })
+        Self::at(Place::Sentinel { sentinels, primary: primary.into(), tls: None })
     }
 
     /// Makes a configuration for the cluster that these nodes belong to.
@@ -258,6 +261,17 @@ impl RedisConfig {
     #[must_use]
     pub fn with_tls_server_name(mut self, name: impl Into<String>) -> Self {
         self.tls.server_name = Some(name.into());
+        self
+    }
+
+    /// Sets whether the servers that sentinels name are spoken to by TLS. The default is `true` if the URL of a
+    /// sentinel begins with `rediss://`, and otherwise `false`. Without sentinels this has no effect.
+    #[cfg(all(feature = "sentinel", feature = "tls"))]
+    #[must_use]
+    pub fn with_primary_tls(mut self, is_on: bool) -> Self {
+        if let Place::Sentinel { tls, .. } = &mut self.place {
+            *tls = Some(is_on);
+        }
         self
     }
 

@@ -54,7 +54,7 @@ async fn redis_and_the_application_know_each_other_by_certificates() {
     assert!(text.contains("speak TLS only"), "{text}");
     let (kind, text) = why(RedisConfig::new(redis.url()).with_root_certificate("x")).await;
     assert_eq!(kind, StoreErrorKind::Misconfigured);
-    assert!(text.contains("which is not spoken to by TLS"), "{text}");
+    assert!(text.contains("no server is spoken to by TLS"), "{text}");
 }
 
 #[tokio::test]
@@ -203,6 +203,33 @@ async fn a_primary_that_sentinel_names_is_reached_by_tls_also_after_a_failover()
     assert_eq!(browser.session().await["owner"], "ada");
     let stats: String = ask(&replica, &["INFO", "commandstats"]).await;
     assert!(stats.contains("cmdstat_evalsha"), "{stats}");
+}
+
+#[tokio::test]
+async fn sentinels_and_servers_may_differ_in_tls() {
+    let ours = Authority::new();
+    let (primary, _files, by_tls) = TlsFiles::server(&ours, "127.0.0.1").await;
+    let tls_port = by_tls.rsplit(':').next().unwrap();
+    let monitor = format!(
+        "sentinel monitor by-tls 127.0.0.1 {tls_port} 1\nsentinel monitor plain 127.0.0.1 {} 1\n",
+        primary.port()
+    );
+    let files = TlsFiles::new(&ours, "127.0.0.1");
+    let port = free_port();
+    let sentinel = files.start(RedisServer::builder().sentinel(monitor), port).await;
+    let (certificate, key) = ours.sign("application");
+    let sentinel_by_tls = format!("rediss://127.0.0.1:{port}");
+    for (sentinel, name, primary_tls) in
+        [(sentinel.url(), "by-tls", true), (&*sentinel_by_tls, "plain", false)]
+    {
+        let config = RedisConfig::sentinel([sentinel], name)
+            .with_root_certificate(ours.pem())
+            .with_client_certificate(&*certificate, &*key);
+        let other = config.clone().with_primary_tls(!primary_tls);
+        let config = redis_config(config.with_primary_tls(primary_tls), PATIENCE);
+        RedisStore::connect(config).await.unwrap();
+        RedisStore::connect(other).await.unwrap_err();
+    }
 }
 
 /// A port for a node of a cluster, which talks to the others at one that is 10,000 higher.

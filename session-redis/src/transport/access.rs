@@ -28,15 +28,22 @@ pub(crate) struct Access {
 
 impl Access {
     pub(crate) fn new(config: &RedisConfig) -> Result<Self, ConnectError> {
+        #[cfg(feature = "tls")]
+        let tls = if config.place.uses_tls() {
+            Some(config.tls.client()?)
+        } else if config.tls.are_given() {
+            return Err(ConnectError::misconfigured(
+                "there are settings of TLS, and no server is spoken to by TLS: \
+                 the scheme for that is `rediss`",
+            ));
+        } else {
+            None
+        };
         Ok(Self {
             config: config.clone(),
             client_name: ClientName::new(&config.client_name),
             #[cfg(feature = "tls")]
-            tls: if config.place.urls().iter().any(|url| is_tls(url)) {
-                Some(config.tls.client()?)
-            } else {
-                None
-            },
+            tls,
         })
     }
 
@@ -86,16 +93,7 @@ impl Access {
     pub(crate) fn endpoint(&self, info: ConnectionInfo) -> Result<Endpoint, ConnectError> {
         let info = info.set_tcp_settings(self.tcp_settings());
         #[cfg(feature = "tls")]
-        let tls = match info.addr() {
-            ConnectionAddr::TcpTls { .. } => self.tls.clone(),
-            addr if self.config.tls.are_given() => {
-                return Err(ConnectError::misconfigured(format!(
-                    "there are settings of TLS for {addr}, which is not spoken to by TLS: \
-                     the scheme for that is `rediss`"
-                )));
-            }
-            _ => None,
-        };
+        let tls = self.tls.clone().filter(|_| matches!(info.addr(), ConnectionAddr::TcpTls { .. }));
         let settings = info.redis_settings();
         let credentials = settings.password().map(|password| match settings.username() {
             Some(user) => Credentials::new(user, password),
@@ -161,13 +159,15 @@ impl Endpoint {
 
 impl Place {
     #[cfg(feature = "tls")]
-    fn urls(&self) -> &[String] {
+    fn uses_tls(&self) -> bool {
         match self {
-            Self::Server(url) => std::slice::from_ref(url),
+            Self::Server(url) => is_tls(url),
             #[cfg(feature = "sentinel")]
-            Self::Sentinel { sentinels, .. } => sentinels,
+            Self::Sentinel { sentinels, tls, .. } => {
+                *tls == Some(true) || sentinels.iter().any(|url| is_tls(url))
+            }
             #[cfg(feature = "cluster")]
-            Self::Cluster(nodes) => nodes,
+            Self::Cluster(nodes) => nodes.iter().any(|url| is_tls(url)),
         }
     }
 }

@@ -340,8 +340,9 @@ impl Servers {
                 Ok(Self::One(Box::new(Node::new(source, limits))))
             }
             #[cfg(feature = "sentinel")]
-            Place::Sentinel { sentinels, primary } => {
-                let sentinels = sentinel::Sentinels::new(config, sentinels, primary, tracking)?;
+            Place::Sentinel { sentinels, primary, tls } => {
+                let sentinels =
+                    sentinel::Sentinels::new(config, sentinels, primary, *tls, tracking)?;
                 let source = Source::Sentinels(std::sync::Arc::new(sentinels));
                 Ok(Self::One(Box::new(Node::new(source, limits))))
             }

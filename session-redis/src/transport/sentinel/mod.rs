@@ -45,12 +45,13 @@ impl Sentinels {
         config: &RedisConfig,
         urls: &[String],
         name: &str,
+        tls: Option<bool>,
         tracking: Tracking,
     ) -> Result<Self, ConnectError> {
         let (access, limits) = (Access::new(config)?, Limits::of(config));
         let watch = Arc::new(FailoverWatch::new(name));
         let mut sentinels = Vec::with_capacity(urls.len());
-        let mut tls = false;
+        let mut is_by_tls = false;
         for url in urls {
             let info = parse(url)?;
             if info.redis_settings().db() != 0 {
@@ -59,7 +60,7 @@ impl Sentinels {
                      `with_database` is for that of the sessions",
                 ));
             }
-            tls |= matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+            is_by_tls |= matches!(info.addr(), ConnectionAddr::TcpTls { .. });
             let client = SentinelClient::new(access.endpoint(info)?, &watch, limits);
             sentinels.push(Arc::new(client));
         }
@@ -68,6 +69,7 @@ impl Sentinels {
                 "`RedisConfig::sentinel` was given no URL: it takes those of one sentinel or more",
             ));
         }
+        let tls = tls.unwrap_or(is_by_tls);
         Ok(Self { sentinels, watch, access, limits, tracking, tls })
     }
 
