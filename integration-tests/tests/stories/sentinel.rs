@@ -125,7 +125,7 @@ async fn a_failover_on_demand_loses_no_write_after_the_promotion() {
     const LOST_FOR: Duration = Duration::from_millis(700);
     let redis = SentinelRedis::start(NEVER).await;
     let former = &redis.servers()[0];
-    stay_primary(former).await;
+    keep_role(former).await;
     let store = RedisStore::connect(config(&redis)).await.unwrap();
     let addr = serve(Sessions::new(store)).await;
     let promotion = redis.promotion().await;
@@ -145,6 +145,24 @@ async fn a_failover_on_demand_loses_no_write_after_the_promotion() {
         assert!(lost_for.unwrap_or_default() <= LOST_FOR, "{lost_for:?}");
     }
     assert_eq!(role(former).await, "master");
+}
+
+/// Until its time is over a sentinel waits for the promotion, which is forbidden here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_that_fails_is_waited_for_and_then_ignored() {
+    let redis = SentinelRedis::start(NEVER).await;
+    for replica in &redis.servers()[1..] {
+        keep_role(replica).await;
+    }
+    let store = RedisStore::connect(redis_config(config(&redis), PATIENCE)).await.unwrap();
+    let browser = Browser::new(serve(Sessions::new(store)).await);
+    browser.post("/count").await.ok();
+    fail_over(&redis.sentinels()[0]).await;
+    for count in 2..=30 {
+        assert_eq!(browser.post("/count").await.ok().body, count.to_string());
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(role(&redis.servers()[0]).await, "master");
 }
 
 /// Counts, and returns when the last count was acknowledged that a later one did not build on.
@@ -167,8 +185,8 @@ async fn count_until(is_over: Arc<AtomicBool>, addr: SocketAddr) -> Option<Insta
     lost
 }
 
-/// Lets a server take itself for the primary for ever: no sentinel may demote it.
-async fn stay_primary(server: &RedisServer) {
+/// Forbids sentinels to give a server another role.
+async fn keep_role(server: &RedisServer) {
     acl(server, &["SETUSER", "default", "-replicaof", "-slaveof"].map(str::to_owned)).await;
 }
 
@@ -192,7 +210,7 @@ async fn a_former_primary_is_left_without_subscriptions_too() {
         acl(sentinel, &["SETUSER", "default", "-subscribe"].map(str::to_owned)).await;
     }
     let former = &redis.servers()[0];
-    stay_primary(former).await;
+    keep_role(former).await;
     let store = RedisStore::connect(redis_config(config(&redis), PATIENCE)).await.unwrap();
     let addr = serve(Sessions::new(store)).await;
     Browser::new(addr).post("/count").await.ok();

@@ -1,14 +1,14 @@
 //! Whether another server is the primary by now.
 //!
-//! A failover as the sentinel that leads it announces it, measured on Redis 7.0.15, and the answer of
-//! this process:
+//! A failover on demand as the sentinels announce it, measured on Redis 7.0.15 (L: the sentinel that leads
+//! it), and the effect here:
 //!
 //! ```text
-//!   0 ms  +selected-slave B                 commands wait; connects to B until B is the primary
-//!  60 ms  +failover-state-wait-promotion B  the sentinel has sent REPLICAOF NO ONE to B
-//!   1 s   +promoted-slave B                 from now on the sentinel names B when it is asked
-//!         +switch-master A B                the other sentinels, which are asked now
-//!   2 s   +switch-master A B                the leader, when all replicas follow B
+//!   0 ms  L       +selected-slave B                 commands wait; connects to B until B is the primary
+//!  60 ms  L       +failover-state-wait-promotion B  the same; L has just sent REPLICAOF NO ONE to B
+//! 1.4 s   L       +promoted-slave B                 the same; from now on L names B when it is asked
+//! 1.7 s   others  +switch-master A B                asks all sentinels
+//! 2.7 s   L       +switch-master A B                asks all sentinels
 //! ```
 //!
 //! Until a sentinel demotes it, A takes itself for the primary, and its writes after the promotion are
@@ -108,8 +108,8 @@ impl FailoverWatch {
                     self.on_promotion((host.to_owned(), port));
                 }
             }
-            // The name, the former address and the new one. Without an epoch, so a sentinel that
-            // missed a failover cannot be told from the others.
+            // The name, the former address and the new one. The epoch is missing, and a sentinel may have
+            // missed a newer failover.
             [name, _, _, _, _] if name == self.name => self.ask_at_ms.store(0, Ordering::Relaxed),
             _ => {}
         }
@@ -161,11 +161,11 @@ impl FailoverWatch {
     }
 }
 
-/// How often the sentinels are asked who the primary is, in milliseconds.
+/// The time between two rounds of questions to the sentinels, in milliseconds.
 const ASK_EVERY_MS: u64 = 1_000;
 
-/// How long commands wait for a replica that is being promoted. Sentinel itself waits for its
-/// `failover-timeout`, of minutes, and the former primary serves until then.
+/// How long commands wait for a replica that is being promoted. A sentinel itself waits for its
+/// `failover-timeout`, 3 minutes by default, and the former primary serves until then.
 const PROMOTION: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
