@@ -25,15 +25,18 @@ pin_project! {
     pub struct ResponseFuture<F, B> {
         #[pin]
         handling: F,
-        request: Arc<RequestSession>,
+        // `None` if another layer finishes the session.
+        request: Option<Arc<RequestSession>>,
         progress: Progress<B>,
     }
 
     impl<F, B> PinnedDrop for ResponseFuture<F, B> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if !matches!(this.progress, Progress::Done) {
-                this.request.close();
+            if let Some(request) = this.request
+                && !matches!(this.progress, Progress::Done)
+            {
+                request.close();
             }
         }
     }
@@ -52,7 +55,12 @@ type Finish = Pin<Box<dyn Future<Output = Result<CookieChange, SessionError>> + 
 
 impl<F, B> ResponseFuture<F, B> {
     pub(crate) fn new(handling: F, request: Arc<RequestSession>) -> Self {
-        Self { handling, request, progress: Progress::Handling }
+        Self { handling, request: Some(request), progress: Progress::Handling }
+    }
+
+    /// Creates the future of a layer inside of the same layer: it passes the response on.
+    pub(crate) fn passing(handling: F) -> Self {
+        Self { handling, request: None, progress: Progress::Handling }
     }
 }
 
@@ -65,20 +73,21 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        let Some(request) = this.request else { return this.handling.poll(context) };
         if let Progress::Handling = this.progress {
             let mut response = ready!(this.handling.poll(context))?;
-            let Some(session) = this.request.session() else {
-                if this.request.was_asked() {
+            let Some(session) = request.session() else {
+                if request.was_asked() {
                     headers::vary_by_cookie(response.headers_mut());
                 }
-                if this.request.has_failed() {
+                if request.has_failed() {
                     headers::forbid_caching(response.headers_mut());
                 }
                 *this.progress = Progress::Done;
                 return Poll::Ready(Ok(response));
             };
             if let Some(change) = session.try_finish() {
-                this.request.write_headers(response.headers_mut(), session, &change);
+                request.write_headers(response.headers_mut(), session, &change);
                 *this.progress = Progress::Done;
                 return Poll::Ready(Ok(response));
             }
@@ -91,19 +100,18 @@ where
             Progress::Handling | Progress::Done => panic!("polled after completion"),
         };
         let progress = std::mem::replace(this.progress, Progress::Done);
-        let (Progress::Finishing(_, mut response), Some(session)) =
-            (progress, this.request.session())
+        let (Progress::Finishing(_, mut response), Some(session)) = (progress, request.session())
         else {
             unreachable!("the session was finished");
         };
         match finished {
-            Ok(change) => this.request.write_headers(response.headers_mut(), session, &change),
+            Ok(change) => request.write_headers(response.headers_mut(), session, &change),
             // The response reports changes that are not stored, so that it must not go out (I6). An
             // earlier commit of the handler may have given the session an ID.
             Err(error) => {
                 response = failure(error);
                 let change = session.pending_cookie();
-                this.request.write_headers(response.headers_mut(), session, &change);
+                request.write_headers(response.headers_mut(), session, &change);
             }
         }
         Poll::Ready(Ok(response))

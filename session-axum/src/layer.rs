@@ -16,6 +16,9 @@ use crate::{SessionCookie, SessionService, request_session::Settings};
 /// timeout outside of the layer has fired, its changes are given up. A task that still holds the
 /// session cannot change it any more.
 ///
+/// The same layer, added twice to a stack, is one: the inner clone passes requests on. Of two
+/// different layers, the inner one gives the session to its handlers.
+///
 /// [`Session`]: crate::Session
 ///
 /// # Examples

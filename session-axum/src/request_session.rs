@@ -36,6 +36,11 @@ impl RequestSession {
         }
     }
 
+    /// Returns `true` if the session is that of a layer with these settings.
+    pub(crate) fn has_settings(&self, settings: &Arc<Settings>) -> bool {
+        Arc::ptr_eq(&self.settings, settings)
+    }
+
     /// Returns `true` if an extractor has asked for the session, even if it could not be loaded.
     pub(crate) fn was_asked(&self) -> bool {
         self.was_asked.load(Ordering::Relaxed)

@@ -42,7 +42,15 @@ where
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
         let session = Arc::new(RequestSession::new(Arc::clone(&self.settings)));
         let source = Arc::clone(&session) as Arc<dyn SessionSource>;
-        request.extensions_mut().insert(SessionExtension::new(source));
+        let outer = request.extensions_mut().insert(SessionExtension::new(source));
+        if let Some(outer) = outer
+            && let Some(session) = outer.downcast_ref::<RequestSession>()
+            && session.has_settings(&self.settings)
+        {
+            // The same layer is also outside of this one. It finishes the session.
+            request.extensions_mut().insert(outer);
+            return ResponseFuture::passing(self.inner.call(request));
+        }
         ResponseFuture::new(self.inner.call(request), session)
     }
 }

@@ -5,6 +5,7 @@ use axum::{
     body::Body,
     extract::FromRequestParts as _,
     http::{Request, Response, StatusCode, header},
+    middleware::{Next, from_fn},
     routing::{get, post},
 };
 use insta::assert_snapshot;
@@ -72,6 +73,38 @@ async fn inner_layer_of_two_gives_the_session() {
     let to_outer = answer(router, request("/outer")).await;
     assert!(to_outer.cookie().starts_with("__Host-session="));
     assert_eq!((inner.take_calls(), outer.take_calls()), (vec![], vec![Verb::Create]));
+}
+
+#[tokio::test]
+async fn same_layer_twice_is_one() {
+    let store = StoreControl::default();
+    let layer = SessionLayer::new(store.store());
+    // The layer in between reads the session that the handler writes.
+    let check = async |session: Session, request: axum::extract::Request, next: Next| {
+        let response = next.run(request).await;
+        assert_eq!(session.get(COUNT), Some(1));
+        response
+    };
+    let router = Router::new()
+        .route("/", post(write))
+        .layer(layer.clone())
+        .layer(from_fn(check))
+        .layer(layer);
+    let request = Request::post("/").body(Body::empty()).unwrap();
+    let answer = answer(router, request).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert!(answer.cookie().starts_with("__Host-session="), "and it is set once");
+    assert_eq!(store.take_calls(), [Verb::Create]);
+}
+
+#[tokio::test]
+async fn layers_with_the_same_sessions_and_other_cookies_stay_apart() {
+    let layer = SessionLayer::new(StoreControl::default().store());
+    let cookie = SessionCookie::default().with_name("__Host-inner").unwrap();
+    let router =
+        Router::new().route("/", post(write)).layer(layer.clone().with_cookie(cookie)).layer(layer);
+    let request = Request::post("/").body(Body::empty()).unwrap();
+    assert!(answer(router, request).await.cookie().starts_with("__Host-inner="));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{any::Any, fmt, pin::Pin, sync::Arc};
 
 use axum_core::extract::FromRequestParts;
 use http::{HeaderMap, request::Parts};
@@ -13,7 +13,7 @@ use crate::{Session, StoreError};
 /// [`Sessions::open`](crate::Sessions::open). The layer inserts the source into the request as a
 /// [`SessionExtension`]. All calls for one request must return the same session, or the same error,
 /// so that the handler and the layer work on one session.
-pub trait SessionSource: Send + Sync + 'static {
+pub trait SessionSource: Any + Send + Sync {
     /// Returns the session if it is open already, or opens it without I/O. Returns `None` if the
     /// caller must use [`open`](Self::open).
     fn try_open(&self, headers: &HeaderMap) -> Option<Result<Session, StoreError>>;
@@ -34,6 +34,12 @@ impl SessionExtension {
     #[must_use]
     pub fn new(source: Arc<dyn SessionSource>) -> Self {
         Self(source)
+    }
+
+    /// Returns the source if it has this type, so that a layer can recognize a source of its own.
+    #[must_use]
+    pub fn downcast_ref<T: SessionSource>(&self) -> Option<&T> {
+        (&*self.0 as &dyn Any).downcast_ref()
     }
 
     /// Opens the session of the request, from the request's headers.
