@@ -14,6 +14,7 @@ use session_core::{ConfigError, SessionId};
 /// | `SameSite` | `Lax` | not sent along with other sites' requests, but with links to this one; `Strict` breaks the return from an identity provider |
 /// | `Path` | `/` | |
 /// | `Domain` | none | only this host gets it |
+/// | `Partitioned` | no | for a site that others embed, see [`with_partitioned`](Self::with_partitioned) |
 /// | `Max-Age` | by the session's [`Lifetime`](session_core::Lifetime) | |
 ///
 /// The removing cookie has the attributes of the setting one.
@@ -43,6 +44,7 @@ pub struct SessionCookie {
     same_site: SameSite,
     path: String,
     domain: Option<String>,
+    partitioned: bool,
 }
 
 impl SessionCookie {
@@ -106,6 +108,38 @@ impl SessionCookie {
         self.checked()
     }
 
+    /// Sets the attribute `Partitioned`: the browser keeps a cookie of its own for each site that
+    /// embeds this one (CHIPS, draft-cutler-httpbis-partitioned-cookies). The default is without.
+    ///
+    /// An application inside of another site's frame needs the attribute together with
+    /// [`SameSite::None`], because browsers block third-party cookies without it. A user of such an
+    /// application signs in once per embedding site. A session that the user began on the site
+    /// itself does not open inside of a frame.
+    ///
+    /// # Security
+    ///
+    /// `SameSite=None` sends the cookie along with requests that the embedding site forges. Refuse
+    /// these requests, by their header `Origin` for example.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] without `Secure`: browsers refuse the cookie then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use session_axum::{ConfigError, SameSite, SessionCookie};
+    ///
+    /// fn embedded() -> Result<SessionCookie, ConfigError> {
+    ///     SessionCookie::default().with_same_site(SameSite::None)?.with_partitioned()
+    /// }
+    /// # embedded().unwrap();
+    /// ```
+    pub fn with_partitioned(mut self) -> Result<Self, ConfigError> {
+        self.partitioned = true;
+        self.checked()
+    }
+
     /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -134,6 +168,12 @@ impl SessionCookie {
     #[must_use]
     pub const fn is_secure(&self) -> bool {
         self.secure
+    }
+
+    /// Returns `true` if the browser keeps a cookie of its own for each embedding site.
+    #[must_use]
+    pub const fn is_partitioned(&self) -> bool {
+        self.partitioned
     }
 
     /// Returns the values of the cookies of this name in a request, in their order.
@@ -211,11 +251,12 @@ impl SessionCookie {
         if let Some(domain) = &self.domain {
             cookie.set_domain(domain.as_str());
         }
+        cookie.set_partitioned(self.partitioned);
         cookie
     }
 
     fn checked(self) -> Result<Self, ConfigError> {
-        let Self { name, secure, same_site, path, domain } = &self;
+        let Self { name, secure, same_site, path, domain, partitioned } = &self;
         let refuse = |text: String| Err(ConfigError::new(text));
         if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_token) {
             return refuse(format!("the cookie name {name:?} is not valid"));
@@ -243,6 +284,9 @@ impl SessionCookie {
         if *same_site == SameSite::None && !secure {
             return refuse("a cookie with SameSite=None must be Secure".to_owned());
         }
+        if *partitioned && !secure {
+            return refuse("a cookie with Partitioned must be Secure".to_owned());
+        }
         Ok(self)
     }
 }
@@ -255,6 +299,7 @@ impl Default for SessionCookie {
             same_site: SameSite::Lax,
             path: "/".to_owned(),
             domain: None,
+            partitioned: false,
         }
     }
 }
@@ -353,6 +398,17 @@ mod tests {
     }
 
     #[test]
+    fn every_cookie_is_partitioned_if_one_is() {
+        let cookie = SessionCookie::default()
+            .with_same_site(SameSite::None)
+            .and_then(SessionCookie::with_partitioned)
+            .unwrap();
+        assert_snapshot!(text(&cookie.setting(&id(), None)), @"__Host-session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; HttpOnly; SameSite=None; Partitioned; Secure; Path=/");
+        assert_snapshot!(text(&cookie.removing()), @"__Host-session=; HttpOnly; SameSite=None; Partitioned; Secure; Path=/; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_snapshot!(text(&cookie.marking(Duration::from_secs(1))), @"__Host-session-changed=1; HttpOnly; SameSite=None; Partitioned; Secure; Path=/; Max-Age=1");
+    }
+
+    #[test]
     fn development_cookie_is_neither_secure_nor_prefixed() {
         let cookie = SessionCookie::insecure_for_development();
         assert_snapshot!(text(&cookie.setting(&id(), None)), @"session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; HttpOnly; SameSite=Lax; Path=/");
@@ -375,6 +431,7 @@ mod tests {
         assert_snapshot!(error(insecure().with_name("__hOST-x")), @r#"the cookie name "__hOST-x" promises Secure, the path "/" and no domain"#);
         assert_snapshot!(error(insecure().with_name("__Secure-x")), @r#"the cookie name "__Secure-x" promises Secure"#);
         assert_snapshot!(error(insecure().with_same_site(SameSite::None)), @"a cookie with SameSite=None must be Secure");
+        assert_snapshot!(error(insecure().with_partitioned()), @"a cookie with Partitioned must be Secure");
     }
 
     #[test]
