@@ -19,7 +19,8 @@ pub use session_core::{
     EventKind, Events, Format, IdGenerator, IntoValue, Key, Lifetime, Limits, ManualClock,
     MessagePack, OnReuse, OsRandom, Owner, Raw, Session, SessionError, SessionExtension, SessionId,
     SessionInfo, SessionKey, SessionKeyError, SessionLimit, SessionRejection, SessionSource,
-    Sessions, SessionsBuilder, Sleep, StoreError, StoreErrorKind, SystemClock, Timestamp, View,
+    Sessions, SessionsBuilder, SignedIn, Sleep, StoreError, StoreErrorKind, SystemClock, Timestamp,
+    View,
 };
 #[cfg(feature = "memory")]
 pub use session_memory::MemoryStore;

@@ -26,7 +26,7 @@ pub mod testing;
 pub use {async_trait::async_trait, bytes::Bytes};
 
 #[cfg(feature = "axum")]
-pub use axum::{SessionExtension, SessionRejection, SessionSource};
+pub use axum::{SessionExtension, SessionRejection, SessionSource, SignedIn};
 #[cfg(feature = "json")]
 pub use record::Json;
 #[cfg(feature = "uuid")]

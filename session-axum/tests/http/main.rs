@@ -11,4 +11,5 @@ mod lock;
 mod outage;
 mod service;
 mod session_or_outage;
+mod signed_in;
 mod support;

@@ -11,7 +11,7 @@ use axum::{
 use insta::assert_snapshot;
 use session_axum::{
     ResponseFuture, Session, SessionCookie, SessionError, SessionLayer, SessionOrOutage,
-    SessionRejection, SessionService, Sessions,
+    SessionRejection, SessionService, Sessions, SignedIn,
 };
 use session_core::testing::Verb;
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -145,6 +145,7 @@ fn public_types_are_send_and_sync() {
     check::<SessionCookie>();
     check::<SessionError>();
     check::<SessionRejection>();
+    check::<SignedIn<u64>>();
     fn check_send<T: Send + Debug>() {}
     check_send::<ResponseFuture<std::future::Ready<()>, ()>>();
 }

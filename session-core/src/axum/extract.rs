@@ -1,6 +1,6 @@
 use std::{any::Any, fmt, pin::Pin, sync::Arc};
 
-use axum_core::extract::FromRequestParts;
+use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::{HeaderMap, request::Parts};
 
 use super::SessionRejection;
@@ -74,5 +74,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
         let extension = parts.extensions.get::<SessionExtension>();
         let extension = extension.ok_or(SessionRejection::MissingLayer)?;
         extension.open(&parts.headers).await.map_err(SessionRejection::Store)
+    }
+}
+
+/// Extracts the session, or `None` on a route without a layer. An outage is a 503 ([I7]).
+///
+/// [I7]: crate::guarantees#i7-an-outage-is-not-a-logout
+impl<S: Send + Sync> OptionalFromRequestParts<S> for Session {
+    type Rejection = SessionRejection;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &S,
+    ) -> Result<Option<Self>, Self::Rejection> {
+        match <Self as FromRequestParts<S>>::from_request_parts(parts, state).await {
+            Err(SessionRejection::MissingLayer) => Ok(None),
+            outcome => outcome.map(Some),
+        }
     }
 }

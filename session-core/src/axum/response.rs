@@ -61,6 +61,22 @@ pub enum SessionRejection {
          routes and after the layers that use the session"
     )]
     MissingLayer,
+
+    /// Nobody is signed in: 401 with `Cache-Control: no-store`. Only [`SignedIn`] returns it.
+    ///
+    /// [`SignedIn`]: crate::SignedIn
+    #[error("sign in first")]
+    SignedOut,
+
+    /// The session belongs to an owner that does not parse as the type of [`SignedIn`]: 500. The
+    /// application signs users in by another type than it asks for.
+    ///
+    /// [`SignedIn`]: crate::SignedIn
+    #[error("the owner of the session is not of the type `{expected}`")]
+    OwnerType {
+        /// The name of the type.
+        expected: &'static str,
+    },
 }
 
 impl IntoResponse for SessionRejection {
@@ -70,6 +86,15 @@ impl IntoResponse for SessionRejection {
             Self::MissingLayer => {
                 tracing::error!(target: "session", "{self}");
                 (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response()
+            }
+            // HTTP has no scheme for `WWW-Authenticate` that means a cookie.
+            Self::SignedOut => {
+                let no_store = [(header::CACHE_CONTROL, "no-store")];
+                (StatusCode::UNAUTHORIZED, no_store, self.to_string()).into_response()
+            }
+            Self::OwnerType { .. } => {
+                tracing::error!(target: "session", "{self}");
+                (StatusCode::INTERNAL_SERVER_ERROR, "the session cannot be used").into_response()
             }
         }
     }
