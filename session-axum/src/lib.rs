@@ -2,8 +2,12 @@
 
 mod cookie;
 mod future;
+#[cfg(feature = "guard")]
+mod guard;
 mod headers;
 mod layer;
+#[cfg(feature = "guard")]
+mod next_path;
 mod request_session;
 mod service;
 mod session_or_outage;
@@ -37,4 +41,9 @@ pub use {
     layer::SessionLayer,
     service::SessionService,
     session_or_outage::SessionOrOutage,
+};
+#[cfg(feature = "guard")]
+pub use {
+    guard::{RequireSignIn, RequireSignInService},
+    next_path::NextPath,
 };

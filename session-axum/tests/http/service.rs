@@ -10,8 +10,9 @@ use axum::{
 };
 use insta::assert_snapshot;
 use session_axum::{
-    ResponseFuture, Session, SessionCookie, SessionError, SessionLayer, SessionOrOutage,
-    SessionRejection, SessionService, Sessions, SignedIn,
+    NextPath, RequireSignIn, RequireSignInService, ResponseFuture, Session, SessionCookie,
+    SessionError, SessionLayer, SessionOrOutage, SessionRejection, SessionService, Sessions,
+    SignedIn,
 };
 use session_core::testing::Verb;
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -138,6 +139,9 @@ async fn debug_output_holds_no_id() {
 #[test]
 fn public_types_are_send_and_sync() {
     fn check<T: Send + Sync + Debug>() {}
+    check::<NextPath>();
+    check::<RequireSignIn>();
+    check::<RequireSignInService<()>>();
     check::<SessionLayer>();
     check::<SessionOrOutage>();
     check::<SessionService<()>>();

@@ -86,10 +86,24 @@ impl Site {
 
     /// Sends a request with these lines of cookies, given as the method and the path.
     pub(crate) async fn send_lines(&self, route: &str, cookies: &[&[u8]]) -> Answer {
+        self.send_headers(route, cookies.iter().map(|cookie| (header::COOKIE, *cookie))).await
+    }
+
+    /// Sends a request of a client that accepts these media types.
+    pub(crate) async fn send_accepting(&self, route: &str, cookie: &str, accept: &str) -> Answer {
+        let headers = [(header::COOKIE, cookie.as_bytes()), (header::ACCEPT, accept.as_bytes())];
+        self.send_headers(route, headers).await
+    }
+
+    async fn send_headers<'h>(
+        &self,
+        route: &str,
+        headers: impl IntoIterator<Item = (header::HeaderName, &'h [u8])>,
+    ) -> Answer {
         let (method, path) = route.split_once(' ').unwrap();
         let mut request = Request::builder().method(method).uri(path);
-        for cookie in cookies {
-            request = request.header(header::COOKIE, *cookie);
+        for (name, value) in headers {
+            request = request.header(name, value);
         }
         answer(self.router.clone(), request.body(Body::empty()).unwrap()).await
     }

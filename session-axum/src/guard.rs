@@ -1,0 +1,230 @@
+use std::{
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::extract::OriginalUri;
+use axum_core::{
+    extract::FromRequestParts as _,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, request::Parts};
+use session_core::{ConfigError, Session, SessionError, SessionRejection};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::next_path;
+
+/// A layer that lets only signed-in users reach its routes.
+///
+/// ```text
+///  SessionLayer ─▶ RequireSignIn ─┬─ signed in ──────────────────▶ handler
+///                                 ├─ store failed ───────────────▶ 503
+///                                 ├─ login page, accepts HTML ───▶ 303 to the login page
+///                                 └─ otherwise ──────────────────▶ 401, or 403 for an old login
+/// ```
+///
+/// Call `route_layer` with the guard after the routes that it protects, and `layer` with
+/// [`SessionLayer`] after the guard. The login page stays outside of the guard. With `layer` in place
+/// of `route_layer`, the guard also answers for paths without a route. On a route without a
+/// [`SessionLayer`], each response is a 500.
+///
+/// A client accepts HTML if its `Accept` names `text/html`. The body of a 401 or 403 is text, or
+/// `{"error":"signed out"}` and `{"error":"login too old"}` if `Accept` names `application/json` and
+/// not `text/html`. Every refusal has `Cache-Control: no-store`: a cached one would outlive the login.
+///
+/// The guard checks the login only. The application checks roles and permissions.
+///
+/// # "Your session has ended"
+///
+/// A refusal leaves the cookie as it is. If the session has expired or was revoked, the browser sends
+/// the old ID to the login page too, and [`Session::had_unknown_id`] returns `true` there. The
+/// address carries no such note, because anyone can write an address.
+///
+/// # Security
+///
+/// An outage of the store is a 503 and never a redirect ([I7]). A CORS layer belongs outside of the
+/// guard, because browsers send preflight requests without a cookie.
+///
+/// # Examples
+///
+/// The section "Pages for users only" of the [crate's page](crate) shows the login page as well.
+///
+/// ```
+/// use axum::{Router, routing::{get, post}};
+/// use session_axum::{ConfigError, MemoryStore, RequireSignIn, SessionLayer, SignedIn};
+/// use std::time::Duration;
+///
+/// async fn invoices(SignedIn(user): SignedIn<u64>) -> String {
+///     format!("the invoices of user {user}")
+/// }
+///
+/// async fn change_password(SignedIn(_user): SignedIn<u64>) {}
+///
+/// fn app() -> Result<Router, ConfigError> {
+///     let guard = RequireSignIn::redirect_to("/login")?;
+///     let pages = Router::new().route("/invoices", get(invoices)).route_layer(guard.clone());
+///     let sensitive = Router::new()
+///         .route("/password", post(change_password))
+///         .route_layer(guard.fresh_within(Duration::from_secs(5 * 60)));
+///     Ok(Router::new()
+///         .route("/login", get(async || "the login page"))
+///         .merge(pages)
+///         .merge(sensitive)
+///         .layer(SessionLayer::new(MemoryStore::default())))
+/// }
+/// # app().unwrap();
+/// ```
+///
+/// [`SessionLayer`]: crate::SessionLayer
+/// [I7]: session_core::guarantees#i7-an-outage-is-not-a-logout
+#[derive(Clone, Debug, Default)]
+#[must_use = "a guard protects only the routes to which it is added"]
+pub struct RequireSignIn {
+    login_page: Option<Arc<str>>,
+    max_age: Option<Duration>,
+}
+
+impl RequireSignIn {
+    /// Creates a guard that answers 401, for an API.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Creates a guard that redirects clients that accept HTML to a login page, by a 303.
+    ///
+    /// For a GET or HEAD, the redirect carries the path and query of the request in the parameter
+    /// `next`, which the login page reads as a [`NextPath`](crate::NextPath). In a nested `Router`,
+    /// `next` is the whole path. A path that `NextPath` would refuse is left out.
+    ///
+    /// A request for the login page itself is a 401: a redirect would loop.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] unless the login page is a path of this site, such as `/login` or
+    /// `/login?lang=en`, without a fragment.
+    pub fn redirect_to(login_page: &str) -> Result<Self, ConfigError> {
+        if !next_path::is_of_this_site(login_page) || login_page.contains('#') {
+            let text = format!("the login page {login_page:?} is not a path of this site");
+            return Err(ConfigError::new(text));
+        }
+        Ok(Self { login_page: Some(login_page.into()), max_age: None })
+    }
+
+    /// Demands that the user signed in at most `max_age` ago, as [`Session::require_fresh`] does:
+    /// for a change of the password or address (OWASP ASVS 5.0, 7.5.1 and 7.5.3). The default is a
+    /// login of any age. Zero refuses nearly every request.
+    ///
+    /// After an older login, the response is a redirect to the login page, or a 403. The login page
+    /// must show its form to signed-in users too: a redirect back would loop.
+    pub fn fresh_within(mut self, max_age: Duration) -> Self {
+        self.max_age = Some(max_age);
+        self
+    }
+
+    /// Returns the response to a request that may not pass.
+    async fn refusal(&self, parts: &mut Parts) -> Option<Response> {
+        let session = match Session::from_request_parts(parts, &()).await {
+            Ok(session) => session,
+            Err(rejection) => return Some(rejection.into_response()),
+        };
+        let is_old = |max_age| session.require_fresh(max_age).is_err();
+        let (text, json) = if session.owner().is_none() {
+            (SessionRejection::SignedOut.into_response(), r#"{"error":"signed out"}"#)
+        } else if self.max_age.is_some_and(is_old) {
+            (SessionError::NotFresh.into_response(), r#"{"error":"login too old"}"#)
+        } else {
+            return None;
+        };
+        let wants_html = accepts(&parts.headers, "text/html");
+        let mut response = if wants_html && let Some(location) = self.login_location(parts) {
+            (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response()
+        } else if !wants_html && accepts(&parts.headers, "application/json") {
+            let content_type = [(header::CONTENT_TYPE, "application/json")];
+            (text.status(), content_type, json).into_response()
+        } else {
+            text
+        };
+        let no_store = HeaderValue::from_static("no-store");
+        response.headers_mut().insert(header::CACHE_CONTROL, no_store);
+        Some(response)
+    }
+
+    /// Returns the address of the login page for a request. Returns `None` if the request asks for
+    /// the login page.
+    fn login_location(&self, parts: &Parts) -> Option<String> {
+        let login_page = self.login_page.as_deref()?;
+        let (login_path, separator) = match login_page.split_once('?') {
+            Some((path, _)) => (path, '&'),
+            None => (login_page, '?'),
+        };
+        // A nested router removes its prefix from the request's URI.
+        let original = parts.extensions.get::<OriginalUri>().map(|OriginalUri(uri)| uri);
+        let uri = original.unwrap_or(&parts.uri);
+        if uri.path() == login_path {
+            return None;
+        }
+        let is_page = parts.method == Method::GET || parts.method == Method::HEAD;
+        let next = uri.path_and_query().filter(|_| is_page);
+        Some(match next.and_then(|next| next_path::encoded(next.as_str())) {
+            Some(next) => format!("{login_page}{separator}next={next}"),
+            None => login_page.to_owned(),
+        })
+    }
+}
+
+/// Returns `true` if the request's `Accept` names a media type.
+fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    headers.get_all(header::ACCEPT).iter().any(|line| {
+        line.as_bytes().split(|byte| *byte == b',').any(|range| {
+            let name = range.split(|byte| *byte == b';').next().unwrap_or_default();
+            name.trim_ascii().eq_ignore_ascii_case(media_type.as_bytes())
+        })
+    })
+}
+
+impl<S> Layer<S> for RequireSignIn {
+    type Service = RequireSignInService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RequireSignInService { inner, guard: self.clone() }
+    }
+}
+
+/// The service that [`RequireSignIn`] makes.
+#[derive(Clone, Debug)]
+pub struct RequireSignInService<S> {
+    inner: S,
+    guard: RequireSignIn,
+}
+
+impl<S, B> Service<Request<B>> for RequireSignInService<S>
+where
+    S: Service<Request<B>, Response: IntoResponse, Future: Send> + Clone + Send + 'static,
+    B: Send + 'static,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // The service that is ready goes with the request.
+        let clone = self.inner.clone();
+        let mut inner = mem::replace(&mut self.inner, clone);
+        let guard = self.guard.clone();
+        Box::pin(async move {
+            let (mut parts, body) = request.into_parts();
+            if let Some(refusal) = guard.refusal(&mut parts).await {
+                return Ok(refusal);
+            }
+            inner.call(Request::from_parts(parts, body)).await.map(IntoResponse::into_response)
+        })
+    }
+}
