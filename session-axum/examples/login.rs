@@ -29,8 +29,8 @@ use axum::{
 use login::{devices, forgery, pages};
 use serde::Deserialize;
 use session_axum::{
-    Backend, Key, Lifetime, MemoryStore, Session, SessionCookie, SessionError, SessionKey,
-    SessionLayer, SessionRejection,
+    Backend, ConfigError, Key, Lifetime, MemoryStore, RequireSignIn, Session, SessionCookie,
+    SessionError, SessionKey, SessionLayer, SessionRejection, SignedIn,
 };
 use tokio::net::TcpListener;
 
@@ -52,11 +52,11 @@ async fn index(session: Result<Session, SessionRejection>) -> Result<Response, S
     };
     let visits = session.get(VISITS).unwrap_or_default();
     let notice = session.take(NOTICE)?;
-    let page = match session.owner() {
-        Some(owner) => {
-            let devices = session.sessions().list(owner.clone()).await?;
+    let page = match session.owner_as::<String>() {
+        Some(user) => {
+            let devices = session.sessions().list(&user).await?;
             let devices = devices::list(&devices, &session);
-            pages::member(owner.as_str().unwrap_or_default(), visits, notice.as_deref(), &devices)
+            pages::member(&user, visits, notice.as_deref(), &devices)
         }
         None => {
             let ended = session.had_unknown_id().then_some(ENDED);
@@ -125,14 +125,14 @@ struct EndDevice {
 /// Signs out one device, which may be this one. The key of a session opens nothing, so the page can
 /// show it. A key that is not the user's revokes nothing.
 async fn end_device(
+    SignedIn(user): SignedIn<String>,
     session: Session,
     Form(form): Form<EndDevice>,
 ) -> Result<Redirect, SessionError> {
-    let Some(owner) = session.owner() else { return Ok(Redirect::to("/")) };
     if session.key() == Some(form.key) {
         session.destroy()?;
     } else {
-        let was_there = session.sessions().revoke(owner, form.key).await?;
+        let was_there = session.sessions().revoke(user, form.key).await?;
         let notice = if was_there { "That device is signed out." } else { "It was gone already." };
         session.set(NOTICE, notice)?;
     }
@@ -141,14 +141,12 @@ async fn end_device(
 
 /// Signs out everywhere else.
 async fn end_other_devices(session: Session) -> Result<Redirect, SessionError> {
-    if session.owner().is_some() {
-        let notice = match session.sessions().revoke_others(&session).await? {
-            0 => "You were signed in nowhere else.".to_owned(),
-            1 => "One other device is signed out.".to_owned(),
-            others => format!("{others} other devices are signed out."),
-        };
-        session.set(NOTICE, notice)?;
-    }
+    let notice = match session.sessions().revoke_others(&session).await? {
+        0 => "You were signed in nowhere else.".to_owned(),
+        1 => "One other device is signed out.".to_owned(),
+        others => format!("{others} other devices are signed out."),
+    };
+    session.set(NOTICE, notice)?;
     Ok(Redirect::to("/"))
 }
 
@@ -160,7 +158,7 @@ fn check_name(user: &str) -> Result<(), &'static str> {
     }
 }
 
-fn app(store: impl Backend) -> Router {
+fn app(store: impl Backend) -> Result<Router, ConfigError> {
     // For plain HTTP on localhost. In production keep the default, which works over HTTPS only:
     // `__Host-session`, with `Secure`.
     let cookie = SessionCookie::insecure_for_development();
@@ -168,17 +166,20 @@ fn app(store: impl Backend) -> Router {
     // The cookie is `SameSite=Lax`, so that a browser does not send it along with a POST from
     // another site, and every change is a POST: another site cannot use the session.
     // `forgery::refuse` keeps it from setting or replacing a session by a form without the cookie.
-    Router::new()
+    let devices = Router::new()
+        .route("/devices/end", post(end_device))
+        .route("/devices/end-others", post(end_other_devices))
+        .route_layer(RequireSignIn::redirect_to("/")?);
+    Ok(Router::new()
         .route("/", get(index))
         .route("/login", post(login))
         .route("/visit", post(visit))
         .route("/logout", post(logout))
-        .route("/devices/end", post(end_device))
-        .route("/devices/end-others", post(end_other_devices))
+        .merge(devices)
         .layer(SessionLayer::new(store).with_cookie(cookie))
         .route("/style.css", get(pages::style))
         .layer(from_fn(forgery::refuse))
-        .layer(map_response(pages::secure))
+        .layer(map_response(pages::secure)))
 }
 
 #[tokio::main]
@@ -198,7 +199,7 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn Error>> {
     let port = env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
     let port: u16 = port.parse().map_err(|_| format!("PORT is {port:?}, not a port"))?;
-    let app = app(store().await?);
+    let app = app(store().await?)?;
     let listener = TcpListener::bind(("127.0.0.1", port))
         .await
         .map_err(|error| format!("port {port} cannot be used: {error}"))?;

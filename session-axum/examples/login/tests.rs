@@ -29,7 +29,10 @@ impl Device {
     }
 
     fn request(&self, path: &str) -> axum::http::request::Builder {
-        let request = Request::builder().uri(path).header(header::HOST, "localhost:3000");
+        let request = Request::builder()
+            .uri(path)
+            .header(header::HOST, "localhost:3000")
+            .header(header::ACCEPT, "text/html");
         match &self.cookie {
             Some(cookie) => request.header(header::COOKIE, cookie),
             None => request,
@@ -65,7 +68,7 @@ async fn text(response: Response<Body>) -> String {
 
 #[tokio::test]
 async fn form_of_another_site_sets_no_cookie() {
-    let app = crate::app(MemoryStore::default());
+    let app = crate::app(MemoryStore::default()).unwrap();
     for path in ["/login", "/visit"] {
         // The browser does not send her cookie, which is `SameSite`.
         let mut without = Device::new(&app);
@@ -82,7 +85,7 @@ async fn form_of_another_site_sets_no_cookie() {
 #[tokio::test]
 async fn device_signed_out_elsewhere_sees_a_note_after_any_request() {
     for path in ["/", "/visit", "/logout", "/devices/end", "/devices/end-others"] {
-        let app = crate::app(MemoryStore::default());
+        let app = crate::app(MemoryStore::default()).unwrap();
         let mut devices = [Device::new(&app), Device::new(&app), Device::new(&app)];
         for device in &mut devices {
             device.post("/login", "user=ada").await;
@@ -106,7 +109,7 @@ async fn device_signed_out_elsewhere_sees_a_note_after_any_request() {
 
 #[tokio::test]
 async fn remembered_login_lasts_and_the_next_one_does_not() {
-    let app = crate::app(MemoryStore::default());
+    let app = crate::app(MemoryStore::default()).unwrap();
     let mut device = Device::new(&app);
     for (form, is_remembered) in
         [("user=ada&remember=on", true), ("user=ada", false), ("user=bob", false)]
@@ -120,7 +123,7 @@ async fn remembered_login_lasts_and_the_next_one_does_not() {
 
 #[tokio::test]
 async fn device_list_revokes_one_device() {
-    let app = crate::app(MemoryStore::default());
+    let app = crate::app(MemoryStore::default()).unwrap();
     let mut devices = [Device::new(&app), Device::new(&app)];
     for device in &mut devices {
         device.post("/login", "user=ada").await;
