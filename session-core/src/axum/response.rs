@@ -40,7 +40,7 @@ impl IntoResponse for SessionError {
     }
 }
 
-/// The reason why an extractor fails to return a session.
+/// The reason why an extractor fails to return a session or its owner.
 ///
 /// A handler with an argument `Result<Session, SessionRejection>` answers the rejection itself.
 #[derive(Debug, thiserror::Error)]
@@ -62,14 +62,14 @@ pub enum SessionRejection {
     )]
     MissingLayer,
 
-    /// Nobody is signed in: 401 with `Cache-Control: no-store`. Only [`SignedIn`] returns it.
+    /// Nobody is signed in: 401 with `Cache-Control: no-store`. Returned by [`SignedIn`].
     ///
     /// [`SignedIn`]: crate::SignedIn
     #[error("sign in first")]
     SignedOut,
 
-    /// The session belongs to an owner that does not parse as the type of [`SignedIn`]: 500. The
-    /// application signs users in by another type than it asks for.
+    /// The owner of the session does not parse as the type of [`SignedIn`]: 500. The application
+    /// signs users in by another type than it asks for.
     ///
     /// [`SignedIn`]: crate::SignedIn
     #[error("the owner of the session is not of the type `{expected}`")]

@@ -71,6 +71,9 @@ impl Session {
     /// expired, or may have been ended by a logout, by the user on another device or by an
     /// administrator. Use this for a message such as "You have been signed out".
     ///
+    /// The client keeps the ID until a response sets or removes it. A redirect that writes nothing to
+    /// the session keeps it too, so that the page after the redirect can show the message.
+    ///
     /// The result does not prove a former session: a client can send any ID.
     #[must_use]
     pub fn had_unknown_id(&self) -> bool {
