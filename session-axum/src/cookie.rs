@@ -220,6 +220,12 @@ impl SessionCookie {
         header_value(&cookie)
     }
 
+    /// Returns the `Cookie` of a client that holds this ID.
+    #[cfg(feature = "testing")]
+    pub(crate) fn sent(&self, id: &SessionId) -> HeaderValue {
+        header_value(&Cookie::new(self.name.as_str(), id.expose()))
+    }
+
     /// Returns the `Set-Cookie` that marks the client as one that has changed its session, for a
     /// time. It holds no revision, because responses to concurrent requests arrive in any order.
     pub(crate) fn marking(&self, max_age: Duration) -> HeaderValue {

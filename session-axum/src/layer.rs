@@ -2,6 +2,11 @@ use std::{fmt, sync::Arc};
 
 use session_core::Sessions;
 use tower_layer::Layer;
+#[cfg(feature = "testing")]
+use {
+    http::HeaderValue,
+    session_core::{CookieChange, Owner, Session, SessionError},
+};
 
 use crate::{SessionCookie, SessionService, request_session::Settings};
 
@@ -74,6 +79,62 @@ impl SessionLayer {
     #[must_use]
     pub fn cookie(&self) -> &SessionCookie {
         &self.settings.cookie
+    }
+}
+
+/// Cookies for tests of an application's handlers.
+#[cfg(feature = "testing")]
+impl SessionLayer {
+    /// Signs a user in to a new session in the layer's store, and returns the header `Cookie` of
+    /// this user's requests.
+    ///
+    /// The section "Test your handlers" of the [crate's page](crate) shows a complete test.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the store fails, if the owner is empty or longer than
+    /// [`Limits::OWNER_BYTES`](crate::Limits::OWNER_BYTES), and if the login exceeds the session
+    /// limit.
+    pub async fn signed_in_cookie(&self, owner: impl Into<Owner>) -> HeaderValue {
+        self.session_cookie(|session| session.authenticate(owner)).await
+    }
+
+    /// Begins a session in the layer's store, and returns the header `Cookie` of its requests. The
+    /// closure writes the values of the session, or signs a user in, as a handler does.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the closure returns an error or changes nothing, and if the commit fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use session_axum::{Key, MemoryStore, SessionLayer};
+    ///
+    /// const CART: Key<Vec<String>> = Key::new("cart");
+    ///
+    /// # async fn test() {
+    /// let layer = SessionLayer::new(MemoryStore::default());
+    /// let cookie = layer
+    ///     .session_cookie(|session| {
+    ///         session.authenticate(7)?;
+    ///         session.set(CART, vec!["tea".to_owned()])
+    ///     })
+    ///     .await;
+    /// # drop(cookie);
+    /// # }
+    /// ```
+    pub async fn session_cookie(
+        &self,
+        begin: impl FnOnce(&Session) -> Result<(), SessionError>,
+    ) -> HeaderValue {
+        let session =
+            self.sessions().open([]).await.expect("a request without a cookie needs no I/O");
+        begin(&session).expect("the closure succeeds");
+        match session.finish().await.expect("the store takes the session") {
+            CookieChange::Set { id, .. } => self.cookie().sent(&id),
+            _ => panic!("a session without a change has no cookie"),
+        }
     }
 }
 

@@ -15,3 +15,5 @@ mod service;
 mod session_or_outage;
 mod signed_in;
 mod support;
+#[cfg(feature = "testing")]
+mod testing;

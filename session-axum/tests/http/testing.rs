@@ -1,0 +1,64 @@
+//! Cookies for tests of an application's handlers.
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, StatusCode, header},
+    routing::get,
+};
+use session_axum::{MemoryStore, Session, SessionCookie, SessionLayer, SignedIn};
+
+use crate::support::{COUNT, answer};
+
+async fn home(SignedIn(user): SignedIn<u64>, session: Session) -> String {
+    format!("user {user}, count {:?}", session.get(COUNT))
+}
+
+/// The settings of an application that changed the name of its cookie.
+fn shop() -> SessionLayer {
+    let cookie = SessionCookie::default().with_name("__Host-shop").unwrap();
+    SessionLayer::new(MemoryStore::default()).with_cookie(cookie)
+}
+
+#[tokio::test]
+async fn cookie_signs_in_under_the_layers_own_name() {
+    let layer = shop();
+    let request = Request::get("/").header(header::COOKIE, layer.signed_in_cookie(7).await);
+    let app = Router::new().route("/", get(home)).layer(layer);
+    let answer = answer(app, request.body(Body::empty()).unwrap()).await;
+    assert_eq!((answer.status, &*answer.body), (StatusCode::OK, "user 7, count None"));
+}
+
+#[tokio::test]
+async fn cookie_opens_a_session_with_values() {
+    let layer = shop();
+    let cookie = layer
+        .session_cookie(|session| {
+            session.authenticate(8)?;
+            session.set(COUNT, 3)
+        })
+        .await;
+    let request = Request::get("/").header(header::COOKIE, cookie);
+    let app = Router::new().route("/", get(home)).layer(layer);
+    let answer = answer(app, request.body(Body::empty()).unwrap()).await;
+    assert_eq!((answer.status, &*answer.body), (StatusCode::OK, "user 8, count Some(3)"));
+}
+
+#[tokio::test]
+async fn each_cookie_opens_a_session_of_its_own() {
+    let layer = shop();
+    assert_ne!(layer.signed_in_cookie(7).await, layer.signed_in_cookie(7).await);
+    assert_eq!(layer.sessions().list(7).await.unwrap().len(), 2);
+}
+
+/// The ID in the cookie is a secret also in the output of a test.
+#[tokio::test]
+async fn cookie_hides_its_id_in_debug() {
+    assert!(shop().signed_in_cookie(7).await.is_sensitive());
+}
+
+#[tokio::test]
+#[should_panic(expected = "a session without a change has no cookie")]
+async fn session_without_a_change_has_no_cookie() {
+    shop().session_cookie(|_| Ok(())).await;
+}
