@@ -29,16 +29,13 @@ use axum::{
 use login::{devices, forgery, pages};
 use serde::Deserialize;
 use session_axum::{
-    Backend, ConfigError, Key, Lifetime, MemoryStore, RequireSignIn, Session, SessionCookie,
-    SessionError, SessionKey, SessionLayer, SessionRejection, SignedIn,
+    Backend, ConfigError, FlashLevel, Key, Lifetime, MemoryStore, RequireSignIn, Session,
+    SessionCookie, SessionError, SessionKey, SessionLayer, SessionRejection, SignedIn,
 };
 use tokio::net::TcpListener;
 
 /// The number of times that the visitor pressed the button.
 const VISITS: Key<u64> = Key::new("visits");
-
-/// A message for the next page, shown once.
-const NOTICE: Key<String> = Key::new("notice");
 
 /// The name of the device in the list of devices. It is shown, and never compared.
 const DEVICE: Key<String> = Key::new("device");
@@ -51,16 +48,19 @@ async fn index(session: Result<Session, SessionRejection>) -> Result<Response, S
         return Ok((StatusCode::SERVICE_UNAVAILABLE, retry, pages::outage()).into_response());
     };
     let visits = session.get(VISITS).unwrap_or_default();
-    let notice = session.take(NOTICE)?;
+    let flashes = session.take_flashes().await?;
+    let mut notices: Vec<_> = flashes.iter().map(|flash| (flash.level(), flash.text())).collect();
     let page = match session.owner_as::<String>() {
         Some(user) => {
             let devices = session.sessions().list(&user).await?;
             let devices = devices::list(&devices, &session);
-            pages::member(&user, visits, notice.as_deref(), &devices)
+            pages::member(&user, visits, &notices, &devices)
         }
         None => {
-            let ended = session.had_unknown_id().then_some(ENDED);
-            pages::visitor(visits, notice.as_deref().or(ended), None)
+            if notices.is_empty() && session.had_unknown_id() {
+                notices.push((FlashLevel::Warning, ENDED));
+            }
+            pages::visitor(visits, &notices, None)
         }
     };
     Ok(page.into_response())
@@ -86,7 +86,7 @@ async fn login(
     let user = form.user.trim();
     if let Err(problem) = check_name(user) {
         let visits = session.get(VISITS).unwrap_or_default();
-        let page = pages::visitor(visits, None, Some(problem));
+        let page = pages::visitor(visits, &[], Some(problem));
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }
     // The session gets a new ID: an ID that an attacker planted or saw before the login is
@@ -97,7 +97,7 @@ async fn login(
         session.set_lifetime(Lifetime::remember_me())?;
     }
     session.set(DEVICE, devices::name(&headers))?;
-    session.set(NOTICE, "You are signed in, and your session has a new ID.")?;
+    session.flash(FlashLevel::Success, "You are signed in, and your session has a new ID.")?;
     Ok(Redirect::to("/").into_response())
 }
 
@@ -106,7 +106,7 @@ async fn visit(session: Session) -> Result<Redirect, SessionError> {
     session.update(VISITS, |visits| *visits += 1)?;
     if session.had_unknown_id() {
         // The response replaces the cookie by which the next page would know.
-        session.set(NOTICE, ENDED)?;
+        session.flash(FlashLevel::Warning, ENDED)?;
     }
     Ok(Redirect::to("/"))
 }
@@ -134,7 +134,7 @@ async fn end_device(
     } else {
         let was_there = session.sessions().revoke(user, form.key).await?;
         let notice = if was_there { "That device is signed out." } else { "It was gone already." };
-        session.set(NOTICE, notice)?;
+        session.flash(FlashLevel::Info, notice)?;
     }
     Ok(Redirect::to("/"))
 }
@@ -146,7 +146,7 @@ async fn end_other_devices(session: Session) -> Result<Redirect, SessionError> {
         1 => "One other device is signed out.".to_owned(),
         others => format!("{others} other devices are signed out."),
     };
-    session.set(NOTICE, notice)?;
+    session.flash(FlashLevel::Info, notice)?;
     Ok(Redirect::to("/"))
 }
 

@@ -20,11 +20,11 @@ pub use session_core::UuidV4;
 pub use session_core::testing;
 pub use session_core::{
     AtLimit, Backend, BoxError, Clock, Codec, ConfigError, CookieChange, CookieLifetime, Event,
-    EventKind, Events, Format, IdGenerator, IntoValue, Key, Lifetime, Limits, ManualClock,
-    MessagePack, OnReuse, OsRandom, Owner, Raw, Session, SessionError, SessionExtension, SessionId,
-    SessionInfo, SessionKey, SessionKeyError, SessionLimit, SessionRejection, SessionSource,
-    Sessions, SessionsBuilder, SignedIn, Sleep, StoreError, StoreErrorKind, SystemClock, Timestamp,
-    View,
+    EventKind, Events, Flash, FlashLevel, Format, IdGenerator, IntoValue, Key, Lifetime, Limits,
+    ManualClock, MessagePack, OnReuse, OsRandom, Owner, Raw, Session, SessionError,
+    SessionExtension, SessionId, SessionInfo, SessionKey, SessionKeyError, SessionLimit,
+    SessionRejection, SessionSource, Sessions, SessionsBuilder, SignedIn, Sleep, StoreError,
+    StoreErrorKind, SystemClock, Timestamp, View,
 };
 #[cfg(feature = "memory")]
 pub use session_memory::MemoryStore;

@@ -41,7 +41,7 @@ pub use {
         MessagePack, Nonce, OsRandom, Owner, OwnerKey, Raw, Record, Revision, SessionId,
         SessionKey, SessionKeyError, Tombstone, View, envelope,
     },
-    session::{CookieChange, IntoValue, Session},
+    session::{CookieChange, Flash, FlashLevel, IntoValue, Session},
     sessions::{SessionInfo, Sessions, SessionsBuilder},
     store::{
         Backend, Committed, Created, Ended, Expected, IndexEntry, LocalReads, OwnerIndex,

@@ -5,13 +5,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use maud::{DOCTYPE, Markup, html};
+use session_axum::FlashLevel;
 
 use super::devices::Device;
 
 /// The page of a user who is signed in.
-pub(crate) fn member(user: &str, visits: u64, notice: Option<&str>, devices: &[Device]) -> Markup {
+pub(crate) fn member(
+    user: &str,
+    visits: u64,
+    notices: &[Notice<'_>],
+    devices: &[Device],
+) -> Markup {
     page(html! {
-        (notice_line(notice))
+        (notice_lines(notices))
         h1 { "Hello, " strong id="user" { (user) } }
         p { "The server holds your session; the browser holds only its ID." }
         (visit_form(visits))
@@ -23,9 +29,9 @@ pub(crate) fn member(user: &str, visits: u64, notice: Option<&str>, devices: &[D
 }
 
 /// The page of a visitor.
-pub(crate) fn visitor(visits: u64, notice: Option<&str>, problem: Option<&str>) -> Markup {
+pub(crate) fn visitor(visits: u64, notices: &[Notice<'_>], problem: Option<&str>) -> Markup {
     page(html! {
-        (notice_line(notice))
+        (notice_lines(notices))
         h1 { "Sign in" }
         p { "Any name will do. What you count before you sign in stays yours." }
         form method="post" action="/login" {
@@ -65,10 +71,13 @@ pub(crate) fn foreign() -> Markup {
     })
 }
 
-fn notice_line(notice: Option<&str>) -> Markup {
+/// A message at the top of a page, with its level.
+type Notice<'n> = (FlashLevel, &'n str);
+
+fn notice_lines(notices: &[Notice<'_>]) -> Markup {
     html! {
-        @if let Some(notice) = notice {
-            p.notice role="status" { (notice) }
+        @for (level, text) in notices {
+            p.notice.(level) role="status" { (text) }
         }
     }
 }

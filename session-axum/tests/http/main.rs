@@ -7,6 +7,7 @@ mod cookie;
 mod cookie_jar;
 mod dropped;
 mod errors;
+mod flash;
 mod guard;
 mod lock;
 mod next_path;

@@ -3,6 +3,7 @@
 mod client_cookie;
 mod commit;
 mod cookie_change;
+mod flash;
 mod into_value;
 mod lifecycle;
 mod lock;
@@ -15,7 +16,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-pub use {cookie_change::CookieChange, into_value::IntoValue};
+pub use {
+    cookie_change::CookieChange,
+    flash::{Flash, FlashLevel},
+    into_value::IntoValue,
+};
 
 use state::State;
 

@@ -202,10 +202,10 @@ impl Session {
         self.change(state, [Change::Remove { name: key.name().into() }], only_confirms)
     }
 
-    /// Removes and returns a value: for a message that the user sees once.
+    /// Removes and returns a value.
     ///
     /// Two concurrent requests can both take the same value. For a token that must be used once
-    /// only, use [`take_once`](Self::take_once).
+    /// only, use [`take_once`](Self::take_once), and for messages, use [`flash`](Self::flash).
     ///
     /// # Errors
     ///

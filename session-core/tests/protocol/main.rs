@@ -19,6 +19,7 @@ mod endings;
 mod ends;
 mod events;
 mod faults;
+mod flashes;
 mod freshness;
 mod hijacking;
 mod interleaved;
