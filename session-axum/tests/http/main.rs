@@ -6,6 +6,7 @@ mod commit;
 mod cookie;
 mod cookie_jar;
 mod dropped;
+mod error_page;
 mod errors;
 mod flash;
 mod guard;

@@ -1,4 +1,4 @@
-use std::error::Error;
+use std::{error::Error, sync::Arc};
 
 use axum_core::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -14,6 +14,9 @@ use crate::{SessionError, StoreError, StoreErrorKind};
 /// | `NotFresh` | 403 |
 /// | `TooLarge`, `Decode`, `Encode`, `EmptyOwner`, `Closed`, `AlreadyLocked` | 500 |
 /// | the session is too large for the store | 500 |
+///
+/// The extensions of the response hold the error as an `Arc<SessionError>`, for an outer layer that
+/// makes a page of the error.
 impl IntoResponse for SessionError {
     fn into_response(self) -> Response {
         let status = status(&self);
@@ -36,6 +39,7 @@ impl IntoResponse for SessionError {
             let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
+        response.extensions_mut().insert(Arc::new(self));
         response
     }
 }

@@ -1,0 +1,117 @@
+//! An application's own page for the errors of sessions.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderValue, Request, StatusCode, header},
+    middleware::map_response,
+    response::Response,
+    routing::post,
+};
+use insta::assert_snapshot;
+use session_axum::{Session, SessionError, SessionLayer, StoreErrorKind};
+use session_core::testing::Verb;
+
+use crate::support::{Answer, COUNT, StoreControl, answer};
+
+async fn error_page(mut response: Response) -> Response {
+    let Some(error) = response.extensions().get::<Arc<SessionError>>() else { return response };
+    *response.body_mut() = Body::from(format!("<h1>{error}</h1>"));
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, html);
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    response
+}
+
+async fn count(session: Session) -> Result<(), SessionError> {
+    session.update(COUNT, |count| *count += 1)?;
+    Ok(())
+}
+
+async fn commit_and_count(session: Session) -> Result<(), SessionError> {
+    count(session.clone()).await?;
+    session.commit().await?;
+    count(session).await
+}
+
+async fn require_login(session: Session) -> Result<(), SessionError> {
+    session.require_fresh(Duration::MAX)
+}
+
+struct Shop {
+    store: StoreControl,
+    router: Router,
+}
+
+impl Shop {
+    fn new() -> Self {
+        let store = StoreControl::default();
+        let router = Router::new()
+            .route("/count", post(count))
+            .route("/commit", post(commit_and_count))
+            .route("/require-login", post(require_login))
+            .route("/missing", post(StatusCode::NOT_FOUND))
+            .layer(SessionLayer::new(store.store()))
+            .layer(map_response(error_page));
+        Self { store, router }
+    }
+
+    async fn post(&self, path: &str, cookie: &str) -> Answer {
+        let request = Request::post(path).header(header::COOKIE, cookie);
+        answer(self.router.clone(), request.body(Body::empty()).unwrap()).await
+    }
+}
+
+#[tokio::test]
+async fn outer_layer_makes_a_page_of_a_failed_commit() {
+    let shop = Shop::new();
+    shop.store.fail_all(StoreErrorKind::Full);
+    let answer = shop.post("/count", "").await;
+    assert_eq!(answer.header(header::CONTENT_TYPE), Some("text/html; charset=utf-8"));
+    assert_snapshot!(answer.text(), @"
+    503 Service Unavailable
+    retry-after: 1
+    vary: cookie
+    <h1>the session store is full</h1>
+    ");
+}
+
+/// A commit of the handler has begun the session, and the commit after the handler fails.
+#[tokio::test]
+async fn page_of_a_failed_commit_keeps_the_cookie() {
+    let shop = Shop::new();
+    shop.store.fail(&[Verb::Commit], StoreErrorKind::Full);
+    let answer = shop.post("/commit", "").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.body, "<h1>the session store is full</h1>");
+    shop.store.recover();
+    assert_eq!(shop.post("/count", &answer.cookie()).await.set_cookie(), None, "it opens");
+}
+
+#[tokio::test]
+async fn outer_layer_makes_a_page_of_an_outage() {
+    let shop = Shop::new();
+    let cookie = shop.post("/count", "").await.cookie();
+    shop.store.fail_all(StoreErrorKind::Unavailable);
+    assert_snapshot!(shop.post("/count", &cookie).await.text(), @"
+    503 Service Unavailable
+    retry-after: 1
+    vary: cookie
+    cache-control: no-store
+    <h1>the session store is unavailable</h1>
+    ");
+}
+
+#[tokio::test]
+async fn outer_layer_makes_a_page_of_a_handlers_error() {
+    let shop = Shop::new();
+    assert_snapshot!(shop.post("/require-login", "").await.text(), @"
+    403 Forbidden
+    vary: cookie
+    <h1>the owner of the session has not signed in recently enough</h1>
+    ");
+    let other = shop.post("/missing", "").await;
+    assert_eq!((other.status, &*other.body), (StatusCode::NOT_FOUND, ""));
+}
