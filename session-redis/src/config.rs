@@ -4,7 +4,7 @@ use session_core::ConfigError;
 
 use crate::{credentials::CredentialsProvider, near_cache::Tracking};
 
-/// Where Redis is, and how long to wait for it.
+/// The address of Redis, the credentials, and the time limits of a store.
 ///
 /// | Redis is | |
 /// | --- | --- |
@@ -20,8 +20,8 @@ use crate::{credentials::CredentialsProvider, near_cache::Tracking};
 #[cfg_attr(feature = "cluster", doc = "| a cluster | [`cluster`](Self::cluster) |")]
 #[cfg_attr(not(feature = "cluster"), doc = "| a cluster | `cluster`, with the feature `cluster` |")]
 ///
-/// A URL alone is a whole configuration, so [`RedisStore::connect`](crate::RedisStore::connect) takes
-/// one as well:
+/// A URL alone is a complete configuration, and [`RedisStore::connect`](crate::RedisStore::connect)
+/// accepts a URL directly:
 ///
 /// | form of the URL | |
 /// | --- | --- |
@@ -29,7 +29,7 @@ use crate::{credentials::CredentialsProvider, near_cache::Tracking};
 /// | `rediss://…` | TLS, with the feature `tls` |
 /// | `unix:///path/to/socket[?db=database&user=user&pass=password]` | a Unix socket |
 ///
-/// `Debug` shows neither a URL, which may hold a password, nor a password, nor a key.
+/// `Debug` omits URLs, which may hold a password, and also omits passwords and private keys.
 ///
 /// # Examples
 ///
@@ -61,13 +61,13 @@ pub struct RedisConfig {
     pub(crate) operation_timeout: Duration,
     pub(crate) max_failures: u32,
     pub(crate) max_waiting: usize,
-    /// How many, and how long they are waited for.
+    /// The number of replicas, and the time to wait for their confirmation.
     pub(crate) revocation_replicas: Option<(u32, Duration)>,
     #[cfg(feature = "near-cache")]
     pub(crate) near_cache: Option<crate::NearCache>,
 }
 
-/// Where to look for the servers that hold sessions.
+/// The addresses at which the store looks for the servers that hold sessions.
 #[derive(Clone)]
 pub(crate) enum Place {
     Server(String),
@@ -75,7 +75,8 @@ pub(crate) enum Place {
     Sentinel {
         sentinels: Vec<String>,
         primary: String,
-        /// Whether the servers are spoken to by TLS. Without it, if a sentinel is.
+        /// `Some(true)` if the connections to the primary use TLS. `None` means: if the URL of a
+        /// sentinel does.
         tls: Option<bool>,
     },
     #[cfg(feature = "cluster")]
@@ -101,24 +102,26 @@ impl RedisConfig {
     /// The longest name of a client, in bytes.
     pub const MAX_CLIENT_NAME: usize = 64;
 
-    /// Makes a configuration for the server at this URL. It is checked when the store connects.
+    /// Creates a configuration for the server at a URL. The URL is checked when the store connects.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self::at(Place::Server(url.into()))
     }
 
-    /// Makes a configuration for the server that these sentinels call the primary of this name
-    /// (`mymaster` in most examples), whichever it is at the time.
+    /// Creates a configuration for a primary that Sentinel watches. `primary` is the name of the
+    /// primary at the sentinels (`mymaster` in most examples), and the store follows each failover.
     ///
-    /// Each is named by a URL of its own, with a user and a password if the sentinels want them; what the
-    /// primary wants is said by [`with_user`](Self::with_user), [`with_password`](Self::with_password)
-    /// and [`with_database`](Self::with_database). The primary is spoken to by TLS if a sentinel is,
-    /// unless `with_primary_tls` sets otherwise. One sentinel that answers is enough, so name all of them. It
-    /// is checked when the store connects.
+    /// Each sentinel has a URL, with a user and a password if the sentinel requires authentication.
+    /// The user, the password and the database of the primary are set by
+    /// [`with_user`](Self::with_user), [`with_password`](Self::with_password) and
+    /// [`with_database`](Self::with_database). The connection to the primary uses TLS if the URL of
+    /// a sentinel does, unless `with_primary_tls` sets otherwise. Name all sentinels: a single
+    /// reply is enough. The URLs are checked when the store connects.
     ///
-    /// When the connection is lost, or turns out to lead to a replica, the sentinels are asked again:
-    /// immediately, and then at most three times a second while commands come. The announcement of a failover
-    /// by a sentinel has the same effect.
+    /// If the connection is lost, or leads to a replica, the store asks the sentinels again while
+    /// commands arrive: immediately, and then with a back-off, at most five times in the first
+    /// second and three times in each later second. The announcement of a failover by a sentinel
+    /// has the same effect.
     ///
     /// # Examples
     ///
@@ -139,11 +142,12 @@ impl RedisConfig {
         Self::at(Place::Sentinel { sentinels, primary: primary.into(), tls: None })
     }
 
-    /// Makes a configuration for the cluster that these nodes belong to.
+    /// Creates a configuration for the cluster to which these nodes belong.
     ///
-    /// One that answers is enough and tells all others, so name a few. User, password and TLS are the same
-    /// for all nodes: those of the first URL, or of [`with_user`](Self::with_user) and its like. It is
-    /// checked when the store connects.
+    /// The reply of a single node is enough and names all other nodes, so name a few. All nodes
+    /// share the user, the password and the TLS settings: those of the first URL, or of
+    /// [`with_user`](Self::with_user) and the similar methods. The URLs are checked when the store
+    /// connects.
     ///
     /// # Examples
     ///
@@ -181,42 +185,45 @@ impl RedisConfig {
         }
     }
 
-    /// Sets the name of the user at the servers that hold sessions, in place of the URL's. The default is
-    /// Redis's user `default`.
+    /// Sets the name of the user at the servers that hold sessions, in place of the user in the
+    /// URL. The default is the user `default` of Redis.
     #[must_use]
     pub fn with_user(mut self, user: impl Into<String>) -> Self {
         self.user = Some(user.into());
         self
     }
 
-    /// Sets the password at the servers that hold sessions, in place of the URL's, as it is: without
-    /// %-codes. The default is none.
+    /// Sets the password at the servers that hold sessions, in place of the password in the URL.
+    /// The password is sent as given, without decoding of %-codes. By default the store uses the
+    /// password of the URL, if any.
     #[must_use]
     pub fn with_password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
         self
     }
 
-    /// Sets the source of user and password at the servers that hold sessions, in place of what the URL,
-    /// [`with_user`](Self::with_user) and [`with_password`](Self::with_password) say.
+    /// Sets a provider of the user and the password at the servers that hold sessions. The provider
+    /// takes precedence over the URL, [`with_user`](Self::with_user) and
+    /// [`with_password`](Self::with_password).
     ///
-    /// It is asked for each new connection, and those that live are authenticated again when it has others.
+    /// The store asks the provider for each new connection, and authenticates open connections
+    /// again when the provider has new credentials.
     #[must_use]
     pub fn with_credentials(mut self, provider: impl CredentialsProvider + 'static) -> Self {
         self.credentials = Some(Arc::new(provider));
         self
     }
 
-    /// Sets the number of the database, in place of the URL's. The default is 0. Most clusters have no other;
-    /// those of Valkey 9 may.
+    /// Sets the number of the database, in place of the number in the URL. The default is 0. Most
+    /// clusters have only database 0; clusters of Valkey 9 may have more.
     #[must_use]
     pub fn with_database(mut self, database: u32) -> Self {
         self.database = Some(database);
         self
     }
 
-    /// Sets the authorities whose certificates servers may have, in PEM format, in place of those that
-    /// the system knows. For `rediss://`; read when the store connects.
+    /// Sets the certificate authorities that the store trusts, in PEM format, in place of the
+    /// authorities that the system trusts. Used with `rediss://`, and read when the store connects.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn with_root_certificate(mut self, certificate_pem: impl Into<Vec<u8>>) -> Self {
@@ -224,8 +231,9 @@ impl RedisConfig {
         self
     }
 
-    /// Sets the certificate that this client shows to servers, and its private key, in PEM format. The
-    /// default is none. For `rediss://`; read when the store connects.
+    /// Sets the certificate with which the store authenticates itself to servers, and the private
+    /// key, in PEM format. By default the store sends no certificate. Used with `rediss://`, and
+    /// read when the store connects.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn with_client_certificate(
@@ -237,15 +245,16 @@ impl RedisConfig {
         self
     }
 
-    /// Sets the whole client side of TLS, in place of the certificates that the other methods take. For
-    /// `rediss://`.
+    /// Sets the complete TLS configuration of the client, in place of the certificates of the other
+    /// methods. Used with `rediss://`.
     ///
-    /// Its resolvers and verifiers are asked with each new connection, so certificates change while the
-    /// process lives if they say so. The cryptography is that of the configuration.
+    /// rustls asks the resolvers and verifiers of the configuration for each new connection, so
+    /// they can change certificates while the process runs. The configuration also brings the
+    /// cryptography.
     ///
     /// # Security
     ///
-    /// A server is as trustworthy as the verifier of this configuration makes it.
+    /// The verifier of this configuration alone decides which servers the store trusts.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn with_tls_config(mut self, config: impl Into<Arc<rustls::ClientConfig>>) -> Self {
@@ -253,10 +262,12 @@ impl RedisConfig {
         self
     }
 
-    /// Sets the host name or IP address in the certificates of all servers. For `rediss://`. The default is
-    /// the host under which a server is reached: that of the URL, or what a cluster or a sentinel calls it.
+    /// Sets the host name or IP address that the certificates of all servers must name. Used with
+    /// `rediss://`. By default each certificate must name the host to which the store connects: the
+    /// host of the URL, or the host that a cluster or a sentinel reports.
     ///
-    /// Clusters and sentinels often name servers by IP address, while the certificate names a host.
+    /// Clusters and sentinels often report the IP address of a server, while the certificate has a
+    /// host name.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn with_tls_server_name(mut self, name: impl Into<String>) -> Self {
@@ -264,8 +275,9 @@ impl RedisConfig {
         self
     }
 
-    /// Sets whether the servers that sentinels name are spoken to by TLS. The default is `true` if the URL of a
-    /// sentinel begins with `rediss://`, and otherwise `false`. Without sentinels this has no effect.
+    /// Sets whether connections to the primary that sentinels report use TLS. The default is `true`
+    /// if the URL of a sentinel begins with `rediss://`, and otherwise `false`. Without sentinels
+    /// this setting has no effect.
     #[cfg(all(feature = "sentinel", feature = "tls"))]
     #[must_use]
     pub fn with_primary_tls(mut self, is_on: bool) -> Self {
@@ -275,8 +287,8 @@ impl RedisConfig {
         self
     }
 
-    /// Sets what the keys in Redis begin with. The default is `session:`. Applications that share a
-    /// database must use different ones, unless they share their sessions.
+    /// Sets the prefix of all keys in Redis. The default is `session:`. Applications that share a
+    /// database must use different prefixes, unless they share their sessions.
     ///
     /// # Errors
     ///
@@ -293,15 +305,17 @@ impl RedisConfig {
         Ok(self)
     }
 
-    /// Sets the name by which the servers that hold sessions list the connections of this store ([`CLIENT
-    /// LIST`](https://redis.io/docs/latest/commands/client-setname/)). The default is `session-redis`.
+    /// Sets the name of the connections of this store in the list of a server ([`CLIENT
+    /// LIST`](https://redis.io/docs/latest/commands/client-setname/)). The default is
+    /// `session-redis`.
     ///
     /// A server that does not know or permit `CLIENT SETNAME` lists the connections without a name.
     ///
     /// # Errors
     ///
-    /// Returns a [`ConfigError`] if the name is empty or longer than [`MAX_CLIENT_NAME`](Self::MAX_CLIENT_NAME)
-    /// bytes, or if a character is not what Redis allows: printable ASCII without spaces, `!` to `~`.
+    /// Returns a [`ConfigError`] if the name is empty or longer than
+    /// [`MAX_CLIENT_NAME`](Self::MAX_CLIENT_NAME) bytes, or has a character that Redis refuses.
+    /// Redis permits printable ASCII without spaces, `!` to `~`.
     pub fn with_client_name(mut self, name: impl Into<String>) -> Result<Self, ConfigError> {
         let name = name.into();
         if !(1..=Self::MAX_CLIENT_NAME).contains(&name.len()) {
@@ -319,7 +333,7 @@ impl RedisConfig {
         Ok(self)
     }
 
-    /// Sets how long setting up a connection may take. The default is 1 second.
+    /// Sets the time limit for setting up a connection. The default is 1 second.
     ///
     /// # Errors
     ///
@@ -329,9 +343,9 @@ impl RedisConfig {
         Ok(self)
     }
 
-    /// Sets how long one command may take, the wait for a connection included. The default is 500
-    /// milliseconds. A command that may change something has no more than its share of the
-    /// [operation's time](Self::with_operation_timeout).
+    /// Sets the time limit for a command, including the wait for a connection. The default is 500
+    /// milliseconds. A command that may change data also ends with its share of the [time of the
+    /// operation](Self::with_operation_timeout).
     ///
     /// # Errors
     ///
@@ -341,12 +355,14 @@ impl RedisConfig {
         Ok(self)
     }
 
-    /// Sets how long one operation on the store may take in all, its repetition included. The default is 1
-    /// second.
+    /// Sets the time limit for an operation on the store, including its repetition. The default is
+    /// 1 second.
     ///
-    /// What only reads has all of it. What may change something has half of it each time, less a pause: if the
-    /// answer is lost, the protocol asks once more. The pause before that is by chance, up to a twentieth of the
-    /// operation's time and at most 50 milliseconds. So a commit has two times 475 milliseconds by default.
+    /// An operation that only reads may use the whole time. If the reply to a change is lost, the
+    /// session protocol repeats the change once, so each of the two attempts may use half of the
+    /// time, less a pause. The pause between the attempts is random: at most a twentieth of the
+    /// time and at most 50 milliseconds. By default each of the two attempts of a commit may take
+    /// 475 milliseconds.
     ///
     /// # Errors
     ///
@@ -356,12 +372,14 @@ impl RedisConfig {
         Ok(self)
     }
 
-    /// Sets after how many commands in a row without an answer requests no longer wait for Redis: from then
-    /// on one at a time is sent, and the others fail at once, until one is answered. The default is 5.
+    /// Sets the number of consecutive failures that open the circuit breaker. While the breaker is
+    /// open, the store sends one command at a time, and all others fail immediately, until Redis
+    /// replies. The default is 5.
     ///
-    /// A failure is an answer that does not come in time, or a connection that cannot be set up, whatever the
-    /// reason. What Redis answers is an answer, also an error. A connection that is lost says nothing either
-    /// way. A connection that is silent for so many commands is replaced.
+    /// A command fails if its reply does not come in time, or if no connection can be set up, for
+    /// any reason. An error that Redis sends is a reply. A lost connection does not count either
+    /// way. If the breaker is open, a command has timed out, and the connection has received
+    /// nothing for twice the response timeout, the store replaces the connection.
     ///
     /// # Errors
     ///
@@ -376,9 +394,9 @@ impl RedisConfig {
         Ok(self)
     }
 
-    /// Sets how many commands may wait for Redis at once; more of them fail at once, so that a Redis that
-    /// stands still does not fill the memory. The default is 4,096: what comes in while Redis stands still
-    /// for 400 milliseconds, at 10,000 commands per second.
+    /// Sets how many commands may wait for Redis concurrently. Further commands fail immediately,
+    /// so that a stalled Redis does not fill the memory of the process. The default is 4,096: at
+    /// 10,000 commands per second, the commands of a stall of 400 milliseconds.
     ///
     /// # Errors
     ///
@@ -393,22 +411,25 @@ impl RedisConfig {
         Ok(self)
     }
 
-    /// Makes whatever ends a session (a logout, an end from elsewhere, the end of the former ID at a login or
-    /// a renewal) wait until so many replicas have confirmed it, at most for this time, so that a failover to
-    /// one of them does not bring the session back. By default no replica is waited for.
+    /// Makes each operation that ends a session wait until so many replicas have confirmed the end,
+    /// so that the session stays ended after a failover to one of these replicas. The operations
+    /// are a logout, a revocation from elsewhere, and the end of the former ID at a login or a
+    /// renewal. By default the store waits for no replica.
     ///
-    /// The time is counted in milliseconds, rounded up. If it passes, the session is ended, but the answer is
-    /// an error: [`Unreplicated`](session_core::StoreErrorKind::Unreplicated), a 503. The protocol has asked
-    /// once more by then. What is asked for while others wait is sent when they are done, and waits together:
-    /// so with a replica missing an operation takes up to four times this.
+    /// The time limit is counted in milliseconds, rounded up. If the time passes, the session has
+    /// ended on the primary, but the operation fails with
+    /// [`Unreplicated`](session_core::StoreErrorKind::Unreplicated), a 503, after one repetition.
+    /// Operations that arrive during a wait are sent when the wait ends, and share the next wait.
+    /// If a replica is missing, an operation therefore takes up to four times this time.
     ///
-    /// It takes a connection of its own, and the commands `WAIT` and `PUBLISH`, on the channel `{prefix}wait`. A
-    /// cluster is refused: there each primary has replicas of its own.
+    /// The waits need a connection of their own, and the commands `WAIT` and `PUBLISH`, on the
+    /// channel `{prefix}wait`. The store refuses this setting for a cluster, where each primary has
+    /// its own replicas.
     ///
     /// # Errors
     ///
-    /// Returns a [`ConfigError`] if the number of replicas is not 1 to 100, or the time is zero or longer than
-    /// a minute.
+    /// Returns a [`ConfigError`] if the number of replicas is not between 1 and 100, or if the time
+    /// is zero or longer than a minute.
     pub fn with_revocation_replicas(
         mut self,
         replicas: u32,
@@ -421,15 +442,16 @@ impl RedisConfig {
         Ok(self)
     }
 
-    /// Keeps sessions that were read in this process, so that reading one again asks Redis nothing. Redis tells what
-    /// others change (RESP3, `CLIENT TRACKING`); if it does not, that is said once (`tracing`, target `session`) and
-    /// sessions are read from it as ever. By default no session is kept.
+    /// Keeps a copy of each session that this process reads, so that the next read needs no request
+    /// to Redis. Redis reports changes by other clients (RESP3, `CLIENT TRACKING`). If a server
+    /// does not, the store logs one warning (`tracing`, target `session`) and reads all sessions
+    /// from that server. By default the store keeps no copies.
     ///
-    /// What a client wrote it reads back through any process. What is changed otherwise, the end of a session too, is
-    /// seen by the other processes within the time of a message, and within
+    /// A client reads its own writes through any process. All other changes, including the end of a
+    /// session, reach the other processes within the time of a message, or within
     /// [`with_staleness`](crate::NearCache::with_staleness) if the connection hangs.
     ///
-    /// It takes the command `CLIENT TRACKING`.
+    /// The near cache needs the command `CLIENT TRACKING`.
     #[cfg(feature = "near-cache")]
     #[must_use]
     pub fn with_near_cache(mut self, cache: crate::NearCache) -> Self {
@@ -437,7 +459,7 @@ impl RedisConfig {
         self
     }
 
-    /// What tracks the connections for the near cache.
+    /// Returns the tracking of connections for the near cache.
     #[cfg(feature = "near-cache")]
     pub(crate) fn tracking(&self) -> Tracking {
         let new = |cache| Tracking::new(cache, self.key_prefix());
@@ -449,7 +471,7 @@ impl RedisConfig {
         Tracking::default()
     }
 
-    /// What the keys of sessions begin with.
+    /// Returns the prefix of the keys of sessions.
     pub(crate) fn key_prefix(&self) -> String {
         format!("{}s:", self.prefix)
     }

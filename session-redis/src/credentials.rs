@@ -2,19 +2,23 @@ use std::{error::Error, fmt, sync::Arc, time::SystemTime};
 
 use session_core::async_trait;
 
-/// A source of credentials, for passwords and tokens that change while the process lives.
+/// A provider of credentials, for passwords and tokens that change while the process runs.
 ///
-/// It is asked for each new connection. Connections that live are authenticated again before the
-/// credentials expire, and when the provider announces a change. No request waits for either.
-/// [`Credentials`] are themselves a provider, of what never changes.
+/// The store calls the provider for each new connection. The store authenticates open connections
+/// again before the credentials expire, and when the provider announces a change, while requests go
+/// on. The type [`Credentials`] implements this trait for credentials that never change.
 ///
-/// The trait is async by the macro `session_core::async_trait`.
+/// The trait is made async by the macro `session_core::async_trait`.
 ///
 /// # Cancel safety
 ///
-/// A call of [`credentials`](Self::credentials) is dropped if it takes longer than nine tenths of what
-/// [a connection may](crate::RedisConfig::with_connect_timeout). Both methods are called concurrently, once
-/// for each connection: a provider keeps a token until it is due, rather than fetch one with each call.
+/// The store drops a call of [`credentials`](Self::credentials) that takes too long. While a
+/// connection is set up, the limit is nine tenths of the [connect
+/// timeout](crate::RedisConfig::with_connect_timeout), counted from the start of the attempt; for a
+/// renewal the limit is the whole connect timeout. The store drops a call of
+/// [`changed`](Self::changed) when the credentials are due or the connection ends. Each connection
+/// calls both methods, concurrently with the others. A provider should therefore keep a token until
+/// the token is due, rather than fetch a new token with each call.
 ///
 /// # Examples
 ///
@@ -43,20 +47,22 @@ pub trait CredentialsProvider: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Returns an error if there are none at the moment. It is the source of the error that a request meets,
-    /// and its text is logged, so it must hold no secret.
+    /// Returns an error if the provider has no credentials at the moment. The store logs the text
+    /// of the error, and returns the error as the source of the failure of a request, so the text
+    /// must not contain a secret.
     async fn credentials(&self) -> Result<Credentials, Box<dyn Error + Send + Sync>>;
 
-    /// Waits until [`credentials`](Self::credentials) returns others than these. By default this is never.
+    /// Waits until [`credentials`](Self::credentials) returns other credentials than `current`. The
+    /// default implementation waits forever.
     async fn changed(&self, current: &Credentials) {
         let _ = current;
         std::future::pending().await
     }
 }
 
-/// A user and a password or token, and how long they are good for.
+/// A user, a password or token, and the time of expiry.
 ///
-/// `Debug` shows neither.
+/// `Debug` shows only the time of expiry.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Credentials {
     user: Option<String>,
@@ -65,22 +71,23 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Makes the credentials of a user.
+    /// Creates the credentials of a user.
     #[must_use]
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
         Self { user: Some(user.into()), password: password.into(), expires_at: None }
     }
 
-    /// Makes the credentials of Redis's user `default`, which need no more than a password.
+    /// Creates the credentials of the user `default` of Redis, from a password alone.
     #[must_use]
     pub fn from_password(password: impl Into<String>) -> Self {
         Self { user: None, password: password.into(), expires_at: None }
     }
 
-    /// Sets when the server ends a connection that was authenticated with them. The default is never.
+    /// Sets the time at which the server ends a connection that was authenticated with these
+    /// credentials. By default the credentials never expire.
     ///
-    /// The connection is authenticated again when a third of the remaining time is left, or 5 minutes if a third
-    /// is longer.
+    /// The store authenticates the connection again shortly before: when a third of the remaining
+    /// time is left, at most 5 minutes. Jitter adds up to a tenth to this margin.
     #[must_use]
     pub fn with_expiry(mut self, at: SystemTime) -> Self {
         self.expires_at = Some(at);
@@ -99,7 +106,7 @@ impl Credentials {
         self.expires_at
     }
 
-    /// Returns `true` if a server takes one for the other.
+    /// Returns `true` if a server cannot distinguish the two: user and password are equal.
     pub(crate) fn are_same(&self, other: &Self) -> bool {
         self.user == other.user && self.password == other.password
     }
@@ -129,7 +136,8 @@ impl<P: CredentialsProvider + ?Sized> CredentialsProvider for Arc<P> {
     }
 }
 
-/// Why there are no credentials. Holds none.
+/// The reason why the provider returned no credentials. `Display` shows a fixed text without
+/// secrets.
 #[derive(Debug)]
 pub(crate) enum NoCredentials {
     Failed(Box<dyn Error + Send + Sync>),

@@ -8,10 +8,11 @@ use crate::{
     server_error::{SELECT_IN_CLUSTER, SELECT_REFUSED, is_unknown_command},
 };
 
-/// Says what an error of Redis means to the protocol.
+/// Maps an error of Redis to the error of the session protocol.
 ///
-/// Whatever leaves it open whether the command was carried out is a
-/// [`Timeout`](StoreErrorKind::Timeout): that is how the protocol learns that it must ask again.
+/// If Redis may or may not have executed the command, the kind is
+/// [`Timeout`](StoreErrorKind::Timeout), by which the protocol learns that the outcome is unknown
+/// and that a repetition is needed.
 pub(crate) fn store_error(error: RedisError) -> StoreError {
     if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) {
         let advice = "the server is a node of a cluster, and another node has this key: \
@@ -21,12 +22,12 @@ pub(crate) fn store_error(error: RedisError) -> StoreError {
     StoreError::new(meaning(&error)).with_source(error)
 }
 
-/// The error of an operation that exceeded its time.
+/// Returns the error of an operation that exceeded its time limit.
 pub(crate) fn timeout() -> StoreError {
     StoreError::new(StoreErrorKind::Timeout)
 }
 
-/// The error of an answer that Redis does not give.
+/// Returns the error of a reply that Redis would not send.
 pub(crate) fn unexpected() -> StoreError {
     StoreError::new(StoreErrorKind::Timeout).with_source("the server answers unlike Redis")
 }
@@ -55,15 +56,17 @@ fn meaning(error: &RedisError) -> StoreErrorKind {
             Some("WRONGTYPE") => StoreErrorKind::Corrupt,
             Some("NOAUTH" | "WRONGPASS") => StoreErrorKind::Misconfigured,
             Some("BUSY" | "MISCONF" | "NOREPLICAS") => StoreErrorKind::Unavailable,
-            // A proxy's own words, for example.
+            // For example an error of a proxy.
             _ => StoreErrorKind::Timeout,
         },
-        // Timed out, cut off, or not understood: the command may have arrived.
+        // For example a timeout, a lost connection or an unreadable reply: the server may have
+        // executed the command.
         _ => StoreErrorKind::Timeout,
     }
 }
 
-/// Why there is no connection to Redis: what is wrong, and what to do. Holds no URL and no password.
+/// The reason why there is no connection to Redis, with advice. The text contains no URL and no
+/// password.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectError {
     kind: StoreErrorKind,
@@ -80,7 +83,7 @@ impl ConnectError {
         Self::new(StoreErrorKind::Misconfigured, text)
     }
 
-    /// The server, or whatever listens there, says nothing.
+    /// Returns the error of a server that did not reply within `limit`.
     pub(crate) fn silent(address: &str, limit: Duration) -> Self {
         let text = format!("the server at {address} did not answer within {limit:?}: {SILENT}");
         Self::new(StoreErrorKind::Timeout, text)
@@ -96,7 +99,8 @@ impl ConnectError {
         self.kind
     }
 
-    /// The same for a command that waited for the connection: it was not carried out.
+    /// Returns the error of a command that waited for the connection and was therefore not
+    /// executed: `Timeout` becomes `Unavailable`.
     pub(crate) fn nothing_sent(mut self) -> Self {
         if self.kind == StoreErrorKind::Timeout {
             self.kind = StoreErrorKind::Unavailable;
@@ -104,7 +108,7 @@ impl ConnectError {
         self
     }
 
-    /// Says of an error that came while a connection was set up what it is about.
+    /// Explains an error that occurred while a connection was set up.
     pub(crate) fn explain(error: RedisError, address: &str) -> Self {
         use StoreErrorKind::{Misconfigured, Timeout, Unavailable};
 
@@ -195,7 +199,8 @@ impl From<ConnectError> for StoreError {
     }
 }
 
-/// `HELLO` is the only command of the set-up that nothing else explains.
+/// Returns advice for a server without RESP3. If the server does not know a command of the set-up,
+/// that command is `HELLO`: the errors of all other commands are handled elsewhere.
 fn no_resp3(address: &str) -> String {
     format!(
         "the server at {address} does not know the command `HELLO`, so it has no RESP3: leave \
@@ -209,15 +214,15 @@ fn wrong_password(address: &str) -> String {
     format!("the server at {address} refuses the password: check it, and the user's name")
 }
 
-/// The error of this type that is behind another.
+/// Returns the error of type `E` in the chain of sources.
 fn cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
     let mut next = Some(error);
     while let Some(mut error) = next {
-        // redis-rs shares its causes.
+        // redis-rs wraps a source in an `Arc`.
         if let Some(shared) = error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
             error = &**shared;
         }
-        // An error of input or output does not name what it wraps as its source.
+        // `io::Error::source` skips the wrapped error itself.
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         let found =
             error.downcast_ref::<E>().or_else(|| inner.and_then(|inner| inner.downcast_ref::<E>()));
@@ -229,7 +234,8 @@ fn cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e
     None
 }
 
-/// Says what rustls says about the server's certificate or ours.
+/// Returns advice for an error of rustls about the certificate of the server or of this client.
+/// Returns `None` for other errors.
 #[cfg(feature = "tls")]
 fn tls_trouble(error: &RedisError) -> Option<&'static str> {
     use rustls::{AlertDescription, CertificateError, Error as Tls};

@@ -1,8 +1,9 @@
 use redis::Value;
 
-/// The answer to `INFO`: fields that a server reports of itself.
+/// The reply to `INFO`: fields in which a server reports its state.
 ///
-/// It is empty where the user may not ask, where the command is renamed, and where a proxy answers otherwise.
+/// The fields are missing if the user may not run the command, if the command is renamed, or if a
+/// proxy sends another reply.
 #[derive(Debug, Default)]
 pub(crate) struct Info(String);
 
@@ -27,9 +28,9 @@ impl Info {
         self.get(name)?.parse().ok()
     }
 
-    /// Returns how the server is run: `standalone`, `sentinel` or `cluster`.
+    /// Returns the mode of the server: `standalone`, `sentinel` or `cluster`.
     pub(crate) fn mode(&self) -> Option<&str> {
-        // Valkey has called it so since 8.0, unless it is set to be compatible.
+        // `server_mode` is the name in Valkey 8.0 and later, except in compatibility mode.
         self.get("server_mode").or_else(|| self.get("redis_mode"))
     }
 }

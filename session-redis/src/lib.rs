@@ -1,4 +1,5 @@
-// The links of the pages are relative, for code hosts. The first definition of a link counts.
+// The pages use relative links, for code hosts. If a link is defined twice, rustdoc uses the first
+// definition.
 //! [operating]: crate::operating
 //! [user]: crate::operating#the-user-of-the-store
 //! [managed]: crate::managed

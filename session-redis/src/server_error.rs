@@ -1,13 +1,16 @@
-//! What this crate keeps of an error that a server sends: the code, and of the text only one of [`PHRASES`].
+//! Errors that a server sends, reduced to their code and a known text.
 //!
-//! A server may quote what it was sent, a password included, and whoever answers at the address may send any
-//! text.
+//! A server may quote parts of a command, including a password, and any program that listens at the
+//! address may send any text. An error therefore keeps only its code and a text of this crate: the
+//! entry of [`PHRASES`] that the text of the server contains, or the entry of [`MEANINGS`] for the
+//! code. Only a redirection (`MOVED`, `ASK`) keeps the slot and the address that the server sent.
 
 use redis::{Arg, Cmd, ErrorKind, RedisError, RedisResult, ServerError, ServerErrorKind, Value};
 
-/// Makes an error of the server an error of the command.
+/// Turns an error that the server sent into an error of the command.
 ///
-/// An error inside of an array stays there: no answer to a command of this crate has one.
+/// An error inside an array stays in the array: replies to the commands of this crate have errors
+/// only at the top level.
 pub(crate) fn extract(answer: Value) -> RedisResult<Value> {
     match answer {
         Value::ServerError(error) => Err(redact(error.into())),
@@ -15,12 +18,13 @@ pub(crate) fn extract(answer: Value) -> RedisResult<Value> {
     }
 }
 
-/// Removes the server's text from an error.
+/// Removes the text of the server from an error.
 pub(crate) fn redact(error: RedisError) -> RedisError {
     if error.kind() == ErrorKind::Parse {
         return (ErrorKind::Parse, "the server's answer is not of Redis's protocol").into();
     }
-    // redis-rs hides the question behind its own text, and the answer in the detail.
+    // redis-rs reports a refused `SELECT` with a text of its own. The reply of the server is in the
+    // detail.
     if error.to_string().contains("refused to switch database") {
         let details = error.detail().filter(|details| details.contains(SELECT_IN_CLUSTER));
         return server_error("ERR", details.unwrap_or(SELECT_REFUSED));
@@ -38,18 +42,18 @@ pub(crate) fn redact(error: RedisError) -> RedisError {
     }
 }
 
-/// Returns `true` if a server sent the error, so that it is an answer.
+/// Returns `true` if the server sent the error, so that the error is a reply.
 pub(crate) fn is_of_server(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
-/// Returns `true` if the server does not have the command, or a command of a script.
+/// Returns `true` if the server does not know the command, or a command inside a script.
 pub(crate) fn is_unknown_command(error: &RedisError) -> bool {
     let detail = error.detail().unwrap_or_default();
     detail.starts_with(UNKNOWN_COMMAND) || detail == UNKNOWN_IN_SCRIPT
 }
 
-/// Adds the name of the command to the error of a server that does not have the command, or forbids it.
+/// Adds the name of the command to an error, if the server does not know the command or forbids it.
 pub(crate) fn name_command(error: RedisError, command: &Cmd) -> RedisError {
     let is_forbidden = error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm);
     match (error.code(), error.detail(), command.args_iter().next()) {
@@ -79,10 +83,10 @@ fn parse(line: &str) -> RedisError {
     }
 }
 
-/// Returns the code and the text of the error that a command inside of a script had.
+/// Returns the code and the text of an error that a command inside a script caused.
 ///
-/// Up to Redis 6.2 the script's own error wraps that. Of these two, one command was refused and the other was
-/// carried out:
+/// Up to version 6.2, Redis wraps this error in an error about the script. In the first example the
+/// server refused the command, in the second the command ran and failed:
 ///
 /// ```text
 /// ERR Error running script (call to f_7ea1…): @user_script:1: @user_script: 1: -READONLY You can't write …
@@ -95,7 +99,7 @@ fn inside_of_script(details: &str) -> Option<(&str, &str)> {
         text = place.trim_start_matches([' ', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']);
         text = text.strip_prefix(": ")?;
     }
-    // These two come without a code.
+    // Redis sends these two errors without a code.
     if text.starts_with("The user executing the script can't") {
         return Some(("NOPERM", text));
     }
@@ -110,7 +114,7 @@ fn is_code(code: &str) -> bool {
     (1..=MAX_CODE).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
-/// Returns `true` for a slot and an address, such as `3999 127.0.0.1:6381`.
+/// Returns `true` if the text is a slot and an address, such as `3999 127.0.0.1:6381`.
 fn is_redirection(details: &str) -> bool {
     let of_address = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:?[]%".contains(&byte);
     details.split_once(' ').is_some_and(|(slot, address)| {
@@ -120,28 +124,29 @@ fn is_redirection(details: &str) -> bool {
     })
 }
 
-/// Longer than any code of Redis.
+/// The maximal length of a code in bytes: longer than any code of Redis.
 const MAX_CODE: usize = 32;
 
-/// A host's name has at most 253 characters (RFC 1035, section 2.3.4), and a port five.
+/// The maximal length of an address in bytes: a host name has at most 253 characters (RFC 1035,
+/// section 2.3.4), and a port five.
 const MAX_ADDRESS: usize = 260;
 
-/// How a server answers that is at its limit `maxclients`.
+/// Part of the reply of a server that has reached its limit `maxclients`.
 pub(crate) const TOO_MANY_CLIENTS: &str = "max number of clients";
 
-/// How a node of a cluster answers to `SELECT`.
+/// Part of the reply of a cluster node to `SELECT`.
 pub(crate) const SELECT_IN_CLUSTER: &str = "SELECT is not allowed in cluster mode";
 
-/// Stands for all other answers against `SELECT`.
+/// The text that replaces all other refusals of `SELECT`.
 pub(crate) const SELECT_REFUSED: &str = "the server refuses the database";
 
-/// How a server that is no node of a cluster answers to `CLUSTER`.
+/// Part of the reply to `CLUSTER` of a server outside of a cluster.
 pub(crate) const CLUSTER_DISABLED: &str = "cluster support disabled";
 
 const UNKNOWN_COMMAND: &str = "unknown command";
 const UNKNOWN_IN_SCRIPT: &str = "Unknown Redis command";
 
-/// What the codes mean that an operator meets, in this crate's words.
+/// Texts of this crate for the codes that an operator may see.
 const MEANINGS: [(&str, &str); 12] = [
     ("BUSY", "a script keeps the server busy"),
     ("CLUSTERDOWN", "the cluster does not serve the slot"),
@@ -157,7 +162,7 @@ const MEANINGS: [(&str, &str); 12] = [
     ("WRONGTYPE", "the key has a value of another type"),
 ];
 
-/// The texts of `ERR` that decide what is done about an error.
+/// The parts of `ERR` replies on which this crate decides how to treat an error.
 const PHRASES: [&str; 6] = [
     UNKNOWN_COMMAND,
     UNKNOWN_IN_SCRIPT,
@@ -178,7 +183,7 @@ mod tests {
             .unwrap_err()
     }
 
-    /// As Redis 6.2.14 sends them.
+    /// The errors are those of Redis 6.2.14.
     #[test]
     fn error_inside_a_script_keeps_its_code_and_loses_its_text() {
         for (inside, kept) in [

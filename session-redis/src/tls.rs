@@ -10,12 +10,12 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::error::ConnectError;
 
-/// The settings of TLS, as they were given.
+/// The TLS settings of a configuration, unchecked.
 #[derive(Clone, Default)]
 pub(crate) struct TlsSettings {
     pub(crate) config: Option<Arc<ClientConfig>>,
     pub(crate) server_name: Option<String>,
-    /// In PEM format.
+    /// The trusted authorities in PEM format, or `None` for those of the system.
     pub(crate) root_certificates: Option<Vec<u8>>,
     /// The certificate and its key, in PEM format.
     pub(crate) client_certificate: Option<(Vec<u8>, Vec<u8>)>,
@@ -29,7 +29,7 @@ impl TlsSettings {
             || self.client_certificate.is_some()
     }
 
-    /// Returns the client side of TLS, which is the same for all connections of a store.
+    /// Returns the TLS client, which all connections of a store share.
     pub(crate) fn client(&self) -> Result<TlsClient, ConnectError> {
         let has_certificates =
             self.root_certificates.is_some() || self.client_certificate.is_some();
@@ -66,16 +66,16 @@ impl TlsSettings {
     }
 }
 
-/// The client side of TLS.
+/// A TLS client.
 #[derive(Clone)]
 pub(crate) struct TlsClient {
     connector: TlsConnector,
-    /// The name in the certificates of all servers, in place of their host.
+    /// The name in the certificates of all servers, in place of the host of each server.
     server_name: Option<ServerName<'static>>,
 }
 
 impl TlsClient {
-    /// Encrypts a connection to a host.
+    /// Performs the TLS handshake over a connection to a host.
     pub(crate) async fn connect(
         &self,
         host: &str,
@@ -105,7 +105,7 @@ fn given_roots(pem: &[u8]) -> Result<RootCertStore, ConnectError> {
     Ok(roots)
 }
 
-/// The authorities that the system knows. One that cannot be read does not count.
+/// Returns the authorities that the system trusts. Unreadable certificates are skipped.
 fn system_roots() -> Result<RootCertStore, ConnectError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -128,8 +128,9 @@ fn unreadable() -> ConnectError {
     )
 }
 
-/// Returns the provider of the process if the application has installed one. This crate installs none:
-/// that is up to the application, which can do it once.
+/// Returns the cryptography provider that the application has installed for the process, or else
+/// the built-in provider. A process can install a provider only once, so this crate leaves the
+/// choice to the application.
 fn crypto_provider() -> Result<Arc<CryptoProvider>, ConnectError> {
     if let Some(installed) = CryptoProvider::get_default() {
         return Ok(Arc::clone(installed));
