@@ -1,4 +1,5 @@
-//! What servers report of themselves (`INFO`), and warnings of what costs sessions.
+//! The state that servers report (`INFO`), and warnings about settings and events that lose
+//! sessions.
 
 pub(crate) mod warnings;
 
@@ -8,7 +9,8 @@ use session_core::StoreError;
 
 use crate::info::Info;
 
-/// How one server is, as [`RedisStore::health_of_nodes`](crate::RedisStore::health_of_nodes) found it.
+/// The health of one server, a part of the result of
+/// [`RedisStore::health_of_nodes`](crate::RedisStore::health_of_nodes).
 #[derive(Debug)]
 pub struct NodeHealth {
     pub(crate) name: String,
@@ -16,23 +18,25 @@ pub struct NodeHealth {
 }
 
 impl NodeHealth {
-    /// The host and the port of the server, or its socket; where sentinels watch, what they call the primary.
+    /// Returns the host and the port of the server, or the path of the socket. With Sentinel, this
+    /// is the name of the primary at the sentinels.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How it is.
+    /// Returns the health of the server.
     ///
     /// # Errors
     ///
-    /// Returns the [`StoreError`] of a server that did not answer or refuses this client.
+    /// Returns the [`StoreError`] of a server that did not reply or refuses this client.
     pub const fn health(&self) -> Result<&Health, &StoreError> {
         self.health.as_ref()
     }
 }
 
-/// How Redis is, as [`RedisStore::health`](crate::RedisStore::health) found it. What it did not tell is unknown.
+/// The health of Redis, the result of [`RedisStore::health`](crate::RedisStore::health). A value is
+/// `None` if the server did not report the value.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Health {
     software: Option<Software>,
@@ -51,107 +55,114 @@ pub struct Health {
 }
 
 impl Health {
-    /// The software that the server runs.
+    /// Returns the software that the server runs.
     #[must_use]
     pub fn software(&self) -> Option<Software> {
         self.software
     }
 
-    /// The version of that software, as the server writes it.
+    /// Returns the version of the software, in the notation of the server.
     #[must_use]
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
     }
 
-    /// What Redis does when its memory is full. Some services do not tell it.
+    /// Returns the eviction policy, which applies when the memory is full. Some services do not
+    /// report the policy.
     #[must_use]
     pub fn eviction_policy(&self) -> Option<&EvictionPolicy> {
         self.eviction_policy.as_ref()
     }
 
-    /// The memory that is used, in bytes.
+    /// Returns the used memory in bytes.
     #[must_use]
     pub fn used_memory(&self) -> Option<u64> {
         self.used_memory
     }
 
-    /// The memory that may be used, in bytes; zero if there is no limit.
+    /// Returns the memory limit in bytes, or zero if there is no limit.
     #[must_use]
     pub fn max_memory(&self) -> Option<u64> {
         self.max_memory
     }
 
-    /// How many keys were evicted since the server started, sessions or not.
+    /// Returns the number of keys that the server evicted since its start, sessions and other keys.
     #[must_use]
     pub fn evicted_keys(&self) -> Option<u64> {
         self.evicted_keys
     }
 
-    /// How many of them since health was asked for before, by this store or a clone of it. The first time is
-    /// when the store connected.
+    /// Returns the number of keys that the server evicted since the last request for its health
+    /// through this store or a clone. The first request reports zero: the request of
+    /// [`RedisStore::connect`](crate::RedisStore::connect), or the first call after
+    /// [`connect_lazy`](crate::RedisStore::connect_lazy).
     #[must_use]
     pub fn newly_evicted_keys(&self) -> u64 {
         self.newly_evicted
     }
 
-    /// Returns whether the server is a node of a cluster.
+    /// Returns `true` if the server is a node of a cluster.
     ///
-    /// A node works with [`RedisConfig::new`](crate::RedisConfig::new) as long as it has all slots.
+    /// [`RedisConfig::new`](crate::RedisConfig::new) works with such a node as long as the node
+    /// serves all slots.
     #[must_use]
     pub fn is_cluster_node(&self) -> Option<bool> {
         self.is_cluster_node
     }
 
-    /// Whether the server is a primary or a replica. A replica refuses to store sessions.
+    /// Returns the role of the server. A replica refuses to store sessions.
     #[must_use]
     pub fn role(&self) -> Option<Role> {
         self.role
     }
 
-    /// How many replicas are connected to the server.
+    /// Returns the number of replicas that are connected to the server.
     #[must_use]
     pub fn replicas(&self) -> Option<u64> {
         self.replicas
     }
 
-    /// Whether a replica is connected to its primary. Unknown of a primary.
+    /// Returns `true` if the server is a replica that is connected to its primary, and `None` for a
+    /// primary.
     #[must_use]
     pub fn primary_link_is_up(&self) -> Option<bool> {
         self.primary_link_is_up
     }
 
-    /// Returns the number of keys that near caches hold, in the server's tracking table: at most
-    /// `tracking-table-max-keys`.
+    /// Returns the number of keys in the tracking table, in which the server records the keys that
+    /// near caches hold. The limit is `tracking-table-max-keys`.
     #[must_use]
     pub fn tracked_keys(&self) -> Option<u64> {
         self.tracked_keys
     }
 
-    /// Returns the number of pairs of a [tracked key](Self::tracked_keys) and a connection that has read it, closed
-    /// connections included. The table takes about 85 bytes per key and 50 bytes per pair of the server's memory.
+    /// Returns the number of pairs of a [tracked key](Self::tracked_keys) and a connection that has
+    /// read the key, including closed connections. The table takes about 85 bytes per key and 50
+    /// bytes per pair in the memory of the server.
     #[must_use]
     pub fn tracked_reads(&self) -> Option<u64> {
         self.tracked_reads
     }
 
-    /// Tells whether the server told nothing at all, as it does where `INFO` is forbidden.
+    /// Returns `true` if the server reported no value at all, for example because `INFO` is
+    /// forbidden.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Compares how badly off servers are.
+    /// Compares two servers by their risk of losing sessions: the greater one is worse off.
     pub(crate) fn cmp_trouble(&self, other: &Self) -> std::cmp::Ordering {
         let evicts = |health: &Self| {
             health.eviction_policy.as_ref().is_some_and(EvictionPolicy::evicts_sessions)
         };
-        // Of what has no limit: as much as there is.
+        // A server without a limit is treated as if its limit were the largest number.
         let max = |health: &Self| match health.max_memory {
             None | Some(0) => u64::MAX,
             Some(max) => max,
         };
         let used = |health: &Self| health.used_memory.unwrap_or_default();
-        // Used of one in the limit of the other: a comparison of the shares.
+        // Compares the shares `used / max` without a division, by cross-multiplication.
         let [full, other_full] = [(self, other), (other, self)]
             .map(|(one, another)| u128::from(used(one)) * u128::from(max(another)));
         evicts(self).cmp(&evicts(other)).then(full.cmp(&other_full))
@@ -185,11 +196,12 @@ impl Health {
     }
 }
 
-/// What a server runs.
+/// The software of a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Software {
-    /// Redis, or a server that reports no name of its own, such as a proxy or a managed service.
+    /// Redis, or a server that reports only a version of Redis, such as a proxy or a managed
+    /// service.
     Redis,
     /// Valkey.
     Valkey,
@@ -204,29 +216,29 @@ impl fmt::Display for Software {
     }
 }
 
-/// What Redis does when its memory is full (`maxmemory-policy`).
+/// The behavior of Redis when its memory is full (`maxmemory-policy`).
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum EvictionPolicy {
-    /// `noeviction`: it refuses writes. The right one for sessions.
+    /// `noeviction`: Redis refuses writes. The right policy for sessions.
     NoEviction,
-    /// `allkeys-…`: it evicts any key.
+    /// `allkeys-…`: Redis evicts any key.
     AllKeys(String),
-    /// `volatile-…`: it evicts keys that have a time to live, as every session has.
+    /// `volatile-…`: Redis evicts keys with a time to live, which every session has.
     Volatile(String),
-    /// One that this version does not know.
+    /// A policy that this version of the crate does not know.
     Other(String),
 }
 
 impl EvictionPolicy {
-    /// Tells whether sessions are lost, and their users signed out, when memory is full. Of a policy that is
-    /// not known that is to be feared.
+    /// Returns `true` if Redis evicts sessions when its memory is full, which signs their users
+    /// out. An unknown policy is assumed to evict sessions.
     #[must_use]
     pub fn evicts_sessions(&self) -> bool {
         !matches!(self, Self::NoEviction)
     }
 
-    /// The name that Redis has for it.
+    /// Returns the name of the policy in Redis.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -245,13 +257,13 @@ impl EvictionPolicy {
     }
 }
 
-/// What a server is to the others.
+/// The role of a server in replication.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Role {
-    /// It takes writes.
+    /// The server accepts writes.
     Primary,
-    /// It follows a primary.
+    /// The server follows a primary.
     Replica,
 }
 

@@ -5,7 +5,7 @@ use std::{
 
 use crate::{Health, Role};
 
-/// What was seen of servers before, by their names.
+/// The last known state of each server, by the name of the server.
 #[derive(Debug)]
 pub(crate) struct Warnings {
     expects_cluster: bool,
@@ -25,7 +25,7 @@ impl Warnings {
         Self { expects_cluster, seen: Mutex::default() }
     }
 
-    /// Warns of what costs sessions, and adds what is new since the last time.
+    /// Logs warnings about lost sessions, and sets the number of newly evicted keys.
     pub(crate) fn look(&self, name: &str, mut health: Health) -> Health {
         let mut watch = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = watch.entry(name.to_owned()).or_default();
@@ -44,7 +44,8 @@ impl Warnings {
 }
 
 impl Former {
-    /// How many keys were evicted since the last time. The count begins anew when the server does.
+    /// Returns the number of keys that the server evicted since the last call. The server counts
+    /// from zero again after a restart.
     fn newly_evicted(&mut self, now: Option<u64>) -> u64 {
         let Some(now) = now else { return 0 };
         match self.evicted_keys.replace(now) {
@@ -54,7 +55,8 @@ impl Former {
         }
     }
 
-    /// Warns of what would cost sessions, when it is found and not each time.
+    /// Logs a warning about each state that loses sessions, when the state begins and not on each
+    /// call.
     fn warn_once(&mut self, name: &str, health: &Health, expects_cluster: bool) {
         let policy = health.eviction_policy().filter(|policy| policy.evicts_sessions());
         if begins(&mut self.warned_of_policy, policy.is_some())
@@ -86,7 +88,7 @@ impl Former {
     }
 }
 
-/// Tells whether something holds that did not before.
+/// Returns `true` if the state begins to hold, and stores the state in `before`.
 fn begins(before: &mut bool, holds: bool) -> bool {
     !std::mem::replace(before, holds) && holds
 }
