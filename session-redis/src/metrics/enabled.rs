@@ -36,12 +36,13 @@ pub(crate) fn describe() {
     }
 }
 
-/// Counts a command that is sent again after a failure of this type.
+/// Counts a command that is sent again after an error of this type.
 pub(crate) fn retried(error_type: &'static str) {
     counter!(RETRIES, vec![Label::from_static_parts("error.type", error_type)]).increment(1);
 }
 
-/// Returns the `error.type` of an error of redis-rs: a code of Redis's, or a kind of the connection's failure.
+/// Returns the `error.type` of an error of redis-rs: a code of Redis, or the type of a connection
+/// error.
 pub(crate) fn error_type(error: &RedisError) -> &'static str {
     match error.kind() {
         ErrorKind::Io if error.is_timeout() => "timeout",
@@ -54,7 +55,7 @@ pub(crate) fn error_type(error: &RedisError) -> &'static str {
     }
 }
 
-/// Returns the place in [`ERROR_TYPES`], which is that of [`OTHER`] for a code that a server made up.
+/// Returns the index in [`ERROR_TYPES`]. An unknown code of a server has the index of [`OTHER`].
 fn index(error_type: &str) -> usize {
     let found = ERROR_TYPES.iter().position(|known| *known == error_type);
     found.unwrap_or(ERROR_TYPES.len() - 1)
@@ -89,18 +90,19 @@ impl ServerLabels {
         labels
     }
 
-    /// Begins to measure an attempt to connect.
+    /// Starts to measure an attempt to connect.
     pub(crate) fn on_attempt(&self, begun_at: Instant) -> Attempt<'_> {
         Attempt { server: self, begun_at, error_type: Some("timeout") }
     }
 
-    /// Counts a connection for as long as the value lives.
+    /// Counts an open connection until the returned value is dropped.
     pub(crate) fn on_open(&self) -> Raised {
         Raised::new(&gauge!(CONNECTIONS, self.0.clone()))
     }
 }
 
-/// An attempt to connect. One that is dropped took longer than its caller waits.
+/// An attempt to connect. An attempt that is dropped before `end` counts as a timeout, because the
+/// caller has given up.
 pub(crate) struct Attempt<'s> {
     server: &'s ServerLabels,
     begun_at: Instant,
@@ -123,7 +125,7 @@ impl Drop for Attempt<'_> {
     }
 }
 
-/// A gauge that is one higher for as long as this lives.
+/// An increment of a gauge. Dropping the value decrements the gauge again.
 pub(crate) struct Raised(Gauge);
 
 impl Raised {
@@ -139,12 +141,12 @@ impl Drop for Raised {
     }
 }
 
-/// A command, as far as metrics tell commands apart: an index of [`OPERATIONS`].
+/// The operation name of a command: an index into [`OPERATIONS`].
 #[derive(Clone, Copy)]
 pub(crate) struct Operation(usize);
 
 impl Operation {
-    /// Commands that are sent together.
+    /// Several commands that are sent together.
     pub(crate) const PIPELINE: Self = Self(0);
 
     pub(crate) fn of(command: &Cmd) -> Self {
@@ -156,10 +158,10 @@ impl Operation {
     const OTHER: Self = Self(OPERATIONS.len() - 1);
 }
 
-/// The durations of the commands that one server is sent.
+/// The durations of the commands that are sent to one server.
 pub(crate) struct CommandMetrics {
     server: ServerLabels,
-    /// By operation and outcome. Each is registered when it first occurs.
+    /// The histograms by operation and outcome, each registered at first use.
     durations: Box<[OnceLock<Histogram>]>,
 }
 
@@ -169,7 +171,7 @@ impl CommandMetrics {
         Self { server, durations }
     }
 
-    /// Records a command that has ended.
+    /// Records the end of a command.
     pub(crate) fn on_end(
         &self,
         operation: Operation,
@@ -186,7 +188,7 @@ impl CommandMetrics {
     }
 }
 
-/// The writes to one connection.
+/// The number of writes to one connection.
 #[derive(Default)]
 pub(crate) struct WriteMetrics(Option<Counter>);
 
@@ -202,7 +204,7 @@ impl WriteMetrics {
     }
 }
 
-/// The circuit to one server.
+/// The state changes of the circuit breaker of one server.
 pub(crate) struct CircuitMetrics {
     open: Gauge,
     openings: Counter,
@@ -219,7 +221,7 @@ impl CircuitMetrics {
         }
     }
 
-    /// Counts the circuit as open for as long as the value lives.
+    /// Counts the circuit as open until the returned value is dropped.
     pub(crate) fn on_open(&self) -> Raised {
         self.openings.increment(1);
         Raised::new(&self.open)
@@ -230,7 +232,7 @@ impl CircuitMetrics {
     }
 }
 
-/// A near cache.
+/// The metrics of a near cache.
 #[cfg(feature = "near-cache")]
 pub(crate) struct NearCacheMetrics {
     hits: Counter,
@@ -238,7 +240,7 @@ pub(crate) struct NearCacheMetrics {
     invalidations: Counter,
     flushes: Counter,
     entries: Gauge,
-    /// The part of the gauge that this cache contributes.
+    /// The share of this cache in the gauge.
     contributed: AtomicU64,
 }
 
@@ -267,7 +269,8 @@ impl NearCacheMetrics {
         self.flushes.increment(1);
     }
 
-    /// Records how many sessions the cache holds. Several caches of a process add up.
+    /// Records the number of sessions in the cache. The gauge is the sum over all caches of the
+    /// process.
     pub(crate) fn on_entries(&self, entries: impl FnOnce() -> usize) {
         let entries = entries() as u64;
         let before = self.contributed.swap(entries, Ordering::Relaxed);
@@ -304,16 +307,17 @@ const FLUSHES: &str = "session_redis.near_cache.flushes";
 #[cfg(feature = "near-cache")]
 const ENTRIES: &str = "session_redis.near_cache.entries";
 
-/// The values of `db.operation.name`. `PIPELINE` is the convention's name for commands that are sent together.
+/// The values of `db.operation.name`. By the convention of OpenTelemetry, `PIPELINE` stands for
+/// commands that are sent together.
 const OPERATIONS: [&str; 9] =
     ["PIPELINE", "GET", "SET", "EVALSHA", "EVAL", "ZRANGEBYSCORE", "INFO", "CLUSTER", OTHER];
 
-/// The outcomes of a command: success, and each type of error.
+/// The number of outcomes of a command: success, and each type of error.
 const OUTCOMES: usize = 1 + ERROR_TYPES.len();
 
 /// The values of `error.type`.
 const ERROR_TYPES: [&str; 32] = [
-    // Of this client.
+    // Errors of this client.
     "timeout",
     "circuit_open",
     "too_many_waiting",
@@ -323,7 +327,7 @@ const ERROR_TYPES: [&str; 32] = [
     "io",
     "authentication",
     "protocol",
-    // Of the server.
+    // Codes of the server.
     "ASK",
     "BUSY",
     "CLUSTERDOWN",
@@ -349,7 +353,7 @@ const ERROR_TYPES: [&str; 32] = [
     OTHER,
 ];
 
-/// The value that OpenTelemetry has for all that is not listed.
+/// The value of OpenTelemetry for all names that are not listed.
 const OTHER: &str = "_OTHER";
 
 #[cfg(test)]
@@ -358,7 +362,7 @@ mod tests {
 
     use super::*;
 
-    /// The caller's limit may end first.
+    /// The time limit of the caller may end before the attempt does.
     #[test]
     fn attempt_that_is_dropped_is_a_timeout() {
         let recorder = DebuggingRecorder::new();

@@ -1,7 +1,8 @@
-//! Metrics for operators, through the facade of the crate `metrics`.
+//! Metrics for operators, recorded through the facade crate `metrics`.
 //!
-//! Without the feature `metrics` a twin of each type records nothing. Each label has a bounded set of values: servers,
-//! commands, and kinds of errors. A server's text becomes a label only as the address of a cluster's node.
+//! Without the feature `metrics`, the types of `disabled` replace those of `enabled` and record
+//! nothing. Each label has a bounded set of values: servers, commands, and types of errors. The
+//! only text of a server in a label is the address of a cluster node.
 
 #[cfg(not(feature = "metrics"))]
 mod disabled;
