@@ -1,6 +1,8 @@
-//! Copies of sessions that this process has read, and what decides whether one may still be used.
+//! The copies of sessions in this process, and the rules that decide whether a copy may still be
+//! used.
 //!
-//! There is no I/O in here, and no clock: the store and the simulation of the integration tests drive it alike.
+//! The module uses no I/O and no clock of its own, so that the simulation of the integration tests
+//! can drive the same code as the store.
 
 use std::{
     collections::HashMap,
@@ -18,19 +20,21 @@ use session_memory::table::{EvictingTable, Held};
 pub use super::freshness::{ConnectionFreshness, ReadMark};
 use crate::metrics::NearCacheMetrics;
 
-/// The copies, each of them as its session was on the server until the server says otherwise.
+/// The copies of sessions, each of them valid until the server reports a change.
 ///
-/// A read that may be kept is announced before it is sent ([`fetch`](Self::fetch)); the announcement is withdrawn
-/// by whatever changes the session, and an answer without one is not kept. So an answer that an invalidation has
-/// overtaken, on its way through this process, is used by the request that asked and by no other.
+/// A reply is kept only if the read was announced before the command was sent
+/// ([`fetch`](Self::fetch)), and if the announcement still stands. Every change of the session
+/// withdraws the announcement. So if an invalidation overtakes a reply inside this process, only
+/// the request that sent the read uses the reply.
 pub struct NearCopies {
     staleness: Duration,
     table: EvictingTable<Kept>,
-    /// The announcements, one for all reads of a key until the first of them ends. What changes a key's copy holds
-    /// the lock of its share, so that looking for the announcement and keeping the answer are one step.
+    /// The announcements. All concurrent reads of a key share one announcement, until the first of
+    /// these reads ends. Every change of a copy holds the lock of the key's share, so that checking
+    /// the announcement and keeping the reply are atomic.
     fetches: Box<[Mutex<HashMap<SessionKey, u64>>]>,
     tokens: AtomicU64,
-    /// How often something was found, by share, as that is counted on every processor with every request.
+    /// The number of hits, split by share, because every request on every processor counts one.
     hits: Box<[Count]>,
     counts: Counts,
     metrics: NearCacheMetrics,
@@ -43,12 +47,12 @@ struct Counts {
     flushes: AtomicU64,
 }
 
-/// A count that has its cache lines to itself.
+/// A counter on separate cache lines.
 #[derive(Default)]
 #[repr(align(128))]
 struct Count(AtomicU64);
 
-/// A copy.
+/// A copy of a session, with the mark of the read.
 struct Kept {
     entry: Entry,
     mark: ReadMark,
@@ -59,24 +63,26 @@ impl Held for Kept {
         self.entry.memory_bytes() + OVERHEAD
     }
 
-    /// Returns `None`: the copy of an expired session is not used, and is evicted in its turn.
+    /// Returns `None`: the copy of an expired session is never used, and is evicted like any other.
     fn expires_at(&self) -> Option<Timestamp> {
         None
     }
 }
 
-/// A copy that may be used.
+/// A usable copy.
 #[derive(Debug)]
 pub struct Found {
-    /// What was read.
+    /// The entry that was read.
     pub entry: Entry,
-    /// It is time to hear from the server again, and this is whose turn it is: a read of the same key does.
+    /// `true` if the connection needs a new proof and this caller must request it, by reading the
+    /// same key from the server.
     pub wants_proof: bool,
 }
 
 impl NearCopies {
-    /// Makes room for copies of so many bytes, each to be used only while its connection has
-    /// [proved](ConnectionFreshness::prove) within the time of `staleness` that nothing is outstanding.
+    /// Creates a cache of `capacity` bytes. A copy is used only if its connection has
+    /// [proved](ConnectionFreshness::prove) within the last `staleness` that all invalidations have
+    /// arrived.
     #[must_use]
     pub fn new(capacity: u64, staleness: Duration) -> Self {
         Self {
@@ -90,13 +96,14 @@ impl NearCopies {
         }
     }
 
-    /// How old what is found may be.
+    /// Returns how long a copy may still be used after another process has changed the session.
     #[must_use]
     pub fn staleness(&self) -> Duration {
         self.staleness
     }
 
-    /// Looks for a copy that may be used at this instant, in the session's time `now`.
+    /// Returns the copy of a session if the copy may be used at the instant `at`, and if the
+    /// session is live at `now`.
     #[must_use]
     pub fn find(&self, key: &SessionKey, at: Instant, now: Timestamp) -> Option<Found> {
         let found = self.table.find(key, now, |kept| self.usable(kept, at, now));
@@ -106,8 +113,9 @@ impl NearCopies {
         found
     }
 
-    /// Runs under the lock of the copy. An invalidation of the copy waits for that lock, and the
-    /// connection proves nothing later before the invalidation is done: the proof is about this copy.
+    /// Checks a copy, under the lock of the copy. The removal of an invalidated copy waits for that
+    /// lock, and the connection delivers the replies behind the invalidation only after the
+    /// removal. A proof that is visible here therefore covers this copy.
     fn usable(&self, kept: &Kept, at: Instant, now: Timestamp) -> Option<Found> {
         let freshness = kept.mark.freshness();
         let (proof_age, age) = (freshness.proof_age(at), kept.mark.age(at));
@@ -120,9 +128,10 @@ impl NearCopies {
         Some(Found { entry: kept.entry.clone(), wants_proof })
     }
 
-    /// Announces a read whose answer may be kept, before it is sent.
+    /// Announces a read before the command is sent, so that the reply may be kept.
     pub fn fetch(&self, key: &SessionKey) -> Fetch<'_> {
-        // It joins the one that stands: nothing was changed since, or it would have been withdrawn.
+        // A read joins a standing announcement: no change has withdrawn the announcement, so the
+        // session is unchanged since.
         let token = *self
             .fetches(key)
             .entry(*key)
@@ -130,14 +139,15 @@ impl NearCopies {
         Fetch { copies: self, key: *key, token }
     }
 
-    /// As [`forget`](Self::forget), of a session that the server says was changed.
+    /// Removes the copy of a session that the server reports as changed, as
+    /// [`forget`](Self::forget) does.
     pub fn invalidate(&self, key: &SessionKey) {
         self.counts.invalidations.fetch_add(1, Ordering::Relaxed);
         self.metrics.on_invalidation();
         self.forget(key);
     }
 
-    /// Removes the copy of a session, and keeps no answer that is under way.
+    /// Removes the copy of a session, and withdraws the announcement of reads under way.
     pub fn forget(&self, key: &SessionKey) {
         let mut fetches = self.fetches(key);
         fetches.remove(key);
@@ -145,20 +155,22 @@ impl NearCopies {
         self.metrics.on_entries(|| self.table.len());
     }
 
-    /// Removes the copies of sessions that this process changes: now, and when it has done so. The server's word
-    /// comes after its answer, and the client may be faster.
+    /// Removes the copies of sessions that this process is about to change, now and when the
+    /// returned value is dropped. The second removal covers reads that stored the former session
+    /// meanwhile. The cache does not wait for an invalidation instead, because the client may send
+    /// the next request before the invalidation arrives.
     pub fn changing<'c>(&'c self, keys: &'c [SessionKey]) -> Changing<'c> {
         let changing = Changing { copies: self, keys };
         changing.remove();
         changing
     }
 
-    /// As [`changing`](Self::changing), of one session.
+    /// Does the same as [`changing`](Self::changing) for one session.
     pub fn changing_one<'c>(&'c self, key: &'c SessionKey) -> Changing<'c> {
         self.changing(slice::from_ref(key))
     }
 
-    /// Gives up all that was read over a connection.
+    /// Invalidates all copies that were read over a connection.
     pub fn flush(&self, freshness: &ConnectionFreshness) {
         if freshness.flush() {
             self.counts.flushes.fetch_add(1, Ordering::Relaxed);
@@ -166,7 +178,7 @@ impl NearCopies {
         }
     }
 
-    /// Gives up all that was read over a connection, and all that will be.
+    /// Invalidates all copies that were read over a connection, and all later ones.
     pub fn disconnect(&self, freshness: &ConnectionFreshness) {
         if freshness.end() {
             self.counts.flushes.fetch_add(1, Ordering::Relaxed);
@@ -174,7 +186,7 @@ impl NearCopies {
         }
     }
 
-    /// What became of the copies so far.
+    /// Returns the statistics of the cache.
     #[must_use]
     pub fn stats(&self) -> crate::near_cache::NearCacheStats {
         crate::near_cache::NearCacheStats {
@@ -187,11 +199,11 @@ impl NearCopies {
         }
     }
 
-    /// Replaces the copy of a session, and returns `true` unless the new one exceeds the capacity. The
-    /// caller holds the lock of the key's share.
+    /// Replaces the copy of a session. Returns `false`, and leaves no copy, if the new copy exceeds
+    /// the capacity. The caller holds the lock of the key's share.
     fn put(&self, key: &SessionKey, kept: Kept) -> bool {
-        // The time is that of sessions, which a read over the network does not know. A copy has no
-        // deadline, and its first use is recorded.
+        // The table expects the time of sessions, which a read over the network does not know. Zero
+        // is safe: a copy has no deadline, and the first use of the copy records the real time.
         let now = Timestamp::default();
         let mut kept = Some(kept);
         let replaced = self.table.update(key, now, |_| kept.take().ok_or(()));
@@ -199,7 +211,7 @@ impl NearCopies {
             (Ok(_), Some(kept)) => matches!(self.table.insert(key, kept, now), Ok(true)),
             (Ok(_), None) => true,
             (Err(_), _) => {
-                // The former copy is out of date.
+                // The former copy is out of date, so the copy must not stay.
                 let _ = self.table.remove(key, now, |_| None::<()>);
                 false
             }
@@ -209,7 +221,7 @@ impl NearCopies {
     }
 
     fn fetches(&self, key: &SessionKey) -> MutexGuard<'_, HashMap<SessionKey, u64>> {
-        // Every change is one call.
+        // A poisoned lock is safe to use: every change of the map is a single call.
         self.fetches[share(key)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -223,7 +235,7 @@ impl fmt::Debug for NearCopies {
     }
 }
 
-/// A read under way. Dropped, it is one whose answer is not kept.
+/// A read under way. If the value is dropped without `keep`, the reply is not kept.
 #[derive(Debug)]
 #[must_use]
 pub struct Fetch<'c> {
@@ -233,14 +245,15 @@ pub struct Fetch<'c> {
 }
 
 impl Fetch<'_> {
-    /// Keeps the answer, given what the connection was when the read was sent over it, unless the session was
-    /// changed since the read was announced. Tells whether it is kept.
+    /// Keeps the reply, unless the session has changed since the announcement. `mark` was taken
+    /// from the connection when the read was sent. Returns `true` if the reply is kept.
     pub fn keep(self, entry: &Entry, mark: &ReadMark) -> bool {
         if !mark.holds() {
             return false;
         }
         let fetches = self.copies.fetches(&self.key);
-        // One that joined it has ended it, or it was withdrawn.
+        // If a joined read has ended, or a change has withdrawn the announcement, the token is
+        // gone.
         let is_valid = fetches.get(&self.key) == Some(&self.token);
         is_valid && self.copies.put(&self.key, Kept { entry: entry.clone(), mark: mark.clone() })
     }
@@ -255,7 +268,8 @@ impl Drop for Fetch<'_> {
     }
 }
 
-/// Sessions that this process is about to change. Dropped when that is done, or given up.
+/// The sessions that this process is changing. The value is dropped when the change is complete or
+/// abandoned.
 #[derive(Debug)]
 #[must_use]
 pub struct Changing<'c> {
@@ -281,16 +295,16 @@ fn share(key: &SessionKey) -> usize {
 
 /// The age at which a copy is read again, as a multiple of the staleness.
 ///
-/// A proof of the connection counts for a copy if the server sends its messages about all keys in the
-/// order of its answers. Redis and Valkey do; a proxy in front of several servers, or a server with
-/// several threads, may not. With such a server, this age is the bound.
+/// A proof of the connection is valid for a copy if the server sends its messages about all keys in
+/// the order of its replies. Redis and Valkey do. A proxy in front of several servers, or a server
+/// with several threads, may not. For such a server, this age is the bound.
 const MAX_AGE: u32 = 8;
 
-/// How many locks and counts the keys share.
+/// The number of locks and counters that the keys share.
 const SHARES: usize = 64;
 
-/// The bytes that a copy takes besides its entry: its slot, and its places in the hash table and
-/// in moka.
+/// The bytes of a copy in addition to the entry: the slot, and the places in the hash table and in
+/// moka.
 const OVERHEAD: usize = 512;
 
 #[cfg(test)]

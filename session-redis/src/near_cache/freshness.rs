@@ -6,25 +6,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How far what is known of a connection reaches: what was read over it, until when, and whether that counts.
+/// The freshness of a connection: the instant up to which all invalidations of the keys that were
+/// read over the connection have arrived.
 ///
-/// The server tells a change to those who have read what is changed, before it answers any later command of
-/// theirs. So an answer proves that up to the instant at which its command was sent nothing was changed that is
-/// not known here. It proves that of everything that was read over the connection, which is why a session that is
-/// read all the time need not be fetched anew.
+/// After a change of a key, the server sends an invalidation to each connection that has read the
+/// key, before the reply to any later command of the connection. If a command was sent at time T
+/// and the reply has arrived, then the invalidations of all changes before T have arrived, too. A
+/// single reply is such a proof for all keys that were read over the connection. A session that is
+/// read all the time therefore needs no new read of its own.
 #[derive(Debug)]
 pub struct ConnectionFreshness {
     begun_at: Instant,
-    /// When the latest command that was answered had been sent, in nanoseconds from the begin.
+    /// The time at which the latest answered command was sent, in nanoseconds since `begun_at`.
     proven_ns: AtomicU64,
-    /// When a proof was last asked for, in the same way.
+    /// The time of the last request for a proof, in nanoseconds since `begun_at`.
     asked_ns: AtomicU64,
-    /// Counts how often all that was read was given up; [`ENDED`] is the last time.
+    /// The number of times that all copies of the connection were dropped. [`ENDED`] is the last
+    /// value.
     epoch: AtomicU64,
 }
 
 impl ConnectionFreshness {
-    /// The freshness of a connection that was begun at this instant.
+    /// Creates the freshness of a connection that was started at this instant.
     #[must_use]
     pub fn new(begun_at: Instant) -> Arc<Self> {
         Arc::new(Self {
@@ -35,7 +38,7 @@ impl ConnectionFreshness {
         })
     }
 
-    /// Marks a read at the instant at which it is sent.
+    /// Returns a mark for a read that is sent at this instant.
     #[must_use]
     pub fn mark(self: &Arc<Self>, at: Instant) -> ReadMark {
         ReadMark {
@@ -45,18 +48,18 @@ impl ConnectionFreshness {
         }
     }
 
-    /// Notes that a command was answered that was sent at this instant, or later.
+    /// Records the reply to a command that was sent at this instant or later.
     pub fn prove(&self, sent_at: Instant) {
         self.proven_ns.fetch_max(self.since_begin(sent_at), Ordering::Release);
     }
 
-    /// How long ago the last proof is.
+    /// Returns the time since the last proof.
     pub(super) fn proof_age(&self, at: Instant) -> Duration {
         let proven = Duration::from_nanos(self.proven_ns.load(Ordering::Acquire));
         at.saturating_duration_since(self.begun_at).saturating_sub(proven)
     }
 
-    /// Tells whether to ask for a proof now: not more often than once in this span.
+    /// Returns `true` if the caller must request a proof now: at most once per `span`.
     pub(super) fn begin_proof(&self, at: Instant, span: Duration) -> bool {
         let (now, asked) = (self.since_begin(at), self.asked_ns.load(Ordering::Relaxed));
         Duration::from_nanos(now.saturating_sub(asked)) >= span
@@ -66,29 +69,31 @@ impl ConnectionFreshness {
                 .is_ok()
     }
 
-    /// Gives up all that was read. Tells whether there is still anything to give up.
+    /// Invalidates all copies that were read over the connection. Returns `false` if the connection
+    /// has already ended.
     pub(super) fn flush(&self) -> bool {
         let next = |epoch| (epoch != ENDED).then(|| epoch + 1);
         self.epoch.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).is_ok()
     }
 
-    /// Gives up all that was read, and all that will be.
+    /// Invalidates all copies that were read over the connection, and all later ones. Returns
+    /// `false` if the connection has already ended.
     pub(super) fn end(&self) -> bool {
         self.epoch.swap(ENDED, Ordering::AcqRel) != ENDED
     }
 
     fn since_begin(&self, at: Instant) -> u64 {
-        // Enough for centuries.
+        // 64 bits of nanoseconds last for centuries.
         u64::try_from(at.saturating_duration_since(self.begun_at).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
-/// What the freshness of a connection was when something was read.
+/// The connection over which a copy was read, and its epoch at the time of the read.
 #[derive(Clone, Debug)]
 pub struct ReadMark {
     freshness: Arc<ConnectionFreshness>,
     epoch: u64,
-    /// When the read was sent, in nanoseconds from the begin of the connection.
+    /// The time at which the read was sent, in nanoseconds since the start of the connection.
     sent_ns: u64,
 }
 
@@ -102,7 +107,7 @@ impl ReadMark {
         &self.freshness
     }
 
-    /// Tells whether what was read then has not been given up since.
+    /// Returns `true` unless the copy was invalidated with its connection since the read.
     pub(super) fn holds(&self) -> bool {
         self.epoch != ENDED && self.freshness.epoch.load(Ordering::Acquire) == self.epoch
     }

@@ -1,7 +1,7 @@
-//! Sessions kept in this process, for as long as Redis confirms them.
+//! Copies of sessions in this process, usable for as long as Redis confirms them.
 //!
-//! The transport connects, and reports what it reads to a [`Tracking`]. Without the feature, or where
-//! no cache is configured, that records nothing.
+//! The transport reports the events of each connection to a [`Tracking`]. Without the feature, or
+//! without a configured cache, `Tracking` records nothing.
 
 #[cfg(feature = "near-cache")]
 pub mod cache;

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use session_core::ConfigError;
 
-/// A cache of sessions in this process, for [`RedisConfig::with_near_cache`](crate::RedisConfig::with_near_cache).
+/// A cache of sessions in this process, for
+/// [`RedisConfig::with_near_cache`](crate::RedisConfig::with_near_cache).
 ///
 /// # Examples
 ///
@@ -32,12 +33,12 @@ impl NearCache {
     /// The shortest staleness: 100 milliseconds.
     pub const MIN_STALENESS: Duration = Duration::from_millis(100);
 
-    /// The longest staleness: 10 seconds. For so long after a write, the requests of the same client
-    /// read their session from Redis, in every process.
+    /// The longest staleness: 10 seconds. For this time after a write, the requests of the same
+    /// client read the session from Redis, in every process.
     pub const MAX_STALENESS: Duration = Duration::from_secs(10);
 
-    /// Sets how many bytes the sessions in the cache may take, bookkeeping included. The default is 64 MiB. Those
-    /// that were not used for the longest time, to a second, are dropped first.
+    /// Sets the capacity in bytes, including bookkeeping. The default is 64 MiB. When the cache is
+    /// full, the least recently used sessions are evicted first, to a precision of one second.
     ///
     /// # Errors
     ///
@@ -53,11 +54,12 @@ impl NearCache {
         Ok(self)
     }
 
-    /// Sets for how long after a change by another process the session as it was before may still be read here.
-    /// The default is 2 seconds.
+    /// Sets how long a copy may still be used after another process has changed the session. The
+    /// default is 2 seconds.
     ///
-    /// That is for the connection that hangs: over one that works the change is known within the time of a
-    /// message. The processes that share sessions may have set different times.
+    /// The limit matters only if the connection hangs. Over a working connection, the process
+    /// learns of the change within the time of a message. Processes that share sessions may set
+    /// different limits.
     ///
     /// # Errors
     ///
@@ -82,22 +84,22 @@ impl Default for NearCache {
     }
 }
 
-/// What became of a near cache since the store was connected, for a metric.
+/// The statistics of a near cache since the store was created.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct NearCacheStats {
-    /// Sessions that were opened without asking Redis.
+    /// Sessions that were opened from the cache, without a request to Redis.
     pub hits: u64,
-    /// Sessions that could have been, and were not in the cache.
+    /// Sessions that had to be read from Redis, because the cache had no usable copy.
     pub misses: u64,
-    /// Keys of sessions that Redis said were changed.
+    /// Keys of sessions that Redis reported as changed.
     pub invalidations: u64,
-    /// How often all sessions of a connection were given up: it was lost, Redis was emptied, or a node of a cluster
-    /// turned out not to have a key any more.
+    /// How often all copies of a connection were dropped: because the connection was lost, because
+    /// Redis was emptied, or because a node of a cluster turned out not to serve a key any more.
     pub flushes: u64,
-    /// Sessions in the cache.
+    /// Sessions in the cache at the moment.
     pub entries: u64,
-    /// The bytes that these sessions are counted as, at most the capacity.
+    /// Bytes of these sessions, at most the capacity.
     pub bytes: u64,
 }
 

@@ -15,20 +15,21 @@ use crate::near_cache::{
     settings::{NearCache, NearCacheStats},
 };
 
-/// The near cache as connections and the store's verbs see it, if there is one.
+/// The near cache, if any, as connections and store operations use it.
 ///
-/// redis-rs has a cache of its own on the same command (`cache-aio`). It keeps an answer that an invalidation has
-/// overtaken, as the one is handled where the connection is read and the other where it is waited for; nothing in
-/// it notices a connection that has gone silent but the age of each value; it asks for the time to live with every
-/// `GET`; and it keeps bytes, to be decoded at each read.
+/// redis-rs has a cache of its own on the same command (`cache-aio`), with four disadvantages. The
+/// cache keeps a reply that an invalidation has overtaken: the invalidation is handled where the
+/// connection is read, the reply where the caller waits. If a connection hangs, only the age of
+/// each value limits its use. Each `GET` also requests the time to live. The cache holds bytes,
+/// which each read must decode again.
 #[derive(Clone, Default)]
 pub(crate) struct Tracking(Option<Arc<Near>>);
 
 struct Near {
     copies: NearCopies,
-    /// What the keys of sessions begin with.
+    /// The prefix of the keys of sessions.
     key_prefix: String,
-    /// It was said that the server tells nobody what was changed.
+    /// `true` after the warning that a server does not report changes.
     has_complained: AtomicBool,
 }
 
@@ -49,12 +50,12 @@ impl Tracking {
         self.copies().map(NearCopies::stats)
     }
 
-    /// Begins to track a connection, and returns the listener that receives its messages. Returns
-    /// `None` if there is no near cache.
+    /// Starts to track a connection, and returns the listener for the push messages of the
+    /// connection. Returns `None` if there is no near cache.
     ///
-    /// The listener is called where the connection is read, for one message after the other in the
-    /// order in which they arrive, and before the answers behind a message are handed on. The near
-    /// cache rests on that order.
+    /// redis-rs calls the listener where the connection is read: for each message in the order of
+    /// arrival, and before the replies behind the message are delivered. The near cache depends on
+    /// this order.
     pub(crate) fn begin(
         &self,
     ) -> Option<(Tracked, impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static)>
@@ -69,8 +70,8 @@ impl Tracking {
         Some((Tracked(Some(Watched { near: Arc::clone(near), freshness })), listen))
     }
 
-    /// Warns once that a server does not report changes. The server's text is not trusted, and stays out of
-    /// the log.
+    /// Logs one warning that a server does not report changes. The text of the server is untrusted,
+    /// and is not logged.
     pub(crate) fn complain(&self, server: &ConnectionAddr, refusal: &RedisError) {
         if self.0.as_ref().is_some_and(|near| !near.has_complained.swap(true, Ordering::Relaxed)) {
             tracing::warn!(
@@ -98,7 +99,7 @@ impl Tracking {
     }
 }
 
-/// Hears what the server tells over one connection, for as long as that is read.
+/// Receives the push messages of one connection, for as long as the connection is read.
 struct Listener {
     near: Arc<Near>,
     freshness: Arc<ConnectionFreshness>,
@@ -110,7 +111,7 @@ impl Listener {
         match (&message.kind, &message.data[..]) {
             (PushKind::Invalidate, [Value::Array(keys)]) => {
                 for key in keys {
-                    // Everything that was read is tracked, other keys too.
+                    // The server tracks every key that was read, including keys of other kinds.
                     if let Value::BulkString(key) = key
                         && let Some(key) = session_key(key, key_prefix)
                     {
@@ -118,7 +119,7 @@ impl Listener {
                     }
                 }
             }
-            // Without keys it means all of them.
+            // An invalidation without keys covers all keys.
             (PushKind::Invalidate, _) => copies.flush(&self.freshness),
             (PushKind::Disconnection, _) => copies.disconnect(&self.freshness),
             _ => {}
@@ -127,7 +128,7 @@ impl Listener {
 }
 
 impl Drop for Listener {
-    /// Nobody reads the connection any more, whatever the reason.
+    /// redis-rs drops the listener when the connection is no longer read, for any reason.
     fn drop(&mut self) {
         self.near.copies.disconnect(&self.freshness);
     }
@@ -137,7 +138,7 @@ fn session_key(key: &[u8], prefix: &str) -> Option<SessionKey> {
     std::str::from_utf8(key.strip_prefix(prefix.as_bytes())?).ok()?.parse().ok()
 }
 
-/// Whether the server tells over a connection what was changed, and how far that reaches.
+/// The tracking of one connection: empty if the server does not report changes over the connection.
 #[derive(Clone, Default)]
 pub(crate) struct Tracked(Option<Watched>);
 
@@ -148,26 +149,28 @@ struct Watched {
 }
 
 impl Tracked {
-    /// Marks what is read from now on.
+    /// Returns the mark of a read that is about to be sent.
     pub(crate) fn seen(&self) -> ReadOrigin {
         ReadOrigin(self.0.as_ref().map(|watched| watched.freshness.mark(Instant::now().into_std())))
     }
 
-    /// Notes that something was answered that was sent at this instant.
+    /// Records the reply to a command that was sent at this instant.
     pub(crate) fn prove(&self, sent_at: Instant) {
         if let Some(watched) = &self.0 {
             watched.freshness.prove(sent_at.into_std());
         }
     }
 
-    /// Gives up what was read over a connection that is not used any more.
+    /// Invalidates the copies that were read over a connection, and all later ones, when the
+    /// connection is no longer used.
     pub(crate) fn end(&self) {
         if let Some(Watched { near, freshness }) = &self.0 {
             near.copies.disconnect(freshness);
         }
     }
 
-    /// Gives up what was read from a node that turned out not to have what it is asked for.
+    /// Invalidates the copies that were read from a cluster node, after the node turned out not to
+    /// serve a key.
     #[cfg(feature = "cluster")]
     pub(crate) fn flush(&self) {
         if let Some(Watched { near, freshness }) = &self.0 {
@@ -176,11 +179,11 @@ impl Tracked {
     }
 }
 
-/// Over which connection something was read, if that is tracked.
+/// The connection over which an entry was read, if the connection is tracked.
 #[derive(Default)]
 pub(crate) struct ReadOrigin(Option<ReadMark>);
 
-/// A read whose answer may be kept.
+/// A read whose reply may be kept.
 pub(crate) struct Fetch<'c>(Option<cache::Fetch<'c>>);
 
 impl Fetch<'_> {

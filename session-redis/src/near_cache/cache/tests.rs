@@ -8,7 +8,7 @@ use session_memory::MemoryStore;
 
 use super::*;
 
-/// A cache and the freshness of a connection that has just proved itself.
+/// A cache, and the freshness of a connection that has just been proved.
 struct World {
     copies: NearCopies,
     begin: Instant,
@@ -22,7 +22,7 @@ impl World {
         Self { copies, begin, freshness: ConnectionFreshness::new(begin) }
     }
 
-    /// Reads over the connection, as fast as can be.
+    /// Reads over the connection, with an immediate reply.
     fn read(&self, revision: u64) {
         let fetch = self.copies.fetch(&key());
         fetch.keep(&entry(revision), &self.freshness.mark(self.begin));
@@ -42,7 +42,7 @@ fn key() -> SessionKey {
     SessionId::from_random_bits([7; 32]).key()
 }
 
-/// A session without values, of an hour.
+/// A session without values, with a lifetime of an hour.
 fn entry(revision: u64) -> Entry {
     let mut bytes = vec![envelope::VERSION, envelope::LIVE];
     bytes.extend(envelope::u48(revision));
@@ -55,7 +55,7 @@ fn entry(revision: u64) -> Entry {
     Entry::decode(bytes).unwrap()
 }
 
-/// A session with a value of so many bytes.
+/// A session with a value of `bytes` bytes.
 fn large_entry(bytes: usize) -> Entry {
     const TEXT: Key<String> = Key::new("text");
 
@@ -100,7 +100,7 @@ fn an_answer_that_an_invalidation_overtook_is_not_kept() {
     assert_eq!(world.revision(), None);
 }
 
-/// The later read was announced after the change, and sees it.
+/// The later read is announced after the change, and returns the changed session.
 #[test]
 fn of_two_reads_the_one_after_the_change_is_kept() {
     for earlier_ends_first in [true, false] {
@@ -120,7 +120,7 @@ fn of_two_reads_the_one_after_the_change_is_kept() {
     }
 }
 
-/// The bound for a server whose answers prove nothing about other keys.
+/// The bound for a server whose replies prove nothing about other keys.
 #[test]
 fn copy_is_read_again_after_eight_times_the_staleness() {
     let world = World::new();
@@ -132,7 +132,7 @@ fn copy_is_read_again_after_eight_times_the_staleness() {
     assert_eq!(world.revision_after(8 * STALENESS + MILLISECOND), None);
 }
 
-/// A session that is asked for all the time needs its copy most.
+/// The session with the most requests needs its copy most.
 #[test]
 fn of_reads_that_overlap_without_end_one_is_kept() {
     let world = World::new();
@@ -144,7 +144,7 @@ fn of_reads_that_overlap_without_end_one_is_kept() {
         earlier = later;
     }
     assert_eq!(world.revision(), Some(1));
-    // What joined an announcement is withdrawn with it.
+    // A joined read loses its announcement as well.
     let (first, second) = (world.copies.fetch(&key()), world.copies.fetch(&key()));
     world.copies.invalidate(&key());
     let _ = (first.keep(&entry(1), &mark), second.keep(&entry(1), &mark));
@@ -160,7 +160,8 @@ fn a_read_that_came_to_nothing_leaves_no_trace() {
     assert!(world.copies.fetches(&key()).is_empty());
 }
 
-/// Between the server's carrying out a change and this process's hearing of it a read sees either.
+/// Between the change on the server and the reply in this process, a read may return the old or the
+/// new session.
 #[test]
 fn what_this_process_changes_is_forgotten_before_and_after() {
     let world = World::new();
@@ -184,7 +185,7 @@ fn a_copy_is_used_only_while_its_connection_proves_itself() {
     assert_eq!(world.revision_after(STALENESS + MILLISECOND), None);
     world.freshness.prove(world.begin + MILLISECOND);
     assert_eq!(world.revision_after(STALENESS + MILLISECOND), Some(1));
-    // An answer that comes late to a command that was sent early proves little.
+    // A late reply to an early command proves only the time of sending.
     world.freshness.prove(world.begin);
     assert_eq!(world.revision_after(STALENESS + MILLISECOND), Some(1));
     assert_eq!(world.revision_after(STALENESS + 2 * MILLISECOND), None);
@@ -198,7 +199,7 @@ fn a_proof_is_asked_for_in_time_and_not_by_all() {
     assert!(!asked(STALENESS / 2));
     let late = STALENESS / 2 + MILLISECOND;
     assert_eq!([asked(late), asked(late), asked(late)], [true, false, false]);
-    // The first may have come to nothing.
+    // The request for the first proof may have failed.
     let later = late + STALENESS / 8;
     assert_eq!([asked(later), asked(later)], [true, false]);
 }
@@ -222,7 +223,7 @@ fn what_was_read_over_a_lost_connection_is_gone() {
     assert_eq!(world.revision(), None);
     fetch.keep(&entry(1), &mark);
     assert_eq!(world.revision(), None);
-    // Nor is anything kept that comes over it still, or proved by it.
+    // A lost connection cannot add or prove copies any more.
     world.read(1);
     world.freshness.prove(world.begin + MILLISECOND);
     assert_eq!(world.revision(), None);
@@ -261,7 +262,7 @@ fn copies_take_no_more_than_they_may() {
     assert!(stats.bytes <= 1024 * 1024 && stats.entries > 1_000, "{stats:?}");
 }
 
-/// Of those that are asked for, and that others push out, the former stay.
+/// Copies in use stay, and unused copies are evicted.
 #[test]
 fn a_copy_that_is_used_stays_while_others_come_and_go() {
     let world = World::new();
@@ -285,7 +286,7 @@ fn a_copy_that_is_used_stays_while_others_come_and_go() {
     assert!(!is_found(&unused, 0));
 }
 
-/// A session that grows and shrinks is forgotten before moka has drained its queue.
+/// The copy changes its size and is forgotten before moka has drained its queue.
 #[test]
 fn bytes_are_those_of_the_copies_after_they_changed_their_size() {
     let world = World::new();
@@ -354,7 +355,7 @@ fn threads_leave_no_more_than_the_capacity() {
     assert_eq!((stats.entries, stats.bytes), (0, 0));
 }
 
-/// Whatever threads do, nothing is found that is older than what this process has changed.
+/// A thread never finds an entry older than the last complete change of this process.
 #[test]
 fn threads_find_nothing_older_than_the_last_change() {
     let world = World::new();
@@ -367,7 +368,7 @@ fn threads_find_nothing_older_than_the_last_change() {
                 assert!(found >= least, "{found} after {least}");
             }
             let (fetch, mark) = (world.copies.fetch(&key()), world.freshness.mark(world.begin));
-            // As it is on the server at some instant after the announcement.
+            // The session on the server at some instant after the announcement.
             let answer = stored.load(Ordering::SeqCst);
             std::thread::yield_now();
             fetch.keep(&entry(answer), &mark);
