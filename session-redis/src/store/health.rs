@@ -3,26 +3,28 @@ use session_core::{StoreError, StoreErrorKind};
 use crate::{Health, NodeHealth, RedisStore, info::Info};
 
 impl RedisStore {
-    /// Asks Redis how it is: its version, memory, eviction, and replication.
+    /// Asks Redis for its health: version, memory, eviction and replication.
     ///
-    /// This is one `INFO`, and nothing that managed services forbid. Where the user may not even ask for that,
-    /// the answer is [unknown](Health::is_unknown), and no error. It is for a page of the operator's or a
-    /// metric once in a while; whether requests are answered at the moment, without asking Redis, is another
-    /// question.
+    /// The store sends a single `INFO`, which managed services permit. If the user may not run
+    /// `INFO`, the result is [unknown](Health::is_unknown), and not an error. Call this method for
+    /// a page for operators or for an occasional metric. [`state`](Self::state) reports, without a
+    /// command, whether Redis answers requests at the moment.
     ///
-    /// If keys were evicted since the last time that anybody asked through this store or a clone of it, that
-    /// is a `tracing` warning (target `session`): it may have signed users out.
+    /// If Redis has evicted keys since the last call through this store or a clone, the store logs
+    /// a `tracing` warning (target `session`), because the eviction may have signed users out.
     ///
-    /// [`connect`](Self::connect) asks too, so that what would cost sessions is a warning from the start.
+    /// [`connect`](Self::connect) calls this method too, so that a setting that loses sessions is
+    /// reported from the start.
     ///
-    /// Of a cluster it is the health of the node that is worst off: one that evicts sessions comes before one
-    /// that does not, and then the one whose memory is the fullest. [`health_of_nodes`](Self::health_of_nodes)
-    /// tells all of them.
+    /// For a cluster, the result is the health of the worst node: a node that evicts sessions is
+    /// worse than any other node, and then the fullest node is the worst.
+    /// [`health_of_nodes`](Self::health_of_nodes) returns the health of all nodes. If the store
+    /// does not know the nodes yet, the result is unknown.
     ///
     /// # Errors
     ///
-    /// Returns a [`StoreError`] if Redis does not answer or refuses this client, of a cluster if one of the nodes
-    /// does.
+    /// Returns a [`StoreError`] if Redis, or a node of a cluster, does not reply or refuses this
+    /// client.
     ///
     /// # Examples
     ///
@@ -51,10 +53,12 @@ impl RedisStore {
         Ok(healths.into_iter().max_by(Health::cmp_trouble).unwrap_or_default())
     }
 
-    /// Asks each server for its [health](Self::health), all at the same time: of a cluster the nodes that have
-    /// slots, sorted by their addresses, otherwise the one.
+    /// Asks each server for its [health](Self::health), concurrently, and returns all results,
+    /// including failures. For a cluster these are the known nodes that serve slots, sorted by
+    /// address. Otherwise there is a single server.
     ///
-    /// What one of them does not answer keeps nobody from hearing of the others.
+    /// A cluster store from [`connect_lazy`](Self::connect_lazy) knows the nodes only after the
+    /// first command, and the list is empty until then.
     ///
     /// # Examples
     ///
@@ -80,7 +84,8 @@ impl RedisStore {
         nodes.collect()
     }
 
-    /// Checks what the server reports of itself, and that it runs scripts. Trouble that may pass is no error.
+    /// Checks the health of the servers, and that they run scripts. Only a lasting error is
+    /// returned; an error that may pass is logged or ignored.
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
         let mut keys = 2;
         for NodeHealth { name, health } in self.health_of_nodes().await {
@@ -96,7 +101,7 @@ impl RedisStore {
         self.check_scripts(keys).await
     }
 
-    /// Runs a script on keys that no session has, in two ways: `EVAL`, and `EVALSHA`.
+    /// Runs a script by `EVAL` and by `EVALSHA`, on keys that no session has.
     async fn check_scripts(&self, keys: usize) -> Result<(), StoreError> {
         let script = &self.scripts().delete;
         let calls = (0..keys).map(|number| script.call(self.probe_key(number), 0)).collect();
@@ -112,6 +117,6 @@ impl RedisStore {
     }
 }
 
-/// The number of keys that are tried on a node of a cluster. If it has only half of the slots, all of them are in
-/// that half once in 65,536 times.
+/// The number of keys to try if the server is a node of a cluster. If a node serves only half of
+/// the slots, the chance that all keys are in that half is 1 in 65,536.
 const KEYS_OF_CLUSTER: usize = 16;

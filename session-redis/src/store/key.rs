@@ -3,7 +3,8 @@ use std::io::Write as _;
 use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg};
 use session_core::SessionKey;
 
-/// The key of a session in Redis, put together where it is sent.
+/// The key of a session in Redis. Prefix and session key are joined only when the key is written to
+/// a command.
 pub(crate) struct RedisKey<'s> {
     pub(crate) prefix: &'s str,
     pub(crate) session: &'s SessionKey,

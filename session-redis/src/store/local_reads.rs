@@ -21,7 +21,8 @@ impl LocalReads for RedisStore {
         let copies = self.tracking().copies()?;
         let Found { entry, wants_proof } = copies.find(key, Instant::now().into_std(), now)?;
         if wants_proof && let Ok(runtime) = Handle::try_current() {
-            // The session itself and no `PING`: a node of a cluster that has lost its keys answers that too.
+            // A read of the session and not a `PING`: a cluster node that has lost its keys still
+            // answers `PING`.
             let (store, key) = (self.clone(), *key);
             runtime.spawn(async move {
                 if let Err(error) = store.load(&key, now).await {

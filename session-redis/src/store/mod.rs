@@ -24,12 +24,13 @@ use crate::{
     transport::{Connection, Script},
 };
 
-/// Sessions in Redis, shared by any number of processes.
+/// A store of sessions in Redis, shared by any number of processes.
 ///
-/// Works on Redis 6.0 and later and on Valkey. All commands go over one multiplexed connection, to each node
-/// where they are a cluster's, which comes back by itself after it was lost; none waits without a limit.
-/// Clones share it. Commands of requests that are ready at the same time are written together. The ends of sessions that
-/// [wait for replicas](RedisConfig::with_revocation_replicas) have a connection of their own.
+/// The store works with Redis 6.0 and later, and with Valkey. All commands share one multiplexed
+/// connection, or one per node of a cluster. A lost connection is set up again automatically, and
+/// every command has a time limit. Clones share the connection. Commands of concurrent requests are
+/// written together. Operations that end sessions and [wait for
+/// replicas](RedisConfig::with_revocation_replicas) use a connection of their own.
 #[derive(Clone)]
 pub struct RedisStore(Arc<Shared>);
 
@@ -44,17 +45,19 @@ struct Shared {
 }
 
 impl RedisStore {
-    /// Connects to Redis, given a URL or a [`RedisConfig`].
+    /// Connects to Redis. The argument is a URL or a [`RedisConfig`].
     ///
-    /// Asks for its [health](Self::health), and warns (`tracing`, target `session`) if it evicts sessions when
-    /// its memory is full. A server that does not tell is used all the same; one that says that it is a
-    /// replica, or too old, is refused.
+    /// The store asks for the [health](Self::health) of Redis, and logs a warning (`tracing`,
+    /// target `session`) if Redis evicts sessions when its memory is full. A server that does not
+    /// report its health is accepted. A server that reports the role of a replica, or a version
+    /// before 6.0, is refused.
     ///
     /// # Errors
     ///
-    /// Returns a [`StoreError`]: [`Misconfigured`](session_core::StoreErrorKind::Misconfigured) if the URL cannot be
-    /// used or the server refuses this client, [`Unavailable`](session_core::StoreErrorKind::Unavailable) or
-    /// [`Timeout`](session_core::StoreErrorKind::Timeout) if it cannot be reached.
+    /// Returns a [`StoreError`] of the kind
+    /// [`Misconfigured`](session_core::StoreErrorKind::Misconfigured) if the URL is invalid or the
+    /// server refuses this client, and [`Unavailable`](session_core::StoreErrorKind::Unavailable)
+    /// or [`Timeout`](session_core::StoreErrorKind::Timeout) if the server cannot be reached.
     ///
     /// # Examples
     ///
@@ -77,18 +80,20 @@ impl RedisStore {
         Ok(store)
     }
 
-    /// Makes a store that connects when it is first used, so that an application starts while Redis is away:
-    /// its pages that need no session work, [`ping`](Self::ping) is an error, and requests that need a
-    /// session get a 503 until Redis is there.
+    /// Creates a store that connects at the first command, so that an application can start while
+    /// Redis is down. Until Redis is up, pages without sessions work, [`ping`](Self::ping) returns
+    /// an error, and requests with sessions fail with a 503.
     ///
-    /// What [`connect`](Self::connect) refuses is the error of each command then, and of
-    /// [`health`](Self::health): a warning (`tracing`, target `session`) says what is wrong when the first
-    /// connection fails. Attempts are spaced as after a connection was lost.
+    /// If [`connect`](Self::connect) would refuse the server, each command and
+    /// [`health`](Self::health) return the error instead. A warning (`tracing`, target `session`)
+    /// gives the reason when the first connection fails. The store repeats the attempt with the
+    /// same back-off as after the loss of a connection.
     ///
     /// # Errors
     ///
-    /// Returns a [`StoreError`] of the kind [`Misconfigured`](session_core::StoreErrorKind::Misconfigured) if a
-    /// URL or a certificate cannot be used.
+    /// Returns a [`StoreError`] of the kind
+    /// [`Misconfigured`](session_core::StoreErrorKind::Misconfigured) if a URL or a certificate
+    /// cannot be used.
     ///
     /// # Examples
     ///
@@ -119,38 +124,41 @@ impl RedisStore {
         Ok(Self(Arc::new(shared)))
     }
 
-    /// Whether Redis answered the last commands, without asking it: for a metric, or a page of the
-    /// operator's.
+    /// Returns the state of the connection: whether Redis answered the last commands. The method
+    /// sends no command. Use the state for a metric, or on a page for operators.
     ///
-    /// It is known from the requests. Where none come, as to a server that a load balancer has taken out, use
-    /// [`ping`](Self::ping).
+    /// The state comes from the commands of requests. A process without requests, such as a server
+    /// that a load balancer has taken out, must use [`ping`](Self::ping).
     #[must_use]
     pub fn state(&self) -> RedisState {
         self.0.connection.state()
     }
 
-    /// Asks Redis for something, as a request does that reads a session: for a readiness route.
+    /// Sends a read to Redis, as a request with a session does. Use `ping` for a readiness route.
     ///
-    /// While Redis does not answer, this is one of the commands by which its return is noticed.
+    /// While Redis is down, a `ping` is one of the commands by which the store notices that Redis
+    /// is up again.
     ///
     /// # Errors
     ///
     /// Returns a [`StoreError`] if a session could not be read at the moment.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        // No session has this key.
+        // Keys of sessions are longer than the prefix alone.
         let mut get = cmd(GET);
         get.arg(&self.0.key_prefix);
         self.0.connection.read(&get).await.map(drop)
     }
 
-    /// What became of the near cache so far, if there [is one](RedisConfig::with_near_cache).
+    /// Returns the statistics of the near cache, or `None` [without
+    /// one](RedisConfig::with_near_cache).
     #[cfg(feature = "near-cache")]
     #[must_use]
     pub fn near_cache(&self) -> Option<crate::NearCacheStats> {
         self.0.tracking.stats()
     }
 
-    /// Runs a script that ends a session, and waits for the replicas, if that is asked for.
+    /// Runs a script that ends a session, and waits for the replicas if the configuration requires
+    /// the wait.
     async fn revoke(
         &self,
         script: &Script,
@@ -159,7 +167,8 @@ impl RedisStore {
         arguments: impl FnOnce(&mut Cmd),
     ) -> Result<Value, StoreError> {
         match &self.0.revocations {
-            // The script as a whole, as the command is not sent again if the server does not know it.
+            // An `EVAL` with the complete script, because `ReplicatedEnds` does not repeat an
+            // `EVALSHA` of an unknown script.
             Some(revocations) => {
                 let mut command = script.eval(key);
                 arguments(&mut command);
@@ -173,7 +182,8 @@ impl RedisStore {
         }
     }
 
-    /// Calls a script that ends a session on many, and waits for the replicas, if that is asked for.
+    /// Calls a script that ends sessions, once per session, and waits for the replicas if the
+    /// configuration requires the wait.
     pub(crate) async fn revoke_all(
         &self,
         script: &Script,
@@ -188,7 +198,7 @@ impl RedisStore {
         }
     }
 
-    /// Returns what an answer of the script `end` means for its key.
+    /// Converts a reply of the script `end` to the result for the key.
     async fn ended(&self, key: &SessionKey, answer: Value) -> Result<Ended, StoreError> {
         match answer {
             Value::Int(1) => Ok(Ended::Session),
@@ -202,8 +212,8 @@ impl RedisStore {
         }
     }
 
-    /// Reads an entry that a script returned. The scripts read no more than its header, and keep a
-    /// tombstone: if the rest of one is damaged, deletes it and returns `None`.
+    /// Decodes an entry that a script returned. Returns `None` if the entry is damaged. The scripts
+    /// check only the header and keep tombstones, so this method deletes a damaged tombstone.
     async fn decode_or_discard(
         &self,
         key: &SessionKey,
@@ -240,7 +250,7 @@ impl RedisStore {
         &self.0.scripts
     }
 
-    /// Returns a key that no session has.
+    /// Returns a key that belongs to no session.
     pub(crate) fn probe_key(&self, number: usize) -> String {
         format!("{}{number}", self.0.key_prefix)
     }
@@ -303,7 +313,8 @@ impl SessionStore for RedisStore {
                 Ok(Some(entry))
             }
             Value::Nil => {
-                // Nor is there anything to be used of it here, though nobody said so (`SWAPDB`).
+                // The session is missing, so a copy must not be used either. Some changes
+                // (`SWAPDB`) cause no invalidation.
                 self.0.tracking.forget(key);
                 Ok(None)
             }
@@ -319,8 +330,9 @@ impl SessionStore for RedisStore {
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
         if expected.expires_at() <= now {
-            // It has expired, unless it was used since. What is still the same afterwards is what is found
-            // now.
+            // The expected session has expired, unless a request has used the session since then.
+            // The commit continues only if the session is live now and still the expected one. The
+            // script compares revision and nonce again.
             match Box::pin(self.load(key, now)).await? {
                 Some(Entry::Session(found)) if expected.is(&found) => {}
                 Some(other) => return Ok(Committed::Conflict(other)),
@@ -336,7 +348,8 @@ impl SessionStore for RedisStore {
         };
         let (script, key) = (&self.0.scripts.commit, self.redis_key(key));
         let answer = match &entry {
-            // The end of the former ID. Boxed, as most commits are none and would carry its size about.
+            // The end of the former ID. The future is boxed because most commits do not need its
+            // size.
             Entry::Tombstone(_) => Box::pin(self.revoke(script, key, size, arguments)).await?,
             Entry::Session(_) => {
                 let mut commit = script.call(key, size);
@@ -426,7 +439,7 @@ impl SessionStore for RedisStore {
                 };
                 match answer {
                     Ok(answer) => ended.push(answer),
-                    // Returned after the others were tried.
+                    // The error is returned after all other sessions were tried.
                     Err(error) => failure = failure.or(Some(error)),
                 }
             }
@@ -446,7 +459,8 @@ impl SessionStore for RedisStore {
 
 const GET: &str = "GET";
 
-/// The time for which Redis has to keep an entry: never zero, which it refuses.
+/// Returns the time to live of an entry in milliseconds. The minimum is 1, because Redis refuses
+/// zero.
 pub(crate) fn time_to_live_ms(entry: &Entry, now: Timestamp) -> u64 {
     let left = entry.expires_at().as_millis().saturating_sub(now.as_millis());
     left.max(1)

@@ -25,9 +25,10 @@ impl OwnerIndex for RedisStore {
         }
     }
 
-    /// Two commands that are sent together and carried out in their order: the script as a whole, for a
-    /// hash that the server does not know would let the second overtake the first. In a cluster, where the
-    /// two keys are in different places, one after the other.
+    /// Sends two commands together, in order. The first is an `EVAL` with the complete script: an
+    /// `EVALSHA` of an unknown script would fail, and its repetition would come after the second
+    /// command. In a cluster, where the two keys may be on different nodes, the second command
+    /// follows the reply to the first.
     async fn create_entered(
         &self,
         owner: &OwnerKey,
@@ -46,7 +47,7 @@ impl OwnerIndex for RedisStore {
             (Ok(Value::Int(1)), Value::Nil) => Ok(Created::Exists),
             (entered, created) => {
                 if created == Value::Okay {
-                    // Nobody knows its ID, and it ends by itself if this fails too.
+                    // No client knows the ID. If this deletion fails too, the session expires.
                     let _ = self.delete(key, now).await;
                 }
                 Err(entered.err().unwrap_or_else(unexpected))
@@ -54,7 +55,7 @@ impl OwnerIndex for RedisStore {
         }
     }
 
-    /// Returns immediately, and sends the command from a task of its own.
+    /// Returns immediately. A separate task sends the command.
     async fn leave(
         &self,
         owner: &OwnerKey,
@@ -67,8 +68,8 @@ impl OwnerIndex for RedisStore {
         Ok(())
     }
 
-    /// A member that is no entry must not keep its owner's sessions from being revoked: it is
-    /// skipped, and removed as by [`leave`](Self::leave).
+    /// A member of an unknown format must not prevent the revocation of the other sessions of the
+    /// owner. Such a member is skipped, and removed as by [`leave`](Self::leave).
     async fn entries(
         &self,
         owner: &OwnerKey,
@@ -97,7 +98,7 @@ impl OwnerIndex for RedisStore {
 }
 
 impl RedisStore {
-    /// Removes members from an owner's index, in a task of its own.
+    /// Removes members from the index of an owner, in a separate task.
     fn spawn_leave(
         &self,
         owner: &OwnerKey,
@@ -120,7 +121,7 @@ impl RedisStore {
     }
 }
 
-/// Adds the arguments of the script that enters a session.
+/// Adds the arguments of the script `enter`.
 fn add_entry(command: &mut Cmd, entry: IndexEntry, now: Timestamp) {
     command.arg(&member(entry)[..]).arg(entry.until.as_millis()).arg(now.as_millis());
 }
@@ -129,7 +130,7 @@ fn add_entry(command: &mut Cmd, entry: IndexEntry, now: Timestamp) {
 #[derive(Debug, Default, PartialEq)]
 struct Members {
     entries: Vec<IndexEntry>,
-    /// Members of another length, which this crate never wrote.
+    /// Members of another length, which this crate has not written.
     foreign: Vec<Vec<u8>>,
 }
 
@@ -153,7 +154,7 @@ impl Members {
     }
 }
 
-/// Returns the member that stands for an entry: the key, then the family, big-endian.
+/// Returns the member for an entry: the session key, then the family as a big-endian number.
 fn member(entry: IndexEntry) -> [u8; MEMBER_LEN] {
     let mut member = [0; MEMBER_LEN];
     let (key, family) = member.split_at_mut(SessionKey::LEN);
@@ -162,15 +163,15 @@ fn member(entry: IndexEntry) -> [u8; MEMBER_LEN] {
     member
 }
 
-/// Returns the entry for which a member stands. Returns `None` if the member has another length.
+/// Returns the entry for a member, or `None` if the member has another length.
 fn entry(member: &[u8], until: Timestamp) -> Option<IndexEntry> {
     let (key, family) = member.split_first_chunk()?;
     let family = Family::from_u64(u64::from_be_bytes(family.try_into().ok()?));
     Some(IndexEntry::new(SessionKey::from_bytes(*key), family, until))
 }
 
-/// Returns the instant that a score stands for. A score is a double, which holds every 48-bit
-/// integer.
+/// Returns the instant for a score. A score is a double, which represents every 48-bit integer
+/// exactly.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -187,7 +188,7 @@ fn instant(score: &Value) -> Option<Timestamp> {
 
 const MEMBER_LEN: usize = SessionKey::LEN + 8;
 
-/// The number of commands that are sent together.
+/// The maximal number of commands that are sent together.
 pub(crate) const CHUNK: usize = 100;
 
 #[cfg(test)]
@@ -245,7 +246,7 @@ mod tests {
         assert_eq!(members.foreign, foreign);
     }
 
-    /// To skip a member here could hide a session from its revocation.
+    /// Skipping a member here could hide a session from a revocation.
     #[test]
     fn answer_unlike_redis_is_an_error() {
         let member = || bulk(member(entry_of(1, Timestamp::MAX)));

@@ -14,12 +14,12 @@ use crate::{
     transport::Connection,
 };
 
-/// Carries out what ends sessions, and answers when enough replicas have it.
+/// Runs commands that end sessions, and returns after enough replicas have confirmed them.
 ///
-/// `WAIT` keeps all commands behind it on its connection waiting, so this is a connection apart from that of
-/// the other commands, and all that is asked for while one `WAIT` is under way shares the next one. What ends
-/// sessions and its `WAIT` are sent together, and so are never on two connections, of which the second could
-/// lead to another server.
+/// `WAIT` blocks all later commands on the connection, so the ends of sessions have a connection of
+/// their own. Commands that arrive during a `WAIT` share the next one. The commands and the `WAIT`
+/// are sent together, and therefore over the same connection. A second connection could lead to
+/// another server.
 pub(crate) struct ReplicatedEnds(Arc<Shared>);
 
 struct Shared {
@@ -45,7 +45,8 @@ struct Waiting {
 type Answers = Result<Vec<Result<Value, StoreError>>, StoreError>;
 
 impl ReplicatedEnds {
-    /// Returns `None` if no replica is to be waited for.
+    /// Creates the connection for the ends of sessions. Returns `None` if the configuration waits
+    /// for no replicas.
     pub(crate) fn new(config: &RedisConfig) -> Result<Option<Self>, StoreError> {
         let Some((replicas, wait)) = config.revocation_replicas else { return Ok(None) };
         #[cfg(feature = "cluster")]
@@ -56,10 +57,10 @@ impl ReplicatedEnds {
         }
         let mut patient = config.clone();
         patient.response_timeout += wait;
-        // An operation has room for one repetition.
+        // The time of an operation includes one repetition.
         patient.operation_timeout += 2 * wait;
         let shared = Shared {
-            // Nothing is read over it.
+            // The connection is used for writes only, so the near cache does not track it.
             connection: Connection::new(&patient, &Tracking::default())?,
             replicas,
             wait,
@@ -70,7 +71,8 @@ impl ReplicatedEnds {
         Ok(Some(Self(Arc::new(shared))))
     }
 
-    /// Connects, and makes sure that replicas may be waited for.
+    /// Connects, checks that the server permits the commands of the wait, and logs a warning if too
+    /// few replicas follow the server.
     pub(crate) async fn connect(&self) -> Result<(), StoreError> {
         self.0.connection.connect().await?;
         match self.0.round(Vec::new()).await {
@@ -84,8 +86,8 @@ impl ReplicatedEnds {
         Ok(())
     }
 
-    /// Carries out commands, and waits for the replicas. A failure of one does not keep the next from being
-    /// carried out. Goes on if nobody waits for it any more.
+    /// Runs commands, and waits for the replicas. If a command fails, the others still run. The
+    /// commands also run if the caller stops waiting.
     pub(crate) async fn run(&self, commands: Vec<Cmd>) -> Answers {
         let (sender, answers) = oneshot::channel();
         {
@@ -101,20 +103,20 @@ impl ReplicatedEnds {
                 tokio::spawn(worker.work());
             }
         }
-        // Its worker is gone only with the runtime.
+        // The worker drops the sender only if its runtime ends.
         answers.await.unwrap_or_else(|_| Err(timeout()))
     }
 
-    /// As [`run`](Self::run), with one command.
+    /// Does the same as [`run`](Self::run) for one command.
     pub(crate) async fn run_one(&self, command: Cmd) -> Result<Value, StoreError> {
         self.run(vec![command]).await?.pop().unwrap_or_else(|| Err(unexpected()))
     }
 }
 
-/// Works on the queue until it is empty.
+/// A task that processes the queue until the queue is empty.
 struct Worker {
     shared: Arc<Shared>,
-    /// It has left the queue to the next one.
+    /// `true` after the worker has left the queue to its successor.
     is_done: bool,
 }
 
@@ -136,7 +138,7 @@ impl Worker {
             let answers = self.shared.round(commands.into_iter().flatten().collect()).await;
             let mut answers = answers.map(Vec::into_iter);
             for (sender, count) in waiting.into_iter().zip(counts) {
-                // Whoever does not wait any more has no use for it.
+                // A caller that has stopped waiting needs no reply.
                 let _ = sender.send(match &mut answers {
                     Ok(answers) => Ok(answers.by_ref().take(count).collect()),
                     Err(error) => Err(error.clone()),
@@ -147,7 +149,7 @@ impl Worker {
 }
 
 impl Drop for Worker {
-    /// A runtime that ends takes its tasks with it: who waits in another one must not wait for ever.
+    /// If the runtime of the worker ends, callers in other runtimes must not wait forever.
     fn drop(&mut self) {
         if !self.is_done {
             *self.shared.queue() = Queue::default();
@@ -156,12 +158,13 @@ impl Drop for Worker {
 }
 
 impl Shared {
-    /// Sends commands and, behind them, what tells how many replicas have them.
+    /// Sends commands, followed by `PUBLISH` and `WAIT`, which reports the number of replicas that
+    /// have the commands.
     async fn round(&self, commands: Vec<Cmd>) -> Answers {
         let mut all = commands;
-        // What was ended before, by an attempt that is repeated now, is no write any more, and `WAIT` looks
-        // back no further than to the last write of its connection. This is one that changes nothing, and
-        // that a full server takes too.
+        // `WAIT` covers only writes up to the last write of its own connection. If an earlier
+        // attempt has already ended the session, the repeated command writes nothing. `PUBLISH` is
+        // replicated like a write, changes no data, and is accepted by a full server.
         let mut mark = cmd("PUBLISH");
         mark.arg(&self.channel).arg("");
         let mut wait = cmd("WAIT");
@@ -189,17 +192,18 @@ impl Shared {
         if answers.is_empty() {
             return Err(missing);
         }
-        // What a command itself came to nothing by is worth more.
+        // The error of a command takes precedence over the missing confirmation.
         Ok(answers.into_iter().map(|answer| answer.and_then(|_| Err(missing.clone()))).collect())
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        // Every change is complete before anything can panic.
+        // A poisoned lock is safe to use: every change of the queue is complete before a panic can
+        // happen.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Up: zero would be for ever.
+/// Rounds up, because zero makes `WAIT` wait forever.
 fn whole_millis(span: Duration) -> u64 {
     u64::try_from(span.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

@@ -1,9 +1,10 @@
 use crate::transport::Script;
 
-/// The scripts that run inside of Redis, each on one key, so that they work on a cluster too.
+/// The scripts that Redis runs. Each script uses a single key, so that all scripts work on a
+/// cluster.
 ///
-/// They read and write the fixed header of a record, whose layout is
-/// [`session_core::envelope`]'s.
+/// The scripts read and write the fixed header of a record. [`session_core::envelope`] defines the
+/// layout.
 pub(crate) struct Scripts {
     pub(crate) commit: Script,
     pub(crate) touch: Script,
@@ -36,7 +37,7 @@ mod tests {
 
     use super::*;
 
-    /// The scripts name the layout's places by number, counted from one where it is Lua that counts.
+    /// The scripts contain the offsets of the layout as numbers. Lua counts from one.
     #[test]
     fn scripts_fit_the_layout() {
         let Scripts { commit, touch, delete, discard, enter, leave, end } = Scripts::new();
