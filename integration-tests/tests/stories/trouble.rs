@@ -299,9 +299,17 @@ async fn a_lazy_store_finds_a_primary_by_sentinel() {
 #[tokio::test]
 async fn a_lazy_store_finds_a_cluster() {
     let redis = ClusterRedis::start(Duration::from_secs(3600)).await;
-    let config = RedisConfig::cluster(redis.urls());
-    let store = RedisStore::connect_lazy(redis_config(config, PATIENCE)).unwrap();
-    store.ping().await.unwrap();
+    let lazy = |urls: Vec<&str>| {
+        let config = redis_config(RedisConfig::cluster(urls), PATIENCE);
+        RedisStore::connect_lazy(config).unwrap()
+    };
+    let urls: Vec<_> = redis.urls().collect();
+    lazy(urls.clone()).ping().await.unwrap();
+    assert!(lazy(urls).health().await.unwrap().version().is_some());
+
+    let nobody = lazy(vec!["redis://no-such-host.invalid"]);
+    assert_eq!(nobody.health().await.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    assert_eq!(nobody.health_of_nodes().await.len(), 1);
 }
 
 /// What listens there speaks no TLS.

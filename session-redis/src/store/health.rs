@@ -18,8 +18,7 @@ impl RedisStore {
     ///
     /// For a cluster, the result is the health of the worst node: a node that evicts sessions is
     /// worse than any other node, and then the fullest node is the worst.
-    /// [`health_of_nodes`](Self::health_of_nodes) returns the health of all nodes. If the store
-    /// does not know the nodes yet, the result is unknown.
+    /// [`health_of_nodes`](Self::health_of_nodes) returns the health of all nodes.
     ///
     /// # Errors
     ///
@@ -57,8 +56,8 @@ impl RedisStore {
     /// including failures. For a cluster these are the known nodes that serve slots, sorted by
     /// address. Otherwise there is a single server.
     ///
-    /// A cluster store from [`connect_lazy`](Self::connect_lazy) knows the nodes only after the
-    /// first command, and the list is empty until then.
+    /// If no node of a cluster tells which nodes serve slots, the list names the configured nodes,
+    /// each with the error.
     ///
     /// # Examples
     ///

@@ -291,6 +291,13 @@ impl Cluster {
         command: &Cmd,
         deadline: Instant,
     ) -> Vec<(String, Result<Value, Failure>)> {
+        // Nobody has asked for the slots yet.
+        if self.map().members.is_empty()
+            && let Err(error) = self.connect().await
+        {
+            let failed = |seed: &Arc<Member>| (seed.node.name(), Err(Failure::Lost(error.clone())));
+            return self.map().seeds.iter().map(failed).collect();
+        }
         let members: Vec<_> = self.map().members.values().cloned().collect();
         let answers = members
             .iter()
