@@ -35,12 +35,12 @@ use crate::{
     },
 };
 
-/// The nodes of a cluster, and which of them has which slot.
+/// The nodes of a cluster, and the owner of each slot.
 ///
-/// redis-rs has a connection to clusters as well. It sends a command again by itself when the answer was
-/// lost, which could apply a commit twice; it sends `ASKING` apart from the command that it is for, over a
-/// connection that others use as well; and a node that went silent can stop all commands. Here each node
-/// is watched as a single server is.
+/// redis-rs has a cluster client as well. After a lost reply, the redis-rs client repeats a command
+/// by itself, and could thus apply a commit twice. The client sends `ASKING` separately from its
+/// command, over a connection that other requests share. A silent node can stop all commands. Here
+/// each node has its own circuit breaker, like a single server.
 #[derive(Clone)]
 pub(crate) struct Cluster(Arc<Shared>);
 
@@ -60,23 +60,24 @@ struct Member {
 
 #[derive(Default)]
 struct Map {
-    /// By slot.
+    /// The owner of each slot, with the slot as the index.
     owners: Vec<Option<Arc<Member>>>,
     members: HashMap<Address, Arc<Member>>,
-    /// The nodes that the configuration names, members or not.
+    /// The nodes in the configuration, with or without slots.
     seeds: Vec<Arc<Member>>,
-    /// Why no node told of the cluster the last time.
+    /// The error of the last refresh, if every asked node failed.
     failure: Option<ConnectError>,
-    /// When it was last asked for.
+    /// When the last refresh began.
     asked_at: Option<Instant>,
-    /// Ends when it was heard what is asked for now.
+    /// Present during a refresh. The channel closes at the end of the refresh.
     asking: Option<watch::Receiver<()>>,
-    /// How often it was asked for.
+    /// The number of refreshes so far.
     count: usize,
 }
 
 impl Cluster {
-    /// A cluster that is looked for by the first command, unless [`connect`](Self::connect) does.
+    /// Creates a client. The first command looks for the cluster, unless [`connect`](Self::connect)
+    /// was called before.
     pub(crate) fn new(
         config: &RedisConfig,
         urls: &[String],
@@ -121,7 +122,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Connects to the nodes that are named, until one tells the others.
+    /// Connects to all configured nodes concurrently, and takes the slot map of the first reply.
     pub(crate) async fn connect(&self) -> Result<(), ConnectError> {
         let mut answers = JoinSet::new();
         for seed in self.map().seeds.iter().cloned() {
@@ -135,26 +136,27 @@ impl Cluster {
                     return Ok(());
                 }
                 Ok(Err(error)) => failure = Some(error),
-                // A task that was aborted with its runtime.
+                // The task was aborted with its runtime.
                 Err(_) => {}
             }
         }
         Err(failure.unwrap_or_else(search_ended))
     }
 
-    /// That of the node that is worst off, and what waits for all of them.
+    /// Returns the state of the worst node, with the sum of the waiting commands.
     pub(crate) fn state(&self) -> RedisState {
         let states: Vec<_> =
             self.map().members.values().map(|member| member.node.state()).collect();
         RedisState::worst(states)
     }
 
-    /// Sends a command to whoever has its key, wherever that leads.
+    /// Sends a command to the node that owns the slot of its key, and follows redirections.
     async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         self.send_seen(command, deadline, &mut ReadOrigin::default()).await
     }
 
-    /// As [`send`](Self::send), and notes in `seen` over which connection something was read.
+    /// Sends a command as [`send`](Self::send) does, and records the connection of a read in
+    /// `seen`.
     pub(crate) async fn send_seen(
         &self,
         command: &Cmd,
@@ -167,7 +169,8 @@ impl Cluster {
         let mut may_wait = true;
         for _ in 0..MAX_REDIRECTIONS {
             let answer = if asking {
-                // The key may be gone from here again before the node has the slot.
+                // The record must not be cached: the key may leave this node again before the node
+                // owns the slot.
                 *seen = ReadOrigin::default();
                 ask(&member, command, deadline).await
             } else {
@@ -190,10 +193,10 @@ impl Cluster {
                 }
                 None => {
                     let news = self.doubt(&member, &failure);
-                    // Nobody is there, so nothing was carried out: another node may have the slot by now.
+                    // The command was not sent. By now another node may own the slot.
                     if let Some(mut news) = news.filter(|_| failure.was_not_sent() && may_wait) {
                         may_wait = false;
-                        // It ends by being dropped.
+                        // The sender closes the channel, without a value.
                         let _ = tokio::time::timeout_at(deadline, news.changed()).await;
                         let owner = self.find_owner(slot, deadline).await?;
                         if owner.address != member.address {
@@ -212,9 +215,9 @@ impl Cluster {
         )))
     }
 
-    /// Sends many commands, those for one node together and in their order; each has an answer of its own.
-    /// What was not carried out because it went to a wrong node is sent again, and so is what failed in a
-    /// way that `again` takes.
+    /// Sends many commands, in one pipeline per node and in their order, and returns one reply per
+    /// command. A command is sent again if a node redirected the command, or if `again` returns
+    /// `true` for the failure.
     pub(crate) async fn send_all(
         &self,
         commands: Vec<Cmd>,
@@ -266,7 +269,8 @@ impl Cluster {
         answers.into_iter().map(|answer| answer.unwrap_or(Err(Failure::Silence))).collect()
     }
 
-    /// Calls a script on many keys, and tells each node what it is if that does not know.
+    /// Calls a script on many keys. If a call fails because the node does not know the script, the
+    /// call is repeated with the code.
     pub(crate) async fn run_all(
         &self,
         script: &Script,
@@ -285,7 +289,7 @@ impl Cluster {
         answers
     }
 
-    /// Sends a command to all who have slots, and tells who they are.
+    /// Sends a command to every node with slots, and returns each reply with the name of the node.
     pub(crate) async fn ask_each(
         &self,
         command: &Cmd,
@@ -307,13 +311,13 @@ impl Cluster {
         answers
     }
 
-    /// The node that has a slot. If none is known, waits for what others tell.
+    /// Returns the owner of a slot. If the owner is unknown, waits for a refresh of the slot map.
     async fn find_owner(&self, slot: u16, deadline: Instant) -> Result<Arc<Member>, Failure> {
         if let Some(owner) = self.map().owner(slot) {
             return Ok(owner);
         }
         if let Some(mut news) = self.ask_around(None) {
-            // It ends by being dropped.
+            // The sender closes the channel, without a value.
             let _ = tokio::time::timeout_at(deadline, news.changed()).await;
         }
         let map = self.map();
@@ -327,9 +331,10 @@ impl Cluster {
         })
     }
 
-    /// Notes who has a slot now, and asks who has the others.
+    /// Records the new owner of a slot, and starts a refresh for the other slots.
     fn moved(&self, slot: u16, from: &Member, address: Address) -> Result<Arc<Member>, Failure> {
-        // It may have lost the others as well, and what is read from it may be a replica's by now.
+        // The former owner may have lost other slots as well, and may be a replica by now. So the
+        // near cache discards the copies read from this node.
         from.node.flush_copies();
         let member = self.member(address)?;
         if let Some(owner) = self.map().owners.get_mut(usize::from(slot)) {
@@ -339,7 +344,7 @@ impl Cluster {
         Ok(member)
     }
 
-    /// The node at an address, known or not.
+    /// Returns the node at an address, and adds a node if the address is new.
     fn member(&self, address: Address) -> Result<Arc<Member>, Failure> {
         self.member_in(&mut self.map(), address).map_err(Failure::Lost)
     }
@@ -373,7 +378,8 @@ impl Cluster {
         Ok(Member { address, node: Node::new(source, self.0.limits) })
     }
 
-    /// Asks the other nodes who has which slot, if this failure may mean that another node has them.
+    /// Starts a refresh from the other nodes, if the failure may mean that another node owns the
+    /// slots now.
     fn doubt(&self, member: &Member, failure: &Failure) -> Option<watch::Receiver<()>> {
         let doubtful = match failure {
             Failure::Silence | Failure::Lost(_) | Failure::Refused(_) => true,
@@ -392,13 +398,16 @@ impl Cluster {
         if doubtful { self.ask_around(Some(&member.address)) } else { None }
     }
 
-    /// Asks nodes who has which slot, any but `except` if there are others. Nothing is asked again so soon
-    /// that nobody can know more; what is returned ends when the answer is known.
+    /// Starts a refresh of the slot map in the background, and returns a receiver whose channel
+    /// closes at the end. The refresh asks the node `except` only if all other nodes are unknown.
+    ///
+    /// If a refresh is under way, returns its receiver. Returns `None` if the last refresh began
+    /// less than `PAUSE` ago, as the nodes could hardly report any change yet.
     fn ask_around(&self, except: Option<&Address>) -> Option<watch::Receiver<()>> {
         let (heard, news) = watch::channel(());
         let nodes = {
             let mut map = self.map();
-            // Without a sender it will never end: it went with its runtime.
+            // Without a sender, the refresh ended early with its runtime.
             if let Some(asking) = map.asking.as_ref().filter(|asking| asking.has_changed().is_ok())
             {
                 return Some(asking.clone());
@@ -413,7 +422,7 @@ impl Cluster {
             if nodes.iter().any(|node| Some(&node.address) != except) {
                 nodes.retain(|node| Some(&node.address) != except);
             }
-            // Others than last time, where there are many.
+            // In a large cluster, the choice of nodes changes with each refresh.
             let begin = map.count % nodes.len().max(1);
             nodes.rotate_left(begin);
             nodes.truncate(ASKED_AT_ONCE);
@@ -423,7 +432,8 @@ impl Cluster {
         tokio::spawn(async move {
             let mut found = view_of(nodes, cluster.0.limits).await;
             if found.is_err() {
-                // One that the cluster does not name any more may still know it.
+                // A configured node may still know the cluster, even if the cluster no longer lists
+                // the node.
                 let seeds = cluster.map().seeds.clone();
                 found = view_of(seeds, cluster.0.limits).await;
             }
@@ -453,12 +463,12 @@ impl Cluster {
         }
         map.owners = owners;
         map.failure = None;
-        // The connections to those that have no slots any more end with what is under way.
+        // The connection to a node without slots closes after its pending commands.
         map.members = members;
     }
 
     fn map(&self) -> MutexGuard<'_, Map> {
-        // Every change leaves it usable.
+        // Every change leaves the map usable, also if the thread panics afterwards.
         self.0.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -470,7 +480,7 @@ impl Map {
 }
 
 impl Member {
-    /// Asks the node who has which slot.
+    /// Asks the node for the slot ranges of the cluster.
     async fn slots(self: Arc<Self>, limits: Limits) -> Result<Vec<Range>, ConnectError> {
         self.node.connect().await?;
         match slots(&self.node, &self.address, limits.deadline()).await {
@@ -484,8 +494,9 @@ impl Member {
     }
 }
 
-/// Asks nodes who has which slot, and returns the answer that most of them give: one that was cut off
-/// from the others knows an old one. Those that are slow are waited for a moment.
+/// Asks nodes for the slot map, and returns the map that most nodes report, because a node that was
+/// cut off from the others reports an old map. After the first reply, slower nodes have [`MOMENT`]
+/// to reply.
 async fn view_of(nodes: Vec<Arc<Member>>, limits: Limits) -> Result<Vec<Range>, ConnectError> {
     let asked = nodes.len();
     let mut answers: JoinSet<_> = nodes.into_iter().map(|node| node.slots(limits)).collect();
@@ -506,11 +517,11 @@ async fn view_of(nodes: Vec<Arc<Member>>, limits: Limits) -> Result<Vec<Range>, 
                 }
             }
             Ok(Err(error)) => failure = Some(error),
-            // A task that was aborted with its runtime.
+            // The task was aborted with its runtime.
             Err(_) => {}
         }
     }
-    // Of two that are as many, the one that came first.
+    // If two maps have equally many nodes, the map received first wins.
     let view = views.into_iter().rev().max_by_key(|(_, count)| *count);
     view.map(|(view, _)| view).ok_or_else(|| failure.unwrap_or_else(search_ended))
 }
@@ -519,7 +530,8 @@ fn search_ended() -> ConnectError {
     ConnectError::new(StoreErrorKind::Unavailable, "the search for the cluster was ended")
 }
 
-/// Sends a command to a node that is just getting its slot: in one piece, as others use the connection.
+/// Sends a command to a node that is importing the slot. `ASKING` and the command form one
+/// pipeline, because other requests share the connection.
 async fn ask(member: &Member, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
     let mut both = Pipeline::with_capacity(2);
     both.add_command(cmd("ASKING")).add_command(command.clone());
@@ -528,7 +540,8 @@ async fn ask(member: &Member, command: &Cmd, deadline: Instant) -> Result<Value,
     answer.unwrap_or(Ok(Value::Nil)).map_err(Failure::Redis)
 }
 
-/// Where a command is to go instead, and whether only this once (`ASK`).
+/// Returns whether a redirection is for this command only (`ASK`), and the node to send the command
+/// to.
 fn redirection(failure: &Failure, from: &Member) -> Option<(bool, Address)> {
     let Failure::Redis(error) = failure else { return None };
     let once = is(error, ServerErrorKind::Ask);
@@ -537,23 +550,23 @@ fn redirection(failure: &Failure, from: &Member) -> Option<(bool, Address)> {
     }
     let (place, _) = error.redirect_node()?;
     let (host, port) = place.rsplit_once(':')?;
-    // Nodes that do not know under which name they are reached leave it out, or are to be reached by a name
-    // that they were not given.
+    // The host is empty if the node does not know the address that clients use, and `?` if the node
+    // should announce a host name but has none. The host of the redirecting node then applies.
     let host = if matches!(host, "" | "?") { &from.address.0 } else { host };
     Some((once, (host.to_owned(), port.parse().ok()?)))
 }
 
-/// How many nodes a command may be led to: from the wrong one to the right one, and on to one that is
-/// getting the slot, and once more if the slot moved meanwhile.
+/// The most attempts to send one command: to the wrong node, to the owner, to the node that imports
+/// the slot, and again if the slot moves meanwhile.
 const MAX_REDIRECTIONS: usize = 5;
 
-/// How many nodes are asked at once who has which slot.
+/// The most nodes that a refresh asks, apart from the configured nodes in the second round.
 const ASKED_AT_ONCE: usize = 8;
 
-/// The least time between two questions who has which slot.
+/// The shortest time from the start of one refresh to the start of the next.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long the other nodes are waited for when one has told who has which slot.
+/// How long a refresh waits for other nodes after the first reply.
 const MOMENT: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

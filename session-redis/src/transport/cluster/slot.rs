@@ -1,10 +1,10 @@
 use redis::{Arg, Cmd};
 
-/// How many slots a cluster has.
+/// The number of slots in a cluster.
 pub(crate) const SLOTS: u16 = 16_384;
 
-/// The slot of the one key that a command has: each of ours has one, the first argument, or the one that
-/// follows the number of a script's keys.
+/// Returns the slot of a command's key. Every routed command of this crate has one key: the first
+/// argument, or for a script the argument after the number of keys.
 pub(crate) fn slot_of(command: &Cmd) -> u16 {
     let mut args = command.args_iter().map(|arg| match arg {
         Arg::Simple(bytes) => bytes,
@@ -17,7 +17,8 @@ pub(crate) fn slot_of(command: &Cmd) -> u16 {
     slot(args.nth(at).unwrap_or_default())
 }
 
-/// The slot of a key: of what stands between its first braces, if something does.
+/// Returns the slot of a key. If the key has a hash tag (a non-empty part between its first
+/// braces), only the tag is hashed.
 pub(crate) fn slot(key: &[u8]) -> u16 {
     let tag = || {
         let open = key.iter().position(|byte| *byte == b'{')?;
@@ -32,7 +33,7 @@ pub(crate) fn slot(key: &[u8]) -> u16 {
     hash % SLOTS
 }
 
-/// CRC-16/XMODEM, as the specification of Redis Cluster has it.
+/// The table of CRC-16/XMODEM, the hash function in the specification of Redis Cluster.
 static TABLE: [u16; 256] = {
     let mut table = [0; 256];
     let mut byte: u16 = 0;
@@ -53,7 +54,7 @@ static TABLE: [u16; 256] = {
 mod tests {
     use super::*;
 
-    /// As `CLUSTER KEYSLOT` of Redis 7.0 answers.
+    /// The expected slots are the replies of `CLUSTER KEYSLOT` in Redis 7.0.
     #[test]
     fn slots_are_those_of_redis() {
         assert_eq!(slot(b"123456789"), 0x31c3);

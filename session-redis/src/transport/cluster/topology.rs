@@ -15,7 +15,7 @@ use crate::{
 /// The host and the port of a node.
 pub(crate) type Address = (String, u16);
 
-/// Slots that one node has, from the first to the last.
+/// A range of slots with one primary, both bounds included.
 #[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Range {
     pub(crate) first: u16,
@@ -23,7 +23,7 @@ pub(crate) struct Range {
     pub(crate) primary: Address,
 }
 
-/// Asks a node who has which slot.
+/// Asks a node for the slot ranges of the cluster (`CLUSTER SLOTS`).
 pub(crate) async fn slots(
     node: &Node,
     asked: &Address,
@@ -59,7 +59,7 @@ fn ranges(answer: Value, asked: &Address) -> Vec<Range> {
     answer.into_iter().filter_map(range).collect()
 }
 
-/// Why a node does not tell of its cluster.
+/// Converts a failed `CLUSTER SLOTS` into an error that advises what to do.
 pub(crate) fn no_slots(failure: Failure, (host, port): &Address, limits: Limits) -> ConnectError {
     let address = format!("{host}:{port}");
     match failure {
