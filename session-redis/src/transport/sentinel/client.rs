@@ -14,12 +14,12 @@ use crate::{
     },
 };
 
-/// One sentinel, and the connection to it, over which it also announces failovers.
+/// A client of one sentinel. Announcements of failovers arrive over the same connection.
 pub(super) struct SentinelClient {
     endpoint: Endpoint,
     watch: Arc<FailoverWatch>,
     limits: Limits,
-    /// Empty while a question is under way: a connection without an answer is not used again.
+    /// Empty during a request, so that a connection with an outstanding reply is never reused.
     connection: Mutex<Option<Socket>>,
 }
 
@@ -28,8 +28,8 @@ impl SentinelClient {
         Self { endpoint, watch: Arc::clone(watch), limits, connection: Mutex::default() }
     }
 
-    /// Returns the primary that the sentinel names, in the time that a connection may take, and reports it
-    /// to the watch.
+    /// Returns the primary that the sentinel names, within the connect timeout, and reports the
+    /// primary to the watch.
     pub(super) async fn ask(self: Arc<Self>) -> Result<Named, ConnectError> {
         let limit = self.limits.connect;
         let named = timeout(limit, self.answer()).await.unwrap_or_else(|_| {
@@ -62,7 +62,7 @@ impl SentinelClient {
         let mut answers = connection.send_all(&questions).await.map_err(explain)?.into_iter();
         let primary = answers.next().unwrap_or(Ok(Value::Nil)).map_err(explain)?;
         let primary = redis::from_redis_value::<Option<Address>>(primary).ok().flatten();
-        // A user of the sentinel may be allowed the first question only.
+        // The sentinel may permit this user only the first command.
         let epoch = answers.next().and_then(Result::ok).and_then(|state| {
             let state = redis::from_redis_value::<HashMap<String, String>>(state).ok()?;
             state.get("config-epoch")?.parse().ok()
@@ -77,7 +77,7 @@ impl SentinelClient {
         }
     }
 
-    /// Connects, and subscribes to the steps of failovers if the sentinel lets this user.
+    /// Connects, and subscribes to the steps of failovers if the sentinel permits the subscription.
     async fn connect(&self) -> RedisResult<Socket> {
         let watch = Arc::clone(&self.watch);
         let listener = move |message: PushInfo| {

@@ -1,7 +1,7 @@
-//! Whether another server is the primary by now.
+//! Detection of failovers, from the announcements and replies of the sentinels.
 //!
-//! A failover on demand as the sentinels announce it, measured on Redis 7.0.15 (L: the sentinel that leads
-//! it), and the effect here:
+//! The announcements during a manual failover, measured on Redis 7.0.15, and their effect here (L:
+//! the sentinel that leads the failover):
 //!
 //! ```text
 //!   0 ms  L       +selected-slave B                 commands wait; connects to B until B is the primary
@@ -11,8 +11,9 @@
 //! 2.7 s   L       +switch-master A B                asks all sentinels
 //! ```
 //!
-//! Until a sentinel demotes it, A takes itself for the primary, and its writes after the promotion are
-//! lost. Messages can be missed, so the sentinels are also asked, once a second while commands come.
+//! Until a sentinel demotes A, A acts as a primary, and writes to A after the promotion are lost.
+//! Because messages can be missed, the sentinels are also asked once a second while commands
+//! arrive.
 
 use std::{
     sync::{
@@ -28,32 +29,32 @@ use tokio::time::Instant;
 /// The host and the port of a server.
 pub(super) type Address = (String, u16);
 
-/// A server that a sentinel calls the primary. The greater one is of the newer failover.
+/// A primary that a sentinel names. The greater value is from the newer failover.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Named {
-    /// Counts the failovers.
+    /// The number of failovers so far, which Sentinel calls the configuration epoch.
     pub(super) epoch: u64,
     pub(super) address: Address,
 }
 
-/// Compares the primary of the connection with the announcements and answers of the sentinels.
+/// Compares the connected primary with the announcements and replies of the sentinels.
 pub(super) struct FailoverWatch {
-    /// The name that the sentinels give to the primary and its replicas.
+    /// The sentinels' name for the primary and its replicas.
     name: String,
     begun_at: Instant,
-    /// When the sentinels are asked next, in milliseconds since the begin. Read with every command, and so
-    /// is the next field: without a lock.
+    /// When the sentinels are asked next, in milliseconds since `begun_at`. Every command reads
+    /// this field and `has_moved`, so both are atomic and need no lock.
     ask_at_ms: AtomicU64,
-    /// Written while `known` is held.
+    /// Written only while `known` is locked.
     has_moved: AtomicBool,
     known: Mutex<Known>,
 }
 
 #[derive(Default)]
 struct Known {
-    /// The server of the connection.
+    /// The connected server.
     primary: Option<Named>,
-    /// The replica that a sentinel promotes, and until when its promotion is waited for.
+    /// The replica that a sentinel promotes, and the end of the wait for the promotion.
     successor: Option<(Named, Instant)>,
 }
 
@@ -72,17 +73,18 @@ impl FailoverWatch {
         }
     }
 
-    /// The name that the sentinels give to the primary and its replicas.
+    /// Returns the sentinels' name for the primary and its replicas.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns `true` if another server is to be connected to, as far as is known.
+    /// Returns `true` if the watch knows of another server that must be connected to.
     pub(super) fn has_moved(&self) -> bool {
         self.has_moved.load(Ordering::Relaxed)
     }
 
-    /// Returns `true` if the sentinels are to be asked now: to one caller, and then a second later.
+    /// Returns `true` if the sentinels are to be asked now. Only one of concurrent callers receives
+    /// `true`, and the next caller a second later.
     pub(super) fn is_due(&self) -> bool {
         let now = u64::try_from(self.begun_at.elapsed().as_millis()).unwrap_or(u64::MAX);
         let ask_at = self.ask_at_ms.load(Ordering::Relaxed);
@@ -102,14 +104,15 @@ impl FailoverWatch {
         };
         let Ok(text) = std::str::from_utf8(text) else { return };
         match *text.split(' ').collect::<Vec<_>>() {
-            // A replica that is promoted: its type, name and address, and those of the primary.
+            // A replica under promotion: its type, name and address, then the name and address of
+            // the primary.
             [_, _, host, port, "@", name, _, _] if name == self.name => {
                 if let Ok(port) = port.parse() {
                     self.on_promotion((host.to_owned(), port));
                 }
             }
-            // The name, the former address and the new one. The epoch is missing, and a sentinel may have
-            // missed a newer failover.
+            // A switch: the name, the former address and the new address. All sentinels are asked,
+            // because the message lacks the epoch and its sender may have missed a newer failover.
             [name, _, _, _, _] if name == self.name => self.ask_at_ms.store(0, Ordering::Relaxed),
             _ => {}
         }
@@ -126,7 +129,8 @@ impl FailoverWatch {
         }
     }
 
-    /// Records the answer of a sentinel. One that missed the last failover proves nothing.
+    /// Records the reply of a sentinel. A reply without a newer epoch is ignored, because the
+    /// sentinel may have missed the last failover.
     pub(super) fn on_answer(&self, named: &Named) {
         let known = self.known();
         let is_news =
@@ -136,18 +140,18 @@ impl FailoverWatch {
         }
     }
 
-    /// Returns the replica whose promotion is waited for, and until when: also after the promotion, as the
-    /// sentinels may still name the former primary.
+    /// Returns the replica under promotion, and the end of the wait. The replica is returned until
+    /// then, also after the promotion, because the sentinels may still name the former primary.
     pub(super) fn successor(&self) -> Option<(Named, Instant)> {
         let mut known = self.known();
         known.successor.take_if(|(_, until)| *until <= Instant::now());
         known.successor.clone()
     }
 
-    /// Records the server that is connected to from now on.
+    /// Records the newly connected server.
     pub(super) fn on_connected(&self, primary: Named) {
         let mut known = self.known();
-        // A promotion may have been announced meanwhile.
+        // A sentinel may have announced another promotion meanwhile.
         let is_outdated = known.successor.as_ref().is_some_and(|(successor, until)| {
             successor.address != primary.address && *until > Instant::now()
         });
@@ -156,15 +160,15 @@ impl FailoverWatch {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        // Every change is complete before anything can panic.
+        // Every change is complete before a panic can occur.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The time between two rounds of questions to the sentinels, in milliseconds.
+/// The time between two rounds of requests to the sentinels, in milliseconds.
 const ASK_EVERY_MS: u64 = 1_000;
 
-/// How long commands wait for a replica that is being promoted. A sentinel itself waits for its
+/// How long commands wait for the promotion of a replica. A sentinel waits for its
 /// `failover-timeout`, 3 minutes by default, and the former primary serves until then.
 const PROMOTION: Duration = Duration::from_millis(500);
 
@@ -214,7 +218,7 @@ mod tests {
             (successor.address, until),
             (named(0, "two").address, Instant::now() + PROMOTION)
         );
-        // A search that began before ends with the former primary.
+        // A search that began before the announcement may end at the former primary.
         watch.on_connected(named(1, "one"));
         assert!(watch.has_moved());
         watch.on_connected(named(2, "two"));

@@ -1,4 +1,4 @@
-//! A primary that sentinels name, found again after each failover.
+//! The search for the primary with the help of sentinels, repeated after each failover.
 
 mod client;
 mod failover_watch;
@@ -26,11 +26,12 @@ use crate::{
     },
 };
 
-/// The sentinels that know which server is the primary.
+/// The sentinels, and the settings for connections to the primary.
 ///
-/// redis-rs has a client for them as well. In 1.8.1 (`sentinel.rs:1015`) it takes the first of the
-/// configured sentinels that names a primary, also one that missed the last failover, and subscribes to
-/// nothing. It checks one connection to the primary and returns the address, to connect to once more.
+/// redis-rs has a client for sentinels as well. In 1.8.1 (`sentinel.rs:1015`) the redis-rs client
+/// takes the first configured sentinel that names a primary, even if the sentinel missed the last
+/// failover, and subscribes to no announcements. The client checks one connection to the primary,
+/// but returns only the address, so the caller connects a second time.
 pub(crate) struct Sentinels {
     sentinels: Vec<Arc<SentinelClient>>,
     watch: Arc<FailoverWatch>,
@@ -73,13 +74,13 @@ impl Sentinels {
         Ok(Self { sentinels, watch, access, limits, tracking, tls })
     }
 
-    /// The name that the sentinels give to the primary.
+    /// Returns the sentinels' name for the primary.
     pub(crate) fn name(&self) -> &str {
         self.watch.name()
     }
 
-    /// Returns `true` if a failover is under way or has taken place since the primary was found, as far as
-    /// is known. Once a second this asks the sentinels in the background.
+    /// Returns `true` if a failover is known to be under way, or to have taken place since the
+    /// primary was found. Once a second, the call also asks the sentinels in the background.
     pub(crate) fn have_moved(&self) -> bool {
         if self.watch.is_due() {
             for sentinel in &self.sentinels {
@@ -89,7 +90,7 @@ impl Sentinels {
         self.watch.has_moved()
     }
 
-    /// Finds the primary and connects to it, in the time that a connection may take.
+    /// Finds the primary and connects, within the connect timeout.
     pub(crate) async fn find(&self) -> Result<Link, ConnectError> {
         let limit = self.limits.connect;
         timeout(limit, self.search()).await.unwrap_or_else(|_| {
@@ -110,8 +111,9 @@ impl Sentinels {
         Ok(link)
     }
 
-    /// Connects to the replica that a sentinel promotes, if there is one, as soon as it calls itself the
-    /// primary. The promotion closes its connections, so each attempt makes a new one.
+    /// Connects to the replica under promotion, as soon as the replica reports the role of a
+    /// primary. Returns `None` if no promotion is under way. Each attempt opens a new connection,
+    /// because the promotion closes all connections of the replica.
     async fn connect_to_successor(&self) -> Option<Link> {
         let mut pause = SHORTEST_PAUSE;
         while let Some((successor, until)) = self.watch.successor() {
@@ -129,10 +131,11 @@ impl Sentinels {
 
     /// Asks all sentinels concurrently, and returns the server of the newest failover.
     ///
-    /// A sentinel that missed the failover names the former primary, which may have come back and take
-    /// itself for the primary: so the other sentinels get a moment after the first answer.
+    /// A sentinel that missed the failover names the former primary. The former primary may have
+    /// come back, and may still act as a primary. So the other sentinels have [`MOMENT`] to reply
+    /// after the first reply.
     async fn newest(&self) -> Result<Named, ConnectError> {
-        // Tasks: an answer that comes later is reported to the watch.
+        // Each request is a task, so that a late reply still reaches the watch.
         let ask = |sentinel: &Arc<SentinelClient>| tokio::spawn(Arc::clone(sentinel).ask());
         let mut answers: FuturesUnordered<_> = self.sentinels.iter().map(ask).collect();
         let mut until = Instant::now() + self.limits.connect;
@@ -144,7 +147,7 @@ impl Sentinels {
                     until = until.min(Instant::now() + MOMENT);
                     newest = newest.max(Some(named));
                 }
-                // A refusal is more specific than silence.
+                // An error of the configuration is more specific than silence.
                 Err(error) if error.kind() == StoreErrorKind::Misconfigured => {
                     failure = Some(error)
                 }
@@ -178,9 +181,9 @@ impl Sentinels {
     }
 }
 
-/// How long the other sentinels are waited for after the first answer.
+/// How long the search waits for the other sentinels after the first reply.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// How long after the first attempt to connect to a replica that is being promoted the second one begins.
-/// Each pause is twice as long as the one before.
+/// The pause after the first failed attempt to connect to a replica under promotion. Each later
+/// pause is twice as long.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(25);
