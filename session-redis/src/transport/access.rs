@@ -15,13 +15,14 @@ use crate::{
     transport::client_name::ClientName,
 };
 
-/// How the servers that hold sessions are spoken to, wherever they are.
+/// The settings that the connections to all servers share.
 #[derive(Clone)]
 pub(crate) struct Access {
     config: RedisConfig,
-    /// Shared by all servers, as the same proxy may stand before each.
+    /// Shared by all servers, because the same proxy may stand before each server.
     client_name: ClientName,
-    /// Made once, as it reads what the system trusts. `None` if no URL asks for it.
+    /// Created once, because the certificates that the system trusts are read from disk. `None` if
+    /// TLS is not used.
     #[cfg(feature = "tls")]
     tls: Option<TlsClient>,
 }
@@ -47,7 +48,8 @@ impl Access {
         })
     }
 
-    /// The server at a URL, with what the configuration says in place of what the URL says.
+    /// Returns the server at a URL. User, password and database of the configuration override those
+    /// of the URL.
     pub(crate) fn endpoint_at(&self, url: &str) -> Result<Endpoint, ConnectError> {
         let info = parse(url)?;
         let settings = self.settings(info.redis_settings().clone());
@@ -70,17 +72,18 @@ impl Access {
     fn tcp_settings(&self) -> TcpSettings {
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 6);
         let settings = TcpSettings::default()
-            // Otherwise a command that is sent while another waits for its answer may be held back until
-            // the other side has confirmed that one: for up to 40 ms.
+            // Without this setting, Nagle's algorithm may hold a command back until the server has
+            // acknowledged the previous command: for up to 40 ms.
             .set_nodelay(true)
             .set_keepalive(keepalive);
-        // A peer that confirms nothing for so long is gone.
+        // A peer that acknowledges no bytes for this time is considered lost.
         #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
         let settings = settings.set_user_timeout(self.config.response_timeout);
         settings
     }
 
-    /// A server that holds sessions, whose place and settings are known.
+    /// Returns a server that holds sessions. The provider of credentials, if configured, overrides
+    /// user and password.
     pub(crate) fn store_endpoint(&self, info: ConnectionInfo) -> Result<Endpoint, ConnectError> {
         let mut endpoint = self.endpoint(info)?;
         if let Some(provider) = &self.config.credentials {
@@ -89,7 +92,7 @@ impl Access {
         Ok(endpoint)
     }
 
-    /// A server whose place and settings are known.
+    /// Returns the server with this address and these settings.
     pub(crate) fn endpoint(&self, info: ConnectionInfo) -> Result<Endpoint, ConnectError> {
         let info = info.set_tcp_settings(self.tcp_settings());
         #[cfg(feature = "tls")]
@@ -113,10 +116,10 @@ impl Access {
     }
 }
 
-/// A server, and how it is spoken to.
+/// The address of a server, and the settings of connections to the server.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
-    /// Without user and password.
+    /// Contains neither user nor password.
     info: ConnectionInfo,
     credentials: Option<Arc<dyn CredentialsProvider>>,
     client_name: ClientName,
@@ -177,7 +180,7 @@ fn is_tls(url: &str) -> bool {
     url.starts_with("rediss://") || url.starts_with("valkeys://")
 }
 
-/// Reads a URL. What is wrong with one is said without quoting it: it may hold a password.
+/// Parses a URL. The error never quotes the URL, because the URL may contain a password.
 pub(crate) fn parse(url: &str) -> Result<ConnectionInfo, ConnectError> {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     let advice = match scheme {
@@ -194,12 +197,12 @@ pub(crate) fn parse(url: &str) -> Result<ConnectionInfo, ConnectError> {
         _ => "its scheme must be `redis`, `rediss` or `unix`, followed by `://`",
     };
     let unusable = || {
-        // The cause is not kept as the source: its text may quote the URL.
+        // The cause is not kept as the source, because its text may quote the URL.
         ConnectError::misconfigured(format!("the URL of Redis cannot be used: {advice}"))
     };
     let plain = match scheme {
         Some("rediss" | "valkeys") if cfg!(not(feature = "tls")) => return Err(unusable()),
-        // redis-rs reads these only if it has a client for TLS of its own.
+        // redis-rs parses these schemes only if its own TLS is enabled.
         Some("rediss" | "valkeys") => url.replacen("s://", "://", 1),
         _ => return url.into_connection_info().map_err(|_| unusable()),
     };
@@ -214,8 +217,8 @@ pub(crate) fn parse(url: &str) -> Result<ConnectionInfo, ConnectError> {
     Ok(info.set_addr(ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }))
 }
 
-/// How long a connection is idle until the system asks whether its peer is there: before load balancers
-/// and firewalls forget it, which takes four minutes or more.
+/// The idle time before the system probes the peer (TCP keepalive). The probes keep the connection
+/// known to load balancers and firewalls, which forget idle connections after four minutes or more.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Who this client is to a server.
+//! The authentication of connections, and its renewal before the credentials expire.
 //!
 //! ```text
 //! connection made ─> ask the provider ─> AUTH ─> in use ──(due, or changed)──> ask the provider
@@ -6,10 +6,13 @@
 //!                                                  └────── AUTH, over the same <────┘ again after a pause
 //! ```
 //!
-//! `AUTH` is sent before anything else, and apart from what redis-rs sends to set up a connection, so that the
-//! password is in no command whose error is kept: a server may quote what it does not know. redis-rs has providers
-//! too (`token-based-authentication`). Its stream of credentials may end, and with it the connection's renewal for
-//! ever; a refused `AUTH` does so as well; and the set-up's `HELLO` has the password in it.
+//! `AUTH` is the first command of a connection, separate from the commands with which redis-rs sets
+//! a connection up. A server may quote an unknown command in its error, and so the password is in
+//! no command whose error is kept.
+//!
+//! redis-rs has providers too (`token-based-authentication`). The renewal of a connection ends
+//! there for ever if the stream of credentials ends or if the server refuses an `AUTH`. The `HELLO`
+//! of the set-up contains the password.
 
 use std::{
     io,
@@ -30,7 +33,7 @@ use crate::{
     server_error,
 };
 
-/// Asks the provider, in the time that a connection may take.
+/// Asks the provider for credentials, until the deadline.
 pub(crate) async fn ask(
     provider: &dyn CredentialsProvider,
     deadline: Instant,
@@ -41,7 +44,7 @@ pub(crate) async fn ask(
     }
 }
 
-/// Authenticates a connection over which nothing was sent yet.
+/// Authenticates a connection, with `AUTH` as the first command.
 pub(crate) async fn authenticate(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     credentials: &Credentials,
@@ -63,7 +66,8 @@ pub(crate) async fn authenticate(
     judge(redis::parse_redis_value(&line[..len]).map_err(server_error::redact)?)
 }
 
-/// Keeps a connection authenticated for as long as it is polled.
+/// Renews the authentication of a connection, until the connection is lost or the future is
+/// dropped.
 pub(crate) async fn keep_authenticated(
     mut connection: MultiplexedConnection,
     provider: Arc<dyn CredentialsProvider>,
@@ -97,12 +101,13 @@ pub(crate) async fn keep_authenticated(
             sleep(pause(&current, failures)).await;
             failures += 1;
         }
-        // A provider may announce changes without end.
+        // A faulty provider may announce changes without a pause.
         sleep(MIN_PAUSE).await;
     }
 }
 
-/// Returns the provider's credentials, which the server knows by then.
+/// Asks the provider, authenticates the connection again if the credentials are new, and returns
+/// the credentials.
 async fn renew(
     connection: &mut MultiplexedConnection,
     provider: &dyn CredentialsProvider,
@@ -124,7 +129,7 @@ fn auth(credentials: &Credentials) -> Cmd {
     auth
 }
 
-/// Says whether the server takes the credentials.
+/// Returns an error unless the server accepted the credentials.
 fn judge(answer: Value) -> RedisResult<()> {
     let refusal = match server_error::extract(answer) {
         Ok(Value::Okay) => return Ok(()),
@@ -152,18 +157,21 @@ fn no_redis() -> RedisError {
     (ErrorKind::Parse, "no answer of Redis").into()
 }
 
-/// Waits until credentials are to be renewed. The clock may be set meanwhile, so it is looked at time and again.
+/// Waits until the credentials are due for renewal. The clock may be set meanwhile, so the
+/// remaining time is computed anew once a minute.
 async fn expiry(credentials: &Credentials) {
     let Some(expires_at) = credentials.expires_at() else { return std::future::pending().await };
     let left = || expires_at.duration_since(SystemTime::now()).unwrap_or_default();
-    // By chance up to a tenth earlier, so that not all processes ask at the same instant.
+    // Jitter: up to a tenth of the margin earlier, so that processes do not ask at the same
+    // instant.
     let margin = (left() / 3).min(MAX_MARGIN).mul_f64(1.0 + 0.1 * fastrand::f64());
     while let Some(time) = left().checked_sub(margin).filter(|time| !time.is_zero()) {
         sleep(time.min(LOOK_EVERY)).await;
     }
 }
 
-/// How long to wait after so many failures, or answers that were nothing new.
+/// Returns the back-off after this number of failures, or of answers of the provider with unchanged
+/// credentials.
 fn pause(credentials: &Credentials, failures: u32) -> Duration {
     let doubled = MIN_PAUSE.saturating_mul(2_u32.saturating_pow(failures));
     let left = credentials
@@ -172,10 +180,11 @@ fn pause(credentials: &Credentials, failures: u32) -> Duration {
     doubled.min(left).clamp(MIN_PAUSE, MAX_PAUSE).mul_f64(1.0 + 0.5 * fastrand::f64())
 }
 
-/// The longest answer to `AUTH`, in bytes.
+/// The longest accepted reply to `AUTH`, in bytes.
 const LONGEST_ANSWER: usize = 1024;
 
-/// How long before their end credentials are renewed, at most. Entra ID asks for 3 minutes.
+/// The longest time from the renewal of credentials to their expiry, without jitter. Entra ID asks
+/// for 3 minutes.
 const MAX_MARGIN: Duration = Duration::from_secs(5 * 60);
 
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -187,7 +196,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 mod tests {
     use super::*;
 
-    /// What becomes of an answer to `AUTH`, of a server that may quote it.
+    /// Authenticates at a server that sends this reply, and returns the outcome as text.
     async fn outcome(answer: &'static str) -> String {
         let (mut here, mut there) = tokio::io::duplex(4096);
         let server = async {

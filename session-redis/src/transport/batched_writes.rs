@@ -16,31 +16,33 @@ use tokio::{
 
 use crate::metrics::WriteMetrics;
 
-/// A stream on which those who write at the same time write together.
+/// A stream that coalesces concurrent writes: commands of several requests share one system call.
 ///
-/// redis-rs writes what it was given as soon as it runs, and a thread of Tokio's lets it run as soon as the first
-/// request has given it a command, before the next request that is ready. So of a hundred requests each costs a
-/// system call and a packet, and Redis as much again. Here a write lets what is ready on its thread run first, and
-/// then takes along what that gave. No write ever waits for something that has not come yet.
+/// redis-rs writes its queued commands as soon as its task runs. A worker thread of Tokio runs this
+/// task as soon as the first request has queued a command, before the next ready request. So each
+/// of a hundred concurrent requests costs a system call and a packet, and about the same again in
+/// Redis. This stream yields before a write, so that the ready tasks of the thread run first and
+/// their commands join the write. A write never waits for commands that are still to come.
 ///
-/// Where that brings nothing, because a request is alone, more and more writes are done without: up to 31 until it is
-/// tried again. Where it takes long time and again, because what is ready has much to compute, it is tried again after a
-/// hundred times as long.
+/// If yields bring no commands, because a request is alone, the stream yields more and more rarely:
+/// in the end, before every 32nd write only. If yields take long twice in a row, because the ready
+/// tasks compute much, the stream stops yielding for a hundred times as long as the last yield
+/// took.
 pub(crate) struct BatchedWrites<S> {
     stream: S,
     received: Arc<Received>,
     metrics: WriteMetrics,
-    /// Since when the others are let run, and how much there was to be written then.
+    /// The start of the current yield, and the number of bytes to write at that time.
     waiting: Option<(Instant, usize)>,
-    /// Nobody is waited for any more before what there is was written.
+    /// The stream does not yield again before the current bytes are written.
     is_due: bool,
-    /// How many writes are done at once before the next that waits.
+    /// The number of immediate writes left before the next yield.
     left_at_once: u32,
-    /// How many that were the last time.
+    /// The number of immediate writes planned after the last yield.
     at_once: u32,
-    /// The others took too long the last time.
+    /// The last yield took too long.
     was_long: bool,
-    /// Until when all writes are done at once.
+    /// Until this time, all writes are immediate.
     rests_until: Option<Instant>,
 }
 
@@ -59,7 +61,8 @@ impl<S> BatchedWrites<S> {
         }
     }
 
-    /// Tells whether what there is, so much, is to be written now, or the others are to be let run first.
+    /// Returns `true` if the `len` bytes are to be written now. Returns `false` if the stream
+    /// yields first.
     fn is_due(&mut self, len: usize) -> bool {
         if !self.is_due {
             match self.waiting.take() {
@@ -80,11 +83,11 @@ impl<S> BatchedWrites<S> {
         self.rests_until.is_some()
     }
 
-    /// Learns whether it was good to wait.
+    /// Plans the next yields by the duration of the last yield and the number of bytes gained.
     fn learn(&mut self, took: Duration, brought: usize) {
         let brought = u32::try_from(brought).unwrap_or(u32::MAX);
         let is_long = took > WORTH.saturating_mul(brought.max(A_COMMAND));
-        // Once, it may have been another process that had the processor.
+        // A single long yield may only mean that another process had the processor.
         if std::mem::replace(&mut self.was_long, is_long) && is_long {
             self.rests_until = Some(Instant::now() + REST * took);
         }
@@ -100,7 +103,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for BatchedWrites<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if !self.is_due(bytes.len()) {
-            // A task that wakes itself comes after those that are ready.
+            // A task that wakes itself runs after the tasks that are ready.
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -131,7 +134,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for BatchedWrites<S> {
     }
 }
 
-/// What arrived over a connection: when the last bytes did, and how many since the last answer.
+/// The record of received bytes: when the last bytes arrived, and how many arrived since the last
+/// reply.
 pub(crate) struct Received {
     begun_at: Instant,
     millis: AtomicU64,
@@ -154,12 +158,12 @@ impl Received {
         Ok(())
     }
 
-    /// Begins to count the bytes of the next answer.
+    /// Starts the count of bytes for the next reply.
     pub(crate) fn on_answer(&self) {
         self.since_answer.store(0, Ordering::Relaxed);
     }
 
-    /// How long ago the last bytes arrived.
+    /// Returns how long ago the last bytes arrived.
     pub(crate) fn age(&self) -> Duration {
         Duration::from_millis(self.now().saturating_sub(self.millis.load(Ordering::Relaxed)))
     }
@@ -169,24 +173,28 @@ impl Received {
     }
 }
 
-/// How many bytes a server may send without completing an answer, so that a broken one does not fill the memory
-/// of this process. The answers to commands that are sent together count as one: a hundred sessions at most.
+/// The number of bytes that a server may send without completing a reply, so that a broken server
+/// cannot fill the memory of this process. The replies to one pipeline count as one reply: a
+/// hundred sessions at most.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
-/// With so many bytes a write does not wait: there are many commands in it, or a large one.
+/// From this number of bytes, a write is immediate: the bytes hold many commands, or a large
+/// command.
 const ENOUGH: usize = 8 * 1024;
 
-/// How long the others may take for each byte that they bring, or 100 microseconds for a command that reads. If they
-/// compute more, commands would wait for that, and so would what Redis has to say.
+/// The time that a yield may take for each byte gained, but at least 100 microseconds in all, as
+/// for one command that reads. During a longer yield, the commands and the replies of Redis would
+/// wait for the computing tasks.
 const WORTH: Duration = Duration::from_micros(2);
 
-/// The bytes of a command that reads, about.
+/// The approximate size of a command that reads, in bytes.
 const A_COMMAND: u32 = 50;
 
-/// How many times as long as the others took too long nobody is waited for: of the time that is a hundredth.
+/// The time without yields after two long yields, as a multiple of the last. So yields take at most
+/// about a hundredth of the time.
 const REST: u32 = 100;
 
-/// How many writes are done at once, at most, before it is tried again whether others come along.
+/// The most immediate writes before the next yield tests whether other commands join.
 const MAX_AT_ONCE: u32 = 31;
 
 #[cfg(test)]
@@ -198,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes all, unless it is full, and notes how much at a time.
+    /// A stream that records the size of each write, and accepts no bytes while full.
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<usize>>>, Arc<AtomicBool>);
 
@@ -224,7 +232,8 @@ mod tests {
         }
     }
 
-    /// Writes as redis-rs does, and tells whether it was made to wait. If so, others bring so much, and take so long.
+    /// Writes as redis-rs does, and returns `true` if the write yielded. During a yield, other
+    /// tasks add the bytes and take the time of `others`.
     async fn write(
         stream: &mut BatchedWrites<Sink>,
         first: usize,
@@ -268,7 +277,8 @@ mod tests {
             waits += usize::from(write(&mut stream, 10, NOTHING).await);
         }
         assert_eq!(waits, 5 + (1_000 - 31) / 32);
-        // The next that is not alone is soon noticed, and then all are.
+        // The stream soon notices a write that is joined by others, and then yields before each
+        // write.
         let mut before = 0;
         while !write(&mut stream, 10, (10, Duration::ZERO)).await {
             before += 1;
@@ -298,7 +308,7 @@ mod tests {
         }
     }
 
-    /// A full socket says nothing of the others.
+    /// The wait for a full socket must not count as a yield.
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_takes_nothing_is_waited_for_once_and_teaches_nothing() {
         let sink = Sink::default();

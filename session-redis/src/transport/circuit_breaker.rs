@@ -12,35 +12,40 @@ use crate::{
     transport::limits::Limits,
 };
 
-/// Keeps requests from waiting for a Redis that does not answer, and too many from waiting for one that does.
+/// A circuit breaker. Requests do not wait for a silent Redis, and only a limited number waits for
+/// a Redis that replies.
 ///
-/// After several commands in a row without an answer only one at a time is let through, and the others are
-/// refused immediately. The first that is answered ends that, and how many may wait doubles with each
-/// answer from then on, so that a server that is just back is not buried. Nothing runs in the background:
-/// the requests are the probes.
+/// After several commands in a row without a reply, the circuit opens. From then on, one command at
+/// a time is sent as a probe, and the others are refused immediately. The first reply closes the
+/// circuit. The number of commands that may wait then starts small and doubles with each reply, so
+/// that a recovered server is not overloaded. The requests themselves are the probes, and replace a
+/// background task.
 pub(crate) struct CircuitBreaker {
     max_failures: u32,
     max_waiting: usize,
-    /// How many may wait now: few just after the circuit was open, and twice as many after each answer.
+    /// The current limit of waiting commands: small just after the circuit was open, and doubled
+    /// with each reply.
     room: AtomicUsize,
     waiting: Alone<AtomicUsize>,
-    /// How many commands in a row got no answer.
+    /// The number of commands in a row without a reply.
     failures: AtomicU32,
     is_open: AtomicBool,
-    /// When the probe under way counts for nothing any more, in nanoseconds since `made_at`; zero without one.
+    /// The time at which the current probe expires, in nanoseconds since `made_at`. Zero without a
+    /// probe.
     probe_ends_at: AtomicU64,
-    /// How long a probe may take: whoever holds one need not poll it, and must not keep the others out for ever.
+    /// The time until a probe expires. The task that holds a probe may never poll the request, and
+    /// must not block other commands for ever.
     probe_limit: Duration,
     made_at: Instant,
-    /// Held while it is opened or closed.
+    /// Locked while the circuit opens or closes.
     change: Mutex<Change>,
     metrics: CircuitMetrics,
 }
 
-/// The last time that the circuit was opened or closed.
+/// The last time the circuit opened or closed.
 struct Change {
     at: Instant,
-    /// Lives while the circuit is open.
+    /// Raises the metric of open circuits while present.
     _open: Option<Raised>,
 }
 
@@ -61,14 +66,14 @@ impl CircuitBreaker {
         }
     }
 
-    /// Lets a command through, or says why not.
+    /// Admits a command, or returns the reason for the refusal.
     pub(crate) fn enter(&self) -> Result<Pass<'_>, Refused> {
         let probe = if self.is_open.load(Ordering::Relaxed) {
             Some(self.probe_at(Instant::now()).ok_or(Refused::NoAnswers)?)
         } else {
             None
         };
-        // From here on dropping the pass undoes it.
+        // From here on, dropping the pass frees the place and the probe.
         let pass = Pass { breaker: self, probe };
         if self.waiting.0.fetch_add(1, Ordering::Relaxed) >= self.room(probe) {
             return Err(Refused::TooManyWait);
@@ -80,7 +85,8 @@ impl CircuitBreaker {
         if probe.is_some() { self.max_waiting } else { self.room.load(Ordering::Relaxed) }
     }
 
-    /// Takes the place of the probe, unless there is one whose time is not over: answers until when it is.
+    /// Begins a probe, and returns the time at which the probe expires. Returns `None` if another
+    /// probe is under way.
     fn probe_at(&self, now: Instant) -> Option<u64> {
         let former = self.probe_ends_at.load(Ordering::Relaxed);
         if former > self.nanos(now) {
@@ -93,7 +99,7 @@ impl CircuitBreaker {
     }
 
     fn nanos(&self, at: Instant) -> u64 {
-        // Five centuries.
+        // A `u64` holds five centuries.
         u64::try_from(at.saturating_duration_since(self.made_at).as_nanos()).unwrap_or(u64::MAX)
     }
 
@@ -130,20 +136,21 @@ impl CircuitBreaker {
     }
 }
 
-/// Has its cache lines to itself: it is written with every command, and what is only read stands elsewhere.
+/// Gives a value its own cache lines: every command writes the value, and other fields are mostly
+/// read.
 #[repr(align(128))]
 struct Alone<T>(T);
 
-/// The permission of one command, until it is dropped: with its answer, its failure, or the request that
-/// nobody waits for any more, which says nothing about Redis.
+/// The permission to send one command. A reply or a failure ends the pass. If the request is
+/// cancelled, the pass is dropped, and the circuit is unchanged.
 pub(crate) struct Pass<'b> {
     breaker: &'b CircuitBreaker,
-    /// Which probe it is, if it is one.
+    /// The expiry of the probe, as its identity. `None` if the command is not a probe.
     probe: Option<u64>,
 }
 
 impl Pass<'_> {
-    /// Redis said something, be it an error.
+    /// Records a reply, error replies included.
     pub(crate) fn answered(self) {
         let breaker = self.breaker;
         if breaker.failures.load(Ordering::Relaxed) != 0 {
@@ -159,7 +166,8 @@ impl Pass<'_> {
         }
     }
 
-    /// It said nothing in time, or could not be reached. Returns `true` if the circuit is open now.
+    /// Records that Redis did not reply in time, or could not be reached. Returns `true` if the
+    /// circuit is open now.
     pub(crate) fn failed(self) -> bool {
         let breaker = self.breaker;
         let failures = breaker.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
@@ -175,14 +183,14 @@ impl Drop for Pass<'_> {
     fn drop(&mut self) {
         self.breaker.waiting.0.fetch_sub(1, Ordering::Relaxed);
         if let Some(probe) = self.probe {
-            // Unless its time was over, and another one is under way.
+            // The exchange does nothing if the probe has expired and another probe is under way.
             let place = &self.breaker.probe_ends_at;
             let _ = place.compare_exchange(probe, 0, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 }
 
-/// Why a command was not sent.
+/// The reason why a command was not sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum Refused {
     #[error("Redis did not answer the last commands, and is being asked again")]
@@ -191,8 +199,9 @@ pub(crate) enum Refused {
     TooManyWait,
 }
 
-/// Whether Redis answered the last commands of a [`RedisStore`](crate::RedisStore), and how many wait for it. Of a
-/// cluster it is the node that is worst off, and what waits for all.
+/// The state of the circuit breaker of a [`RedisStore`](crate::RedisStore), and the number of
+/// commands that wait for a reply. For a cluster, the circuit is that of the node in the worst
+/// state, and the number is the sum over all nodes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RedisState {
     circuit: Circuit,
@@ -201,7 +210,8 @@ pub struct RedisState {
 }
 
 impl RedisState {
-    /// The state of many servers: that of the one that is worst off. One that knows of none is closed.
+    /// Returns the worst of several states, with the sum of the waiting commands. Without any
+    /// states, the circuit is closed.
     #[cfg(feature = "cluster")]
     pub(crate) fn worst(states: Vec<Self>) -> Self {
         let waiting = states.iter().map(|state| state.waiting).sum();
@@ -215,40 +225,42 @@ impl RedisState {
         Self { waiting, ..worst.unwrap_or(closed) }
     }
 
-    /// Whether commands are sent.
+    /// Returns the state of the circuit: whether commands are sent.
     #[must_use]
     pub fn circuit(&self) -> Circuit {
         self.circuit
     }
 
-    /// When the circuit was last closed, or opened; when the store connected, if it never was. Probes do not
-    /// count.
+    /// Returns when the circuit last opened or closed. Returns when the client for the server was
+    /// created, if the circuit was always closed. Probes do not count.
     #[must_use]
     pub fn since(&self) -> Instant {
         self.since
     }
 
-    /// How long ago that was.
+    /// Returns the time since [`since`](Self::since).
     #[must_use]
     pub fn lasts(&self) -> Duration {
         self.since.elapsed()
     }
 
-    /// How many commands wait for an answer.
+    /// Returns the number of commands that wait for a reply.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting
     }
 }
 
-/// Whether commands are sent to Redis.
+/// The state of the circuit: whether commands are sent to Redis.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Circuit {
-    /// All are.
+    /// Commands are sent, up to the limit of
+    /// [`with_max_waiting`](crate::RedisConfig::with_max_waiting).
     Closed,
-    /// None was answered lately. One is sent now, to see; the others fail at once.
+    /// The last commands got no reply. One command is under way as a probe, and the others fail
+    /// immediately.
     HalfOpen,
-    /// None was answered lately. The next one will be sent, to see.
+    /// The last commands got no reply. The next command will be sent as a probe.
     Open,
 }
 
@@ -320,7 +332,7 @@ mod tests {
         fail(&breaker, 3);
         drop(breaker.enter().unwrap());
         assert_eq!(breaker.state().circuit(), Circuit::Open);
-        // The next one is the probe.
+        // The next command is the probe.
         breaker.enter().unwrap().answered();
         assert_eq!(breaker.state().circuit(), Circuit::Closed);
     }
@@ -337,7 +349,7 @@ mod tests {
         drop((breaker.enter().unwrap(), breaker.enter().unwrap()));
     }
 
-    /// A request that is held, and polled by nobody, neither answers nor fails.
+    /// A request that is held but never polled does not end by itself.
     #[test]
     fn a_probe_that_is_held_for_ever_keeps_the_others_out_for_its_time_only() {
         let breaker = breaker();
@@ -348,7 +360,7 @@ mod tests {
         assert_eq!(breaker.probe_at(begun_at + limit / 2), None);
         let next = breaker.probe_at(Instant::now() + limit).unwrap();
         assert_eq!(breaker.state().circuit(), Circuit::HalfOpen);
-        // The former one takes nothing with it.
+        // Dropping the former probe must keep the new probe.
         drop(held);
         assert_eq!(breaker.probe_ends_at.load(Ordering::Relaxed), next);
         assert_eq!(breaker.enter().err(), Some(Refused::NoAnswers));
@@ -388,7 +400,7 @@ mod tests {
         assert_eq!(most, [2, 4, 8, 16, 32, 64, 100, 100]);
     }
 
-    /// A probe that finds no place must leave the place of the probe.
+    /// A command that is refused during a probe is not a probe. Dropping the probe frees its place.
     #[test]
     fn a_probe_that_is_refused_is_no_probe() {
         let breaker = breaker();

@@ -2,14 +2,16 @@ use std::sync::{Arc, OnceLock};
 
 use redis::Pipeline;
 
-/// The name by which servers list the connections of this client (`CLIENT LIST`).
+/// The name under which servers list the connections of this client (`CLIENT LIST`).
 ///
-/// redis-rs sends the name of its library in one piece with all else that sets up a connection, so a proxy that
-/// closes the connection for a command that it does not know could not be used. Here the names are sent apart.
+/// redis-rs sends the name of its library in one pipeline with the other commands of the set-up.
+/// Some proxies close the connection after an unknown command, and would thus be unusable. This
+/// client sends the names in a separate pipeline.
 #[derive(Clone)]
 pub(crate) struct ClientName {
     name: Arc<str>,
-    /// Empty until a server has answered, with or without the names.
+    /// Whether servers are sent the names. Empty until a server has replied, with or without the
+    /// names.
     is_sent: Arc<OnceLock<bool>>,
 }
 
@@ -18,7 +20,7 @@ impl ClientName {
         Self { name: name.into(), is_sent: Arc::default() }
     }
 
-    /// Returns the commands that name a connection. Returns `None` if servers are sent no names.
+    /// Returns the commands that name a connection. Returns `None` if the names are no longer sent.
     pub(crate) fn commands(&self) -> Option<Pipeline> {
         if self.is_sent.get() == Some(&false) {
             return None;
@@ -33,12 +35,13 @@ impl ClientName {
         Some(commands)
     }
 
-    /// Returns `true` unless a server has answered before, with or without the names.
+    /// Returns `true` until a server has replied, with or without the names.
     pub(crate) fn is_untried(&self) -> bool {
         self.is_sent.get().is_none()
     }
 
-    /// Records that a server has answered, and whether it was sent the names. The first time counts.
+    /// Records that a server replied, and whether the names were sent. Only the first record
+    /// counts.
     pub(crate) fn on_answer(&self, is_sent: bool) {
         let _ = self.is_sent.set(is_sent);
     }

@@ -9,7 +9,7 @@ use crate::{
     transport::{access::Endpoint, limits::Limits, socket::Socket},
 };
 
-/// A connection, and whether Redis reports over it what others change.
+/// A connection, and the state of its change tracking (`CLIENT TRACKING`).
 #[derive(Clone)]
 pub(crate) struct Link {
     pub(crate) connection: Socket,
@@ -22,8 +22,8 @@ impl Link {
     }
 }
 
-/// Connects to a server and asks it to report changes, if the near cache wants them. All commands
-/// wait for the connection, so setting it up has a time limit.
+/// Connects to a server, and turns on change tracking if there is a near cache. The set-up has a
+/// time limit, because all commands wait for the connection.
 pub(crate) async fn connect(
     endpoint: &Endpoint,
     tracking: &Tracking,
@@ -41,14 +41,16 @@ async fn attempt(endpoint: &Endpoint, tracking: &Tracking, limits: Limits) -> Re
     let name = endpoint.client_name();
     let Some(commands) = name.commands() else { return Ok(link) };
     match link.connection.send_all(&commands).await {
-        // Some of the answers may be errors: the commands are too new for the server, or forbidden.
+        // Single replies may be errors, if the server is too old for a command or forbids the
+        // command.
         Ok(_) => name.on_answer(true),
         Err(error) if error.is_connection_dropped() && name.is_untried() => {
             link.tracked.end();
             link = open(endpoint, tracking, limits).await?;
             match link.connection.send(&redis::cmd("PING")).await {
                 Err(error) if !server_error::is_of_server(&error) => return Err(error),
-                // Any answer proves that the server closed the former connection for the names.
+                // Any reply to `PING` proves that the server closed the former connection because
+                // of the names.
                 _ => name.on_answer(false),
             }
         }
@@ -61,8 +63,8 @@ async fn open(endpoint: &Endpoint, tracking: &Tracking, limits: Limits) -> Redis
     let Some((tracked, listener)) = tracking.begin() else {
         return Socket::connect(endpoint, limits).await.map(Link::untracked);
     };
-    // What this process changes over the connection it removes from the cache itself. The server carries
-    // out the commands of a connection in their order, so that a later read sees an earlier write.
+    // `NOLOOP`: this process removes its own changes from the cache itself. The server runs the
+    // commands of a connection in order, so a later read sees an earlier write.
     let mut track = Pipeline::with_capacity(1);
     track.cmd("CLIENT").arg("TRACKING").arg("ON").arg("NOLOOP");
     match connect_listening(endpoint, listener, &track, limits).await {
@@ -76,8 +78,8 @@ async fn open(endpoint: &Endpoint, tracking: &Tracking, limits: Limits) -> Redis
     }
 }
 
-/// Connects by RESP3, and sends the commands that ask for messages. The listener receives these, one after
-/// the other, where the connection is read.
+/// Connects with RESP3, and sends the commands that subscribe to messages. The listener receives
+/// the messages one after the other, in the task that reads the connection.
 pub(crate) async fn connect_listening<E>(
     endpoint: &Endpoint,
     listener: impl Fn(PushInfo) -> Result<(), E> + Send + Sync + 'static,
@@ -93,8 +95,9 @@ pub(crate) async fn connect_listening<E>(
     Ok(connection)
 }
 
-/// Returns `true` if the server would refuse RESP3 or messages the next time as well, and may accept the
-/// client without: not if it is busy, starting or full, or refuses the client itself.
+/// Returns `true` if the server would always refuse RESP3 or the subscription, but may accept a
+/// connection without them. Returns `false` if the server is busy, starting or full, or refuses the
+/// client itself, or if the connection fails.
 pub(crate) fn is_lasting(refusal: &RedisError) -> bool {
     let is_of_another_kind = match refusal.kind() {
         ErrorKind::Io | ErrorKind::AuthenticationFailed => true,

@@ -8,20 +8,20 @@ use crate::{
     transport::circuit_breaker::Refused,
 };
 
-/// Why an operation has no answer.
+/// The reason why an operation failed.
 #[derive(Clone)]
 pub(crate) enum Failure {
     Redis(RedisError),
-    /// It took too long.
+    /// The reply did not arrive before the deadline.
     Silence,
-    /// There was nobody to send it to.
+    /// The command was not sent, because there was no connection.
     Lost(ConnectError),
-    /// It was not sent.
+    /// The circuit breaker refused the command, so the command was not sent.
     Refused(Refused),
 }
 
 impl Failure {
-    /// Nothing was sent, because there was no connection in time.
+    /// Returns the failure of a command that was not sent, because no connection was ready in time.
     pub(crate) fn not_connected() -> Self {
         Self::Lost(ConnectError::new(
             StoreErrorKind::Unavailable,
@@ -29,7 +29,7 @@ impl Failure {
         ))
     }
 
-    /// Returns the `error.type` of metrics.
+    /// Returns the `error.type` for the metrics.
     pub(crate) fn error_type(&self) -> &'static str {
         match self {
             Self::Redis(error) => metrics::error_type(error),
@@ -48,7 +48,7 @@ impl Failure {
         matches!(self, Self::Silence)
     }
 
-    /// Returns `true` if the server did not answer in time, or there is no way to it.
+    /// Returns `true` if the server did not reply in time, or if there was no connection.
     pub(crate) fn is_absence(&self) -> bool {
         match self {
             Self::Redis(error) => error.is_io_error() && !error.is_connection_dropped(),
@@ -57,7 +57,8 @@ impl Failure {
         }
     }
 
-    /// Tells an error of the connection, which the server need not know of.
+    /// Returns `true` unless the failure is an error reply of the server. Other failures may
+    /// concern the connection alone.
     pub(crate) fn is_of_the_line(&self) -> bool {
         !matches!(self, Self::Redis(error) if is_of_server(error))
     }
@@ -66,7 +67,7 @@ impl Failure {
         matches!(self, Self::Redis(error) if error.is_io_error())
     }
 
-    /// Whether there was nobody to send it to.
+    /// Returns `true` if the command was certainly not sent.
     #[cfg(feature = "cluster")]
     pub(crate) fn was_not_sent(&self) -> bool {
         match self {
@@ -75,19 +76,20 @@ impl Failure {
         }
     }
 
-    /// Returns `true` if the user may not run the command, or the server has no such command.
+    /// Returns `true` if the user may not run the command, or if the server does not know the
+    /// command.
     pub(crate) fn is_forbidden(&self) -> bool {
         self.is(ServerErrorKind::NoPerm)
             || matches!(self, Self::Redis(error) if is_unknown_command(error))
     }
 
-    /// Returns `true` if a new connection may lead to a server that does not fail this way.
+    /// Returns `true` if the command may succeed over a new connection.
     pub(crate) fn is_of_stale_connection(&self) -> bool {
         matches!(self, Self::Redis(error) if is_of_stale_connection(error))
     }
 
-    /// Returns `true` if the connection was lost, so that the command may be sent again if it changes
-    /// nothing: also if the system gave up a peer that confirmed nothing.
+    /// Returns `true` if the connection was lost, for instance because the system gave up a peer
+    /// that acknowledged no bytes. A command that changes nothing may then be sent again.
     pub(crate) fn is_dead_connection(&self) -> bool {
         matches!(self, Self::Redis(error) if error.is_timeout() || error.is_connection_dropped()
             && matches!(error.retry_method(), RetryMethod::Reconnect))
@@ -109,9 +111,9 @@ pub(crate) fn is(error: &RedisError, kind: ServerErrorKind) -> bool {
     error.kind() == ErrorKind::Server(kind)
 }
 
-/// A list of what a new connection can mend: the address may lead to another server by now, the
-/// password is sent again, and bytes that are no answer are left behind. Whatever else a server refuses,
-/// it would refuse again.
+/// Returns `true` if a new connection may cure the error. A new connection may lead to another
+/// server, sends the password again, and discards bytes that are no valid reply. The server would
+/// repeat any other refusal.
 pub(crate) fn is_of_stale_connection(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)

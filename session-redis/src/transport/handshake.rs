@@ -4,23 +4,24 @@ use session_core::StoreErrorKind;
 
 use crate::{error::ConnectError, info::Info, transport::socket::Socket};
 
-/// What kind of server is expected to answer.
+/// The kind of server that is expected at the other end of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Wanted {
-    /// One that is named by its URL.
+    /// A server that the configuration names by a URL.
     Server,
-    /// One that sentinels call the primary.
+    /// A server that sentinels name as the primary.
     #[cfg(feature = "sentinel")]
     Primary,
-    /// One that a sentinel is promoting: it must call itself the primary.
+    /// A server that a sentinel promotes, and that must already report the role of a primary.
     #[cfg(feature = "sentinel")]
     Successor,
-    /// One of a cluster.
+    /// A node of a cluster.
     #[cfg(feature = "cluster")]
     ClusterNode,
 }
 
-/// Looks at the server with one round trip, and at nothing that the user may not ask.
+/// Checks the kind of the server by `INFO`, in one round trip. If the server refuses `INFO`, for
+/// example because the user may not run the command, all fields count as unknown.
 pub(crate) async fn check(
     connection: &mut Socket,
     address: &str,
@@ -32,8 +33,8 @@ pub(crate) async fn check(
         .map_err(|_| ConnectError::silent(address, limit))?;
     let info = match answer {
         Ok(info) => Info::read(info),
-        // `NOPERM` leaves a question open, and what the server cannot do at this moment the first
-        // command will tell.
+        // `NOPERM` concerns the user only. The first command will meet other refusals, such as
+        // `LOADING`, again.
         Err(error) if error.code().is_some() && error.code() != Some("NOAUTH") => Info::default(),
         Err(error) => return Err(ConnectError::explain(error, address)),
     };
@@ -41,7 +42,7 @@ pub(crate) async fn check(
 }
 
 fn judge(info: &Info, address: &str, wanted: Wanted) -> Result<(), ConnectError> {
-    // Valkey reports the version of Redis that it is compatible with.
+    // Valkey reports here the version of Redis with which Valkey is compatible.
     let version = info.get("redis_version").and_then(|version| {
         let mut parts = version.split('.');
         Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
@@ -102,7 +103,8 @@ impl Wanted {
     }
 }
 
-/// The oldest Redis that has users with rights of their own (`ACL`), and RESP3.
+/// The oldest supported version of Redis: the first with permissions for users (`ACL`) and with
+/// RESP3.
 const OLDEST: (u32, u32) = (6, 0);
 
 #[cfg(test)]
@@ -141,7 +143,7 @@ mod tests {
         );
     }
 
-    /// A proxy may have all slots of a cluster, and pass on what one of the nodes reports of itself.
+    /// A proxy may serve all slots of a cluster, and pass on the `INFO` of a single node.
     #[test]
     fn mode_of_a_server_that_may_work_is_not_judged() {
         assert_eq!(verdict("7.0.15", "cluster", "master", Wanted::Server), "fits");
@@ -161,7 +163,7 @@ mod tests {
         let fits = |role, wanted| verdict("7.0.15", "standalone", role, wanted) == "fits";
         assert!(fits("master", Wanted::Successor) && fits("master", Wanted::Primary));
         assert!(!fits("slave", Wanted::Successor) && !fits("slave", Wanted::Primary));
-        // Unless the user may not ask, the primary is certain.
+        // A server that hides its role is accepted as a primary, but not as a successor.
         assert!(!fits("", Wanted::Successor) && fits("", Wanted::Primary));
     }
 }

@@ -1,4 +1,4 @@
-//! How much time there is for something that may be asked for once more, and when that is done.
+//! The deadlines of operations, and the pauses before a repetition.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::RedisConfig;
 
-/// How long things may take, and how much may come to nothing or wait.
+/// The timeouts, and the limits of the circuit breaker.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) connect: Duration,
@@ -30,25 +30,27 @@ impl Limits {
 }
 
 impl Limits {
-    /// When the answer to what changes nothing must be there, be it that of its repetition.
+    /// Returns the deadline of an operation that changes nothing, a repetition included.
     pub(crate) fn deadline(self) -> Instant {
         Instant::now() + self.operation
     }
 
-    /// When the answer to what may change something must be there.
+    /// Returns the deadline of one attempt at an operation that may change data.
     ///
-    /// If it is lost, the protocol asks once more: both and the pause between them are one operation.
+    /// If the reply is lost, the session protocol repeats the operation. Both attempts and the
+    /// pause between them fit in the time of one operation.
     pub(crate) fn deadline_of_each(self) -> Instant {
         Instant::now() + (self.operation - self.max_pause()) / 2
     }
 
-    /// Waits for a moment by chance, before something is asked for once more: what was lost with a connection was
-    /// lost for all who waited at the same instant, and would come back at the same instant.
+    /// Waits for a random time before a repetition. All requests on a lost connection fail at the
+    /// same instant, and would otherwise be repeated at the same instant.
     pub(crate) async fn pause(self) {
         sleep(self.max_pause().mul_f64(fastrand::f64())).await;
     }
 
-    /// Pauses if an answer was lost, for the protocol asks again as soon as it hears of that.
+    /// Pauses if a reply was lost, because the session protocol repeats the operation as soon as
+    /// the error is returned.
     pub(crate) async fn pause_if_lost<'e>(self, errors: impl IntoIterator<Item = &'e StoreError>) {
         if errors.into_iter().any(StoreError::is_outcome_unknown) {
             self.pause().await;
@@ -60,7 +62,8 @@ impl Limits {
     }
 }
 
-/// The longest pause, if operations have the time.
+/// The longest pause. Operations shorter than a second have a shorter limit, a twentieth of their
+/// time.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The connection to one server, which is made again when it is lost.
+//! The connection to one server, replaced when lost.
 //!
 //! ```text
 //!             set up                 lost, moved, stale or silent
@@ -9,8 +9,8 @@
 //!   +-------------------------------------+<--------------------+
 //! ```
 //!
-//! Commands are what starts an attempt: nothing runs in the background. Until an attempt may begin,
-//! commands fail immediately with the error of the last one.
+//! Only commands start an attempt, so an idle client makes none. Until the next attempt may begin,
+//! commands fail immediately with the error of the last attempt.
 
 use std::{
     sync::{
@@ -38,23 +38,23 @@ use crate::{
     },
 };
 
-/// The connection to one server, made by one task for all who wait for it.
+/// The connection to one server. One task sets the connection up for all waiting commands.
 ///
-/// redis-rs has a manager that does this too. It keeps a set-up that the server refused for ever
-/// (`aio/connection_manager.rs:417` in 1.8.1), it notices neither a connection that stays silent nor one
-/// that leads to a server that became a replica, and it costs each command two steps more.
+/// redis-rs has a connection manager as well. The manager keeps a refused set-up for ever
+/// (`aio/connection_manager.rs:417` in 1.8.1), and misses both a silent connection and a server
+/// that became a replica. Each command takes two more steps there.
 pub(crate) struct ManagedConnection {
     source: Source,
     limits: Limits,
-    /// Read with every command, by all threads: they must not wait for each other.
+    /// Every command reads the state, on any thread: readers must not wait for each other.
     state: ArcSwap<State>,
-    /// Held while the state is changed.
+    /// Locked while the state changes.
     changing: Mutex<()>,
-    /// Nothing was answered since the last attempt began.
+    /// `true` from the start of an attempt until the first reply.
     is_unproven: AtomicBool,
 }
 
-/// Where connections come from.
+/// The source of new connections.
 #[derive(Clone)]
 pub(crate) enum Source {
     Server(Box<Server>),
@@ -62,7 +62,7 @@ pub(crate) enum Source {
     Sentinels(Arc<crate::transport::sentinel::Sentinels>),
 }
 
-/// A server with an address of its own.
+/// A server at a known address.
 #[derive(Clone)]
 pub(crate) struct Server {
     endpoint: Endpoint,
@@ -72,12 +72,13 @@ pub(crate) struct Server {
 
 struct State {
     channel: Channel,
-    /// Counts the connections, so that a command which fails late does not replace a newer one.
+    /// Numbers the connections, so that a command that fails late does not replace a newer
+    /// connection.
     number: u64,
     begun_at: Instant,
-    /// The attempts before this one, in a row, over which nothing was answered.
+    /// The number of earlier attempts in a row without any reply.
     failures: u32,
-    /// Scales the back-off.
+    /// The random factor of the back-off.
     jitter: f64,
 }
 
@@ -87,21 +88,22 @@ pub(crate) enum Channel {
     Opening(Opening),
 }
 
-/// Why a connection is replaced.
+/// The reason why a connection is replaced.
 #[derive(Clone, Copy)]
 enum Reason {
-    /// It could not be set up, or is gone.
+    /// The connection was lost, or could not be set up.
     Lost,
-    /// Another server takes the place of its server.
+    /// The sentinels name or promote another server.
     Moved,
-    /// It leads to a server that cannot be of use.
+    /// The server replies, but cannot be used.
     Stale,
-    /// It does not answer.
+    /// The server does not reply.
     Silent,
 }
 
 impl ManagedConnection {
-    /// A connection that the first command makes, unless [`connect`](Self::connect) does.
+    /// Creates a connection. The first command connects, unless [`connect`](Self::connect) was
+    /// called before.
     pub(crate) fn new(source: Source, limits: Limits) -> Self {
         let channel = Channel::Opening(Opening::none());
         let state =
@@ -115,7 +117,7 @@ impl ManagedConnection {
         }
     }
 
-    /// Connects, unless there is a connection.
+    /// Connects, unless the connection is open already.
     pub(crate) async fn connect(&self) -> Result<(), ConnectError> {
         if let (Channel::Opening(opening), number) = self.channel() {
             let link = opening.result().await?;
@@ -128,7 +130,8 @@ impl ManagedConnection {
         &self.source
     }
 
-    /// The connection, or the attempt to make one, and its number.
+    /// Returns the connection or the attempt to connect, and its number. If the last attempt failed
+    /// or the server has moved, first begins a new attempt, unless the back-off is still running.
     pub(crate) fn channel(&self) -> (Channel, u64) {
         let state = self.state.load();
         if matches!(&state.channel, Channel::Opening(opening) if opening.has_failed()) {
@@ -142,7 +145,7 @@ impl ManagedConnection {
         (state.channel.clone(), state.number)
     }
 
-    /// Waits for a connection that is being made.
+    /// Waits for the end of an attempt to connect.
     pub(crate) async fn opened(
         &self,
         opening: Opening,
@@ -166,7 +169,7 @@ impl ManagedConnection {
         }
     }
 
-    /// Returns why the last attempt to connect failed, if no other one has begun since.
+    /// Returns the error of the last attempt to connect, unless a newer attempt has begun.
     pub(crate) fn error(&self) -> Option<ConnectError> {
         match &self.state.load().channel {
             Channel::Opening(opening) => opening.error(),
@@ -174,7 +177,7 @@ impl ManagedConnection {
         }
     }
 
-    /// Records that the connection with this number answered.
+    /// Records a reply over the connection with this number.
     pub(crate) fn on_answer(&self, number: u64) {
         if !self.is_unproven.load(Ordering::Relaxed) {
             return;
@@ -185,27 +188,28 @@ impl ManagedConnection {
         }
     }
 
-    /// Records that the connection with this number is gone.
+    /// Records the loss of the connection with this number.
     pub(crate) fn on_loss(&self, number: u64) {
         self.replace(number, Reason::Lost);
     }
 
-    /// Records that the server at the other end cannot be of use, though it answers. Nothing is sent to it any
-    /// more, reads included.
+    /// Records that the server cannot be used, though the server replies. From now on the server
+    /// receives no commands, reads included.
     pub(crate) fn on_stale_server(&self, number: u64) {
         self.replace(number, Reason::Stale);
     }
 
-    /// Records that too many commands in a row got no answer in time.
+    /// Records that too many commands in a row got no reply in time.
     pub(crate) fn on_silence(&self, number: u64) {
         self.replace(number, Reason::Silent);
     }
 
-    /// Begins another connection in place of the one with this number, unless it is too early.
+    /// Begins an attempt to replace the connection with this number, unless the back-off is still
+    /// running.
     fn replace(&self, number: u64, reason: Reason) {
         let _changing = self.changing();
         let state = self.state.load();
-        // An attempt ends by itself.
+        // An attempt under way ends by itself.
         let is_under_way =
             matches!(&state.channel, Channel::Opening(opening) if opening.is_under_way());
         if state.number != number || is_under_way {
@@ -214,23 +218,24 @@ impl ManagedConnection {
         let is_unproven = self.is_unproven.load(Ordering::Relaxed);
         let failures = if is_unproven { state.failures.saturating_add(1) } else { 0 };
         let min_age = match (reason, &state.channel) {
-            // It was set up, so the next one may be as well.
+            // The connection was set up, so the next attempt may succeed as well.
             (Reason::Lost | Reason::Moved, Channel::Open(_)) => {
                 back_off(failures.saturating_sub(1)).mul_f64(state.jitter)
             }
             (Reason::Lost | Reason::Moved, Channel::Opening(_)) => {
                 back_off(failures).mul_f64(state.jitter)
             }
-            // It answers, and may refuse the next command as well.
+            // The server replies, and may refuse the next command as well.
             (Reason::Stale, _) => LONGEST_BACK_OFF.mul_f64(state.jitter),
-            // A new connection may need all of its time to be set up.
+            // The set-up and the first command may each take their full time.
             (Reason::Silent, _) => self.limits.connect + self.limits.response,
         };
         if state.begun_at.elapsed() < min_age {
             if let (Reason::Stale, Channel::Open(link)) = (reason, &state.channel) {
                 link.tracked.end();
                 let channel = Channel::Opening(Opening::failed(stale()));
-                // The longest back-off: a primary that refuses all writes would answer the reads in between.
+                // The longest back-off applies, because a primary that refuses all writes would
+                // serve reads in between.
                 let failures = u32::MAX;
                 self.is_unproven.store(true, Ordering::Relaxed);
                 let number = number + 1;
@@ -238,8 +243,8 @@ impl ManagedConnection {
             }
             return;
         }
-        // A server that is slow becomes no faster by another connection. The commands before the last
-        // one may have taken their time as well.
+        // A new connection does not make a slow server faster. The limit is two response timeouts,
+        // because the commands before the last may have taken their full time as well.
         if let (Reason::Silent, Channel::Open(link)) = (reason, &state.channel)
             && link.connection.was_read_within(2 * self.limits.response)
         {
@@ -257,7 +262,7 @@ impl ManagedConnection {
             number: number + 1,
             begun_at: Instant::now(),
             failures,
-            // Processes that lost the same server must not come back at the same instants.
+            // Jitter: processes that lost the same server must not reconnect at the same instants.
             jitter: 0.75 + fastrand::f64() / 2.0,
         }));
     }
@@ -267,9 +272,10 @@ impl ManagedConnection {
     }
 }
 
-/// Returns how long after the begin of an attempt the next one may begin: immediately if something was
-/// answered over the connection, and otherwise the later, the more attempts in a row have failed. That
-/// is at most five attempts in the first second, and three in each later one.
+/// Returns the time from the start of one attempt to the earliest start of the next, before jitter.
+/// The time is zero if the connection got a reply, and otherwise grows with the number of failed
+/// attempts in a row. At most five attempts begin in the first second, and three in each later
+/// second.
 fn back_off(failures: u32) -> Duration {
     match failures.checked_sub(1) {
         None => Duration::ZERO,
@@ -278,12 +284,13 @@ fn back_off(failures: u32) -> Duration {
 }
 
 impl Source {
-    /// A server that is asked at each connection who it is: its address may lead to another one by then.
+    /// Creates the source for a server. Each new connection checks the server with `INFO`, because
+    /// the address may lead to another server by then.
     pub(crate) fn server(endpoint: Endpoint, tracking: Tracking, wanted: Wanted) -> Self {
         Self::Server(Box::new(Server { endpoint, tracking, wanted }))
     }
 
-    /// The address of the server, or what the sentinels call it.
+    /// Returns the address of the server, or the sentinels' name for the primary.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Server(server) => server.endpoint.addr().to_string(),
@@ -292,7 +299,8 @@ impl Source {
         }
     }
 
-    /// Labels the metrics of this server. Where sentinels watch, these name no address, as it changes.
+    /// Returns the labels for the metrics of this server. With sentinels, the labels contain the
+    /// name of the primary, because the address changes.
     pub(crate) fn labels(&self) -> ServerLabels {
         match self {
             Self::Server(server) => ServerLabels::of(server.endpoint.addr()),
@@ -309,7 +317,7 @@ impl Source {
         }
     }
 
-    /// Returns `true` if another server is to be connected to by now, as far as is known.
+    /// Returns `true` if sentinels are known to name or promote another server.
     fn has_moved(&self) -> bool {
         match self {
             Self::Server(..) => false,
@@ -328,7 +336,7 @@ impl Server {
     }
 }
 
-/// A connection that is being made, for which any number of commands can wait.
+/// An attempt to connect. Any number of commands can wait for its end.
 #[derive(Clone)]
 pub(crate) struct Opening(watch::Receiver<Option<Result<Link, ConnectError>>>);
 
@@ -341,8 +349,8 @@ impl Opening {
         Self(watch::channel(Some(Err(error))).1)
     }
 
-    /// Once there is the new connection, commands that wait for their answers over the former one fail: a
-    /// primary that is none any more would acknowledge writes that are lost.
+    /// Begins an attempt. On success, the former connection is closed, and commands that wait there
+    /// for a reply fail: a former primary would acknowledge writes that are lost.
     fn begin(source: Source, limits: Limits, is_first: bool, former: Option<Socket>) -> Self {
         let (sender, receiver) = watch::channel(None);
         tokio::spawn(async move {
@@ -366,7 +374,7 @@ impl Opening {
         let mut receiver = self.0.clone();
         match receiver.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(result)) => result.clone(),
-            // With its runtime.
+            // The task ended with its runtime.
             _ => Err(ConnectError::new(
                 StoreErrorKind::Unavailable,
                 "the connection's set-up was ended",
@@ -379,7 +387,7 @@ impl Opening {
     }
 
     fn is_under_way(&self) -> bool {
-        // Without a sender it will never end.
+        // Without a sender, the attempt never ends.
         self.0.borrow().is_none() && self.0.has_changed().is_ok()
     }
 
@@ -391,7 +399,8 @@ impl Opening {
     }
 }
 
-/// A replica may answer reads, but with what is older than what was acknowledged.
+/// Returns the error for a server that cannot be used. A replica could serve reads, but would
+/// return records older than acknowledged writes.
 fn stale() -> ConnectError {
     ConnectError::new(
         StoreErrorKind::Unavailable,
@@ -399,10 +408,10 @@ fn stale() -> ConnectError {
     )
 }
 
-/// How long after the begin of an attempt that failed the second one may begin.
+/// The back-off after the first failed attempt, from start to start.
 const SHORTEST_BACK_OFF: Duration = Duration::from_millis(75);
 
-/// How long after the begin of an attempt the next one may begin at the latest.
+/// The longest back-off, from the start of one attempt to the start of the next.
 const LONGEST_BACK_OFF: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A client of Redis, which knows nothing of sessions: how commands reach the server that has their
-//! key, over connections that are made again when they are lost.
+//! A client of Redis that is independent of sessions. The client routes each command to the server
+//! of its key, and replaces lost connections.
 
 mod access;
 mod authentication;
@@ -42,30 +42,34 @@ use crate::{
 pub use circuit_breaker::{Circuit, RedisState};
 pub(crate) use script::Script;
 
-/// The way to Redis, whatever it consists of: every operation has a deadline, and is sent again at most
-/// once, where the first time certainly changed nothing.
+/// The client of one server, of a primary behind sentinels, or of a cluster.
+///
+/// Every operation has a deadline. A command is repeated only if the earlier attempt certainly
+/// changed nothing, for example after a refusal. After the loss of a connection, only commands that
+/// read are repeated.
 pub(crate) struct Connection {
     servers: Servers,
     limits: Limits,
 }
 
 enum Servers {
-    /// One server, or the one of several that is the primary.
+    /// One server, or the primary that sentinels name.
     One(Box<Node>),
     #[cfg(feature = "cluster")]
     Cluster(crate::transport::cluster::Cluster),
 }
 
 impl Connection {
-    /// The first command connects, unless [`connect`](Self::connect) does. Connections report what others
-    /// change, if `tracking` wants that.
+    /// Creates a client. The first command connects, unless [`connect`](Self::connect) was called
+    /// before. If `tracking` is enabled, servers report changes by other clients over the
+    /// connections.
     pub(crate) fn new(config: &RedisConfig, tracking: &Tracking) -> Result<Self, ConnectError> {
         let limits = Limits::of(config);
         metrics::describe();
         Ok(Self { servers: Servers::new(config, tracking, limits)?, limits })
     }
 
-    /// Connects, and looks at who answers.
+    /// Connects, and checks that the servers can hold sessions.
     pub(crate) async fn connect(&self) -> Result<(), ConnectError> {
         match &self.servers {
             Servers::One(node) => node.connect().await,
@@ -74,13 +78,13 @@ impl Connection {
         }
     }
 
-    /// Runs a command that changes nothing. If the connection turns out to be dead it is run once more,
-    /// on a new one.
+    /// Sends a command that changes nothing. If the connection turns out to be dead, the command is
+    /// sent once more, over a new connection.
     pub(crate) async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {
         self.read_seen(command, &mut ReadOrigin::default()).await
     }
 
-    /// As [`read`](Self::read), and notes in `seen` over which connection.
+    /// Sends a command as [`read`](Self::read) does, and records the connection in `seen`.
     pub(crate) async fn read_seen(
         &self,
         command: &Cmd,
@@ -89,7 +93,8 @@ impl Connection {
         let deadline = self.limits.deadline();
         match self.send_seen(command, deadline, seen).await {
             Ok(answer) => Ok(answer),
-            // Boxed, as below: most commands are sent once, and would carry the size of the other about.
+            // Boxed, as below: most commands are sent once, and would otherwise carry the size of
+            // the repetition.
             Err(failure) if failure.is_dead_connection() => {
                 let again = async {
                     self.limits.pause().await;
@@ -102,7 +107,7 @@ impl Connection {
         }
     }
 
-    /// Runs a command that may change something.
+    /// Sends a command that may change data.
     pub(crate) async fn write(&self, command: &Cmd) -> Result<Value, StoreError> {
         let deadline = self.limits.deadline_of_each();
         match self.write_until(command, deadline).await {
@@ -111,7 +116,7 @@ impl Connection {
         }
     }
 
-    /// Runs a script, and tells the server what it is if it does not know.
+    /// Calls a script by its hash, and sends the code if the server does not know the script.
     pub(crate) async fn run(&self, script: &Script, call: &Cmd) -> Result<Value, StoreError> {
         let deadline = self.limits.deadline_of_each();
         match self.send(call, deadline).await {
@@ -151,8 +156,8 @@ impl Connection {
         }
     }
 
-    /// Runs a command once more, on a new connection, if a replica refused it and therefore did not carry it
-    /// out: the address may lead to the new primary by now.
+    /// Sends a command once more, over a new connection, if a replica refused the command. The
+    /// refused command changed nothing, and by now the address may lead to the new primary.
     async fn write_again(
         &self,
         failure: Failure,
@@ -166,15 +171,16 @@ impl Connection {
         Err(failure)
     }
 
-    /// What a failure means to the protocol, told when it may ask again.
+    /// Converts a failure into a store error. If a reply was lost, pauses before the session
+    /// protocol repeats the operation.
     async fn not_done(&self, failure: Failure) -> StoreError {
         let error = failure.into_store_error();
         self.limits.pause_if_lost([&error]).await;
         error
     }
 
-    /// Runs commands that change nothing, together, as [`read`](Self::read) does with one; each has an
-    /// answer of its own.
+    /// Sends commands that change nothing, in one pipeline per server, and returns a reply for
+    /// each. A lost connection is handled as by [`read`](Self::read).
     pub(crate) async fn read_all(
         &self,
         commands: Vec<Cmd>,
@@ -200,8 +206,9 @@ impl Connection {
         }
     }
 
-    /// Calls a script on many keys, together and in their order, and tells servers what it is; each call
-    /// has an answer of its own, and a failure of one does not keep the next from being carried out.
+    /// Calls a script on many keys, in one pipeline per server and in their order. A single server
+    /// receives the code with the first call, and a node of a cluster on demand. Each call has its
+    /// own reply, and the calls after a failed call still run.
     pub(crate) async fn run_all(
         &self,
         script: &Script,
@@ -223,8 +230,8 @@ impl Connection {
         }
     }
 
-    /// Runs two commands that may change something, in one round trip where the second cannot overtake the
-    /// first that way; otherwise the second after the first, if that was carried out.
+    /// Sends two commands that may change data, in this order. A single server receives both in one
+    /// round trip. In a cluster, the second command is sent after the first has succeeded.
     pub(crate) async fn write_in_order(
         &self,
         first: Cmd,
@@ -251,7 +258,8 @@ impl Connection {
         }
     }
 
-    /// Runs commands that may change something, together and in their order, on one server.
+    /// Sends commands that may change data to one server, in one pipeline and in their order. Fails
+    /// in a cluster.
     pub(crate) async fn write_together(
         &self,
         commands: Vec<Cmd>,
@@ -284,8 +292,8 @@ impl Connection {
         answers
     }
 
-    /// Runs a command on each server that this client may not be allowed, and tells which server that is: the
-    /// answer of a server that refuses is `Nil`.
+    /// Sends a command to each server, and returns each reply with the name of the server. The
+    /// reply is `Nil` if the server forbids the command or does not know the command.
     pub(crate) async fn ask_each(&self, command: &Cmd) -> Vec<(String, Result<Value, StoreError>)> {
         let deadline = self.limits.deadline();
         let answers = match &self.servers {
@@ -299,7 +307,7 @@ impl Connection {
         answers.into_iter().map(meant).collect()
     }
 
-    /// What is known without asking.
+    /// Returns the state of the circuit breaker, without a request to Redis.
     pub(crate) fn state(&self) -> RedisState {
         match &self.servers {
             Servers::One(node) => node.state(),
@@ -371,7 +379,7 @@ fn meant(answers: Vec<Result<Value, Failure>>) -> Vec<Result<Value, StoreError>>
     answers.into_iter().map(|answer| answer.map_err(Failure::into_store_error)).collect()
 }
 
-/// Says of each answer what it means to the protocol.
+/// Converts the error in each reply into a store error.
 fn each(
     answers: Result<Vec<RedisResult<Value>>, Failure>,
 ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {

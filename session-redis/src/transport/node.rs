@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// One server, spoken to over one multiplexed connection, with a time limit on everything.
+/// One server, reached over one multiplexed connection, with a time limit for every command.
 pub(crate) struct Node {
     connection: ManagedConnection,
     breaker: CircuitBreaker,
@@ -27,7 +27,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A node whose first command connects, unless [`connect`](Self::connect) does.
+    /// Creates a node. The first command connects, unless [`connect`](Self::connect) was called
+    /// before.
     pub(crate) fn new(source: Source, limits: Limits) -> Self {
         let server = source.labels();
         let breaker = CircuitBreaker::new(limits, CircuitMetrics::new(&server));
@@ -35,22 +36,22 @@ impl Node {
         Self { connection, breaker, metrics: CommandMetrics::new(server), limits }
     }
 
-    /// Connects, unless there is a connection.
+    /// Connects, unless the connection is open already.
     pub(crate) async fn connect(&self) -> Result<(), ConnectError> {
         self.connection.connect().await
     }
 
-    /// Which server this is, for people.
+    /// Returns the address of the server, or the sentinels' name for the primary.
     pub(crate) fn name(&self) -> String {
         self.connection.source().name()
     }
 
-    /// What is known without asking.
+    /// Returns the state of the circuit breaker, without a request to the server.
     pub(crate) fn state(&self) -> RedisState {
         self.breaker.state()
     }
 
-    /// Gives up what was read from this server.
+    /// Discards the copies in the near cache that were read from this server.
     #[cfg(feature = "cluster")]
     pub(crate) fn flush_copies(&self) {
         if let (Channel::Open(link), _) = self.connection.channel() {
@@ -63,7 +64,7 @@ impl Node {
         self.send_seen(command, deadline, &mut ReadOrigin::default()).await
     }
 
-    /// Sends a command that reads, and notes in `seen` over which connection.
+    /// Sends a command, and records its connection in `seen`.
     pub(crate) async fn send_seen(
         &self,
         command: &Cmd,
@@ -73,14 +74,15 @@ impl Node {
         let (exchange, mut socket) = self.begin(Operation::of(command), deadline).await?;
         *seen = exchange.tracked.seen();
         let sent = {
-            // Pinned here, so that the timer has a pointer, and the future is not copied.
+            // Pinned here, so that the timer holds a pointer and the future is not copied.
             let sending = pin!(socket.send(command));
             timeout_at(exchange.limit, sending).await
         };
         exchange.end(sent)
     }
 
-    /// Sends a command that this client may not be allowed: the answer is `Nil` then.
+    /// Sends a command, and returns `Nil` if the server forbids the command or does not know the
+    /// command.
     pub(crate) async fn ask(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         let answer = self.send_seen(command, deadline, &mut ReadOrigin::default()).await;
         answer.or_else(|failure| if failure.is_forbidden() { Ok(Value::Nil) } else { Err(failure) })
@@ -105,7 +107,8 @@ impl Node {
         Ok(answers)
     }
 
-    /// Gets a connection to send something over, which is watched from here on.
+    /// Asks the circuit breaker for a pass, and waits for a connection. The returned exchange
+    /// records the outcome of the command.
     async fn begin(
         &self,
         operation: Operation,
@@ -120,7 +123,7 @@ impl Node {
             Exchange { node: self, operation, pass, number, limit, sent_at, tracked };
         let Link { connection, tracked } = match channel {
             Channel::Open(link) => link,
-            // Boxed, for most commands do not wait and would carry its size about.
+            // Boxed: most commands do not wait, and would otherwise carry the size of this future.
             Channel::Opening(opening) => {
                 match Box::pin(self.connection.opened(opening, number, limit)).await {
                     Ok(link) => link,
@@ -132,7 +135,8 @@ impl Node {
         Ok((exchange, connection))
     }
 
-    /// Explains why a command is not sent: while there is no connection, by what keeps it from being made.
+    /// Returns the failure of a command that the circuit breaker refused. If the last attempt to
+    /// connect failed, the failure names the cause.
     fn refusal(&self, operation: Operation, refused: Refused) -> Failure {
         let error_type = Failure::Refused(refused).error_type();
         self.metrics.on_end(operation, Instant::now(), Some(error_type));
@@ -141,15 +145,15 @@ impl Node {
     }
 }
 
-/// Something that is sent over a connection.
+/// A command or pipeline in progress, from the pass of the circuit breaker to the reply.
 struct Exchange<'n> {
     node: &'n Node,
     operation: Operation,
     pass: Pass<'n>,
     number: u64,
-    /// When it has taken too long.
+    /// The deadline for the reply.
     limit: Instant,
-    /// No later than it is.
+    /// The start of the exchange, shortly before the command is sent.
     sent_at: Instant,
     tracked: Tracked,
 }
@@ -169,8 +173,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// The same for commands that were sent together. If all of them failed, this proves no more than if one was
-    /// sent that failed.
+    /// Ends the exchange of a pipeline. If all commands failed, the pipeline counts like one failed
+    /// command.
     fn end_all(
         self,
         sent: Result<RedisResult<Vec<RedisResult<Value>>>, Elapsed>,
@@ -186,7 +190,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Learns from a failure about the server, and about the connection.
+    /// Records a failure: in the metrics, with the circuit breaker, and with the connection.
     fn note(self, failure: Failure) -> Failure {
         let Self {
             node: Node { connection, metrics, .. }, operation, pass, number, sent_at, ..
@@ -195,7 +199,8 @@ impl Exchange<'_> {
         let is_open = if failure.is_absence() {
             pass.failed()
         } else if failure.is_of_the_line() {
-            // The server may be well, and the next command goes over a new connection.
+            // The server may be healthy, so the circuit breaker does not count the failure. The
+            // next command uses a new connection.
             drop(pass);
             false
         } else {

@@ -24,7 +24,8 @@ use crate::{
     },
 };
 
-/// A connection over which many send at once, and the tasks that serve it for as long as there is a clone.
+/// A multiplexed connection, and the tasks that serve the connection until the last clone is
+/// dropped.
 #[derive(Clone)]
 pub(crate) struct Socket {
     connection: MultiplexedConnection,
@@ -32,14 +33,14 @@ pub(crate) struct Socket {
     tasks: Arc<Tasks>,
 }
 
-/// End with the connection.
+/// The tasks of a connection, aborted when the last clone of the connection is dropped.
 struct Tasks {
     service: AbortOnDropHandle<()>,
     _authentication: Option<AbortOnDropHandle<()>>,
 }
 
 impl Socket {
-    /// Connects to a server, in the time that this may take.
+    /// Connects to a server, within the connect timeout.
     pub(crate) async fn connect(endpoint: &Endpoint, limits: Limits) -> RedisResult<Self> {
         Self::connect_with(endpoint, limits, Self::config()).await
     }
@@ -47,18 +48,19 @@ impl Socket {
     pub(crate) fn config() -> AsyncConnectionConfig {
         AsyncConnectionConfig::new()
             .set_connection_timeout(None)
-            // Timed by those who send, together with the wait for the connection.
+            // The senders apply their own deadline, the wait for the connection included.
             .set_response_timeout(None)
             .set_pipeline_buffer_size(PIPELINE_BUFFER)
     }
 
-    /// The same by settings that [`config`](Self::config) made and that were added to.
+    /// Connects with settings that extend those of [`config`](Self::config).
     pub(crate) async fn connect_with(
         endpoint: &Endpoint,
         limits: Limits,
         config: AsyncConnectionConfig,
     ) -> RedisResult<Self> {
-        // Before all of the time is over, so that it is known what took so long.
+        // The provider has nine tenths of the time, so that an error can name the provider as the
+        // cause.
         let begun_at = Instant::now();
         let credentials_until = begun_at + limits.connect.mul_f64(0.9);
         let server = ServerLabels::of(endpoint.addr());
@@ -93,12 +95,13 @@ impl Socket {
         connected
     }
 
-    /// Returns `true` if bytes arrived so lately: the server may be slow, and is there.
+    /// Returns `true` if bytes arrived within the last `span`: the server is reachable then, even
+    /// if slow.
     pub(crate) fn was_read_within(&self, span: Duration) -> bool {
         self.received.age() <= span
     }
 
-    /// Closes the connection for all clones. Whatever waits for an answer fails.
+    /// Closes the connection for all clones. Commands that wait for a reply fail.
     pub(crate) fn close(&self) {
         self.tasks.service.abort();
     }
@@ -110,7 +113,7 @@ impl Socket {
         answer.map_err(|error| server_error::name_command(error, command))
     }
 
-    /// Sends commands together, and tells the answer of each.
+    /// Sends commands in one pipeline, and returns the reply to each.
     pub(crate) async fn send_all(
         &mut self,
         commands: &Pipeline,
@@ -125,7 +128,7 @@ impl Socket {
     }
 }
 
-/// How a stream to a server becomes a connection.
+/// The settings that turn a stream into a connection.
 struct SetUp<'e> {
     endpoint: &'e Endpoint,
     config: AsyncConnectionConfig,
@@ -180,7 +183,7 @@ async fn connect_to_host(host: &str, port: u16, settings: &TcpSettings) -> io::R
     connect_to_any(lookup_host((host, port)).await?.collect(), settings).await
 }
 
-/// Connects to whichever of a host's addresses answers first.
+/// Connects to all addresses of a host concurrently, and returns the first connection.
 async fn connect_to_any(
     addresses: Vec<SocketAddr>,
     settings: &TcpSettings,
@@ -200,8 +203,8 @@ async fn connect_to_any(
     Ok(stream)
 }
 
-/// How many commands may wait to be written to the connection. redis-rs' default of 50 makes many
-/// requests at once wait for each other.
+/// The number of commands that may wait for the task that writes. With 50, the default of redis-rs,
+/// many concurrent requests wait for each other.
 const PIPELINE_BUFFER: usize = 1024;
 
 #[cfg(test)]
@@ -215,7 +218,8 @@ mod tests {
     use super::*;
     use crate::{RedisConfig, transport::access::Access};
 
-    /// Otherwise each connection that is replaced because the server is silent would be kept for ever.
+    /// A connection to a silent server is replaced. The former connection must not be kept for
+    /// ever.
     #[tokio::test]
     async fn a_connection_ends_with_its_last_clone_whatever_is_under_way() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -226,7 +230,7 @@ mod tests {
         let server = async { listener.accept().await.unwrap().0 };
         let (wire, mut stream) = tokio::join!(Socket::connect(&endpoint, limits), server);
         let wire = wire.unwrap();
-        // More than the system takes of what nobody reads.
+        // More bytes than the system buffers while the server does not read.
         let mut command = redis::cmd("ECHO");
         command.arg(vec![0_u8; SIZE].as_slice());
         let mut clone = wire.clone();
@@ -236,7 +240,7 @@ mod tests {
         assert!(under_way.is_ok());
         drop(wire);
         let mut read = Vec::new();
-        // Cut off.
+        // The client cuts the stream off, so the read may fail.
         let _ = timeout(PATIENCE, stream.read_to_end(&mut read)).await.unwrap();
         assert!(read.len() < SIZE / 2, "{}", read.len());
     }
@@ -244,7 +248,7 @@ mod tests {
     #[tokio::test]
     async fn one_address_of_several_is_enough() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        // Bound, so that nobody else comes to listen there.
+        // Bound, so that another process cannot listen there.
         let nobody = TcpSocket::new_v4().unwrap();
         nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let nowhere = nobody.local_addr().unwrap();
