@@ -6,18 +6,19 @@ use crate::{BoxError, floor, ours, peers, plain};
 
 /// A server that takes part in the comparison.
 ///
-/// All have the same routes, those of [`Route`] and of [`paths`], and differ in what keeps the session.
+/// All candidates have the routes in `measured` and [`paths::CREATE`]. Candidates that keep sessions
+/// have the other [`paths`] too, and differ in where the sessions are.
 pub(crate) struct Candidate {
-    /// Its name in the tables and on the command line.
+    /// The name in the tables and on the command line.
     pub(crate) name: &'static str,
-    /// Its name in the picture.
+    /// The name in the picture.
     pub(crate) title: &'static str,
-    /// Makes its routes; `None` if this build has no such server.
+    /// Creates the routes of the server. `None` if the build leaves the server out.
     pub(crate) router: Option<MakeRouter>,
     pub(crate) keeps: Keeps,
-    /// It speaks TLS with Redis, and takes part if [`REDIS_TLS_URL`] is set.
+    /// The server connects to Redis by TLS, and takes part only if [`REDIS_TLS_URL`] is set.
     pub(crate) is_by_tls: bool,
-    /// What is measured of it.
+    /// The measured routes.
     pub(crate) measured: &'static [Measured],
 }
 
@@ -35,7 +36,8 @@ impl Candidate {
     }
 }
 
-/// The candidates with `only` in their name, and those that they are compared with.
+/// Returns the candidates that can run: all of them, or those with `only` in their name and the ones
+/// with which they are compared.
 pub(crate) fn chosen(only: Option<&str>) -> Result<Vec<&'static Candidate>, BoxError> {
     let has_tls = redis_tls_url().is_ok();
     let is_there =
@@ -57,12 +59,13 @@ pub(crate) fn chosen(only: Option<&str>) -> Result<Vec<&'static Candidate>, BoxE
     Ok(there().filter(needed).collect())
 }
 
-/// Makes the routes of a server, given the URL of Redis. Runs in a process of its own.
+/// A function that creates the routes of a server, given the URL of Redis. It runs in the process of
+/// the server.
 pub(crate) type MakeRouter = fn(String) -> RouterFuture;
 
 type RouterFuture = Pin<Box<dyn Future<Output = Result<Router, BoxError>> + Send>>;
 
-/// Where a server keeps its sessions.
+/// The place where a server keeps its sessions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Keeps {
     Nothing,
@@ -70,30 +73,31 @@ pub(crate) enum Keeps {
     InRedis,
 }
 
-/// A route that is measured, and what it is compared with.
+/// A measured route, and the routes with which it is compared.
 pub(crate) struct Measured {
     pub(crate) route: Route,
     pub(crate) against: &'static [Against],
 }
 
-/// Another candidate's route, and the share of its requests per second to reach.
+/// Another candidate's route, and the least share of that route's requests per second, if there is a
+/// target.
 pub(crate) struct Against {
     pub(crate) candidate: &'static str,
     pub(crate) route: Route,
     pub(crate) at_least: Option<f64>,
 }
 
-/// What a request does.
+/// The work of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Route {
-    /// Asks for no session.
+    /// Leaves the session alone.
     Untouched,
     /// Reads one of four small values.
     Read,
-    /// Increments one of four small values, and answers how it is now.
+    /// Increments one of four small values, and responds with the new value.
     Write,
-    /// Signs a user in: the session moves to a new ID and belongs to the user. The path goes on with the
-    /// name of the user.
+    /// Signs a user in: the session moves to a new ID and belongs to the user. The name of the user
+    /// follows the path.
     Login,
 }
 
@@ -114,23 +118,24 @@ impl fmt::Display for Route {
     }
 }
 
-/// The routes beside those that are measured.
+/// The paths of routes for preparation and checks, and the full path of the login.
 pub(crate) mod paths {
-    /// Signs in the user that it names.
+    /// Signs in the user in the path.
     pub(crate) const LOGIN: &str = "/login/{user}";
-    /// Makes a session with four small values and answers its cookie.
+    /// Creates a session with four small values, and sets the cookie.
     pub(crate) const CREATE: &str = "/create";
-    /// Answers what [`Write`](super::Route::Write) increments.
+    /// Responds with the value that [`Write`](super::Route::Write) increments.
     pub(crate) const COUNT: &str = "/count";
-    /// Sets a value of its own, one of [`KEYS`].
+    /// Sets one of [`KEYS`] further values.
     pub(crate) const SET: &str = "/set/{key}";
-    /// Answers how many of the values that [`SET`] sets are there.
+    /// Responds with the number of values that [`SET`] has set.
     pub(crate) const FOUND: &str = "/found";
-    /// How many values [`SET`] can set, numbered from 0.
+    /// The number of values that [`SET`] can set, numbered from 0.
     pub(crate) const KEYS: usize = 20;
 }
 
-/// All candidates, in the order in which each round measures them: who is compared stands together.
+/// All candidates, in the order of the tables. A round keeps this order within a group of routes, so
+/// candidates that are compared stand together.
 pub(crate) const CANDIDATES: &[Candidate] = &[
     Candidate {
         name: NO_SESSIONS,
@@ -140,7 +145,8 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
         is_by_tls: false,
         measured: &[
             Measured { route: Route::Read, against: &[] },
-            // Does the very same work: how far its share is from 1 is the noise of the machine.
+            // Nearly the same work as a read: the distance of the share from 1 is the noise of the
+            // machine.
             Measured { route: Route::Untouched, against: &[of(NO_SESSIONS, Route::Read, None)] },
         ],
     },
@@ -309,7 +315,7 @@ pub(crate) const OURS_ON_REDIS: &str = "ours-redis";
 pub(crate) const TOWER_SESSIONS: &str = "tower-sessions-redis";
 pub(crate) const TOWER_SESSIONS_TLS: &str = "tower-sessions-redis-tls";
 
-/// The variable with the URL by which the same Redis is reached by TLS.
+/// The environment variable with the TLS URL of the Redis server at `REDIS_URL`.
 const REDIS_TLS_URL: &str = "REDIS_TLS_URL";
 
 pub(crate) fn redis_tls_url() -> Result<String, BoxError> {

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{BoxError, candidate::Candidate, cores::Cores};
 
-/// A candidate's server, as a process of its own that is killed on drop.
+/// The server of a candidate: a child process, killed on drop.
 #[derive(Debug)]
 pub(crate) struct ServerProcess {
     process: Child,
@@ -15,7 +15,7 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Runs this program once more, as the server, and waits until it listens.
+    /// Starts this program again as the server, and waits until the server listens.
     pub(crate) fn start(
         candidate: &Candidate,
         redis_url: &str,
@@ -29,7 +29,7 @@ impl ServerProcess {
             .stdout(Stdio::piped())
             .spawn()?;
         let stdout = process.stdout.take().ok_or("the output is not there")?;
-        // Complete before anything below fails, so that the process is killed then too.
+        // Created before any step below can fail: a failure drops the value and kills the process.
         let mut server = Self { process, addr: SocketAddr::from(([0; 4], 0)) };
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
@@ -57,7 +57,7 @@ impl Drop for ServerProcess {
     }
 }
 
-/// The argument that makes this program a server.
+/// The argument with which the program runs as a server.
 pub(crate) const SERVE: &str = "serve";
-/// What a server prints in front of its address.
+/// The text that a server prints before its address.
 pub(crate) const LISTENING: &str = "listening on ";

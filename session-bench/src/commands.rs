@@ -6,10 +6,11 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use crate::BoxError;
 
-/// Counts the commands that clients send to Redis, and not those that scripts call.
+/// Counts the commands from clients of Redis, without the commands from scripts.
 ///
-/// By its `MONITOR` stream, as its statistics do not tell the two apart; nothing else should use the
-/// server meanwhile. Monitoring slows Redis down: never while requests per second are measured.
+/// The source is the `MONITOR` stream, because the statistics of Redis count both together. Commands of
+/// other clients distort the count. Monitoring slows Redis down, so it must not run while requests per
+/// second are measured.
 #[derive(Debug)]
 pub(crate) struct Monitor {
     connection: MultiplexedConnection,
@@ -37,12 +38,12 @@ impl Monitor {
             }
         });
         let mut monitor = Self { connection, counts, reader };
-        // What came before the first mark is nobody's.
+        // Discards the commands before the first mark.
         monitor.since_last().await?;
         Ok(monitor)
     }
 
-    /// How many commands were sent since this was last asked.
+    /// Returns the number of commands since the last call.
     pub(crate) async fn since_last(&mut self) -> Result<u64, BoxError> {
         let mark: String = redis::cmd("ECHO").arg(MARK).query_async(&mut self.connection).await?;
         debug_assert_eq!(mark, MARK);

@@ -13,7 +13,7 @@ use crate::{
     sample::{Sample, quantiles},
 };
 
-/// All candidates, measured in turns.
+/// The chosen candidates, and their measurements in turn.
 pub(crate) struct Comparison<'o> {
     options: &'o Options,
     redis_url: &'o str,
@@ -22,12 +22,12 @@ pub(crate) struct Comparison<'o> {
     pub(crate) cases: Vec<Case>,
 }
 
-/// A candidate that runs, with the sessions that were created on it.
+/// A running candidate, with the cookies of its sessions.
 pub(crate) struct Server {
     pub(crate) candidate: &'static Candidate,
     process: ServerProcess,
     cookies: Vec<String>,
-    /// How many writes it answered with success, and how many of them were there at the end.
+    /// The number of writes answered with success, and the number found in the sessions at the end.
     pub(crate) writes: Writes,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Writes {
     pub(crate) found: Option<u64>,
 }
 
-/// A route of a server, and what was measured of it.
+/// A measured route of a server, with the results.
 pub(crate) struct Case {
     server: usize,
     pub(crate) measured: &'static Measured,
@@ -62,7 +62,7 @@ impl<'o> Comparison<'o> {
             let cookies = create_sessions(&process, sessions).await?;
             for measured in candidate.measured {
                 let visitors = if measured.route == Route::Login {
-                    // Sessions of their own, as their IDs change.
+                    // Logins change the IDs, so they need separate sessions.
                     users(&create_sessions(&process, sessions).await?)
                 } else {
                     visitors(measured.route.path(), &cookies)
@@ -77,11 +77,13 @@ impl<'o> Comparison<'o> {
         Ok(Self { options, redis_url, redis, servers, cases })
     }
 
-    /// Measures all in turns, so that a change of the machine's mood meets all alike.
+    /// Measures all cases in turn, round by round, so that a change in the speed of the machine affects
+    /// all alike.
     pub(crate) async fn run_rounds(&mut self) -> Result<(), BoxError> {
         let mut progress = Progress::new(self.options.rounds * self.cases.len());
         for round in 0..self.options.rounds {
-            // Who is compared stands together, neighbours stay neighbours, and none is always the first.
+            // Cases that are compared stand next to each other. Every second round runs in reverse, and
+            // the first case changes every two rounds.
             let mut order: Vec<usize> = (0..self.cases.len()).collect();
             order.sort_by_key(|&case| self.neighbourhood(case));
             order.rotate_left(round % self.cases.len());
@@ -103,8 +105,9 @@ impl<'o> Comparison<'o> {
         Ok(())
     }
 
-    /// What is measured next to each other: all that touch no session, then those in memory and the server
-    /// without sessions, then those in Redis, route by route.
+    /// Returns the group in which a round measures a case. First come all routes that leave the session
+    /// alone, then sessions in memory and the server without sessions, then sessions in Redis, route by
+    /// route.
     fn neighbourhood(&self, case: usize) -> (u8, u8) {
         let case = &self.cases[case];
         match (self.server(case).candidate.keeps, case.measured.route) {
@@ -142,7 +145,7 @@ impl<'o> Comparison<'o> {
         Ok(sample)
     }
 
-    /// Counts, apart from the measurement, how many commands a request sends to Redis.
+    /// Counts the Redis commands per request, outside of the measurement.
     pub(crate) async fn count_commands(&mut self) -> Result<(), BoxError> {
         let mut monitor = None;
         for case in &mut self.cases {
@@ -170,7 +173,7 @@ impl<'o> Comparison<'o> {
         Ok(())
     }
 
-    /// Reads from each session how often it was written to.
+    /// Reads the number of writes from each session.
     pub(crate) async fn look_for_lost_writes(&mut self) -> Result<(), BoxError> {
         for server in &mut self.servers {
             if server.writes.acknowledged == 0 {
@@ -187,20 +190,20 @@ impl<'o> Comparison<'o> {
         Ok(())
     }
 
-    /// The server of a case.
     pub(crate) fn server(&self, case: &Case) -> &Server {
         &self.servers[case.server]
     }
 
-    /// What was measured of a candidate's route, if it took part.
+    /// Returns the case of a candidate's route, if the candidate takes part.
     fn case(&self, candidate: &str, route: Route) -> Option<&Case> {
         self.cases.iter().find(|case| {
             self.server(case).candidate.name == candidate && case.measured.route == route
         })
     }
 
-    /// The share of another's requests per second: the median of what it was in each round, as the two
-    /// were measured close to each other in time, between its quartiles.
+    /// Returns the requests per second of a case as a share of another's: the lower quartile, the
+    /// median and the upper quartile over the rounds. Each round has a share of its own, because a
+    /// round measures both close to each other in time.
     pub(crate) fn share(&self, case: &Case, candidate: &str, route: Route) -> Option<[f64; 3]> {
         let rounds = case.samples.iter().zip(&self.case(candidate, route)?.samples);
         quantiles(rounds.map(|(ours, theirs)| ours.per_second / theirs.per_second))
@@ -216,16 +219,16 @@ async fn create_sessions(server: &ServerProcess, count: usize) -> Result<Vec<Str
     Ok(cookies)
 }
 
-/// One visitor for each session.
+/// Creates a visitor for each session.
 fn visitors(path: &str, cookies: &[String]) -> Vec<Visitor> {
     cookies.iter().map(|cookie| Visitor::new(path.to_owned(), cookie)).collect()
 }
 
-/// Another user for each session, who signs in again and again.
+/// Creates a visitor for each session, who signs in repeatedly, always as the same user.
 fn users(cookies: &[String]) -> Vec<Visitor> {
     let path = |user| format!("{}/user-{user}", Route::Login.path());
     cookies.iter().enumerate().map(|(user, cookie)| Visitor::new(path(user), cookie)).collect()
 }
 
-/// How many requests are looked at, at most, to count their commands.
+/// The most requests per case whose commands are counted.
 const COUNTED: usize = 50;

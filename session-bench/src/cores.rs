@@ -1,20 +1,21 @@
-//! The server and the load on cores of their own, so that neither takes time from the other.
+//! Separate cores for the servers and for the load, so that they do not compete for CPU time.
 
 use std::fmt;
 
 use crate::{BoxError, environment};
 
-/// Some of the machine's cores, by their numbers.
+/// Logical cores of the machine, by number.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Cores(Vec<usize>);
 
 impl Cores {
-    /// Those that this process may use.
+    /// Returns the cores on which the current thread may run.
     pub(crate) fn allowed() -> Result<Self, BoxError> {
         Ok(Self(system::allowed()?))
     }
 
-    /// These in two parts, for the load and for the server. What shares a core of the processor stays together.
+    /// Splits the cores into two parts, for the load and for the servers. Logical cores of one physical
+    /// core stay together.
     pub(crate) fn halves(self) -> Result<(Self, Self), BoxError> {
         if environment::cores() < self.count() {
             return Err("a quota is shared out whatever cores it is used on".into());
@@ -31,13 +32,15 @@ impl Cores {
         self.0.len()
     }
 
-    /// Keeps this thread to these cores, and all that it starts, threads and processes.
+    /// Restricts the current thread to the cores, and with it the threads and processes that it starts
+    /// later.
     pub(crate) fn keep_to(&self) -> Result<(), BoxError> {
         system::keep_to(&self.0)
     }
 }
 
-/// Halves cores that are told with what they share one of the processor's with; the server's part is the larger one.
+/// Splits pairs of a physical and a logical core into the part of the load and the part of the servers.
+/// The part of the servers is at least as large. Returns `None` if the part of the load would be empty.
 fn in_halves(mut cores: Vec<(usize, usize)>) -> Option<(Cores, Cores)> {
     cores.sort_unstable();
     let mut middle = cores.len() / 2;
@@ -70,7 +73,7 @@ mod system {
         Ok((0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core)).collect())
     }
 
-    /// The first of those that share a core of the processor with this one.
+    /// Returns the first logical core of the physical core to which `core` belongs.
     pub(super) fn home(core: usize) -> usize {
         let file = format!("/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list");
         let siblings = fs::read_to_string(file).unwrap_or_default();
@@ -134,7 +137,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn a_thread_keeps_to_its_cores() {
         let first = Cores(vec![Cores::allowed().unwrap().0[0]]);
-        // In a thread of its own, which ends with it.
+        // A separate thread, because the restriction lasts as long as the thread.
         let kept = std::thread::spawn(move || {
             first.keep_to().unwrap();
             (Cores::allowed().unwrap(), first)

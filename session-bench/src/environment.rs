@@ -4,7 +4,8 @@ use session_bench::RedisInfo;
 
 use crate::{BoxError, cores::Cores};
 
-/// Says in one line what the numbers are measured on, and how busy it was.
+/// Describes the environment of the measurement in one line: processor, cores, system, Redis, and the
+/// load before the run.
 pub(crate) async fn describe(
     redis: &mut RedisInfo,
     cores: usize,
@@ -25,13 +26,14 @@ pub(crate) async fn describe(
     ))
 }
 
-/// How many tasks were ready to run, on average over the last minute.
+/// Returns the load average of the last minute: the tasks that were ready to run. Without
+/// `/proc/loadavg`, the result is `unknown`.
 pub(crate) fn load_average() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().filter(|load| !load.is_empty()).unwrap_or("unknown").to_owned()
 }
 
-/// How many there are, before the process is kept to some of them.
+/// Returns the number of available cores. Call it before the thread is restricted to some of them.
 pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }

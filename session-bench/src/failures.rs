@@ -1,4 +1,4 @@
-//! What a server's speed was bought with: changes that it loses, and answers that are out of date.
+//! Failures by which a server may gain speed: lost changes and stale reads.
 
 use std::time::Duration;
 
@@ -14,43 +14,43 @@ use crate::{
     options::Options,
 };
 
-/// What went wrong on a server.
+/// The failures of a server.
 pub(crate) struct Failures {
     pub(crate) candidate: &'static Candidate,
     pub(crate) updates: Updates,
-    /// Of a server that shares its sessions with others.
+    /// The stale reads of a server that shares its sessions with other processes.
     pub(crate) reads: Option<Reads>,
 }
 
-/// Changes of one session at the same time, each of a value of its own.
+/// The outcome of concurrent changes of one session, each of a different value.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Updates {
-    /// Answered with success.
+    /// The changes answered with success.
     pub(crate) acknowledged: u64,
-    /// Answered with an error, so that the client knows.
+    /// The changes answered with an error, so that the client learns of the failure.
     pub(crate) refused: u64,
-    /// There afterwards.
+    /// The changes found in the session afterwards.
     pub(crate) found: u64,
 }
 
 impl Updates {
-    /// Answered with success, and not there afterwards.
+    /// Returns the number of changes answered with success and missing afterwards.
     pub(crate) fn lost(&self) -> u64 {
         self.acknowledged.saturating_sub(self.found)
     }
 }
 
-/// Reads through one server of what another one has answered that it is written.
+/// The outcome of reads through one server after writes that another server has acknowledged.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reads {
     pub(crate) sessions: u64,
-    /// How many showed an older value right after the answer.
+    /// The sessions that showed an older value immediately after the response.
     pub(crate) stale_at_once: u64,
-    /// How many still did so after [`LATER`].
+    /// The sessions that still showed an older value after [`LATER`].
     pub(crate) stale_later: u64,
 }
 
-/// Looks for them on all candidates that keep sessions.
+/// Looks for lost changes and stale reads on all candidates that keep sessions.
 pub(crate) async fn look_for(
     options: &Options,
     candidates: &[&'static Candidate],
@@ -75,7 +75,8 @@ pub(crate) async fn look_for(
     Ok(all)
 }
 
-/// Has 20 requests change one session at once, as a page with many parts does, again and again.
+/// Sends 20 concurrent requests that change one session, as a page with many parts does. Each round
+/// uses a new session.
 async fn change_at_once(server: &ServerProcess, rounds: usize) -> Result<Updates, BoxError> {
     let opening = (0..paths::KEYS).map(|_| Connection::open(server.addr()));
     let mut connections = try_join_all(opening).await?;
@@ -96,7 +97,8 @@ async fn change_at_once(server: &ServerProcess, rounds: usize) -> Result<Updates
     Ok(updates)
 }
 
-/// Writes through one server, and reads through another one that has seen the session before.
+/// Writes to each session through one server, and reads through another server that has read the
+/// session before.
 async fn read_elsewhere(
     server: &ServerProcess,
     other: &ServerProcess,
@@ -126,5 +128,5 @@ async fn read_elsewhere(
     Ok(reads)
 }
 
-/// When reads are looked at once more.
+/// The pause before the reads are repeated.
 pub(crate) const LATER: Duration = Duration::from_secs(1);

@@ -4,20 +4,20 @@ use session_core::{
 };
 use session_memory::MemoryStore;
 
-/// A value that is read.
+/// The value that requests read.
 pub const NAME: Key<String> = Key::new("name");
-/// A value that is written.
+/// The value that requests increment.
 pub const COUNT: Key<u64> = Key::new("count");
-/// A value that is only there.
+/// A value that requests leave alone.
 pub const THEME: Key<String> = Key::new("theme");
-/// Another value that is only there.
+/// Another value that requests leave alone.
 pub const CART: Key<Vec<u64>> = Key::new("cart");
 
-/// Gives a session the four small values that every measured session has.
+/// Sets the four small values of every measured session.
 ///
 /// # Errors
 ///
-/// Those of [`Session::set`]; none for a session that is still open.
+/// Returns the error of [`Session::set`] if the session is finished.
 pub fn fill(session: &Session) -> Result<(), SessionError> {
     session.set(NAME, "Ada Lovelace".to_owned())?;
     session.set(COUNT, 0)?;
@@ -29,11 +29,11 @@ pub fn fill(session: &Session) -> Result<(), SessionError> {
 ///
 /// # Errors
 ///
-/// Those of [`Session::finish`].
+/// Returns the error of [`Session::finish`] if the store fails.
 ///
 /// # Panics
 ///
-/// If the session that was stored has no ID, which the protocol excludes.
+/// Panics if the stored session lacks an ID, which the protocol excludes.
 pub async fn create_session(sessions: &Sessions) -> Result<SessionId, SessionError> {
     let session = sessions.open([]).await?;
     fill(&session)?;
@@ -43,12 +43,12 @@ pub async fn create_session(sessions: &Sessions) -> Result<SessionId, SessionErr
     Ok(id)
 }
 
-/// Makes the record of a session, as a store holds it: with the four small values, and with as many
-/// others of 32 bytes as it takes to have `values`.
+/// Creates the record of a session as a store holds it, with `values` values: the four small ones, and
+/// others of 32 bytes each.
 ///
 /// # Panics
 ///
-/// If a memory store does not hold what was stored in it.
+/// Panics if the memory store fails or has lost the record.
 pub async fn record(values: usize) -> Entry {
     let store = MemoryStore::default();
     let sessions = Sessions::new(store.clone());

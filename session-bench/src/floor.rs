@@ -26,10 +26,12 @@ use crate::{
     candidate::{Route, paths},
 };
 
-/// The least that a server with sessions in Redis can do: one `GET` per read, one `GET` and one script
-/// per write, and one more round trip per login, of a record of the same size, through the same client
-/// with the same settings. It knows nothing of sessions: it finds the key in the cookie by its place, and
-/// looks at the record only to count it up.
+/// Creates the server with the least work that sessions in Redis need: a `GET` per read, a `GET` and a
+/// script per write, a `GET` and one further round trip per login.
+///
+/// The record has the same size as ours. The client is redis-rs as it comes, with the same timeouts and
+/// pipeline buffer as ours. The server treats the cookie and the record as bytes: the key has a fixed
+/// place in the cookie, and a write increments a number in the record.
 pub(crate) async fn router(url: String) -> Result<Router, BoxError> {
     let settings = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(Duration::from_secs(1)))
@@ -48,7 +50,7 @@ pub(crate) async fn router(url: String) -> Result<Router, BoxError> {
         .route(paths::LOGIN, get(login))
         .route(paths::CREATE, get(create))
         .route(paths::COUNT, get(count))
-        // To it a write is a write, and each counts.
+        // Each request for `SET` counts as a write, so the number of writes is the number of values.
         .route(paths::SET, get(write))
         .route(paths::FOUND, get(count))
         .with_state(floor);
@@ -59,7 +61,7 @@ pub(crate) async fn router(url: String) -> Result<Router, BoxError> {
 struct Floor {
     manager: ConnectionManager,
     commit: Arc<Script>,
-    /// What a session is when it is created.
+    /// The record of a new session.
     record: Arc<[u8]>,
 }
 
@@ -71,7 +73,7 @@ async fn create(State(mut floor): State<Floor>) -> Result<impl IntoResponse, Fai
 
 async fn read(State(mut floor): State<Floor>, headers: HeaderMap) -> Result<String, Failure> {
     let record = floor.load(&key(&headers)?).await?;
-    // As long an answer as ours.
+    // The response is as long as ours.
     let found = record.len() > REVISION.end;
     Ok(if found { "Ada Lovelace" } else { "" }.to_owned())
 }
@@ -93,7 +95,7 @@ async fn write(State(mut floor): State<Floor>, headers: HeaderMap) -> Result<Str
     if committed { Ok(count.to_string()) } else { Err(Failure("somebody else was faster".into())) }
 }
 
-/// The record moves to a new key, in one round trip.
+/// Reads the record, and moves it to a new key in one further round trip.
 async fn login(
     State(mut floor): State<Floor>,
     headers: HeaderMap,
@@ -112,12 +114,12 @@ async fn count(State(mut floor): State<Floor>, headers: HeaderMap) -> Result<Str
     Ok(count_of(&record).to_string())
 }
 
-/// How often a record was written to.
+/// Returns the number of writes to a record, kept in the place of the revision.
 fn count_of(record: &[u8]) -> u64 {
     record[REVISION].iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-/// A key, and the cookie that holds it.
+/// Creates a key, and the cookie with the key.
 fn new_key() -> (String, String) {
     let id = OsRandom.generate();
     let cookie = format!("{COOKIE_START}{}; Path=/", id.expose());
@@ -132,7 +134,7 @@ impl Floor {
     }
 }
 
-/// The key in Redis, as long as ours.
+/// Returns the key in Redis, which is as long as ours.
 fn key(headers: &HeaderMap) -> Result<String, Failure> {
     let cookie = headers.get(COOKIE).and_then(|value| value.to_str().ok());
     let id = cookie
@@ -156,7 +158,7 @@ impl IntoResponse for Failure {
     }
 }
 
-/// The least script that loses no update.
+/// The smallest script that prevents lost updates.
 const COMMIT: &str = "
 if redis.call('GETRANGE', KEYS[1], 2, 7) ~= ARGV[1] then
   return 0

@@ -1,4 +1,4 @@
-//! What sessions cost in memory: in Redis, and in the process of the server.
+//! The memory of sessions, in Redis and in the process of the server.
 
 use futures_util::future::try_join_all;
 use session_bench::{Progress, RedisInfo, RedisServer, process};
@@ -12,27 +12,28 @@ use crate::{
     options::Options,
 };
 
-/// What the sessions of a server cost.
+/// The memory per session of a server.
 pub(crate) struct Footprint {
     pub(crate) candidate: &'static Candidate,
-    /// The memory that its process grew by per session, in bytes, where the system tells it.
+    /// The growth of the process per session in bytes, where the system reports the memory of
+    /// processes.
     pub(crate) in_process: Option<f64>,
-    /// Of a server that keeps its sessions in Redis.
+    /// The memory in Redis, for a server that keeps its sessions there.
     pub(crate) in_redis: Option<InRedis>,
 }
 
-/// What a session costs in Redis, in bytes.
+/// The memory of a session in Redis.
 pub(crate) struct InRedis {
-    /// What the memory in use grew by: with the key, the time to live and a share of the tables.
+    /// The growth of the memory in use, in bytes: key, value, time to live, and a share of the tables.
     pub(crate) used: f64,
-    /// What `MEMORY USAGE` says of its key.
+    /// The mean `MEMORY USAGE` of a key, in bytes.
     pub(crate) by_key: f64,
-    /// How many keys it has.
+    /// The number of keys per session.
     pub(crate) keys: f64,
 }
 
-/// Measures it of all candidates that keep sessions: each in a new process, with a Redis of its own
-/// unless one is given.
+/// Measures all candidates that keep sessions, each in a new process, and with a new Redis unless
+/// `REDIS_URL` is set.
 pub(crate) async fn measure(
     options: &Options,
     candidates: &[&'static Candidate],
@@ -45,7 +46,7 @@ pub(crate) async fn measure(
         let redis = RedisServer::find().await?;
         let server = ServerProcess::start(candidate, redis.url(), cores)?;
         let mut info = RedisInfo::open(redis.url()).await?;
-        // What is allocated once is there before the first look.
+        // One-time allocations are complete before the first measurement.
         create(&server, WARM_UP).await?;
         let before = (process::resident_memory(server.id()), info.settled_memory().await?);
         let cookies = create(&server, options.footprint_sessions).await?;
@@ -76,7 +77,7 @@ async fn create(server: &ServerProcess, sessions: usize) -> Result<Vec<String>, 
     Ok(try_join_all(creating).await?.concat())
 }
 
-/// A store that had dropped some would look small.
+/// Checks every hundredth session, because a store that dropped sessions would look small.
 async fn all_are_there(server: &ServerProcess, cookies: &[String]) -> Result<(), BoxError> {
     let mut connection = Connection::open(server.addr()).await?;
     for cookie in cookies.iter().step_by(100) {
@@ -93,5 +94,5 @@ fn difference(before: u64, after: u64) -> f64 {
 }
 
 const CONNECTIONS: usize = 16;
-/// How many sessions are created before the first look.
+/// The number of sessions created before the first measurement.
 const WARM_UP: usize = 1_000;

@@ -1,4 +1,4 @@
-//! Handlers without a router, for what calls the layer in the process.
+//! Handlers without a router, for benchmarks that call the layer in the process.
 
 use std::{convert::Infallible, hint::black_box};
 
@@ -8,7 +8,7 @@ use session_axum::Session;
 
 use crate::{COUNT, NAME};
 
-/// Asks for no session.
+/// Leaves the session alone.
 ///
 /// # Errors
 ///
@@ -26,14 +26,14 @@ pub async fn untouched(request: Request<()>) -> Result<Response<()>, Infallible>
 ///
 /// # Panics
 ///
-/// If there is no session with the values.
+/// Panics if the store fails, or if the session lacks the value.
 pub async fn read(request: Request<()>) -> Result<Response<()>, Infallible> {
     let session = session(request).await;
     black_box(session.get(NAME).expect("the session has the value"));
     Ok(Response::new(()))
 }
 
-/// Increments one of them.
+/// Increments another of the four small values.
 ///
 /// # Errors
 ///
@@ -41,7 +41,7 @@ pub async fn read(request: Request<()>) -> Result<Response<()>, Infallible> {
 ///
 /// # Panics
 ///
-/// If the store does not answer.
+/// Panics if the store fails.
 pub async fn write(request: Request<()>) -> Result<Response<()>, Infallible> {
     let session = session(request).await;
     session.update(COUNT, |count| *count += 1).expect("the session is open");

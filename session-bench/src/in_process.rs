@@ -1,5 +1,5 @@
-//! Our core on the memory store, without HTTP: what a request that reads costs, and whether cores share
-//! the work.
+//! Our core on the memory store, without HTTP: the time of a request that reads, and the speed-up by
+//! all cores.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,16 @@ use tokio::runtime::Builder;
 
 use crate::{BoxError, sample::median};
 
-/// What was measured.
+/// The time of a request, and the speed-up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InProcess {
     /// Seconds to open, read and close a session on one thread.
     pub(crate) alone: f64,
-    /// How many times as many requests per second 8 tasks do on all cores.
+    /// The requests per second of 8 tasks on all cores, as a multiple of those of one thread.
     pub(crate) together: f64,
 }
 
-/// Measures both in turns. Takes its own runtimes, so it is not to be called from one.
+/// Measures both in turn. Creates its own runtimes, so the caller must be outside of a runtime.
 pub(crate) fn measure(rounds: usize) -> Result<InProcess, BoxError> {
     let one_thread = Builder::new_current_thread().build()?;
     let all_cores = Builder::new_multi_thread().build()?;

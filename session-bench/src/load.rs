@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{BoxError, candidate::paths};
 
-/// Whom a request comes from: a browser with the cookie of its session.
+/// A browser with the cookie of its session.
 #[derive(Debug)]
 pub(crate) struct Visitor {
     path: String,
@@ -24,12 +24,12 @@ impl Visitor {
         Self { path, request }
     }
 
-    /// What the visitor sends.
+    /// The next request of the visitor, as bytes.
     pub(crate) fn request(&self) -> &[u8] {
         &self.request
     }
 
-    /// Keeps the cookie that an answer sets.
+    /// Takes over the cookie that a response sets.
     pub(crate) fn keep_cookie(&mut self, answer: &Response<'_>) {
         if let Some(cookie) = answer.cookie() {
             self.request = request(&self.path, Some(cookie));
@@ -37,36 +37,36 @@ impl Visitor {
     }
 }
 
-/// Makes the bytes of a request.
+/// Returns the bytes of a request.
 pub(crate) fn request(path: &str, cookie: Option<&str>) -> Box<[u8]> {
     let cookie = cookie.map_or_else(String::new, |cookie| format!("Cookie: {cookie}\r\n"));
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{cookie}\r\n").into_bytes().into()
 }
 
-/// How a server is kept busy.
+/// The load on a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) connections: usize,
-    /// How long it runs before it counts.
+    /// The time under load before the measurement.
     pub(crate) warm_up: Duration,
-    /// How long it counts.
+    /// The time of the measurement.
     pub(crate) span: Duration,
-    /// Visitors keep the cookies that they are given, which costs the generator time.
+    /// Visitors take over the cookies of responses, which costs the generator time.
     pub(crate) keep_cookies: bool,
 }
 
-/// What came of a span of load.
+/// The result of a load.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    /// The requests that began and ended within the span, in nanoseconds.
+    /// The latencies, in nanoseconds, of the requests that began and ended within the span.
     pub(crate) latencies: Vec<u32>,
-    /// All requests that were answered with success, those of the warm-up too.
+    /// The number of requests answered with success, the warm-up included.
     pub(crate) answered: u64,
 }
 
-/// Keeps the connections busy, one request at a time on each.
+/// Keeps the connections busy, with one request at a time on each.
 ///
-/// Each connection takes turns over visitors of its own, so that no two requests meet on one session.
+/// Each connection has its own visitors, so that concurrent requests use different sessions.
 pub(crate) async fn drive(
     addr: SocketAddr,
     visitors: &mut Vec<Visitor>,
@@ -125,8 +125,8 @@ async fn keep_busy(
     Ok(outcome)
 }
 
-/// A connection that speaks as much HTTP/1.1 as our own servers answer, so that the generator takes
-/// little time from them.
+/// A connection with just the part of HTTP/1.1 that the measured servers use, so that the generator
+/// takes little CPU time from them.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -140,7 +140,7 @@ impl Connection {
         Ok(Self { stream, buffer: Box::new([0; 4096]) })
     }
 
-    /// Sends a request and waits for the whole answer, which must be a success.
+    /// Sends a request, and returns the whole response. Returns an error unless the status is 200.
     pub(crate) async fn send(&mut self, request: &[u8]) -> Result<Response<'_>, BoxError> {
         let answer = self.exchange(request).await?;
         if answer.is_success() {
@@ -152,13 +152,13 @@ impl Connection {
         }
     }
 
-    /// Has the server make a session, and returns its cookie.
+    /// Lets the server create a session, and returns the cookie.
     pub(crate) async fn create_session(&mut self) -> Result<String, BoxError> {
         let answer = self.send(&request(paths::CREATE, None)).await?;
         Ok(answer.cookie().ok_or("the server sets no cookie")?.to_owned())
     }
 
-    /// Sends a request and waits for the whole answer, whatever it says.
+    /// Sends a request, and returns the whole response with any status.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<Response<'_>, BoxError> {
         self.stream.write_all(request).await?;
         let mut filled = 0;
@@ -178,7 +178,6 @@ impl Connection {
     }
 }
 
-/// An answer.
 #[derive(Debug)]
 pub(crate) struct Response<'b> {
     head: &'b [u8],
@@ -195,13 +194,14 @@ impl<'b> Response<'b> {
         self.head.starts_with(b"HTTP/1.1 200 ")
     }
 
-    /// Name and value of the last cookie that the answer sets for longer than a moment; one without a value is
-    /// removed by it.
+    /// Returns the name and value of the last cookie that the response sets for a minute or longer. A
+    /// cookie without a value is skipped, because the response removes it.
     pub(crate) fn cookie(&self) -> Option<&'b str> {
         self.set_cookies().filter(|line| !is_brief(line)).filter_map(name_and_value).last()
     }
 
-    /// What a browser sends next that has sent this cookie: with all that the answer sets, those of a moment too.
+    /// Returns the cookies of a browser's next request, if the last one had `cookie`. All cookies of
+    /// the response are included, brief ones too.
     pub(crate) fn cookies_after(&self, cookie: &str) -> String {
         let mut cookies = vec![cookie];
         for set in self.set_cookies().filter_map(name_and_value) {
@@ -220,7 +220,7 @@ impl<'b> Response<'b> {
         self.body
     }
 
-    /// The number that the answer is.
+    /// Returns the body as a number.
     pub(crate) fn number(&self) -> Result<u64, BoxError> {
         Ok(str::from_utf8(self.body)?.parse()?)
     }
@@ -230,7 +230,8 @@ fn name_and_value(set_cookie: &str) -> Option<&str> {
     set_cookie.split(';').next().filter(|cookie| !cookie.ends_with('='))
 }
 
-/// Tells whether a browser forgets the cookie within a minute, as it does one that says "changed a moment ago".
+/// Returns `true` if the cookie lives for less than a minute, like the cookie that marks a recent
+/// change.
 fn is_brief(set_cookie: &str) -> bool {
     let age = set_cookie.split("; Max-Age=").nth(1).and_then(|age| age.split(';').next());
     age.and_then(|age| age.parse::<u64>().ok()).is_some_and(|seconds| seconds < 60)

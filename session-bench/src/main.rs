@@ -1,6 +1,6 @@
 //! Compares servers with and without sessions, ours and others, in one run.
 //!
-//! See the README of this folder for what is measured and how to read it.
+//! The README of this folder explains the measurements and the tables.
 
 mod candidate;
 mod child;
@@ -61,7 +61,7 @@ fn compare(options: &Options) -> Result<(), BoxError> {
     let load_before = environment::load_average();
     let all = options.apart.then(Cores::allowed).transpose()?;
     let apart = all.clone().map(Cores::halves).transpose()?;
-    // On all cores.
+    // Before this thread is restricted to some of the cores.
     let in_process = in_process::measure(options.rounds)?;
     let cores = environment::cores();
     let threads = match &apart {
@@ -69,7 +69,7 @@ fn compare(options: &Options) -> Result<(), BoxError> {
             load.keep_to()?;
             load.count()
         }
-        // It does less per request than a server.
+        // The load takes less CPU time per request than a server.
         None => (cores / 2).max(1),
     };
     let of_the_server = apart.map(|(_, server)| server);

@@ -1,4 +1,4 @@
-//! What stands for the other libraries in a build without them.
+//! The other libraries in a build without the feature `peers`: all are left out.
 
 use crate::candidate::MakeRouter;
 

@@ -2,33 +2,34 @@ use std::{path::PathBuf, time::Duration};
 
 use crate::BoxError;
 
-/// How long and with what the comparison runs.
+/// The options of the comparison.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) rounds: usize,
-    /// How long each candidate's route is measured in each round.
+    /// The time for which a round measures each route of a candidate.
     pub(crate) span: Duration,
     pub(crate) connections: usize,
-    /// The servers have cores of their own.
+    /// The servers and the load run on separate cores.
     pub(crate) apart: bool,
     pub(crate) sessions: usize,
-    /// How many sessions are created to see what they cost in memory.
+    /// The number of sessions created to measure their memory.
     pub(crate) footprint_sessions: usize,
-    /// How often changes of one session at once are looked at.
+    /// The number of rounds of concurrent changes of a session.
     pub(crate) failure_rounds: usize,
-    /// How many sessions are written through one server and read through another.
+    /// The number of sessions written through one server and read through another.
     pub(crate) failure_sessions: usize,
-    /// Measures only what has this in its name.
+    /// The text in the names of the servers to measure. The servers with which they are compared are
+    /// measured too.
     pub(crate) only: Option<String>,
-    /// Where to draw the result, if anywhere.
+    /// The file for the picture of the result.
     pub(crate) picture: Option<PathBuf>,
 }
 
 impl Options {
-    /// How long each measurement runs before it counts.
+    /// The time under load before each measurement.
     pub(crate) const WARM_UP: Duration = Duration::from_millis(200);
 
-    /// Reads the command line; nothing if it asks for help.
+    /// Parses the command line. Returns `None` if the user asks for help.
     pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Option<Self>, BoxError> {
         let mut options = Self {
             rounds: 31,
@@ -67,7 +68,7 @@ impl Options {
         if options.rounds == 0 || options.span.is_zero() || options.connections == 0 {
             return Err("rounds, seconds and connections must not be zero".into());
         }
-        // Each connection has sessions of its own, so that no two requests meet on one.
+        // Each connection needs a session, because concurrent requests use different sessions.
         options.sessions = options.sessions.max(options.connections);
         Ok(Some(options))
     }

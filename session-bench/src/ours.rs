@@ -10,24 +10,24 @@ use crate::{
     candidate::{Route, paths},
 };
 
-/// Our layer on the memory store.
+/// Creates the server with our layer on the memory store.
 pub(crate) fn on_memory() -> Router {
     router(MemoryStore::default())
 }
 
-/// Our layer on the Redis store.
+/// Creates the server with our layer on the Redis store.
 pub(crate) async fn on_redis(url: String) -> Result<Router, BoxError> {
     let config = RedisConfig::new(url).with_prefix("bench-s:")?;
     Ok(router(RedisStore::connect(config).await?))
 }
 
-/// The same by TLS.
+/// Creates the server with our layer on the Redis store, connected by TLS.
 pub(crate) async fn on_redis_by_tls(url: String) -> Result<Router, BoxError> {
     let config = RedisConfig::new(url).with_prefix("bench-t:")?;
     Ok(router(RedisStore::connect(config).await?))
 }
 
-/// Our layer on the Redis store with its near cache.
+/// Creates the server with our layer on the Redis store with the near cache.
 pub(crate) async fn on_redis_with_near_cache(url: String) -> Result<Router, BoxError> {
     let config =
         RedisConfig::new(url).with_prefix("bench-n:")?.with_near_cache(NearCache::default());

@@ -1,4 +1,4 @@
-//! The other libraries, each with the settings of its own documentation, and an idle time as long as ours.
+//! The other libraries, each with the settings of its own documentation and with our idle time.
 
 mod axum_session;
 mod tower_sessions;
@@ -14,13 +14,13 @@ pub(crate) const TOWER_SESSIONS_REDIS_TLS: Option<MakeRouter> =
 pub(crate) const AXUM_SESSION_REDIS: Option<MakeRouter> =
     Some(|url| Box::pin(axum_session::on_redis(url)));
 
-/// The names of the four small values, as ours are called.
+/// The names of the four small values, the same as ours.
 const NAME: &str = "name";
 const COUNT: &str = "count";
 const THEME: &str = "theme";
 const CART: &str = "cart";
-/// Whose session it is: ours has a place of its own for that.
+/// The name of the value with the user. Our records have a separate field for the owner.
 const USER: &str = "user";
 
-/// As long as ours by default.
+/// The idle time, the same as our default.
 const IDLE: time::Duration = time::Duration::hours(1);

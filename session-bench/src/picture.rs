@@ -1,10 +1,10 @@
 use std::fmt::Write as _;
 
-/// Bars of the same measure, in groups.
+/// Bars on one scale, in groups.
 #[derive(Debug)]
 pub(crate) struct Panel {
     pub(crate) title: &'static str,
-    /// What a share of 1 is.
+    /// The meaning of a share of 1.
     pub(crate) whole: &'static str,
     pub(crate) groups: Vec<Group>,
 }
@@ -21,11 +21,11 @@ pub(crate) struct Bar {
     pub(crate) is_ours: bool,
     /// The lower quartile, the median and the upper quartile.
     pub(crate) share: [f64; 3],
-    /// What the speed was bought with.
+    /// The failures of the server on this route.
     pub(crate) note: Option<String>,
 }
 
-/// Draws the panels, one below the other, as SVG that suits light and dark pages.
+/// Draws the panels, one below the other, as SVG for light and dark pages.
 pub(crate) fn svg(panels: &[Panel], footnotes: &[&str]) -> String {
     let mut body = String::new();
     let mut y = MARGIN;
@@ -47,7 +47,7 @@ pub(crate) fn svg(panels: &[Panel], footnotes: &[&str]) -> String {
     )
 }
 
-/// Draws a panel from `top` on and returns where it ends.
+/// Draws a panel from `top` down, and returns its lower end.
 fn draw_panel(out: &mut String, panel: &Panel, top: u32) -> u32 {
     let bars = || panel.groups.iter().flat_map(|group| &group.bars);
     let largest = bars().map(|bar| bar.share[2]).fold(1.0, f64::max);
@@ -124,9 +124,10 @@ const LINE: u32 = 22;
 const FOOTNOTE: u32 = 16;
 const GROUP_GAP: u32 = 10;
 const ROW: u32 = 19;
-/// How high a bar is.
+/// The height of a bar.
 const BAR: u32 = 13;
-/// Where bars begin, and the length of the longest: names stand before it, numbers and notes after it.
+/// The left end of the bars, and the length of the longest one. Names stand to the left, numbers and
+/// notes to the right.
 const BARS_AT: u32 = 310;
 const BARS_WIDTH: u32 = 365;
 

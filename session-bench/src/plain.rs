@@ -2,9 +2,10 @@ use axum::{Router, http::header::SET_COOKIE, routing::get};
 
 use crate::candidate::{Route, paths};
 
-/// The server without sessions: the same routes and about the same answers.
+/// Creates the server without sessions: routes to create and read, with about the same responses as the
+/// other servers.
 pub(crate) fn router() -> Router {
-    // As long as ours, so that requests are as long.
+    // The cookie is as long as ours, so that requests are as long too.
     let cookie = concat!("__Host-session=", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; Path=/");
     Router::new()
         .route(paths::CREATE, get(async move || [(SET_COOKIE, cookie)]))

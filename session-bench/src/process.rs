@@ -1,20 +1,20 @@
-//! What the system tells of a process.
+//! The CPU time and memory of a process, as Linux reports them.
 
 use std::{fs, time::Duration};
 
-/// The CPU time that a process used so far, where the system tells it as Linux does.
+/// Returns the CPU time of a process so far. Returns `None` without Linux's `/proc`.
 #[must_use]
 pub fn cpu_time(process: u32) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The second field is the name in parentheses, which may hold anything.
+    // The second field is the name in parentheses, and a name may hold any characters.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut times = fields.split(' ').skip(11).map(str::parse::<u64>);
     let ticks = times.next()?.ok()? + times.next()?.ok()?;
-    // Linux shows these in hundredths of a second, whatever it reckons in.
+    // Linux reports both times in hundredths of a second, independent of the kernel's tick.
     Some(Duration::from_millis(ticks * 10))
 }
 
-/// The bytes of memory that a process has, where the system tells it as Linux does.
+/// Returns the resident memory of a process in bytes. Returns `None` without Linux's `/proc`.
 #[must_use]
 pub fn resident_memory(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;

@@ -1,7 +1,7 @@
 use std::io::{IsTerminal as _, Write as _, stderr};
 
-/// Shows on standard error how far the run is: in one line that changes on a terminal, line by line
-/// elsewhere.
+/// The progress of a run, on standard error. A terminal shows one changing line, and other outputs get
+/// a line per step.
 #[derive(Debug)]
 pub struct Progress {
     steps: usize,
@@ -10,13 +10,13 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins with none of so many steps done.
+    /// Creates the progress of a run of so many steps.
     #[must_use]
     pub fn new(steps: usize) -> Self {
         Self { steps, done: 0, one_line: stderr().is_terminal() }
     }
 
-    /// Shows that one more step is done, and what came of it.
+    /// Counts a step, and shows its result.
     pub fn step(&mut self, text: &str) {
         self.done += 1;
         let mut stderr = stderr().lock();

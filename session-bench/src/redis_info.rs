@@ -4,7 +4,7 @@ use redis::{Client, InfoDict, aio::MultiplexedConnection};
 
 use crate::BoxError;
 
-/// What a Redis server tells of itself.
+/// The statistics of a Redis server.
 #[derive(Debug)]
 pub struct RedisInfo {
     connection: MultiplexedConnection,
@@ -15,38 +15,39 @@ impl RedisInfo {
     ///
     /// # Errors
     ///
-    /// Those of the connection.
+    /// Returns the error of the connection.
     pub async fn open(url: &str) -> Result<Self, BoxError> {
         let connection = Client::open(url)?.get_multiplexed_async_connection().await?;
         Ok(Self { connection })
     }
 
-    /// The version of the server.
+    /// Returns the version of the server, or an empty string if the server does not report it.
     ///
     /// # Errors
     ///
-    /// Those of the connection.
+    /// Returns the error of the connection.
     pub async fn version(&mut self) -> Result<String, BoxError> {
         let info = self.section("server").await?;
         Ok(info.get("redis_version").unwrap_or_default())
     }
 
-    /// The CPU time that the server used so far, on all of its threads.
+    /// Returns the CPU time of the server so far, on all of its threads.
     ///
     /// # Errors
     ///
-    /// Those of the connection, and if the server does not tell it.
+    /// Returns the error of the connection. A time that the server does not report counts as zero.
     pub async fn cpu_time(&mut self) -> Result<Duration, BoxError> {
         let info = self.section("cpu").await?;
         let seconds = |name| info.get(name).unwrap_or(0.0);
         Ok(Duration::try_from_secs_f64(seconds("used_cpu_sys") + seconds("used_cpu_user"))?)
     }
 
-    /// How much memory its data takes, once it has moved it into tables of the right size.
+    /// Returns the memory of the data, after Redis has moved its keys into tables of the right size.
     ///
     /// # Errors
     ///
-    /// Those of the connection, and if the server does not tell it.
+    /// Returns the error of the connection, or an error if the server does not report its memory or the
+    /// memory keeps changing.
     pub async fn settled_memory(&mut self) -> Result<Memory, BoxError> {
         let mut before = self.memory().await?;
         for _ in 0..LOOKS {
@@ -63,17 +64,17 @@ impl RedisInfo {
     async fn memory(&mut self) -> Result<Memory, BoxError> {
         let info = self.section("memory").await?;
         let bytes = |name| info.get::<u64>(name).ok_or("Redis does not tell its memory");
-        // Without the buffers of the connections.
+        // The buffers of connections are subtracted.
         let used = bytes("used_memory")?.saturating_sub(bytes("mem_clients_normal")?);
         let keys = redis::cmd("DBSIZE").query_async(&mut self.connection).await?;
         Ok(Memory { used, keys })
     }
 
-    /// What `MEMORY USAGE` says of a key: the mean over some.
+    /// Returns the mean `MEMORY USAGE` of random keys, in bytes.
     ///
     /// # Errors
     ///
-    /// Those of the connection, and if the server does not tell it.
+    /// Returns the error of the connection, or of a command that the server refuses.
     pub async fn memory_of_keys(&mut self) -> Result<f64, BoxError> {
         let mut sum = 0;
         for _ in 0..SOME {
@@ -90,16 +91,17 @@ impl RedisInfo {
     }
 }
 
-/// What the data in Redis takes.
+/// The memory of the data in Redis.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
-    /// In bytes.
+    /// The memory in use, in bytes.
     pub used: u64,
-    /// How many keys there are.
+    /// The number of keys.
     pub keys: u64,
 }
 
 const SOME: u32 = 200;
 const LOOKS: u32 = 20;
-/// Redis moves its tables in steps, a tenth of a second apart, and frees the old one after the last.
+/// Redis moves a table in steps, a tenth of a second apart, and frees the old table after the last
+/// step.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use std::{
 use redis::Client;
 use tempfile::TempDir;
 
-/// The Redis to measure with: the one at `REDIS_URL`, or one of our own that ends on drop.
+/// The Redis server of a measurement: the one at `REDIS_URL`, or a new one that stops on drop.
 #[derive(Debug)]
 pub struct RedisServer {
     url: String,
@@ -17,15 +17,16 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Finds or starts a Redis, and waits until it answers.
+    /// Finds or starts a Redis server, and waits until the server answers.
     ///
-    /// The first of these: the server at `REDIS_URL`; a `redis-server` on the `PATH`, started without
-    /// persistence on a free port; with the feature `docker`, a container started by the harness of
-    /// integration-tests.
+    /// Takes the first of these: the server at `REDIS_URL`; a `redis-server` on the `PATH`, started
+    /// without persistence on a free port; with the feature `docker`, a container started by the
+    /// harness of integration-tests.
     ///
     /// # Errors
     ///
-    /// Returns [`NoRedis`], which says what to start, if there is none.
+    /// Returns [`NoRedis`] if all of these are missing, if the start fails, or if the server does not
+    /// answer within 10 seconds. The text advises how to provide a server.
     pub async fn find() -> Result<Self, NoRedis> {
         let (url, own) = if let Ok(url) = env::var("REDIS_URL") {
             (url, Own::Nothing)
@@ -38,14 +39,14 @@ impl RedisServer {
         Ok(Self { url, _own: own })
     }
 
-    /// The URL, for any client.
+    /// The URL of the server.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 }
 
-/// Why there is no Redis to measure with, and what to do about it.
+/// The reason why a Redis server is missing, with advice.
 #[derive(Debug)]
 pub struct NoRedis(String);
 
@@ -61,7 +62,7 @@ impl fmt::Display for NoRedis {
 
 impl std::error::Error for NoRedis {}
 
-/// What ends with the value.
+/// The process or container that ends with a [`RedisServer`].
 #[derive(Debug)]
 enum Own {
     Nothing,
@@ -80,7 +81,7 @@ struct Process {
 }
 
 impl Process {
-    /// Starts the `redis-server` on the `PATH`, if there is one.
+    /// Starts the `redis-server` on the `PATH`. Returns `None` if the `PATH` lacks the program.
     fn start() -> Result<Option<Self>, NoRedis> {
         let path = env::var_os("PATH").unwrap_or_default();
         let Some(program) = env::split_paths(&path)
@@ -121,7 +122,7 @@ fn spawn(program: &Path, port: u16, folder: &Path) -> std::io::Result<Child> {
 
 #[cfg(feature = "docker")]
 async fn start_container() -> Result<(String, Own), NoRedis> {
-    // In a task of its own, as the harness panics where there is no Docker.
+    // A separate task, because the harness panics without Docker.
     let started = tokio::spawn(integration_tests::RedisServer::start()).await;
     let server = started.map_err(|_| NoRedis("Docker does not give one either".to_owned()))?;
     Ok((server.url().to_owned(), Own::Container(Box::new(server))))

@@ -12,7 +12,7 @@ use crate::{
     sample::{Sample, median},
 };
 
-/// How fast each server's routes are.
+/// Returns the table of the speed of all measured routes.
 pub(crate) fn speed(comparison: &Comparison<'_>) -> Table {
     let mut table = Table::new(
         2,
@@ -48,7 +48,8 @@ pub(crate) fn speed(comparison: &Comparison<'_>) -> Table {
     table
 }
 
-/// What each server keeps of the requests per second of those that it is compared with.
+/// Returns the table of the shares: the requests per second of a route, relative to each route with
+/// which it is compared.
 pub(crate) fn shares(comparison: &Comparison<'_>) -> Table {
     let mut table = Table::new(2, &["server", "route", "share", "quartiles", "of", "target"]);
     for case in &comparison.cases {
@@ -71,7 +72,8 @@ pub(crate) fn shares(comparison: &Comparison<'_>) -> Table {
     table
 }
 
-/// How busy the servers kept their cores, at least: what is idle is held by something else.
+/// Returns a line with the least share of time in which a server kept the cores busy. In the rest of
+/// the time, something else limited the throughput.
 pub(crate) fn least_busy(comparison: &Comparison<'_>, cores: &Cores) -> String {
     let busy = comparison.cases.iter().filter_map(|case| {
         let shares = case.samples.iter().filter_map(|sample| {
@@ -89,7 +91,7 @@ pub(crate) fn least_busy(comparison: &Comparison<'_>, cores: &Cores) -> String {
     })
 }
 
-/// What sessions cost in memory.
+/// Returns the table of the memory per session.
 pub(crate) fn footprints(footprints: &[Footprint]) -> Table {
     let mut table = Table::new(
         1,
@@ -126,7 +128,7 @@ pub(crate) fn footprints(footprints: &[Footprint]) -> Table {
     table
 }
 
-/// What the speed was bought with.
+/// Returns the table of lost changes and stale reads.
 pub(crate) fn failures(failures: &[Failures]) -> Table {
     let mut table = Table::new(
         1,
@@ -156,7 +158,7 @@ pub(crate) fn failures(failures: &[Failures]) -> Table {
     table
 }
 
-/// What our core and memory store need for a request, without any HTTP.
+/// Returns a line with the time of a request through our core and memory store, without HTTP.
 pub(crate) fn in_process(requests: &InProcess) -> String {
     let InProcess { alone, together } = requests;
     format!(
@@ -168,7 +170,7 @@ pub(crate) fn in_process(requests: &InProcess) -> String {
     )
 }
 
-/// Says what became of the writes that were answered with success.
+/// Returns a line per server with the number of acknowledged writes that the sessions hold at the end.
 pub(crate) fn lost_writes(comparison: &Comparison<'_>) -> String {
     let mut text = String::new();
     for Server { candidate, writes, .. } in &comparison.servers {
@@ -192,9 +194,11 @@ fn micros_of(span: Duration) -> f64 {
     span.as_secs_f64() * 1e6
 }
 
-/// What our sessions may cost in Redis at most: in bytes, and compared with those of tower-sessions.
+/// The targets for the memory of our sessions in Redis: the most bytes, and the most relative to
+/// tower-sessions.
 const BYTES: f64 = 280.0;
 const TIMES_THEIRS: f64 = 1.35;
-/// What a request in the process may take at most, and how many times as many all cores are to do.
+/// The targets for requests in the process: the longest time of a request, and the least speed-up by
+/// all cores.
 const ALONE_NS: f64 = 1_000.0;
 const TOGETHER: f64 = 1.8;

@@ -8,22 +8,22 @@ use tokio::runtime::Runtime;
 
 use crate::{COUNT, NAME, create_session};
 
-/// What a request does to its session.
+/// The work of a request on its session.
 #[derive(Clone, Copy, Debug)]
 pub enum Work {
     /// Reads one of the four small values.
     Read,
-    /// Increments one of them.
+    /// Increments another of the four small values.
     Write,
 }
 
-/// Does what a request does: opens a session by its cookie, uses it, finishes.
+/// Runs a request: opens a session by its cookie, uses the session, and finishes it.
 ///
 /// # Panics
 ///
-/// If the store does not answer.
+/// Panics if the store fails.
 pub async fn request(sessions: &Sessions, id: &SessionId, work: Work) {
-    // As the layer does.
+    // The layer opens and finishes sessions in the same way.
     let cookies = [id.expose().as_bytes()];
     let session = match sessions.try_open_local(cookies, || false) {
         Some(session) => session,
@@ -43,12 +43,12 @@ pub async fn request(sessions: &Sessions, id: &SessionId, work: Work) {
     }
 }
 
-/// Does `requests` in all, by so many tasks at once, each with a session of its own, and returns how
-/// long it took.
+/// Runs `requests` requests, spread over concurrent tasks with a session each, and returns the elapsed
+/// time. The number is rounded up to the same number per task.
 ///
 /// # Panics
 ///
-/// If the store does not answer.
+/// Panics if the store fails.
 pub fn at_once(
     runtime: &Runtime,
     sessions: &Sessions,
@@ -73,7 +73,8 @@ pub fn at_once(
                 tokio::spawn(async move {
                     for number in 0..each {
                         request(&sessions, &id, work).await;
-                        // As one does that waits for the next; else who has one task more is waited for.
+                        // A real task yields while it waits for its next request. Without the yields,
+                        // the thread with one task more than the others would determine the time.
                         if number % 64 == 0 {
                             tokio::task::yield_now().await;
                         }
@@ -88,6 +89,6 @@ pub fn at_once(
     })
 }
 
-/// Every how manieth session is used at once: neighbours in memory share lines of the processors' caches, and of
-/// the many that a store holds they are seldom those.
+/// The distance between the used sessions, in the order of creation. Neighbours in memory share cache
+/// lines, and concurrent requests to a large store seldom use neighbours.
 const APART: usize = 64;

@@ -1,19 +1,19 @@
 use std::time::Duration;
 
-/// What one measurement of one route gave.
+/// The result of one measurement of one route.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub(crate) per_second: f64,
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
-    /// The CPU time of the server per request, where the system tells it.
+    /// The CPU time of the server per request, where the system reports the time.
     pub(crate) server_cpu: Option<Duration>,
-    /// The CPU time of Redis per request, of a server that uses it.
+    /// The CPU time of Redis per request, for a server that uses Redis.
     pub(crate) redis_cpu: Option<Duration>,
 }
 
 impl Sample {
-    /// Sums up the latencies of the requests of a span, in nanoseconds.
+    /// Creates a sample from the latencies of the requests of a span, in nanoseconds.
     pub(crate) fn of(mut latencies: Vec<u32>, span: Duration) -> Self {
         latencies.sort_unstable();
         let at = |percent: usize| {
@@ -30,12 +30,12 @@ impl Sample {
     }
 }
 
-/// The middle one; of an even number, the mean of the two in the middle.
+/// Returns the median. For an even count, the median is the mean of the two numbers in the middle.
 pub(crate) fn median(numbers: impl IntoIterator<Item = f64>) -> Option<f64> {
     quantiles(numbers).map(|[_, median, _]| median)
 }
 
-/// The lower quartile, the median and the upper quartile.
+/// Returns the lower quartile, the median and the upper quartile.
 pub(crate) fn quantiles(numbers: impl IntoIterator<Item = f64>) -> Option<[f64; 3]> {
     let mut numbers: Vec<f64> = numbers.into_iter().collect();
     numbers.sort_by(f64::total_cmp);

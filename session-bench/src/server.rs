@@ -5,9 +5,7 @@ use tokio::net::TcpListener;
 
 use crate::{BoxError, candidate::Candidate, child, cores::Cores};
 
-/// Serves one candidate until the process is ended.
-///
-/// It keeps to these cores, if any are named.
+/// Serves one candidate until the process ends, restricted to the cores if any are named.
 pub(crate) fn run(candidate: &str, cores: Option<&str>) -> Result<(), BoxError> {
     if let Some(cores) = cores {
         Cores::parse(cores)?.keep_to()?;

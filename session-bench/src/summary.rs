@@ -1,4 +1,4 @@
-//! What the picture shows of a comparison.
+//! The panels of the picture of a comparison.
 
 use crate::{
     candidate::{FLOOR, Keeps, NO_SESSIONS, Route},
@@ -7,7 +7,8 @@ use crate::{
     picture::{Bar, Group, Panel},
 };
 
-/// Requests per second in memory and in Redis, each compared with what is least there.
+/// Returns the panels of requests per second: in memory relative to the server without sessions, in
+/// Redis relative to the floor.
 pub(crate) fn panels(comparison: &Comparison<'_>, failures: &[Failures]) -> [Panel; 2] {
     let in_memory = [
         (Route::Untouched, Route::Untouched),

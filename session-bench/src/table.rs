@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// A table in Markdown, with its columns aligned for those who read it as text.
+/// A Markdown table with aligned columns, readable as plain text.
 #[derive(Debug)]
 pub struct Table {
     text_columns: usize,
@@ -8,13 +8,13 @@ pub struct Table {
 }
 
 impl Table {
-    /// Begins a table whose first columns, so many, hold text and the others numbers.
+    /// Creates a table. The first `text_columns` columns hold text, and the others hold numbers.
     #[must_use]
     pub fn new(text_columns: usize, heads: &[&str]) -> Self {
         Self { text_columns, rows: vec![heads.iter().map(ToString::to_string).collect()] }
     }
 
-    /// Adds a row; what it has no value for is a dash.
+    /// Adds a row, with a dash for each missing value.
     pub fn row(&mut self, cells: impl IntoIterator<Item = Option<String>>) {
         let dash = || "–".to_owned();
         let cells = cells.into_iter().map(|cell| cell.unwrap_or_else(dash));

@@ -1,6 +1,6 @@
-//! Counts the instructions of what every request does, and compares them with those that are committed.
+//! Counts the instructions of the operations of a request, and compares them with the committed counts.
 //!
-//! See the README of this folder.
+//! See the README of this package.
 
 use std::{
     collections::BTreeMap,
@@ -37,7 +37,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Counts, shows the counts beside the committed ones, and fails if one has grown.
+/// Counts, shows the counts beside the committed ones, and fails if an operation is new or has grown
+/// beyond the margin.
 fn compare() -> Result<ExitCode, BoxError> {
     let committed: Counts = serde_json::from_str(&fs::read_to_string(COMMITTED)?)?;
     let counted = count_all()?;
@@ -63,14 +64,14 @@ fn compare() -> Result<ExitCode, BoxError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Counts, and writes down the counts to be committed.
+/// Counts, and writes the counts to the file to commit.
 fn save() -> Result<ExitCode, BoxError> {
     let text = serde_json::to_string_pretty(&count_all()?)? + "\n";
     fs::write(COMMITTED, text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does an operation so many times. Runs in a process of its own, under valgrind.
+/// Runs an operation so many times, in a child process under valgrind.
 fn run(operation: &str, times: &str) -> Result<ExitCode, BoxError> {
     let mut operations = OPERATIONS.iter();
     let (_, run) =
@@ -87,7 +88,7 @@ fn count_all() -> Result<Counts, BoxError> {
     let mut progress = Progress::new(OPERATIONS.len());
     let mut counts = Counts::new();
     for (operation, _) in OPERATIONS {
-        // The difference is without the start of the process, and without what is made ready.
+        // The difference excludes the start of the process and the preparation.
         let count = (instructions(operation, MANY)? - instructions(operation, FEW)?) / (MANY - FEW);
         progress.step(&format!("{operation}: {count} instructions"));
         counts.insert((*operation).to_owned(), count);
@@ -95,7 +96,7 @@ fn count_all() -> Result<Counts, BoxError> {
     Ok(counts)
 }
 
-/// Counts the instructions of a process that does an operation so many times.
+/// Counts the instructions of a process that runs an operation so many times.
 fn instructions(operation: &str, times: u64) -> Result<u64, BoxError> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
@@ -115,7 +116,7 @@ fn instructions(operation: &str, times: u64) -> Result<u64, BoxError> {
     }
 }
 
-/// What is counted, and how it is done so many times.
+/// The counted operations, each with the function that repeats it.
 const OPERATIONS: &[(&str, Repeat)] = &[
     ("ID, parse", parse_id),
     ("ID, hash to the key", hash_id),
@@ -204,14 +205,14 @@ fn runtime() -> Runtime {
 }
 
 type Counts = BTreeMap<String, u64>;
-/// Does an operation so many times.
+/// A function that runs an operation so many times.
 type Repeat = fn(u64);
 
-/// The argument that makes this program do an operation instead of counting all.
+/// The argument with which the program runs one operation instead of counting all.
 const RUN: &str = "run";
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.json");
-/// How much a count may grow: hash tables, whose order is random, and the housekeeping of moka, which goes by
-/// the clock, are not the same twice.
+/// The most growth of a count. Counts differ from run to run, because the order of hash tables is
+/// random and moka does its housekeeping by the clock.
 const MARGIN: f64 = 0.03;
 const FEW: u64 = 1_000;
 const MANY: u64 = 11_000;

@@ -1,6 +1,7 @@
-//! What many sessions, an owner of many and a session of many values do to the stores.
+//! Measures the stores with many sessions, with many sessions of one owner, and with a session of many
+//! values.
 //!
-//! See the README of this folder.
+//! See the README of this package.
 
 use std::{
     env,
@@ -44,7 +45,7 @@ fn compare(sessions: usize) -> Result<(), BoxError> {
     runtime.block_on(async {
         let mut progress = Progress::new(2 * STEPS);
         let id = std::process::id();
-        // Large enough for all of them.
+        // Large enough for all sessions.
         let store = MemoryStore::with_capacity(sessions as u64 * 4_096)?;
         let before = process::resident_memory(id);
         let mut in_memory = Scale::begin(Sessions::new(store), &mut progress).await?;
@@ -68,22 +69,22 @@ fn compare(sessions: usize) -> Result<(), BoxError> {
     })
 }
 
-/// What was measured of a store.
+/// The measurements of a store.
 struct Scale {
     sessions: Sessions,
-    /// Some of the sessions, from the first to the last.
+    /// A sample of the sessions, from early ones to late ones.
     some: Vec<SessionId>,
     bytes: Option<f64>,
-    /// With few sessions, and with many.
+    /// The latencies of reads and writes: with few sessions, then with many.
     reads: Vec<Latency>,
     writes: Vec<Latency>,
     list: Duration,
     end: Duration,
-    /// Of a session of many values.
+    /// The latencies of a session of many values: of reads, then of writes.
     large: Vec<Latency>,
 }
 
-/// The median, and what one in a hundred exceeds.
+/// The median and the 99th percentile.
 #[derive(Clone, Copy, Debug)]
 struct Latency {
     p50: Duration,
@@ -91,7 +92,7 @@ struct Latency {
 }
 
 impl Scale {
-    /// Creates few sessions, and measures.
+    /// Creates the first few sessions, and measures requests.
     async fn begin(sessions: Sessions, progress: &mut Progress) -> Result<Self, BoxError> {
         let mut scale = Self {
             sessions,
@@ -109,7 +110,7 @@ impl Scale {
         Ok(scale)
     }
 
-    /// Creates the others, and measures again.
+    /// Creates the other sessions, and measures requests again.
     async fn grow(&mut self, sessions: usize, progress: &mut Progress) -> Result<(), BoxError> {
         self.create(sessions - FEW).await?;
         progress.step(&format!("{sessions} sessions"));
@@ -173,7 +174,7 @@ impl Scale {
     }
 }
 
-/// Does something so many times, many at once, and returns what is to be kept.
+/// Runs `work` so many times, [`TASKS`] of them concurrently, and returns the results.
 async fn at_once<T, F>(count: usize, work: impl Fn(usize) -> F) -> Result<Vec<T>, BoxError>
 where
     F: Future<Output = Result<T, BoxError>>,
@@ -189,7 +190,7 @@ where
     Ok(try_join_all(tasks).await?.into_iter().flatten().collect())
 }
 
-/// Does a request again and again, one after the other.
+/// Measures requests, one after the other.
 async fn latency(sessions: &Sessions, ids: &[SessionId], work: Work) -> Latency {
     let mut spans = Vec::with_capacity(REQUESTS);
     for id in ids.iter().cycle().take(REQUESTS) {
@@ -240,11 +241,11 @@ const FEW: usize = 1_000;
 const OWNED: usize = 10_000;
 const VALUES: usize = 500;
 const REQUESTS: usize = 20_000;
-/// How much is under way at once where it is not the latency that counts.
+/// The number of concurrent operations where the latency is not measured.
 const TASKS: usize = 64;
-/// How many sessions are looked at, of those created at once.
+/// The least number of sessions that a call of `create` adds to the sample, if it creates so many.
 const SOME: usize = 5_000;
-/// How many steps are shown per store.
+/// The number of steps of progress per store.
 const STEPS: usize = 6;
 
 const HELP: &str = "\

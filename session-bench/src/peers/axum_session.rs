@@ -10,7 +10,8 @@ use crate::{
     candidate::{Route, paths},
 };
 
-/// On Redis, by its pool as in its example, which keeps 16 connections and opens up to 512.
+/// Creates the server on Redis. The pool is the one of the library's example: it keeps 16 connections
+/// and opens up to 512.
 pub(crate) async fn on_redis(url: String) -> Result<Router, BoxError> {
     let pool = SessionRedisPool::from(RedisPool::from(Client::open(url)?));
     let config = SessionConfig::default().with_lifetime(IDLE).with_table_name("bench-a");

@@ -12,12 +12,13 @@ use crate::{
     candidate::{Route, paths},
 };
 
-/// On moka, without a bound, as there are more sessions than the 2,000 of its documentation.
+/// Creates the server on moka, without a bound, because the comparison has more sessions than the 2,000
+/// of the library's documentation.
 pub(crate) fn on_moka() -> Router {
     router(MokaStore::new(None))
 }
 
-/// On Redis, by a pool of 6 connections as in its documentation.
+/// Creates the server on Redis, with a pool of 6 connections as in the library's documentation.
 pub(crate) async fn on_redis(url: String) -> Result<Router, BoxError> {
     let pool = Pool::new(Config::from_url(&url)?, None, None, None, 6)?;
     pool.connect();
@@ -48,7 +49,7 @@ async fn write(session: Session) -> Result<String, Failure> {
     Ok(count.to_string())
 }
 
-/// As axum-login does it.
+/// Signs a user in as axum-login does.
 async fn login(session: Session, Path(user): Path<String>) -> Result<(), Failure> {
     session.cycle_id().await?;
     Ok(session.insert(USER, user).await?)
