@@ -56,7 +56,7 @@ fn whole_record(c: &mut Criterion) {
             b.iter(|| black_box(&entry).encode());
         });
         group.bench_function(format!("decode/{values} values"), |b| {
-            // A store hands over the bytes that it received: cloning them is not part of it.
+            // A store passes on the bytes that it received, so the clone stays out of the measurement.
             b.iter_batched(|| bytes.clone(), Entry::decode, BatchSize::SmallInput);
         });
     }

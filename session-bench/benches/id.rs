@@ -1,4 +1,4 @@
-//! Session IDs: made, parsed, hashed to a key.
+//! Session IDs: generated, parsed, and hashed to a key.
 
 use std::hint::black_box;
 

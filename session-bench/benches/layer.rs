@@ -1,4 +1,4 @@
-//! The layer around an empty handler, called in the process: no HTTP is spoken.
+//! The layer around small handlers, called in the process without HTTP.
 
 use std::convert::Infallible;
 

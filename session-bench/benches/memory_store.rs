@@ -1,4 +1,5 @@
-//! The memory store: requests through the protocol on one thread and many, and its verbs alone.
+//! The memory store: requests through the protocol, on one thread and on many, and single calls of the
+//! store.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use session_bench::{Work, at_once, create_session, request};
@@ -20,7 +21,7 @@ fn one_thread(c: &mut Criterion) {
     group.finish();
 }
 
-/// 8 tasks on as many threads as there are cores: the time per request over all of them.
+/// Measures 8 tasks on one thread per core: the time per request over all tasks.
 fn many_threads(c: &mut Criterion) {
     let runtime = Builder::new_multi_thread().build().expect("a runtime without I/O");
     let sessions = Sessions::new(MemoryStore::default());

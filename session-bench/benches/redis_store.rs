@@ -1,5 +1,5 @@
-//! The Redis store: requests through the protocol one after the other and many at once, and its verbs
-//! alone.
+//! The Redis store: requests through the protocol, one after the other and concurrently, and single
+//! calls of the store.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use session_bench::{RedisServer, Work, at_once, create_session, request};
