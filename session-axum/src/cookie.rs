@@ -20,9 +20,10 @@ use session_core::{ConfigError, SessionId};
 /// The removing cookie has the attributes of the setting one.
 ///
 /// If the store's [local reads](session_core::LocalReads) can be stale, a response whose request
-/// changed the session sets a second cookie for a few seconds. It has the same attributes, the
-/// suffix `-changed` in its name, and no content. While the client sends it, its session is read
-/// from the store itself, so that the client reads its own writes through any server.
+/// changed the session sets a second cookie for a few seconds. The second cookie has the same
+/// attributes but for `Max-Age`, the suffix `-changed` in its name, and a constant value. While the
+/// client sends the second cookie, servers read the session from the store itself. So the client
+/// reads its own writes through any server.
 ///
 /// # Examples
 ///
@@ -65,7 +66,8 @@ impl SessionCookie {
     /// # Errors
     ///
     /// Returns a [`ConfigError`] if the name is empty, longer than 128 bytes or holds characters
-    /// that no cookie name may hold, or if the other attributes break the promise of its prefix.
+    /// outside of a token (RFC 9110, 5.6.2), or if the other attributes break the promise of its
+    /// prefix.
     pub fn with_name(mut self, name: impl Into<String>) -> Result<Self, ConfigError> {
         self.name = name.into();
         self.checked()
@@ -85,14 +87,16 @@ impl SessionCookie {
     ///
     /// # Errors
     ///
-    /// Returns a [`ConfigError`] if the path does not begin with `/` or holds characters that no
-    /// attribute may hold, or if the name begins with `__Host-`, which promises the path `/`.
+    /// Returns a [`ConfigError`] if the path does not begin with `/`, or holds `;` or characters
+    /// outside of printable ASCII. With a name that begins with `__Host-`, only the path `/` is
+    /// valid.
     pub fn with_path(mut self, path: impl Into<String>) -> Result<Self, ConfigError> {
         self.path = path.into();
         self.checked()
     }
 
-    /// Sends the cookie to all hosts of a domain. By default only the host that set it gets it.
+    /// Sends the cookie to all hosts of a domain. By default, only the host that set the cookie
+    /// receives it.
     ///
     /// # Security
     ///
@@ -101,15 +105,15 @@ impl SessionCookie {
     /// # Errors
     ///
     /// Returns a [`ConfigError`] if the domain is empty or holds other characters than letters,
-    /// digits, dots and hyphens, or if the name begins with `__Host-`, which promises none. Set
+    /// digits, dots and hyphens, or if the name begins with `__Host-`, which excludes a domain. Set
     /// another name first.
     pub fn with_domain(mut self, domain: impl Into<String>) -> Result<Self, ConfigError> {
         self.domain = Some(domain.into());
         self.checked()
     }
 
-    /// Sets the attribute `Partitioned`: the browser keeps a cookie of its own for each site that
-    /// embeds this one (CHIPS, draft-cutler-httpbis-partitioned-cookies). The default is without.
+    /// Sets the attribute `Partitioned`: the browser keeps a separate cookie for each embedding
+    /// site (CHIPS, draft-cutler-httpbis-partitioned-cookies). By default, the attribute is absent.
     ///
     /// An application inside of another site's frame needs the attribute together with
     /// [`SameSite::None`], because browsers block third-party cookies without it. A user of such an
@@ -158,7 +162,8 @@ impl SessionCookie {
         &self.path
     }
 
-    /// The domain whose hosts get the cookie. Returns `None` if only the host that set it does.
+    /// The domain whose hosts receive the cookie. Returns `None` if only the host that set the
+    /// cookie receives it.
     #[must_use]
     pub fn domain(&self) -> Option<&str> {
         self.domain.as_deref()
@@ -170,7 +175,7 @@ impl SessionCookie {
         self.secure
     }
 
-    /// Returns `true` if the browser keeps a cookie of its own for each embedding site.
+    /// Returns `true` if the browser keeps a separate cookie for each embedding site.
     #[must_use]
     pub const fn is_partitioned(&self) -> bool {
         self.partitioned
@@ -213,7 +218,7 @@ impl SessionCookie {
             })
     }
 
-    /// Returns the `Set-Cookie` that gives the client its ID.
+    /// Returns the `Set-Cookie` with the session ID.
     pub(crate) fn setting(&self, id: &SessionId, max_age: Option<Duration>) -> HeaderValue {
         let mut cookie = self.cookie(id.expose());
         cookie.set_max_age(max_age.map(whole_seconds));
@@ -226,8 +231,9 @@ impl SessionCookie {
         header_value(&Cookie::new(self.name.as_str(), id.expose()))
     }
 
-    /// Returns the `Set-Cookie` that marks the client as one that has changed its session, for a
-    /// time. It holds no revision, because responses to concurrent requests arrive in any order.
+    /// Returns the `Set-Cookie` that marks, for a time, a change of the session by the client. The
+    /// value is a constant instead of the revision, because responses to concurrent requests arrive
+    /// in any order.
     pub(crate) fn marking(&self, max_age: Duration) -> HeaderValue {
         let mut cookie = self.cookie("1");
         cookie.set_name(format!("{}{MARKER}", self.name));
@@ -235,7 +241,7 @@ impl SessionCookie {
         header_value(&cookie)
     }
 
-    /// Returns the `Set-Cookie` that removes the client's ID.
+    /// Returns the `Set-Cookie` that removes the session ID.
     pub(crate) fn removing(&self) -> HeaderValue {
         let mut cookie = self.cookie("");
         cookie.set_max_age(time::Duration::ZERO);
@@ -243,7 +249,7 @@ impl SessionCookie {
         header_value(&cookie)
     }
 
-    /// Returns a cookie with the attributes of all of them.
+    /// Returns a cookie with the attributes that the setting, marking and removing ones share.
     fn cookie<'c>(&'c self, value: &'c str) -> Cookie<'c> {
         let mut cookie = Cookie::new(self.name.as_str(), value);
         cookie.set_http_only(true);
@@ -313,12 +319,13 @@ impl Default for SessionCookie {
 /// The requests from other sites that carry the cookie (RFC 6265bis, 5.2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SameSite {
-    /// None. A link to this site from another one, and the return from an identity provider, arrive
-    /// without the session.
+    /// Requests from other sites never carry the cookie. A link on another site, and the return
+    /// from an identity provider, arrive without the session.
     Strict,
-    /// Those that navigate to this site by a safe method.
+    /// Requests from other sites carry the cookie if they navigate to this site by a safe method.
     Lax,
-    /// All: for a site that is embedded into others. Protect it against forged requests.
+    /// All requests from other sites carry the cookie, for a site that others embed. Protect the
+    /// site against forged requests.
     None,
 }
 
@@ -330,7 +337,7 @@ fn header_value(cookie: &Cookie<'_>) -> HeaderValue {
     value
 }
 
-/// Rounds up, so that no cookie ends too early.
+/// Rounds up, so that a cookie never ends too early.
 fn whole_seconds(span: Duration) -> time::Duration {
     let seconds = span.as_secs() + u64::from(span.subsec_nanos() > 0);
     time::Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
@@ -351,7 +358,7 @@ fn is_domain(byte: u8) -> bool {
 
 const MAX_NAME: usize = 128;
 
-/// The suffix in the name of the cookie that marks a client as one that has changed its session.
+/// The suffix in the name of the cookie that marks a change of the session.
 const MARKER: &str = "-changed";
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ enum Progress<B> {
     Done,
 }
 
-/// A commit that needs I/O. It is boxed because only requests that changed their session need it.
+/// A commit that needs I/O, boxed because requests without changes seldom need one.
 type Finish = Pin<Box<dyn Future<Output = Result<CookieChange, SessionError>> + Send>>;
 
 impl<F, B> ResponseFuture<F, B> {
@@ -106,8 +106,8 @@ where
         };
         match finished {
             Ok(change) => request.write_headers(response.headers_mut(), session, &change),
-            // The response reports changes that are not stored, so that it must not go out (I6). An
-            // earlier commit of the handler may have given the session an ID.
+            // The handler's response reports changes that are not stored, so an error replaces it
+            // (I6). An earlier commit of the handler may have given the session an ID.
             Err(error) => {
                 response = failure(error);
                 let change = session.pending_cookie();

@@ -42,7 +42,7 @@ use crate::next_path;
 ///
 /// A refusal leaves the cookie as it is. If the session has expired or was revoked, the browser sends
 /// the old ID to the login page too, and [`Session::had_unknown_id`] returns `true` there. The
-/// address carries no such note, because anyone can write an address.
+/// address stays free of such a note, because anyone can write an address.
 ///
 /// # Security
 ///
@@ -125,7 +125,7 @@ impl RequireSignIn {
         self
     }
 
-    /// Returns the response to a request that may not pass.
+    /// Returns the response to a request that must not pass.
     async fn refusal(&self, parts: &mut Parts) -> Option<Response> {
         let session = match Session::from_request_parts(parts, &()).await {
             Ok(session) => session,
@@ -153,8 +153,8 @@ impl RequireSignIn {
         Some(response)
     }
 
-    /// Returns the address of the login page for a request. Returns `None` if the request asks for
-    /// the login page.
+    /// Returns the address of the login page for a request. Returns `None` if the guard has no
+    /// login page, or if the request asks for that page.
     fn login_location(&self, parts: &Parts) -> Option<String> {
         let login_page = self.login_page.as_deref()?;
         let (login_path, separator) = match login_page.split_once('?') {

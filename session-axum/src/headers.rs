@@ -5,8 +5,8 @@ use session_core::CookieChange;
 
 use crate::SessionCookie;
 
-/// Writes the change of the client's cookie, the cookie by which it reads its own writes, and the
-/// rules for caches.
+/// Writes the change of the session cookie, the cookie for read-your-writes, and the rules for
+/// caches.
 pub(crate) fn write(
     headers: &mut HeaderMap,
     cookie: &SessionCookie,
@@ -21,7 +21,7 @@ pub(crate) fn write(
     let marker = read_your_writes.map(|age| cookie.marking(age));
     for set_cookie in [set_cookie, marker].into_iter().flatten() {
         headers.append(header::SET_COOKIE, set_cookie);
-        // No cache may keep an ID (OWASP ASVS 5.0, 14.3.2).
+        // Caches must not keep an ID (OWASP ASVS 5.0, 14.3.2).
         forbid_caching(headers);
     }
     vary_by_cookie(headers);
@@ -32,7 +32,8 @@ pub(crate) fn forbid_caching(headers: &mut HeaderMap) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
-/// Marks the response as one for this client alone (Flask CVE-2023-30861).
+/// Adds `Vary: cookie`, so that caches return the response to this client only (Flask
+/// CVE-2023-30861).
 pub(crate) fn vary_by_cookie(headers: &mut HeaderMap) {
     let cookie = HeaderValue::from_static("cookie");
     let has_cookie = match headers.entry(header::VARY) {

@@ -15,10 +15,11 @@ use crate::{SessionCookie, SessionService, request_session::Settings};
 /// The layer itself does no I/O. The session is loaded when a handler asks for [`Session`], and the
 /// handler's changes are committed before the head of the response leaves. If the commit fails, an
 /// error replaces the handler's response ([I6]). The extensions of that response hold the error as an
-/// `Arc<SessionError>`, for an error page. A route that asks for no session costs next to nothing.
+/// `Arc<SessionError>`, for an error page. A route without an extractor of the session costs almost
+/// the same as without the layer.
 ///
 /// If the request is dropped before its response is complete, because the client has gone away or a
-/// timeout outside of the layer has fired, its changes are given up. A task that still holds the
+/// timeout outside of the layer has fired, the changes are given up. A task that still holds the
 /// session cannot change it any more.
 ///
 /// The same layer, added twice to a stack, is one: the inner clone passes requests on. Of two

@@ -17,12 +17,12 @@ use serde::{Deserialize, Deserializer};
 /// A login that redirects to any `next` is an open redirect (CWE-601): a link to the real login page
 /// ends on the attacker's copy of it. A path of this site
 ///
-/// - begins with one `/` and has no second one beside it, because `//host` names a host,
-/// - has no `\`, which browsers read as `/`,
-/// - has only visible ASCII characters, because browsers drop tabs and line breaks, and no `"`, `<`
-///   or `>`,
-/// - keeps the first two rules, and has no control character, after its path is percent-decoded once
-///   more, because a server in between may do so,
+/// - begins with `/`, and is free of `//` before the query, because `//host` names a host,
+/// - is free of `\`, which browsers read as `/`,
+/// - has only visible ASCII characters other than `"`, `<` and `>`, because browsers drop tabs and
+///   line breaks,
+/// - keeps the first two rules, and is free of control characters, after the part before the query
+///   is percent-decoded once more, because a server in between may decode the path,
 /// - has at most 2,000 bytes.
 ///
 /// The path may be any page of this site, as with every link: keep actions out of GET requests.

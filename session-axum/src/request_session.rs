@@ -14,14 +14,14 @@ use session_core::{
 
 use crate::{SessionCookie, headers};
 
-/// The session of one request: extractors open it, and the layer finishes it.
+/// The session of one request: extractors open the session, and the layer finishes it.
 #[derive(Debug)]
 pub(crate) struct RequestSession {
     settings: Arc<Settings>,
     /// The session, or the error of loading it. The first outcome counts for the whole request, so
-    /// that the handler sees one truth, and the response fits it.
+    /// that all extractors and the response agree.
     outcome: OnceLock<Result<Session, StoreError>>,
-    /// Held by the extractor that loads the session, if several ask for it.
+    /// Held by the extractor that loads the session, while the others wait.
     loading: Mutex<()>,
     was_asked: AtomicBool,
 }
@@ -109,7 +109,7 @@ impl SessionSource for RequestSession {
     }
 }
 
-/// The settings that all requests of one layer share.
+/// The settings of a layer, shared by all of its requests.
 // The counts of handles change with every request and on every processor. They must not share a
 // cache line with the fields that every request reads.
 #[derive(Debug)]

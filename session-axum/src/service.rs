@@ -47,7 +47,7 @@ where
             && let Some(session) = outer.downcast_ref::<RequestSession>()
             && session.has_settings(&self.settings)
         {
-            // The same layer is also outside of this one. It finishes the session.
+            // The outer clone of the same layer finishes the session.
             request.extensions_mut().insert(outer);
             return ResponseFuture::passing(self.inner.call(request));
         }

@@ -12,11 +12,11 @@ use session_core::{
 /// [`outage`](Self::outage) returns the error. Reads then return `None`, and
 /// [`require`](Self::require), the only way to write or to sign in, is an error: a 503. The
 /// response leaves the client's cookie as it is, and always has `Cache-Control: no-store`, so that
-/// no cache shows it after the outage.
+/// caches do not show the response after the outage.
 ///
 /// An outage is not "nobody is signed in" ([I7]). Where the difference matters, check
-/// [`outage`](Self::outage), or take [`Session`] itself. A visitor without a cookie has nothing to
-/// load, and meets an outage only in a write.
+/// [`outage`](Self::outage), or take [`Session`] itself. For a visitor without a cookie, the
+/// session is new and not loaded, so that only a write meets the outage.
 ///
 /// # Examples
 ///
@@ -59,7 +59,7 @@ impl SessionOrOutage {
         self.0.as_ref().ok()
     }
 
-    /// Returns the session for a handler that needs it: to write, to sign in or out.
+    /// Returns the session, for a handler that writes, signs in or signs out.
     ///
     /// # Errors
     ///
