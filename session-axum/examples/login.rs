@@ -6,8 +6,8 @@
 //! REDIS_URL=redis://127.0.0.1 cargo run -p session-axum --example login --features redis
 //! ```
 //!
-//! In memory, sessions end with the program. In Redis they go on, and any number of these programs
-//! share them. `PORT` chooses another port than 3000.
+//! In memory, sessions end with the program. In Redis, sessions outlive the program, and any number
+//! of instances share them. `PORT` chooses another port than 3000.
 
 mod login {
     pub(super) mod devices;
@@ -90,8 +90,9 @@ async fn login(
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }
     // The session gets a new ID: an ID that an attacker planted or saw before the login is
-    // worthless after it. The values of a visitor stay, those of another user do not. The login
-    // begins with the default lifetime, whatever the last one asked for.
+    // worthless afterwards. The values of a visitor stay, and the values of another user are
+    // removed. The login begins with the default lifetime, even if the last login asked for another
+    // one.
     session.authenticate(user)?;
     if form.remember.is_some() {
         session.set_lifetime(Lifetime::remember_me())?;
@@ -122,8 +123,8 @@ struct EndDevice {
     key: SessionKey,
 }
 
-/// Signs out one device, which may be this one. The key of a session opens nothing, so the page can
-/// show it. A key that is not the user's revokes nothing.
+/// Signs out one device, which may be the current one. Only an ID opens a session, so the page can
+/// show the key. The key of another user's session has no effect.
 async fn end_device(
     SignedIn(user): SignedIn<String>,
     session: Session,
@@ -163,9 +164,9 @@ fn app(store: impl Backend) -> Result<Router, ConfigError> {
     // `__Host-session`, with `Secure`.
     let cookie = SessionCookie::insecure_for_development();
 
-    // The cookie is `SameSite=Lax`, so that a browser does not send it along with a POST from
-    // another site, and every change is a POST: another site cannot use the session.
-    // `forgery::refuse` keeps it from setting or replacing a session by a form without the cookie.
+    // The cookie is `SameSite=Lax`, so a browser leaves it out of a POST from another site. Every
+    // change is a POST, so another site cannot use the session. `forgery::refuse` prevents another
+    // site from setting or replacing a session by a form without the cookie.
     let devices = Router::new()
         .route("/devices/end", post(end_device))
         .route("/devices/end-others", post(end_other_devices))
@@ -207,7 +208,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     Ok(axum::serve(listener, app).await?)
 }
 
-/// Returns Redis at `REDIS_URL`, or the memory of this process if that is not set.
+/// Returns the Redis store at `REDIS_URL`, or a memory store if the variable is not set.
 async fn store() -> Result<Arc<dyn Backend>, Box<dyn Error>> {
     match env::var("REDIS_URL") {
         Ok(url) => redis(url).await,

@@ -23,13 +23,13 @@ const SECONDS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Before the store, which registers its metrics with the recorder that it finds.
+    // Installed before the store, which registers its metrics with the recorder of the process.
     let metrics = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Prefix("db.client.".to_owned()), &SECONDS)?
         .install_recorder()?;
     let upkeep = metrics.clone();
     tokio::spawn(async move {
-        // Otherwise values pile up while nobody asks for the metrics.
+        // Without upkeep, values pile up while the metrics are not scraped.
         loop {
             sleep(Duration::from_secs(5)).await;
             upkeep.run_upkeep();

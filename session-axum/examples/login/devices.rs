@@ -16,7 +16,7 @@ pub(crate) struct Device {
     pub(crate) signed_in: String,
 }
 
-/// Returns the devices, with the one of this request in front.
+/// Returns the devices, the current one first.
 pub(crate) fn list(sessions: &[SessionInfo], this: &Session) -> Vec<Device> {
     let mut devices: Vec<_> = sessions
         .iter()
@@ -60,7 +60,7 @@ fn ago(at: Timestamp) -> String {
     }
 }
 
-/// Marks of browsers. The first match counts: each browser also names those below it.
+/// Marks of browsers. The first match counts, because a browser may also name browsers below.
 const BROWSERS: [(&str, &str); 6] = [
     ("Edg/", "Edge"),
     ("Firefox/", "Firefox"),

@@ -1,7 +1,7 @@
 //! Refuses forms that another site's page sends.
 //!
 //! `SameSite` keeps another site from using the visitor's session. A form without the cookie still
-//! arrives, and its response sets one: the victim is then signed in to the attacker's account.
+//! arrives, and the response sets a cookie: the victim is then signed in to the attacker's account.
 
 use axum::{
     extract::Request,
@@ -12,7 +12,7 @@ use axum::{
 
 use super::pages;
 
-/// Answers 403 to a request from another site that is not safe.
+/// Responds with 403 to an unsafe request from another site.
 pub(crate) async fn refuse(request: Request, next: Next) -> Response {
     // In HTTP/2 the host is in the URI.
     let authority = request.uri().authority().map(|authority| authority.as_str());

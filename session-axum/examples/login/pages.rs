@@ -1,4 +1,4 @@
-//! The look of the pages. Nothing here concerns sessions.
+//! The look of the pages, independent of sessions.
 
 use axum::{
     http::{HeaderName, header},
@@ -62,7 +62,7 @@ pub(crate) fn outage() -> Markup {
     })
 }
 
-/// The answer to a form that another site's page sent.
+/// The response to a form that another site's page sent.
 pub(crate) fn foreign() -> Markup {
     page(html! {
         h1 { "Nothing was done" }
