@@ -18,7 +18,7 @@ use super::{
     stores::{Redis, Stores},
 };
 
-/// Many histories, each with a seed of its own.
+/// A series of histories, each with a different seed.
 #[derive(Clone, Debug)]
 pub struct Simulation {
     histories: u64,
@@ -27,34 +27,34 @@ pub struct Simulation {
     stops: bool,
 }
 
-/// What came of many histories.
+/// The result of a series of histories.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// How many histories were played.
+    /// The number of completed histories.
     pub histories: u64,
-    /// How many of them violated a promise.
+    /// The number of histories that violated a promise.
     pub violations: u64,
-    /// What they met.
+    /// The events of all histories.
     pub counters: Counters,
     /// The first violations, by their seeds.
     pub found: Vec<Found>,
 }
 
-/// A violation.
+/// A violation of a promise.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The seed of the history.
     pub seed: u64,
-    /// The invariant's number.
+    /// The number of the invariant.
     pub rule: &'static str,
-    /// What was wrong.
+    /// A description of the violation.
     pub text: String,
-    /// The steps of the shortest history in which it is.
+    /// The steps of the shortest history with this violation.
     pub trace: Vec<String>,
 }
 
 impl Simulation {
-    /// Makes a simulation of so many histories, with the seeds 0, 1 and so on.
+    /// Creates a simulation of this many histories, with the seeds 0, 1 and so on.
     #[must_use]
     pub const fn new(histories: u64) -> Self {
         Self { histories, seed: 0, broken: None, stops: false }
@@ -74,19 +74,19 @@ impl Simulation {
         self
     }
 
-    /// Ends with the first violation.
+    /// Stops after the first violation.
     #[must_use]
     pub const fn stopping_at_the_first(mut self) -> Self {
         self.stops = true;
         self
     }
 
-    /// Plays the histories on memory stores, on all processors. `progress` is told how many were
-    /// played, now and then.
+    /// Plays the histories on memory stores, on all processors. `progress` receives the number of
+    /// completed histories now and then.
     ///
     /// # Panics
     ///
-    /// If a store of memory fails, which it does not.
+    /// Never: a memory store does not fail.
     pub fn run(&self, progress: impl Fn(u64) + Sync) -> Report {
         let next = AtomicU64::new(0);
         let stop = AtomicBool::new(false);
@@ -121,7 +121,7 @@ impl Simulation {
         report.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Plays the histories on a Redis, each under a prefix of its own, and removes what they leave.
+    /// Plays the histories on a Redis, each under a separate prefix, and deletes their keys.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl Simulation {
             let prefix = format!("simulation:{run}:{number}:");
             let stores = Stores::Redis(Redis::new(url, prefix, connection.clone()));
             let mut stage = self.stage(stores);
-            // The clock that removes keys is not the one that jumps back.
+            // Redis expires keys by its own clock, which does not jump back with the clock of a history.
             stage.expiry_is_final = false;
             self.play(&stage, number, Grain::Coarse, &mut report).await?;
             stage.stores.clear().await?;
@@ -191,8 +191,8 @@ impl Report {
     }
 }
 
-/// How many histories a thread takes at a time.
+/// The number of histories that a thread takes at a time.
 const CHUNK: u64 = 64;
 
-/// How many violations are looked into.
+/// The number of violations that are shortened and reported.
 const MAX_FOUND: usize = 5;

@@ -4,80 +4,82 @@ use session_core::{Entry, Sessions, Timestamp, envelope};
 
 use super::plan::LEASE_SPAN;
 
-/// The protocol with one of its rules broken, to prove that the simulation would find it.
+/// Variants of the protocol, each with one broken rule. The variants prove that the simulation detects
+/// such errors.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Broken {
-    /// A commit replaces whatever revision is there.
+    /// A commit overwrites a record of any revision.
     NoRevisionCheck,
-    /// A commit of a session that is gone stores it again.
+    /// A commit to a deleted session stores the session again.
     UpsertOnGone,
-    /// A session that moves leaves its old key before it is stored under the new one.
+    /// A move deletes the record under the old key before the record under the new key exists.
     DeleteBeforeCreate,
-    /// A session is stored before its key is in its owner's index.
+    /// A record is created before its key is in its owner's index.
     IndexAfterCreate,
-    /// The index forgets a session whose life was prolonged at its old deadline.
+    /// The index drops a session at its old deadline, although the session was extended.
     IndexNotKept,
-    /// "Sign out everywhere" stops at a session's former key.
+    /// "Sign out everywhere" stops at a tombstone.
     RevocationStopsAtTombstone,
-    /// A commit whose answer was lost is sent again, and not recognized.
+    /// A commit without a reply is repeated, and the repetition does not recognize the first commit.
     NoNonce,
-    /// A touch writes the session back as its request had read it.
+    /// A touch rewrites the session as its request had read it.
     TouchThatRewrites,
-    /// A touch is acknowledged and forgotten.
+    /// A touch is acknowledged and not stored.
     TouchThatForgets,
-    /// A made-up ID becomes that of the client's session.
+    /// A made-up ID becomes the ID of the client's session.
     AdoptsUnknownId,
-    /// What is loaded is as good as new, whatever its deadline was.
+    /// A load returns a session after its deadline.
     LoadIgnoresDeadline,
-    /// A commit of a session that has expired is accepted.
+    /// A commit to an expired session succeeds.
     CommitIgnoresDeadline,
-    /// A login leaves the session under its old ID as well.
+    /// A login leaves the session open under its old ID.
     LoginLeavesOldId,
-    /// The former ID of a renewed session opens it for as long as it is remembered.
+    /// The former ID of a renewed session opens it for as long as its tombstone exists.
     GraceWithoutEnd,
-    /// A commit that met another one is acknowledged as it is.
+    /// A commit that met a conflict is acknowledged without a retry.
     ConflictNotReplayed,
-    /// An end stops at a session's former key.
+    /// A deletion stops at a tombstone.
     EndStopsAtTombstone,
-    /// A commit without an answer is acknowledged.
+    /// A commit without a reply is acknowledged.
     TimeoutTakenForSuccess,
-    /// A commit without an answer counts as one that was refused.
+    /// A commit without a reply counts as refused.
     TimeoutTakenForRefusal,
-    /// A load is answered from a copy that is behind.
+    /// A load reads from a stale copy.
     ReadsAnOldCopy,
-    /// The store keeps IDs readable.
+    /// The store contains readable IDs.
     KeepsIdsReadable,
-    /// A creation whose answer was lost arrives after the session's end. The store's commands are taken
-    /// to arrive in order where one of them ends what another one made.
+    /// A creation without a reply arrives after the session's end. Otherwise the simulation delivers
+    /// commands in order if one deletes the record of another.
     CreationAfterTheEnd,
-    /// A holder of a lock minds neither its lease's end nor who has it since.
+    /// The holder of a lock ignores the end of its lease and the next holder.
     LeaseNotChecked,
-    /// A login finds no other sessions, whatever the limit is.
+    /// A login ignores the owner's other sessions, regardless of the limit.
     LimitDoesNotCount,
-    /// A login from a session of the same owner does not take that one's place.
+    /// A login from a session of the same owner counts that session against the limit, instead of
+    /// replacing it.
     OwnSessionTakesAPlace,
-    /// A login that needs room ends another session than the one whose turn it is.
+    /// A login at the limit evicts the wrong session.
     EvictsAnotherSession,
-    /// A request that a login overtook goes on as after a renewal.
+    /// A request that a login overtook continues as after a renewal.
     OvertakenGoesOn,
-    /// A renewal is remembered for no longer than a login.
+    /// The tombstone of a renewal expires as early as the tombstone of a login.
     RenewalForgottenEarly,
-    /// A renewed ID closes the former one before any request has presented it.
+    /// A renewal closes the former ID before any request has presented the new one.
     RenewalWithoutGrace,
-    /// A response to a request that opened nothing removes the cookie.
+    /// A response removes the cookie although the request opened no session.
     RemovesUnknownCookie,
-    /// Of two logouts, the second removes the cookie too.
+    /// The second of two logouts also removes the cookie.
     SecondLogoutRemoves,
-    /// A second login from one ID begins a session of its own.
+    /// A second login from one ID begins a separate session.
     SecondLoginBeginsAnew,
-    /// A response tells an ID that a login has closed since the request read it.
+    /// A response sends an ID that a login has closed since the request read it.
     TellsAnOutdatedId,
-    /// A request whose ID a login has just closed begins a session.
+    /// A request whose ID a login has just closed begins a new session.
     LateRequestBeginsAnew,
 }
 
 impl Broken {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 33] = [
         Self::NoRevisionCheck,
         Self::UpsertOnGone,
@@ -114,7 +116,7 @@ impl Broken {
         Self::LateRequestBeginsAnew,
     ];
 
-    /// The name on the command line.
+    /// Returns the name for the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -154,13 +156,13 @@ impl Broken {
         }
     }
 
-    /// The one of this name.
+    /// Returns the variant of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|broken| broken.name() == name)
     }
 
-    /// An entry whose ID looks as if no request had presented it yet.
+    /// Returns the entry as if no request had presented its ID yet.
     pub(super) fn without_presentation(entry: &Entry) -> Entry {
         let mut bytes = entry.encode();
         if let Some(at) = bytes.windows(PRESENTED.len()).position(|name| name == PRESENTED) {
@@ -171,7 +173,7 @@ impl Broken {
         Entry::decode(bytes).expect("an ID may be unused")
     }
 
-    /// An entry whose ID looks as if a request had presented it long ago.
+    /// Returns the entry as if a request had presented its ID long ago.
     pub(super) fn with_presentation(entry: &Entry) -> Entry {
         let mut bytes = entry.encode();
         if let Some(at) = bytes.windows(RENEWED.len()).position(|name| name == RENEWED) {
@@ -181,14 +183,15 @@ impl Broken {
         Entry::decode(bytes).expect("an ID may be in use")
     }
 
-    /// The tombstone of a visitor's login as one of a renewal. Any other entry stays the same.
+    /// Returns the tombstone of a visitor's login as the tombstone of a renewal, and any other entry
+    /// unchanged.
     pub(super) fn as_renewal(entry: &Entry) -> Entry {
         let mut bytes = entry.encode();
         let is_login = bytes[envelope::KIND] == envelope::MOVED
             && bytes.windows(SEALED_ID.len()).any(|name| name == SEALED_ID)
             && bytes.windows(RENEWAL.len()).all(|name| name != RENEWAL);
         if is_login {
-            // One field more in a map of a few.
+            // The map is small, so one more field changes only this byte.
             bytes[envelope::HEADER_LEN] += 1;
             let at = envelope::HEADER_LEN + 1;
             bytes.splice(at..at, RENEWAL.iter().copied());
@@ -196,7 +199,8 @@ impl Broken {
         Entry::decode(bytes).expect("the tombstone of a renewal holds the same fields")
     }
 
-    /// A tombstone that looks older than it is. A renewal's stays the same.
+    /// Returns a tombstone as if it were a minute older. Tombstones of renewals and other entries stay
+    /// the same.
     pub(super) fn aged(entry: &Entry) -> Entry {
         match entry {
             Entry::Tombstone(tombstone) if !tombstone.is_renewal() => {
@@ -211,14 +215,14 @@ impl Broken {
         }
     }
 
-    /// A tombstone that ends at an instant.
+    /// Returns the tombstone with this end.
     pub(super) fn that_ends_at(entry: &Entry, end: Timestamp) -> Entry {
         let mut bytes = entry.encode();
         bytes[envelope::ENDS_AT].copy_from_slice(&envelope::u48(end.as_millis()));
         Entry::decode(bytes).expect("a tombstone may end at any time")
     }
 
-    /// An entry whose commit nobody recognizes.
+    /// Returns the entry with an empty nonce, so that a request fails to recognize its own commit.
     pub(super) fn without_nonce(entry: &Entry) -> Entry {
         let mut bytes = entry.encode();
         let nonce = envelope::REVISION.end..envelope::LAST_SEEN_AT.start;
@@ -226,7 +230,8 @@ impl Broken {
         Entry::decode(bytes).expect("a nonce may be anything")
     }
 
-    /// An entry whose lease is as long as one is, where its holder takes it for the longest.
+    /// Returns the entry with a lease of the normal length, whereas its holder assumes the longest
+    /// lease.
     pub(super) fn with_short_lease(entry: &Entry) -> Entry {
         let mut bytes = entry.encode();
         if let Some(at) = lease(&bytes) {
@@ -240,7 +245,7 @@ impl Broken {
         Entry::decode(bytes).expect("a lease may end at any time")
     }
 
-    /// An entry with the lease of another one, as that one's holder sees it.
+    /// Returns the entry with the lease that the record of another holder contains.
     pub(super) fn with_lease_of(entry: &Entry, holder: &Entry) -> Entry {
         let (mut bytes, theirs) = (entry.encode(), holder.encode());
         let Some(theirs) = lease(&theirs).map(|at| theirs[at].to_vec()) else {
@@ -248,7 +253,7 @@ impl Broken {
         };
         match lease(&bytes) {
             Some(at) => drop(bytes.drain(at)),
-            // One field more in a map of a few.
+            // The map is small, so one more field changes only this byte.
             None => bytes[envelope::HEADER_LEN] += 1,
         }
         let at = envelope::HEADER_LEN + 1;
@@ -263,14 +268,14 @@ impl fmt::Display for Broken {
     }
 }
 
-/// Where the longest lease stands in a record: its end and its mark of nine bytes each, and its length of
-/// five.
+/// Returns the place of the longest lease in a record: end and mark have nine bytes each, and the length
+/// has five.
 fn lease(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
     let at = bytes.windows(LEASE.len()).position(|name| name == LEASE)?;
     Some(at..at + LEASE.len() + 9 + 5 + 9)
 }
 
-/// The name of the first use of the ID in a record, and the beginning of its instant.
+/// The name of the first use of the ID in a record, and the first byte of its instant.
 const PRESENTED: &[u8] = b"\xa1n\xcf";
 
 /// In milliseconds.
@@ -279,11 +284,11 @@ const A_MINUTE: u64 = 60_000;
 /// The use of an ID that no request has presented yet.
 const RENEWED: &[u8] = b"\xa1n\x00";
 
-/// The name of the new ID in a tombstone, and the beginning of its bytes.
+/// The name of the new ID in a tombstone, and the first byte of its value.
 const SEALED_ID: &[u8] = b"\xa1i\xc4";
 
-/// The field of a tombstone that is a renewal's.
+/// The field that marks the tombstone of a renewal.
 const RENEWAL: &[u8] = b"\xa1r\xc3";
 
-/// The name of the lease in a record, and the beginning of its three numbers.
+/// The name of the lease in a record, and the first byte of its three numbers.
 const LEASE: &[u8] = b"\xa1l\x93";

@@ -1,23 +1,23 @@
 use std::fmt;
 
-/// Declares the counters once, with what each is called.
+/// Declares each counter once, with its text.
 macro_rules! counters {
     ($($name:ident: $text:literal,)+) => {
-        /// How often histories met what they are there to meet: a check of what never happens proves
-        /// nothing.
+        /// The number of times that each event occurred. A check proves nothing if its event never
+        /// occurs.
         #[derive(Clone, Debug, Default, Eq, PartialEq)]
         pub struct Counters {
             $(#[doc = $text] pub $name: u64,)+
         }
 
         impl Counters {
-            /// Every counter with its name.
+            /// Returns every counter with its text.
             #[must_use]
             pub fn all(&self) -> Vec<(&'static str, u64)> {
                 vec![$(($text, self.$name),)+]
             }
 
-            /// Adds those of another history.
+            /// Adds the counters of another history.
             pub fn add(&mut self, other: &Self) {
                 $(self.$name += other.$name;)+
             }
@@ -81,7 +81,7 @@ counters! {
 }
 
 impl Counters {
-    /// What went wrong on purpose.
+    /// Returns the number of injected faults.
     #[must_use]
     pub const fn faults(&self) -> u64 {
         self.failed_before

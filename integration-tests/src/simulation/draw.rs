@@ -1,4 +1,4 @@
-//! Plans, drawn from a seed.
+//! Plans, generated from a seed.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -10,13 +10,13 @@ use super::plan::{
 };
 use crate::random::{Part, Random};
 
-/// How finely the clock moves.
+/// The resolution of clock moves.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Grain {
-    /// To the millisecond.
+    /// Milliseconds.
     Fine,
-    /// By whole minutes, with deadlines on whole minutes: what is alive is so for a minute at least,
-    /// which is more than a history takes on a store that lets entries expire by a clock of its own.
+    /// Whole minutes, with deadlines on whole minutes. A live session then stays alive for at least a
+    /// minute. A history takes less time, also on a store that expires entries by its own clock.
     Coarse,
 }
 
@@ -48,7 +48,8 @@ impl Plan {
                 })
                 .collect();
         if limit.is_some() {
-            // Which session goes first depends on when each began and was used.
+            // The choice of the evicted session depends on the times at which each session began and was
+            // used.
             clock_moves.extend((0..for_limit.between(2, 6)).map(|_| ClockMove {
                 at: for_limit.between(1, ends_at.min(200)),
                 by_ms: match grain {
@@ -103,7 +104,8 @@ fn lifetimes(random: &mut Random, grain: Grain) -> ([Lifetime; 3], Duration) {
     ([lifetime(idle, absolute), lifetime(idle * 2, absolute * 2), short], grace)
 }
 
-/// The clients number their requests on their own; the numbers go on from one client to the next.
+/// Clients number their requests independently; this function makes the numbers continuous over all
+/// clients.
 fn number_requests(clients: &mut [ClientPlan]) {
     let requests = clients.iter_mut().flat_map(|client| &mut client.requests);
     for (number, request) in requests.enumerate() {
@@ -158,7 +160,7 @@ fn client(
 fn cookies(random: &mut Random, browser: Option<usize>, limited: bool) -> Cookies {
     let which = random.next();
     match browser {
-        // Who comes without a session may sign in to one more.
+        // A client without a session may sign in to an additional one.
         Some(_) if limited => random.weighted(&[
             (65, Cookies::Jar),
             (4, Cookies::JarBehindJunk),
@@ -255,5 +257,5 @@ fn clock_move(random: &mut Random, lifetime: &Lifetime, grace: Duration, grain: 
     }
 }
 
-/// When the requests begin that come after each browser's first.
+/// When the requests after each browser's first one begin.
 const WARM_UP: u64 = 60;

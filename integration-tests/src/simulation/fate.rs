@@ -7,8 +7,7 @@ use super::{
 };
 use crate::random::{Part, Random};
 
-/// What becomes of a call: when it is carried out, and when and how it is answered, counted from when it
-/// was made.
+/// The fate of a call: when it is applied, and when and how it is answered. Times count from the call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fate {
     pub(super) applied_after: Option<u64>,
@@ -29,7 +28,7 @@ pub(super) enum Kind {
 }
 
 impl Fate {
-    /// What was drawn for a call of a plan.
+    /// Returns the fate that the plan's seed gives to a call.
     pub(super) fn draw(plan: &Plan, call: &Call, calm: bool) -> Self {
         let number = ((call.request as u64) << 16) | call.ordinal;
         let mut random = Random::of(plan.seed, Part::Call, number);
@@ -47,7 +46,7 @@ impl Fate {
         let spared = calm || plan.spared.contains(&(call.request, call.ordinal));
         let kind = match (faulty && !spared, call.verb()) {
             (false, _) => Kind::Fine,
-            // Late is the same as never for what changes nothing.
+            // For a read, a late application has the same effect as none.
             (true, verb) if only_reads(verb) && kind == Kind::AppliedLate => Kind::NeverApplied,
             (true, verb) if only_reads(verb) && kind == Kind::AppliedTwice => Kind::Fine,
             (true, _) => kind,
@@ -96,7 +95,7 @@ impl Kind {
     }
 }
 
-/// How long a message is under way: mostly not long.
+/// Returns the transit time of a message, mostly a short one.
 fn leg(random: &mut Random) -> u64 {
     let most = random.weighted(&[(6, 4), (3, 12), (1, 50)]);
     random.between(1, most)

@@ -1,4 +1,4 @@
-//! What the broken variants do at the store.
+//! The effects of the broken variants on the store.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,21 +13,21 @@ use session_core::{
 
 use super::{broken::Broken, wire::Call};
 
-/// A store behind a variant that may be broken.
+/// A store behind the protocol or a broken variant of it.
 pub(super) struct Shop {
     store: Arc<dyn Backend>,
     broken: Option<Broken>,
-    /// What each request loaded.
+    /// The last entry that each request loaded under each key.
     loaded: BTreeMap<(usize, SessionKey), Entry>,
-    /// The last two of each key.
+    /// The last two entries of each key.
     stored: BTreeMap<SessionKey, [Option<Entry>; 2]>,
     held: BTreeMap<SessionKey, Call>,
     created: BTreeSet<SessionKey>,
-    /// What each request stored when it took a lock.
+    /// The entry that each request stored when it took a lock.
     leased: BTreeMap<usize, Entry>,
 }
 
-/// What came of a call: its answer, and a call that was held back until now.
+/// The result of a call: its answer, and another call that was held back until now.
 pub(super) type Done = (Answer, Option<Call>);
 
 impl Shop {
@@ -43,12 +43,12 @@ impl Shop {
         }
     }
 
-    /// What is stored, expired or not.
+    /// Returns the stored entry, expired or not.
     pub(super) async fn look(&self, key: &SessionKey) -> Result<Option<Entry>, StoreError> {
         self.store.load(key, LONG_AGO).await
     }
 
-    /// Tells whether an owner's index holds a key beyond an instant.
+    /// Returns `true` if an owner's index holds a key beyond an instant.
     pub(super) async fn holds(
         &self,
         owner: &OwnerKey,
@@ -59,7 +59,7 @@ impl Shop {
         Ok(entries.iter().any(|entry| entry.key == *key))
     }
 
-    /// Carries out a call; `moves` tells whether it is of a session that moves.
+    /// Performs a call. `moves` is `true` if the call belongs to the move of a session.
     pub(super) async fn carry_out(&mut self, call: &Call, moves: bool) -> Result<Done, StoreError> {
         let Some(broken) = self.broken else { return self.honest(call).await };
         let now = call.now;
@@ -147,14 +147,14 @@ impl Shop {
             _ => false,
         };
         if again && self.broken != Some(Broken::CreationAfterTheEnd) {
-            // The protocol sends a creation once: the network has repeated it, which TCP does not.
+            // The protocol sends a creation once, so the network has repeated it. TCP does not do so.
             return Ok((Answer::Created(Created::Exists), None));
         }
         let answer = call.operation.clone().perform(&*self.store, call.now).await?;
         Ok((answer, None))
     }
 
-    /// What a broken variant makes of the store's answer.
+    /// Returns the answer that a broken variant derives from the store's answer.
     async fn spoiled(
         &mut self,
         broken: Broken,
@@ -257,7 +257,7 @@ impl Shop {
         })
     }
 
-    /// Replaces a session, whatever its revision is, if there is one.
+    /// Replaces the session under the key, whatever its revision. Returns `false` if there is none.
     async fn overwrite(
         &self,
         key: &SessionKey,
@@ -270,5 +270,5 @@ impl Shop {
     }
 }
 
-/// An instant at which nothing has expired.
+/// An instant before any expiry.
 const LONG_AGO: Timestamp = Timestamp::from_millis(0);

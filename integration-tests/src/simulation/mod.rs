@@ -1,12 +1,12 @@
-//! A simulation of the protocol: what no interleaving, no fault of the store and no crash may break.
+//! A simulation of the protocol: its promises must hold for every interleaving, fault of the store and
+//! crash.
 //!
 //! A history is a handful of requests by browsers and attackers to servers that share one store. Each
-//! command of each request travels on its own: it can be late, lost, answered by an error, carried out
-//! without an answer or twice, and the clock moves meanwhile. Which of that happens, and in which order,
-//! follows from the history's seed alone. A model follows what takes effect and what each request is
-//! told, and knows what has to be true at every step; see `ledger`.
+//! command of each request travels independently: it can be late, lost, refused, applied without a
+//! reply, or applied twice. Meanwhile the clock moves. The history's seed alone determines the events
+//! and their order. A model follows the effects and the responses, and checks every step; see `ledger`.
 //!
-//! That the simulation can fail is proved by variants that are [`Broken`].
+//! Variants of the protocol that are [`Broken`] prove that the simulation can fail.
 
 mod batch;
 mod broken;

@@ -2,39 +2,40 @@ use std::{collections::BTreeSet, time::Duration};
 
 use session_core::{AtLimit, Lifetime};
 
-/// Who does what in one history. Made from the seed, before anything runs.
+/// All actions of one history, generated from the seed before the history begins.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) seed: u64,
     pub(super) servers: usize,
     pub(super) browsers: usize,
-    /// The first is that of new sessions.
+    /// The first is the lifetime of new sessions.
     pub(super) lifetimes: [Lifetime; 3],
     pub(super) grace: Duration,
-    /// How many sessions an owner may have at once, if there is a limit.
+    /// The maximum number of concurrent sessions per owner, if there is a limit.
     pub(super) limit: Option<Limit>,
     pub(super) clients: Vec<ClientPlan>,
     pub(super) clock_moves: Vec<ClockMove>,
     pub(super) crashes: Vec<Crash>,
-    /// An entry in the index and the creation after it travel as two commands.
+    /// An entry in the index and the following creation travel as two commands.
     pub(super) splits_creations: bool,
-    /// How many of a hundred calls of the store go wrong.
+    /// The percentage of store calls that fail.
     pub(super) fault_percent: u64,
-    /// Calls that go well whatever was drawn for them: a request's number, and which of its calls.
+    /// Calls that succeed regardless of the drawn fate: the number of the request, and the ordinal of the
+    /// call.
     pub(super) spared: BTreeSet<(usize, u64)>,
 }
 
-/// The same on all servers.
+/// The session limit, which is the same on all servers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit {
     pub(super) max: usize,
     pub(super) at_limit: AtLimit,
 }
 
-/// A tab of a browser, or somebody without one.
+/// A tab of a browser, or a client without a browser.
 #[derive(Clone, Debug)]
 pub(super) struct ClientPlan {
-    /// Whose cookies the client has; an attacker has none.
+    /// The browser whose cookies the client has; an attacker has none.
     pub(super) browser: Option<usize>,
     pub(super) requests: Vec<RequestPlan>,
 }
@@ -43,29 +44,29 @@ pub(super) struct ClientPlan {
 pub(super) struct RequestPlan {
     pub(super) number: usize,
     pub(super) server: usize,
-    /// How long after the request before it.
+    /// The delay after the previous request.
     pub(super) think: u64,
     pub(super) cookies: Cookies,
     pub(super) deeds: Vec<Deed>,
     pub(super) ending: Ending,
-    /// Nothing goes wrong.
+    /// No call of the request fails.
     pub(super) calm: bool,
 }
 
-/// What a request presents.
+/// The cookies of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Cookies {
-    /// What the browser holds.
+    /// The cookie of the browser.
     Jar,
-    /// That, behind one that nobody issued.
+    /// The cookie of the browser, after a made-up one.
     JarBehindJunk,
-    /// One that nobody issued.
+    /// A made-up cookie.
     MadeUp,
-    /// One that somebody was told, chosen by this number.
+    /// A cookie that a server sent to any client, chosen by this number.
     Stolen(u64),
 }
 
-/// What a handler does.
+/// An action of a handler.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Deed {
     Set(usize),
@@ -79,7 +80,8 @@ pub(super) enum Deed {
     Destroy,
     SetLifetime(usize),
     Commit,
-    /// Takes the session's lock for the deeds up to the next `Unlock`, if no other request has it.
+    /// Acquires the session's lock for the deeds up to the next `Unlock`, unless another request holds
+    /// the lock.
     Lock,
     /// Ends the work under the lock.
     Unlock,
@@ -87,18 +89,18 @@ pub(super) enum Deed {
     List(u8),
     EndAll(u8),
     EndOthers,
-    /// Ends the session of the present owner whose key has this number among all.
+    /// Revokes the session with this number among all, if it belongs to the present owner.
     EndOne(u64),
 }
 
-/// What becomes of a request and its response.
+/// The fate of a request and its response.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ending {
-    /// The response arrives so much later.
+    /// The response arrives after this delay.
     Answered(u64),
     /// The response never arrives.
     Lost,
-    /// The client goes away so long after it asked, and the server drops the request.
+    /// The client disconnects this long after its request, and the server drops the request.
     Gone(u64),
 }
 
@@ -115,18 +117,18 @@ pub(super) struct Crash {
     pub(super) server: usize,
 }
 
-/// How long a lock is held that is not released.
+/// The time after which a lock expires that was not released.
 pub(super) const LEASE_SPAN: Duration = Duration::from_secs(10);
 
 /// The names of the values, by slot.
 pub(super) const NAMES: [&str; 8] =
     ["count", "shared", "own-0", "own-1", "own-2", "own-3", "own-4", "own-5"];
 
-/// The slots that all clients write to; the others are one client's own.
+/// The number of slots that all clients write to; each of the others belongs to one client.
 pub(super) const SHARED_SLOTS: usize = 2;
 
 impl Plan {
-    /// Every plan that has one thing less.
+    /// Returns every plan that results from the removal of one element.
     pub(super) fn reductions(&self, faults: &[(usize, u64)]) -> Vec<Self> {
         let mut all = Vec::new();
         let mut add = |change: &dyn Fn(&mut Self)| {

@@ -8,7 +8,7 @@ use session_core::{
 
 use super::{broken::Broken, wire::World};
 
-/// The store as a server sees it: far away. The wrapped store is not used.
+/// The store as a server sees it, across a network. The wrapped store is not used.
 #[derive(Clone, Debug)]
 pub(super) struct Remote(pub(super) Arc<World>);
 
@@ -22,7 +22,7 @@ impl Remote {
         .await
     }
 
-    /// Commits as a broken client would.
+    /// Commits in the manner of a broken client.
     async fn commit(&self, operation: Operation, now: Timestamp) -> Result<Answer, StoreError> {
         let answer = self.ask(operation.clone(), now).await;
         match (&answer, self.0.broken) {
@@ -78,7 +78,7 @@ impl Intercept<MemoryStore> for Remote {
                     (Some(Broken::OwnSessionTakesAPlace), Answer::Entries(mut entries))
                         if self.0.is_signing_in() =>
                     {
-                        // Each entry looks like a session of its own.
+                        // Each entry looks like a separate session.
                         for entry in &mut entries {
                             let key = entry.key.as_bytes();
                             let (head, _) = key.split_first_chunk().expect("a key has 16 bytes");

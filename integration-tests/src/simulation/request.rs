@@ -1,4 +1,4 @@
-//! A request, as a server handles it.
+//! A request, from the view of the server that handles it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
     wire::World,
 };
 
-/// All that a server needs to know to handle a request.
+/// All inputs of a server for one request.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) world: Arc<World>,
@@ -26,7 +26,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Handles the request, and says what its response does to the cookie.
+    /// Handles the request, and returns the cookie change of its response.
     pub(super) async fn handle(self) -> CookieChange {
         let cookies = self.cookies.iter().map(|id| id.expose().as_bytes());
         let session = match self.sessions.open(cookies).await {
@@ -69,7 +69,7 @@ impl Request {
         let key = |slot: usize| Key::<u64>::new(NAMES[slot]);
         let (change, effective) = match deed {
             Deed::Set(slot) => {
-                // No two requests write the same.
+                // Every request writes different values.
                 let value = (self.number * 100 + at + 1_000) as u64;
                 session.set(key(slot), value).expect(FITS);
                 (Change::Set(slot, value), true)
@@ -151,8 +151,8 @@ impl Request {
         result.is_ok()
     }
 
-    /// Performs the deeds from `first` to the next `Unlock` under the session's lock. A request that does
-    /// not get it goes on without. Returns the place of the next deed.
+    /// Performs the deeds from `first` to the next `Unlock` under the session's lock. If the lock is
+    /// held, the request goes on without it. Returns the place of the next deed.
     async fn locked(&self, session: &Session, first: usize) -> usize {
         let rest = &self.deeds[first..];
         let count = rest.iter().position(|deed| matches!(deed, Deed::Lock | Deed::Unlock));
@@ -198,7 +198,7 @@ impl Request {
     }
 
     async fn end_others(&self, session: &Session) {
-        // It commits first, which is noted as a commit of its own.
+        // `revoke_others` commits first, and the model needs a separate record of that commit.
         if !self.commit(session).await {
             return;
         }

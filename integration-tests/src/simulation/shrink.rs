@@ -7,7 +7,8 @@ use super::{
 };
 
 impl Stage {
-    /// Leaves out of a history whatever it violates the same promise without, and tells the rest.
+    /// Removes all elements of a history without which it still violates the same promise, and returns
+    /// the outcome of the rest.
     pub(super) async fn shrink(&self, plan: Plan, found: Outcome) -> Result<Outcome, StoreError> {
         let Some(rule) = found.violation.as_ref().map(|violation| violation.rule) else {
             return Ok(found);
@@ -31,7 +32,7 @@ impl Stage {
         let traced = Self { traced: true, ..self.clone() };
         let mut told = traced.play(&least.0).await?;
         if told.violation.is_none() {
-            // A server's time to live runs by its own clock, and a machine that stands still may let one run out.
+            // Redis expires keys by its own clock, so a key may expire while the machine stands still.
             told.violation = least.1.violation.map(|Violation { rule, text }| Violation {
                 rule,
                 text: format!("{text} (not so when the same history was played again)"),
@@ -41,5 +42,5 @@ impl Stage {
     }
 }
 
-/// How many shorter histories are tried.
+/// The number of shorter histories to try.
 const MAX_TRIES: u32 = 2_000;

@@ -7,7 +7,7 @@ use session_redis::RedisStore;
 
 use crate::patience::{PATIENCE, redis_config};
 
-/// Where histories are played.
+/// The kind of store that histories are played on.
 #[derive(Clone, Debug)]
 pub(super) enum Stores {
     Memory,
@@ -23,13 +23,14 @@ pub(super) struct Redis {
 }
 
 impl Stores {
-    /// An empty store.
+    /// Returns an empty store.
     pub(super) async fn empty(&self) -> Result<Arc<dyn Backend>, StoreError> {
         match self {
             Self::Memory => Ok(Arc::new(MemoryStore::default())),
             Self::Redis(redis) => {
                 self.clear().await?;
-                // Faults are the simulation's to draw, not the machine's.
+                // Only the simulation may cause faults, so slow replies of the machine must not time
+                // out.
                 let config = redis_config(redis.url.as_str(), PATIENCE).with_prefix(&redis.prefix);
                 let config = config.expect("the prefix is short");
                 Ok(Arc::new(RedisStore::connect(config).await?))
@@ -37,7 +38,7 @@ impl Stores {
         }
     }
 
-    /// Removes what histories left in a store that other programs use too.
+    /// Deletes the keys that histories left in a shared store.
     pub(super) async fn clear(&self) -> Result<(), StoreError> {
         match self {
             Self::Memory => Ok(()),

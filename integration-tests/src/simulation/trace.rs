@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use session_core::{Entry, SessionKey, Timestamp};
 
-/// What happened in a history, in words, if anybody wants to read it.
+/// The events of a history as text, if the trace is on.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
     on: bool,
@@ -10,7 +10,7 @@ pub(super) struct Trace {
     lines: Vec<String>,
 }
 
-/// The keys of a history by short names, in the order in which they are met.
+/// Short names for the keys of a history, in the order of their first use.
 #[derive(Debug, Default)]
 pub(super) struct Names(BTreeMap<SessionKey, usize>);
 
@@ -19,7 +19,7 @@ impl Trace {
         Self { on, ..Self::default() }
     }
 
-    /// Adds a line; the text is made only if somebody reads it.
+    /// Adds a line; the text is created only if the trace is on.
     pub(super) fn say(&mut self, passed_ms: i128, text: impl FnOnce(&mut Names) -> String) {
         if self.on {
             let text = text(&mut self.names);
@@ -29,7 +29,7 @@ impl Trace {
         }
     }
 
-    /// The lines, and which key each name stands for.
+    /// Returns the lines, and the key behind each name.
     pub(super) fn into_lines(self) -> Vec<String> {
         let mut keys: Vec<_> = self.names.0.into_iter().collect();
         keys.sort_by_key(|(_, number)| *number);

@@ -2,7 +2,7 @@ use session_core::{Key, Lifetime, Owner, Session, SessionKey};
 
 use super::{ledger::Values, plan::NAMES};
 
-/// What a request sees of its session.
+/// The session as a request sees it.
 #[derive(Clone, Debug)]
 pub(super) struct View {
     pub(super) key: Option<SessionKey>,

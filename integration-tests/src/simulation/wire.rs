@@ -16,27 +16,27 @@ use super::{
 };
 use crate::random::{Part, Random};
 
-/// What the servers of a history share with what drives it.
+/// The state that the servers of a history share with its driver.
 pub(super) struct World {
     pub(super) seed: u64,
     pub(super) clock: Arc<ManualClock>,
     pub(super) broken: Option<Broken>,
-    /// An entry in the index and the creation after it travel as two commands.
+    /// An entry in the index and the following creation travel as two commands.
     pub(super) splits_creations: bool,
     ledger: Mutex<Ledger>,
     wire: Mutex<Wire>,
 }
 
-/// Calls on their way to the store, and answers on their way back.
+/// Calls in transit to the store, and answers in transit back.
 #[derive(Debug, Default)]
 struct Wire {
-    /// Whose turn it is to run.
+    /// The request that runs at present.
     request: usize,
-    /// How many calls and how many IDs each request has made.
+    /// The numbers of calls and of IDs that each request has made.
     made: BTreeMap<usize, (u64, u64)>,
     sent: Vec<Call>,
     answers: Vec<Option<Result<Answer, StoreErrorKind>>>,
-    /// What the clients of requests made up.
+    /// The ID that each request's client made up.
     made_up: BTreeMap<usize, SessionId>,
     responses: BTreeMap<usize, CookieChange>,
 }
@@ -46,7 +46,7 @@ struct Wire {
 pub(super) struct Call {
     pub(super) number: usize,
     pub(super) request: usize,
-    /// Which of the request's calls it is.
+    /// The position of this call among the request's calls.
     pub(super) ordinal: u64,
     pub(super) operation: Operation,
     pub(super) now: Timestamp,
@@ -62,12 +62,12 @@ impl Call {
         self.operation.keys()
     }
 
-    /// The key of an operation on one key.
+    /// Returns the key of an operation on one key.
     pub(super) fn key(&self) -> SessionKey {
         self.keys()[0]
     }
 
-    /// The entry that the operation wants to store.
+    /// Returns the entry that the operation would store.
     pub(super) fn entry(&self) -> Option<&Entry> {
         match &self.operation {
             Operation::Create { entry, .. }
@@ -77,7 +77,7 @@ impl Call {
         }
     }
 
-    /// The name of the verb, for a trace.
+    /// Returns the name of the verb, for a trace.
     pub(super) fn name(&self) -> String {
         format!("{:?}", self.verb()).to_lowercase()
     }
@@ -110,25 +110,25 @@ impl World {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says which request runs from now on.
+    /// Sets the request that runs from now on.
     pub(super) fn enter(&self, request: usize) {
         self.wire().request = request;
     }
 
-    /// Returns `true` if the request whose turn it is signs a user in.
+    /// Returns `true` if the running request signs a user in.
     pub(super) fn is_signing_in(&self) -> bool {
         let request = self.wire().request;
         self.ledger().is_signing_in(request)
     }
 
-    /// Notes what the client of a request made up.
+    /// Records the ID that the client of a request made up.
     pub(super) fn presents(&self, request: usize, made_up: Option<SessionId>) {
         if let Some(id) = made_up {
             self.wire().made_up.insert(request, id);
         }
     }
 
-    /// Keeps a response while it is under way.
+    /// Keeps a response while it is in transit.
     pub(super) fn set_response(&self, request: usize, change: CookieChange) {
         self.wire().responses.insert(request, change);
     }
@@ -141,7 +141,7 @@ impl World {
         self.ledger.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The calls that were made since this was last asked.
+    /// Returns the calls since the last call of this function.
     pub(super) fn sent(&self) -> Vec<Call> {
         std::mem::take(&mut self.wire().sent)
     }
@@ -178,7 +178,7 @@ impl fmt::Debug for World {
     }
 }
 
-/// Makes IDs by the seed.
+/// Generates IDs from the seed.
 #[derive(Debug)]
 pub(super) struct Ids(pub(super) Arc<World>);
 
@@ -200,7 +200,7 @@ impl IdGenerator for Ids {
     }
 }
 
-/// An ID that no server made.
+/// Returns an ID that no server issued.
 pub(super) fn made_up_id(seed: u64, request: usize) -> SessionId {
     made_id(seed, request, 0)
 }

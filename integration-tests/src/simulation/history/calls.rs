@@ -1,4 +1,4 @@
-//! Calls of the store: sent, carried out, answered.
+//! Calls of the store: sending, application, answer.
 
 use session_core::{Clock as _, Entry, Sessions, StoreError, StoreErrorKind, testing::Verb};
 
@@ -73,8 +73,9 @@ impl History<'_> {
         Ok(())
     }
 
-    /// Tells whether a creation is under way for about as long as a key stays barred: that much patience no
-    /// connection has. The clock may have gone back a little before the key was barred.
+    /// Returns `true` if a creation has been in transit for about as long as a key stays blocked, since
+    /// no connection waits that long. The clock may have jumped back a little before the key was
+    /// blocked.
     fn comes_too_late(&self, number: usize) -> bool {
         let (call, ..) = &self.calls[number];
         matches!(call.entry(), Some(Entry::Session(_)))

@@ -1,4 +1,4 @@
-//! What happens to servers, clients and the clock.
+//! Faults of servers, clients and the clock.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ impl History<'_> {
         self.world.ledger().counters.crashes += u64::from(!numbers.is_empty());
         self.world.ledger().say(|_| format!("server {server} stops, and starts again"));
         self.servers[server] = restarted(self.plan, &self.world);
-        // A process stops as a whole: none of its requests sees another one's end.
+        // A process stops as a whole, so none of its requests sees the end of another one.
         let mut stopped = Vec::new();
         for number in numbers {
             if let Some(running) = self.running.remove(&number) {
@@ -43,7 +43,7 @@ impl History<'_> {
         if client != NOBODY {
             self.begin_next(client, 10);
         }
-        // What it held is free.
+        // Locks inside the dropped requests are free now.
         self.poll(NOBODY);
     }
 

@@ -1,4 +1,4 @@
-//! Plays one history: whose step is next is decided by the plan's seed alone.
+//! Plays one history; the seed of its plan alone determines the order of all steps.
 
 mod calls;
 mod mishaps;
@@ -31,30 +31,30 @@ use crate::simulation::{
     wire::{Call, Ids, World, made_up_id},
 };
 
-/// What came of a history.
+/// The result of a history.
 #[derive(Debug)]
 pub(in crate::simulation) struct Outcome {
     pub(in crate::simulation) counters: Counters,
     pub(in crate::simulation) violation: Option<Violation>,
-    /// The calls that went wrong: a request's number, and which of its calls.
+    /// The calls that failed: the number of the request, and the ordinal of the call.
     pub(in crate::simulation) faults: Vec<(usize, u64)>,
     pub(in crate::simulation) trace: Vec<String>,
 }
 
-/// How a history is played.
+/// The conditions under which a history is played.
 #[derive(Clone, Debug)]
 pub(in crate::simulation) struct Stage {
     pub(in crate::simulation) stores: Stores,
     pub(in crate::simulation) broken: Option<Broken>,
-    /// What was found expired stays so, even if the clock jumps back.
+    /// A session that was found expired stays expired, even if the clock jumps back.
     pub(in crate::simulation) expiry_is_final: bool,
     pub(in crate::simulation) traced: bool,
 }
 
 impl Stage {
-    /// Plays a history to its end, or to the first promise that is not kept.
+    /// Plays a history to its end, or to the first violation.
     ///
-    /// Waits for nothing but the store.
+    /// Waits only for the store.
     pub(in crate::simulation) async fn play(&self, plan: &Plan) -> Result<Outcome, StoreError> {
         let mut history = History::new(self, self.stores.empty().await?, plan);
         history.run().await?;
@@ -78,12 +78,12 @@ struct History<'p> {
     shop: Shop,
     servers: Vec<Sessions>,
     jars: Vec<Option<SessionId>>,
-    /// Every ID that a response told.
+    /// Every ID that a response sent.
     told: Vec<SessionId>,
-    /// How many requests each client has made.
+    /// The number of requests that each client has made.
     made: Vec<usize>,
     running: BTreeMap<usize, Running>,
-    /// Requests that wait for each other, first come first.
+    /// Requests that wait for others, in the order of arrival.
     waiting: VecDeque<usize>,
     calls: Vec<(Call, Option<Fate>, Option<Answer>)>,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
@@ -159,8 +159,8 @@ impl<'p> History<'p> {
 
     async fn run(&mut self) -> Result<(), StoreError> {
         self.drain().await?;
-        // All that is late has arrived: what each ID opens now is known for sure, and so it is after
-        // every deadline.
+        // All late calls have arrived, so that the effect of each ID is certain, now and after every
+        // deadline.
         for wait in [Duration::ZERO, self.plan.lifetimes[1].absolute()] {
             self.clock.advance(wait);
             self.world.ledger().clock_moved();
@@ -224,7 +224,7 @@ impl<'p> History<'p> {
         self.start(number, client, server, ending, (junk, id), request.deeds.clone());
     }
 
-    /// What a request presents: one that nobody issued, then one that a server did.
+    /// Returns the cookies of a request: first a made-up ID, then an issued ID.
     fn cookies(
         &self,
         browser: Option<usize>,
@@ -273,7 +273,7 @@ impl<'p> History<'p> {
         self.poll(number);
     }
 
-    /// A request after the end of all others that only reads.
+    /// Begins a request that only reads, after the end of all others.
     fn look_in(&mut self, id: SessionId) {
         let number = LOOKS + usize::try_from(self.scheduled).unwrap_or(usize::MAX - LOOKS);
         self.scheduled += 1;
@@ -284,10 +284,11 @@ impl<'p> History<'p> {
         self.start(number, NOBODY, 0, Ending::Lost, (None, Some(id)), Vec::new());
     }
 
-    /// Lets a request run until it has to wait.
+    /// Polls a request, and then the requests that wait for it.
     fn poll(&mut self, number: usize) {
         self.poll_one(number);
-        // Whoever holds what others of the same server wait for has gone on: first come, first served.
+        // The request may have released a lock that others of the same server wait for: first come,
+        // first served.
         let mut at = 0;
         while at < self.waiting.len() {
             let number = self.waiting[at];
@@ -341,7 +342,7 @@ impl<'p> History<'p> {
         self.schedule(after, Event::Response { client, number });
     }
 
-    /// A response arrives.
+    /// Delivers a response.
     fn respond(&mut self, client: usize, number: usize) {
         let change = self.world.take_response(number);
         let browser = self.plan.clients[client].browser;
@@ -396,11 +397,11 @@ fn restarted(plan: &Plan, world: &Arc<World>) -> Sessions {
     sessions.build().expect("the rules are valid")
 }
 
-/// The clock at the begin of each history.
+/// The time at the start of each history.
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
-/// The numbers of the requests that look in at the end begin here.
+/// The number of the first request that only reads at the end.
 const LOOKS: usize = 10_000;
 
-/// A client that is none of the plan's.
+/// The client of requests outside the plan.
 const NOBODY: usize = usize::MAX;

@@ -1,4 +1,4 @@
-//! What the store does, against what it may do.
+//! Checks each effect of the store against the model.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::{
 use crate::simulation::wire::Call;
 
 impl Ledger {
-    /// Notes that the store carried out a command, and how each of its keys is after it.
+    /// Records that the store applied a command, with the resulting entry of each key.
     pub(crate) fn applied(
         &mut self,
         call: &Call,
@@ -85,7 +85,7 @@ impl Ledger {
                 }
             }
             (Some(before @ Entry::Tombstone(_)), None) => {
-                // A store may remove what has expired by the latest time that it was told.
+                // A store may delete an entry that has expired by the latest time of any call so far.
                 if before.is_live(self.latest) {
                     self.violate("I4", || "a tombstone was removed before its time".into());
                 }
@@ -113,14 +113,14 @@ impl Ledger {
             return;
         }
         let attempt = call.attempt;
-        // A commit may go on to renew what it has just created.
+        // A commit may renew the session that it has just created.
         let created = self.requests[&call.request].created;
         let created = created.filter(|(from, _)| *from == attempt.from).map(|(_, life)| life);
-        // Or to create another one, if that was ended from elsewhere before the request knew of it.
+        // A commit may also create another session, if the first was revoked before the request noticed.
         let goes_on = record.revision().as_u64() > 1;
         let created = created.filter(|life| goes_on || self.lives[*life].end.is_none());
         if let Some(life) = attempt.life.or(created) {
-            // Where the session is to move; it is not there yet.
+            // The destination of a move; the session itself is still under its old key.
             self.life_of.insert(key, life);
             return;
         }
@@ -168,9 +168,10 @@ impl Ledger {
         }
         let stored = State::read(after);
         let stays = State { last_seen_at: stored.last_seen_at, ..State::read(before) } == stored;
-        // A request that holds the lock prolongs and releases it beside its commits.
+        // A request that holds the lock extends and releases it in separate commits.
         let is_of_lock = before.locked_until() != after.locked_until();
-        // A renewal is ignored while the old ID is valid. The commit then only records the use of the ID.
+        // A renewal is ignored while the old ID is valid. The commit then only records the use of the
+        // ID.
         let attempt = call.attempt;
         let log = &self.requests[&call.request].log[attempt.from..attempt.to];
         let only_renews =
@@ -182,13 +183,14 @@ impl Ledger {
         self.took_effect(call, life, &stored);
     }
 
-    /// Returns `true` if a request changes the model's state, and the stored state is the result.
+    /// Returns `true` if the changes of a request turn the model's state into a different one, equal to
+    /// the stored state.
     fn fits(&self, call: &Call, life: usize, stored: &State) -> bool {
         let mut state = self.lives[life].state.clone();
         let attempt = call.attempt;
         let log = &self.requests[&call.request].log[attempt.from..attempt.to];
         let request = &self.requests[&call.request];
-        // A login stores its changes without a move if it joins another one.
+        // A login that joins another one stores its changes without a move.
         let joins = self.lives[life].login_by_another(call.request, request.seen_at)
             && log.iter().any(|logged| logged.is_login());
         let login_at =
@@ -237,14 +239,14 @@ impl Ledger {
                 let stored = State::read(&record);
                 self.took_effect(call, life, &stored);
                 if is_renewal {
-                    // It is remembered for as long as the session can live.
+                    // The tombstone of a renewal exists for as long as the session can live.
                     let end = self.lives[life].state.absolute_deadline();
                     let places = &mut self.lives[life].places;
                     let left = places.iter_mut().rev().find_map(|place| place.moved.as_mut());
                     left.expect("it has just moved").forgotten_at = end;
                 }
             }
-            // It was ended in its new place before it was there.
+            // The session was ended under its new key before the move was complete.
             _ if self.lives[life].next_place_ended > 0 => {
                 let attempt = call.attempt;
                 let log = &mut self.request(call.request).log[attempt.from..attempt.to];
@@ -258,8 +260,8 @@ impl Ledger {
         }
     }
 
-    /// A login and a rotation close the former ID, and a renewal leaves it open. Returns `true` for a
-    /// rotation without a login.
+    /// Checks that logins and rotations close the former ID, and that renewals leave it open. Returns
+    /// `true` for a rotation without a login.
     fn check_move(&mut self, call: &Call, is_renewal: bool) -> bool {
         let attempt = call.attempt;
         let log = &self.requests[&call.request].log[attempt.from..attempt.to];
@@ -274,7 +276,7 @@ impl Ledger {
         !signs_in
     }
 
-    /// Applies the changes of a request to the model, once, and compares.
+    /// Applies the changes of a request to the model, once, and compares the states.
     fn took_effect(&mut self, call: &Call, life: usize, stored: &State) {
         self.counters.commits += 1;
         let attempt = call.attempt;
@@ -306,7 +308,7 @@ impl Ledger {
             && request.owner.is_some()
             && request.owner != state.owner;
         let part = if is_overtaken && !joins { Part::Values } else { Part::Everything };
-        // A session that a second login joins keeps the begin of the first.
+        // A second login that joins a session keeps the start time of the first.
         let joins_late = attempt.life.is_none()
             && request.created.is_none()
             && signs_in.is_some()
@@ -330,7 +332,7 @@ impl Ledger {
             let request = self.request(request);
             (request.seen_at, request.owner) = (step, owner);
         }
-        // The request goes on with that session, and may renew its ID.
+        // The request continues with the joined session, and may renew its ID.
         if carries && (joins || joins_late) {
             let request = self.request(call.request);
             request.joined = Some(life);
@@ -353,7 +355,7 @@ impl Ledger {
             self.violate("I4", || "a user's changes are in another user's session".into());
         }
         let model = &mut self.lives[life];
-        // The time at which the commit began, which a touch since may have overtaken, is as good.
+        // The start time of the commit is also valid: a later touch may have overtaken it.
         let began = call.now.min(attempt.began);
         if stored.last_seen_at < model.state.last_seen_at.min(began) {
             self.violate("I5", || "the last use moved back".into());
@@ -398,13 +400,13 @@ impl Ledger {
 
     fn removed(&mut self, call: &Call, key: SessionKey, before: &Arc<Record>) {
         let life = self.life_of[&key];
-        // A store may remove a record that has expired by the latest time of any earlier call.
+        // A store may delete a record that has expired by the latest time of any earlier call.
         let deletes = matches!(call.verb(), Verb::Delete | Verb::DeleteOrBlock);
         let now = if deletes { call.now } else { self.latest };
         let expired = now >= before.expires_at();
         if self.lives[life].key() != key {
-            // What was to be the session's next place. It came to nothing, or was ended before the
-            // session was there.
+            // The record at the destination of a move. Either the move failed, or the session was ended
+            // there before the move was complete.
             if expired || call.verb() == Verb::DeleteOrBlock {
                 self.lives[life].next_place_ended = self.step;
             }
@@ -436,7 +438,7 @@ impl Ledger {
         self.lives[life].ended_by = Some(call.request);
     }
 
-    /// Returns `true` if a request has set a lifetime that is over already.
+    /// Returns `true` if a request has set a lifetime that is already over.
     fn ends_by_its_lifetime(&self, call: &Call, life: usize) -> bool {
         let request = &self.requests[&call.request];
         let mut state = self.lives[life].state.clone();
@@ -445,7 +447,7 @@ impl Ledger {
         state.deadline() <= request.latest
     }
 
-    /// No ID that this request knows is in what it stored.
+    /// Checks that the stored bytes contain no ID that the request knows.
     fn check_bytes(&mut self, call: &Call, stored: &Entry) {
         let bytes = self.at_rest(call, stored);
         let presented = self.requests[&call.request].presented;
@@ -462,7 +464,7 @@ impl Ledger {
         }
     }
 
-    /// The bytes that a store keeps.
+    /// Returns the bytes that a store keeps.
     fn at_rest(&self, call: &Call, stored: &Entry) -> Vec<u8> {
         let mut bytes = stored.encode();
         if self.rules.keeps_ids
@@ -474,7 +476,7 @@ impl Ledger {
     }
 }
 
-/// The instant at which a login began. A commit may make several attempts: the stored session begins with
+/// Returns the start time of a login. A commit may make several attempts: the stored session begins with
 /// the first attempt.
 fn login_at(call: &Call, latest: Timestamp, stored: &State) -> Timestamp {
     let began = call.attempt.began;
@@ -482,5 +484,6 @@ fn login_at(call: &Call, latest: Timestamp, stored: &State) -> Timestamp {
     if is_of_the_attempt { stored.created_at } else { call.now }
 }
 
-/// How much of an ID is looked for: no bytes of a record are the same by chance.
+/// The number of bytes of an ID that are searched for. The same bytes do not occur in a record by
+/// chance.
 const HEAD: usize = 8;

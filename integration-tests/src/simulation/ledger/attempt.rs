@@ -1,4 +1,4 @@
-//! What a request recorded and was told about it, against what took effect.
+//! Checks the recorded changes and the result of each commit against the changes that took effect.
 
 use session_core::{Clock as _, SessionError, Sessions};
 
@@ -10,7 +10,7 @@ use super::{
 use crate::simulation::view::View;
 
 impl Ledger {
-    /// Notes a change that a request recorded.
+    /// Records a change that a request made.
     pub(crate) fn recorded(&mut self, number: usize, mut change: Change, effective: bool) {
         self.say(|_| format!("request {number} records {}", describe(&change)));
         let request = self.request(number);
@@ -27,7 +27,7 @@ impl Ledger {
         request.log.push(Logged { change, effective, applied: 0 });
     }
 
-    /// Notes that a request wants its session to end.
+    /// Records that a request destroys its session.
     pub(crate) fn destroyed(&mut self, number: usize) {
         self.say(|_| format!("request {number} records the end of its session"));
         let request = self.request(number);
@@ -45,7 +45,7 @@ impl Ledger {
         request.chosen = None;
     }
 
-    /// Notes that a request gave up what it had recorded.
+    /// Records that a request discards its changes.
     pub(crate) fn discarded(&mut self, number: usize, view: &View) {
         self.say(|_| format!("request {number} discards what it recorded"));
         let life = view.key.and_then(|key| self.life_of.get(&key).copied());
@@ -58,7 +58,7 @@ impl Ledger {
         request.chosen = None;
     }
 
-    /// Notes that a commit begins.
+    /// Records the start of a commit.
     pub(crate) fn attempt(&mut self, number: usize) {
         let (lifetime, now, step) = (self.rules.lifetime, self.clock.now(), self.step);
         let request = &self.requests[&number];
@@ -67,7 +67,7 @@ impl Ledger {
         let request = self.request(number);
         let log = &request.log[from..to];
         let carries = log.iter().any(|logged| logged.effective);
-        // Another request's renewal serves as well as one's own.
+        // A renewal by another request has the same effect.
         let needed = |logged: &Logged| logged.effective && !matches!(logged.change, Change::Renew);
         let stores = request.life.is_some() || {
             let mut state = State::new(now, lifetime);
@@ -91,7 +91,7 @@ impl Ledger {
         });
     }
 
-    /// Notes how a commit came out.
+    /// Records the result of a commit.
     pub(crate) fn attempted(
         &mut self,
         number: usize,
@@ -107,7 +107,7 @@ impl Ledger {
         }
     }
 
-    /// Returns `false` for changes that undo each other, and leave nothing to store.
+    /// Returns `false` if the changes undo each other, so that no change remains to be stored.
     fn changes_state(&self, life: Option<usize>, log: &[Logged]) -> bool {
         life.map(|life| &self.lives[life].state).is_none_or(|before| {
             let mut state = before.clone();
@@ -123,7 +123,7 @@ impl Ledger {
         let stored = log.iter().any(|logged| logged.effective && logged.applied == 1);
         let life = attempt.life.map(|life| &self.lives[life]);
         let is_overtaken = life.is_some_and(|life| life.login_by_another(number, request.seen_at));
-        // Of a request that a login overtook, only the values count.
+        // If a login overtook the request, only its values count.
         let is_due = |logged: &&Logged| {
             !is_overtaken || logged.is_of_values() || log.iter().any(Logged::is_login)
         };
@@ -150,7 +150,7 @@ impl Ledger {
         let login = log_has_login(&self.requests[&number].log[attempt.from..attempt.to]);
         if let Some(life) = life.filter(|_| login) {
             self.check_joined(number, attempt, life);
-            // A login that takes longer may have missed another one: the limits of I9.
+            // A slow login may have missed another one: the limits of I9.
             let request = &self.requests[&number];
             let is_quick = request.latest.since(request.earliest) <= Sessions::ROTATION_WINDOW;
             self.lives[life].is_acknowledged = is_quick;
@@ -170,8 +170,8 @@ impl Ledger {
         request.doomed.clear();
     }
 
-    /// Of two logins of one user from one visitor's ID, the second joins the session of the first.
-    /// Else the user's list of devices would show a session whose ID no browser keeps.
+    /// Checks that a second login of the same user, from the same visitor's ID, joins the session of the
+    /// first. Otherwise the user's list of devices would show a session whose ID no browser keeps.
     fn check_joined(&mut self, number: usize, attempt: Attempt, life: usize) {
         let request = &self.requests[&number];
         let former = request.presented.and_then(|key| Some((key, *self.life_of.get(&key)?)));
@@ -188,7 +188,7 @@ impl Ledger {
         let is_there = model.end.is_none()
             && self.latest < model.state.deadline()
             && moves.clone().all(|moved| self.latest < moved.forgotten_at)
-            // An ID that was renewed away leads nowhere after its grace.
+            // After its grace, an ID that was renewed opens no session.
             && !(moves.clone().any(|moved| moved.is_renewal)
                 && model.places[index..].iter().any(|place| place.presented.is_some()));
         let is_of_the_user = model.state.owner == self.lives[life].state.owner;
@@ -197,7 +197,7 @@ impl Ledger {
         }
     }
 
-    /// What a request was told has ended has ended.
+    /// Checks that each session whose end was acknowledged has ended.
     fn check_ends(&mut self, number: usize) {
         let request = &self.requests[&number];
         let (began, latest) = (request.began, request.latest);
@@ -211,7 +211,7 @@ impl Ledger {
         }
     }
 
-    /// A request that began before another one's login sees nothing of what that brought.
+    /// Checks that a request does not see the owner of a login that began later in another request.
     fn check_view(&mut self, number: usize, life: Option<usize>, view: &View) {
         let request = &self.requests[&number];
         let crossed =
@@ -241,8 +241,7 @@ impl Ledger {
         let applied = request.log[attempt.from..attempt.to].iter().any(|logged| logged.applied > 0);
         let created = request.created.filter(|(from, _)| *from == attempt.from);
         let created = created.map(|(_, life)| &self.lives[life]);
-        // A login that found no room deletes the session that it has created, if it can; nobody has
-        // received its ID.
+        // A login at the limit deletes its new session, if possible; its ID was never sent.
         let found_no_room =
             matches!(error, SessionError::TooManySessions { .. } | SessionError::Contended);
         let created_has_ended = created
@@ -252,10 +251,10 @@ impl Ledger {
             life.end.is_some()
                 || life.next_place_ended > began
                 || life.state.deadline() <= latest
-                // By an earlier reading of the clock it had expired.
+                // By an earlier reading of the clock, the session had expired.
                 || life.lapsed
                 || life.forgotten(began, latest)
-                // Its own move, whose answer was lost, closed the ID.
+                // The request's own move closed the ID, and its reply was lost.
                 || life.moves_since(seen_at).any(|moved| moved.by == number)
         });
         let crossed = life.is_some_and(|life| life.login_by_another(number, seen_at));

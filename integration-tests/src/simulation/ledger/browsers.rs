@@ -1,16 +1,17 @@
-//! The cookie of each browser, against the responses that replace it.
+//! Checks the cookie of each browser against the responses that replace it.
 //!
-//! A browser keeps the cookie of the response that arrives last (the limits of I4). If the browser still
-//! needs the former ID, as it opens a live session, the response that replaces it keeps these rules:
+//! A browser keeps the cookie of the last response to arrive (the limits of I4). As long as the former
+//! ID opens a live session, the browser still needs it, and the response that replaces it keeps these
+//! rules:
 //!
-//! - A removal comes from a request that ended the session of its own cookie in less than 5 minutes. The former ID was not sent
-//!   before that end to a request with a cookie of the same session.
+//! - A removal comes from a request that ended the session of its own cookie within 5 minutes. Before
+//!   that end, no request with a cookie of the same session received the former ID in its response.
 //! - An ID replaces another one of its session only if it opened the session when the request's handler
-//!   was done, or made its last commit. Of two logins or rotations at the same moment, a slow network may
+//!   finished, or made its last commit. After two simultaneous logins or rotations, a slow network may
 //!   leave the browser signed out.
-//! - For 30 seconds after a login or a rotation, a request that presents the old ID begins no session of
-//!   its own, unless it signs in, or has ended the session before. That session would replace the cookie
-//!   of the login.
+//! - For 30 seconds after a login or a rotation, a request with the old ID begins no new session, unless
+//!   the request signs in, or has ended the session before. A new session would replace the cookie of
+//!   the login.
 //!
 //! Two cookies of unrelated sessions may replace each other.
 
@@ -24,7 +25,7 @@ use super::Ledger;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cookie {
     key: SessionKey,
-    /// The request whose response set it.
+    /// The request whose response set the cookie.
     by: usize,
 }
 

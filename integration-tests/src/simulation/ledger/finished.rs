@@ -1,4 +1,4 @@
-//! What a response says, against what is true then.
+//! Checks each response against the state of the model.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::Ledger;
 use crate::simulation::view::View;
 
 impl Ledger {
-    /// Notes that a request's handler is done, and its commit begins.
+    /// Records that a request's handler has finished, and the commit begins.
     pub(crate) fn finishing(&mut self, number: usize) {
         let (now, step) = (self.clock.now(), self.step);
         self.attempt(number);
@@ -17,7 +17,7 @@ impl Ledger {
         request.finishing_at = step;
     }
 
-    /// Notes a request's response.
+    /// Records a request's response.
     pub(crate) fn finished(
         &mut self,
         number: usize,
@@ -51,7 +51,7 @@ impl Ledger {
         }
     }
 
-    /// A request that found its session expired was told so: no later one finds it.
+    /// Records that a request found its session expired: no later request may open the session.
     fn note_expiry(&mut self, number: usize) {
         let (step, final_) = (self.step, self.rules.expiry_is_final);
         let request = &self.requests[&number];
@@ -68,12 +68,13 @@ impl Ledger {
         }
     }
 
-    /// A session ends no earlier than nine tenths of its idle time after an acknowledged request.
+    /// Checks that a session lives for at least nine tenths of its idle time after an acknowledged
+    /// request.
     fn check_deadline(&mut self, number: usize, view: &View) {
         let request = &self.requests[&number];
         let Some(life) = request.life.filter(|_| !request.upkeep_failed) else { return };
         let life = &self.lives[life];
-        // One that took longer than requests wait for each other may have given up on a renewal.
+        // A request that exceeded the waiting time of requests may have given up a renewal.
         let is_quick = request.latest.since(request.earliest) <= PATIENCE;
         let undisturbed = is_quick
             && life.overtaken < request.began
@@ -85,7 +86,7 @@ impl Ledger {
         let late = request.earliest_at_finish.since(life.state.last_seen_at).as_millis();
         if undisturbed
             && late >= u128::from(tenth)
-            // A use that reaches the store after the deadline revives nothing.
+            // A use that reaches the store after the deadline does not revive the session.
             && request.latest < life.state.deadline()
         {
             self.violate("I5", || "an acknowledged request did not move the idle deadline".into());
@@ -95,7 +96,7 @@ impl Ledger {
     fn check_cookie(&mut self, number: usize, change: &CookieChange, view: &View) {
         let request = &self.requests[&number];
         let (presented, seen_at) = (request.presented, request.seen_at);
-        // A commit of the handler has shown the ID that the response tells.
+        // After a commit of the handler, the ID in the response is as of that commit.
         let shown_at = request.stored_at.unwrap_or(request.finishing_at);
         let lost_end = request.lost_end;
         match change {
@@ -132,8 +133,8 @@ impl Ledger {
                 }
             }
             CookieChange::Remove => {
-                // Else it could remove the cookie of a newer session. A deletion whose answer was lost
-                // may have ended the session.
+                // Otherwise the response could remove the cookie of a newer session. A deletion without
+                // a reply may have ended the session.
                 let life = presented.and_then(|key| self.life_of.get(&key));
                 let is_ended = life.is_some_and(|life| {
                     let may_be = self.lives[*life].ended_by == Some(number) || lost_end;
@@ -146,7 +147,7 @@ impl Ledger {
             CookieChange::Keep => {
                 let Some(life) = self.requests[&number].life else { return };
                 let model = &self.lives[life];
-                // What it was told last is dead once another request has signed in since.
+                // The ID that the request read is closed once another request has signed in since.
                 let own = model.moves_since(seen_at).filter(|moved| moved.by == number);
                 let since = own.map(|moved| moved.at).max().unwrap_or(seen_at);
                 let crossed = model.login_by_another(number, since);
@@ -155,7 +156,7 @@ impl Ledger {
                 let moved_on = view.key != Some(model.key());
                 let is_over = expired || model.lapsed || moved_on || model.end.is_some();
                 let dead = crossed || request.told_ended || is_over;
-                // Opened by its former ID, the session has to be looked at again for the response.
+                // A session that was opened by its former ID must be loaded again for the response.
                 let unanswered = request.unanswered == view.key;
                 if view.key.is_some() && view.key != presented && !dead && !unanswered {
                     self.violate("I4", || {
@@ -166,17 +167,17 @@ impl Ledger {
         }
     }
 
-    /// Returns `true` if the request signed in the user to whose session it was led.
+    /// Returns `true` if the request's own login joined this session.
     fn has_joined(&self, number: usize, life: usize) -> bool {
         self.requests[&number].joined == Some(life)
     }
 
-    /// The grace of the former ID has begun when a request that presented the new one is acknowledged.
+    /// Starts the grace of the former ID when the first request with the new ID is acknowledged.
     fn confirm_presented(&mut self, number: usize) {
         let request = &self.requests[&number];
-        // Another server may have noted it before the clock was set back.
+        // Another server may have recorded the use before the clock jumped back.
         let (latest, presented) = (self.latest, request.presented);
-        // A request that took too long may have given up to record that it presented the ID.
+        // A slow request may have given up recording that it presented the ID.
         let gave_up = request.latest.since(request.earliest) > PATIENCE;
         if !request.has_presented || request.upkeep_failed || gave_up {
             return;
@@ -189,5 +190,5 @@ impl Ledger {
     }
 }
 
-/// How long a commit tries again after others were faster.
+/// The time for which a commit retries after conflicts.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,19 +1,19 @@
-//! Who holds the lock of a session, and what was stored under it.
+//! The locks of sessions, and the commits under them.
 
 use session_core::SessionError;
 
 use super::{Ledger, life::Step, request::Attempt};
 
-/// The lock of a session, from when a request was told that it has it.
+/// The lock of a session, from the instant at which a request acquired it.
 #[derive(Clone, Debug)]
 pub(crate) struct Hold {
     life: usize,
     from: Step,
-    /// When a commit under it last took effect, acknowledged or not.
+    /// When a commit under the lock last took effect, acknowledged or not.
     stored: Option<Step>,
 }
 
-/// A lock under which a commit took effect and was acknowledged: between these steps nobody else had it.
+/// A lock with an acknowledged commit. Between these two steps, no other request may have held the lock.
 #[derive(Debug)]
 pub(crate) struct Held {
     by: usize,
@@ -23,8 +23,8 @@ pub(crate) struct Held {
 }
 
 impl Ledger {
-    /// Notes that a request asks for the lock of its session: commits that store nothing of what it
-    /// recorded.
+    /// Records that a request asks for the lock of its session. The commits of the lock itself store
+    /// none of the recorded changes.
     pub(crate) fn locking(&mut self, number: usize) {
         self.say(|_| format!("request {number} asks for the lock"));
         let step = self.step;
@@ -35,7 +35,7 @@ impl Ledger {
             Some(Attempt { from: at, to: at, step, locks: true, life, ..Attempt::default() });
     }
 
-    /// Notes whether the request was given the lock, and whether it needs a lease for it.
+    /// Records whether the request acquired the lock, and whether the lock has a lease.
     pub(crate) fn locked(&mut self, number: usize, result: Result<bool, &SessionError>) {
         match result {
             Ok(leased) => {
@@ -48,8 +48,8 @@ impl Ledger {
                 }
                 let life = request.life.filter(|_| leased);
                 if life.is_some() {
-                    // What it recorded before is done anew, to the session as the lock found it: what only
-                    // confirmed what was there may be more by now.
+                    // The earlier changes are applied again, to the session as the lock found it. A
+                    // change that had no effect before may now have an effect.
                     let settled = request.settled;
                     request.log[settled..].iter_mut().for_each(|logged| logged.effective = true);
                 }
@@ -67,12 +67,12 @@ impl Ledger {
         }
     }
 
-    /// Notes that a request needs its lock no more.
+    /// Records that a request releases its lock.
     pub(crate) fn unlocked(&mut self, number: usize) {
         self.request(number).hold = None;
     }
 
-    /// Notes that what a request recorded took effect.
+    /// Records that the changes of a request took effect.
     pub(super) fn stored_under_lock(&mut self, number: usize, life: usize) {
         let step = self.step;
         if let Some(hold) = self.request(number).hold.as_mut().filter(|hold| hold.life == life) {
@@ -80,8 +80,8 @@ impl Ledger {
         }
     }
 
-    /// Of two requests whose commits under the lock of one session were acknowledged, one had it after the
-    /// other.
+    /// Checks that requests with acknowledged commits under the lock of a session held the lock one
+    /// after the other.
     pub(super) fn acknowledged_under_lock(&mut self, number: usize) {
         let Some(Hold { life, from, stored: Some(to) }) = self.request(number).hold else { return };
         let overlap = self.holds.iter().any(|other| {

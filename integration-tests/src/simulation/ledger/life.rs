@@ -4,35 +4,35 @@ use session_core::{SessionKey, Timestamp};
 
 use super::state::State;
 
-/// One session from its begin to its end, through all of its keys.
+/// A session from its start to its end, under all keys.
 #[derive(Debug)]
 pub(crate) struct Life {
-    /// The last one is where it is.
+    /// The keys of the session; the last is the present one.
     pub(crate) places: Vec<Place>,
     pub(crate) state: State,
-    /// When its record was removed.
+    /// When the record was deleted.
     pub(crate) end: Option<Step>,
-    /// The request that removed it.
+    /// The request that deleted the record.
     pub(crate) ended_by: Option<usize>,
-    /// It was removed because a deadline was over.
+    /// The record was deleted because a deadline had passed.
     pub(crate) expired: bool,
-    /// When a request that ended it was answered with success.
+    /// When the request that ended the session received its acknowledgement.
     pub(crate) end_told: Option<Step>,
-    /// When a request was told that there is no session because a deadline was over.
+    /// When a request first found the session expired.
     pub(crate) expiry_told: Option<Step>,
-    /// When a commit, begun before a touch and applied after it, last took the touch back.
+    /// When a commit last undid a touch: the commit began before the touch, and was applied after it.
     pub(crate) overtaken: Step,
-    /// When what was to be its next place was last ended.
+    /// When the destination of a move was last ended.
     pub(crate) next_place_ended: Step,
-    /// The clock was once behind its deadline: it may have been forgotten, and need not.
+    /// The clock was once past the deadline: a store may have deleted the record, but need not.
     pub(crate) lapsed: bool,
-    /// When it last became another owner's.
+    /// When the owner last changed.
     pub(crate) owner_changed: Step,
-    /// A login that made it its owner's was acknowledged.
+    /// The login of the present owner was acknowledged.
     pub(crate) is_acknowledged: bool,
 }
 
-/// Counts what happens in a history.
+/// A count of the events in a history.
 pub(crate) type Step = u64;
 
 #[derive(Debug)]
@@ -41,23 +41,24 @@ pub(crate) struct Place {
     pub(crate) moved: Option<Moved>,
     /// The earliest instant at which a request presented the ID of this place.
     pub(crate) presented: Option<Timestamp>,
-    /// The latest instant of the first acknowledged request that presented it.
+    /// The latest instant of the first acknowledged request that presented the ID.
     pub(crate) confirmed: Option<Timestamp>,
 }
 
-/// How a session left a key.
+/// A move of a session away from a key.
 #[derive(Clone, Debug)]
 pub(crate) struct Moved {
     pub(crate) at: Step,
     pub(crate) by: usize,
-    /// By a renewal: the former ID opens the session for a while. Else it never does again.
+    /// The move is a renewal: the former ID opens the session for a while. After any other move, the
+    /// former ID is closed.
     pub(crate) is_renewal: bool,
-    /// By the login of a visitor.
+    /// The move is the login of a visitor.
     pub(crate) is_first_login: bool,
-    /// The instant from which on the former key need not be remembered: for a renewal, the absolute
-    /// deadline of the session.
+    /// The instant from which the tombstone need not exist: for a renewal, the absolute deadline of the
+    /// session.
     pub(crate) forgotten_at: Timestamp,
-    /// When the request that moved it was answered with success.
+    /// When the request that moved the session received its acknowledgement.
     pub(crate) told: Option<Step>,
 }
 
@@ -72,13 +73,13 @@ impl Life {
         self.places.last().expect("a life begins somewhere").key
     }
 
-    /// Which of its keys this is, if it is one.
+    /// Returns the position of a key among the session's keys, or `None` for a key of another session.
     pub(crate) fn index_of(&self, key: SessionKey) -> Option<usize> {
         self.places.iter().position(|place| place.key == key)
     }
 
-    /// Returns `true` if an ID has to open the session, at any time up to `latest`. `ever` is the latest
-    /// that any clock has been: by then a store may have removed a tombstone.
+    /// Returns `true` if an ID must open the session at any time up to `latest`. `ever` is the latest
+    /// time of any clock so far: by then, a store may have deleted a tombstone.
     pub(crate) fn must_open(
         &self,
         key: SessionKey,
@@ -112,18 +113,18 @@ impl Life {
         })
     }
 
-    /// The moves that lie behind a step.
+    /// Returns the moves after a step.
     pub(crate) fn moves_since(&self, step: Step) -> impl Iterator<Item = &Moved> {
         self.places.iter().filter_map(|place| place.moved.as_ref()).filter(move |m| m.at > step)
     }
 
-    /// Returns `true` if a request that began at `since` may have lost track of it: a session that moved
-    /// is remembered under its former key for a bounded time only.
+    /// Returns `true` if a request that began at `since` may have lost the session: the tombstone of a
+    /// move exists for a bounded time.
     pub(crate) fn forgotten(&self, since: Step, latest: Timestamp) -> bool {
         self.moves_since(since).any(|moved| moved.forgotten_at <= latest)
     }
 
-    /// Returns `true` if another request signed in or rotated since.
+    /// Returns `true` if another request has signed in or rotated since the step.
     pub(crate) fn login_by_another(&self, request: usize, since: Step) -> bool {
         self.moves_since(since).any(|moved| !moved.is_renewal && moved.by != request)
     }

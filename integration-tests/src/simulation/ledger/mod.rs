@@ -1,9 +1,10 @@
-//! The model: what each session has to be, worked out from the commands as the store carries them out
-//! and from what each request was told, and compared with both at every step.
+//! A model of each session's state, derived from the responses and from the commands in the order in
+//! which the store applies them. At every step the model is compared with the store and the responses.
 //!
-//! A commit takes effect when the store changes what a session's present key holds; a move, when the
-//! tombstone is put there. At that instant the recorded changes of that request are done to the model,
-//! and what is stored has to be equal to it: that is exact for every interleaving (I1, I6).
+//! A commit takes effect when the store changes the entry under a session's present key. A move takes
+//! effect when the store writes the tombstone. At that instant the request's recorded changes are
+//! applied to the model, and the stored state must equal the model: the comparison is exact for every
+//! interleaving (I1, I6).
 
 mod applied;
 mod attempt;
@@ -51,7 +52,7 @@ pub(super) struct Ledger {
     pub(super) violation: Option<Violation>,
     clock: Arc<ManualClock>,
     start: Timestamp,
-    /// The latest that the clock ever was.
+    /// The latest time of the clock so far.
     latest: Timestamp,
     rules: Rules,
     trace: Trace,
@@ -64,26 +65,26 @@ pub(super) struct Ledger {
     lives: Vec<Life>,
     requests: BTreeMap<usize, Request>,
     holds: Vec<Held>,
-    /// By browser.
+    /// The cookie of each browser.
     cookies: BTreeMap<usize, Cookie>,
 }
 
-/// What the sessions of a history were told to be like.
+/// The settings of a history's sessions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
     pub(super) lifetime: Lifetime,
     pub(super) grace: Duration,
     pub(super) limit: Option<Limit>,
-    /// The store keeps IDs readable, which is to be found.
+    /// The store contains readable IDs, which the model must detect.
     pub(super) keeps_ids: bool,
-    /// What was found expired stays so, even if the clock jumps back.
+    /// A session that was found expired stays expired, even if the clock jumps back.
     pub(super) expiry_is_final: bool,
 }
 
-/// A promise that was not kept.
+/// A broken promise.
 #[derive(Clone, Debug)]
 pub(super) struct Violation {
-    /// The invariant's number.
+    /// The number of the invariant.
     pub(super) rule: &'static str,
     pub(super) text: String,
 }
@@ -129,7 +130,7 @@ impl Ledger {
         self.trace.say(i128::from(now) - i128::from(start), text);
     }
 
-    /// Notes that a server made an ID.
+    /// Records that a server made an ID.
     pub(super) fn issue(&mut self, id: &SessionId, by: usize) {
         let key = id.key();
         if self.made_up.contains(&key) {
@@ -138,7 +139,7 @@ impl Ledger {
         self.issued.insert(key, Issued { id: id.clone(), by });
     }
 
-    /// Notes that a client made up an ID.
+    /// Records that a client made up an ID.
     pub(super) fn make_up(&mut self, id: &SessionId) {
         self.made_up.insert(id.key());
     }
@@ -152,12 +153,12 @@ impl Ledger {
         self.requests.insert(number, request);
     }
 
-    /// Notes that nobody waits for a request any more.
+    /// Records that a request was dropped, so that its response is no longer expected.
     pub(super) fn drop_request(&mut self, number: usize) {
         self.request(number).done = true;
     }
 
-    /// Notes that a call is answered by an error.
+    /// Records that a call is answered with an error.
     pub(super) fn call_failed(&mut self, call: &Call) {
         let request = self.requests.get_mut(&call.request).expect("it is noted");
         if call.verb() == Verb::Load {
@@ -170,10 +171,10 @@ impl Ledger {
         }
     }
 
-    /// What a request commits at present.
+    /// Returns the changes that a request commits at present.
     pub(super) fn attempt_of(&self, number: usize) -> Attempt {
         let request = &self.requests[&number];
-        // Between two commits a request only keeps its session or its lock.
+        // Between two commits, a request only maintains its session or its lock.
         let attempt = request.attempt.unwrap_or_default();
         Attempt { carries: attempt.carries && request.is_committing, ..attempt }
     }
@@ -192,7 +193,7 @@ impl Ledger {
         self.note_lapsed();
     }
 
-    /// Notes that a request presents an ID.
+    /// Records that a request presents an ID.
     fn presents(&mut self, presented: Option<SessionKey>, now: Timestamp) {
         let Some(key) = presented else { return };
         let Some(&life) = self.life_of.get(&key) else { return };
@@ -206,7 +207,7 @@ impl Ledger {
         self.issued.get(key).map(|issued| &issued.id)
     }
 
-    /// Tells whether a command belongs to the move of a session, if it is a creation.
+    /// Returns `true` if a command belongs to the move of a session, provided that it is a creation.
     pub(super) fn moves_a_session(&self, number: usize) -> bool {
         let request = &self.requests[&number];
         request.attempt.is_some_and(|attempt| attempt.life.is_some())
@@ -221,7 +222,7 @@ impl Ledger {
         self.requests.get_mut(&number).expect("every request is noted when it begins")
     }
 
-    /// Notes the first promise that was not kept.
+    /// Records the first violation.
     fn violate(&mut self, rule: &'static str, text: impl FnOnce() -> String) {
         if self.violation.is_none() {
             let text = text();

@@ -1,4 +1,4 @@
-//! What the store answered, counted and told.
+//! Counts the answers of the store, and writes them to the trace.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a request's cookie opened, against what it had to open.
+//! Checks the session that a cookie opened against the model.
 
 use session_core::{Entry, SessionError, SessionKey};
 
@@ -6,7 +6,7 @@ use super::{Ledger, request::Loaded};
 use crate::simulation::view::View;
 
 impl Ledger {
-    /// Notes that a request could not open its session.
+    /// Records that a request failed to open its session.
     pub(crate) fn open_failed(&mut self, number: usize, error: &SessionError) {
         self.counters.failed += 1;
         self.say(|_| format!("request {number} is refused: {error}"));
@@ -15,7 +15,7 @@ impl Ledger {
         }
     }
 
-    /// Notes what a request opened, if anything.
+    /// Records the session that a request opened, if any.
     pub(crate) fn opened(&mut self, number: usize, view: &View) {
         if self.request(number).load_failed {
             self.violate("I7", || "an outage was taken for an answer".into());

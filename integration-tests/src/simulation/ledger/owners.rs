@@ -1,4 +1,4 @@
-//! The sessions of an owner: indexed, listed and ended from elsewhere (I8).
+//! The sessions of an owner: the index, the list, and revocation (I8).
 
 use session_core::{Entry, Owner, OwnerKey, SessionError, SessionKey, Timestamp};
 
@@ -8,14 +8,14 @@ use super::{
 };
 use crate::simulation::wire::Call;
 
-/// Which sessions of an owner a request ends.
+/// The sessions of an owner that a request revokes.
 #[derive(Clone, Debug)]
 pub(crate) enum Which {
     All,
-    /// Those that are not the request's own.
+    /// All except the request's own session.
     Others,
     One(SessionKey),
-    /// None: it lists them.
+    /// No session: the request lists them.
     Listed,
 }
 
@@ -24,13 +24,13 @@ pub(crate) struct Revocation {
     owner: Owner,
     which: Which,
     own: Option<usize>,
-    /// The sessions that it must not miss.
+    /// The sessions that the request must not miss.
     there: Vec<usize>,
     began: Step,
 }
 
 impl Revocation {
-    /// Tells whether it may end this session.
+    /// Returns `true` if the request may revoke this session.
     pub(crate) fn wants(&self, number: usize, life: &Life, owner: Option<&Owner>) -> bool {
         owner == Some(&self.owner)
             && match self.which {
@@ -43,8 +43,8 @@ impl Revocation {
 }
 
 impl Ledger {
-    /// Of each stored session that a command may have to do with: whose it is, its key, and an instant
-    /// up to which the owner's index has to hold it.
+    /// Returns the sessions that a command may affect: owner, key, and an instant up to which the
+    /// owner's index must contain the key.
     pub(crate) fn owned_after(&self, call: &Call) -> Vec<(OwnerKey, SessionKey, Timestamp)> {
         let index = call.operation.owner();
         let keys = call.keys();
@@ -62,19 +62,19 @@ impl Ledger {
             .collect()
     }
 
-    /// Notes that a live session is not in its owner's index.
+    /// Records that a live session is missing in its owner's index.
     pub(crate) fn missing(&mut self, key: SessionKey) {
         self.say(|names| format!("{} is missing in its owner's index", names.of(key)));
         self.violate("I8", || "a live session is not in its owner's index".into());
     }
 
-    /// The key of some session, whoever's it is.
+    /// Returns the key of a session of any owner.
     pub(crate) fn some_key(&self, which: u64) -> Option<SessionKey> {
         let at = which.checked_rem(self.lives.len() as u64)?;
         Some(self.lives[usize::try_from(at).ok()?].key())
     }
 
-    /// Notes that a request begins to end, or to list, sessions of an owner.
+    /// Records that a request begins to revoke, or to list, sessions of an owner.
     pub(crate) fn revoking(&mut self, number: usize, owner: Owner, which: Which) {
         self.say(|names| match which {
             Which::All => format!("request {number} ends all sessions of an owner"),
@@ -95,7 +95,7 @@ impl Ledger {
         self.request(number).revocations.push(revocation);
     }
 
-    /// Notes what a request was told about the sessions that it ended.
+    /// Records the result of a revocation.
     pub(crate) fn revoked(&mut self, number: usize, result: &Result<usize, SessionError>) {
         self.say(|_| format!("request {number} is told {result:?}"));
         if result.is_err() {
@@ -122,7 +122,7 @@ impl Ledger {
         }
     }
 
-    /// Notes the keys that a request was told as an owner's.
+    /// Records the keys that a request received as an owner's list.
     pub(crate) fn listed(&mut self, number: usize, keys: &[SessionKey]) {
         self.say(|names| format!("request {number} lists {}", names.of_all(keys)));
         self.counters.lists += 1;
@@ -139,7 +139,7 @@ impl Ledger {
             let lives = model.end.is_none()
                 && model.state.owner.as_ref() == Some(&owner)
                 && latest < model.state.deadline()
-                // By an earlier reading of the clock the session had expired: a store may remove it.
+                // By an earlier reading of the clock, the session had expired: a store may delete it.
                 && !model.lapsed
                 && model.moves_since(began).next().is_none();
             if lives && !told {
@@ -152,7 +152,7 @@ impl Ledger {
             self.violate("I8", || "a session is listed twice".into());
         }
         for key in keys {
-            // What was to be a session's next place may be left over, with an ID that nobody knows.
+            // The destination of a failed move may remain, under an ID that was never sent.
             let life = self.life_of.get(key).map(|life| &self.lives[*life]);
             let life = life.filter(|life| life.index_of(*key).is_some());
             let ended = life.and_then(|life| life.end_told);

@@ -7,80 +7,81 @@ use super::{
     state::{Logged, State},
 };
 
-/// What the ledger knows of a request.
+/// The model's record of a request.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) began: Step,
-    /// When its handler was done.
+    /// When the handler finished.
     pub(crate) finishing_at: Step,
-    /// When a commit began that the store has applied, if the request has waited for it.
+    /// When a commit began that the store has applied and the request has waited for.
     pub(crate) stored_at: Option<Step>,
-    /// When its response was sent.
+    /// When the response was sent.
     pub(crate) finished_at: Step,
-    /// The clock's extremes since it began.
+    /// The extremes of the clock since the start of the request.
     pub(crate) earliest: Timestamp,
     pub(crate) latest: Timestamp,
-    /// The same since it began to finish.
+    /// The earliest time of the clock since the handler finished.
     pub(crate) earliest_at_finish: Timestamp,
-    /// What the client believes to be its session, if it is one that the server issued.
+    /// The key of the presented cookie, if a server issued its ID.
     pub(crate) presented: Option<SessionKey>,
     pub(crate) had_to_open: bool,
-    /// What its last load met.
+    /// The result of the last load.
     pub(crate) loaded: Option<Loaded>,
     /// A load was answered with an error.
     pub(crate) load_failed: bool,
-    /// The key of the last load, if that was answered with an error.
+    /// The key of the last load, if that load was answered with an error.
     pub(crate) unanswered: Option<SessionKey>,
-    /// Something that it need not report went wrong: a touch, or a renewal by age.
+    /// A touch or a renewal by age failed, which the request need not report.
     pub(crate) upkeep_failed: bool,
-    /// A deletion was answered with an error: whether it ended the session is not known.
+    /// A deletion was answered with an error, so that the session may or may not have ended.
     pub(crate) lost_end: bool,
     pub(crate) life: Option<usize>,
-    /// When it loaded what it works on.
+    /// When the request loaded the session that it works on.
     pub(crate) seen_at: Step,
-    /// Whose session it is, as far as this request may see.
+    /// The owner of the session, as far as this request may see.
     pub(crate) owner: Option<Owner>,
     pub(crate) authenticated: bool,
-    /// The session of another login that it joined.
+    /// The session of another login that this request joined.
     pub(crate) joined: Option<usize>,
-    /// Another request's login or rotation came first: it goes on with its own copy of the session, and
-    /// all its changes count.
+    /// Another request's login or rotation came first. The request continues with its own copy of the
+    /// session, and all its changes count.
     pub(crate) has_copy: bool,
-    /// The lifetime that the request has set, in whatever commit: its login keeps it.
+    /// The lifetime that the request has set, in any commit: a later login keeps this lifetime.
     pub(crate) chosen: Option<Lifetime>,
     /// The session had an owner when it was loaded.
     pub(crate) saw_owner: bool,
     /// The request has ended the session of its cookie, so that its next writes begin another session.
     pub(crate) wants_fresh: bool,
     pub(crate) doomed: Vec<usize>,
-    /// The same with those that it thought better of, which a command under way may end.
+    /// `doomed`, plus the sessions that the request discarded from there: a command in transit may end
+    /// them.
     pub(crate) ever_doomed: Vec<usize>,
     pub(crate) log: Vec<Logged>,
-    /// What lies before this in the log is settled.
+    /// The length of the settled part of the log.
     pub(crate) settled: usize,
     pub(crate) attempt: Option<Attempt>,
-    /// The commit of the attempt is under way.
+    /// The commit of the attempt is in progress.
     pub(crate) is_committing: bool,
-    /// The lock that it holds.
+    /// The lock that the request holds.
     pub(crate) hold: Option<Hold>,
-    /// The sessions that it may evict.
+    /// The sessions that the request may evict.
     pub(crate) victims: Vec<usize>,
-    /// It opened the session by the very ID that it presented.
+    /// The session was opened by the very ID that the request presented, not by a former one.
     pub(crate) has_presented: bool,
-    /// It saw as many sessions as the limit allows.
+    /// The request saw as many sessions as the limit allows.
     pub(crate) met_limit: bool,
-    /// The session that it created, and from where on in the log.
+    /// The start of a commit in the log, and the session that this commit created.
     pub(crate) created: Option<(usize, usize)>,
-    /// All sessions that it created.
+    /// All sessions that the request created.
     pub(crate) all_created: Vec<usize>,
-    /// Whose sessions it ends, of those that it does not have itself.
+    /// The revocations by the request: sessions of an owner, not only its own.
     pub(crate) revocations: Vec<Revocation>,
-    /// It was told that its session has ended.
+    /// The request has received the error that its session has ended.
     pub(crate) told_ended: bool,
     pub(crate) done: bool,
 }
 
-/// What a load met, by the ledger.
+/// The result of a load, according to the model.
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded {
     pub(crate) at: Step,
@@ -90,25 +91,25 @@ pub(crate) struct Loaded {
     pub(crate) now: Timestamp,
 }
 
-/// A commit under way.
+/// A commit in progress.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Attempt {
-    /// The part of the log that it is about.
+    /// The part of the log that the commit stores.
     pub(crate) from: usize,
     pub(crate) to: usize,
     pub(crate) began: Timestamp,
     pub(crate) step: Step,
-    /// It stores that part, if it stores anything.
+    /// The commit stores that part, if it stores anything.
     pub(crate) carries: bool,
-    /// Success without having stored it is a lie.
+    /// The commit must not succeed without storing that part.
     pub(crate) required: bool,
-    /// When it began, its changes did not undo each other.
+    /// At the start of the commit, its changes did not undo each other.
     pub(crate) changes_state: bool,
-    /// The store has applied a commit of it, though the commit may change nothing.
+    /// The store has applied the commit, though the commit may change nothing.
     pub(crate) commits: bool,
-    /// It takes the session's lock, and stores nothing else.
+    /// The commit acquires the session's lock, and stores nothing else.
     pub(crate) locks: bool,
-    /// The session that it changes; a new one, if there is none.
+    /// The session that the commit changes, or `None` for a new session.
     pub(crate) life: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! The sessions of an owner where their number is limited.
+//! The sessions of an owner whose number is limited.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use super::{Ledger, state::Change};
 use crate::simulation::{plan::Limit, wire::Call};
 
 impl Ledger {
-    /// Notes which sessions have a deadline behind which the clock was: a store may have forgotten them,
-    /// even if the clock jumps back.
+    /// Records the sessions whose deadline the clock has passed: a store may have deleted them, even if
+    /// the clock jumps back.
     pub(super) fn note_lapsed(&mut self) {
         for life in &mut self.lives {
             life.lapsed |= life.state.deadline() <= self.latest;
         }
     }
 
-    /// Returns `true` if the present commit of a request signs a user in, where sessions are limited.
+    /// Returns `true` if the present commit of a request signs a user in, and sessions are limited.
     pub(crate) fn is_signing_in(&self, number: usize) -> bool {
         self.rules.limit.is_some() && self.signs_in(number).is_some()
     }
 
-    /// The owner whom the present commit of a request signs in.
+    /// Returns the owner whom the present commit of a request signs in.
     fn signs_in(&self, number: usize) -> Option<OwnerKey> {
         let request = &self.requests[&number];
         let attempt = request.attempt.filter(|_| request.is_committing)?;
@@ -33,7 +33,7 @@ impl Ledger {
         .next()
     }
 
-    /// Notes the sessions that a login beside others reads, and those that it may evict.
+    /// Records the sessions that a login reads at the limit, and its possible victims.
     pub(super) fn looked_for_room(&mut self, call: &Call) {
         let (Some(limit), Some(owner)) = (self.rules.limit, self.signs_in(call.request)) else {
             return;
@@ -42,8 +42,9 @@ impl Ledger {
         let own = call.attempt.life.or(request.created.map(|(_, life)| life));
         let others = self.others_of(owner, own, call.now, limit.at_limit);
         let excess = (others.len() + 1).saturating_sub(limit.max);
-        // A login never evicts a later one, unless that lies so far in the future that it is of another
-        // clock. It may be ended itself meanwhile, without knowing.
+        // A login never evicts a later login, unless the time of the later login lies so far in the
+        // future that another clock must have set the time. The login itself may be revoked meanwhile,
+        // unnoticed.
         let new = self.begin_of(own, owner);
         let is_earlier = |other: &Other| {
             new.is_none_or(|new| other.began < new || other.last_began > new.0 + LATER)
@@ -52,17 +53,17 @@ impl Ledger {
         self.counters.limits_met += u64::from(excess > 0);
         let request = self.request(call.request);
         request.met_limit |= excess > 0;
-        // Sessions of one rank may go instead of each other.
+        // Sessions of equal rank are interchangeable.
         let last = excess.checked_sub(1).and_then(|last| earlier.get(last).or(earlier.last()));
         if let Some(youngest) = last.map(|last| last.rank) {
-            // Of a login that was ended meanwhile nobody knows any more which others came later.
+            // If the login was revoked meanwhile, the order of the other logins is no longer known.
             let all_may_go = new.is_none();
             let may_go = earlier.iter().filter(|other| all_may_go || other.least_rank <= youngest);
             request.victims.extend(may_go.map(|other| other.life));
         }
     }
 
-    /// The instant and key of a session's last login by an owner.
+    /// Returns the instant and the key of a session's last login by an owner.
     fn begin_of(&self, life: Option<usize>, owner: OwnerKey) -> Option<(Timestamp, SessionKey)> {
         let live = self.stored.iter().filter_map(|(key, entry)| match entry {
             Entry::Session(record)
@@ -76,7 +77,7 @@ impl Ledger {
         live.max()
     }
 
-    /// The live sessions of an owner but one; the first is the first to go.
+    /// Returns the live sessions of an owner except one, in the order of eviction.
     fn others_of(
         &self,
         owner: OwnerKey,
@@ -119,14 +120,14 @@ impl Ledger {
         others
     }
 
-    /// Returns `true` if a login may end a session to make room for itself.
+    /// Returns `true` if a login may evict a session.
     pub(super) fn may_evict(&self, call: &Call, life: usize) -> bool {
         let evicts = self.rules.limit.is_some_and(|limit| limit.at_limit != AtLimit::Reject);
         let request = &self.requests[&call.request];
         evicts && call.verb() == Verb::DeleteOrBlock && request.victims.contains(&life)
     }
 
-    /// No owner has more sessions whose login was acknowledged than the limit allows, at any time.
+    /// Checks that no owner ever has more sessions with an acknowledged login than the limit allows.
     pub(super) fn check_limit(&mut self) {
         let Some(Limit { max, .. }) = self.rules.limit else { return };
         self.note_lapsed();
@@ -144,7 +145,7 @@ impl Ledger {
         }
     }
 
-    /// A login is refused only where the limit says so, and its sessions are there.
+    /// Checks that a login is refused only if the policy refuses logins and the limit is reached.
     pub(super) fn check_refusal(&mut self, number: usize, error: &SessionError) {
         if !matches!(error, SessionError::TooManySessions { .. }) {
             return;
@@ -161,13 +162,13 @@ impl Ledger {
 /// Another session of the owner that signs in.
 struct Other {
     rank: (Timestamp, Timestamp),
-    /// The same by the first of its keys: the login may have read the index before the session moved.
+    /// The rank by the first of the session's keys: the login may have read the index before a move.
     least_rank: (Timestamp, Timestamp),
     began: (Timestamp, SessionKey),
-    /// The latest begin of its keys.
+    /// The latest start time among the session's keys.
     last_began: Timestamp,
     life: usize,
 }
 
-/// A login is a later one if it came at most this much later.
+/// A login at most this much later counts as a later one; a greater difference means another clock.
 const LATER: Duration = Duration::from_secs(15);

@@ -5,7 +5,7 @@ use crate::simulation::plan::NAMES;
 /// The values of a session, by slot.
 pub(crate) type Values = [Option<u64>; NAMES.len()];
 
-/// The state that a session has to have, according to the requests that took effect.
+/// The state that a session must have, according to the requests that took effect.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct State {
     pub(crate) values: Values,
@@ -47,7 +47,7 @@ impl State {
     }
 
     /// Applies the changes of one commit at `now`. New sessions and logins begin with the lifetime
-    /// `standard`, unless the request sets one.
+    /// `standard`, unless the request sets another.
     pub(crate) fn apply(&mut self, log: &[Logged], part: Part, standard: Lifetime, now: Timestamp) {
         for logged in log {
             match &logged.change {
@@ -77,7 +77,7 @@ impl State {
         }
     }
 
-    /// Returns the difference from a stored state, in words.
+    /// Returns the difference from a stored state as a text.
     pub(crate) fn difference(&self, stored: &Self) -> Option<String> {
         let text = |value: Option<u64>| value.map_or("nothing".to_owned(), |n| n.to_string());
         for (slot, name) in NAMES.iter().enumerate() {
@@ -100,17 +100,17 @@ impl State {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Part {
     Everything,
-    /// A login or rotation by another request came first.
+    /// The values only, because another request's login or rotation came first.
     Values,
 }
 
-/// A change, and how it was recorded.
+/// A recorded change.
 #[derive(Clone, Debug)]
 pub(crate) struct Logged {
     pub(crate) change: Change,
-    /// The request sees it, so that a commit is due.
+    /// The request sees an effect of the change, so that a commit is necessary.
     pub(crate) effective: bool,
-    /// The number of times that it took effect.
+    /// The number of times that the change took effect.
     pub(crate) applied: u32,
 }
 
@@ -119,7 +119,7 @@ impl Logged {
         matches!(self.change, Change::Authenticate(..))
     }
 
-    /// Returns `true` if the former ID opens nothing after it.
+    /// Returns `true` if the change closes the former ID.
     pub(crate) fn closes_the_former_id(&self) -> bool {
         matches!(self.change, Change::Authenticate(..) | Change::Rotate)
     }
@@ -138,10 +138,10 @@ pub(crate) enum Change {
     Set(usize, u64),
     Increment(usize),
     Remove(usize),
-    /// With the values that the request saw.
+    /// The values that the request saw.
     Clear([bool; NAMES.len()]),
     SetLifetime(Lifetime),
-    /// With the lifetime that the request has set before.
+    /// The owner, and the lifetime that the request has set before.
     Authenticate(Owner, Option<Lifetime>),
     Rotate,
     Renew,

@@ -1,9 +1,10 @@
-//! Plays one history, and checks what each request reads:
+//! Plays one history, and checks the session that each request reads:
 //!
-//! 1. Nothing older than the bound: what was acknowledged that long before the request came.
-//! 2. Nothing older than what the client's own responses have told.
-//! 3. No session whose end the server knew of.
-//! 4. Nothing from before the server noticed the loss of its connection.
+//! 1. The session is no older than the bound: it contains every write acknowledged that long before the
+//!    request.
+//! 2. The session is no older than the writes in the client's own responses.
+//! 3. The session has not ended, as far as the server knows.
+//! 4. The session is no older than the last loss of the server's connection, as noticed by the server.
 
 use std::{
     collections::BTreeMap,
@@ -46,16 +47,16 @@ struct Client {
     id: Option<SessionId>,
     marked_until: u64,
     marked_count: u64,
-    /// The most that a response has told.
+    /// The latest write that a response contained.
     told: u64,
     acts: Vec<(usize, Act)>,
-    /// What was written, and when that was acknowledged by a server.
+    /// The acknowledged writes, each with the time of its acknowledgement by a server.
     written: Vec<(u64, u64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    /// By somebody who has the ID and nothing else, no mark.
+    /// A read by a client that has the ID, and no marker cookie.
     Peek,
     Read,
     Write,
@@ -69,7 +70,7 @@ struct Request {
     future: Pin<Box<dyn Future<Output = Response>>>,
 }
 
-/// What a request reads and answers.
+/// The session that a request reads, and its response.
 struct Response {
     seen: Option<u64>,
     change: CookieChange,
@@ -79,7 +80,7 @@ struct Response {
     is_peek: bool,
 }
 
-/// A request as it comes.
+/// An incoming request.
 struct Arrival {
     id: Option<SessionId>,
     is_marked: bool,
@@ -135,7 +136,7 @@ impl History {
         for number in 0..=random.index(2) {
             let mut client = Client::default();
             let mut time = 0;
-            // The first signs in, and all others follow.
+            // The first act signs in, and precedes all others.
             for act in 0..random.between(8, 30) {
                 let kind = match act {
                     0 => Act::Write,
@@ -184,7 +185,7 @@ impl History {
         }
     }
 
-    /// None after a violation, too.
+    /// Returns the next event, or `None` at the end and after a violation.
     fn next(&self) -> Option<Event> {
         let mut state = self.world.state();
         if state.violation.is_some() { None } else { state.next() }
@@ -225,7 +226,7 @@ impl History {
         self.requests.insert(self.made, Request { client: number, future });
     }
 
-    /// Reads a copy's session anew, as nobody's request.
+    /// Loads a session again to confirm a server's copy, without a request.
     fn confirm(&mut self, server: usize, key: SessionKey) {
         let store = Intercepted::new(MemoryStore::default(), self.stores[server].clone());
         let world = self.world.clone();
@@ -264,7 +265,7 @@ impl History {
         }
     }
 
-    /// A response arrives.
+    /// Delivers a response.
     fn respond(&mut self, request: usize) {
         let (number, response) = self.responses.remove(&request).expect("it was sent");
         let mut state = self.world.state();
@@ -273,7 +274,7 @@ impl History {
             client.marked_until = state.time + response.marker;
         }
         match response.change {
-            // Whoever peeks has no jar.
+            // A client that peeks has no cookie jar.
             _ if response.is_peek => {}
             CookieChange::Keep => {}
             CookieChange::Set { id, .. } => client.id = Some(id),
@@ -291,7 +292,7 @@ impl History {
     }
 }
 
-/// What the session must hold at least that a request reads.
+/// The minimum state of the session that a request reads.
 struct Check {
     floors: [(u64, &'static str); 3],
     lost_at: Option<u64>,
@@ -326,7 +327,7 @@ impl Check {
         }
     }
 
-    /// What is wrong with opening a session that holds this.
+    /// Returns the error in opening a session with this count, or `None` if the request may open it.
     fn fault(&self, count: u64) -> Option<String> {
         if let Some((least, what)) = self.floors.iter().find(|(least, _)| count < *least) {
             return Some(format!("read {count}, which is {what}: {least}"));
@@ -408,7 +409,7 @@ impl Arrival {
         if self.id.is_none() {
             session.authenticate(format!("client {}", self.client))?;
         } else if !is_open {
-            // It was ended: nothing begins anew here.
+            // The session has ended, and this request begins no new one.
             return Ok(());
         }
         match self.act {
@@ -431,5 +432,5 @@ impl Response {
     }
 }
 
-/// The client of what no client asks for.
+/// The client number of loads without a client.
 const NOBODY: usize = usize::MAX;

@@ -1,8 +1,8 @@
-//! A simulation of the near cache: what no delay, loss or order of messages may let anybody read.
+//! A simulation of the near cache: its promises must hold for every delay, loss and order of messages.
 //!
-//! Several servers with the real cache share one store. Over each connection messages keep their order, in both
-//! directions, and over different ones they do not; a connection hangs, or is cut, which its server notices later.
-//! What is read is checked against what was acknowledged, see `history`.
+//! Several servers with the real cache share one store. Messages keep their order within one connection,
+//! in both directions, and not across connections. A connection can hang, or be cut, which its server
+//! notices later. Each read is checked against the acknowledged writes, see `history`.
 
 mod history;
 mod network;
@@ -20,7 +20,7 @@ use std::{
 use self::history::History;
 use super::Found;
 
-/// Many histories of servers with a near cache.
+/// A series of histories of servers with a near cache.
 #[derive(Clone, Debug)]
 pub struct NearSimulation {
     histories: u64,
@@ -28,61 +28,62 @@ pub struct NearSimulation {
     broken: Option<NearBroken>,
 }
 
-/// The near cache with one of its rules broken, to prove that the simulation would find it.
+/// Variants of the near cache, each with one broken rule. The variants prove that the simulation detects
+/// such errors.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NearBroken {
-    /// An answer is kept although an invalidation has overtaken it.
+    /// A reply is cached although an invalidation has overtaken it.
     NoToken,
     /// The copies of a lost connection stay until the bound has passed.
     NoFlushOnDisconnect,
-    /// A new connection vouches for what was read over the one before.
+    /// A new connection validates the copies of the previous one.
     OneHorizonForAll,
-    /// A copy is used however long ago its connection proved itself.
+    /// A copy is used regardless of the age of its connection's last proof.
     NoBound,
-    /// Some reads are not tracked by the server, as `GETEX` is not.
+    /// The server does not track some reads, as with `GETEX`.
     UntrackedReads,
-    /// No client is marked.
+    /// No client receives the marker.
     NoMarker,
-    /// The mark tells what was written last, and a copy that is as new is good enough.
+    /// The marker contains the last write, and a copy that is as new suffices.
     MarkerWithRevision,
-    /// What a server changes itself it waits to be told.
+    /// A server waits for the invalidation of its own changes.
     OwnChangesNotForgotten,
 }
 
-/// How often histories met what they are there to meet.
+/// The number of times that each event occurred.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct NearCounters {
-    /// Sessions that were opened without asking the store.
+    /// Sessions that were opened without a request to the store.
     pub hits: u64,
-    /// Those that were older than the store by then, and allowed to be.
+    /// Opened copies that were older than the store, within the bound.
     pub stale: u64,
-    /// Reads for a client with the mark.
+    /// Reads by a client with the marker.
     pub marked: u64,
-    /// Answers that were overtaken, or whose connection was lost, and are not kept.
+    /// Replies that were not cached, because an invalidation overtook them or their connection was lost.
     pub not_kept: u64,
-    /// Connections that were lost.
+    /// Lost connections.
     pub losses: u64,
-    /// Connections that hung.
+    /// Hanging connections.
     pub hangs: u64,
-    /// Ends of which a server was told.
+    /// Session ends that a server learned of.
     pub ends_heard: u64,
 }
 
-/// What came of many histories.
+/// The result of a series of histories.
 #[derive(Clone, Debug, Default)]
 pub struct NearReport {
-    /// How many histories were played.
+    /// The number of completed histories.
     pub histories: u64,
-    /// How many of them violated a promise.
+    /// The number of histories that violated a promise.
     pub violations: u64,
-    /// What they met.
+    /// The events of all histories.
     pub counters: NearCounters,
-    /// One of the first violations, by its seed.
+    /// The violation with the lowest seed among those found.
     pub found: Vec<Found>,
 }
 
 impl NearSimulation {
-    /// Makes a simulation of so many histories, with the seeds 0, 1 and so on.
+    /// Creates a simulation of this many histories, with the seeds 0, 1 and so on.
     #[must_use]
     pub const fn new(histories: u64) -> Self {
         Self { histories, seed: 0, broken: None }
@@ -95,7 +96,7 @@ impl NearSimulation {
         self
     }
 
-    /// Plays a broken variant of the cache, until it is found.
+    /// Plays a broken variant of the cache, until a violation is found.
     #[must_use]
     pub const fn with_broken(mut self, broken: NearBroken) -> Self {
         self.broken = Some(broken);
@@ -149,7 +150,7 @@ impl NearReport {
 }
 
 impl NearBroken {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 8] = [
         Self::NoToken,
         Self::NoFlushOnDisconnect,
@@ -161,7 +162,7 @@ impl NearBroken {
         Self::OwnChangesNotForgotten,
     ];
 
-    /// The name on the command line.
+    /// Returns the name for the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -176,7 +177,7 @@ impl NearBroken {
         }
     }
 
-    /// The one of this name.
+    /// Returns the variant of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|broken| broken.name() == name)

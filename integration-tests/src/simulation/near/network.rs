@@ -1,4 +1,4 @@
-//! The store, the connections of each server to it, and the time.
+//! The store, the connections of each server to the store, and the time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,14 +19,14 @@ use session_redis::cache::{ConnectionFreshness, NearCopies, ReadMark};
 use super::{NearBroken, NearCounters};
 use crate::random::Random;
 
-/// What servers share with what drives them.
+/// The state that the servers share with the driver of the history.
 #[derive(Clone)]
 pub(super) struct World(Arc<Mutex<State>>);
 
 pub(super) struct State {
     pub(super) broken: Option<NearBroken>,
     pub(super) random: Random,
-    /// Milliseconds from the begin.
+    /// Milliseconds since the start.
     pub(super) time: u64,
     begun_at: Instant,
     pub(super) clock: Arc<ManualClock>,
@@ -36,11 +36,11 @@ pub(super) struct State {
     connections: Vec<Connection>,
     pub(super) servers: Vec<Server>,
     calls: Vec<Call>,
-    /// Who has read what since it was last told.
+    /// The connections that have read each key since their last invalidation.
     tracked: BTreeMap<SessionKey, BTreeSet<usize>>,
-    /// When sessions were taken out of the store.
+    /// When each session was deleted from the store.
     pub(super) ended: BTreeMap<SessionKey, u64>,
-    /// Copies that a server wants to be confirmed.
+    /// Copies that a server wants to confirm.
     pub(super) doubts: Vec<(usize, SessionKey)>,
     pub(super) counters: NearCounters,
     pub(super) trace: Vec<String>,
@@ -49,7 +49,7 @@ pub(super) struct State {
 
 #[derive(Debug)]
 pub(super) enum Event {
-    /// What the driver of the history has to do.
+    /// Events for the driver of the history.
     Begin {
         client: usize,
         act: usize,
@@ -64,7 +64,7 @@ pub(super) enum Event {
         call: usize,
         answer: Result<Answer, StoreErrorKind>,
     },
-    /// The task that waits for the answer gets its turn.
+    /// The task that waits for the reply is polled.
     Wake {
         call: usize,
     },
@@ -89,22 +89,22 @@ pub(super) enum Event {
 
 pub(super) struct Server {
     pub(super) copies: Arc<NearCopies>,
-    /// The connection that is tracked, and one for what ends sessions.
+    /// The tracked connection, and one for commands that end sessions.
     main: Option<usize>,
     second: Option<usize>,
     has_second: bool,
     silences: u32,
     shared_horizon: Option<Arc<ConnectionFreshness>>,
-    /// When it last noticed a loss of the tracked connection.
+    /// When the server last noticed a loss of the tracked connection.
     pub(super) lost_at: Option<u64>,
-    /// When it was told that a key's session has ended.
+    /// When the server learned of the end of each key's session.
     pub(super) heard: BTreeMap<SessionKey, u64>,
 }
 
 struct Connection {
     server: usize,
     horizon: Option<Arc<ConnectionFreshness>>,
-    /// Nothing arrives before these, so that the order stays.
+    /// The earliest arrival times in both directions, which keep messages in order.
     next_there: u64,
     next_back: u64,
     is_cut: bool,
@@ -172,7 +172,7 @@ impl State {
         self.events.insert((time.max(self.time), self.scheduled), event);
     }
 
-    /// Goes on to the next event.
+    /// Advances to the next event.
     pub(super) fn next(&mut self) -> Option<Event> {
         let ((time, _), event) = self.events.pop_first()?;
         self.clock.advance(Duration::from_millis(time - self.time));
@@ -180,7 +180,7 @@ impl State {
         Some(event)
     }
 
-    /// Sends a command, and tells its number and the mark of the connection, if that is tracked.
+    /// Sends a command. Returns its number, and the mark of the connection if that is tracked.
     pub(super) fn send(
         &mut self,
         server: usize,
@@ -199,7 +199,8 @@ impl State {
         (number, mark)
     }
 
-    /// The answer, once its task has got its turn; it proves that nothing is outstanding.
+    /// Returns the reply, once its task is polled. A reply proves that no earlier message is
+    /// outstanding.
     pub(super) fn take_answer(&mut self, call: usize) -> Option<Result<Answer, StoreErrorKind>> {
         let answer = self.calls[call].answer.take()?;
         let Call { connection, sent_at, .. } = self.calls[call];
@@ -209,7 +210,7 @@ impl State {
         Some(answer)
     }
 
-    /// What a cache without a bound does: it takes every copy for a proven one.
+    /// Imitates a cache without a bound: all connections of the server count as proven.
     pub(super) fn prove_anything(&mut self, server: usize) {
         let now = self.at(self.time);
         for connection in self.connections.iter().filter(|line| line.server == server) {
@@ -219,7 +220,7 @@ impl State {
         }
     }
 
-    /// Does what is not the history's to do.
+    /// Processes an event that is not one of the history's.
     pub(super) fn happen(&mut self, event: Event) {
         match event {
             Event::Apply { call } => self.apply(call),
@@ -306,7 +307,7 @@ impl State {
         self.random.between(0, most)
     }
 
-    /// Sends something back, behind all that was sent before.
+    /// Sends a message to the server, after all earlier messages.
     fn send_back(&mut self, connection: usize, event: Event) {
         let arrival = (self.time + self.delay()).max(self.connections[connection].next_back);
         self.connections[connection].next_back = arrival;
@@ -336,7 +337,7 @@ impl State {
                 self.ended.entry(*key).or_insert(self.time);
             }
         }
-        // The connection that makes a change is not told (`NOLOOP`).
+        // The connection that makes a change receives no invalidation (`NOLOOP`).
         for (key, _) in changed {
             for reader in self.tracked.remove(&key).unwrap_or_default() {
                 if reader != connection {
@@ -356,7 +357,7 @@ impl State {
         self.hear_end(server, key, time);
     }
 
-    /// Notes that a server knows of an end.
+    /// Records that a server learned of an end.
     pub(super) fn hear_end(&mut self, server: usize, key: SessionKey, time: u64) {
         if self.ended.contains_key(&key) {
             self.servers[server].heard.entry(key).or_insert(time);
@@ -377,7 +378,7 @@ impl State {
         }
     }
 
-    /// A server gives up a connection, and all that waits for it.
+    /// Closes a connection on the side of the server, and fails its pending calls.
     fn close(&mut self, connection: usize) {
         if std::mem::replace(&mut self.connections[connection].is_closed, true) {
             return;
@@ -407,7 +408,7 @@ impl State {
         }
     }
 
-    /// Whoever waits for the answer is told that there is none.
+    /// Fails a call that has no reply yet.
     fn fail(&mut self, call: usize) {
         let call = &mut self.calls[call];
         if call.sent_at != DONE && call.arrived.is_none() && call.answer.is_none() {
@@ -415,13 +416,13 @@ impl State {
         }
     }
 
-    /// Nobody waits for the answer any more.
+    /// Marks a call whose task no longer waits for the reply.
     pub(super) fn done(&mut self, call: usize) {
         self.calls[call].sent_at = DONE;
     }
 }
 
-/// The keys that a command has changed, and whether that ended a session.
+/// Returns the keys that a command has changed, and whether the change ended a session.
 fn changed(
     operation: &Operation,
     answer: &Result<Answer, StoreErrorKind>,
@@ -458,13 +459,13 @@ impl IdGenerator for World {
     }
 }
 
-/// How old a copy may be, in milliseconds.
+/// The maximum age of a copy, in milliseconds.
 pub(super) const STALENESS: u64 = 2_000;
 
-/// How long an answer is waited for, in milliseconds.
+/// The time limit for a reply, in milliseconds.
 const TIMEOUT: u64 = 500;
 
-/// When the call was sent of one whose answer was taken.
+/// The value of `sent_at` after the reply was taken.
 const DONE: u64 = u64::MAX;
 
 const START: session_core::Timestamp = session_core::Timestamp::from_millis(1_700_000_000_000);

@@ -1,4 +1,4 @@
-//! The store as a server with a near cache sees it: put together as `RedisStore` is.
+//! The store as a server with a near cache sees it, composed in the same way as `RedisStore`.
 
 use std::{sync::Arc, task::Poll, time::Duration};
 
