@@ -7,10 +7,10 @@ use redis::{FromRedisValue, RedisResult, Value};
 use super::server::{RedisServer, RedisServerBuilder};
 use crate::patience::until;
 
-/// A cluster of three primaries and three replicas, at addresses of this machine: empty at the start,
-/// removed on drop.
+/// A cluster of three primaries and three replicas on this machine. The cluster is empty at the start,
+/// and removed on drop.
 ///
-/// Its methods panic, with a message that says what failed, as those of [`RedisServer`] do.
+/// On failure, its methods panic with the reason, like those of [`RedisServer`].
 #[derive(Debug)]
 pub struct ClusterRedis {
     settings: RedisServerBuilder,
@@ -18,18 +18,18 @@ pub struct ClusterRedis {
 }
 
 impl ClusterRedis {
-    /// Starts all six, and waits until they agree on who has which slot and the replicas follow.
+    /// Starts all six, and waits until the nodes agree on the slots and the replicas follow.
     ///
-    /// Nodes give up one that is silent for `node_timeout`.
+    /// Nodes give up another one that is silent for `node_timeout`.
     ///
     /// # Panics
     ///
-    /// If there is no server to be had, or it does not come to that.
+    /// If no server is available, or the cluster does not form.
     pub async fn start(node_timeout: Duration) -> Self {
         Self::start_with(RedisServer::builder().on_host(), node_timeout).await
     }
 
-    /// The same with settings for all nodes, and where they are.
+    /// Like [`start`](Self::start), with settings and a place for all nodes.
     ///
     /// # Panics
     ///
@@ -74,18 +74,18 @@ impl ClusterRedis {
         cluster
     }
 
-    /// Adds a primary that has no slots yet, the last of the [nodes](Self::nodes) from then on.
+    /// Adds a primary without slots, which becomes the last of the [nodes](Self::nodes).
     ///
     /// # Panics
     ///
-    /// If it does not start, or one of the others is gone.
+    /// If the node does not start, or another node is down.
     pub async fn add_node(&mut self) {
         let node = self.settings.clone().start().await;
         meet(&self.nodes[0], &node).await;
         let mut connection = node.connection().await;
         self.nodes.push(node);
         all_know_each_other(&self.nodes).await;
-        // Before it has heard of all slots it takes no keys.
+        // A node accepts no keys until it knows the owners of all slots.
         until("the new node finds the cluster whole", async || {
             let info: String = ask(&mut connection, &["INFO"]).await.unwrap_or_default();
             info.contains("cluster_state:ok")
@@ -100,7 +100,7 @@ impl ClusterRedis {
                 let info: String = ask(&mut connection, &["INFO"]).await.unwrap_or_default();
                 let slots: Vec<Vec<Value>> =
                     ask(&mut connection, &["SLOTS"]).await.unwrap_or_default();
-                // First, last, the primary, its replica.
+                // A range consists of the first slot, the last slot, the primary and its replica.
                 info.contains("cluster_state:ok")
                     && slots.len() == PRIMARIES
                     && slots.iter().all(|range| range.len() == 4)
@@ -117,7 +117,7 @@ impl ClusterRedis {
         self.nodes.iter().map(RedisServer::url)
     }
 
-    /// Returns the nodes: the three that are primaries at the start, then the replica of each.
+    /// Returns the nodes: the three initial primaries, then the replica of each.
     pub fn nodes(&self) -> &[RedisServer] {
         &self.nodes
     }
@@ -132,7 +132,7 @@ impl ClusterRedis {
         ask(&mut connection, &["KEYSLOT", key]).await.expect("a number")
     }
 
-    /// Returns the number of the node that has a slot.
+    /// Returns the number of the node that owns a slot.
     ///
     /// # Panics
     ///
@@ -141,7 +141,7 @@ impl ClusterRedis {
         self.owner_by(0, slot).await.expect("every slot has a node")
     }
 
-    /// Returns the number of the node that has a slot, as one of the nodes says.
+    /// Returns the number of the node that owns a slot, according to the node `witness`.
     pub async fn owner_by(&self, witness: usize, slot: u16) -> Option<usize> {
         let mut connection = self.nodes[witness].connection().await;
         let ranges: Vec<Vec<Value>> = ask(&mut connection, &["SLOTS"]).await.ok()?;
@@ -156,10 +156,11 @@ impl ClusterRedis {
         self.nodes.iter().position(|node| node.port() == port)
     }
 
-    /// Moves a slot with all its keys from one primary to another, by number, as `redis-cli` does it.
+    /// Moves a slot with all its keys from one primary to another, in the same way as `redis-cli`. Both
+    /// primaries are given by number.
     ///
-    /// `between` is run when both nodes know of the move and no key has moved yet, and after each batch of
-    /// keys.
+    /// `between` runs when both nodes know of the move and before any key has moved, and again after
+    /// each batch of keys.
     ///
     /// # Panics
     ///
@@ -174,7 +175,7 @@ impl ClusterRedis {
         self.road(from, to).await.take(slot, &mut between).await;
     }
 
-    /// Moves slots with all their keys from one primary to another, and answers how many keys that were.
+    /// Moves slots with all their keys from one primary to another, and returns the number of keys.
     ///
     /// # Panics
     ///
@@ -199,7 +200,7 @@ impl ClusterRedis {
     }
 }
 
-/// From one primary to another.
+/// The connections for moving slots from one primary to another.
 struct Road<'a> {
     source: MultiplexedConnection,
     source_id: String,
@@ -232,7 +233,7 @@ impl Road<'_> {
             moved += keys.len();
             between().await;
         }
-        // The target first: it must know that the slot is its own before anyone is sent there.
+        // The target comes first: it must own the slot before the source redirects clients.
         set(&mut self.target, "NODE", &self.target_id).await;
         set(&mut self.source, "NODE", &self.target_id).await;
         moved

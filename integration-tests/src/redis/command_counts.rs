@@ -11,28 +11,28 @@ use tokio::time::timeout;
 
 use super::server::connect;
 
-/// What clients sent to a server between two points in time, by command.
+/// The number of commands that clients sent to a server between two points in time, by name.
 ///
-/// A script counts as the one `evalsha` or `eval` that was sent. Commands that the server refused to run
-/// at all (`OOM`, wrong number of arguments) are not counted.
+/// A script counts as one `evalsha` or `eval`. Commands that the server refused to execute (`OOM`, wrong
+/// number of arguments) do not count.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CommandCounts {
     by_name: BTreeMap<String, u64>,
 }
 
 impl CommandCounts {
-    /// Returns how many commands were sent in all.
+    /// Returns the total number of commands.
     pub fn total(&self) -> u64 {
         self.by_name.values().sum()
     }
 
-    /// Returns how many commands of this name were sent; the name as `INFO commandstats` writes it:
-    /// lower case, `client|setinfo`.
+    /// Returns the number of commands of this name. Names are written as in `INFO commandstats`: lower
+    /// case, `client|setinfo`.
     pub fn of(&self, name: &str) -> u64 {
         self.by_name.get(name).copied().unwrap_or_default()
     }
 
-    /// Returns the names of the commands that were sent, with their counts, in alphabetical order.
+    /// Returns the names of the commands with their counts, in alphabetical order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.by_name.iter().map(|(name, count)| (name.as_str(), *count))
     }
@@ -44,12 +44,12 @@ impl fmt::Display for CommandCounts {
     }
 }
 
-/// A point in the life of one server, from which its commands are counted.
+/// A point in the life of one server, from which commands are counted.
 #[derive(Clone, Debug)]
 pub struct CommandMark {
-    /// The monitor that made it: another one has seen other calls.
+    /// The monitor that made the mark. Another monitor has seen other calls.
     monitor: u64,
-    /// Since the server's start, without what scripts called since the monitor's.
+    /// Counts since the server's start, without the calls of scripts since the monitor's start.
     sent: BTreeMap<String, u64>,
 }
 
@@ -67,7 +67,8 @@ impl CommandMark {
     }
 }
 
-/// Watches what scripts call, because the server's statistics do not tell it from what clients send.
+/// Watches the calls of scripts, because the server's statistics do not separate them from the commands
+/// of clients.
 #[derive(Debug)]
 pub(super) struct Monitor {
     id: u64,
@@ -112,7 +113,7 @@ impl Monitor {
     }
 
     pub(super) async fn mark(&mut self) -> Result<CommandMark, String> {
-        // A script, because nothing comes between the monitor's line of it and the statistics it takes.
+        // A script is atomic: no command comes between its line in the monitor and its statistics.
         let token = format!("{MARK}{}:{}", self.id, self.marks);
         let statistics: String = redis::cmd("EVAL")
             .arg("return redis.call('INFO', 'commandstats')")
@@ -150,7 +151,7 @@ impl Drop for Monitor {
     }
 }
 
-/// One line of the monitor's stream, of the two kinds that matter here.
+/// A line of the monitor's stream, of one of the two relevant kinds.
 #[derive(Debug, PartialEq)]
 enum Call {
     Script { name: String, sub: Option<String> },
@@ -158,7 +159,7 @@ enum Call {
 }
 
 impl Call {
-    /// Reads `1795385815.645935 [0 lua] "info" "commandstats"`; every argument is quoted and escaped.
+    /// Parses `1795385815.645935 [0 lua] "info" "commandstats"`; every argument is quoted and escaped.
     fn parse(line: &str) -> Option<Self> {
         let (_, rest) = line.split_once(" [")?;
         let (source, command) = rest.split_once("] ")?;
@@ -171,7 +172,7 @@ impl Call {
     }
 }
 
-/// Reads lines such as `cmdstat_client|setinfo:calls=2,usec=5,…`.
+/// Parses lines such as `cmdstat_client|setinfo:calls=2,usec=5,…`.
 fn parse(statistics: &str) -> BTreeMap<String, u64> {
     let calls = statistics.lines().filter_map(|line| {
         let (name, fields) = line.strip_prefix("cmdstat_")?.split_once(':')?;

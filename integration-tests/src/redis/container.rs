@@ -13,8 +13,8 @@ use super::image::Image;
 use super::instance::Address;
 use super::network::RedisNetwork;
 
-/// A server in a container, on a port of the host that we chose: one that Docker chooses would be
-/// another after each start.
+/// A server in a container, on a host port that the harness chooses. A port chosen by Docker would
+/// change with each start.
 #[derive(Debug)]
 pub(super) struct Container {
     container: Option<ContainerAsync<GenericImage>>,
@@ -28,7 +28,7 @@ impl Container {
             .with_cmd(["--protected-mode", "no"].into_iter().chain(args.iter().map(String::as_str)))
             .with_mapped_port(port, REDIS_PORT.tcp())
             .with_host_config_modifier(|config| {
-                // No password: nobody but this machine may reach it.
+                // The server has no password, so only this machine may reach it.
                 if is_reached_by_loopback() {
                     let bindings =
                         config.port_bindings.iter_mut().flat_map(|ports| ports.values_mut());
@@ -41,7 +41,7 @@ impl Container {
             .await
             .map_err(|error| format!("the container was not started: {error}"))?;
         let host = container.get_host().await.map_err(|error| format!("no host name: {error}"))?;
-        // Not `localhost`, which is tried as ::1 first.
+        // Not `localhost`, because clients try ::1 first.
         let host = match host.to_string() {
             name if name == "localhost" => "127.0.0.1".to_owned(),
             name => name,
@@ -50,9 +50,9 @@ impl Container {
         Ok(Self { container: Some(container), address, network: None })
     }
 
-    /// Starts a server at an address that is the same for other servers and for clients, and which it can tell
-    /// them: on the host's own network, or on one that it can be cut off from. It sees the temporary folder of
-    /// the tests, where their files are.
+    /// Starts a server at an address that is the same for other servers and for clients, so that the
+    /// server can announce the address. The server is on the host's network, or on a network from which
+    /// it can be cut off. The container mounts the temporary folder, which holds the files of the tests.
     pub(super) async fn start_among_others(
         image: &Image,
         network: Option<&Arc<RedisNetwork>>,
@@ -86,7 +86,7 @@ impl Container {
             .map_err(|error| format!("the container was not started: {error}"))?;
         let mut host = "127.0.0.1".to_owned();
         if let Some(network) = network {
-            // With an address that was asked for, which it keeps over each start.
+            // A requested address survives restarts.
             host = network.next_address();
             network.disconnect(container.id()).await?;
             network.connect(container.id(), &host).await?;
@@ -156,7 +156,7 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         let container = self.container.take();
-        // testcontainers removes it and waits for that, but only where there is a runtime.
+        // testcontainers removes the container and waits, but only inside a runtime.
         if Handle::try_current().is_ok() {
             return drop(container);
         }
@@ -169,7 +169,7 @@ impl Drop for Container {
     }
 }
 
-/// Connects to the Docker engine, or says why there is none.
+/// Connects to the Docker engine, or returns the reason for the failure.
 pub(super) async fn engine() -> Result<Docker, String> {
     let engine = match socket() {
         Some(path) => {
@@ -182,7 +182,7 @@ pub(super) async fn engine() -> Result<Docker, String> {
     Ok(engine)
 }
 
-/// The engine's socket, at the places where testcontainers looks for it.
+/// Returns the engine's socket, from the places where testcontainers looks.
 fn socket() -> Option<String> {
     if env::var_os("DOCKER_HOST").is_some() {
         return None;
@@ -199,8 +199,8 @@ fn socket() -> Option<String> {
     .find(|path| Path::new(path).exists())
 }
 
-/// Whether the engine's published ports are at our own 127.0.0.1: not with a remote engine, and not when
-/// the tests run in a container themselves.
+/// Returns `true` if the engine publishes ports on this machine's 127.0.0.1. A remote engine does not,
+/// nor does the engine if the tests themselves run in a container.
 fn is_reached_by_loopback() -> bool {
     !is_remote() && !Path::new("/.dockerenv").exists()
 }
@@ -211,5 +211,5 @@ fn is_remote() -> bool {
 
 const REDIS_PORT: u16 = 6379;
 
-/// Where a configuration is that the server writes to.
+/// The path of a configuration file that the server rewrites.
 const CONFIG: &str = "/data/server.conf";

@@ -10,16 +10,17 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::kind::Kind;
 
-/// A Docker image that runs `redis-server` with the arguments it is given.
+/// A Docker image that runs `redis-server` with the given arguments.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Image {
     pub(super) name: &'static str,
     pub(super) tag: &'static str,
 }
 
-/// Finds an image of a kind of server, or pulls the official one, or makes one of what is unpacked.
+/// Finds an image of this kind of server, or pulls the official one, or builds an image from the
+/// unpacked package.
 pub(super) async fn find_or_make(engine: &Docker, kind: Kind) -> Result<Image, String> {
-    // The host part keeps anyone from looking for it in a public registry.
+    // With `localhost` as its host, the name is never looked up in a public registry.
     let made = Image { name: "localhost/integration-tests-server", tag: kind.name };
     for image in [kind.image, made] {
         if is_present(engine, image).await {
@@ -41,7 +42,7 @@ async fn is_present(engine: &Docker, image: Image) -> bool {
 
 async fn pull(engine: &Docker, image: Image) -> Result<(), String> {
     let options = CreateImageOptionsBuilder::new().from_image(image.name).tag(image.tag).build();
-    // A registry that answers goes on telling its progress; one behind a firewall is silent.
+    // A reachable registry reports progress; a registry behind a firewall is silent.
     finish(engine.create_image(Some(options), None, None), Duration::from_secs(60)).await
 }
 
@@ -63,7 +64,7 @@ async fn make(engine: &Docker, image: Image, kind: Kind) -> Result<(), String> {
     if is_present(engine, image).await { Ok(()) } else { Err("Docker kept no image".to_owned()) }
 }
 
-/// Packs an unpacked server and its libraries into the tar archive of an image's files.
+/// Packs an unpacked server and its libraries into a tar archive for an image.
 fn pack(kind: Kind) -> Result<Vec<u8>, String> {
     let explain = |reason: &str| format!("no image can be made of {}: {reason}", kind.origin);
     if kind.origin.starts_with("wheel ") {
@@ -82,7 +83,7 @@ fn pack(kind: Kind) -> Result<Vec<u8>, String> {
     Ok(run.stdout)
 }
 
-/// Waits for the end of `work`, as long as it tells its progress at least every `silence`.
+/// Waits until `work` ends, as long as it reports progress at least every `silence`.
 async fn finish<T>(
     work: impl Stream<Item = Result<T, Error>>,
     silence: Duration,

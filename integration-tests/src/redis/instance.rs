@@ -13,7 +13,7 @@ use super::kind::Kind;
 use super::network::RedisNetwork;
 use super::process::{self, Process};
 
-/// Where servers come from; found out once per test program.
+/// The origin of servers, determined once per test program.
 #[derive(Clone, Debug)]
 pub(super) enum Source {
     Docker(Image),
@@ -21,13 +21,13 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// Finds out where servers come from, and fetches what that takes.
+    /// Determines the origin of servers, and fetches an image or a program if necessary.
     pub(super) async fn find() -> Result<&'static Self, &'static str> {
         static SOURCE: OnceCell<Result<Source, String>> = OnceCell::const_new();
         SOURCE.get_or_init(Self::choose).await.as_ref().map_err(String::as_str)
     }
 
-    /// The same where there must be one.
+    /// Like [`find`](Self::find), but panics if no server is available.
     pub(super) async fn get() -> &'static Self {
         match Self::find().await {
             Ok(source) => source,
@@ -38,14 +38,14 @@ impl Source {
     async fn choose() -> Result<Source, String> {
         let choice = env::var(CHOICE).unwrap_or_default();
         let kind = Kind::chosen()?;
-        // One test program at a time: the others find what the first one got.
+        // Only one test program searches at a time: the others find the result of the first.
         let _lock = spawn_blocking(lock).await.expect("the lock's thread does not panic")?;
         let docker = async {
             let engine = container::engine().await?;
             image::find_or_make(&engine, kind).await.map(Source::Docker)
         };
         let program = async || {
-            // Of a kind that has a name the version counts.
+            // A named kind requires its version, so the `PATH` counts only for the default.
             if kind.is_default()
                 && let Some(program) = process::find_program()
             {
@@ -78,7 +78,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// Waits for the lock that all test programs of this user share; it is free again when dropped.
+/// Waits for the lock that all test programs of this user share. Dropping the file releases the lock.
 fn lock() -> Result<File, String> {
     let user = env::var("USER").unwrap_or_default();
     let path = env::temp_dir().join(format!("integration-tests-server-{user}.lock"));
@@ -90,14 +90,14 @@ fn lock() -> Result<File, String> {
     take().map_err(|error| format!("{} cannot be locked: {error}", path.display()))
 }
 
-/// At which address a server is started.
+/// The place of a server's address.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
-    /// At one where clients reach it.
+    /// An address that clients can reach.
     Anywhere,
-    /// At one of this machine, which is the same for other servers.
+    /// An address of this machine, which is the same for other servers.
     Host,
-    /// In a network that it can be cut off from. A process is at one of this machine all the same.
+    /// A network from which the server can be cut off. A process always has an address of this machine.
     Network(Arc<RedisNetwork>),
 }
 
@@ -109,7 +109,8 @@ pub(super) enum Instance {
 }
 
 impl Instance {
-    /// Starts a server; one with a file of its own to keep its configuration in is a process.
+    /// Starts a server. With `config`, the server keeps its configuration in a separate file; a
+    /// container supports this on the host's network and on a [`RedisNetwork`].
     pub(super) async fn start(
         source: &Source,
         args: &[String],
@@ -205,7 +206,8 @@ impl Instance {
         }
     }
 
-    /// Whether `pid`, as the server tells it, can be this one: containers number theirs from 1.
+    /// Returns `true` if `pid`, as the server reports it, can belong to this instance: containers number
+    /// theirs from 1.
     pub(super) fn is_process(&self, pid: u32) -> bool {
         match self {
             Self::Container(_) => true,
@@ -221,24 +223,24 @@ impl Instance {
     }
 }
 
-/// Where a server is reached.
+/// The address of a server.
 #[derive(Debug)]
 pub(super) struct Address {
     pub(super) host: String,
     pub(super) port: u16,
 }
 
-/// Finds a port that nobody listens on, out of the range that outgoing connections take theirs from
-/// (32768 and up on Linux): so it is still free after the server was stopped for a while.
+/// Returns a free port below the range of outgoing connections (32768 and up on Linux). The port thus
+/// stays free while a server is stopped.
 ///
 /// # Panics
 ///
-/// If there is none.
+/// If all ports are in use.
 pub fn free_port() -> u16 {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 12_000;
     static TAKEN: AtomicU32 = AtomicU32::new(0);
-    // Test programs that run at the same time begin at different places.
+    // Concurrent test programs begin at different places.
     let begin = std::process::id().wrapping_mul(97);
     for _ in 0..COUNT {
         let step = begin.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
@@ -250,7 +252,7 @@ pub fn free_port() -> u16 {
     panic!("no free port between {FIRST} and {}", FIRST + COUNT);
 }
 
-/// The same for a node of a cluster, which talks to the others at a port that is 10,000 higher.
+/// Returns a port for a node of a cluster, which talks to other nodes on a port that is 10,000 higher.
 fn free_port_with_bus() -> u16 {
     loop {
         let port = free_port() - 10_000;

@@ -13,7 +13,7 @@ use super::image::Image;
 pub(super) struct Kind {
     pub(super) name: &'static str,
     pub(super) image: Image,
-    /// What `unpack.sh` makes it of.
+    /// The package from which `unpack.sh` makes the server.
     pub(super) origin: &'static str,
 }
 
@@ -39,16 +39,16 @@ impl Kind {
         self.name == DEFAULT
     }
 
-    /// Returns the folder of the unpacked server, which is made if it is not there yet.
+    /// Returns the folder of the unpacked server, and creates the folder if necessary.
     ///
-    /// Only one program at a time may ask.
+    /// Only one program at a time may call this function.
     pub(super) fn unpack(self) -> Result<PathBuf, String> {
         let servers = build_folder().join("servers");
         let folder = servers.join(self.name);
         if folder.is_dir() {
             return Ok(folder);
         }
-        // Not by `eprintln`, which tests keep to themselves unless they fail.
+        // Not with `eprintln`, because the test runner captures its output.
         let _ = writeln!(io::stderr(), "unpacking {} into {}", self.origin, folder.display());
         let explain = |error: io::Error| format!("{} is not unpacked: {error}", self.origin);
         fs::create_dir_all(&servers).map_err(explain)?;
@@ -72,7 +72,8 @@ impl Kind {
     }
 }
 
-/// Returns Cargo's folder of the running program, or the temporary folder for one that lies elsewhere.
+/// Returns Cargo's target folder of the running program, or the temporary folder if the program is
+/// elsewhere.
 fn build_folder() -> PathBuf {
     let program = env::current_exe().unwrap_or_default();
     let folder = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());

@@ -1,4 +1,4 @@
-//! A real Redis for each test: where it comes from, its faults, what it was asked.
+//! A real Redis for each test: its origin, its faults, its command counts.
 
 mod cluster;
 mod command_counts;

@@ -17,9 +17,9 @@ use tokio::runtime::Builder;
 
 use super::{container::engine, instance::Source};
 
-/// A network of containers, which this machine reaches too, and which each of them can be cut off from.
+/// A network of containers that this machine can reach, and from which each container can be cut off.
 ///
-/// It is removed with the last server in it.
+/// The last server in the network removes it on drop.
 #[derive(Debug)]
 pub struct RedisNetwork {
     engine: Docker,
@@ -30,17 +30,17 @@ pub struct RedisNetwork {
 }
 
 impl RedisNetwork {
-    /// Makes one, if servers are containers whose networks this machine takes part in: that is so with an engine
-    /// on this machine, on Linux.
+    /// Creates a network. Returns `None` if the servers are no containers, or this machine cannot reach
+    /// the network. An engine on this machine, on Linux, meets both conditions.
     ///
     /// # Panics
     ///
-    /// If there is no Redis to be had, or the engine makes no network.
+    /// If Redis is unavailable, or the engine cannot create a network.
     pub async fn make() -> Option<Arc<Self>> {
         let Source::Docker(_) = Source::get().await else { return None };
         let engine = engine().await.expect("the Docker engine that was there before");
         let mut failure = None;
-        // Others may use some of these addresses.
+        // Other programs may use some of these addresses.
         for step in 0..20 {
             let number = std::process::id().wrapping_mul(37).wrapping_add(step * 11) % 256;
             let subnet = format!("10.213.{number}");
@@ -56,7 +56,7 @@ impl RedisNetwork {
                 Ok(_) => {
                     let last = AtomicU8::new(1);
                     let network = Self { engine, name, subnet, last };
-                    // The first address is that of the engine's machine.
+                    // The first address belongs to the engine's machine.
                     let gateway = format!("{}.1:0", network.subnet);
                     let is_ours = std::net::TcpListener::bind(gateway).is_ok();
                     return is_ours.then(|| Arc::new(network));
@@ -71,7 +71,7 @@ impl RedisNetwork {
         &self.name
     }
 
-    /// An address that no server in it has.
+    /// Returns an unused address.
     pub(super) fn next_address(&self) -> String {
         format!("{}.{}", self.subnet, self.last.fetch_add(1, Ordering::Relaxed) + 1)
     }
@@ -100,7 +100,7 @@ impl RedisNetwork {
 
 impl Drop for RedisNetwork {
     fn drop(&mut self) {
-        // There may be no runtime any more, and the engine's connections belong to one.
+        // The runtime may be gone already, and the engine's connections belong to a runtime.
         let name = std::mem::take(&mut self.name);
         let remover = thread::spawn(move || {
             if let Ok(runtime) = Builder::new_current_thread().enable_all().build() {

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::instance::Address;
 
-/// A `redis-server` of this machine, in a folder of its own.
+/// A `redis-server` process of this machine, in a separate folder.
 #[derive(Debug)]
 pub(super) struct Process {
     program: PathBuf,
@@ -30,7 +30,7 @@ impl Process {
             TempDir::with_prefix("redis-").map_err(|e| format!("no temporary folder: {e}"))?;
         let mut args = args.to_vec();
         if let Some(config) = config {
-            // Sentinels write their configuration, and want its file as the first word.
+            // Sentinels rewrite their configuration, and expect its file as the first argument.
             fs::write(folder.path().join(CONFIG), config)
                 .map_err(|e| format!("no file for the configuration: {e}"))?;
             args.insert(0, CONFIG.to_owned());
@@ -65,7 +65,7 @@ impl Process {
 
     pub(super) fn signal(&self, name: &str) {
         assert!(self.is_running(), "the Redis at port {} does not run", self.address.port);
-        // The shell knows `kill` on every machine, and the standard library only its SIGKILL.
+        // The shell supports `kill` on every machine, whereas the standard library sends only SIGKILL.
         let sent = Command::new("sh")
             .args(["-c", "kill -s \"$0\" \"$1\"", name, &self.id().to_string()])
             .status();
@@ -93,7 +93,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let child = self.child.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // SIGKILL ends a paused process too; the folder goes after it.
+        // SIGKILL also ends a paused process. The folder is removed afterwards.
         let _ = child.kill();
         let _ = child.wait();
     }
@@ -106,7 +106,7 @@ pub(super) fn find_program() -> Option<PathBuf> {
 }
 
 fn spawn(program: &Path, port: u16, args: &[String], folder: &Path) -> Result<Child, String> {
-    // A file comes first.
+    // The configuration file must come first.
     let (file, args) = args.split_at(usize::from(args.first().is_some_and(|arg| arg == CONFIG)));
     Command::new(program)
         .args(file)

@@ -10,10 +10,10 @@ use tokio::{
 use super::server::{RedisServer, RedisServerBuilder};
 use crate::patience::until;
 
-/// A primary with two replicas, watched by three sentinels, at addresses of this machine: empty at the
-/// start, removed on drop.
+/// A primary with two replicas and three sentinels on this machine. All are empty at the start, and
+/// removed on drop.
 ///
-/// Its methods panic, with a message that says what failed, as those of [`RedisServer`] do.
+/// On failure, its methods panic with the reason, like those of [`RedisServer`].
 #[derive(Debug)]
 pub struct SentinelRedis {
     servers: Vec<RedisServer>,
@@ -21,7 +21,7 @@ pub struct SentinelRedis {
 }
 
 impl SentinelRedis {
-    /// What the sentinels call the primary.
+    /// The sentinels' name for the primary.
     pub const NAME: &str = "mymaster";
 
     /// Starts all six, and waits until the sentinels know each other and the replicas follow.
@@ -30,12 +30,12 @@ impl SentinelRedis {
     ///
     /// # Panics
     ///
-    /// If there is no server to be had, or it does not come to that.
+    /// If no server is available, or the deployment does not form.
     pub async fn start(down_after: Duration) -> Self {
         Self::start_with(RedisServer::builder().on_host(), down_after).await
     }
 
-    /// The same with settings for all servers, and where they are.
+    /// Like [`start`](Self::start), with settings and a place for all servers.
     ///
     /// # Panics
     ///
@@ -45,7 +45,8 @@ impl SentinelRedis {
         let mut servers = vec![server.clone().start().await];
         for _ in 0..2 {
             let replica = server.clone().start().await;
-            // Now that it is at its address: sentinels never forget where a replica once was.
+            // Only after the start at its final address, because sentinels never forget a replica's
+            // former address.
             replica.follow(&servers[0]).await;
             servers.push(replica);
         }
@@ -68,14 +69,15 @@ impl SentinelRedis {
         redis
     }
 
-    /// Waits until each sentinel knows the others, and has a primary with two replicas that it would fail over to.
+    /// Waits until each sentinel knows the others, the primary and two replicas that it can promote.
     ///
-    /// One that had no processor for two seconds looks on for half a minute and learns nothing (`TILT`), and one
-    /// that has lost a replica connects to it again only after a while: until then it answers `NOGOODSLAVE`.
+    /// A sentinel without processor time for two seconds stays passive for half a minute (`TILT`). After
+    /// the loss of a replica, a sentinel reconnects only after a while, and replies `NOGOODSLAVE` until
+    /// then.
     ///
     /// # Panics
     ///
-    /// If it does not come to that within a minute and a half.
+    /// If the deployment is incomplete after a minute and a half.
     pub async fn is_whole(&self) {
         for sentinel in &self.sentinels {
             let mut seen = String::new();
@@ -100,16 +102,16 @@ impl SentinelRedis {
         &self.sentinels
     }
 
-    /// Returns the servers: the first is the primary at the start.
+    /// Returns the servers: the first is the initial primary.
     pub fn servers(&self) -> &[RedisServer] {
         &self.servers
     }
 
-    /// Returns the server that the sentinels call the primary, as soon as they agree.
+    /// Returns the primary, as soon as the sentinels agree.
     ///
     /// # Panics
     ///
-    /// If they do not within half a minute.
+    /// If they disagree for half a minute.
     pub async fn primary(&self) -> &RedisServer {
         let mut primary = 0;
         until("the sentinels agree on a primary", async || {
@@ -125,12 +127,12 @@ impl SentinelRedis {
         primary.expect("the sentinels watch servers of this test")
     }
 
-    /// Returns a task that ends with the promotion of a replica, and that instant: a sentinel closes the
-    /// connections of the replica in the same transaction.
+    /// Returns a task that ends with the promotion of a replica, and yields the instant: a sentinel
+    /// closes the replica's connections in the transaction of the promotion.
     ///
     /// # Panics
     ///
-    /// If a replica does not answer.
+    /// If a replica does not reply.
     pub async fn promotion(&self) -> JoinHandle<std::time::Instant> {
         let primary = self.primary().await.port();
         let mut connections = JoinSet::new();
@@ -156,7 +158,7 @@ async fn named(sentinel: &RedisServer) -> u16 {
     port
 }
 
-/// Tells whether a sentinel could fail over now, and what it sees.
+/// Returns `true` if a sentinel could fail over now, and writes its view to `seen`.
 async fn is_whole(sentinel: &RedisServer, seen: &mut String) -> bool {
     let mut connection = sentinel.connection().await;
     let mut ask = redis::pipe();
@@ -182,5 +184,5 @@ async fn is_whole(sentinel: &RedisServer, seen: &mut String) -> bool {
 
 type Fields = HashMap<String, String>;
 
-/// Longer than a sentinel looks on that had no processor, and connects again afterwards.
+/// Longer than the passive time of a sentinel, plus its reconnection.
 const WHOLE_WITHIN: Duration = Duration::from_secs(90);

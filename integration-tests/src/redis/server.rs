@@ -11,13 +11,13 @@ use super::instance::{Instance, Place, Source};
 use super::network::RedisNetwork;
 use crate::patience::until_within;
 
-/// A running Redis that belongs to one test: empty at the start, removed on drop.
+/// A running Redis for one test, empty at the start and removed on drop.
 ///
-/// Nothing is kept over [`stop`](Self::stop) or [`kill`](Self::kill) unless the server was started with
+/// Data is lost on [`stop`](Self::stop) and [`kill`](Self::kill) unless the server runs with
 /// `--appendonly yes`; the URL stays the same.
 ///
-/// Its methods panic, with a message that says what failed, rather than answer an error: a test has no
-/// other use for one.
+/// On failure, its methods panic with the reason instead of returning an error, because a test cannot
+/// handle an error anyway.
 #[derive(Debug)]
 pub struct RedisServer {
     instance: Instance,
@@ -26,25 +26,25 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Finds out where servers come from, an image or a program, and fetches what that takes.
+    /// Determines the origin of servers, an image or a program, and fetches it if necessary.
     ///
     /// # Errors
     ///
-    /// Returns why there is no server to be had.
+    /// Returns the reason if no server is available.
     pub async fn find() -> Result<String, String> {
         Source::find().await.map(ToString::to_string).map_err(str::to_owned)
     }
 
-    /// Starts an empty server without persistence and waits until it answers.
+    /// Starts an empty server without persistence and waits until it is ready.
     ///
     /// # Panics
     ///
-    /// If there is no server to be had, or it does not answer.
+    /// If no server is available, or it does not reply.
     pub async fn start() -> Self {
         Self::builder().start().await
     }
 
-    /// Starts a server with arguments of its own.
+    /// Returns a builder for a server with further arguments.
     pub fn builder() -> RedisServerBuilder {
         RedisServerBuilder {
             args: ["--save", "", "--appendonly", "no"].map(String::from).into(),
@@ -53,12 +53,12 @@ impl RedisServer {
         }
     }
 
-    /// Returns the URL, `redis://host:port`, the same for the whole life of this value.
+    /// Returns the URL, `redis://host:port`, which stays the same for the whole life of this value.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Returns the host name or address under which the server is reached.
+    /// Returns the host name or address of the server.
     pub fn host(&self) -> &str {
         &self.instance.address().host
     }
@@ -68,18 +68,18 @@ impl RedisServer {
         self.instance.address().port
     }
 
-    /// Opens a connection for a test that looks at keys; what it sends is counted as any client's.
+    /// Opens a connection for a test that inspects keys. Its commands count like those of any client.
     ///
-    /// A command on it waits at most 30 seconds.
+    /// A command waits at most 30 seconds for its reply.
     ///
     /// # Panics
     ///
-    /// If the server does not accept it.
+    /// If the server refuses the connection.
     pub async fn connection(&self) -> MultiplexedConnection {
         connect(&self.url).await.expect("the Redis of this test accepts a connection")
     }
 
-    /// Freezes the server: connections stay open and nothing is answered.
+    /// Freezes the server: connections stay open, and no command gets a reply.
     ///
     /// # Panics
     ///
@@ -88,7 +88,7 @@ impl RedisServer {
         self.instance.pause().await;
     }
 
-    /// Ends a [`pause`](Self::pause); what clients sent meanwhile is executed.
+    /// Ends a [`pause`](Self::pause). The server then executes the commands that clients sent meanwhile.
     ///
     /// # Panics
     ///
@@ -98,25 +98,25 @@ impl RedisServer {
         self.answers().await;
     }
 
-    /// Cuts the server off from the others and from clients: nothing arrives, and nothing says so.
+    /// Cuts the server off from other servers and from clients: packets vanish silently.
     ///
     /// # Panics
     ///
-    /// If it is not [on a network](RedisServerBuilder::on_network), or cut off already.
+    /// If the server is not [on a network](RedisServerBuilder::on_network), or is cut off already.
     pub async fn cut_off(&self) {
         self.instance.cut_off().await;
     }
 
-    /// Ends what [`cut_off`](Self::cut_off) began: the server is back at its address.
+    /// Ends a [`cut_off`](Self::cut_off): the server gets its address back.
     ///
     /// # Panics
     ///
-    /// If it is not cut off.
+    /// If the server is not cut off.
     pub async fn reconnect(&self) {
         self.instance.reconnect().await;
     }
 
-    /// Ends the server at once (`SIGKILL`) and waits until it is gone.
+    /// Kills the server immediately (`SIGKILL`) and waits until it is gone.
     ///
     /// # Panics
     ///
@@ -125,7 +125,7 @@ impl RedisServer {
         self.instance.kill().await;
     }
 
-    /// Ends the server in order (`SIGTERM`) and waits until it is gone.
+    /// Stops the server in order (`SIGTERM`) and waits until it is gone.
     ///
     /// # Panics
     ///
@@ -134,12 +134,12 @@ impl RedisServer {
         self.instance.stop().await;
     }
 
-    /// Starts the server again after [`stop`](Self::stop) or [`kill`](Self::kill), and waits until it
-    /// answers at the same URL.
+    /// Starts the server again after [`stop`](Self::stop) or [`kill`](Self::kill), and waits until it is
+    /// ready at the same URL.
     ///
     /// # Panics
     ///
-    /// If it does not start.
+    /// If the server does not start.
     pub async fn start_again(&self) {
         self.instance.start_again().await;
         self.answers().await;
@@ -157,25 +157,25 @@ impl RedisServer {
         {
             return mark;
         }
-        // The first mark, or the first one after the server went away.
+        // The first mark, or the first after a restart of the server.
         let open = monitor.insert(Monitor::open(&self.url).await);
         open.mark().await.expect("the Redis of this test tells its command statistics")
     }
 
-    /// Counts the commands that clients sent since `mark`, and not those that scripts called.
+    /// Counts the commands that clients sent since `mark`, without the calls of scripts.
     ///
     /// # Panics
     ///
-    /// If the server does not answer, or was ended since `mark` was made: its statistics began anew.
+    /// If the server does not reply, or was restarted since `mark`, which resets its statistics.
     pub async fn commands_since(&self, mark: &CommandMark) -> CommandCounts {
         self.mark_commands().await.since(mark)
     }
 
-    /// Makes the server a replica of another, until it is started again.
+    /// Makes the server a replica of another, until its next start.
     ///
     /// # Panics
     ///
-    /// If it does not answer.
+    /// If the server does not reply.
     pub async fn follow(&self, primary: &Self) {
         let mut connection = self.connection().await;
         let mut follow = redis::cmd("REPLICAOF");
@@ -184,16 +184,16 @@ impl RedisServer {
         answer.expect("the Redis of this test follows another");
     }
 
-    /// Waits until the server follows a primary, and has what that had when it came.
+    /// Waits until the server has synchronized with its primary.
     ///
     /// # Panics
     ///
-    /// If it does not within half a minute.
+    /// If the server does not follow within half a minute.
     pub async fn follows(&self) {
         self.follows_within(READY_WITHIN).await;
     }
 
-    /// The same within another time.
+    /// Like [`follows`](Self::follows), with another limit.
     pub(crate) async fn follows_within(&self, limit: Duration) {
         until_within(limit, "a replica follows", async || {
             let Ok(mut connection) = connect(&self.url).await else { return false };
@@ -215,7 +215,7 @@ impl RedisServer {
     }
 }
 
-/// Settings of a [`RedisServer`] before its start.
+/// The settings of a [`RedisServer`] before its start.
 #[derive(Clone, Debug)]
 pub struct RedisServerBuilder {
     args: Vec<String>,
@@ -224,38 +224,40 @@ pub struct RedisServerBuilder {
 }
 
 impl RedisServerBuilder {
-    /// Adds a setting as on the command line of `redis-server`, such as `.arg("--appendonly", "yes")`.
+    /// Adds a setting, as on the command line of `redis-server`, such as `.arg("--appendonly", "yes")`.
     ///
-    /// The later one counts. Port, address and folder belong to the harness.
+    /// Later settings override earlier ones. The harness sets the port, the address and the folder.
     #[must_use]
     pub fn arg(mut self, name: &str, value: impl Into<String>) -> Self {
         self.args.extend([name.to_owned(), value.into()]);
         self
     }
 
-    /// Adds words to the command line.
+    /// Adds arguments to the command line.
     #[must_use]
     pub fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
         self.args.extend(args.into_iter().map(str::to_owned));
         self
     }
 
-    /// Starts it at an address of this machine, be it in a container or as a process: servers that are to
-    /// reach each other, and tell their clients where they are, need addresses that are the same for all.
+    /// Starts the server at an address of this machine, both in a container and as a process. Servers
+    /// that connect to each other, and announce their addresses to clients, need addresses that are the
+    /// same for all.
     #[must_use]
     pub fn on_host(mut self) -> Self {
         self.place = Place::Host;
         self
     }
 
-    /// Starts it in a network that it can be cut off from; without one as [`on_host`](Self::on_host) does.
+    /// Starts the server in a network from which it can be cut off. `None` selects an address of this
+    /// machine, like [`on_host`](Self::on_host).
     #[must_use]
     pub fn on_network(mut self, network: Option<&Arc<RedisNetwork>>) -> Self {
         self.place = network.map_or(Place::Host, |network| Place::Network(Arc::clone(network)));
         self
     }
 
-    /// Makes it a sentinel with this configuration; arguments said before do not count.
+    /// Makes the server a sentinel with this configuration, and discards earlier arguments.
     #[must_use]
     pub fn sentinel(mut self, config: String) -> Self {
         self.args = vec!["--sentinel".to_owned()];
@@ -263,15 +265,15 @@ impl RedisServerBuilder {
         self
     }
 
-    /// Starts the server and waits until it answers.
+    /// Starts the server and waits until it is ready.
     ///
     /// # Panics
     ///
-    /// If there is no server to be had, or it does not answer.
+    /// If no server is available, or it does not reply.
     pub async fn start(self) -> RedisServer {
         let source = Source::get().await;
         let mut failures = Vec::new();
-        // Another program can take the free port between its choice and its use.
+        // Another program can take the free port before the server binds it.
         for _ in 0..3 {
             let config = self.config.as_deref();
             let instance = match Instance::start(source, &self.args, config, &self.place).await {
@@ -313,7 +315,8 @@ async fn wait_until_ready(instance: &Instance, url: &str) -> Result<(), String> 
     }
 }
 
-/// Asks who answers: proves that the server is ready and that it is the one we started.
+/// Returns the process ID of the replying server. The caller checks the ID, because another server may
+/// use the port.
 async fn server_pid(url: &str) -> Result<u32, RedisError> {
     let mut connection = connect(url).await?;
     let _: String = redis::cmd("PING").query_async(&mut connection).await?;

@@ -13,11 +13,11 @@ use super::{RedisServer, RedisServerBuilder, free_port};
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    /// Makes an authority that nobody trusts yet.
+    /// Creates a new authority, which no client trusts yet.
     ///
     /// # Panics
     ///
-    /// If no key can be made.
+    /// If key generation fails.
     #[must_use]
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
@@ -27,13 +27,13 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, key).expect("a certificate of its own"))
     }
 
-    /// Returns the authority's own certificate, in PEM.
+    /// Returns the authority's certificate, in PEM.
     #[must_use]
     pub fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// Returns the authority's own certificate, in DER.
+    /// Returns the authority's certificate, in DER.
     #[must_use]
     pub fn der(&self) -> rustls::pki_types::CertificateDer<'static> {
         self.0.der().clone()
@@ -50,7 +50,7 @@ impl Authority {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        // A name of its own: one that is its issuer's would be taken for self-signed.
+        // The subject must differ from the issuer: otherwise the certificate would count as self-signed.
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key");
         let signed = params.signed_by(&key, &self.0).expect("a certificate");
@@ -64,18 +64,18 @@ impl Default for Authority {
     }
 }
 
-/// The files by which a Redis and its clients know each other.
+/// The certificates and keys of a Redis and its clients.
 #[derive(Debug)]
 pub struct TlsFiles {
     folder: TempDir,
 }
 
 impl TlsFiles {
-    /// Makes the files of a server of this name.
+    /// Creates the files for a server of this name.
     ///
     /// # Panics
     ///
-    /// If they cannot be written.
+    /// If the files cannot be written.
     #[must_use]
     pub fn new(authority: &Authority, name: &str) -> Self {
         let folder = TempDir::with_prefix("redis-tls-").expect("a folder");
@@ -84,12 +84,12 @@ impl TlsFiles {
         files
     }
 
-    /// Replaces the certificates. A server reads them when it starts, and when one of its settings for TLS is
-    /// set.
+    /// Replaces the certificates. A server reads the files when it starts, and when one of its TLS
+    /// settings is set.
     ///
     /// # Panics
     ///
-    /// If they cannot be written.
+    /// If the files cannot be written.
     pub fn renew(&self, authority: &Authority, name: &str) {
         let (certificate, key) = authority.sign(name);
         let contents =
@@ -99,12 +99,12 @@ impl TlsFiles {
         }
     }
 
-    /// Starts a server that speaks TLS at a second port, also to other servers, and wants to see certificates
-    /// there.
+    /// Starts a server with a second port for TLS, also for other servers. By default, clients of this
+    /// port must present a certificate.
     ///
     /// # Panics
     ///
-    /// If it does not start.
+    /// If the server does not start.
     pub async fn start(&self, server: RedisServerBuilder, port: u16) -> RedisServer {
         let settings = self.settings(port).into_iter();
         settings
@@ -114,11 +114,11 @@ impl TlsFiles {
             .await
     }
 
-    /// Starts a server of this name with files of its own, and returns both with the URL for TLS.
+    /// Starts a server of this name with new files, and returns both and the TLS URL.
     ///
     /// # Panics
     ///
-    /// If it does not start.
+    /// If the server does not start.
     pub async fn server(authority: &Authority, name: &str) -> (RedisServer, Self, String) {
         let files = Self::new(authority, name);
         let port = free_port();
@@ -126,11 +126,11 @@ impl TlsFiles {
         (redis, files, format!("rediss://127.0.0.1:{port}"))
     }
 
-    /// Lets a running server read the certificates again.
+    /// Makes a running server read the certificates again.
     ///
     /// # Panics
     ///
-    /// If it refuses them.
+    /// If the server refuses the files.
     pub async fn reload(&self, redis: &RedisServer) {
         let mut set = redis::cmd("CONFIG");
         set.arg("SET");
