@@ -91,7 +91,7 @@ async fn strike(stage: &mut Stage<'_>, cluster: &mut ClusterRedis, fault: Fault)
                 cluster.add_node().await;
                 let to = cluster.nodes().len() - 1;
                 let mut keys = 0;
-                // From each of the others.
+                // From each of the other primaries.
                 for first in [SLOT + MOVED, LAST_SLOT / 2, LAST_SLOT - MOVED] {
                     let from = cluster.owner(first).await;
                     keys += cluster.move_slots(first..first + MOVED / 3, from, to).await;
@@ -103,7 +103,7 @@ async fn strike(stage: &mut Stage<'_>, cluster: &mut ClusterRedis, fault: Fault)
     }
 }
 
-/// Waits until all other nodes know of another primary, and serve again.
+/// Waits until all other nodes report another primary for the slot.
 async fn failover(cluster: &ClusterRedis, former: usize) {
     for witness in (0..cluster.nodes().len()).filter(|node| *node != former) {
         until_within(FAILOVER, "there is another primary", async || {
@@ -116,9 +116,9 @@ async fn failover(cluster: &ClusterRedis, former: usize) {
 
 const PLACE: &str = "Cluster";
 
-/// The one whose primary is struck.
+/// The slot whose primary fails.
 const SLOT: u16 = 0;
 const LAST_SLOT: u16 = 16_383;
 
-/// How many move.
+/// The number of slots that move.
 const MOVED: u16 = 1_500;

@@ -1,7 +1,7 @@
 use super::{FAILOVER, stage::Description};
 use crate::{load::Load, redis::RedisServer};
 
-/// How a node can be gone for a while.
+/// The ways in which a node becomes unavailable for a while.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Harm {
     Kill,
@@ -29,7 +29,7 @@ impl Harm {
         }
     }
 
-    /// Brings a node back that was a primary, and waits until it is none any more.
+    /// Restores a former primary, and waits until it is a replica.
     pub(super) async fn heal(self, node: &RedisServer, load: &Load) {
         if self != Self::ShortSilence {
             load.settled().await;

@@ -1,21 +1,21 @@
 use std::time::{Duration, Instant};
 
-/// Which acknowledged writes a fault may cost: those that were acknowledged in a stated window.
+/// The acknowledged writes that a fault may lose: those of a stated window.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Loss {
-    /// None.
+    /// No write.
     None,
-    /// What was acknowledged from the moment of the fault on until it was over, and what was on its way to the
-    /// replicas then.
+    /// Writes that were acknowledged during the fault, or were in flight to the replicas when the fault
+    /// began.
     DuringFault,
-    /// The same, at most for this time: then the primary refuses writes.
+    /// Like `DuringFault`, but at most for this time. The primary refuses writes afterwards.
     For(Duration),
 }
 
 impl Loss {
-    /// Says what is lost and must not be, of writes that were acknowledged then, by a fault from one instant to
-    /// another. A write may be on its way to the replicas for the time of the margin: milliseconds, and whatever
-    /// the machine stands still.
+    /// Returns a text if a fault between two instants lost writes that it must keep. `lost` has the
+    /// instants of acknowledgement. A write may be in flight to the replicas for the margin:
+    /// milliseconds, plus any time for which the machine stands still.
     pub(super) fn broken(
         self,
         what: &str,

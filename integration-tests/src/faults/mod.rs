@@ -1,4 +1,4 @@
-//! Redis as it is in production: what becomes of acknowledged writes and logouts when its nodes fail.
+//! Redis as in production: the fate of acknowledged writes and logouts when its nodes fail.
 
 mod cluster;
 mod harm;
@@ -15,28 +15,28 @@ pub use table::{Row, Table};
 use self::{sentinel::Setting, stage::Plan};
 use crate::redis::RedisNetwork;
 
-/// Which faults are tried.
+/// The selection of faults.
 #[derive(Clone, Debug)]
 pub struct Faults {
-    /// The program that is a server where it is [wanted](crate::server::is_wanted).
+    /// The program that runs as a server if [requested](crate::server::is_wanted).
     pub program: PathBuf,
-    /// Only those whose row has this text in its first two columns.
+    /// Selects the faults whose first two columns of the table contain this text.
     pub only: String,
-    /// Fewer, and shorter.
+    /// Selects fewer and shorter faults.
     pub quick: bool,
-    /// What the machine itself takes: how much longer than its documented limit a request may take, and how long
-    /// a write is on its way to replicas.
+    /// The allowance for the machine: the time by which a request may exceed its documented limit, and
+    /// the time for which a write is in flight to the replicas.
     pub margin: Duration,
-    /// Gets a line for each step.
+    /// Receives one line for each step.
     pub say: fn(&str),
 }
 
 impl Faults {
-    /// Tries them, one after the other.
+    /// Runs the selected faults, one after the other.
     ///
     /// # Panics
     ///
-    /// If there is no Redis to be had, or what was to be broken could not be, or did not come back.
+    /// If Redis is unavailable, a fault cannot be caused, or a node does not recover.
     pub async fn run(&self) -> Table {
         let mut plan = Plan::new(self, RedisNetwork::make().await);
         if plan.network().is_none() {
@@ -51,8 +51,9 @@ impl Faults {
     }
 }
 
-/// After which time a node that says nothing is given up.
+/// The time after which the other nodes give up a silent node.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(2);
 
-/// How long a failover may take: sentinels that had no processor for two seconds look on for half a minute.
+/// The limit of a failover. A sentinel without processor time for two seconds stays passive for half a
+/// minute.
 const FAILOVER: Duration = Duration::from_secs(90);

@@ -1,4 +1,4 @@
-//! One server, and what happens around it: secrets, names, the network, memory and speed.
+//! Faults around one server: passwords, certificates, host names, the network, memory and latency.
 
 use std::{
     fs, io,
@@ -95,7 +95,7 @@ async fn rotate_password(plan: &mut Plan) {
     let folder = TempDir::with_prefix("passwords-").expect("a folder");
     let file = folder.path().join("password");
     let write = |number: u32| {
-        // At once, so that nobody reads half of it.
+        // The rename is atomic, so that a reader never sees half a password.
         let new = folder.path().join("new");
         fs::write(&new, format!("password-{number}"))
             .and_then(|()| fs::rename(new, &file))
@@ -112,7 +112,7 @@ async fn rotate_password(plan: &mut Plan) {
         for number in 1..=5 {
             tell(&redis, &["ACL", "SETUSER", "app", &format!(">password-{number}")]).await;
             write(number);
-            // The servers look at the file ten times a second.
+            // The servers poll the file ten times a second.
             sleep(Duration::from_secs(1)).await;
             tell(&redis, &["ACL", "SETUSER", "app", &format!("<password-{}", number - 1)]).await;
         }
@@ -140,8 +140,7 @@ async fn rotate_certificate(plan: &mut Plan) {
     stage.close();
 }
 
-/// The replica becomes the primary, the former primary follows it, and the name leads to the new one a second
-/// later.
+/// Promotes the replica, makes the former primary follow it, and moves the host name a second later.
 async fn move_name(plan: &mut Plan) {
     let hosts = match Hosts::new(&plan.program()) {
         Ok(hosts) => hosts,
@@ -193,17 +192,17 @@ async fn tell(redis: &RedisServer, words: &[&str]) {
     command.query_async::<redis::Value>(&mut connection).await.expect("Redis does it");
 }
 
-/// A file in the place of `/etc/hosts`, for a program and nobody else.
+/// A replacement for `/etc/hosts` that only one program sees.
 struct Hosts {
     folder: TempDir,
-    /// Starts the program.
+    /// The script that starts the program.
     program: PathBuf,
 }
 
 impl Hosts {
     /// # Errors
     ///
-    /// Returns an error where this process may not give another one a view of the files of its own.
+    /// Returns an error if this process may not create a separate mount namespace for another one.
     fn new(program: &Path) -> io::Result<Self> {
         let folder = TempDir::with_prefix("hosts-")?;
         let script = folder.path().join("program");
@@ -226,7 +225,7 @@ impl Hosts {
         Ok(hosts)
     }
 
-    /// The file stays the same one, as it is mounted.
+    /// Rewrites the file in place, because the mount refers to this very file.
     fn lead_to(&self, address: &str) {
         let hosts = format!("127.0.0.1 localhost\n{address} {HOST}\n");
         fs::write(self.folder.path().join("hosts"), hosts).expect("a file");

@@ -15,14 +15,14 @@ use crate::{
     redis::{RedisServer, SentinelRedis},
 };
 
-/// How the servers and the store are set up.
+/// The configuration of the servers and the store.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Setting {
-    /// As they come.
+    /// The defaults.
     Plain,
-    /// The primary refuses writes when no replica has answered for [`MAX_LAG`].
+    /// The primary refuses writes if no replica has replied for [`MAX_LAG`].
     MinReplicas,
-    /// Ends of sessions wait for both replicas.
+    /// Revocations and logouts wait for both replicas.
     Wait,
 }
 
@@ -93,13 +93,13 @@ pub(super) async fn run(plan: &mut Plan, setting: Setting) {
     let mut operation = Duration::from_secs(1);
     if setting == Setting::Wait {
         env.push(("REVOCATION_REPLICAS", format!("2 {}", WAIT.as_millis())));
-        // Those that come while others wait, wait for these first.
+        // A request that arrives during the waits of others first waits for their end.
         operation += 2 * WAIT;
     }
     let stage = plan.stage(place, env, operation, setting == Setting::Wait).await;
     let mut watched = Watched { stage, redis, loss: Loss::DuringFault };
     if setting == Setting::MinReplicas {
-        // Replicas answer once a second, and the lag is counted in whole seconds.
+        // Replicas report once a second, and Redis counts the lag in whole seconds.
         watched.loss = Loss::For(MAX_LAG + Duration::from_secs(2));
     }
     for fault in faults {
@@ -148,7 +148,7 @@ impl Watched<'_> {
                     let mut sentinel = redis.sentinels()[0].connection().await;
                     let mut failover_now = redis::cmd("SENTINEL");
                     failover_now.arg(&["FAILOVER", SentinelRedis::NAME]);
-                    // A sentinel wants to have heard of the replicas lately.
+                    // A sentinel accepts the command only if the replicas have reported recently.
                     until_within(FAILOVER, "there are replicas to fail over to", async || {
                         let answer = failover_now.query_async::<redis::Value>(&mut sentinel).await;
                         answer.is_ok()
@@ -173,7 +173,7 @@ impl Watched<'_> {
                 stage.observe(name, loss, strike).await;
             }
         }
-        // The next fault finds everything in place.
+        // Restores the deployment for the next fault.
         let primary = redis.primary().await.port();
         for replica in redis.servers().iter().filter(|server| server.port() != primary) {
             replica.follows_within(FAILOVER).await;
@@ -182,7 +182,7 @@ impl Watched<'_> {
     }
 }
 
-/// Waits until the sentinels call another one the primary.
+/// Waits until the sentinels report another primary.
 async fn failover(redis: &SentinelRedis, former: &RedisServer) {
     until_within(FAILOVER, "there is another primary", async || {
         redis.primary().await.port() != former.port()
@@ -190,7 +190,8 @@ async fn failover(redis: &SentinelRedis, former: &RedisServer) {
     .await;
 }
 
-/// Says when the replica was promoted: the store has left the former primary by then, or soon afterwards.
+/// Returns the instant of the promotion: by then, or soon afterwards, the store has left the former
+/// primary.
 async fn promoted(promotion: JoinHandle<Instant>, began_at: Instant) -> Struck {
     let at = promotion.await.expect("a replica was promoted");
     let after = at.duration_since(began_at).as_secs_f64();
@@ -200,7 +201,7 @@ async fn promoted(promotion: JoinHandle<Instant>, began_at: Instant) -> Struck {
     }
 }
 
-/// How long after the promotion a former primary may acknowledge writes.
+/// The time after a promotion in which the former primary may still acknowledge writes.
 const LEFT_WITHIN: Duration = Duration::from_millis(200);
 
 const MAX_LAG: Duration = Duration::from_secs(2);

@@ -17,7 +17,7 @@ use crate::{
     server,
 };
 
-/// What is to be tried, and what came of what was.
+/// The selected faults, and the results so far.
 pub(super) struct Plan {
     faults: Faults,
     network: Option<Arc<RedisNetwork>>,
@@ -29,9 +29,9 @@ pub(super) struct Stage<'p> {
     plan: &'p mut Plan,
     place: &'static str,
     fleet: Fleet,
-    /// What one operation of the store may take.
+    /// The time limit of one store operation.
     operation: Duration,
-    /// Ends that were acknowledged must hold, whatever is lost else.
+    /// Acknowledged logouts and revocations must hold, even if the fault may lose other writes.
     ends_hold: bool,
 }
 
@@ -48,12 +48,12 @@ impl Plan {
         self.table
     }
 
-    /// What the servers of a deployment have in common.
+    /// Returns the common settings of a deployment's servers.
     pub(super) fn settings(&self) -> RedisServerBuilder {
         RedisServer::builder().on_network(self.network())
     }
 
-    /// Those of the faults that are wanted.
+    /// Returns the selected ones of these faults.
     pub(super) fn wanted<F: Copy>(
         &self,
         place: &str,
@@ -69,7 +69,7 @@ impl Plan {
         faults.into_iter().filter(is_wanted).collect()
     }
 
-    /// What the servers of the application run.
+    /// Returns the program of the application's servers.
     pub(super) fn program(&self) -> PathBuf {
         self.faults.program.clone()
     }
@@ -89,7 +89,7 @@ impl Plan {
         self.stage_of(&self.program(), place, env, operation, ends_hold).await
     }
 
-    /// The same with another program.
+    /// Like [`stage`](Self::stage), with another program.
     pub(super) async fn stage_of(
         &mut self,
         program: &Path,
@@ -106,20 +106,21 @@ impl Plan {
     }
 }
 
-/// What a fault is called, and when it is tried.
+/// The name of a fault, and the conditions under which it runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Description {
     pub(super) name: &'static str,
     pub(super) in_quick: bool,
-    /// Servers are cut off their network.
+    /// The fault cuts servers off their network.
     pub(super) cuts: bool,
 }
 
-/// A fault that is over.
+/// A completed fault.
 #[derive(Debug, Default)]
 pub(super) struct Struck {
     pub(super) remark: Option<String>,
-    /// No write that is acknowledged later may be lost. Without it this is when the fault is over.
+    /// The instant after which every acknowledged write must survive. `None` stands for the end of the
+    /// fault.
     pub(super) lost_until: Option<Instant>,
 }
 
@@ -130,9 +131,10 @@ impl From<String> for Struck {
 }
 
 impl Stage<'_> {
-    /// Lets visitors come, strikes, and writes down what came of it when all are served again.
+    /// Starts the visitors, causes the fault, and records the result once all visitors get successes
+    /// again.
     ///
-    /// `strike` returns when the fault is over and nodes do again what they are there for.
+    /// `strike` returns when the fault is over and the nodes work normally again.
     pub(super) async fn observe(
         &mut self,
         fault: &'static str,
@@ -173,12 +175,12 @@ impl Stage<'_> {
         self.plan.table.rows.push(row);
     }
 
-    /// Ends the servers.
+    /// Stops the servers.
     pub(super) fn close(self) {
         self.fleet.stop();
     }
 
-    /// How long nothing happens before a fault, and after it.
+    /// Returns the time without faults before and after a fault.
     fn calm(&self) -> Duration {
         Duration::from_millis(if self.plan.faults.quick { 500 } else { 2_000 })
     }

@@ -2,7 +2,7 @@ use std::{fmt, time::Instant};
 
 use crate::load::{Kind, Survey, Tally};
 
-/// What came of a fault.
+/// The result of one fault.
 #[derive(Debug)]
 pub struct Row {
     pub(super) place: &'static str,
@@ -14,14 +14,14 @@ pub struct Row {
     pub(super) broken: Vec<String>,
 }
 
-/// What came of all. `Display` makes a Markdown table of it.
+/// The results of all faults. `Display` prints them as a Markdown table.
 #[derive(Debug, Default)]
 pub struct Table {
     pub(super) rows: Vec<Row>,
 }
 
 impl Table {
-    /// What was promised and not kept.
+    /// Returns the broken promises.
     pub fn broken(&self) -> impl Iterator<Item = String> {
         self.rows.iter().flat_map(|row| {
             let Row { place, fault, broken, .. } = row;
@@ -29,7 +29,7 @@ impl Table {
         })
     }
 
-    /// The rows.
+    /// Returns the rows.
     #[must_use]
     pub fn rows(&self) -> &[Row] {
         &self.rows
@@ -68,7 +68,7 @@ impl fmt::Display for Row {
 }
 
 impl Row {
-    /// How many, and when the last of them had been acknowledged.
+    /// Returns the number of losses, and the time of the latest acknowledgement among them.
     fn lost(&self, lost: &[Instant]) -> String {
         let Some(last) = lost.iter().max() else { return "0".to_owned() };
         let after = last.saturating_duration_since(self.struck_at);
