@@ -2,32 +2,33 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-/// What a visitor was told about one session, from its login on.
+/// The acknowledgements that a visitor received for a session, from the login on.
 #[derive(Clone, Debug)]
 pub(super) struct Account {
     pub(super) id: String,
     pub(super) owner: String,
     /// When the login was acknowledged.
     pub(super) signed_in_at: Instant,
-    /// When each value that was set, each under a name of its own, was acknowledged, if it was.
+    /// When each value was acknowledged, or `None` for a value without acknowledgement. Every value has
+    /// a distinct name.
     pub(super) sets: Vec<Option<Instant>>,
     /// When each counted update was acknowledged.
     pub(super) counts: Vec<Instant>,
-    /// Updates that were not acknowledged, and may have counted all the same.
+    /// The number of updates without acknowledgement, which may have counted all the same.
     pub(super) maybe_counts: u64,
     pub(super) end: End,
-    /// When a server said that there is no such session.
+    /// When a server reported that the session does not exist.
     pub(super) missed_at: Option<Instant>,
 }
 
-/// What the visitor knows of the session's end.
+/// The visitor's knowledge of the session's end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum End {
-    /// It was not asked for.
+    /// The visitor has not requested it.
     None,
-    /// It was asked for, and not acknowledged.
+    /// The visitor has requested it, without an acknowledgement so far.
     Asked,
-    /// It was acknowledged, perhaps only when it was asked for again.
+    /// A server acknowledged it, perhaps only after a repeated request.
     Told { at: Instant, is_repeated: bool },
 }
 
@@ -45,12 +46,12 @@ impl Account {
         }
     }
 
-    /// The name of the value number `number`.
+    /// Returns the name of a value by its number.
     pub(super) fn name(number: usize) -> String {
         format!("own-{number}")
     }
 
-    /// Compares what the session holds, as `GET /session` tells it, with what its visitor was told.
+    /// Compares the response of `GET /session` with the acknowledgements of the visitor.
     pub(super) fn check(&self, found: &Value) -> Verdict {
         let is_there = found["owner"] == self.owner.as_str();
         let mut verdict = Verdict::default();
@@ -97,18 +98,19 @@ impl Account {
     }
 }
 
-/// What has become of what was acknowledged.
+/// The fate of the acknowledged writes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Verdict {
-    /// How many writes are there.
+    /// The number of writes that survived.
     pub(super) kept: usize,
-    /// When those that are gone had been acknowledged.
+    /// When the lost writes had been acknowledged.
     pub(super) lost: Vec<Instant>,
-    /// When the end of a session that is back had been acknowledged, and whether it was asked for again.
+    /// For an ended session that is back: when its end was acknowledged, and `true` if the request was a
+    /// repetition.
     pub(super) back: Option<(Instant, bool)>,
-    /// When the visitor was told that there is no such session, if there is.
+    /// For an existing session: when a server reported that it does not exist.
     pub(super) signed_out: Option<Instant>,
-    /// What can be no loss.
+    /// A difference that a loss cannot explain.
     pub(super) wrong: Option<String>,
 }
 

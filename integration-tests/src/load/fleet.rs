@@ -6,7 +6,7 @@ use std::{
 
 use crate::{browser::assert_silent, server_process::ServerProcess};
 
-/// Servers of the application, on the same sessions, of which any can be killed and started again.
+/// Servers of the application that share their sessions. A test can kill and restart each of them.
 #[derive(Debug)]
 pub struct Fleet {
     program: PathBuf,
@@ -16,11 +16,11 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts so many processes of `program`, with `env` added to their environment.
+    /// Starts this many processes of `program`, with `env` added to their environment.
     ///
     /// # Panics
     ///
-    /// If one does not start.
+    /// If a server does not start.
     pub async fn start<K, V>(
         program: impl AsRef<Path>,
         env: impl IntoIterator<Item = (K, V)>,
@@ -41,13 +41,13 @@ impl Fleet {
         fleet
     }
 
-    /// Returns how many servers there are.
+    /// Returns the number of servers.
     #[must_use]
     pub fn size(&self) -> usize {
         self.servers.len()
     }
 
-    /// Ends one of the servers at once (`SIGKILL`). Visitors go to the others until it is back.
+    /// Kills a server immediately (`SIGKILL`). Until it restarts, visitors use the others.
     pub fn kill(&mut self, number: usize) {
         self.doors.change(number, |door| {
             door.is_open = false;
@@ -57,11 +57,11 @@ impl Fleet {
         assert_silent("a server's log", &self.servers[number].output());
     }
 
-    /// Starts a server in the place of the one that was killed.
+    /// Starts a server in place of a killed one.
     ///
     /// # Panics
     ///
-    /// If it does not start.
+    /// If the server does not start.
     pub async fn start_again(&mut self, number: usize) {
         let server = self.server().await;
         self.doors.change(number, |door| {
@@ -71,17 +71,17 @@ impl Fleet {
         self.servers[number] = server;
     }
 
-    /// The numbers of the processes.
+    /// Returns the process IDs.
     #[must_use]
     pub fn process_ids(&self) -> Vec<u32> {
         self.servers.iter().map(ServerProcess::id).collect()
     }
 
-    /// Ends all servers, and makes sure that none of them logged a session ID.
+    /// Stops all servers, and asserts that their logs contain no session ID.
     ///
     /// # Panics
     ///
-    /// If one did.
+    /// If a log contains one.
     pub fn stop(mut self) {
         for server in &mut self.servers {
             server.kill();
@@ -99,7 +99,7 @@ impl Fleet {
     }
 }
 
-/// Where the servers are.
+/// The addresses of the servers.
 #[derive(Debug, Default)]
 pub(super) struct Doors(Mutex<Vec<Door>>);
 
@@ -107,19 +107,19 @@ pub(super) struct Doors(Mutex<Vec<Door>>);
 pub(super) struct Door {
     pub(super) addr: SocketAddr,
     is_open: bool,
-    /// How often the server behind it was killed.
+    /// The number of times the server at this door was killed.
     closings: u64,
 }
 
 impl Doors {
-    /// Chooses one of the servers that are there, as a load balancer does.
+    /// Chooses one of the running servers, like a load balancer.
     pub(super) fn choose(&self, pick: impl FnOnce(usize) -> usize) -> (usize, Door) {
         let doors = self.lock();
         let open: Vec<_> = doors.iter().copied().enumerate().filter(|(_, d)| d.is_open).collect();
         open[pick(open.len())]
     }
 
-    /// Whether the server was killed since it was chosen.
+    /// Returns `true` if the server was killed since it was chosen.
     pub(super) fn was_closed(&self, number: usize, since: Door) -> bool {
         self.lock()[number].closings != since.closings
     }
@@ -129,7 +129,7 @@ impl Doors {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Door>> {
-        // Every change is complete before anything can panic.
+        // Every change is complete before a panic can occur.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,7 +6,7 @@ use super::{
     tally::{Request, Tally},
 };
 
-/// What visitors were told: sessions that they are done with, and their requests.
+/// The records of all visitors: completed sessions, and their requests.
 #[derive(Debug)]
 pub(super) struct Ledger(Mutex<Book>);
 
@@ -27,17 +27,17 @@ impl Ledger {
         self.book().tally.add(request);
     }
 
-    /// Adds a session that its visitor is done with.
+    /// Adds a session that its visitor has finished.
     pub(super) fn close(&self, account: Account) {
         self.book().done.push(account);
     }
 
-    /// Adds what a visitor found out itself.
+    /// Adds a result that a visitor found itself.
     pub(super) fn found(&self, verdict: Verdict) {
         self.book().survey.add(verdict);
     }
 
-    /// Adds what must not be.
+    /// Adds an error that must never occur.
     pub(super) fn wrong(&self, text: String) {
         self.book().survey.wrong.push(text);
     }
@@ -46,15 +46,14 @@ impl Ledger {
         read(&self.book().tally)
     }
 
-    /// The sessions that visitors are done with, and what they found out themselves, since this was last
-    /// asked.
+    /// Returns the completed sessions, and the visitors' own results, since the last call.
     pub(super) fn take(&self) -> (Vec<Account>, Survey) {
         let mut book = self.book();
         (std::mem::take(&mut book.done), std::mem::take(&mut book.survey))
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        // Every change is complete before anything can panic.
+        // Every change is complete before a panic can occur.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,5 @@
-//! Load with a ledger: visitors of several servers, and what they were told is stored or ended.
+//! Load with a ledger: visitors use several servers, and the ledger compares the acknowledgements with
+//! the stored state.
 
 mod account;
 mod fleet;
@@ -23,14 +24,14 @@ pub use tally::{Kind, Tally};
 
 use self::{fleet::Doors, ledger::Ledger, visitor::Visitor};
 
-/// Visitors that sign in, write, read and sign out until they are told to stop.
+/// Visitors that sign in, write, read and sign out until they are stopped.
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
     visitors: Vec<JoinHandle<()>>,
 }
 
-/// What visitors share with whoever sent them.
+/// The state that visitors share with the [`Load`].
 #[derive(Debug)]
 struct Shared {
     doors: Arc<Doors>,
@@ -39,7 +40,7 @@ struct Shared {
 }
 
 impl Load {
-    /// Sends so many visitors to the servers, each with a pause of about this between two requests.
+    /// Starts this many visitors, each with about this pause between two requests.
     #[must_use]
     pub fn start(fleet: &Fleet, visitors: usize, pause: Duration) -> Self {
         let shared = Arc::new(Shared {
@@ -56,8 +57,8 @@ impl Load {
         Self { shared, visitors }
     }
 
-    /// Waits until every visitor has had a success that it asked for from now on, at most half a minute. That one
-    /// has none for so long is told by [`finish`](Self::finish).
+    /// Waits until each visitor has received a success for a request from now on, at most half a minute.
+    /// [`finish`](Self::finish) reports a visitor without a success in this time.
     pub async fn settled(&self) {
         let now = Instant::now();
         while !self.shared.ledger.tally(|tally| tally.all_served_since(now)) {
@@ -69,23 +70,23 @@ impl Load {
         }
     }
 
-    /// What was asked and answered so far.
+    /// Returns the requests and their outcomes so far.
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.shared.ledger.tally(|tally| tally.clone())
     }
 
-    /// Checks the sessions whose visitors are done with them, and forgets those.
+    /// Checks the completed sessions, and forgets them.
     pub async fn survey(&self) -> Survey {
         let (accounts, survey) = self.shared.ledger.take();
         survey.and(&self.shared.doors, accounts).await
     }
 
-    /// Stops the visitors, and checks what is left of what they were told.
+    /// Stops the visitors, and checks the remaining sessions.
     ///
     /// # Panics
     ///
-    /// If one of them panicked.
+    /// If a visitor panicked.
     pub async fn finish(self) -> (Tally, Survey) {
         self.shared.is_over.store(true, Ordering::Relaxed);
         for visitor in self.visitors {

@@ -14,27 +14,27 @@ use super::{
 };
 use crate::browser::Browser;
 
-/// What survived of what was acknowledged.
+/// The acknowledged writes and ends: how many survived, and which were lost.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
-    /// Acknowledged writes that are there: logins, updates and values.
+    /// The number of surviving writes: logins, updates and values.
     pub kept: usize,
-    /// When those that are gone had been acknowledged.
+    /// When the lost writes had been acknowledged.
     pub lost: Vec<Instant>,
-    /// Sessions whose end was acknowledged.
+    /// The number of sessions whose end was acknowledged.
     pub ended: usize,
-    /// When the ends of those that are back had been.
+    /// For ended sessions that are back: when their ends had been acknowledged.
     pub back: Vec<Instant>,
-    /// The same for ends that were acknowledged only when they were asked for again.
+    /// Like `back`, for ends that were acknowledged only after a repeated request.
     pub back_after_failure: Vec<Instant>,
-    /// When visitors were told that their session does not exist, of those whose session does.
+    /// For existing sessions: when servers reported to their visitors that they do not exist.
     pub signed_out: Vec<Instant>,
-    /// What no loss explains.
+    /// Differences that losses cannot explain.
     pub wrong: Vec<String>,
 }
 
 impl Survey {
-    /// Opens each session once more, by any of the servers, and adds what is there.
+    /// Opens each session once more, through any of the servers, and adds the results.
     pub(super) async fn and(mut self, doors: &Arc<Doors>, accounts: Vec<Account>) -> Self {
         let found = stream::iter(accounts).map(|account| async move {
             let found = open(doors, &account.id).await;
@@ -63,7 +63,7 @@ impl Survey {
         self.wrong.extend(verdict.wrong);
     }
 
-    /// Adds another one.
+    /// Adds another survey.
     pub fn extend(&mut self, other: Self) {
         self.kept += other.kept;
         self.lost.extend(other.lost);
@@ -75,7 +75,7 @@ impl Survey {
     }
 }
 
-/// What a session holds, asked for until a server says so.
+/// Returns the values of a session. Repeats the request until a server answers it.
 async fn open(doors: &Doors, id: &str) -> Result<Value, String> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {

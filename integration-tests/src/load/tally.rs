@@ -1,13 +1,13 @@
 use std::time::{Duration, Instant};
 
-/// What a visitor asks for.
+/// The kinds of requests of a visitor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// `POST /login/{owner}`, without a session.
     Login,
     /// `POST /count`, an update.
     Count,
-    /// `POST /set/{name}/{value}`, under a name of its own.
+    /// `POST /set/{name}/{value}`, each time with a new name.
     Set,
     /// `GET /session`.
     Read,
@@ -18,14 +18,15 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 6] =
         [Self::Login, Self::Count, Self::Set, Self::Read, Self::Logout, Self::EndOthers];
 
-    /// How many operations of the store it is at most, each of which may take the operation timeout: a load;
-    /// a command, and its one repetition if the answer was lost. A login creates, bars and looks. An end of
-    /// the others loads, reads the index, looks at the sessions and at the way that the own one came, and
-    /// ends, twice if the answer was lost.
+    /// Returns the maximum number of store operations, each of which may take the operation timeout. A
+    /// read loads the session. A write loads and commits, and commits again if the reply was lost. A
+    /// login creates a record; if the reply is lost, it blocks the key and loads the record. `EndOthers`
+    /// loads its own session, reads the index, loads the listed sessions and the former keys of its own,
+    /// and deletes, twice if the reply was lost.
     #[must_use]
     pub fn operations(self) -> u32 {
         match self {
@@ -36,20 +37,20 @@ impl Kind {
     }
 }
 
-/// What came of it.
+/// The outcome of a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Outcome {
     /// 200.
     Done,
-    /// 503, and the cookie was left alone.
+    /// 503, without `Set-Cookie`.
     Unavailable,
-    /// No answer, from a server that was killed meanwhile.
+    /// The server was killed before its response.
     Unanswered,
-    /// Whatever must not be.
+    /// Any other result, which must never occur.
     Wrong(String),
 }
 
-/// A request that is over.
+/// A completed request.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) visitor: usize,
@@ -59,7 +60,7 @@ pub(super) struct Request {
     pub(super) outcome: Outcome,
 }
 
-/// Requests, counted.
+/// The number of requests, by kind and outcome.
 #[derive(Clone, Debug)]
 pub struct Tally {
     sent: [u64; Kind::ALL.len()],
@@ -72,12 +73,12 @@ pub struct Tally {
     longest_errors: Duration,
 }
 
-/// How a visitor fares.
+/// The recent outcomes of one visitor.
 #[derive(Clone, Copy, Debug, Default)]
 struct Spell {
-    /// When the first request began of those that failed since the last success.
+    /// When the first failed request since the last success began.
     failing_since: Option<Instant>,
-    /// When the last request began that was a success.
+    /// When the last successful request began.
     served: Option<Instant>,
 }
 
@@ -122,51 +123,52 @@ impl Tally {
         self.visitors.iter().all(|spell| spell.served.is_some_and(|served| served >= instant))
     }
 
-    /// How many requests of these kinds there were.
+    /// Returns the number of requests of these kinds.
     #[must_use]
     pub fn sent(&self, kinds: &[Kind]) -> u64 {
         kinds.iter().map(|kind| self.sent[*kind as usize]).sum()
     }
 
-    /// How many of them were acknowledged.
+    /// Returns the number of acknowledged requests of these kinds.
     #[must_use]
     pub fn done(&self, kinds: &[Kind]) -> u64 {
         kinds.iter().map(|kind| self.done[*kind as usize]).sum()
     }
 
-    /// How many requests were answered by 503.
+    /// Returns the number of requests with status 503.
     #[must_use]
     pub fn unavailable(&self) -> u64 {
         self.unavailable
     }
 
-    /// How many requests got no answer from a server that was killed meanwhile.
+    /// Returns the number of requests to a killed server that got no response.
     #[must_use]
     pub fn unanswered(&self) -> u64 {
         self.unanswered
     }
 
-    /// What was answered that is neither a success nor a 503 that leaves the cookie alone, and what was not
-    /// answered though the server lived.
+    /// Returns the wrong results: any response other than a success or a 503 without `Set-Cookie`, or a
+    /// missing response of a running server.
     #[must_use]
     pub fn wrong(&self) -> &[String] {
         &self.wrong
     }
 
-    /// The longest time for which one visitor met nothing but errors: from when the first of the requests
-    /// was sent until the last failed.
+    /// Returns the longest time in which one visitor received only errors: from the start of the first
+    /// failed request to the end of the last one.
     #[must_use]
     pub fn longest_errors(&self) -> Duration {
         self.longest_errors
     }
 
-    /// How long the longest single request took.
+    /// Returns the duration of the longest request.
     #[must_use]
     pub fn slowest(&self) -> Duration {
         self.slowest.into_iter().max().unwrap_or_default()
     }
 
-    /// The requests that took longer than their operations may, each `operation`, and this much more.
+    /// Returns the kinds of requests that took longer than `operation` for each of their operations,
+    /// plus the margin.
     #[must_use]
     pub fn late(&self, operation: Duration, margin: Duration) -> Vec<String> {
         let late = Kind::ALL.into_iter().filter_map(|kind| {

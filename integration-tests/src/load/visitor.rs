@@ -17,7 +17,7 @@ use crate::{
     random::{Part, Random},
 };
 
-/// One after the other: signs in, writes and reads for a while, signs out or leaves.
+/// A visitor that repeats one loop: sign in, write and read for a while, sign out or leave.
 pub(super) struct Visitor {
     shared: Arc<Shared>,
     number: usize,
@@ -50,7 +50,7 @@ impl Visitor {
         let Some(mut visit) = self.sign_in(owner).await else { return };
         self.browse(&mut visit, 30).await;
         match self.random.below(10) {
-            // Comes back another day.
+            // Leaves without signing out.
             0..=2 => {}
             3..=6 => self.end(&mut visit, None).await,
             // Ends the session of another device.
@@ -65,7 +65,8 @@ impl Visitor {
         self.shared.ledger.close(visit.account);
     }
 
-    /// What a login without an answer has made opens to nobody: the next attempt is a new visitor's.
+    /// Signs in, each time with a new browser: after a login without a response, no browser has the new
+    /// ID.
     async fn sign_in(&mut self, owner: &str) -> Option<Visit> {
         while !self.is_over() {
             let browser = Browser::new(self.shared.doors.choose(|_| 0).1.addr);
@@ -120,10 +121,11 @@ impl Visitor {
         Some(found)
     }
 
-    /// Ends the session, or that of another device by it, and asks for a while until that is acknowledged.
+    /// Ends the session, or another device's session through it. Repeats the request for a while if no
+    /// acknowledgement arrives.
     async fn end(&mut self, visit: &mut Visit, mut other: Option<&mut Visit>) {
         let deadline = Instant::now() + ASKS_FOR;
-        // The last chance to see what is in it.
+        // Reads the values now, because they are gone after the end.
         let ends = other.as_deref_mut().unwrap_or(visit);
         let mut seen = None;
         while seen.is_none() {
@@ -149,7 +151,7 @@ impl Visitor {
                 continue;
             };
             ends.end = End::Told { at, is_repeated: ends.end == End::Asked };
-            // Of a session that is not ended the survey looks at what is in it.
+            // For a session without an acknowledged end, the survey reads the values later.
             seen.take().into_iter().for_each(|verdict| self.shared.ledger.found(verdict));
             return;
         }
@@ -159,7 +161,7 @@ impl Visitor {
         self.ask(browser, kind, Method::POST, path).await
     }
 
-    /// Sends a request to one of the servers, after a pause, and notes what came of it.
+    /// Sends a request to one of the servers after a pause, and records the outcome.
     async fn ask(&mut self, browser: &Browser, kind: Kind, method: Method, path: &str) -> Reply {
         sleep(self.pause.mul_f64(self.random.below(2_000) as f64 / 1_000.0)).await;
         let (server, door) = self.shared.doors.choose(|servers| self.random.index(servers));
@@ -185,17 +187,17 @@ impl Visitor {
     }
 }
 
-/// What a visitor knows after a request.
+/// The visitor's knowledge after a request.
 enum Reply {
     Done(Answer),
-    /// The session is gone.
+    /// The session no longer exists.
     Gone,
     Unknown,
 }
 
 impl Visit {
-    /// Says when a write was acknowledged, if it was; and notes if the server found no session: it takes the
-    /// cookie away or replaces it, or answers 409 if it lost sight of the session in the middle of the request.
+    /// Returns the time of the acknowledgement. Also records a missing session: the server then removes
+    /// or replaces the cookie, or returns 409 if the session ended during the request.
     fn note(&mut self, reply: Reply) -> Option<Instant> {
         let is_known = self.browser.session_id().as_deref() == Some(&self.account.id);
         if !is_known || matches!(reply, Reply::Gone) {
@@ -214,7 +216,7 @@ fn judge(kind: Kind, answer: Answer, browser: &Browser) -> (Outcome, Reply) {
         StatusCode::SERVICE_UNAVAILABLE if answer.set_cookie().is_none() => {
             (Outcome::Unavailable, Reply::Unknown)
         }
-        // As good as a success that finds no session: whether that can be is the survey's to say.
+        // A success for the tally; the survey decides whether the session may have ended.
         StatusCode::CONFLICT => (Outcome::Done, Reply::Gone),
         status => {
             let text = format!("{kind:?} was answered by {status}: {}", answer.body);
@@ -223,5 +225,5 @@ fn judge(kind: Kind, answer: Answer, browser: &Browser) -> (Outcome, Reply) {
     }
 }
 
-/// How long a visitor asks for the end of a session.
+/// The time for which a visitor repeats the request to end a session.
 const ASKS_FOR: Duration = Duration::from_secs(3);
