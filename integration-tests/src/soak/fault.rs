@@ -4,7 +4,7 @@ use tokio::time::sleep;
 
 use crate::{load::Fleet, random::Random, redis::RedisServer};
 
-/// What is done to Redis, or to a server of the application.
+/// A fault of Redis, or of a server of the application.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fault {
     Silence,
@@ -27,7 +27,7 @@ impl Fault {
         Self::KillServer,
     ];
 
-    /// Draws one, such that each comes once before any comes again.
+    /// Draws a fault. Each fault comes once per round, before any repeats.
     pub(super) fn next(before: &[Self], random: &mut Random) -> Self {
         let round = &before[before.len() / Self::ALL.len() * Self::ALL.len()..];
         let left: Vec<_> = Self::ALL.into_iter().filter(|fault| !round.contains(fault)).collect();
@@ -46,7 +46,7 @@ impl Fault {
         }
     }
 
-    /// Does it, undoes it, and says what was done.
+    /// Causes the fault, ends it, and returns its description.
     pub(super) async fn strike(
         self,
         redis: &RedisServer,
@@ -87,7 +87,7 @@ impl Fault {
                 command(&["DEBUG", "SLEEP", &lasts.as_secs_f64().to_string()]).await;
             }
             Self::KillServer => {
-                // Always the same, so that the others show whether they grow.
+                // Always the same server, so that the memory of the others can be compared.
                 let last = fleet.size() - 1;
                 fleet.kill(last);
                 sleep(lasts).await;

@@ -1,4 +1,4 @@
-//! Load on three servers and one Redis, with a fault every few seconds, for as long as one likes.
+//! Load on three servers and one Redis, with a fault every few seconds, for a chosen time.
 
 mod fault;
 mod report;
@@ -21,28 +21,28 @@ use crate::{
     server,
 };
 
-/// How a soak is run.
+/// The settings of a soak test.
 #[derive(Clone, Debug)]
 pub struct Soak {
-    /// The program that is a server where it is [wanted](server::is_wanted).
+    /// The program that runs as a server if [requested](server::is_wanted).
     pub program: PathBuf,
-    /// How long load and faults last; what comes before and after takes a few seconds more.
+    /// The duration of load and faults. Start and end take a few seconds more.
     pub lasts: Duration,
-    /// How much longer than its documented limit a request may take: what the machine itself takes.
+    /// The time by which a request may exceed its documented limit: the allowance for the machine.
     pub margin: Duration,
-    /// Gets a line every few seconds.
+    /// Receives a line every few seconds.
     pub say: fn(&str),
 }
 
 impl Soak {
-    /// Runs it.
+    /// Runs the soak test.
     ///
     /// # Panics
     ///
-    /// If there is no Redis to be had, or what was to be broken could not be, or did not come back.
+    /// If Redis is unavailable, a fault cannot be caused, or a server does not recover.
     pub async fn run(&self) -> Report {
-        // Redis writes each change to its file before it answers, so that a kill of the process loses
-        // none. With `everysec` it would hold writes back for up to 2 seconds while the disk is busy.
+        // Redis writes each change to its file before it replies, so a kill of the process loses none.
+        // With `everysec`, Redis would hold writes back for up to 2 seconds while the disk is busy.
         let redis = RedisServer::builder()
             .arg("--appendonly", "yes")
             .arg("--appendfsync", "no")
@@ -106,5 +106,5 @@ const VISITORS: usize = 12;
 const PAUSE: Duration = Duration::from_millis(20);
 const SURVEY_EVERY: Duration = Duration::from_secs(30);
 
-/// After which part of the time memory and connections have to stay as they are.
+/// The share of the time after which memory and connections must stay constant.
 const WARM_UP: f64 = 0.25;

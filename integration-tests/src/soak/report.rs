@@ -3,7 +3,7 @@ use std::{fmt, time::Duration};
 use super::{fault::Fault, resources::Resources};
 use crate::load::{Kind, Survey, Tally};
 
-/// What came of a soak. `Display` makes a Markdown table of it.
+/// The result of a soak test. `Display` prints it as a Markdown table.
 #[derive(Debug)]
 pub struct Report {
     pub(super) lasted: Duration,
@@ -16,7 +16,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// What was promised and not kept.
+    /// Returns the broken promises.
     #[must_use]
     pub fn broken(&self) -> Vec<String> {
         let mut broken: Vec<_> =

@@ -2,13 +2,13 @@ use std::fmt;
 
 use crate::{load::Fleet, redis::RedisServer};
 
-/// What the servers hold.
+/// The resources of the servers.
 #[derive(Clone, Debug)]
 pub(super) struct Resources {
-    /// The resident memory in KiB of each server that lives from the beginning to the end, where the system
-    /// tells it.
+    /// The resident memory in KiB of each server that lives for the whole test, or `None` if the system
+    /// does not report it.
     memory_kib: Option<Vec<u64>>,
-    /// How many connections all servers have to Redis.
+    /// The number of connections from all servers to Redis.
     connections: usize,
 }
 
@@ -22,12 +22,12 @@ impl Resources {
             .query_async(&mut connection)
             .await
             .expect("Redis lists its clients");
-        // But for the one that asks.
+        // Without the connection of this very command.
         let connections = list.lines().filter(|line| !line.contains(" cmd=client|list ")).count();
         Self { memory_kib, connections }
     }
 
-    /// What has grown since then, by more than it may.
+    /// Returns the resources that have grown by more than the margin.
     pub(super) fn grown_since(&self, then: &Self) -> Vec<String> {
         let mut grown = Vec::new();
         if self.connections > then.connections + CONNECTIONS_MARGIN {
@@ -63,10 +63,10 @@ fn resident_kib(process: u32) -> Option<u64> {
     resident.trim().strip_suffix(" kB")?.parse().ok()
 }
 
-/// A connection that was lost without a word is there until Redis notices.
+/// Allows for connections that were lost silently: Redis keeps them until it notices.
 const CONNECTIONS_MARGIN: usize = 3;
 
-/// What an allocator keeps, beside a quarter.
+/// The memory that an allocator may retain, in addition to a quarter.
 const MEMORY_MARGIN_KIB: u64 = 8 * 1024;
 
 #[cfg(test)]
