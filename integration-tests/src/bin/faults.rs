@@ -1,4 +1,4 @@
-//! Runs load on three servers while nodes of a Sentinel and of a cluster fail, and tells what survived.
+//! Runs load on three servers while nodes of a Sentinel and of a cluster fail, and reports the losses.
 
 use std::{env, process::ExitCode, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Starts the server that `INTEGRATION_TESTS_SERVER` names, and prints what it is and where it comes from.
-//! The exit status is 3 if it cannot be had.
+//! Starts the server that `INTEGRATION_TESTS_SERVER` names, and prints its version and its origin. If
+//! the server is unavailable, the exit status is 3.
 //!
 //! `INTEGRATION_TESTS_SERVER=valkey-9 cargo run -p integration-tests --bin find-server`
 

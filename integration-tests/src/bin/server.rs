@@ -1,4 +1,4 @@
-//! The application of the stories as a process of its own; see `integration_tests::server`.
+//! The application of the end-to-end tests as a separate process; see `integration_tests::server`.
 
 use integration_tests::server;
 use session_core::BoxError;

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(report.violations != 0))
 }
 
-/// What the command line asks for.
+/// The parsed command line.
 struct Options {
     wish: Wish,
     histories: u64,
@@ -143,7 +143,7 @@ fn number(option: &str, text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("{option} needs a number, not {text:?}"))
 }
 
-/// Says on stderr how far it is, ten times in all.
+/// Prints the progress to stderr, ten times in total.
 fn progress(histories: u64) -> impl Fn(u64) + Sync {
     let told = std::sync::atomic::AtomicU64::new(0);
     move |done| {

@@ -1,4 +1,4 @@
-//! Fills a Redis with sessions, and tells what they take: memory, disk, time of the processor, network.
+//! Fills a Redis with sessions, and measures their cost: memory, disk, processor time, network traffic.
 //!
 //! `cargo run --release -p integration-tests --bin sizing -- [sessions]`
 
@@ -18,7 +18,7 @@ const THEME: Key<String> = Key::new("theme");
 const CART: Key<Vec<u64>> = Key::new("cart");
 const TOKEN: Key<String> = Key::new("form_token");
 
-/// How many requests are under way at once.
+/// The number of concurrent requests.
 const AT_ONCE: usize = 64;
 
 #[tokio::main]
@@ -34,11 +34,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
-    /// Nobody's.
+    /// Sessions without an owner.
     Anonymous,
-    /// Each of an owner of its own, signed in from the start.
+    /// Signed-in sessions, one for each owner.
     SignedIn,
-    /// Ten of each owner.
+    /// Signed-in sessions, ten for each owner.
     TenDevices,
 }
 
@@ -116,7 +116,8 @@ async fn measure(kind: Kind, count: u64) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Measures the memory in which Redis keeps who has read which session, for near caches.
+/// Measures the memory of Redis's tracking table: for near caches, Redis records the readers of each
+/// key.
 async fn measure_tracking(count: u64) -> Result<(), BoxError> {
     let redis = RedisServer::start().await;
     let mut admin = redis.connection().await;
@@ -159,7 +160,7 @@ async fn measure_tracking(count: u64) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// A process with a near cache that has read all sessions.
+/// Returns a store with a near cache that has read all sessions, in place of a process.
 async fn tracking_reader(redis: &RedisServer, ids: &[SessionId]) -> Result<RedisStore, BoxError> {
     let cache = NearCache::default().with_capacity(1 << 30)?;
     let store =
@@ -181,7 +182,7 @@ fn fill(session: &Session) -> Result<(), SessionError> {
     Ok(())
 }
 
-/// Does something for each, and tells what it cost Redis.
+/// Runs `act` for each item, and prints the cost for Redis.
 async fn in_turn<T, U>(
     admin: &mut MultiplexedConnection,
     what: &str,

@@ -1,4 +1,5 @@
-//! Runs load and faults on three servers and one Redis, and checks that nothing is lost and nothing grows.
+//! Runs load and faults on three servers and one Redis, and checks for lost data and for growing
+//! resources.
 
 use std::{env, process::ExitCode, time::Duration};
 
@@ -35,7 +36,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     Ok(ExitCode::from(u8::from(!broken.is_empty())))
 }
 
-/// How long, or nothing if help is wanted.
+/// Returns the duration in minutes, or `None` if the user asks for help.
 fn minutes(mut args: impl Iterator<Item = String>) -> Result<Option<u64>, String> {
     let mut minutes = 10;
     while let Some(arg) = args.next() {
