@@ -1,4 +1,5 @@
-//! The application of the stories: small routes, each with one way to use its session.
+//! The application of the end-to-end tests: small routes, each of which uses its session in a different
+//! way.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,37 +18,37 @@ use tokio::sync::Semaphore;
 
 use crate::locked;
 
-/// What `POST /count` counts.
+/// The counter that `POST /count` increments.
 pub const COUNT: Key<u64> = Key::new("count");
 
-/// What `POST /device/{name}` sets.
+/// The device name that `POST /device/{name}` sets.
 pub const DEVICE: Key<String> = Key::new("device");
 
-/// Builds the application on sessions of the caller's making.
+/// Returns a router with all routes, over the given sessions.
 ///
 /// | route | does |
 /// | --- | --- |
-/// | `GET /plain` | asks for no session |
-/// | `GET /session` | answers all that the session holds |
-/// | `POST /count` | increments [`COUNT`] by `update`, answers its value |
+/// | `GET /plain` | uses no session |
+/// | `GET /session` | returns all values of the session |
+/// | `POST /count` | increments [`COUNT`] by `update`, returns the value |
 /// | `POST /set/{name}/{value}` | sets a text |
 /// | `POST /slow/{gate}/{name}/{value}` | loads the session, waits for the gate, sets a text |
 /// | `POST /slow-count/{gate}` | loads the session, waits for the gate, increments [`COUNT`] |
 /// | `POST /gates/{gate}/wait`, `…/open` | waits until a request stands at the gate; lets it go on |
-/// | `POST /login/{owner}`, `POST /logout` | signs in and out |
-/// | `POST /renew` | asks for a new ID |
-/// | `POST /device/{name}` | says what the browser runs on |
-/// | `GET /devices` | answers the sessions of the session's owner |
-/// | `POST /end/{key}` | ends one of them, answers whether it did |
-/// | `POST /end-all`, `POST /end-others` | ends them, answers how many |
+/// | `POST /login/{owner}`, `POST /logout` | signs in, signs out |
+/// | `POST /renew` | requests a new ID |
+/// | `POST /device/{name}` | records the user's device |
+/// | `GET /devices` | returns the sessions of the session's owner |
+/// | `POST /end/{key}` | revokes one of them, returns `true` if it existed |
+/// | `POST /end-all`, `POST /end-others` | revokes all, or all others, and returns their number |
 /// | `POST /lifetime/{idle}/{absolute}` | sets a lifetime, in milliseconds |
 /// | `POST /locked/add` | under the lock: adds one to the number in the file `COUNTER_FILE`, and to [`COUNT`] |
 /// | `POST /locked/set/{name}/{value}` | under the lock: sets a text |
 /// | `POST /locked/slow/{gate}/{name}/{value}` | under the lock: waits for the gate, sets a text |
-/// | `GET /count-as-text` | reads the count as what it is not |
-/// | `GET /optional` | answers an outage of the store itself, with status 200 |
-/// | `GET /public` | a page that goes on in an outage, and says so |
-/// | `POST /public` | increments [`COUNT`] if there is no outage |
+/// | `GET /count-as-text` | reads the count as a text, which is the wrong type |
+/// | `GET /optional` | handles an outage of the store by itself, with status 200 |
+/// | `GET /public` | a page that also works during an outage, and reports it |
+/// | `POST /public` | increments [`COUNT`] unless the store is down |
 pub fn app(sessions: impl Into<Sessions>) -> Router {
     let layer = SessionLayer::new(sessions).with_cookie(SessionCookie::insecure_for_development());
     Router::new()
@@ -215,8 +216,8 @@ async fn public_count(session: SessionOrOutage) -> Result<String, SessionError> 
     Ok(session.require()?.update(COUNT, |count| *count += 1)?.to_string())
 }
 
-/// Points where requests wait until a test lets them go on, so that races come about when the test
-/// wants them to, and not by chance.
+/// Named gates at which requests wait until a test opens them. A test thus produces a race deliberately,
+/// not by chance.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gates(Arc<std::sync::Mutex<BTreeMap<String, Arc<Gate>>>>);
 

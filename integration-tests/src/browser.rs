@@ -12,9 +12,10 @@ use reqwest::{
 };
 use serde_json::Value;
 
-/// A client with a cookie jar, as a browser has one. Clones share the jar.
+/// A client with a cookie jar, like a browser. Clones share the jar.
 ///
-/// Each request has a connection of its own, so that a load balancer sends them to different servers.
+/// Each request opens a new connection, so that a load balancer distributes the requests over the
+/// servers.
 #[derive(Clone, Debug)]
 pub struct Browser {
     client: Client,
@@ -23,11 +24,11 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Makes a browser with an empty jar that visits the server at `addr`.
+    /// Creates a browser with an empty jar that visits the server at `addr`.
     ///
     /// # Panics
     ///
-    /// If there is no TLS-free HTTP client to be had, which does not happen.
+    /// If the HTTP client cannot be built. Without TLS, the builder always succeeds.
     #[must_use]
     pub fn new(addr: SocketAddr) -> Self {
         let jar = Arc::new(Jar::default());
@@ -42,7 +43,7 @@ impl Browser {
         Self { client, jar, base }
     }
 
-    /// The same browser, with the same jar, on a server elsewhere.
+    /// Returns the same browser, with the same jar, for the server at another address.
     #[must_use]
     pub fn at(&self, addr: SocketAddr) -> Self {
         let mut elsewhere = self.clone();
@@ -50,17 +51,17 @@ impl Browser {
         elsewhere
     }
 
-    /// The address of the server that the browser visits.
+    /// Returns the address of the server that the browser visits.
     ///
     /// # Panics
     ///
-    /// Never: the browser was made with an address.
+    /// Never: `new` takes an address.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.base.socket_addrs(|| None).expect("an address")[0]
     }
 
-    /// Makes a browser that comes back with the cookie of this session.
+    /// Creates a browser that presents the cookie of this session.
     #[must_use]
     pub fn returning(addr: SocketAddr, session_id: &str) -> Self {
         let browser = Self::new(addr);
@@ -68,7 +69,7 @@ impl Browser {
         browser
     }
 
-    /// Another browser that holds the cookies that this one holds now.
+    /// Returns another browser with a copy of the present cookie.
     #[must_use]
     pub fn fork(&self) -> Self {
         match self.session_id() {
@@ -77,20 +78,20 @@ impl Browser {
         }
     }
 
-    /// Sends a request; the session IDs that the answer sets are remembered as secrets.
+    /// Sends a request, and records the session IDs of the response as secrets.
     ///
     /// # Panics
     ///
-    /// If no answer comes.
+    /// If the request fails.
     pub async fn send(&self, method: Method, path: &str) -> Answer {
         self.try_send(method, path).await.expect("an answer")
     }
 
-    /// The same where it may be that no answer comes, or not all of it.
+    /// Like [`send`](Self::send), for requests that may get no response, or only a part of one.
     ///
     /// # Errors
     ///
-    /// Returns what kept it from coming.
+    /// Returns the error that prevented the response.
     pub async fn try_send(&self, method: Method, path: &str) -> reqwest::Result<Answer> {
         let url = self.base.join(path).expect("a path");
         Answer::try_read(self.client.request(method, url).send().await?).await
@@ -106,16 +107,16 @@ impl Browser {
         self.send(Method::POST, path).await
     }
 
-    /// What `GET /session` answers.
+    /// Returns the body of `GET /session`.
     ///
     /// # Panics
     ///
-    /// If it does not answer that.
+    /// If the status is not 200, or the body is not JSON.
     pub async fn session(&self) -> Value {
         self.get("/session").await.ok().json()
     }
 
-    /// The session ID in the jar.
+    /// Returns the session ID in the jar.
     #[must_use]
     pub fn session_id(&self) -> Option<String> {
         let cookies = self.jar.cookies(&self.base)?;
@@ -124,7 +125,7 @@ impl Browser {
     }
 }
 
-/// What a server answered.
+/// A response of a server.
 #[derive(Debug)]
 pub struct Answer {
     /// The status.
@@ -136,11 +137,11 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads an answer whole.
+    /// Reads a response completely.
     ///
     /// # Panics
     ///
-    /// If it breaks off.
+    /// If the body ends early.
     pub async fn read(response: Response) -> Self {
         Self::try_read(response).await.expect("a whole body")
     }
@@ -159,41 +160,41 @@ impl Answer {
         Ok(Self { status, headers, body: response.text().await? })
     }
 
-    /// The answer, which must be a 200.
+    /// Returns the response, whose status must be 200.
     ///
     /// # Panics
     ///
-    /// If it is not.
+    /// If the status differs.
     #[track_caller]
     pub fn ok(self) -> Self {
         assert_eq!(self.status, StatusCode::OK, "{self:?}");
         self
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     ///
     /// # Panics
     ///
-    /// If it is none.
+    /// If the body is not JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// What the answer sets, if it sets a cookie.
+    /// Returns the first `Set-Cookie` header, or `None` if the response sets no cookie.
     #[must_use]
     pub fn set_cookie(&self) -> Option<&str> {
         self.headers.get(SET_COOKIE).map(|cookie| cookie.to_str().expect("ASCII"))
     }
 }
 
-/// All session IDs that servers of this test program ever gave out.
+/// Asserts that `text` contains no session ID that any server of this test program has issued.
 ///
-/// What a log, an error or a store shows must hold none of them (I10).
+/// Logs, errors and stores must never show one (I10).
 ///
 /// # Panics
 ///
-/// With the ID's place in it if `text` holds one.
+/// If `text` contains an ID. The message shows the line with the ID.
 #[track_caller]
 pub fn assert_silent(what: &str, text: &str) {
     for secret in secrets().iter() {

@@ -20,9 +20,10 @@ use tokio::{
 
 use crate::redis::RedisServer;
 
-/// Stands between a server and its Redis, and does to chosen commands what networks and busy machines do.
+/// A proxy between a server and its Redis that imitates faults of networks and busy machines for chosen
+/// commands.
 ///
-/// Speaks TCP without TLS. All connections end on drop.
+/// The protocol is TCP without TLS. All connections close on drop.
 #[derive(Debug)]
 pub struct FaultProxy {
     addr: SocketAddr,
@@ -30,18 +31,19 @@ pub struct FaultProxy {
     acceptor: JoinHandle<()>,
 }
 
-/// What becomes of a command.
+/// The fault of one command.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fault {
-    /// It does not get to Redis: the connection is closed instead.
+    /// The command never reaches Redis: the proxy closes the connection instead.
     CutBefore,
-    /// Redis carries it out, and the connection is closed before the answer gets back.
+    /// Redis executes the command, and the proxy closes the connection before the reply reaches the
+    /// client.
     CutAfter,
-    /// Nothing more is read from the connection, which stays open.
+    /// The proxy stops reading from the connection, and leaves it open.
     Stall,
-    /// It gets to Redis so much later.
+    /// The command reaches Redis after this delay.
     Delay(Duration),
-    /// It does not get to Redis, which seems to answer this.
+    /// The command never reaches Redis, and the proxy sends this reply in its place.
     Answer(&'static str),
 }
 
@@ -66,14 +68,15 @@ impl FaultProxy {
         let plan = Arc::new(Plan::new(address(redis)));
         let connections = Arc::clone(&plan);
         let acceptor = tokio::spawn(async move {
-            // Dropped with this task, and with it every connection.
+            // All connections close when this task drops the set.
             let mut open = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 connections.connections.fetch_add(1, Ordering::Relaxed);
                 let (plan, mut cuts) = (Arc::clone(&connections), connections.cuts.subscribe());
                 open.spawn(async move {
                     tokio::select! {
-                        // An error is one side's end of the connection; dropping both tells the other side.
+                        // An error means that one side closed the connection; dropping both streams
+                        // closes the other side.
                         _ = pass(client, &plan) => {}
                         _ = cuts.changed() => {}
                     }
@@ -84,69 +87,69 @@ impl FaultProxy {
         Self { addr, plan, acceptor }
     }
 
-    /// Returns the port at which this listens.
+    /// Returns the port on which the proxy listens.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.addr.port()
     }
 
-    /// Returns the URL by which Redis is reached through this.
+    /// Returns the URL of Redis through the proxy.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://{}", self.addr)
     }
 
-    /// Lets the next command of this name, on any connection, meet a fault; those said before come first.
+    /// Adds a fault for the next command of this name, on any connection. Earlier faults come first.
     pub fn next(&self, command: &str, fault: Fault) {
         self.plan.rules().next.push_back((command.to_owned(), fault));
     }
 
-    /// Lets each command of this name meet a fault from now on; or none any more.
+    /// Sets the fault of every command of this name from now on; `None` clears it.
     pub fn each(&self, command: &str, fault: impl Into<Option<Fault>>) {
         let mut rules = self.plan.rules();
         rules.each.retain(|(of, _)| of != command);
         rules.each.extend(fault.into().map(|fault| (command.to_owned(), fault)));
     }
 
-    /// Passes all that is said on in pieces of at most so many bytes, from now on.
+    /// Forwards all data in pieces of at most this many bytes from now on.
     pub fn slice(&self, bytes: usize) {
         self.plan.rules().piece = bytes.max(1);
     }
 
-    /// Lets every answer come so much later from now on, and lets the next ones follow meanwhile.
+    /// Delays every reply by this time from now on. The delays of successive replies overlap.
     pub fn lag(&self, span: Duration) {
         self.plan.rules().lag = span;
     }
 
-    /// Leads connections that are opened from now on to another Redis.
+    /// Connects new clients to another Redis from now on.
     pub fn lead_to(&self, redis: &RedisServer) {
         self.plan.rules().target = address(redis);
     }
 
-    /// Closes all connections that are open now, at the same instant.
+    /// Closes all open connections, at the same instant.
     pub fn cut(&self) {
         self.plan.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Makes the connections that are open now unreachable, as a firewall does that forgets them:
-    /// packets are dropped, and nobody is told.
+    /// Makes the open connections unreachable, like a firewall that forgets them: the system drops their
+    /// packets silently.
     pub fn vanish(&self) {
         self.plan.vanishes.send_modify(|count| *count += 1);
     }
 
-    /// Returns the number of connections that were accepted.
+    /// Returns the number of accepted connections.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.plan.connections.load(Ordering::Relaxed)
     }
 
-    /// Tells how many faults said by [`next`](Self::next) were not met yet.
+    /// Returns the number of faults from [`next`](Self::next) that are still pending.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.plan.rules().next.len()
     }
 
-    /// Takes note of when commands of this name came, since the last time.
+    /// Returns the arrival times of the commands of this name. Clears the arrivals of all names.
     #[must_use]
     pub fn take_arrivals(&self, command: &str) -> Vec<Instant> {
         let seen = std::mem::take(&mut self.plan.rules().seen);
@@ -160,7 +163,7 @@ impl Drop for FaultProxy {
     }
 }
 
-/// What is to happen, and what came.
+/// The configured faults, and the recorded arrivals.
 #[derive(Debug)]
 struct Plan {
     rules: Mutex<Rules>,
@@ -192,7 +195,7 @@ impl Plan {
         }
     }
 
-    /// What a command that came just now meets.
+    /// Records the arrival of a command, and returns its fault.
     fn meet(&self, command: &str) -> Option<Fault> {
         let mut rules = self.rules();
         rules.seen.push((command.to_owned(), Instant::now()));
@@ -203,7 +206,7 @@ impl Plan {
     }
 
     fn rules(&self) -> MutexGuard<'_, Rules> {
-        // Every change is one assignment.
+        // Every change is one assignment, so a panic leaves the rules consistent.
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -212,7 +215,7 @@ fn address(redis: &RedisServer) -> String {
     format!("{}:{}", redis.host(), redis.port())
 }
 
-/// Passes on what both sides of one connection say, until one of them ends or a fault does it.
+/// Forwards both directions of a connection until a side or a fault closes it.
 async fn pass(client: TcpStream, plan: &Plan) -> io::Result<()> {
     let target = plan.rules().target.clone();
     let server = TcpStream::connect(target).await?;
@@ -221,8 +224,8 @@ async fn pass(client: TcpStream, plan: &Plan) -> io::Result<()> {
     let mut vanishes = plan.vanishes.subscribe();
     let (mut from_client, to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    // Answers of Redis, and those made up here: never in the middle of one another, as those are made up only
-    // for commands that are alone on their way.
+    // Replies of Redis and of the proxy share this writer, and never interleave: the proxy replies only
+    // to commands that are alone in flight.
     let to_client = tokio::sync::Mutex::new(to_client);
     let is_cut = AtomicBool::new(false);
     let (late, mut due) = mpsc::unbounded_channel();
@@ -258,7 +261,8 @@ async fn pass(client: TcpStream, plan: &Plan) -> io::Result<()> {
                     is_cut.store(true, Ordering::Relaxed);
                     to_server.write_all(&command).await?;
                     to_server.shutdown().await?;
-                    // Redis carries out what it reads, and hangs up when it has read to the end.
+                    // Redis executes the commands that it has read, and closes the connection at the end
+                    // of the stream.
                     return answers.await;
                 }
                 Some(Fault::Stall) => std::future::pending().await,
@@ -289,10 +293,10 @@ async fn pass(client: TcpStream, plan: &Plan) -> io::Result<()> {
     }
 }
 
-/// Lets no packet reach a stream any more: not even the system confirms one.
+/// Drops all later packets of a stream. Even the kernel then stops acknowledging them.
 #[cfg(target_os = "linux")]
 fn drop_packets(stream: &TcpStream) -> io::Result<()> {
-    // A filter that returns zero: no byte of a packet is kept.
+    // A filter that returns zero discards the whole packet.
     const RETURN: u16 = 0x06;
     SockRef::from(stream).attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])
 }
@@ -307,15 +311,15 @@ async fn send(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8], plan: &Plan) -> 
     for part in bytes.chunks(piece) {
         to.write_all(part).await?;
         if part.len() < bytes.len() {
-            // The other side is to see pieces.
+            // Yields, so that the other side receives separate pieces.
             tokio::task::yield_now().await;
         }
     }
     Ok(())
 }
 
-/// The name of the command that comes first, in lower case, and where it ends: an array of strings, as all
-/// clients send it.
+/// Returns the name of the first command, in lower case, and its end. All clients send a command as an
+/// array of strings.
 fn first_command(heard: &[u8]) -> Option<(String, usize)> {
     let (count, mut at) = header(heard, 0)?;
     let mut name = None;
@@ -328,7 +332,7 @@ fn first_command(heard: &[u8]) -> Option<(String, usize)> {
     (at <= heard.len()).then_some((name?, at))
 }
 
-/// The number in a line such as `*3` or `$12`, and where the next line begins.
+/// Returns the number in a line such as `*3` or `$12`, and the start of the next line.
 fn header(heard: &[u8], at: usize) -> Option<(usize, usize)> {
     let line = heard.get(at..)?;
     let end = line.windows(2).position(|pair| pair == b"\r\n")?;

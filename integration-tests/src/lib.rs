@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-/// The examples of the repository's own page.
+/// The examples of the repository's README.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;

@@ -1,4 +1,4 @@
-//! Routes that work outside of the session, one request of a session after another.
+//! Routes that change data outside the session, under its lock: one request of a session after another.
 
 use std::{fs, io, path::PathBuf, time::Duration};
 
@@ -68,8 +68,9 @@ async fn slow(
         .await
 }
 
-/// Reads the number, and writes it plus one a while later: two at the same time lose one. A second file
-/// stands there meanwhile, so that they are noticed even if they do not.
+/// Reads the number, and writes it plus one a while later: two concurrent calls would lose one
+/// increment. Meanwhile a marker file exists, so that a concurrent call fails even if no increment is
+/// lost.
 async fn add_in_file() -> io::Result<u64> {
     let file = PathBuf::from(std::env::var_os("COUNTER_FILE").ok_or(io::ErrorKind::NotFound)?);
     let marker = file.with_extension("at-work");

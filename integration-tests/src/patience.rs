@@ -1,16 +1,18 @@
-//! Time limits for tests that are not about time limits.
+//! Time limits for tests whose subject is not a time limit.
 
 use std::time::Duration;
 
 use session_redis::RedisConfig;
 use tokio::time::{Instant, sleep};
 
-/// How long a story's server waits for an answer of Redis, unless the story is about such waits.
+/// The time for which a server waits for a reply of Redis, except in tests about such waits.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Settings of a store whose commands may take so long, connections too, and operations twice that.
+/// Returns the settings with this time limit for connections and commands, and twice the limit for
+/// operations.
 ///
-/// The defaults answer 503 where the machine stands still for half a second, as one under load does.
+/// With the default limits, a server returns 503 if the machine stands still for half a second, as under
+/// load.
 ///
 /// # Panics
 ///
@@ -29,12 +31,12 @@ pub fn redis_config(config: impl Into<RedisConfig>, patience: Duration) -> Redis
 ///
 /// # Panics
 ///
-/// If it does not hold by then.
+/// If the condition does not hold by then.
 pub async fn until(what: &str, holds: impl AsyncFnMut() -> bool) {
     until_within(Duration::from_secs(30), what, holds).await;
 }
 
-/// The same with another limit.
+/// Like [`until`], with another limit.
 pub(crate) async fn until_within(
     limit: Duration,
     what: &str,

@@ -5,10 +5,10 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// A load balancer: each new connection goes to the next backend, all connections end on drop.
+/// A load balancer: each new connection goes to the next backend, and all connections close on drop.
 ///
-/// A backend that refuses a connection is passed over; when all refuse, the client's connection is
-/// closed.
+/// The proxy skips a backend that refuses a connection. If all refuse, it closes the client's
+/// connection.
 #[derive(Debug)]
 pub struct Proxy {
     addr: SocketAddr,
@@ -27,7 +27,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port of 127.0.0.1");
         let addr = listener.local_addr().expect("a listener has an address");
         let acceptor = tokio::spawn(async move {
-            // Dropped with this task, and with it every connection.
+            // All connections close when this task drops the set.
             let mut connections = JoinSet::new();
             for first in 0.. {
                 let Ok((client, _)) = listener.accept().await else {
@@ -40,7 +40,7 @@ impl Proxy {
         Self { addr, acceptor }
     }
 
-    /// Returns the address to connect to.
+    /// Returns the address on which the proxy listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -58,7 +58,8 @@ async fn forward(mut client: TcpStream, first: usize, backends: Arc<[SocketAddr]
         if let Ok(mut server) = TcpStream::connect(backend).await {
             let _ = client.set_nodelay(true);
             let _ = server.set_nodelay(true);
-            // An error is one side's end of the connection; dropping both tells the other side.
+            // An error means that one side closed the connection; dropping both streams closes the other
+            // side.
             let _ = copy_bidirectional(&mut client, &mut server).await;
             return;
         }

@@ -1,11 +1,11 @@
-/// Numbers that depend on a seed and on nothing else (SplitMix64).
+/// Numbers that depend only on a seed (SplitMix64).
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
-/// What a stream of numbers is for.
+/// The purpose of a stream of numbers.
 ///
-/// Each use has a stream of its own, so that leaving out one part of a history leaves the rest as it
-/// was: that is what lets a history be cut down to its shortest form.
+/// Each purpose has a separate stream. If one part of a history is removed, the rest stays the same, so
+/// that a history can be shortened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Part {
     Plan = 1,
@@ -28,7 +28,7 @@ impl Random {
         mix(self.0)
     }
 
-    /// A number from 0 to `end`, without it.
+    /// Returns a number from 0 to `end`, exclusive.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
@@ -49,7 +49,7 @@ impl Random {
         of[self.index(of.len())]
     }
 
-    /// One of some things, each with how often it is wanted.
+    /// Returns one of several items, each with a weight.
     pub(crate) fn weighted<T: Copy>(&mut self, of: &[(u64, T)]) -> T {
         let mut left = self.below(of.iter().map(|(weight, _)| weight).sum());
         for &(weight, thing) in of {

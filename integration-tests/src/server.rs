@@ -1,4 +1,4 @@
-//! The application as a process of its own.
+//! The application as a separate process.
 
 use std::{
     env,
@@ -16,40 +16,40 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{app, patience, redis::SentinelRedis};
 
-/// The variable that makes a program of this crate a server, whatever else it is: so those that need servers
-/// are one program each.
+/// The environment variable that makes a program of this crate act as a server. A test program thus
+/// needs no second program for its servers.
 pub const ROLE: (&str, &str) = ("INTEGRATION_TESTS_ROLE", "server");
 
-/// Tells whether this process is to be a server.
+/// Returns `true` if this process must act as a server.
 #[must_use]
 pub fn is_wanted() -> bool {
     env::var(ROLE.0).is_ok_and(|role| role == ROLE.1)
 }
 
-/// Serves the [application](app::app) on a free port of 127.0.0.1, until the process is ended.
+/// Serves the [application](app::app) on a free port of 127.0.0.1, until the process ends.
 ///
-/// Its settings are variables of the environment:
+/// The settings are environment variables:
 ///
 /// | variable | |
 /// | --- | --- |
-/// | `REDIS_URL` | where Redis is; several URLs, separated by spaces, with one of the following |
-/// | `REDIS_KIND` | `server` (the default), `sentinel` or `cluster`: what is at these URLs |
-/// | `REDIS_PREFIX` | what keys begin with |
-/// | `REDIS_PATIENCE` | how long to wait for Redis, in milliseconds, or `default` for the store's own limits |
+/// | `REDIS_URL` | the URL of Redis, or several URLs, separated by spaces, for `sentinel` and `cluster` |
+/// | `REDIS_KIND` | `server` (the default), `sentinel` or `cluster`: the kind of servers at these URLs |
+/// | `REDIS_PREFIX` | the prefix of all keys |
+/// | `REDIS_PATIENCE` | the time limit for replies of Redis, in milliseconds, or `default` for the store's limits |
 /// | `REDIS_USER`, `REDIS_PASSWORD_FILE` | a user, and a file with the password, which may change |
-/// | `REDIS_TLS_FOLDER` | where `ca.pem` is, and `server.pem` and `server.key` as the application's own |
-/// | `REVOCATION_REPLICAS` | how many replicas ends of sessions wait for, and for how many milliseconds: `1 200` |
-/// | `NEAR_CACHE_MS` | the staleness of a near cache; there is none without it |
+/// | `REDIS_TLS_FOLDER` | the folder of `ca.pem`, and of the client's `server.pem` and `server.key` |
+/// | `REVOCATION_REPLICAS` | the number of replicas that a revocation waits for, and the milliseconds: `1 200` |
+/// | `NEAR_CACHE_MS` | the staleness of the near cache, which is off by default |
 /// | `IDLE_MS`, `ABSOLUTE_MS` | the lifetime of sessions |
 /// | `LEASE_MS` | the lease of a lock |
 /// | `SESSION_LIMIT` | `3 reject`, `3 oldest` or `3 least-recent` |
-/// | `SERVER_LOG` | what is logged; the default is everything, so that stories see what a log would show |
+/// | `SERVER_LOG` | the log filter; the default is everything, so that tests see all that a log can show |
 ///
-/// Without `REDIS_URL` sessions are in memory.
+/// Without `REDIS_URL`, sessions are in memory.
 ///
 /// # Errors
 ///
-/// Returns an error if a setting cannot be used, or Redis cannot be reached.
+/// Returns an error if a setting is invalid, or Redis is unreachable.
 pub async fn serve() -> Result<(), BoxError> {
     let filter = env::var("SERVER_LOG").unwrap_or_else(|_| "trace".to_owned());
     tracing_subscriber::fmt()
@@ -125,7 +125,7 @@ fn redis_config(urls: &str) -> Result<RedisConfig, BoxError> {
     Ok(config)
 }
 
-/// A secret as a mounted file, which is replaced while the process lives.
+/// A secret in a mounted file that can change during the life of the process.
 struct PasswordFile {
     user: String,
     file: PathBuf,

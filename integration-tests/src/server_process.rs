@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// A program under test as a process of its own, killed on drop.
+/// A program under test as a separate process, killed on drop.
 ///
 /// The program prints a line with `listening on http://ADDRESS` to its standard output once it accepts
 /// connections; [`start`](Self::start) waits for it.
@@ -27,8 +27,8 @@ impl ServerProcess {
     ///
     /// # Panics
     ///
-    /// If the program cannot be run, ends, or does not say within 30 seconds that it is listening; the
-    /// message shows what it printed.
+    /// If the program cannot be run, ends, or is not listening within 30 seconds. The message shows its
+    /// output.
     pub async fn start<K, V>(
         program: impl AsRef<Path>,
         env: impl IntoIterator<Item = (K, V)>,
@@ -50,7 +50,7 @@ impl ServerProcess {
         let output = Output::default();
         let (sender, listening) = oneshot::channel();
         let readers = vec![collect(stdout, &output, Some(sender)), collect(stderr, &output, None)];
-        // Complete already, so that a panic below kills the program too.
+        // Complete before the wait, so that a panic below also kills the program.
         let mut server = Self { child, addr: SocketAddr::from(([0; 4], 0)), output, readers };
         let failure = match timeout(Duration::from_secs(30), listening).await {
             Ok(Ok(addr)) => {
@@ -60,28 +60,28 @@ impl ServerProcess {
             Ok(Err(_)) => "ended",
             Err(_) => "is not listening",
         };
-        // Its readers are done after that: nothing that explains the failure is missing.
+        // `kill` joins the readers, so that the output is complete and explains the failure.
         server.kill();
         panic!("{} {failure}:\n{}", program.display(), server.output());
     }
 
-    /// Returns the address that the program said it listens on.
+    /// Returns the address on which the program listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Returns the number of the process.
+    /// Returns the process ID.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Returns all lines that the program printed so far, to standard output and standard error, in
-    /// about the order in which they came; all there are after [`kill`](Self::kill).
+    /// Returns all lines that the program has printed to standard output and standard error, in
+    /// approximately their order. After [`kill`](Self::kill), the output is complete.
     pub fn output(&self) -> String {
         self.output.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends the program at once and waits until it is gone; nothing happens if it is already.
+    /// Kills the program immediately and waits until it is gone. Does nothing if it has already ended.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -97,7 +97,8 @@ impl Drop for ServerProcess {
     }
 }
 
-/// Collects lines until the end, and reports the address in the first one that tells it.
+/// Collects lines until the end of the stream, and sends the address from the first line that contains
+/// one.
 fn collect(
     source: impl Read + Send + 'static,
     output: &Output,
