@@ -1,4 +1,4 @@
-//! The user of Redis that the operator's page creates may do everything that sessions need, and nothing else.
+//! The Redis user of the operator's page has exactly the rights that sessions need.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,17 +11,18 @@ use crate::support::serve;
 const README: &str = include_str!("../../../session-redis/README.md");
 const PAGE: &str = include_str!("../../../session-redis/OPERATING.md");
 
-/// The words of `ACL SETUSER …`, for the user `sessions` with the password `secret` and the prefix `shop:`.
+/// Returns the words of `ACL SETUSER …`, for the user `sessions` with the password `secret` and the
+/// prefix `shop:`.
 pub(crate) fn acl() -> Vec<String> {
     acl_command(1)
 }
 
-/// Those of the one that stands there at this place, counted from one.
+/// Returns the words of the page's command at this place, counted from one.
 pub(crate) fn acl_command(place: usize) -> Vec<String> {
     acl_after(PAGE.split("redis-cli ACL ").nth(place).unwrap())
 }
 
-/// Those for the user `watcher` of the sentinels.
+/// Returns the words of the command for the user `watcher` of the sentinels.
 pub(crate) fn acl_of_sentinels() -> Vec<String> {
     acl_after(PAGE.split("redis-cli -p 26379 ACL ").nth(1).unwrap())
 }
@@ -32,12 +33,12 @@ fn acl_after(rest: &str) -> Vec<String> {
     words.map(|word| word.trim_matches('\'').to_owned()).collect()
 }
 
-/// Returns the text of the README between these two, at its first place.
+/// Returns the text of the README between `begin` and `end`, at the first place.
 fn quoted(begin: &str, end: &str) -> &'static str {
     README.split_once(begin).unwrap().1.split_once(end).unwrap().0
 }
 
-/// Connects as the user of the page, with the settings of the README.
+/// Connects as the page's user, with the settings of the README.
 async fn store(redis: &RedisServer) -> RedisStore {
     RedisStore::connect(config(redis)).await.unwrap()
 }
@@ -63,7 +64,7 @@ async fn the_user_of_the_page_may_do_everything_and_needs_all_of_it() {
     let strict = serve(limited(AtLimit::Reject)).await;
     let limited = serve(limited(AtLimit::EvictOldest)).await;
 
-    // A visitor: create, read, write, touch, and what nobody signed in to.
+    // A visitor without a login: create, read, write, touch, lock, renew, log out.
     let visitor = Browser::new(unlimited);
     for count in 1..=2 {
         assert_eq!(visitor.post("/count").await.ok().body, count.to_string());
@@ -74,7 +75,7 @@ async fn the_user_of_the_page_may_do_everything_and_needs_all_of_it() {
     visitor.post("/renew").await.ok();
     visitor.post("/logout").await.ok();
 
-    // Devices, with a limit: the third login ends the first.
+    // Devices, with a limit: the third login evicts the first.
     let devices: Vec<_> = (0..3).map(|_| Browser::new(limited)).collect();
     for device in &devices {
         device.post("/login/ada").await.ok();
@@ -88,7 +89,7 @@ async fn the_user_of_the_page_may_do_everything_and_needs_all_of_it() {
     let end = format!("/end/{}", other["key"].as_str().unwrap());
     assert_eq!(devices[1].post(&end).await.ok().body, "true");
 
-    // Renewed, lengthened, and all ended.
+    // Renewal, a longer lifetime, and the end of all sessions.
     let this = devices[1].at(unlimited);
     this.post("/renew").await.ok();
     this.post("/lifetime/3600000/360000000").await.ok();
@@ -97,13 +98,13 @@ async fn the_user_of_the_page_may_do_everything_and_needs_all_of_it() {
     this.post("/login/ada").await.ok();
     assert_eq!(this.post("/end-all").await.ok().body, "1");
 
-    // Nothing is allowed that was not used. That keys leave the index is not waited for.
+    // Every right is used. Keys leave the index in the background, so the test polls.
     let allowed: Vec<_> =
         acl().iter().filter_map(|word| Some(word.strip_prefix('+')?.into())).collect();
     until("all that is allowed is used", async || {
         let mut info = redis::cmd("INFO");
         let used: String = info.arg("commandstats").query_async(&mut admin.clone()).await.unwrap();
-        // Up to 6.2 a subcommand is counted with its command.
+        // Up to 6.2, a subcommand counts as its command.
         let counted = |command: &String| match command.split_once('|') {
             Some((whole, _)) if !used.contains('|') => format!("cmdstat_{whole}:"),
             _ => format!("cmdstat_{command}:"),
@@ -114,14 +115,14 @@ async fn the_user_of_the_page_may_do_everything_and_needs_all_of_it() {
         unused.is_empty()
     })
     .await;
-    // A refusal of what is not waited for fails no request, but Redis notes it. From 7.2 on the client says
-    // its name, and the store asks at its start who answers; both do without if they may not.
+    // Redis logs a refused background command, although the request succeeds. From 7.2 on the client
+    // sends its name, and the store requests `INFO` at its start; both are optional.
     let mut log = redis::cmd("ACL");
     let refused: Vec<BTreeMap<String, redis::Value>> =
         log.arg("LOG").query_async(&mut admin).await.unwrap();
     for refusal in refused {
         let command: String = redis::from_redis_value(refusal["object"].clone()).unwrap();
-        // Up to 6.2 a subcommand is noted by its command.
+        // Up to 6.2, a subcommand is logged as its command.
         let dispensable =
             ["client|setinfo", "client|setname", "client", "info"].contains(&command.as_str());
         assert!(dispensable, "{refusal:?}");
@@ -149,6 +150,6 @@ async fn waiting_for_replicas_needs_the_rights_on_the_page() {
     let error = RedisStore::connect(config()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
     let _: () = redis::cmd("ACL").arg(acl_command(2)).query_async(&mut admin).await.unwrap();
-    // There is no replica, which is another matter.
+    // The missing replica itself is accepted at the start.
     RedisStore::connect(config()).await.unwrap();
 }

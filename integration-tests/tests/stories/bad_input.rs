@@ -43,7 +43,7 @@ async fn an_unknown_id_is_never_adopted() {
     assert!(answer.json()["key"].is_null());
     assert_eq!(answer.set_cookie(), None, "the browser may hold a newer cookie by now");
 
-    // On no path does the client's ID become a session: writing and signing in make a fresh one.
+    // The client's ID never becomes a session: writes and logins create a new ID.
     for path in ["/count", "/login/mallory", "/set/a/b"] {
         let answer = send_raw(stage.addr(), Method::POST, path, &cookies).await.ok();
         let set_cookie = answer.set_cookie().unwrap();
@@ -75,7 +75,7 @@ async fn of_two_cookies_the_one_that_opens_a_session_is_used() {
         assert_eq!(answer.set_cookie(), None);
     }
 
-    // Bounded: of many cookies of the name only the first four are tried.
+    // Of many cookies with this name, only the first four are tried.
     let mark = stage.redis.mark_commands().await;
     let many = vec![dead.as_str(); 100].join("; ");
     send_raw(stage.addr(), Method::GET, "/session", &[many.as_bytes()]).await.ok();
@@ -166,7 +166,7 @@ async fn a_value_of_another_type_is_missing_to_get_and_not_overwritten() {
     let session = stage.browser.session().await;
     assert_eq!(session["values"]["note"], "kept");
     assert_eq!(session["values"]["count"], 1);
-    // A text cannot be updated as a number.
+    // An update of a text as a number fails.
     stage.browser.post("/set/count/text").await.ok();
     let answer = stage.browser.post("/count").await;
     assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);

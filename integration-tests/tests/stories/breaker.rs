@@ -1,4 +1,4 @@
-//! Requests do not pile up before a Redis that does not answer.
+//! Requests do not pile up while Redis does not reply.
 
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,12 @@ use tower::ServiceExt as _;
 
 use crate::support::{Log, patient_store};
 
-/// An upper bound where a machine under load takes its time: there to notice what hangs.
+/// An upper bound that a loaded machine keeps, to detect hangs.
 const LONG: Duration = Duration::from_secs(20);
 
 const AT_ONCE: usize = 5_000;
 
-/// Sends so many requests at once that need the session, each a task of its own, as a server does.
+/// Sends this many concurrent requests that need the session, each from a separate task, like a server.
 async fn requests(app: &Router, cookie: &str, count: usize) -> Vec<(StatusCode, Duration)> {
     let requests = (0..count).map(|_| {
         let request = Request::get("/session").header("cookie", cookie);
@@ -41,7 +41,7 @@ fn longest(answers: &[(StatusCode, Duration)]) -> Duration {
     answers.iter().map(|(_, time)| *time).max().unwrap()
 }
 
-/// The resident memory of this program, where the system tells it.
+/// Returns the resident memory of this program, or `None` if the system does not report it.
 fn resident_mib() -> Option<u64> {
     let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
     Some(pages.split(' ').nth(1)?.parse::<u64>().ok()? * 4 / 1024)
@@ -74,7 +74,7 @@ async fn five_thousand_requests_at_once_are_answered_while_redis_stands_still() 
     let first_took = begin.elapsed();
     let grown = resident_mib().zip(before).map(|(now, before)| now.saturating_sub(before));
     assert_ne!(store.state().circuit(), Circuit::Closed);
-    // All at once, while nothing is answered.
+    // All requests of the second round start concurrently, and Redis still does not reply.
     let second = requests(&app, &cookie, AT_ONCE).await;
     for answers in [&first, &second] {
         assert!(answers.iter().all(|(status, _)| *status == StatusCode::SERVICE_UNAVAILABLE));
@@ -85,7 +85,7 @@ async fn five_thousand_requests_at_once_are_answered_while_redis_stands_still() 
 
     redis.unpause().await;
     let begin = Instant::now();
-    // Of all these commands few were sent: the memory that they take is bounded.
+    // The store sent only a part of the commands, so their memory in Redis is bounded.
     let sent = redis.commands_since(&mark).await.of("get");
     assert!(sent < 5_000, "{sent} of 10,000 commands");
     until("requests are served", async || all_are_served(500).await).await;
@@ -160,7 +160,7 @@ async fn a_redis_that_is_gone_is_noticed_and_its_return_too() {
     assert_eq!(log.count("Redis does not answer"), 1, "{}", log.text());
 
     redis.start_again().await;
-    // Each ping is a probe, and there is no pause between two.
+    // Each ping is a probe, and the pings follow each other without a pause.
     until("it is back", async || store.ping().await.is_ok()).await;
     assert_eq!(store.state().circuit(), Circuit::Closed);
     assert_eq!(log.count("Redis answers again"), 1, "{}", log.text());

@@ -3,14 +3,14 @@ use reqwest::Method;
 
 use crate::support::{Stage, send_raw};
 
-/// The commands that a request of the stage's browser costs, read from Redis itself.
+/// Sends a request, and returns its response and the commands that Redis received.
 async fn cost_of(stage: &Stage, method: Method, path: &str) -> (Answer, CommandCounts) {
     let mark = stage.redis.mark_commands().await;
     let answer = stage.browser.send(method, path).await.ok();
     (answer, stage.redis.commands_since(&mark).await)
 }
 
-/// A stage whose scripts Redis knows already, as it does from the first request of a server on.
+/// Returns a stage whose Redis already knows the scripts, as after the first requests of a server.
 async fn warm() -> Stage {
     let stage = Stage::new().await;
     stage.browser.post("/count").await.ok();
@@ -20,7 +20,7 @@ async fn warm() -> Stage {
     stage.browser.post("/logout").await.ok();
     stage.browser.post("/login/eve").await.ok();
     stage.browser.post("/logout").await.ok();
-    // That a session leaves its owner's index is not waited for.
+    // A session leaves its owner's index in the background.
     until("Redis is empty", async || {
         let mut redis = stage.redis.connection().await;
         redis::cmd("DBSIZE").query_async::<u64>(&mut redis).await.unwrap() == 0
@@ -36,7 +36,7 @@ async fn each_kind_of_request_keeps_its_budget() {
         let total: u64 = commands.iter().map(|(_, count)| count).sum();
         let mark = stage.redis.mark_commands().await;
         stage.browser.send(method, path).await.ok();
-        // What the request does not wait for comes a moment later.
+        // Background commands arrive a moment later.
         let mut counts = stage.redis.commands_since(&mark).await;
         until("all commands are there", async || {
             counts = stage.redis.commands_since(&mark).await;
@@ -59,11 +59,11 @@ async fn each_kind_of_request_keeps_its_budget() {
     cost(post(), "/count", &[("get", 1), ("evalsha", 1)]).await;
     let moved = [("get", 1), ("eval", 1), ("set", 1), ("evalsha", 1)];
     cost(post(), "/login/ada", &moved).await;
-    // A command more, that the request does not wait for: the former key leaves the index.
+    // The second `EVALSHA` runs in the background: the former key leaves the index.
     let moved = [("get", 1), ("eval", 1), ("set", 1), ("evalsha", 2)];
     cost(post(), "/renew", &moved).await;
     cost(post(), "/login/ada", &moved).await;
-    // The own session, and the list's.
+    // The first `GET` loads the request's session, the second the listed one.
     cost(get(), "/devices", &[("get", 2), ("zrangebyscore", 1)]).await;
     cost(post(), "/set/note/same", &[("get", 1), ("evalsha", 1)]).await;
     cost(get(), "/devices", &[("get", 2), ("zrangebyscore", 1)]).await;
@@ -88,7 +88,7 @@ async fn a_touch_is_one_command_once_per_tenth_of_the_idle_time() {
         let (_, counts) = cost_of(&stage, Method::GET, "/session").await;
         assert_eq!(counts.total(), 1, "{counts}");
     }
-    // A write notes the request by itself.
+    // A write records the request in the same command.
     stage.advance(tenth);
     let (_, counts) = cost_of(&stage, Method::POST, "/count").await;
     assert_eq!(counts.total(), 2, "{counts}");

@@ -1,10 +1,10 @@
-//! Servers list the connections of the store by a name, and servers without names work as well.
+//! Redis lists the store's connections by a name. Servers without connection names work as well.
 
 use integration_tests::{Fault, FaultProxy, PATIENCE, RedisServer, redis_config, until};
 use redis::aio::MultiplexedConnection;
 use session_axum::{RedisConfig, RedisStore};
 
-/// Returns the number of connections of this name that the server lists.
+/// Returns the number of listed connections with this name.
 async fn listed(admin: &mut MultiplexedConnection, name: &str) -> usize {
     let list: String = redis::cmd("CLIENT").arg("LIST").query_async(admin).await.unwrap();
     list.lines().filter(|line| line.contains(&format!(" name={name} "))).count()
@@ -40,7 +40,7 @@ async fn server_that_closes_connections_for_the_name_works() {
     let store = RedisStore::connect(redis_config(proxy.url(), PATIENCE)).await.unwrap();
     assert_eq!(proxy.connections(), 2);
     store.ping().await.unwrap();
-    // The cause is remembered, so the next connection costs one attempt.
+    // The store remembers the cause, so the next connection costs one attempt.
     proxy.cut();
     until("the store has reconnected", async || store.ping().await.is_ok()).await;
     assert_eq!(proxy.connections(), 3);
@@ -57,7 +57,7 @@ async fn server_that_answers_the_name_by_an_error_works() {
     assert_eq!(proxy.connections(), 1);
 }
 
-/// A server that is starting closes connections as well. The name is left out for that attempt only.
+/// A starting server closes connections as well. The store omits the name for that attempt only.
 #[tokio::test]
 async fn server_that_closed_connections_for_a_while_gets_the_name() {
     let redis = RedisServer::start().await;

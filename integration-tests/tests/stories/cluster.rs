@@ -1,4 +1,4 @@
-//! Sessions on a cluster: keys on different servers, slots that move, a node that is gone.
+//! Sessions on a cluster: keys on different nodes, moving slots, a failed node.
 
 use std::{
     error::Error as _,
@@ -22,7 +22,7 @@ use crate::{
     support::{Log, outage, serve},
 };
 
-/// Longer than a machine stands still: no node is given up.
+/// Longer than a machine stands still, so that every node stays in the cluster.
 const NEVER: Duration = Duration::from_secs(600);
 
 fn config(redis: &ClusterRedis) -> RedisConfig {
@@ -44,7 +44,7 @@ async fn a_store_on_a_cluster_passes_the_suite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn devices_on_all_nodes_are_listed_and_ended() {
     let redis = ClusterRedis::start(NEVER).await;
-    // As a user with the rights on the operator's page, and no others.
+    // The user has exactly the rights of the operator's page.
     for node in redis.nodes() {
         let mut node = node.connection().await;
         let mut words = acl();
@@ -67,7 +67,7 @@ async fn devices_on_all_nodes_are_listed_and_ended() {
     let list = devices[0].get("/devices").await.ok().json();
     assert_eq!(list.as_array().unwrap().len(), 40);
 
-    // What a node does not know it is told, each on its own.
+    // Each node that lacks a script receives it independently.
     for node in &redis.nodes()[..3] {
         let mut node = node.connection().await;
         let _: () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut node).await.unwrap();
@@ -84,7 +84,7 @@ async fn devices_on_all_nodes_are_listed_and_ended() {
 async fn a_slot_that_moves_under_writes_loses_none() {
     let redis = ClusterRedis::start(NEVER).await;
     let store = RedisStore::connect(
-        // All keys in one slot, so that the one that moves is the one that is written.
+        // All keys are in one slot, so that the moving slot is the written one.
         redis_config(config(&redis), PATIENCE).with_prefix("{one}").unwrap(),
     )
     .await
@@ -109,7 +109,7 @@ async fn a_slot_that_moves_under_writes_loses_none() {
             })
         })
         .collect();
-    // Each pause lets the writers meet every state of the move.
+    // During each pause, the writers meet another state of the move.
     let more_writes = async || {
         let enough = acknowledged.load(Ordering::Relaxed) + 50;
         until("writes go on", async || acknowledged.load(Ordering::Relaxed) >= enough).await;
@@ -164,7 +164,7 @@ async fn sessions_go_on_after_a_primary_went_silent() {
     until("a visitor writes", async || browser.post("/count").await.status == StatusCode::OK).await;
     let owner = redis.owner(redis.slot("{one}s:any").await).await;
     redis.nodes()[owner].pause().await;
-    // Whether the count had reached the replica is not what this is about.
+    // The test does not depend on whether the count has reached the replica.
     let visitor = Browser::new(browser.addr());
     outage("a cluster, which waits 2 s for a node that is silent", &visitor).await;
     redis.nodes()[owner].unpause().await;
@@ -177,7 +177,7 @@ async fn a_node_that_went_silent_costs_only_its_own_sessions() {
     let redis = ClusterRedis::start(NEVER).await;
     let store = RedisStore::connect(config(&redis)).await.unwrap();
     let addr = serve(Sessions::new(store)).await;
-    // Anonymous sessions have one key each.
+    // An anonymous session has exactly one key.
     let mut by_node: Vec<Option<Browser>> = vec![None, None, None];
     while by_node.iter().any(Option::is_none) {
         let browser = Browser::new(addr);
@@ -227,7 +227,7 @@ async fn what_is_wrong_with_a_cluster_is_said_at_the_start() {
 
     let (kind, text) = why(config(&redis).with_database(1)).await;
     assert_eq!(kind, StoreErrorKind::Misconfigured);
-    // Valkey 9 may have others.
+    // Valkey 9 may have other databases.
     let of_servers = ["which has no database but 0", "refuses the database"];
     assert!(of_servers.iter().any(|refusal| text.contains(refusal)), "{text}");
 
@@ -241,7 +241,7 @@ async fn what_is_wrong_with_a_cluster_is_said_at_the_start() {
     assert_eq!(kind, StoreErrorKind::Misconfigured);
     assert_eq!(text, "`RedisConfig::cluster` was given no URL: it takes those of one node or more");
 
-    // Proxies with the commands of a cluster may report another mode.
+    // Proxies that know the commands of a cluster may report another mode.
     let proxy = FaultProxy::before(&redis.nodes()[0]).await;
     proxy.each("cluster", Fault::Answer("-ERR unknown command 'CLUSTER'"));
     let (kind, text) = why(RedisConfig::cluster([proxy.url()])).await;
@@ -251,7 +251,7 @@ async fn what_is_wrong_with_a_cluster_is_said_at_the_start() {
     proxy.each("info", Fault::Answer("$21\r\nredis_mode:standalone"));
     RedisStore::connect(redis_config(RedisConfig::cluster([proxy.url()]), PATIENCE)).await.unwrap();
 
-    // One node that is there is enough, a replica too.
+    // One reachable node suffices, and may be a replica.
     alone.kill().await;
     let some = RedisConfig::cluster([alone.url(), redis.nodes()[5].url()]);
     let store = RedisStore::connect(redis_config(some, PATIENCE)).await.unwrap();

@@ -1,4 +1,4 @@
-//! The suite that every store runs, on a real Redis.
+//! The conformance suite of all stores, on a real Redis.
 
 use integration_tests::{PATIENCE, RedisServer, redis_config};
 use session_core::conformance;

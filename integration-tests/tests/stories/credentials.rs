@@ -1,4 +1,4 @@
-//! Passwords and tokens change while the process lives.
+//! Passwords and tokens change during the life of the process.
 
 use std::{
     error::Error as _,
@@ -30,7 +30,7 @@ use crate::{
 
 type Provided = Result<Credentials, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Tells of its changes.
+/// A provider that announces its changes.
 struct Rotated(watch::Sender<Credentials>);
 
 #[async_trait]
@@ -69,7 +69,7 @@ async fn kill(connection: &mut MultiplexedConnection, user: &str) {
     redis::cmd("CLIENT").arg(&["KILL", "USER", user]).exec_async(connection).await.unwrap();
 }
 
-/// Requests until it is dropped, and how many there were.
+/// Concurrent requests until the call of `end`. The tasks return their number.
 struct Load {
     stop: Arc<AtomicBool>,
     tasks: Vec<tokio::task::JoinHandle<u64>>,
@@ -136,7 +136,7 @@ async fn a_password_that_rotates_every_second_fails_no_request() {
     assert_eq!(log, [], "nothing was refused");
 }
 
-/// Each token is a user of its own, whose end closes its connections.
+/// A provider whose tokens are separate users. The deletion of a user closes its connections.
 struct Tokens {
     admin: MultiplexedConnection,
     count: AtomicUsize,
@@ -177,7 +177,7 @@ async fn a_token_is_replaced_before_it_expires() {
     assert!((4..=8).contains(&tokens), "{tokens}");
 }
 
-/// Does what it is told.
+/// A provider that succeeds, fails or hangs on command.
 #[derive(Default)]
 struct Moody {
     mood: Mutex<Mood>,
@@ -205,7 +205,7 @@ impl CredentialsProvider for Moody {
     }
 }
 
-/// The store's error with all of its causes.
+/// Returns the kind of the store's error, and the error's text with all causes.
 async fn error_of(store: &RedisStore) -> (StoreErrorKind, String) {
     let key = SessionKey::from_bytes([7; SessionKey::LEN]);
     let error = store.load(&key, SystemClock.now()).await.unwrap_err();
@@ -294,7 +294,8 @@ async fn a_provider_that_hangs_keeps_no_request_waiting() {
     until("sessions are back", async || is_well(&store).await).await;
 }
 
-/// As the page on operations says: a password is taken away without harm, a user is not.
+/// According to the operator's page, the removal of a password leaves connections open, and the removal
+/// of a user closes them.
 #[tokio::test]
 async fn only_the_end_of_its_user_closes_a_connection() {
     let redis = RedisServer::start().await;

@@ -1,4 +1,4 @@
-//! What a fault of Redis means to the caller, on real servers.
+//! The error that a caller receives for each fault of Redis, on real servers.
 
 use std::{
     error::Error as _,
@@ -12,7 +12,7 @@ use session_core::{SessionError, StoreError, StoreErrorKind};
 
 use crate::support::{Stage, patient_store, serve};
 
-/// The error of a connection that must not come about, whose texts hold neither URL nor password.
+/// Returns the error of a connection that must fail. The texts must contain neither URL nor password.
 async fn refused(config: impl Into<RedisConfig>) -> StoreError {
     let error = RedisStore::connect(config).await.unwrap_err();
     let source = error.source().map(ToString::to_string);
@@ -21,7 +21,7 @@ async fn refused(config: impl Into<RedisConfig>) -> StoreError {
     error
 }
 
-/// What the store of a stage says to a new session.
+/// Returns the kind of error when a new session is written.
 async fn refused_write(redis: &RedisServer) -> StoreErrorKind {
     let store = patient_store(redis).await;
     let session = Sessions::new(store).open([]).await.unwrap();
@@ -52,7 +52,7 @@ async fn a_wrong_password_is_misconfigured() {
         let result = RedisStore::connect(redis_config(url.as_str(), PATIENCE)).await;
         match result {
             Err(error) => assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{user}"),
-            // Without any password Redis lets a client in, and refuses its first command.
+            // Without a password, Redis accepts the connection, and refuses its first command.
             Ok(_) => assert_eq!(refused_write(&redis).await, StoreErrorKind::Misconfigured),
         }
     }
@@ -75,7 +75,7 @@ async fn a_busy_server_is_unavailable() {
     let redis = RedisServer::start().await;
     let mut admin = redis.connection().await;
     let mut set = redis::cmd("CONFIG");
-    // From 10 ms on a script counts as one that hangs.
+    // After 10 ms, Redis counts a script as hanging.
     let _: () = set.arg(&["SET", "lua-time-limit", "10"]).query_async(&mut admin).await.unwrap();
     let hang = tokio::spawn(async move {
         let mut eval = redis::cmd("EVAL");
@@ -153,7 +153,7 @@ async fn a_full_server_refuses_writes_but_reads_and_ends_sessions() {
     assert_eq!(stage.browser.post("/count").await.ok().body, "2");
 }
 
-/// More than are ended in one round trip, and one key in the index that cannot be barred.
+/// More sessions than one round trip ends, and one key in the index that cannot be blocked.
 #[tokio::test]
 async fn a_full_server_still_signs_out_everywhere() {
     let redis = RedisServer::start().await;
@@ -169,7 +169,7 @@ async fn a_full_server_still_signs_out_everywhere() {
     let _: () = set.query_async(&mut admin).await.unwrap();
 
     assert_eq!(refused_write(&redis).await, StoreErrorKind::Full);
-    // An error says that a key may not be blocked. The sessions are ended nevertheless.
+    // An error reports that a key could not be blocked. The sessions have ended nevertheless.
     let _ = sessions.revoke_all("ada").await;
     assert!(sessions.list("ada").await.unwrap().is_empty());
     let left: Vec<String> =
@@ -197,7 +197,7 @@ async fn a_connection_that_was_closed_comes_back_without_an_error() {
         let mut kill = redis::cmd("CLIENT");
         kill.arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]);
         let _: () = kill.query_async(&mut admin).await.unwrap();
-        // A read is repeated on a new connection, and so is a commit, recognized by its nonce.
+        // A read is repeated on a new connection. A commit is repeated too, and recognized by its nonce.
         assert_eq!(stage.browser.session().await["values"]["count"], count - 1);
         let _: () = kill.query_async(&mut admin).await.unwrap();
         assert_eq!(stage.browser.post("/count").await.ok().body, count.to_string());
@@ -219,10 +219,10 @@ async fn a_replica_that_may_not_be_written_is_an_outage_and_no_success() {
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
         assert_eq!(answer.set_cookie(), None, "{path}");
     }
-    // Whoever starts with it is told at once.
+    // A store that starts with the replica reports the error immediately.
     let error = refused(redis_config(stage.redis.url(), PATIENCE)).await;
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
-    // What a replica holds may be older than what was acknowledged.
+    // The data of a replica may be older than an acknowledged write.
     for _ in 0..20 {
         let answer = stage.browser.get("/session").await;
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -235,7 +235,7 @@ async fn a_replica_that_may_not_be_written_is_an_outage_and_no_success() {
     .await;
 }
 
-/// As behind a host name that leads to whoever was the primary.
+/// The situation of a host name that still leads to the former primary.
 #[tokio::test]
 async fn a_connection_that_leads_to_a_replica_is_not_used_for_reads_either() {
     let [primary, replica] = [RedisServer::start().await, RedisServer::start().await];
@@ -263,7 +263,7 @@ async fn a_key_of_another_type_is_a_fresh_session() {
     let _: () = redis::cmd("DEL").arg(&key).query_async(&mut admin).await.unwrap();
     let _: () = redis::cmd("LPUSH").arg(&key).arg("x").query_async(&mut admin).await.unwrap();
     assert!(stage.browser.session().await["key"].is_null());
-    // What somebody else keeps there is left alone.
+    // The store does not touch the data of another program.
     let kept: u32 = redis::cmd("EXISTS").arg(&key).query_async(&mut admin).await.unwrap();
     assert_eq!(kept, 1);
 }
@@ -293,7 +293,7 @@ async fn a_password_that_was_wrong_for_a_while_is_no_lasting_outage() {
     assert_eq!(stage.browser.session().await["owner"], "ada");
 }
 
-/// A host that is gone, or a firewall that forgot: bytes go out, nothing ever comes back.
+/// The situation of a failed host, or a firewall that forgot the connection: replies never arrive.
 #[tokio::test]
 async fn a_connection_that_went_silent_is_replaced() {
     let redis = RedisServer::start().await;
@@ -314,7 +314,7 @@ async fn a_connection_that_went_silent_is_replaced() {
     assert_eq!(session.unwrap()["owner"], "ada");
 }
 
-/// An address that leads to the new primary, while the open connection leads to the old one.
+/// The address leads to the new primary, while the open connection leads to the old one.
 #[tokio::test]
 async fn a_primary_that_was_demoted_is_left() {
     let (old, new) = (RedisServer::start().await, RedisServer::start().await);
@@ -327,7 +327,8 @@ async fn a_primary_that_was_demoted_is_left() {
     let _: () = demote.query_async(&mut admin).await.unwrap();
     proxy.lead_to(&new);
 
-    // The first write is refused, sent again to where the address leads now, and counts there.
+    // The first write is refused, repeated at the server to which the address now leads, and counts
+    // there.
     let visitor = Browser::new(browser.addr());
     until("writes work", async || visitor.post("/count").await.status == StatusCode::OK).await;
     let mut admin = new.connection().await;

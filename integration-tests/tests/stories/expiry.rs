@@ -15,12 +15,12 @@ async fn an_idle_session_ends_whatever_redis_did() {
     stage.browser.post("/login/ada").await.ok();
     let key = stage.redis_key().await;
     let mut redis = stage.redis.connection().await;
-    // A key that never expires: an operator's mistake, a restored dump.
+    // A key that never expires, as after an operator's mistake or a restored dump.
     let _: () = redis.persist(&key).await.unwrap();
 
     stage.advance(60 * MINUTE - 1);
     assert_eq!(stage.browser.fork().session().await["owner"], "ada");
-    // That request moved the deadline.
+    // The request has moved the deadline.
     stage.advance(60 * MINUTE);
     assert_eq!(redis.exists::<_, u32>(&key).await.unwrap(), 1);
     assert!(stage.browser.session().await["owner"].is_null());
@@ -42,7 +42,7 @@ async fn a_busy_session_ends_at_its_absolute_deadline() {
 async fn a_session_lasts_nine_tenths_to_all_of_its_idle_time_after_the_last_request() {
     let stage = Stage::new().await;
     stage.browser.post("/login/ada").await.ok();
-    // The last request comes just too early to be noted.
+    // The last request comes just too early to be recorded.
     stage.advance(6 * MINUTE - 1);
     assert_eq!(stage.browser.session().await["owner"], "ada");
     let cookie = stage.browser.fork();

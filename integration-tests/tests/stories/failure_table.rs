@@ -1,5 +1,5 @@
-//! The effect of an answer of Redis on a load, a commit and the end of a session: the table of
-//! session-redis's `FAULTS.md`, a test for each of its cells.
+//! The effect of each reply of Redis on a load, a commit and the end of a session: the table of
+//! session-redis's `FAULTS.md`, with one test for each cell.
 
 use std::{error::Error as _, pin::pin, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::support::patient_store;
 
 use StoreErrorKind::{Corrupt, Full, Timeout, Unavailable};
 
-/// Makes three tests of each row, `row::load`, `row::commit` and `row::revoke`.
+/// Makes three tests of each row: `row::load`, `row::commit` and `row::revoke`.
 macro_rules! table {
     ($($row:ident: $load:expr, $commit:expr, $revoke:expr;)*) => {$(
         mod $row {
@@ -41,7 +41,7 @@ macro_rules! table {
     )*};
 }
 
-// What Redis says: what a load, a commit and the end of a session come to.
+// The reply of Redis, and the outcome of a load, a commit and the end of a session.
 table! {
     nil:         NoSession,           Ended,               Done;
     silence:     Failed(Timeout),     Failed(Timeout),     Failed(Timeout);
@@ -66,7 +66,7 @@ enum Verb {
 }
 
 impl Verb {
-    /// The command that it sends.
+    /// Returns the command that the verb sends.
     fn command(self) -> &'static str {
         match self {
             Self::Load => "get",
@@ -77,13 +77,13 @@ impl Verb {
 
 #[derive(Debug, Eq, PartialEq)]
 enum Outcome {
-    /// The session is there, was written, or is gone: 200.
+    /// The session was read, written or ended: 200.
     Done,
-    /// A request goes on without one: 200.
+    /// The request continues without a session: 200.
     NoSession,
-    /// It was ended meanwhile: 409.
+    /// The session had ended meanwhile: 409.
     Ended,
-    /// 503.
+    /// The store failed: 503.
     Failed(StoreErrorKind),
 }
 
@@ -105,7 +105,7 @@ impl Outcome {
 
 const COUNT: Key<u64> = Key::new("count");
 
-/// A session, and a request that has loaded it, before Redis gets into trouble.
+/// A session, and a request that has loaded it before the fault of Redis.
 struct Scene {
     sessions: Sessions,
     id: SessionId,
@@ -115,7 +115,7 @@ struct Scene {
 impl Scene {
     async fn on(config: RedisConfig) -> Self {
         let sessions = Sessions::new(RedisStore::connect(config).await.unwrap());
-        // Another session first, so that Redis knows the scripts.
+        // Another session comes first, so that Redis knows the scripts.
         let session = sessions.open([]).await.unwrap();
         for count in 0..2 {
             session.set(COUNT, count).unwrap();
@@ -181,7 +181,7 @@ async fn silence(verb: Verb) -> Outcome {
     redis.pause().await;
     let outcome = scene.meets(verb).await;
     redis.unpause().await;
-    // What was given up may be carried out now, at most once.
+    // Redis may now execute the abandoned command, at most once.
     until("sessions are back", async || scene.open().await.is_ok()).await;
     let count = scene.open().await.unwrap().get(COUNT);
     assert!([None, Some(1), Some(2)].contains(&count), "{verb:?}: {count:?}");
@@ -234,7 +234,7 @@ async fn noreplicas(verb: Verb) -> Outcome {
 async fn loading(verb: Verb) -> Outcome {
     let redis = RedisServer::builder()
         .arg("--rdbcompression", "no")
-        // Of 400 keys, so that there are 8 seconds, in which it answers after each 2 MiB.
+        // With 400 keys, loading takes 8 seconds. Meanwhile Redis replies after each 2 MiB.
         .arg("--key-load-delay", "20000")
         .start()
         .await;
@@ -288,7 +288,7 @@ async fn clusterdown(verb: Verb) -> Outcome {
     let scene = Scene::on(redis_config(RedisConfig::cluster([redis.url()]), PATIENCE)).await;
     let slot = redis::cmd("CLUSTER").arg("KEYSLOT").arg(scene.redis_key()).to_owned();
     let slot: u16 = slot.query_async(&mut admin).await.unwrap();
-    // Not the session's own: a cluster that lacks a slot serves none.
+    // Not the session's own slot: a cluster with a missing slot also refuses all other slots.
     tell(&mut admin, &["CLUSTER", "DELSLOTS", &((slot + 1) % 16_384).to_string()]).await;
     state("cluster_state:fail").await;
     scene.meets(verb).await
@@ -298,7 +298,7 @@ async fn busy(verb: Verb) -> Outcome {
     let redis = RedisServer::start().await;
     let scene = Scene::on_patient(&redis).await;
     let (mut admin, mut other) = (redis.connection().await, redis.connection().await);
-    // From 10 ms on a script counts as one that hangs.
+    // After 10 ms, Redis counts a script as hanging.
     tell(&mut admin, &["CONFIG", "SET", "lua-time-limit", "10"]).await;
     let hang = tokio::spawn(async move {
         let eval = redis::cmd("EVAL").arg(&["while true do end", "0"]).to_owned();
@@ -314,7 +314,8 @@ async fn busy(verb: Verb) -> Outcome {
     outcome
 }
 
-/// Redis says it of several keys while their slot moves, which is no command of ours: so it is made up.
+/// Redis sends this reply for commands with several keys whose slot moves. The store never sends one, so
+/// the proxy makes the reply up.
 async fn tryagain(verb: Verb) -> Outcome {
     let redis = RedisServer::start().await;
     let proxy = FaultProxy::before(&redis).await;
@@ -347,7 +348,8 @@ async fn undecodable(verb: Verb) -> Outcome {
     outcome
 }
 
-/// The use of a session moves its deadline on a full server too: nobody who only reads is signed out.
+/// On a full server, the use of a session still moves its deadline, so that a user who only reads stays
+/// signed in.
 #[tokio::test]
 async fn a_full_server_notes_the_use_of_a_session() {
     let redis = RedisServer::start().await;

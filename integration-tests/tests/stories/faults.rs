@@ -1,4 +1,4 @@
-//! Short forms of what the program `faults` tries: load on three servers while nodes fail and slots move.
+//! Short runs of the program `faults`: load on three servers while nodes fail and slots move.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ async fn faults(only: &str) -> Table {
         program: env!("CARGO_BIN_EXE_server").into(),
         only: only.to_owned(),
         quick: true,
-        // A machine that runs tests stands still for seconds.
+        // A machine that runs tests may stand still for seconds.
         margin: Duration::from_secs(15),
         say: |line| println!("{line}"),
     };

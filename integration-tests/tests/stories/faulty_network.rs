@@ -1,4 +1,4 @@
-//! What becomes of requests where the network fails, or Redis takes its time, at a chosen command.
+//! The fate of requests if the network fails, or Redis is slow, at a chosen command.
 
 use std::{
     sync::{
@@ -15,7 +15,7 @@ use session_axum::{Key, RedisConfig, RedisStore, Sessions};
 
 use crate::support::serve;
 
-/// A server on a Redis behind a proxy, and a browser in which Ada is signed in and has counted to one.
+/// A server on a Redis behind a proxy. In the browser, Ada is signed in and has counted to one.
 struct Scene {
     _redis: RedisServer,
     proxy: FaultProxy,
@@ -23,7 +23,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// With the store's own limits, or with those of a busy machine.
+    /// Starts the server with the store's own limits, or with the limits for a busy machine.
     async fn new(patience: Option<Duration>) -> Self {
         let redis = RedisServer::start().await;
         let proxy = FaultProxy::before(&redis).await;
@@ -44,7 +44,7 @@ impl Scene {
         Self { _redis: redis, proxy, browser }
     }
 
-    /// A browser in which somebody is signed in, too.
+    /// Returns another browser, in which `owner` is signed in.
     async fn signed_in(&self, owner: &str) -> Browser {
         let browser = Browser::new(self.browser.addr());
         let path = format!("/login/{owner}");
@@ -57,7 +57,7 @@ async fn devices(browser: &Browser) -> usize {
     browser.get("/devices").await.ok().json().as_array().unwrap().len()
 }
 
-/// What asks for an answer that is lost, or sends what does not arrive: the route, and the command.
+/// Routes that write, each with a command whose request or reply is lost.
 const WRITES: [(&str, &str); 11] = [
     ("/count", "evalsha"),
     ("/login/ada", "eval"),
@@ -120,7 +120,7 @@ async fn a_first_write_that_is_cut_off_makes_one_session() {
     }
 }
 
-/// The repetition is the only one.
+/// A commit is repeated only once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_is_lost_twice_is_an_error_and_counts_once() {
     let scene = Scene::new(Some(PATIENCE)).await;
@@ -156,8 +156,8 @@ async fn what_comes_in_pieces_is_what_was_said() {
     }
 }
 
-/// Redis stands still at a command, or the way to it does: what is not answered then is given up within the
-/// time of one operation, its repetition included.
+/// If Redis, or the connection, stalls at any command, the request fails within the time of one
+/// operation. The limit includes the repetition.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_answered_in_time_whichever_command_stalls() {
     const OPERATION: Duration = Duration::from_secs(1);
@@ -176,7 +176,7 @@ async fn a_request_is_answered_in_time_whichever_command_stalls() {
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path} {command}");
         assert_eq!(answer.set_cookie(), None, "{path} {command}");
         assert!(took < OPERATION + PATIENCE, "{path} {command} took {took:?}");
-        // Nobody is signed out by that, if it was not asked for.
+        // Only `/logout` and `/end-all` may sign the user out.
         until("a new connection is used", async || {
             scene.browser.get("/session").await.status == StatusCode::OK
         })
@@ -188,7 +188,8 @@ async fn a_request_is_answered_in_time_whichever_command_stalls() {
     println!("the slowest took {} ms, of {OPERATION:?} for one operation", slowest.as_millis());
 }
 
-/// What arrives when nobody waits for it any more is carried out at most once, and brings nothing back.
+/// A command that arrives after its request has failed is executed at most once, and does not revive the
+/// session.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_arrives_late_counts_at_most_once_and_brings_nothing_back() {
     let scene = Scene::new(None).await;
@@ -217,8 +218,8 @@ async fn a_commit_that_arrives_late_counts_at_most_once_and_brings_nothing_back(
     }
 }
 
-/// Faults by chance, eight writers at once: what was acknowledged is counted, and nothing else but what got no
-/// answer, once each.
+/// Random faults with eight concurrent writers. Every acknowledged write counts exactly once. A failed
+/// write counts at most once.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_the_network_does_what_was_acknowledged_is_what_counts() {
     const FAULTS: [Fault; 5] = [
@@ -269,7 +270,7 @@ async fn whatever_the_network_does_what_was_acknowledged_is_what_counts() {
     );
 }
 
-/// A connection is lost, and with it the answers of all who wait: they do not all come back at once.
+/// A lost connection loses the replies of all waiting requests. Their repetitions are spread over time.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_lose_their_answers_together_do_not_come_back_together() {
     const AT_ONCE: usize = 200;
@@ -286,7 +287,7 @@ async fn requests_that_lose_their_answers_together_do_not_come_back_together() {
         let session_core::CookieChange::Set { id, .. } = change else { panic!("{change:?}") };
         cookies.push(id);
     }
-    // Redis knows the script from here on.
+    // From here on, Redis knows the script.
     let session = sessions.open([cookies[0].expose().as_bytes()]).await.unwrap();
     session.set(NOTE, "again".to_owned()).unwrap();
     session.commit().await.unwrap();

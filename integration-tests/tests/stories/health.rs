@@ -1,4 +1,4 @@
-//! What the store says of its Redis, at the start and when it is asked.
+//! The store's reports about its Redis, at the start and on request.
 
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,7 @@ async fn a_policy_that_evicts_sessions_is_a_warning_from_the_start() {
         assert!(found.evicts_sessions() && found.as_str() == policy, "{found:?}");
         assert_eq!(log.count(POLICY), 1, "said once: {}", log.text());
 
-        // Set right, and wrong again.
+        // The policy is corrected, and then wrong again.
         let mut admin = redis.connection().await;
         for policy in ["noeviction", policy] {
             run(&mut admin, &["CONFIG", "SET", "maxmemory-policy", policy]).await;
@@ -88,7 +88,7 @@ async fn evicted_keys_are_a_warning_when_there_are_more_of_them() {
     run(&mut admin, &["SET", "session:s:a", "some session", "PX", "600000"]).await;
     run(&mut admin, &["CONFIG", "SET", "maxmemory", "1"]).await;
     until("keys are evicted", async || {
-        // Redis evicts when it is asked to do something.
+        // Redis evicts keys only when it receives a command.
         let _: Result<redis::Value, _> =
             redis::cmd("SET").arg("b").arg("c").query_async(&mut admin.clone()).await;
         let keys: u64 = redis::cmd("DBSIZE").query_async(&mut admin.clone()).await.unwrap();
@@ -127,7 +127,7 @@ async fn health_works_without_config_and_is_unknown_without_info() {
     };
     let before = connections().await;
     assert_eq!(before.len(), 1);
-    // Longer than a connection that is refused would be left in place.
+    // Longer than the store would keep a refused connection.
     let end = Instant::now() + Duration::from_millis(500);
     while Instant::now() < end {
         assert!(store.health().await.unwrap().is_unknown());
@@ -144,12 +144,12 @@ async fn a_replica_says_that_it_is_one() {
     let _logged = log.listen();
     let store = patient_store(&replica).await;
     assert_eq!(log.count(REPLICA), 0, "{}", log.text());
-    // Of nobody, so that the link stays down.
+    // The primary does not exist, so that the link stays down.
     run(&mut admin, &["REPLICAOF", "127.0.0.1", "1"]).await;
     let health = store.health().await.unwrap();
     assert_eq!((health.role(), health.primary_link_is_up()), (Some(Role::Replica), Some(false)));
     assert_eq!(log.count(REPLICA), 1, "said once: {}", log.text());
-    // Promoted.
+    // The promotion ends the warning.
     run(&mut admin, &["REPLICAOF", "NO", "ONE"]).await;
     assert_eq!(store.health().await.unwrap().role(), Some(Role::Primary));
     assert_usable(&store).await;
@@ -166,7 +166,7 @@ async fn a_password_that_is_missing_is_an_error_at_the_start() {
 
 #[tokio::test]
 async fn health_of_a_cluster_is_that_of_each_node_and_of_the_worst() {
-    // So patient that nobody takes over from a node that is gone.
+    // With this long timeout, a failed node keeps its slots.
     let cluster = ClusterRedis::start(Duration::from_secs(60)).await;
     let mut evicting = cluster.nodes()[1].connection().await;
     run(&mut evicting, &["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]).await;

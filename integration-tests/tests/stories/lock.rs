@@ -7,10 +7,11 @@ use tokio::task::JoinHandle;
 
 use crate::support::{Deployment, Stage};
 
-/// A lease that no machine is too slow for.
+/// A lease that even a slow machine keeps.
 const LONG_LEASE: (&str, &str) = ("LEASE_MS", "300000");
 
-/// Two servers on one Redis. The leases of the first last so long, those of the second longer than any test.
+/// Starts two servers on one Redis. The first has the given lease, the second a lease longer than any
+/// test.
 async fn two_servers(lease: Duration) -> (Deployment, Browser) {
     let lease_ms = lease.as_millis().to_string();
     let redis = RedisServer::start().await;
@@ -21,7 +22,7 @@ async fn two_servers(lease: Duration) -> (Deployment, Browser) {
     (deployment, browser)
 }
 
-/// A request on the first server that holds the lock and stands at a gate.
+/// Starts a request on the first server that holds the lock and waits at a gate.
 async fn holder(browser: &Browser) -> JoinHandle<Answer> {
     let slow = browser.fork();
     let holding =
@@ -73,7 +74,7 @@ async fn work_of_a_paused_process_is_refused_and_not_stored() {
     let (deployment, browser) = two_servers(lease).await;
     let holding = holder(&browser).await;
     deployment.pause(0);
-    // Enters after the lease has lapsed.
+    // The second request acquires the lock after the lease has expired.
     let other = deployment.at_server(&browser, 1);
     other.post("/locked/set/note/of-the-next").await.ok();
 

@@ -1,6 +1,7 @@
-//! What the project promises, as stories on real servers: real HTTP, real processes, a real Redis.
+//! The promises of the project, tested end to end on real servers: real HTTP, real processes, a real
+//! Redis.
 //!
-//! Each module is one promise; the numbers are those of the invariants in the README.
+//! Each module tests one promise. The numbers are those of the invariants in the README.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 

@@ -24,7 +24,7 @@ const RETRIES: &str = "session_redis.retries";
 const OPEN_CIRCUITS: &str = "session_redis.circuit.open";
 const TRANSITIONS: &str = "session_redis.circuit.transitions";
 
-/// A row of the page's table: type, unit and names of labels.
+/// A row of the page's table: type, unit and label names.
 type Row = (&'static str, &'static str, BTreeSet<String>);
 
 /// The values that a recorder has received.
@@ -35,14 +35,14 @@ struct Metrics {
 
 #[derive(Default)]
 struct Seen {
-    /// By name and labels. Of a histogram it is the number of values.
+    /// The total of each series, by name and labels. For a histogram, the number of values.
     totals: BTreeMap<(String, BTreeMap<String, String>), f64>,
     rows: BTreeMap<String, Row>,
     longest: f64,
 }
 
 impl Metrics {
-    /// Records what this thread registers until the guard is dropped.
+    /// Records the metrics of this thread until the guard is dropped.
     fn listen() -> (Self, LocalRecorderGuard<'static>) {
         let recorder = Box::leak(Box::new(DebuggingRecorder::new()));
         let snapshotter = recorder.snapshotter();
@@ -50,7 +50,7 @@ impl Metrics {
         (Self { snapshotter, seen: Mutex::default() }, guard)
     }
 
-    /// Adds the values since the last time, as a snapshot empties the recorder.
+    /// Adds the values since the last call, because a snapshot empties the recorder.
     fn look<R>(&self, read: impl FnOnce(&Seen) -> R) -> R {
         let mut seen = self.seen.lock().unwrap();
         for (key, unit, description, value) in self.snapshotter.snapshot().into_vec() {
@@ -88,7 +88,7 @@ impl Metrics {
         read(&seen)
     }
 
-    /// Returns the sum over all series that have these labels, among others.
+    /// Returns the sum over all series with at least these labels.
     fn of(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.look(|seen| {
             let has = |of: &BTreeMap<String, String>| {
@@ -99,7 +99,7 @@ impl Metrics {
         })
     }
 
-    /// Returns the number of commands of this name that succeeded.
+    /// Returns the number of successful commands of this name.
     fn succeeded(&self, operation: &str) -> f64 {
         self.look(|seen| {
             let succeeded = seen.totals.iter().filter(|((name, labels), _)| {
@@ -166,7 +166,7 @@ async fn lost_connection_and_repeated_read_are_counted() {
     assert_eq!(metrics.of(RETRIES, &[("error.type", "connection_lost")]), 1.0);
     assert_eq!((metrics.of(CREATE_TIME, &[]), metrics.of(CONNECTIONS, &[])), (2.0, 1.0));
 
-    // A script that the server does not know is sent with its code.
+    // The store sends an unknown script with its code.
     let mut admin = redis.connection().await;
     let _: () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut admin).await.unwrap();
     let key = SessionKey::from_bytes([1; SessionKey::LEN]);
@@ -223,7 +223,7 @@ async fn refused_and_late_commands_are_distinguished() {
     let (_probe, refused) = tokio::join!(store.ping(), store.ping());
     refused.unwrap_err();
     assert_eq!(metrics.failed("circuit_open"), 1.0);
-    // A store that is gone has no circuit.
+    // A dropped store has no circuit.
     assert_eq!(metrics.of(OPEN_CIRCUITS, &[]), 1.0);
     drop(store);
     until("the circuit is gone", async || metrics.of(OPEN_CIRCUITS, &[]) == 0.0).await;
@@ -249,7 +249,7 @@ async fn failed_attempts_to_connect_are_distinguished() {
     assert_eq!((metrics.of(CREATE_TIME, &[]), metrics.of(CONNECTIONS, &[])), (3.0, 0.0));
 }
 
-/// Any server may answer any code.
+/// A server may reply with any code.
 #[tokio::test]
 async fn text_of_the_server_is_in_no_label() {
     let redis = RedisServer::start().await;
@@ -301,7 +301,7 @@ async fn near_cache_is_measured_as_its_stats_are() {
     assert!(stats.hits > 0 && stats.invalidations > 0 && stats.entries == 0, "{stats:?}");
 }
 
-/// The rows of the page, in which `server` stands for three labels.
+/// Returns the rows of the page, in which `server` stands for three labels.
 fn documented() -> BTreeMap<String, Row> {
     let (_, section) = PAGE.split_once("\n# Metrics\n").unwrap();
     let mut rows = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! Sessions that two servers keep in the process never lie: a client reads what it wrote, and nobody reads
-//! anything older than the bound.
+//! Sessions in the near caches of two servers are never wrong: a client reads its own writes, and no
+//! client reads a session older than the bound.
 
 use std::{
     net::SocketAddr,
@@ -40,7 +40,8 @@ impl Server {
         [Self::start(redis.url(), LONG).await, Self::start(redis.url(), LONG).await]
     }
 
-    /// What the session holds for a client that has its ID and no mark: of another tab, say.
+    /// Returns the session's values for a client with the ID and without the marker cookie, such as one
+    /// that has not written recently.
     async fn read(&self, browser: &Browser) -> serde_json::Value {
         let cookie = format!("session={}", browser.session_id().unwrap());
         let answer = send_raw(self.addr, Method::GET, "/session", &[cookie.as_bytes()]).await;
@@ -75,7 +76,8 @@ async fn a_store_with_a_near_cache_passes_the_suite() {
     assert!(store.near_cache().unwrap().hits > 0, "the cases about copies found some");
 }
 
-/// What is written through one server is read through the other at once. `NEAR_CACHE_ROUNDS` says how often.
+/// A write through one server is immediately visible through the other. `NEAR_CACHE_ROUNDS` sets the
+/// number of rounds.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_servers_one_writes_and_the_other_reads_at_once() {
     let rounds = std::env::var("NEAR_CACHE_ROUNDS");
@@ -88,7 +90,7 @@ async fn two_servers_one_writes_and_the_other_reads_at_once() {
     for round in 1..=rounds {
         let [even, odd] = &servers;
         let (writer, reader) = if round % 2 == 0 { (even, odd) } else { (odd, even) };
-        // What the reader has now it would answer still.
+        // The reader now has a copy, which it might still return.
         if round > 1 {
             reader.count(&browser).await;
         }
@@ -133,7 +135,7 @@ async fn reading_a_session_again_costs_no_command() {
     let others = reads(100).await;
     assert_eq!(others.total(), 0, "{others}");
     assert_eq!(server.hits(), 100);
-    // Who has just written is told so, and asks Redis.
+    // A client that has just written receives the marker cookie, so that its reads go to Redis.
     let answer = browser.post("/set/note/x").await.ok();
     assert_eq!(
         answer.set_cookie(),
@@ -147,7 +149,7 @@ async fn reading_a_session_again_costs_no_command() {
     assert_eq!((marked.total(), marked.of("get")), (1, 1), "{marked}");
 }
 
-/// Nobody needs the mark to be told of an end; that takes the time of a message.
+/// Without the marker, a server learns of an end within the time of one message.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_is_seen_by_the_other_server() {
     let redis = RedisServer::start().await;
@@ -167,7 +169,7 @@ async fn an_end_is_seen_by_the_other_server() {
         until("the end is seen", async || {
             let answer = send_raw(two.addr, Method::GET, "/session", &[cookie.as_bytes()]).await;
             match end {
-                // The former ID opens the session for a while, and the client is told the new one.
+                // The former ID opens the session for a while, and the response sends the new one.
                 "/renew" => answer.set_cookie().is_some_and(|set| !set.contains("Max-Age=0")),
                 _ => answer.json()["owner"].is_null(),
             }
@@ -178,13 +180,13 @@ async fn an_end_is_seen_by_the_other_server() {
     }
 }
 
-/// Until the connection is found dead nothing arrives over it, and no error either.
+/// A half-open connection stays silent, without data and without an error, until the store gives it up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_hangs_half_open_shows_nothing_beyond_the_bound() {
     let redis = RedisServer::start().await;
     let stopcock = Stopcock::before(&redis).await;
     let one = Server::start(redis.url(), LONG).await;
-    // Shorter than any answer is waited for: the connection is not found dead before.
+    // Shorter than the response timeout, so that the store does not give up the connection earlier.
     let bound = Duration::from_millis(500);
     let hasty = redis_config(stopcock.url().as_str(), 4 * bound);
     let hasty = store(hasty, bound).await;
@@ -215,7 +217,7 @@ async fn a_connection_that_hangs_half_open_shows_nothing_beyond_the_bound() {
     println!("{old} reads of the old session within {bound:?}, then {refused} refused");
     assert!(refused > 0);
 
-    // The client that wrote reads nothing old, not for a moment.
+    // The client that wrote never reads the old session.
     let marked = browser.at(two.addr).get("/session").await;
     assert_eq!(marked.status, StatusCode::SERVICE_UNAVAILABLE);
     stopcock.open();
@@ -223,12 +225,12 @@ async fn a_connection_that_hangs_half_open_shows_nothing_beyond_the_bound() {
     assert_eq!(two.count(&browser).await, Some(2));
 }
 
-/// The mark is what keeps it: without it a client reads what its own server has not heard of yet.
+/// The marker is essential: a client without it reads the last copy of its server.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_with_the_mark_waits_for_what_it_wrote() {
     let redis = RedisServer::start().await;
     let stopcock = Stopcock::before(&redis).await;
-    // As during a deployment that changes the time.
+    // The situation of a deployment that changes the staleness.
     let short = Duration::from_millis(100);
     let one = Server::start(redis.url(), short).await;
     let two = Server::start(stopcock.url().as_str(), LONG).await;
@@ -237,7 +239,7 @@ async fn a_client_with_the_mark_waits_for_what_it_wrote() {
     assert_eq!(two.count(&browser).await, Some(1));
     stopcock.close();
     browser.post("/count").await.ok();
-    // A mark for the time of the first server would be gone: `Max-Age` counts whole seconds.
+    // A marker for the first server's staleness would have expired: `Max-Age` counts whole seconds.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     assert_eq!(two.count(&browser).await, Some(1), "the message is under way");
     let reading = tokio::spawn({
@@ -265,7 +267,7 @@ async fn nothing_outlives_its_connection() {
         kill.arg("KILL").arg("TYPE").arg("NORMAL").arg("SKIPME").arg("YES");
         let _: i64 = kill.query_async(&mut admin).await.unwrap();
         until("the loss is noticed", async || two.flushes() > flushes).await;
-        // Nobody tells of this one any more.
+        // The lost connection receives no invalidation of this write.
         until("it is written", async || browser.post("/count").await.status == StatusCode::OK)
             .await;
         assert_eq!(two.count(&browser).await, Some(round + 1));
@@ -288,7 +290,8 @@ async fn a_redis_that_is_emptied_empties_the_cache() {
     }
 }
 
-/// A session may vanish without a message, with its database for one. Who is told so keeps no copy of it.
+/// A session may vanish without a message, for example with its database. A server that finds it missing
+/// drops its copy.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_redis_has_no_more_is_given_up_when_it_is_asked_for() {
     let redis = RedisServer::start().await;
@@ -297,7 +300,7 @@ async fn what_redis_has_no_more_is_given_up_when_it_is_asked_for() {
         let _: () = redis::cmd("SWAPDB").arg(0).arg(1).query_async(&mut admin).await.unwrap();
     };
 
-    // By a client with the mark, on a server that needs no proof for a long time.
+    // First case: a client with the marker, on a server whose copies stay proven for a long time.
     let [one, two] = Server::two_on(&redis).await;
     let browser = Browser::new(one.addr);
     browser.post("/count").await.ok();
@@ -308,8 +311,8 @@ async fn what_redis_has_no_more_is_given_up_when_it_is_asked_for() {
     assert!(browser.at(two.addr).session().await["values"]["count"].is_null());
     assert_eq!(two.count(&other).await, None, "the answer was no session");
 
-    // By the proof that a copy needs from time to time: each confirms the connection, and must not keep alive what
-    // it has not found.
+    // Second case: the proof that a copy needs from time to time. The proof confirms the connection, and
+    // must not keep the copy of a missing session.
     let bound = Duration::from_secs(1);
     let hasty = Server::start(redis.url(), bound).await;
     let browser = Browser::new(hasty.addr);
@@ -354,7 +357,7 @@ async fn a_user_who_may_not_track_is_told_once_and_works_without() {
     assert_eq!(without.near_cache().unwrap().hits, 0);
     drop(guard);
 
-    // With the right on the operator's page.
+    // With the right of the operator's page.
     let _: () = redis::cmd("ACL").arg(acl_command(3)).query_async(&mut admin).await.unwrap();
     let log = Log::default();
     let _guard = log.listen();
@@ -366,13 +369,13 @@ async fn a_user_who_may_not_track_is_told_once_and_works_without() {
     assert_eq!((log.count(complaint), server.hits()), (0, 1), "{}", log.text());
 }
 
-/// All commands wait for one set-up: one that never ended would stop the store for ever.
+/// All commands wait for one set-up, so a set-up that never ended would block the store for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_set_up_that_is_not_answered_is_given_up() {
     let redis = RedisServer::start().await;
     let proxy = FaultProxy::before(&redis).await;
     let store = store(redis_config(proxy.url(), Duration::from_secs(2)), LONG).await;
-    // The last of these is `CLIENT SETINFO`.
+    // The last of these commands is `CLIENT SETINFO`.
     let told = proxy.take_arrivals("client").len();
     for _ in 1..told {
         proxy.next("client", Fault::Delay(Duration::ZERO));
@@ -435,7 +438,7 @@ async fn on_a_cluster_a_slot_that_moves_takes_its_sessions_out_of_the_cache() {
         let from = redis.owner(slot).await;
         redis.move_slot(slot, from, (from + 1) % 3, async || {}).await;
         browser.post("/count").await.ok();
-        // The message comes from the node that had it.
+        // The invalidation comes from the node that had the slot.
         until("the change is seen", async || two.count(&browser).await == Some(round + 1)).await;
     }
 }

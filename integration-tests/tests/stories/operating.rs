@@ -1,4 +1,4 @@
-//! What the operator's page says to do by hand.
+//! The manual procedures of the operator's page.
 
 use std::process::Command;
 
@@ -50,7 +50,7 @@ async fn sessions_that_are_deleted_by_hand_have_ended() {
     let devices = stage.browser.get("/devices").await.ok().json();
     assert_eq!(devices.as_array().unwrap().len(), 1, "what is gone is not listed");
     assert_eq!(stage.browser.post("/end-all").await.ok().body, "1");
-    // Nobody waits for that.
+    // The removal from the index runs in the background.
     until("the index is empty", async || {
         let left: Vec<Vec<u8>> = redis.zrange(&index, 0, -1).await.unwrap();
         left.is_empty()

@@ -17,11 +17,12 @@ use tokio::time::timeout;
 
 use crate::support::{Deployment, Log};
 
-/// The longest that a request may take: a load and its time limit, or a commit and its one repetition, of
-/// a few seconds each, and room for a busy machine. Less than the browser waits.
+/// The maximum duration of a request: a load with its time limit, or a commit and its one repetition, a
+/// few seconds each, with room for a busy machine. The browser waits longer.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// Two servers that wait for Redis so long, which keeps what was acknowledged.
+/// Starts two servers with this time limit for Redis, and a Redis that persists every acknowledged
+/// write.
 async fn durable(patience: &str) -> Deployment {
     let redis = RedisServer::builder()
         .arg("--appendonly", "yes")
@@ -31,7 +32,7 @@ async fn durable(patience: &str) -> Deployment {
     Deployment::start(Some(redis), 2, &[("REDIS_PATIENCE", patience)]).await
 }
 
-/// What every request meets while Redis is away (I7).
+/// Asserts the responses while Redis is down (I7).
 async fn assert_outage(browser: &Browser) {
     assert_eq!(browser.get("/plain").await.ok().body, "plain");
     let id = browser.session_id();
@@ -57,7 +58,7 @@ fn assert_unavailable(answer: &Answer) {
 }
 
 async fn assert_recovered(browser: &Browser, count: u64) {
-    // At each of the two servers, which try to connect at instants of their own.
+    // Each of the two servers reconnects at a different instant.
     let is_back = async || browser.get("/session").await.status == StatusCode::OK;
     until("sessions are back", async || is_back().await && is_back().await).await;
     let session = browser.session().await;
@@ -116,7 +117,8 @@ async fn a_public_page_goes_on_while_redis_is_killed() {
     assert_eq!(browser.post("/public").await.ok().body, "2", "nothing of the outage was stored");
 }
 
-/// Said of the store's own limits, which this machine may be too busy to keep while Redis is there.
+/// The store's own limits apply here. A busy machine may exceed them while Redis is running, so the
+/// setup polls.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_in_an_outage_is_answered_within_seconds_by_default() {
     let deployment = durable("default").await;
@@ -138,7 +140,7 @@ async fn a_visitor_without_a_cookie_gets_an_error_and_no_cookie_in_an_outage() {
     let deployment = Deployment::on_redis(1).await;
     deployment.redis().stop().await;
     let browser = deployment.browser();
-    // Nothing to load: the handler runs, and the failure is the commit's.
+    // Without a session to load, the handler runs and the commit fails.
     assert_unavailable(&browser.post("/count").await);
     assert!(browser.get("/session").await.ok().json()["key"].is_null());
 }
@@ -172,7 +174,7 @@ async fn what_was_acknowledged_while_redis_failed_is_what_counts() {
         let writers: Vec<_> = writers.collect();
         let load = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
 
-        // In the middle of requests.
+        // The fault begins during requests.
         until("some are acknowledged", async || load(&acknowledged) >= 20).await;
         match fault {
             "kill" => redis.kill().await,
@@ -191,7 +193,7 @@ async fn what_was_acknowledged_while_redis_failed_is_what_counts() {
             written.unwrap();
         }
 
-        // What failed without an answer may have been carried out; nothing else may differ.
+        // A write without a reply may have been executed. Any other difference is an error.
         let count = browser.session().await["values"]["count"].as_u64().unwrap();
         let (acknowledged, failed) = (load(&acknowledged), load(&failed));
         println!("{fault}: {acknowledged} acknowledged, {failed} failed, {count} counted");
@@ -213,8 +215,8 @@ async fn a_commit_whose_answer_came_too_late_is_repeated_and_counts_once() {
         browser.post("/gates/once/wait").await.ok();
         deployment.redis().pause().await;
         browser.post("/gates/once/open").await.ok();
-        // After three seconds the commit counts as lost and is sent again, after six it fails. Redis gets
-        // both.
+        // After three seconds the commit counts as lost and is repeated; after six seconds it fails.
+        // Redis receives both.
         let early = timeout(Duration::from_millis(3_300), &mut writing).await;
         assert!(early.is_err(), "answered although Redis stands still");
         deployment.redis().unpause().await;
@@ -225,8 +227,8 @@ async fn a_commit_whose_answer_came_too_late_is_repeated_and_counts_once() {
     }
 }
 
-/// Nobody waits for a key to leave the index, and it leaves at its deadline in any case: a failure is quiet,
-/// and still can be seen.
+/// The removal of a key from the index runs in the background, and the key leaves at its deadline in any
+/// case. A failure is therefore only logged.
 #[tokio::test]
 async fn a_key_that_does_not_leave_the_index_is_logged() {
     let redis = RedisServer::start().await;

@@ -1,4 +1,4 @@
-//! The sessions of one owner: listed, ended from elsewhere, and limited (I8).
+//! The sessions of one owner: the list, revocation, and the limit (I8).
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn key(device: &Value) -> &str {
     device["key"].as_str().unwrap()
 }
 
-/// Both stores; on Redis each request of a story may go to an instance of its own.
+/// Starts both stores. On Redis, each request of a test may go to a different instance.
 async fn deployments() -> [Deployment; 2] {
     [Deployment::on_memory(1).await, Deployment::on_redis(3).await]
 }
@@ -118,7 +118,7 @@ async fn a_request_under_way_stores_nothing_in_a_session_that_was_ended_elsewher
     }
 }
 
-/// Fifty browsers sign in at once, through three instances.
+/// Signs in fifty browsers concurrently, through three instances.
 async fn fifty_logins(limit: &str) -> (Deployment, Vec<Browser>, usize) {
     let redis = RedisServer::start().await;
     let deployment = Deployment::start(Some(redis), 3, &[("SESSION_LIMIT", limit)]).await;
@@ -158,7 +158,7 @@ async fn of_fifty_logins_at_once_no_more_are_left_than_the_limit_says() {
         let mut redis = deployment.redis().connection().await;
         let indices: Vec<String> = redis.keys("*o:*").await.unwrap();
         assert_eq!(indices.len(), 1, "{limit}");
-        // That keys leave the index is not waited for.
+        // Keys leave the index in the background.
         until("the index holds them alone", async || {
             redis.zcard::<_, usize>(&indices[0]).await.unwrap() == live.len()
         })
@@ -239,7 +239,7 @@ async fn foreign_members_of_an_index_deny_nothing_and_are_removed() {
     until("the index is gone", async || are_gone(0).await).await;
 }
 
-/// The header says that a session moved from here, and the rest cannot be read.
+/// The header marks a tombstone, and the rest is unreadable.
 #[tokio::test]
 async fn damaged_tombstones_are_deleted_and_deny_no_revocation() {
     let stage = Stage::new().await;
@@ -267,7 +267,7 @@ async fn damaged_tombstones_are_deleted_and_deny_no_revocation() {
     assert!(!redis.exists::<_, bool>(format!("session:s:{}", keys[0])).await.unwrap());
 }
 
-/// A later version may hold live sessions in them.
+/// A later version may store live sessions in such records.
 #[tokio::test]
 async fn records_of_another_format_count_as_sessions_when_revoked() {
     let stage = Stage::new().await;
@@ -297,7 +297,7 @@ async fn records_of_another_format_count_as_sessions_when_revoked() {
 async fn lists_and_ends_keep_their_budget_in_round_trips_of_a_hundred() {
     let stage = Stage::new().await;
     let browser = &stage.browser;
-    // The server knows the scripts from here on.
+    // From here on, Redis knows the scripts.
     browser.post("/login/ada").await.ok();
     browser.post("/logout").await.ok();
     browser.post("/login/ada").await.ok();
@@ -309,15 +309,15 @@ async fn lists_and_ends_keep_their_budget_in_round_trips_of_a_hundred() {
         let answer = browser.send(method, path).await.ok();
         (answer, stage.redis.commands_since(&mark).await)
     };
-    // The request's own session, the index, and one for each session.
+    // The request's own session, the index, and one command for each session.
     let (answer, counts) = cost(Method::GET, "/devices").await;
     assert_eq!(answer.json().as_array().unwrap().len(), 205);
     assert_eq!((counts.of("get"), counts.of("zrangebyscore")), (206, 1), "{counts}");
     assert_eq!(counts.total(), 207, "{counts}");
 
-    // The request's own session twice, the index, and one for each other session, in three pipelines, the
-    // first command of each with the script. The request does not wait until the keys leave the index: three
-    // calls more, seen or not.
+    // The request's own session twice, the index, and one command for each other session, in three
+    // pipelines. The first command of each pipeline contains the script. The keys leave the index in the
+    // background: three more calls, which may or may not be counted yet.
     let (answer, counts) = cost(Method::POST, "/end-others").await;
     assert_eq!(answer.body, "204");
     assert_eq!((counts.of("get"), counts.of("zrangebyscore")), (2, 1), "{counts}");

@@ -3,13 +3,13 @@ use reqwest::StatusCode;
 
 use crate::support::Deployment;
 
-/// Both stores; on Redis the two requests of a race go to different instances.
+/// Starts both stores. On Redis, the two requests of a race go to different instances.
 async fn deployments() -> [Deployment; 2] {
     [Deployment::on_memory(1).await, Deployment::on_redis(2).await]
 }
 
-/// Begins a request on one instance that has loaded the session and not written yet, does something on
-/// another one, and lets the request go on.
+/// Starts a request on one instance, runs `meanwhile` on another one after the request has loaded the
+/// session and before it writes, and then lets the request continue.
 async fn while_one_writes<F: Future>(
     deployment: &Deployment,
     browser: &Browser,
@@ -45,7 +45,7 @@ async fn logout_during_a_slow_write_ends_the_session_for_good() {
             )
             .await;
 
-            // What was not stored is not acknowledged, and the browser's cookie is left alone.
+            // A write that is not stored is not acknowledged, and the browser's cookie stays.
             assert_eq!(answer.status, StatusCode::CONFLICT);
             assert_eq!(answer.set_cookie(), None);
             assert_eq!(browser.session_id(), None);
@@ -99,7 +99,7 @@ async fn renewal_during_a_slow_write_keeps_the_write_and_the_parallel_requests()
         assert_eq!(answer.status, StatusCode::OK);
         assert_ne!(browser.session_id(), old.session_id());
         assert_eq!(browser.session().await["values"]["note"], "written");
-        // A request that was sent with the old ID goes on, and is told the new one.
+        // A request with the old ID succeeds, and its response sends the new ID.
         assert_eq!(old.session().await["owner"], "ada");
         assert_eq!(old.session_id(), browser.session_id());
     }

@@ -8,11 +8,11 @@ async fn renewals_whose_responses_are_lost_sign_nobody_out() {
     let browser = deployment.browser();
     browser.post("/login/ada").await.ok();
     for lost in 0..5 {
-        // What it is told never reaches the browser: a fork has a jar of its own.
+        // The response never reaches the browser, because a fork has a separate jar.
         let renewing = deployment.at_server(&browser.fork(), lost);
         renewing.post("/renew").await.ok();
         assert_ne!(renewing.session_id(), browser.session_id());
-        // Nor does what the next request is told, once more, at another server.
+        // The response of the next request, which sends the new ID again, is lost too.
         let told_again = deployment.at_server(&browser.fork(), lost + 1);
         let answer = told_again.post("/count").await.ok();
         assert!(answer.set_cookie().is_some(), "the new ID is told again");
@@ -31,7 +31,7 @@ async fn the_former_id_opens_nothing_after_the_grace() {
     stage.browser.post("/login/ada").await.ok();
     let former = stage.browser.fork();
     stage.browser.post("/renew").await.ok();
-    // The grace begins when the browser comes with the new ID.
+    // The grace begins when the browser presents the new ID.
     stage.advance(1_800_000);
     stage.browser.session().await;
     stage.advance(29_999);

@@ -1,4 +1,4 @@
-//! What was ended stays ended after a failover, where the store waits for replicas.
+//! Acknowledged ends survive a failover if the store waits for replicas.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ impl Pair {
         pair
     }
 
-    /// A store that waits so long for the replica.
+    /// Connects a store that waits this long for the replica.
     async fn store(&self, wait: Duration) -> RedisStore {
         let config = redis_config(self.primary.url(), PATIENCE);
         let config = config.with_revocation_replicas(1, wait).unwrap();
@@ -48,7 +48,7 @@ async fn names(redis: &mut MultiplexedConnection) -> Vec<String> {
     names
 }
 
-/// Signs somebody in, and says by which key.
+/// Signs in a user, and returns the session's ID and key.
 async fn log_in(sessions: &Sessions, owner: &str) -> (String, SessionKey) {
     let session = sessions.open([]).await.unwrap();
     session.authenticate(owner).unwrap();
@@ -76,7 +76,7 @@ async fn what_was_acknowledged_as_ended_is_ended_on_the_replica() {
                 let _ = session.finish().await.unwrap();
                 replica.get(&name).await.unwrap()
             }
-            // From elsewhere.
+            // A revocation from elsewhere.
             1 => {
                 assert!(sessions.revoke("ada", key).await.unwrap());
                 replica.get(&name).await.unwrap()
@@ -85,7 +85,7 @@ async fn what_was_acknowledged_as_ended_is_ended_on_the_replica() {
                 assert_eq!(sessions.revoke_all("ada").await.unwrap(), 1);
                 replica.get(&name).await.unwrap()
             }
-            // Another login: a tombstone takes the former place.
+            // Another login: a tombstone replaces the former record.
             _ => {
                 let session = sessions.open([id.as_bytes()]).await.unwrap();
                 session.authenticate("ada").unwrap();
@@ -102,7 +102,7 @@ async fn what_was_acknowledged_as_ended_is_ended_on_the_replica() {
     println!("{waits} WAITs for 125 ends, with as many logins in {:?}", begin.elapsed());
 }
 
-/// The primary is killed in the middle of ends, and the replica takes over.
+/// The primary is killed during ends, and the replica takes over.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_acknowledged_end_is_lost_in_a_failover() {
     let pair = Pair::start().await;
@@ -172,7 +172,7 @@ async fn an_end_that_the_replica_does_not_confirm_is_done_and_an_error() {
     assert!(!names(&mut primary).await.contains(&format!("session:s:{key}")), "it is done");
     let waits = pair.primary.commands_since(&mark).await.of("wait");
     assert_eq!(waits, 2, "asked for once more, and waited again");
-    // The same for a request over HTTP, which is told so.
+    // Over HTTP, the response reports the same failure.
     let browser = Browser::new(serve(Sessions::new(store.clone())).await);
     browser.post("/login/eve").await.ok();
     assert_eq!(browser.post("/logout").await.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -184,14 +184,14 @@ async fn an_end_that_the_replica_does_not_confirm_is_done_and_an_error() {
     assert_eq!(kind, StoreErrorKind::Unreplicated);
     assert!(sessions.open([other.as_bytes()]).await.unwrap().owner().is_none(), "it is done");
 
-    // What was done already is confirmed when it is asked for again.
+    // A repeated request confirms an end that was executed before.
     pair.replica.unpause().await;
     until("the replica confirms", async || store.delete(&key, SystemClock.now()).await.is_ok())
         .await;
     let mut replica = pair.replica.connection().await;
     assert_eq!(names(&mut replica).await, names(&mut primary).await);
 
-    // A replica that is gone is no better than one that is silent.
+    // A killed replica has the same effect as a silent one.
     pair.replica.kill().await;
     let (_, key) = log_in(&sessions, "bob").await;
     let error = store.delete(&key, SystemClock.now()).await.unwrap_err();
@@ -199,8 +199,8 @@ async fn an_end_that_the_replica_does_not_confirm_is_done_and_an_error() {
     assert!(store.load(&key, SystemClock.now()).await.unwrap().is_none(), "it is done");
 }
 
-/// The first one was done, so that the browser's cookie opens nothing by now; a success would say that the replica
-/// knows of it.
+/// The first logout was executed, so the session of the browser's cookie has ended. A success would
+/// claim that the replica has confirmed the logout.
 #[tokio::test]
 async fn a_logout_that_is_asked_for_again_waits_again() {
     let pair = Pair::start().await;
@@ -222,7 +222,7 @@ async fn a_logout_that_is_asked_for_again_waits_again() {
     assert_eq!(names(&mut replica).await, [""; 0]);
 }
 
-/// `WAIT` holds up its connection, and must hold up nothing else, and nobody for longer than two of them.
+/// `WAIT` blocks only its own connection. A request waits for at most two of these commands.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_replicas_holds_up_nobody_else() {
     let pair = Pair::start().await;
@@ -271,7 +271,7 @@ async fn a_full_server_ends_sessions_and_its_replica_too() {
     let full = redis::cmd("CONFIG").arg(&["SET", "maxmemory", "1"]).to_owned();
     let _: () = full.query_async(&mut primary).await.unwrap();
     assert!(store.delete(&key, SystemClock.now()).await.unwrap().is_some());
-    // Asked again there is nothing to write, and still something to wait for.
+    // The repetition has nothing to write, but must still wait.
     assert!(store.delete(&key, SystemClock.now()).await.unwrap().is_none());
     let mut replica = pair.replica.connection().await;
     assert_eq!(names(&mut replica).await, [""; 0]);
@@ -297,7 +297,7 @@ async fn what_cannot_be_waited_for_is_said_at_the_start() {
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
 }
 
-/// Without the option nothing is waited for, and nothing more is sent than without replicas.
+/// Without the option, the store neither waits for replicas nor sends additional commands.
 #[tokio::test]
 async fn nothing_is_waited_for_by_default() {
     let redis = RedisServer::start().await;

@@ -1,4 +1,4 @@
-//! A primary that fails over: Sentinel says who it is, and sessions go on at the next one.
+//! A failover under Sentinel: the sentinels name the new primary, and sessions continue there.
 
 use std::{
     error::Error as _,
@@ -23,7 +23,7 @@ use crate::{
     support::{outage, serve},
 };
 
-/// Longer than a test lasts: nothing fails over by itself.
+/// Longer than a test lasts, so that a failover starts only on demand.
 const NEVER: Duration = Duration::from_secs(3600);
 
 fn config(redis: &SentinelRedis) -> RedisConfig {
@@ -49,7 +49,7 @@ async fn sessions_go_on_after_the_primary_was_killed() {
     let redis = SentinelRedis::start(Duration::from_secs(2)).await;
     let store = RedisStore::connect(redis_config(config(&redis), PATIENCE)).await.unwrap();
     let hasty = RedisStore::connect(config(&redis)).await.unwrap();
-    // Two applications: one with the default time limits, one that waits.
+    // Two applications: one with the default time limits, and one with long limits.
     let (browser, patient) =
         (Browser::new(serve(Sessions::new(hasty)).await), serve(Sessions::new(store)).await);
     until("a visitor is signed in", async || {
@@ -72,8 +72,8 @@ async fn sessions_go_on_after_the_primary_was_killed() {
     let session = browser.at(patient).session().await;
     assert_eq!((&session["owner"], &session["values"]["note"]), (&"ada".into(), &"after".into()));
 
-    // The old primary comes back, and for a while takes itself for one: nobody follows it. The store may
-    // be at the new primary before the sentinels name it.
+    // The old primary returns, and for a while acts as a primary, which the store must not use. The
+    // store may use the new primary before the sentinels name it.
     let former = redis.servers()[0].port();
     until("there is another primary", async || redis.primary().await.port() != former).await;
     redis.servers()[0].start_again().await;
@@ -94,7 +94,7 @@ async fn sessions_go_on_after_the_primary_went_silent() {
     );
     until("a visitor writes", async || browser.post("/count").await.status == StatusCode::OK).await;
     redis.servers()[0].pause().await;
-    // Whether the count had reached a replica is not what this is about.
+    // The test does not depend on whether the count has reached a replica.
     let visitor = Browser::new(browser.addr());
     outage("Sentinel, which waits 2 s for a primary that is silent", &visitor).await;
     redis.servers()[0].unpause().await;
@@ -111,15 +111,15 @@ async fn a_failover_on_demand_is_followed_before_the_old_primary_goes() {
     fail_over(&redis.sentinels()[0]).await;
     let former = redis.servers()[0].port();
     until("there is another primary", async || redis.primary().await.port() != former).await;
-    // Nothing was killed: the old one says `READONLY`, or closed the connection when it was demoted.
+    // Both servers run: the old one replies `READONLY`, or closed the connection when it was demoted.
     let answer = until_ok(&browser, "/set/note/after").await;
     assert_eq!(answer.set_cookie(), None);
     assert_eq!(browser.session().await["owner"], "ada");
 }
 
-/// The time limits are the default ones. The promise is 200 ms; the rest is for a busy machine. A store
-/// that only asks the sentinels loses more: the one that leads the failover looks at the replica once a
-/// second, and names it afterwards.
+/// The time limits are the defaults. The promise is 200 ms; the rest is for a busy machine. A store that
+/// only asks the sentinels loses more writes: the leading sentinel polls the replica once a second, and
+/// names it afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_on_demand_loses_no_write_after_the_promotion() {
     const LOST_FOR: Duration = Duration::from_millis(700);
@@ -147,7 +147,7 @@ async fn a_failover_on_demand_loses_no_write_after_the_promotion() {
     assert_eq!(role(former).await, "master");
 }
 
-/// Until its time is over a sentinel waits for the promotion, which is forbidden here.
+/// A sentinel waits for the promotion until its time limit. The replicas forbid the promotion here.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_that_fails_is_waited_for_and_then_ignored() {
     let redis = SentinelRedis::start(NEVER).await;
@@ -165,7 +165,8 @@ async fn a_failover_that_fails_is_waited_for_and_then_ignored() {
     assert_eq!(role(&redis.servers()[0]).await, "master");
 }
 
-/// Counts, and returns when the last count was acknowledged that a later one did not build on.
+/// Counts, and returns when the last lost count was acknowledged: a count is lost if a later one does
+/// not exceed it.
 async fn count_until(is_over: Arc<AtomicBool>, addr: SocketAddr) -> Option<Instant> {
     let browser = Browser::new(addr);
     let (mut last, mut lost) = (None, None);
@@ -185,7 +186,7 @@ async fn count_until(is_over: Arc<AtomicBool>, addr: SocketAddr) -> Option<Insta
     lost
 }
 
-/// Forbids sentinels to give a server another role.
+/// Forbids the sentinels to change the role of a server.
 async fn keep_role(server: &RedisServer) {
     acl(server, &["SETUSER", "default", "-replicaof", "-slaveof"].map(str::to_owned)).await;
 }
@@ -202,7 +203,7 @@ async fn role(server: &RedisServer) -> String {
     redis::from_redis_value(role[0].clone()).unwrap()
 }
 
-/// Without the announcements the store learns of the failover by asking.
+/// Without announcements, the store learns of the failover by polling.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_former_primary_is_left_without_subscriptions_too() {
     let redis = SentinelRedis::start(NEVER).await;
@@ -228,7 +229,7 @@ async fn a_former_primary_is_left_without_subscriptions_too() {
     assert_eq!(role(former).await, "master");
 }
 
-/// Its answer may come when it is the primary no more, and would acknowledge a write that is lost.
+/// A silent primary may reply only after the failover, and would acknowledge a write that is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_at_a_silent_primary_is_sent_to_the_next_one() {
     let redis = SentinelRedis::start(Duration::from_secs(2)).await;
@@ -239,7 +240,7 @@ async fn a_command_at_a_silent_primary_is_sent_to_the_next_one() {
     visitor.post("/count").await.ok();
     redis.servers()[0].pause().await;
     let waiting = tokio::spawn(async move { visitor.post("/count").await.status });
-    // Commands that come later notice the failover.
+    // Later commands notice the failover.
     let later = tokio::spawn(async move {
         loop {
             tokio::spawn(async move { Browser::new(addr).post("/count").await });
@@ -270,7 +271,7 @@ async fn connections_to_sentinels_are_kept_open() {
     };
     let store = RedisStore::connect(redis_config(config(&redis), PATIENCE)).await.unwrap();
     let browser = Browser::new(serve(Sessions::new(store)).await);
-    // At the start sentinels connect to each other as well.
+    // At the start, sentinels also connect to each other.
     until("no sentinel gets a connection for ten seconds", async || {
         let before = connections().await;
         for _ in 0..100 {
@@ -282,7 +283,7 @@ async fn connections_to_sentinels_are_kept_open() {
     .await;
 }
 
-/// The user of the sentinels is in their URLs, and that of the servers comes from a provider.
+/// The sentinels' user is in their URLs, and the servers' user comes from a provider.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_users_of_the_page_follow_a_failover() {
     let redis = SentinelRedis::start(NEVER).await;
@@ -370,7 +371,7 @@ async fn what_is_wrong_with_sentinels_is_said_at_the_start() {
     assert_eq!(kind, StoreErrorKind::Unavailable);
     assert!(text.contains("nobody listens at"), "{text}");
 
-    // One sentinel that is there is enough.
+    // One reachable sentinel suffices.
     let with_one_gone = [gone.url().to_owned()].into_iter().chain(urls());
     let config = RedisConfig::sentinel(with_one_gone, SentinelRedis::NAME).with_database(3);
     RedisStore::connect(patient(config)).await.unwrap();

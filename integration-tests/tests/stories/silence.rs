@@ -5,7 +5,7 @@ use session_axum::{MemoryStore, SessionLayer};
 
 use crate::support::{Deployment, Stage, send_raw};
 
-/// Does something of everything with a session.
+/// Uses every feature of a session.
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_at_trace_level_show_no_id() {
     for deployment in [Deployment::on_memory(1).await, Deployment::on_redis(1).await] {
@@ -28,7 +28,7 @@ async fn logs_at_trace_level_show_no_id() {
             redis.stop().await;
             browser.post("/count").await;
         }
-        // The deployment looks at the logs when it goes.
+        // On drop, the deployment searches the logs.
     }
 }
 

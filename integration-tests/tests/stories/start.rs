@@ -1,4 +1,5 @@
-//! What cannot work is said at the start: what is wrong and what to do, without the password.
+//! A store that cannot work fails at the start. The error explains the cause and the remedy, without the
+//! password.
 
 use std::{error::Error, net::SocketAddr};
 
@@ -15,7 +16,7 @@ use tokio::{
 
 use crate::support::{Log, serve};
 
-/// Why there is no store, in words that hold neither URL nor password.
+/// Returns the error of a failed connection. The texts must contain neither URL nor password.
 async fn why(config: impl Into<RedisConfig>) -> (StoreErrorKind, String) {
     let error = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap_err();
     let texts = texts_of(&error);
@@ -23,7 +24,7 @@ async fn why(config: impl Into<RedisConfig>) -> (StoreErrorKind, String) {
     (error.kind(), error.source().map(ToString::to_string).unwrap_or_default())
 }
 
-/// All that an error says, with its causes.
+/// Returns all texts of an error, with its causes.
 fn texts_of(error: &StoreError) -> String {
     let mut texts = String::new();
     let mut cause = Some(error as &dyn Error);
@@ -34,7 +35,7 @@ fn texts_of(error: &StoreError) -> String {
     texts
 }
 
-/// Something that listens and answers what it hears.
+/// Starts a server that answers each read with `answer`.
 async fn who_says(answer: impl Fn(&[u8]) -> Vec<u8> + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -116,7 +117,7 @@ async fn a_server_that_is_too_old_is_said() {
     assert!(text.ends_with("is Redis 5.0, which is too old: 6.0 is needed"), "{text}");
 }
 
-/// It heard the password before, and may quote any command with its arguments.
+/// The server received the password before, and may quote any command with its arguments.
 #[tokio::test]
 async fn what_a_server_says_is_shown_nowhere() {
     let log = Log::default();
@@ -148,7 +149,7 @@ async fn what_a_server_says_is_shown_nowhere() {
     assert!(!log.text().contains("hunter2"), "{}", log.text());
 }
 
-/// The server announces 2 GB, or more than there can be, and sends them.
+/// The server announces 2 GB, or more than any memory holds, and sends them.
 #[tokio::test]
 async fn an_endless_answer_does_not_fill_the_memory() {
     const SENT: usize = 64 * 1024;
@@ -161,7 +162,7 @@ async fn an_endless_answer_does_not_fill_the_memory() {
         let sending = tokio::spawn(async move {
             let (mut client, _) = listener.accept().await.unwrap();
             let mut server = TcpStream::connect(server).await.unwrap();
-            // A proxy until the first command of the store.
+            // The server acts as a proxy until the first command of the store.
             let mut buffer = vec![b'1'; SENT];
             loop {
                 let len = client.read(&mut buffer).await.unwrap();
@@ -186,7 +187,7 @@ async fn an_endless_answer_does_not_fill_the_memory() {
     }
 }
 
-/// As proxies answer that lack a command, with the arguments.
+/// The reply of a proxy that lacks a command, with the arguments.
 const UNKNOWN: Fault =
     Fault::Answer("-ERR unknown command 'X', with args beginning with: 'hunter2'");
 
@@ -222,7 +223,7 @@ async fn command_that_is_missing_or_forbidden_is_named() {
         assert!(text.contains(named), "{text}");
     }
 
-    // A store that connects later reports the same as the error of each command.
+    // A store that connects later reports the same error for each command.
     let proxy = FaultProxy::before(&redis).await;
     let store = RedisStore::connect_lazy(redis_config(proxy.url(), PATIENCE)).unwrap();
     for (fault, reason) in [

@@ -8,7 +8,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// A way to a Redis over which, while it is closed, no answer comes back, and no error.
+/// A proxy in front of a Redis. While it is closed, the connection to the client stays open and silent.
 pub(crate) struct Stopcock {
     addr: SocketAddr,
     is_open: watch::Sender<bool>,

@@ -14,10 +14,11 @@ use session_axum::{RedisStore, Sessions, SessionsBuilder};
 use session_core::{Clock as _, ManualClock, SystemClock};
 use tokio::time::Instant;
 
-/// Processes of the application behind a load balancer, on one Redis or each on its own memory.
+/// Processes of the application behind a load balancer, with one common Redis or each with its own
+/// memory.
 ///
-/// When it is dropped, all that the processes logged (at the level of trace) is searched for session
-/// IDs (I10), so that every story proves the silence of what it did.
+/// On drop, the deployment searches the logs of all processes (at trace level) for session IDs (I10).
+/// Every test thus also checks its own logs.
 pub(crate) struct Deployment {
     pub(crate) redis: Option<RedisServer>,
     servers: Vec<ServerProcess>,
@@ -41,7 +42,7 @@ impl Deployment {
         Self::of_each(redis, &vec![env; servers]).await
     }
 
-    /// Servers with settings of their own.
+    /// Starts one server for each set of variables.
     pub(crate) async fn of_each(redis: Option<RedisServer>, envs: &[&[(&str, &str)]]) -> Self {
         let mut started = Vec::new();
         for env in envs {
@@ -51,12 +52,12 @@ impl Deployment {
         Self { redis, servers: started, balancer }
     }
 
-    /// A browser without cookies, in front of the load balancer.
+    /// Returns a browser without cookies, in front of the load balancer.
     pub(crate) fn browser(&self) -> Browser {
         Browser::new(self.balancer.addr())
     }
 
-    /// The same browser, talking to one of the servers, counted round from the first.
+    /// Returns the same browser, connected to one of the servers by number, modulo their count.
     pub(crate) fn at_server(&self, browser: &Browser, number: usize) -> Browser {
         browser.at(self.servers[number % self.servers.len()].addr())
     }
@@ -69,7 +70,7 @@ impl Deployment {
         self.redis.as_ref().unwrap()
     }
 
-    /// Ends all servers and starts as many new ones.
+    /// Ends all servers and starts the same number of new ones.
     pub(crate) async fn restart(&mut self) {
         let count = self.servers.len();
         self.assert_silent();
@@ -80,17 +81,17 @@ impl Deployment {
         self.balancer = Proxy::round_robin(self.servers.iter().map(ServerProcess::addr)).await;
     }
 
-    /// Ends one of the servers at once, as an operating system does that is short of memory.
+    /// Kills one of the servers, like an operating system without free memory.
     pub(crate) fn kill(&mut self, number: usize) {
         self.servers[number].kill();
     }
 
-    /// Stops one of the servers, as an operating system does that moves a machine.
+    /// Stops one of the servers, like a hypervisor that moves a machine.
     pub(crate) fn pause(&self, number: usize) {
         self.signal(number, "-STOP");
     }
 
-    /// Lets a [paused](Self::pause) server go on.
+    /// Continues a [paused](Self::pause) server.
     pub(crate) fn resume(&self, number: usize) {
         self.signal(number, "-CONT");
     }
@@ -124,7 +125,7 @@ async fn server(redis: Option<&RedisServer>, env: &[(&str, &str)]) -> ServerProc
     ServerProcess::start(env!("CARGO_BIN_EXE_server"), env.iter().copied().chain(url)).await
 }
 
-/// The application in this process, on a Redis of its own, with a clock that stands still.
+/// The application in this process, with a separate Redis and a manual clock.
 pub(crate) struct Stage {
     pub(crate) redis: RedisServer,
     pub(crate) clock: Arc<ManualClock>,
@@ -154,19 +155,19 @@ impl Stage {
         self.clock.advance(Duration::from_millis(millis));
     }
 
-    /// The name in Redis of the browser's session.
+    /// Returns the Redis key of the browser's session.
     pub(crate) async fn redis_key(&self) -> String {
         let session = self.browser.session().await;
         format!("session:s:{}", session["key"].as_str().unwrap())
     }
 }
 
-/// A store that waits for Redis as long as a busy machine may take.
+/// Connects a store whose time limits a busy machine keeps.
 pub(crate) async fn patient_store(redis: &RedisServer) -> RedisStore {
     RedisStore::connect(redis_config(redis.url(), PATIENCE)).await.unwrap()
 }
 
-/// Serves the application in this process, for as long as the test lasts.
+/// Serves the application in this process until the end of the test.
 pub(crate) async fn serve(sessions: impl Into<Sessions>) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -174,8 +175,8 @@ pub(crate) async fn serve(sessions: impl Into<Sessions>) -> SocketAddr {
     addr
 }
 
-/// Posts until the server is not too busy any more: a 503 that is no outage stored nothing, and says to try
-/// again.
+/// Repeats a POST while the server is too busy. A 503 of a busy server means that nothing was stored,
+/// and asks for a repetition.
 pub(crate) async fn post_patiently(browser: &Browser, path: &str) -> Answer {
     let mut answer = browser.post(path).await;
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -185,7 +186,8 @@ pub(crate) async fn post_patiently(browser: &Browser, path: &str) -> Answer {
     answer
 }
 
-/// Writes until it works, tells how long it did not, and asserts that meanwhile nobody was signed out.
+/// Repeats a write until it succeeds, prints the duration of the errors, and asserts that the user stays
+/// signed in.
 pub(crate) async fn outage(of: &str, browser: &Browser) -> Answer {
     let outage = Instant::now();
     let (mut failed, mut slowest) = (0, Duration::ZERO);
@@ -207,7 +209,7 @@ pub(crate) async fn outage(of: &str, browser: &Browser) -> Answer {
     }
 }
 
-/// Sends a request with these `Cookie` headers, from a client that has no jar.
+/// Sends a request with these `Cookie` headers, from a client without a jar.
 pub(crate) async fn send_raw(
     addr: SocketAddr,
     method: Method,
@@ -222,12 +224,12 @@ pub(crate) async fn send_raw(
     Answer::read(request.send().await.unwrap()).await
 }
 
-/// Where all that a test logs under `session` goes.
+/// The log entries of a test under the target `session`.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Listens to this thread until the guard is dropped.
+    /// Captures the log entries of this thread until the guard is dropped.
     pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
         let writer = self.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -241,7 +243,7 @@ impl Log {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 
-    /// How often a text was logged.
+    /// Returns the number of times that a text was logged.
     pub(crate) fn count(&self, text: &str) -> usize {
         self.text().matches(text).count()
     }

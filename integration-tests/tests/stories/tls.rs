@@ -1,4 +1,4 @@
-//! Redis by TLS, with certificates on both sides.
+//! Redis over TLS, with certificates on both sides.
 
 mod rotation;
 
@@ -42,7 +42,7 @@ async fn redis_and_the_application_know_each_other_by_certificates() {
     assert_eq!(kind, StoreErrorKind::Misconfigured);
     assert!(text.contains("the certificates cannot be read"), "{text}");
 
-    // The one without where there is the other, and the other way round.
+    // TLS on only one side, in both directions.
     let plain = RedisConfig::new(redis.url().replace("redis:", "rediss:"));
     let plain = plain.with_root_certificate(ours.pem());
     // Redis waits for the end of a line.
@@ -84,7 +84,7 @@ async fn a_certificate_of_another_host_is_accepted_only_if_the_host_is_named() {
     assert!(text.contains("every certificate is checked"), "{text}");
 }
 
-/// With the scheduler of servers: that of one thread lets all that is ready run first anyway.
+/// The multi-thread scheduler, as in servers. The single-thread one runs all ready tasks first anyway.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn requests_at_once_share_packets_by_tls_too() {
     let authority = Authority::new();
@@ -105,7 +105,8 @@ async fn try_ask<T: FromRedisValue>(redis: &RedisServer, words: &[&str]) -> Redi
     redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await
 }
 
-/// Not where Redis gives no answer: a sentinel cuts the connections of a server to which it gives another role.
+/// Returns `false` also without a reply: a sentinel closes the connections of a server whose role it
+/// changes.
 async fn has_role(redis: &RedisServer, role: &str) -> bool {
     try_ask::<String>(redis, &["INFO", "replication"])
         .await
@@ -232,7 +233,7 @@ async fn sentinels_and_servers_may_differ_in_tls() {
     }
 }
 
-/// A port for a node of a cluster, which talks to the others at one that is 10,000 higher.
+/// Returns a port for a node of a cluster, which talks to other nodes on a port that is 10,000 higher.
 fn free_port_with_bus() -> u16 {
     loop {
         let port = free_port() - 10_000;

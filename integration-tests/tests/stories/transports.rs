@@ -1,4 +1,4 @@
-//! How bytes get to Redis: by a Unix socket, and many commands at a time.
+//! Transports to Redis: a Unix socket, and many commands in one packet.
 
 use std::error::Error as _;
 
@@ -41,7 +41,7 @@ async fn a_unix_socket_leads_to_redis() {
     assert!(text.contains("nobody listens at"), "{text}");
 }
 
-/// How often Redis read from its connections while so many requests at once each loaded a session.
+/// Returns the number of reads by Redis while this many concurrent requests each loaded a session.
 async fn reads_of(store: &RedisStore, redis: &RedisServer, requests: usize) -> u64 {
     let store = store.clone();
     let key = SessionKey::from_bytes([7; SessionKey::LEN]);
@@ -52,7 +52,7 @@ async fn reads_of(store: &RedisStore, redis: &RedisServer, requests: usize) -> u
         stats.get::<u64>("total_reads_processed").unwrap()
     };
     let before = so_far().await;
-    // From a task, so that all of them are ready before the first of them runs.
+    // The requests start inside a task, so that all of them are ready before the first one runs.
     let all = tokio::spawn(async move {
         let requests = (0..requests).map(|_| {
             let store = store.clone();
@@ -66,7 +66,7 @@ async fn reads_of(store: &RedisStore, redis: &RedisServer, requests: usize) -> u
     so_far().await - before - 1
 }
 
-/// With the scheduler of servers: that of one thread lets all that is ready run first anyway.
+/// The multi-thread scheduler, as in servers. The single-thread one runs all ready tasks first anyway.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn requests_at_once_share_packets_and_a_lone_one_has_its_own() {
     let folder = TempDir::with_prefix("redis-socket-").unwrap();
@@ -78,7 +78,7 @@ async fn requests_at_once_share_packets_and_a_lone_one_has_its_own() {
 }
 
 pub(crate) async fn share_packets(config: RedisConfig, redis: &RedisServer) {
-    // Kept, for that a connection ends is a read too.
+    // Both stores stay alive, because Redis also counts the end of a connection as a read.
     let stores = [config.clone(), config.clone()]
         .map(|config| async { RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap() });
     let [many, one] = &join_all(stores).await[..] else { panic!("there are two") };

@@ -1,4 +1,4 @@
-//! A client that behaves where Redis, or the way to it, is in trouble: counted by the server.
+//! The client stays within limits while Redis, or the network, fails. The server's counters verify this.
 
 use std::{
     error::Error as _,
@@ -27,7 +27,7 @@ use tokio::{
 
 use crate::support::serve;
 
-/// The connections that a server accepted, and those that it refused.
+/// Returns the number of connections that a server accepted or refused.
 async fn connections(admin: &mut MultiplexedConnection) -> u64 {
     let stats: InfoDict = redis::cmd("INFO").arg("stats").query_async(admin).await.unwrap();
     let count = |name| stats.get::<u64>(name).unwrap();
@@ -51,7 +51,7 @@ async fn ping_for(store: &RedisStore, span: Duration) {
     }
 }
 
-/// Requests of a busy process, for as long as this lives.
+/// Starts the requests of a busy process, until the set is dropped.
 fn load(store: &RedisStore) -> JoinSet<()> {
     let mut load = JoinSet::new();
     for _ in 0..20 {
@@ -66,7 +66,7 @@ fn load(store: &RedisStore) -> JoinSet<()> {
     load
 }
 
-/// What a busy process does while it cannot connect, and after the cause is gone.
+/// Asserts the rate of connection attempts of a busy process while it cannot connect.
 async fn assert_spaced(store: &RedisStore, mut count: impl AsyncFnMut() -> u64, what: &str) {
     let begin = Instant::now();
     let _load = load(store);
@@ -83,7 +83,7 @@ async fn assert_spaced(store: &RedisStore, mut count: impl AsyncFnMut() -> u64, 
     assert_ne!(store.state().circuit(), Circuit::Closed, "{what}");
 }
 
-/// Commands fail immediately, with the cause.
+/// Asserts that commands fail immediately, with the cause.
 async fn assert_fails(store: &RedisStore, kind: StoreErrorKind, cause: &str) {
     for _ in 0..100 {
         let begin = Instant::now();
@@ -230,7 +230,7 @@ async fn a_vanished_peer_costs_one_deadline() {
     store.ping().await.unwrap();
     proxy.vanish();
     assert!(is_timeout(store.ping().await), "no packet says that the peer is gone");
-    // What the system needs to find that out.
+    // The time in which the system detects the dead peer.
     sleep(Duration::from_millis(300)).await;
     store.ping().await.unwrap();
 }
@@ -312,7 +312,7 @@ async fn a_lazy_store_finds_a_cluster() {
     assert_eq!(nobody.health_of_nodes().await.len(), 1);
 }
 
-/// What listens there speaks no TLS.
+/// The server does not speak TLS.
 #[tokio::test]
 async fn attempts_whose_tls_handshake_fails_are_spaced() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

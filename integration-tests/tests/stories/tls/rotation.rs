@@ -1,4 +1,4 @@
-//! Certificates change while the process lives, and the application's cryptography is its own.
+//! Certificates change during the life of the process, and the application chooses its own cryptography.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +18,7 @@ use crate::{
     transports::{a_visitor_is_signed_in, why},
 };
 
-/// Certificates that are exchanged while they are in use, as a program does that has them from an agent.
+/// Certificates that are replaced while in use, as in a program that receives them from an agent.
 #[derive(Debug)]
 struct Rotating {
     provider: Arc<CryptoProvider>,
@@ -114,7 +114,8 @@ impl ServerCertVerifier for Rotating {
     }
 }
 
-/// The authority of both sides is replaced: neither would be accepted with a certificate of before.
+/// The authority of both sides is replaced: each side would refuse a certificate of the former
+/// authority.
 #[tokio::test]
 async fn certificates_of_both_sides_change_while_the_process_lives() {
     let authority = Authority::new();
@@ -129,7 +130,7 @@ async fn certificates_of_both_sides_change_while_the_process_lives() {
         files.renew(&authority, "127.0.0.1");
         redis.stop().await;
         redis.start_again().await;
-        // The certificates of before fit no more.
+        // The former certificates are invalid now.
         until("a failing handshake is reported", async || {
             browser.post("/login/ada").await.status == StatusCode::SERVICE_UNAVAILABLE
         })
@@ -154,7 +155,8 @@ async fn a_configuration_of_tls_stands_alone() {
     assert!(text.contains("beside `with_tls_config`"), "{text}");
 }
 
-/// In a process of its own it could be installed before as well; here it must not have been by a store.
+/// An application may also install its provider before it connects. The test shows that a store installs
+/// none.
 #[tokio::test]
 async fn an_application_installs_its_cryptography_after_connecting() {
     let authority = Authority::new();
