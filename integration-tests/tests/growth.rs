@@ -1,5 +1,5 @@
-//! Nothing grows for ever: a promise that takes a machine of its own, and so a test program of its own, as
-//! Cargo runs one after another.
+//! Redis does not grow without bound. The test loads the machine, so it is a separate test program:
+//! Cargo runs one program after another.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
@@ -16,7 +16,7 @@ const ROUNDS: u32 = 100;
 const AT_ONCE: usize = 64;
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// Of three logins one is signed out, one ended from elsewhere, and one left to expire.
+/// Of three logins, one logs out, one is revoked, and one expires.
 async fn live(sessions: &Sessions, soon: &Sessions, number: u32) {
     let owner = number % OWNERS;
     let expires = number.is_multiple_of(3);
@@ -61,7 +61,7 @@ async fn a_hundred_thousand_logins_logouts_and_expiries_leave_nothing_in_redis()
             .await;
         until("Redis is empty", async || keys(&mut counting.clone()).await == 0).await;
     };
-    // What the server itself allocates once does not count.
+    // The one-time allocations of the server do not count.
     run(0..1).await;
     let before = used_bytes(&mut redis).await;
     run(1..ROUNDS + 1).await;

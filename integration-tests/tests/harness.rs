@@ -1,4 +1,4 @@
-//! The harness keeps its promises: the stories build on them.
+//! The harness keeps its promises, on which the other tests rely.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
@@ -68,7 +68,7 @@ async fn paused_server_answers_nothing_until_unpaused() {
     assert!(timeout(Duration::from_millis(300), increment).await.is_err());
 
     server.unpause().await;
-    // The one sent during the pause was executed.
+    // The increment sent during the pause was executed.
     let counter: u64 = connection.incr("counter", 1).await.unwrap();
     assert_eq!(counter, 2);
 }
@@ -85,10 +85,10 @@ async fn script_counts_as_the_one_command_that_was_sent() {
     let mark = server.mark_commands().await;
     assert_eq!(server.commands_since(&mark).await.total(), 0);
 
-    // EVALSHA, answered NOSCRIPT, then SCRIPT LOAD and EVALSHA.
+    // EVALSHA with the reply NOSCRIPT, then SCRIPT LOAD and EVALSHA.
     let _: u64 = script.key("key").invoke_async(&mut connection).await.unwrap();
     let counts = server.commands_since(&mark).await;
-    // Redis 6.2 counts the second as `script`, later ones as `script|load`.
+    // Redis 6.2 counts the second as `script`, later versions as `script|load`.
     assert_eq!((counts.of("evalsha"), counts.total()), (2, 3), "{counts}");
 
     let mark = server.mark_commands().await;
@@ -126,7 +126,7 @@ async fn dropped_server_is_gone_even_if_the_test_panics_while_it_is_paused() {
     let (host, port) = receiver.await.unwrap();
     assert!(test.await.unwrap_err().is_panic());
 
-    // A paused server still accepts connections: refused means gone.
+    // A paused server still accepts connections, so a refusal means that the server is gone.
     let connection = TcpStream::connect((host.as_str(), port)).await;
     assert!(connection.is_err(), "{host}:{port} is still there");
 }
@@ -195,7 +195,7 @@ async fn server_process_that_ends_shows_why() {
     ServerProcess::start(program.path().join("run"), [("PORT", "0")]).await;
 }
 
-/// A server that answers each byte with `name`.
+/// Starts a server that answers each byte with `name`.
 async fn backend(name: u8) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -218,7 +218,7 @@ async fn ask(addr: SocketAddr) -> std::io::Result<u8> {
     connection.read_u8().await
 }
 
-/// A program of one shell script, named `run`.
+/// Returns a folder with one shell script, named `run`.
 fn script(body: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");

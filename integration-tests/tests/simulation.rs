@@ -1,11 +1,11 @@
-//! The proof that no interleaving breaks a promise, and that it would be seen.
+//! The promises hold for every interleaving, and the simulation detects a broken rule.
 
 use integration_tests::{
     RedisServer,
     simulation::{Broken, Counters, NearBroken, NearSimulation, Report, Simulation},
 };
 
-/// Shows what was found, so that a failure can be read without running it again.
+/// Prints the violations, so that a failure can be analysed without another run.
 fn assert_no_violation(report: &Report) {
     for found in &report.found {
         eprintln!(
@@ -28,14 +28,15 @@ fn no_history_breaks_a_promise() {
     assert_nothing_is_vacuous(&report.counters, 50);
 }
 
-/// Every event that the checks are about happens, and more than by accident.
+/// Asserts that every event of the checks occurs, and more than by accident.
 fn assert_nothing_is_vacuous(counters: &Counters, least: u64) {
     for (name, count) in counters.all() {
         assert!(count >= least, "{name}: {count}, of at least {least}");
     }
 }
 
-/// Each of them in as many histories as the real protocol is played in, and mostly in far fewer.
+/// Each variant is found in at most as many histories as the real protocol passes, and mostly in far
+/// fewer.
 #[test]
 fn every_broken_variant_is_found() {
     for broken in Broken::ALL {
@@ -55,7 +56,7 @@ fn a_history_is_the_same_each_time() {
     assert_ne!(play(1), play(2));
 }
 
-/// What a violation tells is enough to see it again, and shows no ID.
+/// The report of a violation suffices to reproduce it, and hides all IDs.
 #[test]
 fn a_violation_is_played_again_by_its_seed() {
     let broken = Simulation::new(200).with_broken(Broken::TouchThatRewrites);

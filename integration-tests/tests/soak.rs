@@ -1,5 +1,5 @@
-//! A minute of load and faults: what takes a machine of its own, and so a test program of its own, as Cargo runs
-//! one after another.
+//! A minute of load and faults. The test loads the machine, so it is a separate test program: Cargo runs
+//! one program after another.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ async fn a_minute_of_faults_loses_nothing_and_leaves_nothing() {
     let soak = Soak {
         program: env!("CARGO_BIN_EXE_server").into(),
         lasts: Duration::from_secs(60),
-        // A machine that runs tests stands still for seconds.
+        // A machine that runs tests may stand still for seconds.
         margin: Duration::from_secs(15),
         say: |line| println!("{line}"),
     };
