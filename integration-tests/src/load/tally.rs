@@ -25,8 +25,8 @@ impl Kind {
     /// Returns the maximum number of store operations, each of which may take the operation timeout. A
     /// read loads the session. A write loads and commits, and commits again if the reply was lost. A
     /// login creates a record; if the reply is lost, it blocks the key and loads the record. `EndOthers`
-    /// loads its own session, reads the index, loads the listed sessions and the former keys of its own,
-    /// and deletes, twice if the reply was lost.
+    /// loads its own session twice, and once more if that was renewed in between. It then reads the
+    /// index, and deletes, twice if the reply was lost.
     #[must_use]
     pub fn operations(self) -> u32 {
         match self {
