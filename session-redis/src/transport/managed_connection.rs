@@ -80,6 +80,8 @@ struct State {
     failures: u32,
     /// The random factor of the back-off.
     jitter: f64,
+    /// The error of the attempt before this one, if that failed.
+    former_error: Option<ConnectError>,
 }
 
 #[derive(Clone)]
@@ -106,8 +108,14 @@ impl ManagedConnection {
     /// called before.
     pub(crate) fn new(source: Source, limits: Limits) -> Self {
         let channel = Channel::Opening(Opening::none());
-        let state =
-            State { channel, number: 0, begun_at: Instant::now(), failures: 0, jitter: 1.0 };
+        let state = State {
+            channel,
+            number: 0,
+            begun_at: Instant::now(),
+            failures: 0,
+            jitter: 1.0,
+            former_error: None,
+        };
         Self {
             source,
             limits,
@@ -165,14 +173,15 @@ impl ManagedConnection {
         let state = self.state.load();
         if state.number == number {
             let channel = Channel::Open(link.clone());
-            self.state.store(Arc::new(State { channel, ..**state }));
+            self.state.store(Arc::new(State { channel, former_error: None, ..**state }));
         }
     }
 
-    /// Returns the error of the last attempt to connect, unless a newer attempt has begun.
+    /// Returns the error of the last attempt to connect that has ended, unless the connection is open.
     pub(crate) fn error(&self) -> Option<ConnectError> {
-        match &self.state.load().channel {
-            Channel::Opening(opening) => opening.error(),
+        let state = self.state.load();
+        match &state.channel {
+            Channel::Opening(opening) => opening.error().or_else(|| state.former_error.clone()),
             Channel::Open(_) => None,
         }
     }
@@ -239,7 +248,14 @@ impl ManagedConnection {
                 let failures = u32::MAX;
                 self.is_unproven.store(true, Ordering::Relaxed);
                 let number = number + 1;
-                self.state.store(Arc::new(State { channel, number, failures, ..**state }));
+                let former_error = None;
+                self.state.store(Arc::new(State {
+                    channel,
+                    number,
+                    failures,
+                    former_error,
+                    ..**state
+                }));
             }
             return;
         }
@@ -250,6 +266,7 @@ impl ManagedConnection {
         {
             return;
         }
+        let former_error = self.error();
         let mut former = None;
         if let Channel::Open(link) = &state.channel {
             link.tracked.end();
@@ -264,6 +281,7 @@ impl ManagedConnection {
             failures,
             // Jitter: processes that lost the same server must not reconnect at the same instants.
             jitter: 0.75 + fastrand::f64() / 2.0,
+            former_error,
         }));
     }
 
