@@ -62,9 +62,8 @@ pub(super) async fn run(plan: &mut Plan) {
             Fault::CertificateRotated => rotate_certificate(plan).await,
             Fault::NameMoved => move_name(plan).await,
             Fault::PeerVanished => {
-                let vanish = async |redis: &RedisServer, proxy: &FaultProxy, load: &Load| {
+                let vanish = async |_: &RedisServer, proxy: &FaultProxy, load: &Load| {
                     proxy.vanish();
-                    let _ = redis;
                     load.settled().await;
                 };
                 behind_a_proxy(plan, fault, vanish).await;

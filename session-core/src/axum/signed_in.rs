@@ -6,8 +6,8 @@ use http::request::Parts;
 use super::SessionRejection;
 use crate::Session;
 
-/// The user who is signed in, as a type of the application: a number, a UUID or any other type that
-/// parses from the text of the session's [`Owner`](crate::Owner).
+/// The signed-in user, as a type of the application: a number, a UUID or any other type with a parser
+/// for the text of the session's [`Owner`](crate::Owner).
 ///
 /// | the request | `SignedIn<T>` | `Option<SignedIn<T>>` |
 /// | --- | --- | --- |
