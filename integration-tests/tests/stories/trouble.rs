@@ -2,6 +2,7 @@
 
 use std::{
     error::Error as _,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -329,6 +330,41 @@ async fn attempts_whose_tls_handshake_fails_are_spaced() {
     assert_spaced(&store, async || accepted.load(Ordering::Relaxed), "no TLS").await;
     assert_fails(&store, StoreErrorKind::Misconfigured, "does not speak TLS").await;
     listening.abort();
+}
+
+/// After the first failure, attempts to connect get no reply.
+#[tokio::test]
+async fn commands_fail_with_the_last_error_while_the_next_attempt_is_under_way() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let config = redis_config(url, PATIENCE).with_max_failures(1).unwrap();
+    let store = RedisStore::connect_lazy(config).unwrap();
+    let hang_up = async {
+        loop {
+            drop(listener.accept().await.unwrap());
+        }
+    };
+    let error = tokio::select! {
+        answer = store.ping() => answer.unwrap_err(),
+        () = hang_up => unreachable!(),
+    };
+    let cause = |error: &StoreError| error.source().unwrap().to_string();
+    let last = cause(&error);
+    assert!(last.contains("closed the connection"), "{last}");
+
+    let mut second = pin!(listener.accept());
+    let mut pings = JoinSet::new();
+    let _silent = loop {
+        let store = store.clone();
+        pings.spawn(async move { store.ping().await });
+        tokio::select! {
+            accepted = &mut second => break accepted.unwrap(),
+            () = sleep(Duration::from_millis(5)) => {}
+        }
+    };
+    for _ in 0..20 {
+        assert_eq!(cause(&store.ping().await.unwrap_err()), last);
+    }
 }
 
 #[tokio::test]
