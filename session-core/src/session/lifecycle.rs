@@ -214,6 +214,9 @@ impl Session {
     }
 
     /// Discards all changes since the last commit, including a [`destroy`](Self::destroy).
+    ///
+    /// If a commit failed and its outcome is unknown, the store may have stored the discarded
+    /// changes. The request then continues as if another request had made them.
     pub fn discard(&self) {
         let dropped = self.state().discard();
         drop(dropped);

@@ -406,8 +406,9 @@ impl Ledger {
         let expired = now >= before.expires_at();
         if self.lives[life].key() != key {
             // The record at the destination of a move. Either the move failed, or the session was ended
-            // there before the move was complete.
-            if expired || call.verb() == Verb::DeleteOrBlock {
+            // there before the move was complete, or the former record had expired.
+            let lapsed = self.lives[life].lapsed;
+            if expired || lapsed || call.verb() == Verb::DeleteOrBlock {
                 self.lives[life].next_place_ended = self.step;
             }
             return;

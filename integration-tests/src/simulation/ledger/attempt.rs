@@ -49,6 +49,7 @@ impl Ledger {
     pub(crate) fn discarded(&mut self, number: usize, view: &View) {
         self.say(|_| format!("request {number} discards what it recorded"));
         let life = view.key.and_then(|key| self.life_of.get(&key).copied());
+        self.disown_doubtful_commit(number);
         let request = self.request(number);
         request.settled = request.log.len();
         request.life = life;
@@ -56,6 +57,21 @@ impl Ledger {
         request.owner = view.owner.clone();
         request.authenticated = false;
         request.chosen = None;
+    }
+
+    /// After a discard, a commit of unknown outcome counts as a commit of another request.
+    fn disown_doubtful_commit(&mut self, number: usize) {
+        let request = self.request(number);
+        let Some(attempt) = request.in_doubt.take() else { return };
+        request.seen_at = attempt.seen_at;
+        for place in self.lives.iter_mut().flat_map(|life| &mut life.places) {
+            if let Some(moved) = &mut place.moved
+                && moved.by == number
+                && moved.at > attempt.step
+            {
+                moved.by = NOBODY;
+            }
+        }
     }
 
     /// Records the start of a commit.
@@ -88,6 +104,7 @@ impl Ledger {
             commits: false,
             locks: false,
             life: request.life,
+            seen_at: request.seen_at,
         });
     }
 
@@ -101,6 +118,7 @@ impl Ledger {
         let request = self.request(number);
         let attempt = request.attempt.expect("it began");
         request.is_committing = false;
+        request.in_doubt = None;
         match result {
             Ok(()) => self.succeeded(number, attempt, view),
             Err(error) => self.failed(number, attempt, error),
@@ -152,7 +170,7 @@ impl Ledger {
             self.check_joined(number, attempt, life);
             // A slow login may have missed another one: the limits of I9.
             let request = &self.requests[&number];
-            let is_quick = request.latest.since(request.earliest) <= Sessions::ROTATION_WINDOW;
+            let is_quick = request.latest.since(request.earliest) < Sessions::ROTATION_WINDOW;
             self.lives[life].is_acknowledged = is_quick;
             for moved in self.lives[life].places.iter_mut().filter_map(|p| p.moved.as_mut()) {
                 if moved.by == number && !moved.is_renewal {
@@ -232,6 +250,7 @@ impl Ledger {
             SessionError::Unconfirmed => true,
             _ => false,
         };
+        self.request(number).in_doubt = unknown.then_some(attempt);
         self.counters.contended += u64::from(matches!(error, SessionError::Contended));
         self.counters.leases_lost += u64::from(matches!(error, SessionError::LeaseLost));
         self.counters.unconfirmed += u64::from(matches!(error, SessionError::Unconfirmed));
@@ -276,6 +295,9 @@ impl Ledger {
         }
     }
 }
+
+/// The number of no request.
+const NOBODY: usize = usize::MAX;
 
 fn log_has_login(log: &[Logged]) -> bool {
     log.iter().any(Logged::is_login)

@@ -62,6 +62,8 @@ pub(crate) struct Request {
     pub(crate) attempt: Option<Attempt>,
     /// The commit of the attempt is in progress.
     pub(crate) is_committing: bool,
+    /// The last commit, if its outcome is unknown.
+    pub(crate) in_doubt: Option<Attempt>,
     /// The lock that the request holds.
     pub(crate) hold: Option<Hold>,
     /// The sessions that the request may evict.
@@ -111,6 +113,8 @@ pub(crate) struct Attempt {
     pub(crate) locks: bool,
     /// The session that the commit changes, or `None` for a new session.
     pub(crate) life: Option<usize>,
+    /// The request's `seen_at` at the start of the commit.
+    pub(crate) seen_at: Step,
 }
 
 impl Request {
@@ -153,6 +157,7 @@ impl Request {
             victims: Vec::new(),
             has_presented: false,
             is_committing: false,
+            in_doubt: None,
             met_limit: false,
             created: None,
             all_created: Vec::new(),

@@ -46,15 +46,18 @@ impl Ledger {
         // future that another clock must have set the time. The login itself may be revoked meanwhile,
         // unnoticed.
         let new = self.begin_of(own, owner);
-        let is_earlier = |other: &Other| {
-            new.is_none_or(|new| other.began < new || other.last_began > new.0 + LATER)
+        let is_earlier = |&begin: &(Timestamp, SessionKey)| {
+            new.is_none_or(|new| begin < new || begin.0 > new.0 + LATER)
         };
-        let earlier: Vec<_> = others.into_iter().filter(is_earlier).collect();
+        let earlier: Vec<_> =
+            others.into_iter().filter(|other| other.begins.iter().any(is_earlier)).collect();
         self.counters.limits_met += u64::from(excess > 0);
         let request = self.request(call.request);
         request.met_limit |= excess > 0;
+        // A session that a later login moves is a victim only if the index was read before the move.
+        let mut certain = earlier.iter().filter(|other| other.begins.iter().all(is_earlier));
         // Sessions of equal rank are interchangeable.
-        let last = excess.checked_sub(1).and_then(|last| earlier.get(last).or(earlier.last()));
+        let last = excess.checked_sub(1).and_then(|last| certain.nth(last).or(earlier.last()));
         if let Some(youngest) = last.map(|last| last.rank) {
             // If the login was revoked meanwhile, the order of the other logins is no longer known.
             let all_may_go = new.is_none();
@@ -104,16 +107,9 @@ impl Ledger {
                 Some(other) => {
                     other.rank = rank.max(other.rank);
                     other.least_rank = rank.min(other.least_rank);
-                    other.began = began.min(other.began);
-                    other.last_began = created_at.max(other.last_began);
+                    other.begins.push(began);
                 }
-                None => others.push(Other {
-                    rank,
-                    least_rank: rank,
-                    began,
-                    last_began: created_at,
-                    life,
-                }),
+                None => others.push(Other { rank, least_rank: rank, begins: vec![began], life }),
             }
         }
         others.sort_unstable_by_key(|other| other.rank);
@@ -164,9 +160,8 @@ struct Other {
     rank: (Timestamp, Timestamp),
     /// The rank by the first of the session's keys: the login may have read the index before a move.
     least_rank: (Timestamp, Timestamp),
-    began: (Timestamp, SessionKey),
-    /// The latest start time among the session's keys.
-    last_began: Timestamp,
+    /// The instant and the key of each login that is stored for the session.
+    begins: Vec<(Timestamp, SessionKey)>,
     life: usize,
 }
 
