@@ -134,11 +134,11 @@ pub(crate) fn failures(failures: &[Failures]) -> Table {
         1,
         &[
             "server",
-            "changes at once",
+            "concurrent changes",
             "refused",
             "lost",
             "sessions read elsewhere",
-            "stale at once",
+            "stale immediately",
             "stale a second later",
         ],
     );

@@ -25,8 +25,8 @@ use crate::{credentials::CredentialsProvider, near_cache::Tracking};
 ///
 /// | form of the URL | |
 /// | --- | --- |
-/// | `redis://[user:password@]host[:port][/database]` | TCP |
-/// | `rediss://…` | TLS, with the feature `tls` |
+/// | `redis://[user:password@]host[:port][/database]`, `valkey://…` | TCP |
+/// | `rediss://…`, `valkeys://…` | TLS, with the feature `tls` |
 /// | `unix:///path/to/socket[?db=database&user=user&pass=password]` | a Unix socket |
 ///
 /// `Debug` omits URLs, which may hold a password, and also omits passwords and private keys.

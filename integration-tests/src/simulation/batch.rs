@@ -195,4 +195,4 @@ impl Report {
 const CHUNK: u64 = 64;
 
 /// The number of violations that are shortened and reported.
-const MAX_FOUND: usize = 5;
+const MAX_FOUND: usize = 20;

@@ -124,7 +124,7 @@ impl CircuitBreaker {
         *change = Change { at: Instant::now(), _open: open.then(|| self.metrics.on_open()) };
         drop(change);
         if open {
-            tracing::warn!(target: "session", "Redis does not answer: requests fail at once");
+            tracing::warn!(target: "session", "Redis does not answer: requests fail immediately");
         } else {
             self.metrics.on_close();
             tracing::info!(target: "session", ?lasted, "Redis answers again");
