@@ -109,8 +109,8 @@ pub(super) enum Instance {
 }
 
 impl Instance {
-    /// Starts a server. With `config`, the server keeps its configuration in a separate file; a
-    /// container supports this on the host's network and on a [`RedisNetwork`].
+    /// Starts a server. With `config`, the server keeps its configuration in a separate file, and has
+    /// an address of this machine unless `place` is a network.
     pub(super) async fn start(
         source: &Source,
         args: &[String],
@@ -125,8 +125,8 @@ impl Instance {
         match source {
             Source::Docker(image) => {
                 let network = match place {
-                    Place::Anywhere => None,
-                    Place::Host => Some(None),
+                    Place::Anywhere if config.is_none() => None,
+                    Place::Anywhere | Place::Host => Some(None),
                     Place::Network(network) => Some(Some(network)),
                 };
                 let container = match network {

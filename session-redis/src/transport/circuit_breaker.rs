@@ -414,4 +414,16 @@ mod tests {
         drop((probe, passes));
         assert_eq!((breaker.state().waiting(), breaker.state().circuit()), (0, Circuit::Open));
     }
+
+    /// Requests that wait since before the circuit opened may fill all places.
+    #[test]
+    fn a_probe_without_a_place_leaves_the_probe_to_the_next() {
+        let breaker = breaker();
+        fail(&breaker, 3);
+        breaker.waiting.0.store(4, Ordering::Relaxed);
+        assert_eq!(breaker.enter().err(), Some(Refused::TooManyWait));
+        assert_eq!(breaker.state().circuit(), Circuit::Open);
+        breaker.waiting.0.store(3, Ordering::Relaxed);
+        breaker.enter().unwrap().answered();
+    }
 }
