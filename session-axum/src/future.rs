@@ -86,7 +86,11 @@ where
                 *this.progress = Progress::Done;
                 return Poll::Ready(Ok(response));
             };
-            if let Some(change) = session.try_finish() {
+            let change = match request.aborts(response.status(), session) {
+                true => Some(session.abort()),
+                false => session.try_finish(),
+            };
+            if let Some(change) = change {
                 request.write_headers(response.headers_mut(), session, &change);
                 *this.progress = Progress::Done;
                 return Poll::Ready(Ok(response));
@@ -109,7 +113,7 @@ where
             // The handler's response reports changes that are not stored, so an error replaces it
             // (I6). An earlier commit of the handler may have given the session an ID.
             Err(error) => {
-                response = failure(error);
+                report(error, &mut response);
                 let change = session.pending_cookie();
                 request.write_headers(response.headers_mut(), session, &change);
             }
@@ -118,12 +122,18 @@ where
     }
 }
 
-/// Returns the response to a failed commit, with the empty body of the service.
-fn failure<B: Default>(error: SessionError) -> Response<B> {
-    let (mut parts, _) = error.into_response().into_parts();
-    parts.headers.remove(header::CONTENT_TYPE);
-    parts.headers.remove(header::CONTENT_LENGTH);
-    Response::from_parts(parts, B::default())
+/// Makes the response one to a failed commit, with the empty body of the service.
+fn report<B: Default>(error: SessionError, response: &mut Response<B>) {
+    let (failure, _) = error.into_response().into_parts();
+    *response.status_mut() = failure.status;
+    *response.body_mut() = B::default();
+    response.extensions_mut().extend(failure.extensions);
+    let headers = response.headers_mut();
+    headers::remove_content(headers);
+    headers::forbid_caching(headers);
+    if let Some(retry_after) = failure.headers.get(header::RETRY_AFTER) {
+        headers.insert(header::RETRY_AFTER, retry_after.clone());
+    }
 }
 
 impl<F, B> fmt::Debug for ResponseFuture<F, B> {

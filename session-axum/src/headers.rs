@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, header, header::Entry};
+use http::{
+    HeaderMap, HeaderValue,
+    header::{self, Entry, HeaderName},
+};
 use session_core::CookieChange;
 
 use crate::SessionCookie;
@@ -31,6 +34,42 @@ pub(crate) fn write(
 pub(crate) fn forbid_caching(headers: &mut HeaderMap) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
+
+/// Removes the headers that describe the response to which they belong, for another response in its
+/// place: its content (RFC 9110, 8 and 14.3; RFC 9530), its target, and its protocol.
+pub(crate) fn remove_content(headers: &mut HeaderMap) {
+    for name in CONTENT {
+        headers.remove(name);
+    }
+    for name in UNNAMED_CONTENT {
+        headers.remove(name);
+    }
+}
+
+const CONTENT: [HeaderName; 19] = [
+    header::ACCEPT_RANGES,
+    header::AGE,
+    header::CONNECTION,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_LOCATION,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::ETAG,
+    header::EXPIRES,
+    header::LAST_MODIFIED,
+    header::LOCATION,
+    header::REFRESH,
+    header::SEC_WEBSOCKET_ACCEPT,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// The names for which the crate `http` has no constant.
+const UNNAMED_CONTENT: [&str; 4] = ["content-digest", "content-md5", "digest", "repr-digest"];
 
 /// Adds `Vary: cookie`, so that caches return the response to this client only (Flask
 /// CVE-2023-30861).

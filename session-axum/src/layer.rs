@@ -13,10 +13,23 @@ use crate::{SessionCookie, SessionService, request_session::Settings};
 /// A layer that gives each request its session.
 ///
 /// The layer itself does no I/O. The session is loaded when a handler asks for [`Session`], and the
-/// handler's changes are committed before the head of the response leaves. If the commit fails, an
-/// error replaces the handler's response ([I6]). The extensions of that response hold the error as an
-/// `Arc<SessionError>`, for an error page. A route without an extractor of the session costs almost
-/// the same as without the layer.
+/// handler's changes are committed before the head of the response leaves. A route without an
+/// extractor of the session costs almost the same as without the layer.
+///
+/// # Failures
+///
+/// A response with a status of 500 and above stores nothing that was not committed before, so that a
+/// timeout or a panic inside of the layer stores no half of a request. All other responses commit
+/// the changes, a 404 too.
+///
+/// If the commit fails, an error replaces the handler's response ([I6]). The headers of inner layers
+/// stay, except those that describe the lost response: its content, its target, its age in caches.
+/// The extensions hold the error as an `Arc<SessionError>`, for an error page.
+///
+/// If a [`commit`](session_core::Session::commit) of the handler fails, and the handler responds with
+/// a status of 400 and above, then its response stays, and the changes are discarded.
+///
+/// # Cancellation
 ///
 /// If the request is dropped before its response is complete, because the client has gone away or a
 /// timeout outside of the layer has fired, the changes are given up. A task that still holds the
@@ -58,15 +71,27 @@ impl SessionLayer {
     #[must_use]
     pub fn new(sessions: impl Into<Sessions>) -> Self {
         let (sessions, cookie) = (sessions.into(), SessionCookie::default());
-        Self { settings: Arc::new(Settings { sessions, cookie }) }
+        let settings = Settings { sessions, cookie, commits_server_errors: false };
+        Self { settings: Arc::new(settings) }
     }
 
     /// Sets the cookie. The default is [`SessionCookie::default`].
     #[must_use]
-    pub fn with_cookie(mut self, cookie: SessionCookie) -> Self {
-        let sessions = self.sessions().clone();
-        self.settings = Arc::new(Settings { sessions, cookie });
-        self
+    pub fn with_cookie(self, cookie: SessionCookie) -> Self {
+        self.with(|settings| settings.cookie = cookie)
+    }
+
+    /// Sets whether a response with a status of 500 and above commits the changes of its handler.
+    /// The default is `false`.
+    #[must_use]
+    pub fn with_server_errors_committed(self, commit: bool) -> Self {
+        self.with(|settings| settings.commits_server_errors = commit)
+    }
+
+    fn with(&self, set: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings::clone(&self.settings);
+        set(&mut settings);
+        Self { settings: Arc::new(settings) }
     }
 
     /// The sessions of the layer, for work outside of a request: an administrator's

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::lock::Mutex;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use session_core::{
     CookieChange, Session, SessionError, SessionSource, Sessions, StoreError, StoreErrorKind,
 };
@@ -56,6 +56,15 @@ impl RequestSession {
         self.outcome.get()?.as_ref().ok()
     }
 
+    /// Returns `true` if a response of this status stores nothing that was not committed before.
+    pub(crate) fn aborts(&self, status: StatusCode, session: &Session) -> bool {
+        if status.is_server_error() {
+            !self.settings.commits_server_errors || session.has_failed_commit()
+        } else {
+            status.is_client_error() && session.has_failed_commit()
+        }
+    }
+
     /// Writes the change of the cookie, and the rules for caches, into the response.
     pub(crate) fn write_headers(
         &self,
@@ -78,7 +87,7 @@ impl RequestSession {
         if let Some(outcome) = self.outcome.get() {
             return outcome.clone();
         }
-        let Settings { sessions, cookie } = &*self.settings;
+        let Settings { sessions, cookie, .. } = &*self.settings;
         let outcome = sessions.open(cookie.values(headers)).await.map_err(|error| match error {
             SessionError::Store(error) => error,
             // Before the request has recorded a change, only the store can fail.
@@ -95,7 +104,7 @@ impl SessionSource for RequestSession {
             return Some(outcome.clone());
         }
         // If another extractor loads the session at the same time, the first outcome counts.
-        let Settings { sessions, cookie } = &*self.settings;
+        let Settings { sessions, cookie, .. } = &*self.settings;
         let is_behind = || cookie.is_marked(headers);
         let session = sessions.try_open_local(cookie.values(headers), is_behind)?;
         Some(self.outcome.get_or_init(|| Ok(session)).clone())
@@ -112,9 +121,10 @@ impl SessionSource for RequestSession {
 /// The settings of a layer, shared by all of its requests.
 // The counts of handles change with every request and on every processor. They must not share a
 // cache line with the fields that every request reads.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[repr(align(128))]
 pub(crate) struct Settings {
     pub(crate) sessions: Sessions,
     pub(crate) cookie: SessionCookie,
+    pub(crate) commits_server_errors: bool,
 }

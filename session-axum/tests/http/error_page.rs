@@ -72,6 +72,7 @@ async fn outer_layer_makes_a_page_of_a_failed_commit() {
     assert_eq!(answer.header(header::CONTENT_TYPE), Some("text/html; charset=utf-8"));
     assert_snapshot!(answer.text(), @"
     503 Service Unavailable
+    cache-control: no-store
     retry-after: 1
     vary: cookie
     <h1>the session store is full</h1>

@@ -13,6 +13,7 @@ mod guard;
 mod lock;
 mod next_path;
 mod outage;
+mod server_error;
 mod service;
 mod session_or_outage;
 mod signed_in;

@@ -48,7 +48,19 @@ impl Session {
     /// [I2]: crate::guarantees#i2-no-resurrection
     pub async fn commit(&self) -> Result<(), SessionError> {
         let _turn = self.committing().lock().await;
-        self.flush(false).await
+        let result = self.flush(false).await;
+        self.state().has_failed_commit = result.is_err();
+        result
+    }
+
+    /// Returns `true` if the last [`commit`](Self::commit) has failed, and its changes were not
+    /// [discarded](Self::discard).
+    ///
+    /// If the response is an error too, the handler has reported the failure, and an integration
+    /// [aborts](Self::abort) the session.
+    #[must_use]
+    pub fn has_failed_commit(&self) -> bool {
+        self.state().has_failed_commit
     }
 
     /// Commits the remaining changes, records the use of the session, and returns the change of the
@@ -121,6 +133,16 @@ impl Session {
     pub fn close(&self) {
         let dropped = self.state().close();
         drop(dropped);
+    }
+
+    /// [Closes](Self::close) the session, and returns the change of the client's cookie by the
+    /// commits so far. The call needs no I/O, and records no use of the session.
+    ///
+    /// An integration calls this in place of [`finish`](Self::finish) if the response reports a
+    /// failure and must store nothing more.
+    pub fn abort(&self) -> CookieChange {
+        self.close();
+        self.state().cookie_change(self.protocol().now())
     }
 
     /// Returns the change of the client's cookie after [`finish`](Self::finish) has failed: the ID

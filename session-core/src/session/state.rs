@@ -49,6 +49,8 @@ pub(crate) struct State {
     pub(crate) is_closed: bool,
     /// The request was dropped with uncommitted changes.
     pub(crate) has_lost_changes: bool,
+    /// The last commit of the handler has failed, and its changes were not discarded.
+    pub(crate) has_failed_commit: bool,
 }
 
 /// The lifetime and the end that the request has set, in whatever commit. They belong to the session
@@ -133,6 +135,7 @@ impl State {
             has_written: false,
             is_closed: false,
             has_lost_changes: false,
+            has_failed_commit: false,
         }
     }
 
@@ -246,6 +249,7 @@ impl State {
         }
         self.pending_deletes.clear();
         self.chosen = Chosen::default();
+        self.has_failed_commit = false;
         if let Lock::Cancelled(_) = self.lock {
             self.lock = Lock::None;
         }
