@@ -37,6 +37,8 @@ pub enum EventKind {
     Created,
     /// A user signed in: the session got a fresh ID and an owner.
     Authenticated,
+    /// The owner proved the identity again: the session got a fresh ID.
+    Reauthenticated,
     /// [`Session::rotate`](crate::Session::rotate) gave the session a fresh ID.
     Rotated,
     /// The session got a fresh ID because a request called for a renewal, or because the renewal
@@ -67,6 +69,7 @@ impl EventKind {
         match self {
             Self::Created => "created",
             Self::Authenticated => "authenticated",
+            Self::Reauthenticated => "reauthenticated",
             Self::Rotated => "rotated",
             Self::Renewed => "renewed",
             Self::Destroyed => "destroyed",

@@ -370,8 +370,7 @@ impl<'c> Commit<'c> {
 
     /// Decides whether this commit may follow another request's login or rotation.
     fn be_overtaken(&mut self, knows_id: bool) -> Result<(), SessionError> {
-        let moves = |change: &Change| change.is_login() || matches!(change, Change::Rotate);
-        if self.pending.log.iter().any(moves) {
+        if self.pending.log.iter().any(Change::closes_id) {
             let was_visitor = match &self.pending.start {
                 Start::New => false,
                 Start::Stored(base) => base.record.owner.is_none(),
@@ -410,21 +409,15 @@ impl<'c> Commit<'c> {
 
 /// Returns the move that a change log requires.
 pub(super) fn move_of(log: &[Change], base: &Located, protocol: &Protocol) -> Option<Move> {
-    let mut found = None;
-    for change in log {
-        match change {
-            change if change.is_login() => return Some(Move::Login),
-            Change::Rotate => found = Some(Move::Rotation),
-            Change::Renew
-                if found.is_none()
-                    && base.may_renew(protocol.now(), protocol.settings.renewal_grace) =>
-            {
-                found = Some(Move::Renewal);
-            }
-            _ => {}
-        }
-    }
-    found
+    let may_renew = || base.may_renew(protocol.now(), protocol.settings.renewal_grace);
+    let moves = log.iter().filter_map(|change| match change {
+        Change::Authenticate { .. } => Some(Move::Login),
+        Change::Reauthenticate { .. } => Some(Move::Reauthentication),
+        Change::Rotate => Some(Move::Rotation),
+        Change::Renew if may_renew() => Some(Move::Renewal),
+        _ => None,
+    });
+    moves.max()
 }
 
 /// Returns the error of an overtaken request. A text from the application or a codec could hold content

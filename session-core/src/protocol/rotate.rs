@@ -51,6 +51,7 @@ impl Commit<'_> {
                 protocol.leave_index(base.key, &base.record).await;
                 let event = match kind {
                     Move::Login => EventKind::Authenticated,
+                    Move::Reauthentication => EventKind::Reauthenticated,
                     Move::Rotation => EventKind::Rotated,
                     Move::Renewal => EventKind::Renewed,
                 };

@@ -22,12 +22,13 @@ pub(crate) struct Fence {
     pub(crate) releases: bool,
 }
 
-/// The kind of a move to a fresh ID.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// The kind of a move to a fresh ID. Of several moves in one commit, the greatest counts.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Move {
-    Login,
-    Rotation,
     Renewal,
+    Rotation,
+    Reauthentication,
+    Login,
 }
 
 impl WriteContext {
@@ -80,7 +81,7 @@ impl WriteContext {
         record.issued_at = self.now;
         record.id_use = match kind {
             Move::Renewal => IdUse::Renewed,
-            Move::Login | Move::Rotation => IdUse::Original,
+            Move::Rotation | Move::Reauthentication | Move::Login => IdUse::Original,
         };
     }
 

@@ -38,6 +38,11 @@ pub(crate) enum Change {
         at: Timestamp,
         lifetime: Lifetime,
     },
+    /// The owner has proved the identity again.
+    Reauthenticate {
+        owner: Owner,
+        at: Timestamp,
+    },
     Rotate,
     Renew,
     /// The request presented the ID of a renewal. The stamp of the commit records the use.
@@ -98,6 +103,11 @@ impl Change {
         {
             return Err(SessionError::Taken);
         }
+        if let Self::Reauthenticate { owner, .. } = self
+            && record.owner.as_ref() != Some(owner)
+        {
+            return Err(SessionError::NotFresh);
+        }
         self.preview(record);
         Ok(())
     }
@@ -125,6 +135,9 @@ impl Change {
                 record.ends_by = None;
                 record.created_at = record.created_at.max(*at);
             }
+            Self::Reauthenticate { at, .. } => {
+                record.authenticated_at = Some(*at);
+            }
             Self::Rotate | Self::Renew | Self::Present => {}
         }
     }
@@ -132,6 +145,11 @@ impl Change {
     /// Returns `true` if the change signs a user in.
     pub(crate) fn is_login(&self) -> bool {
         matches!(self, Self::Authenticate { .. })
+    }
+
+    /// Returns `true` if the change closes the session's ID: from the commit on, the ID opens nothing.
+    pub(crate) fn closes_id(&self) -> bool {
+        matches!(self, Self::Authenticate { .. } | Self::Reauthenticate { .. } | Self::Rotate)
     }
 
     /// Returns the name of the changed value, if the change concerns exactly one.
@@ -155,6 +173,7 @@ impl fmt::Debug for Change {
             Self::SetLifetime(lifetime) => write!(f, "SetLifetime({lifetime:?})"),
             Self::EndBy(at) => write!(f, "EndBy({at:?})"),
             Self::Authenticate { .. } => f.write_str("Authenticate"),
+            Self::Reauthenticate { .. } => f.write_str("Reauthenticate"),
             Self::Rotate => f.write_str("Rotate"),
             Self::Renew => f.write_str("Renew"),
             Self::Present => f.write_str("Present"),

@@ -21,6 +21,7 @@ impl Session {
     /// "Remember me" therefore needs one branch only. Without [`set_lifetime`](Self::set_lifetime)
     /// the login has the default lifetime, also if the former session of the browser had another.
     ///
+    /// If a signed-in user proves the identity again, use [`reauthenticate`](Self::reauthenticate).
     /// After a change of privileges without a proof of identity, use [`rotate`](Self::rotate).
     ///
     /// # Security
@@ -71,6 +72,48 @@ impl Session {
         // The login ends the session of the cookie, even if this version cannot read the record.
         state.delete_unreadable();
         self.change(state, changes, false)
+    }
+
+    /// Records that the owner of the session has proved the identity again, by a password for
+    /// example, so that [`require_fresh`](Self::require_fresh) passes ("sudo mode").
+    ///
+    /// Only the time of the proof and the ID change. Values, lifetime, [end](Self::end_by) and the
+    /// absolute deadline stay, so that a session never outlives its login.
+    ///
+    /// # Security
+    ///
+    /// At the commit the session receives a fresh ID, and the old ID is invalid from then on (OWASP
+    /// ASVS 5.0, 7.2.4). A stolen ID therefore gains nothing from the proof: a request that loaded
+    /// the session before never becomes fresh, and never receives the new ID.
+    ///
+    /// `owner` is the user whose password was checked. If the browser has signed in as another user
+    /// meanwhile, in another tab, the call is refused.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::NotFresh`] unless the session belongs to `owner`. Returns
+    /// [`SessionError::TooLarge`] beyond [`Limits::CHANGES`](crate::Limits::CHANGES), and
+    /// [`SessionError::Closed`] after the response has begun. After an error the session is
+    /// unchanged. The commit returns [`SessionError::Ended`] if another login, reauthentication or
+    /// rotation came first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use session_core::{Session, SessionError};
+    ///
+    /// /// The password of `user` has been checked.
+    /// fn confirm(session: &Session, user: u64) -> Result<(), SessionError> {
+    ///     session.reauthenticate(user)
+    /// }
+    /// ```
+    pub fn reauthenticate(&self, owner: impl Into<Owner>) -> Result<(), SessionError> {
+        let (owner, at) = (owner.into(), self.protocol().now());
+        let state = self.open_state()?;
+        if state.view().and_then(|record| record.owner.as_ref()) != Some(&owner) {
+            return Err(SessionError::NotFresh);
+        }
+        self.change(state, [Change::Reauthenticate { owner, at }], false)
     }
 
     /// Gives the session a fresh ID at the commit, for a change of privileges. The old ID is
@@ -162,12 +205,13 @@ impl Session {
         self.change(state, [Change::EndBy(at)], only_confirms)
     }
 
-    /// Returns an error unless the owner signed in at most `max_age` ago.
+    /// Returns an error unless the owner signed in, or
+    /// [proved the identity again](Self::reauthenticate), at most `max_age` ago.
     ///
     /// Call this before any act that an abandoned browser must not allow, such as a change of the
     /// password or address (OWASP ASVS 5.0, 7.5.1 and 7.5.3).
     ///
-    /// A login counts from the call of [`authenticate`](Self::authenticate) on, in the same request
+    /// A proof counts from the call of [`authenticate`](Self::authenticate) or `reauthenticate` on, in the same request
     /// too. With a `max_age` of zero nearly every request is refused. The clocks of servers may
     /// differ: a login up to 10 seconds in the future counts as fresh, and a login further in the
     /// future is refused.

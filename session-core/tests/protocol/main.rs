@@ -30,6 +30,7 @@ mod login;
 mod lost_ends;
 mod overtaken;
 mod owners;
+mod reauthentication;
 mod recording;
 mod renewal;
 mod reuse;
