@@ -2,6 +2,7 @@
 
 mod client_cookie;
 mod commit;
+mod committed;
 mod cookie_change;
 mod flash;
 mod into_value;

@@ -41,8 +41,7 @@ pub(crate) struct State {
     pending_deletes: Vec<SessionKey>,
     pub(super) lock: Lock,
     pub(crate) chosen: Chosen,
-    /// The session was read from a copy that may be out of date.
-    is_copy: bool,
+    source: Source,
     /// The request has changed the store, or may have.
     pub(crate) has_written: bool,
     /// The response has begun, or the request was dropped.
@@ -78,6 +77,17 @@ pub(crate) enum Place {
     At(Located),
     /// The session is stored, and the next commit deletes it.
     Leaving(Located),
+}
+
+/// The origin of the record that this request sees.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Source {
+    /// The store, when the record was read or written.
+    Store,
+    /// A copy that may be out of date.
+    Copy,
+    /// The request itself: another request's login or rotation hides the stored session.
+    Overtaken,
 }
 
 /// The session with the uncommitted changes.
@@ -122,6 +132,7 @@ impl State {
     pub(crate) fn new(mut lookup: CookieLookup) -> Self {
         let cookie = ClientCookie::new(&mut lookup);
         let CookieLookup { located, is_copy, .. } = lookup;
+        let source = if is_copy { Source::Copy } else { Source::Store };
         Self {
             place: located.map_or(Place::New, Place::At),
             draft: Draft::Unchanged,
@@ -131,7 +142,7 @@ impl State {
             pending_deletes: Vec::new(),
             lock: Lock::None,
             chosen: Chosen::default(),
-            is_copy,
+            source,
             has_written: false,
             is_closed: false,
             has_lost_changes: false,
@@ -166,6 +177,15 @@ impl State {
             && self.value(name) == Some(value)
     }
 
+    /// Returns a value of the stored session, as last read or written. Returns [`SessionError::Ended`]
+    /// if another request's login or rotation hides the session.
+    pub(super) fn stored_value(&self, name: &str) -> Result<Option<&[u8]>, SessionError> {
+        if self.source == Source::Overtaken {
+            return Err(SessionError::Ended);
+        }
+        Ok(self.located().and_then(|located| located.record.values.get(name)))
+    }
+
     pub(crate) fn log(&self) -> &[Change] {
         &self.log.changes
     }
@@ -191,7 +211,7 @@ impl State {
         only_confirms: bool,
     ) -> Vec<Change> {
         self.chosen.note(&change);
-        if only_confirms && !self.is_copy {
+        if only_confirms && self.source == Source::Store {
             // Only this request knows the session, so that a confirmation is superfluous.
             let is_unknown = self.located().is_none() && !self.may_join();
             return if is_unknown { vec![change] } else { self.log.push(change) };
@@ -408,7 +428,7 @@ impl State {
             Outcome::Overtaken(located) => {
                 self.cookie.hide(&located);
                 let confirmed = self.settle(located);
-                self.is_copy = true;
+                self.source = Source::Overtaken;
                 confirmed
             }
         }
@@ -487,7 +507,7 @@ impl State {
             Place::Leaving(_) => Place::Leaving(located),
             Place::New | Place::At(_) => Place::At(located),
         };
-        self.is_copy = false;
+        self.source = Source::Store;
         self.cookie.is_unchecked = false;
         confirmed
     }

@@ -216,34 +216,6 @@ impl Session {
         Ok(value)
     }
 
-    /// Removes a value and commits, so that only one of all concurrent requests receives the value.
-    /// Use this for the `state` of an OAuth login, or for a token that must not be used twice.
-    ///
-    /// Commits the earlier changes of the request first. Returns `None` if the value is missing, or
-    /// if another request took or changed the value first.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`commit`](Self::commit) and [`try_get`](Self::try_get). After an error, the
-    /// value may have been removed.
-    pub async fn take_once<T, C: Codec<T>>(
-        &self,
-        key: Key<'_, T, C>,
-    ) -> Result<Option<T>, SessionError> {
-        let _turn = self.committing().lock().await;
-        self.flush(false).await?;
-        let Some(located) = self.open_state()?.located().cloned() else { return Ok(None) };
-        let name = key.name();
-        let Some(stored) = located.record.values.get(name) else { return Ok(None) };
-        let value = decode::<T, C>(name, stored)?;
-        let take = Change::Take { name: name.into(), value: stored.to_vec() };
-        match self.commit_alone(located, take).await {
-            Ok(()) => Ok(Some(value)),
-            Err(SessionError::Taken) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Removes all values. The session, its ID and its owner stay. To end the session, use
     /// [`destroy`](Self::destroy).
     ///
@@ -324,7 +296,7 @@ impl Session {
         Err(SessionError::Contended)
     }
 
-    fn check_set(
+    pub(super) fn check_set(
         &self,
         values: Option<&Values>,
         name: &str,

@@ -21,6 +21,7 @@ mod events;
 mod faults;
 mod flashes;
 mod freshness;
+mod get_or_insert;
 mod hijacking;
 mod interleaved;
 mod leaks;
