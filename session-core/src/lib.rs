@@ -35,16 +35,16 @@ pub use {
     clock::{Clock, ManualClock, Sleep, SystemClock, Timestamp},
     error::{BoxError, ConfigError, SessionError, StoreError, StoreErrorKind},
     events::{Event, EventKind, Events},
-    protocol::{AtLimit, OnReuse, SessionLimit},
+    protocol::{AtLimit, EndReason, OnReuse, SessionLimit},
     record::{
         Codec, CookieLifetime, Entry, Family, Format, IdGenerator, Key, Lifetime, Limits,
         MessagePack, Nonce, OsRandom, Owner, OwnerKey, Raw, Record, Revision, SessionId,
         SessionKey, SessionKeyError, Tombstone, View, envelope,
     },
-    session::{CookieChange, Flash, FlashLevel, IntoValue, Session},
+    session::{CookieChange, Flash, FlashLevel, IntoValue, Live, Session},
     sessions::{SessionInfo, Sessions, SessionsBuilder},
     store::{
         Backend, Committed, Created, Ended, Expected, IndexEntry, LocalReads, OwnerIndex,
-        SessionStore, Touched,
+        SessionStore, Touched, Watch, Watchers,
     },
 };

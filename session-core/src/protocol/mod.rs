@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Beside the path of a request: `revoke.rs` (list and revoke an owner's sessions),
-//! `session_limit.rs` (make room for a login), `lease.rs` (the lock of a session).
+//! `session_limit.rs` (make room for a login), `lease.rs` (the lock of a session), `live.rs` (a connection that
+//! outlives its request).
 //!
 //! # A commit
 //!
@@ -85,6 +86,7 @@ mod commit;
 mod create;
 mod index;
 mod lease;
+mod live;
 mod locate;
 mod nonces;
 mod open;
@@ -112,11 +114,13 @@ use crate::{
     events::EventSender, record::decode,
 };
 
+pub use live::EndReason;
 pub use settings::{AtLimit, OnReuse, SessionLimit};
 
 pub(crate) use {
     commit::{Outcome, PendingCommit, Start},
     lease::Acquired,
+    live::Followed,
     locate::Located,
     open::{ClosedId, CookieLookup, MAX_COOKIES},
     queue::Turn,

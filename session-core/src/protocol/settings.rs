@@ -12,6 +12,7 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     pub(crate) renewal_grace: Duration,
     pub(crate) lease: Duration,
+    pub(crate) live_interval: Duration,
     pub(crate) session_limit: Option<SessionLimit>,
     pub(crate) reuse: OnReuse,
     pub(crate) carries_over: bool,

@@ -388,7 +388,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-fn touch_is_due(record: &Record, now: Timestamp) -> bool {
+pub(super) fn touch_is_due(record: &Record, now: Timestamp) -> bool {
     let due_at = record.last_seen_at.plus_millis(record.lifetime.touch_interval_ms());
     now > record.last_seen_at && now >= due_at
 }

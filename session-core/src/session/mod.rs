@@ -7,6 +7,7 @@ mod cookie_change;
 mod flash;
 mod into_value;
 mod lifecycle;
+mod live;
 mod lock;
 mod log;
 mod state;
@@ -21,6 +22,7 @@ pub use {
     cookie_change::CookieChange,
     flash::{Flash, FlashLevel},
     into_value::IntoValue,
+    live::Live,
 };
 
 use state::State;

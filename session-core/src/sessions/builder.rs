@@ -18,6 +18,7 @@ pub struct SessionsBuilder {
     limits: Limits,
     renewal_grace: Duration,
     lease: Duration,
+    live_interval: Duration,
     session_limit: Option<SessionLimit>,
     reuse: OnReuse,
     carries_over: bool,
@@ -27,6 +28,13 @@ pub struct SessionsBuilder {
 impl SessionsBuilder {
     /// The largest [event buffer](Self::with_event_buffer).
     pub const MAX_EVENT_BUFFER: usize = 1 << 20;
+
+    /// The shortest [interval of a connection](Self::with_live_interval): 100 milliseconds.
+    pub const MIN_LIVE_INTERVAL: Duration = Duration::from_millis(100);
+
+    /// The longest [interval of a connection](Self::with_live_interval): 1 minute. A tombstone must
+    /// outlive several intervals, because a connection follows its session by tombstones.
+    pub const MAX_LIVE_INTERVAL: Duration = Duration::from_secs(60);
 
     /// Creates a builder with the default settings.
     #[must_use]
@@ -40,6 +48,7 @@ impl SessionsBuilder {
             limits: Limits::default(),
             renewal_grace: Duration::from_secs(30),
             lease: Duration::from_secs(10),
+            live_interval: Duration::from_secs(5),
             session_limit: None,
             reuse: OnReuse::default(),
             carries_over: true,
@@ -119,6 +128,19 @@ impl SessionsBuilder {
         self
     }
 
+    /// Sets the longest time between two loads of the session by a [`Live`](crate::Live) connection.
+    /// The default is 5 seconds. The bounds are [`MIN_LIVE_INTERVAL`](Self::MIN_LIVE_INTERVAL) and
+    /// [`MAX_LIVE_INTERVAL`](Self::MAX_LIVE_INTERVAL).
+    ///
+    /// The interval bounds the delay after the end of a session if the store reports no changes, or
+    /// if a report is lost. Each waiting connection costs one load per interval, jittered by a
+    /// quarter.
+    #[must_use]
+    pub fn with_live_interval(mut self, interval: Duration) -> Self {
+        self.live_interval = interval;
+        self
+    }
+
     /// Limits the number of sessions per owner, to between 1 and [`SessionLimit::MAX`]. By default
     /// the number is unlimited. With a limit, each login costs two more round trips.
     #[must_use]
@@ -153,8 +175,8 @@ impl SessionsBuilder {
     ///
     /// # Errors
     ///
-    /// Returns a [`ConfigError`] if the renewal grace, the lease or the event buffer is out of
-    /// bounds.
+    /// Returns a [`ConfigError`] if the renewal grace, the lease, the live interval or the event
+    /// buffer is out of bounds.
     pub fn build(self) -> Result<Sessions, ConfigError> {
         if self.renewal_grace > Sessions::ROTATION_WINDOW {
             return Err(ConfigError::new(format!(
@@ -168,6 +190,14 @@ impl SessionsBuilder {
                 "a lease of {:?} is not between 1 ms and {:?}",
                 self.lease,
                 Sessions::MAX_LEASE
+            )));
+        }
+        if !(Self::MIN_LIVE_INTERVAL..=Self::MAX_LIVE_INTERVAL).contains(&self.live_interval) {
+            return Err(ConfigError::new(format!(
+                "a live interval of {:?} is not between {:?} and {:?}",
+                self.live_interval,
+                Self::MIN_LIVE_INTERVAL,
+                Self::MAX_LIVE_INTERVAL
             )));
         }
         if !(1..=Self::MAX_EVENT_BUFFER).contains(&self.event_buffer) {
@@ -187,6 +217,7 @@ impl SessionsBuilder {
             limits: self.limits,
             renewal_grace: self.renewal_grace,
             lease: Duration::from_millis(millis_rounded_up(self.lease)),
+            live_interval: self.live_interval,
             session_limit: self.session_limit,
             reuse: self.reuse,
             carries_over: self.carries_over,

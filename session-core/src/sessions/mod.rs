@@ -220,6 +220,12 @@ impl Sessions {
         self.0.settings.lease
     }
 
+    /// Returns the longest time between two loads by a [`Live`](crate::Live) connection.
+    #[must_use]
+    pub fn live_interval(&self) -> Duration {
+        self.0.settings.live_interval
+    }
+
     /// Returns the limit of an owner's sessions, if set.
     #[must_use]
     pub fn session_limit(&self) -> Option<SessionLimit> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     Committed, Created, Ended, Entry, Expected, IndexEntry, LocalReads, OwnerIndex, OwnerKey,
-    SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched,
+    SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched, Watch,
 };
 
 macro_rules! forward {
@@ -72,6 +72,10 @@ macro_rules! forward {
 
             fn local_reads(&self) -> Option<&dyn LocalReads> {
                 (**self).local_reads()
+            }
+
+            async fn watch(&self, key: &SessionKey) -> Option<Watch> {
+                (**self).watch(key).await
             }
         }
 

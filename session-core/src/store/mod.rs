@@ -5,6 +5,7 @@
 mod forward;
 mod local_reads;
 mod owner_index;
+mod watch;
 
 use std::fmt;
 
@@ -17,6 +18,7 @@ use crate::{
 pub use {
     local_reads::LocalReads,
     owner_index::{IndexEntry, OwnerIndex},
+    watch::{Watch, Watchers},
 };
 
 /// A store of sessions.
@@ -171,6 +173,17 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
 
     /// Returns the store's local reads. Returns `None` if every read needs I/O.
     fn local_reads(&self) -> Option<&dyn LocalReads> {
+        None
+    }
+
+    /// Watches the entry under a key, for a [`Live`](crate::Live) connection. Returns `None` if the
+    /// store cannot report changes, in general or at the moment.
+    ///
+    /// After the return, each commit and each deletion of a session under the key completes the
+    /// [`Watch`], in whatever process it happens. A touch may complete the watch, and so may a false
+    /// alarm. If a report is lost, the caller learns of the change at its next load, one
+    /// [interval](crate::SessionsBuilder::with_live_interval) later.
+    async fn watch(&self, _key: &SessionKey) -> Option<Watch> {
         None
     }
 }

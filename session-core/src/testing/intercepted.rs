@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::{Answer, Operation};
 use crate::{
     Backend, Committed, Created, Ended, Entry, Expected, IndexEntry, LocalReads, OwnerIndex,
-    OwnerKey, SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched,
+    OwnerKey, SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched, Watch,
 };
 
 /// A store that passes every call through one function.
@@ -127,6 +127,10 @@ impl<S: Backend, I: Intercept<S>> SessionStore for Intercepted<S, I> {
 
     fn local_reads(&self) -> Option<&dyn LocalReads> {
         self.intercept.local_reads(&self.store)
+    }
+
+    async fn watch(&self, key: &SessionKey) -> Option<Watch> {
+        self.store.watch(key).await
     }
 }
 

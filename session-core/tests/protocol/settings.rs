@@ -20,6 +20,7 @@ fn sessions_return_the_rules_that_were_set() -> Result<(), ConfigError> {
             .with_limits(limits)
             .with_renewal_grace(Duration::from_secs(4))
             .with_lease(Duration::from_nanos(4_000_001))
+            .with_live_interval(Duration::from_secs(6))
             .with_session_limit(limit)
             .with_reuse(OnReuse::EndSession)
             .with_carry_over(false)
@@ -32,6 +33,7 @@ fn sessions_return_the_rules_that_were_set() -> Result<(), ConfigError> {
     assert_eq!((limits.values(), limits.value_bytes(), limits.session_bytes()), (1, 2, 3));
     assert_eq!(sessions.renewal_grace(), Duration::from_secs(4));
     assert_eq!(sessions.lease(), Duration::from_millis(5), "rounded up");
+    assert_eq!(sessions.live_interval(), Duration::from_secs(6));
     assert_eq!(sessions.session_limit(), Some(limit));
     assert_eq!(sessions.on_reuse(), OnReuse::EndSession);
     assert!(!sessions.carries_over());
@@ -50,10 +52,25 @@ fn sessions_have_the_documented_default_rules() {
     assert_eq!(limits.session_bytes(), 256 * 1_024);
     assert_eq!(sessions.renewal_grace(), Duration::from_secs(30));
     assert_eq!(sessions.lease(), Duration::from_secs(10));
+    assert_eq!(sessions.live_interval(), Duration::from_secs(5));
     assert_eq!(sessions.session_limit(), None);
     assert_eq!(sessions.on_reuse(), OnReuse::Report);
     assert!(sessions.carries_over());
     assert_eq!(sessions.event_buffer(), 1_024);
+}
+
+#[test]
+fn live_interval_out_of_bounds_is_refused() {
+    let built = |millis| {
+        let store = crate::support::MapStore::default();
+        Sessions::builder(store).with_live_interval(Duration::from_millis(millis)).build()
+    };
+    for millis in [100, 60_000] {
+        assert!(built(millis).is_ok());
+    }
+    for millis in [0, 99, 60_001] {
+        assert!(built(millis).is_err());
+    }
 }
 
 #[test]
