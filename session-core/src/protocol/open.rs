@@ -199,7 +199,7 @@ impl Protocol {
         let event = Event::new(EventKind::Reused, key, owner).with_former(Some(presented));
         self.events.send(event);
         if self.settings.reuse == OnReuse::EndSession
-            && let Err(error) = self.revoke_at(key).await
+            && let Err(error) = self.revoke_any(key).await
         {
             tracing::warn!(target: "session", %key, %error, "session not ended after the reuse");
         }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     CHUNK, MAX_MOVES, Protocol,
-    locate::{Pace, yield_now},
+    locate::{Loaded, Pace, yield_now},
     verbs::Deleted,
 };
 use crate::{
@@ -197,13 +197,34 @@ impl Protocol {
         Err(SessionError::Contended)
     }
 
-    /// Revokes the session of a key, whatever its owner.
-    pub(super) async fn revoke_at(&self, key: SessionKey) -> Result<(), SessionError> {
-        if let Some((key, record)) = self.delete_session(key).await? {
-            let owner = record.as_ref().and_then(|record| record.owner.as_ref());
-            self.report(EventKind::Revoked, key, owner);
+    /// Revokes the session of a key, whatever its owner. Returns `true` if the session existed.
+    ///
+    /// Unlike [`delete_session`](Self::delete_session), the method recognizes a session that this
+    /// version cannot read.
+    pub(crate) async fn revoke_any(&self, mut key: SessionKey) -> Result<bool, SessionError> {
+        for _ in 0..=MAX_MOVES {
+            let record = match self.load(&key).await? {
+                Loaded::Entry(Entry::Session(record)) => Some(record),
+                Loaded::Entry(Entry::Tombstone(_)) | Loaded::Unreadable => None,
+                Loaded::Missing => return Ok(false),
+            };
+            match self.delete_or_block(&[key]).await?.pop() {
+                Some(Ended::Session) => {
+                    let owner = record.as_ref().and_then(|record| record.owner.as_ref());
+                    if let Some(record) = &record {
+                        self.leave_index(key, record).await;
+                    }
+                    self.report(EventKind::Revoked, key, owner);
+                    return Ok(true);
+                }
+                Some(Ended::Tombstone(tombstone)) => match tombstone.successor() {
+                    Some(successor) => key = successor,
+                    None => return Ok(false),
+                },
+                Some(Ended::Blocked) | None => return Ok(false),
+            }
         }
-        Ok(())
+        Err(SessionError::Contended)
     }
 }
 

@@ -204,6 +204,18 @@ impl Record {
         self.owner.as_ref()
     }
 
+    /// Returns the session's values in the order of their names: the name, the format, and the bytes
+    /// that the codec wrote. For a program that shows sessions of other applications.
+    pub fn encoded_values(&self) -> impl Iterator<Item = (&str, Format, &[u8])> {
+        self.values.names().map(|name| {
+            let value = self.values.get(name).unwrap_or_default();
+            match value.split_first() {
+                Some((format, bytes)) => (name, Format::from_byte(*format), bytes),
+                None => (name, Format::RAW, value),
+            }
+        })
+    }
+
     /// Returns the session's lifetime.
     #[must_use]
     pub fn lifetime(&self) -> Lifetime {

@@ -142,6 +142,24 @@ impl Sessions {
         Ok(revoked > 0)
     }
 
+    /// Revokes the session of a key, whatever its owner: for a program of the operator. Returns
+    /// `true` if the session existed.
+    ///
+    /// A session that this version cannot read is revoked too.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::Store`] if the store failed, and [`SessionError::Contended`] if the
+    /// session receives one new ID after the other.
+    ///
+    /// # Security
+    ///
+    /// The call checks no owner. For a key from a user's form, call [`revoke`](Self::revoke), or one
+    /// user could sign out another.
+    pub async fn revoke_any(&self, key: SessionKey) -> Result<bool, SessionError> {
+        self.0.revoke_any(key).await
+    }
+
     /// Revokes all sessions of an owner, and returns their number: "sign out everywhere", or a
     /// locked account.
     ///

@@ -149,7 +149,7 @@ async fn use_within_the_grace_ends_no_session() {
 #[tokio::test]
 async fn outage_while_a_reuse_ends_the_session_fails_no_request() {
     let (world, id, _) = out_of_grace(OnReuse::EndSession).await;
-    world.store.fail(Verb::Delete, Fault::DOWN);
+    world.store.fail(Verb::DeleteOrBlock, Fault::DOWN);
     let mut events = world.sessions.events();
     assert_eq!(world.try_open(&id).await.unwrap().key(), None);
     assert_eq!(kinds(&mut events), [EventKind::Reused]);

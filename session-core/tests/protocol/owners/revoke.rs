@@ -144,3 +144,26 @@ async fn owner_may_be_any_bytes_up_to_the_limit() {
     }
     assert_eq!(world.store.calls(), []);
 }
+
+#[tokio::test]
+async fn operator_revokes_a_session_of_any_owner() {
+    let world = World::new();
+    let (user, visitor, other) =
+        (world.user("ada").await, world.visitor().await, world.user("ada").await);
+    let former = world.user("grace").await;
+    let renewed = world.renew(&former).await;
+    for (presented, opened) in [(&user, &user), (&visitor, &visitor), (&former, &renewed)] {
+        let under_way = world.open(opened).await;
+        under_way.set(VISITS, 2).unwrap();
+        assert!(world.sessions.revoke_any(presented.key()).await.unwrap());
+        assert!(!world.opens(opened).await);
+        assert!(matches!(under_way.finish().await, Err(SessionError::Ended)));
+        assert!(!world.sessions.revoke_any(presented.key()).await.unwrap(), "it is gone");
+    }
+    assert!(world.opens(&other).await);
+    assert_eq!(world.entered("ada").await, keys(&[&other]));
+    let unknown = SessionKey::from_bytes([7; SessionKey::LEN]);
+    world.store.calls();
+    assert!(!world.sessions.revoke_any(unknown).await.unwrap());
+    assert_eq!(world.store.calls(), [Verb::Load], "nothing is stored under an unknown key");
+}

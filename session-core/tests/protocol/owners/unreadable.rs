@@ -45,7 +45,7 @@ impl Intercept<MapStore> for Unreadable {
 /// that it cannot read.
 #[tokio::test]
 async fn unreadable_session_is_revoked_though_it_is_not_listed() {
-    for way in ["one", "others", "all"] {
+    for way in ["one", "operator", "others", "all"] {
         let store = Arc::new(Intercepted::new(MapStore::default(), Unreadable::default()));
         let sessions = Sessions::new(Arc::clone(&store));
         let user = async || {
@@ -64,6 +64,7 @@ async fn unreadable_session_is_revoked_though_it_is_not_listed() {
 
         match way {
             "one" => assert!(sessions.revoke("ada", unreadable.key()).await.unwrap()),
+            "operator" => assert!(sessions.revoke_any(unreadable.key()).await.unwrap()),
             "others" => {
                 let session = sessions.open([own.expose().as_bytes()]).await.unwrap();
                 assert_eq!(sessions.revoke_others(&session).await.unwrap(), 1);
