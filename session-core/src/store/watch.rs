@@ -56,7 +56,6 @@ struct Flag {
 
 impl Watchers {
     /// Watches a key from now on.
-    #[must_use]
     pub fn watch(&self, key: &SessionKey) -> Watch {
         let flag = Arc::<Flag>::default();
         let mut watches = self.0.watches();
