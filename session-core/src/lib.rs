@@ -37,14 +37,14 @@ pub use {
     events::{Event, EventKind, Events},
     protocol::{AtLimit, EndReason, OnReuse, SessionLimit},
     record::{
-        Codec, CookieLifetime, Entry, Family, Format, IdGenerator, Key, Lifetime, Limits,
-        MessagePack, Nonce, OsRandom, Owner, OwnerKey, Raw, Record, Revision, SessionId,
-        SessionKey, SessionKeyError, Tombstone, View, envelope,
+        Codec, CookieLifetime, Entry, Family, Format, IdGenerator, IndexKey, Key, Lifetime, Limits,
+        MessagePack, Nonce, OsRandom, Owner, Raw, Record, Revision, SessionId, SessionKey,
+        SessionKeyError, Tombstone, View, envelope,
     },
     session::{CookieChange, Flash, FlashLevel, IntoValue, Live, Session},
     sessions::{SessionInfo, Sessions, SessionsBuilder},
     store::{
-        Backend, Committed, Created, Ended, Expected, IndexEntry, LocalReads, OwnerIndex,
+        Backend, Committed, Created, Ended, Expected, IndexEntry, LocalReads, SessionIndex,
         SessionStore, Touched, Watch, Watchers,
     },
 };

@@ -1,9 +1,9 @@
 #![doc = include_str!("../README.md")]
 
-mod owner_index;
-mod owners;
+mod index;
 mod pace;
 mod session;
+mod session_index;
 mod store;
 pub mod table;
 

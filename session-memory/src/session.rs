@@ -1,4 +1,4 @@
-use session_core::{Entry, OwnerKey, Timestamp};
+use session_core::{Entry, IndexKey, Timestamp};
 
 use crate::table::Held;
 
@@ -7,13 +7,13 @@ use crate::table::Held;
 #[repr(C)]
 pub(crate) struct Session {
     pub(crate) entry: Entry,
-    /// The owner in whose index the session is.
-    pub(crate) owner: Option<OwnerKey>,
+    /// The index of the session.
+    pub(crate) index: Option<IndexKey>,
 }
 
 impl Held for Session {
     fn bytes(&self) -> usize {
-        self.entry.memory_bytes() + OVERHEAD + self.owner.map_or(0, |_| INDEX_ENTRY)
+        self.entry.memory_bytes() + OVERHEAD + self.index.map_or(0, |_| INDEX_ENTRY)
     }
 
     fn expires_at(&self) -> Option<Timestamp> {
@@ -25,5 +25,5 @@ impl Held for Session {
 /// among the deadlines.
 const OVERHEAD: usize = 592;
 
-/// The bytes of an entry in the index of owners, in a B-tree with half-full nodes.
+/// The bytes of an entry in an index, in a B-tree with half-full nodes.
 const INDEX_ENTRY: usize = 120;

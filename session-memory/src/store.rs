@@ -1,12 +1,12 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use session_core::{
-    Committed, ConfigError, Created, Ended, Entry, Expected, LocalReads, OwnerKey, SessionKey,
+    Committed, ConfigError, Created, Ended, Entry, Expected, IndexKey, LocalReads, SessionKey,
     SessionStore, StoreError, StoreErrorKind, Timestamp, Tombstone, Touched, async_trait,
 };
 
 use crate::{
-    owners::Owners,
+    index::Indexes,
     pace::Pace,
     session::Session,
     table::{EvictingTable, Held as _, Removed, Updated},
@@ -23,7 +23,7 @@ use crate::{
 #[derive(Clone)]
 pub struct MemoryStore {
     pub(crate) table: EvictingTable<Session>,
-    pub(crate) owners: Arc<Owners>,
+    pub(crate) indexes: Arc<Indexes>,
 }
 
 impl MemoryStore {
@@ -77,10 +77,10 @@ impl MemoryStore {
         self.table.bytes()
     }
 
-    /// The number of owners in the index, roughly: the sessions of some may have expired.
+    /// The number of indexes, roughly: the sessions of some may have expired.
     #[must_use]
-    pub fn approximate_owners(&self) -> usize {
-        self.owners.len()
+    pub fn approximate_indexes(&self) -> usize {
+        self.indexes.len()
     }
 
     /// Removes some of the expired sessions, and returns zero if all are removed.
@@ -92,14 +92,14 @@ impl MemoryStore {
     }
 
     fn sized(bytes: u64) -> Self {
-        let owners = Arc::new(Owners::new());
-        let index = Arc::clone(&owners);
+        let indexes = Arc::new(Indexes::new());
+        let left = Arc::clone(&indexes);
         let table = EvictingTable::new(bytes, move |key, session: &Session| {
-            if let Some(owner) = &session.owner {
-                index.leave(owner, session.entry.family(), *key);
+            if let Some(index) = &session.index {
+                left.leave(index, session.entry.family(), *key);
             }
         });
-        Self { table, owners }
+        Self { table, indexes }
     }
 
     /// Removes an expired session, unless another request has prolonged it meanwhile. A commit
@@ -113,10 +113,10 @@ impl MemoryStore {
         &self,
         key: &SessionKey,
         entry: Entry,
-        owner: Option<OwnerKey>,
+        index: Option<IndexKey>,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
-        let is_inserted = self.table.insert(key, Session { entry, owner }, now)?;
+        let is_inserted = self.table.insert(key, Session { entry, index }, now)?;
         Ok(if is_inserted { Created::Created } else { Created::Exists })
     }
 }
@@ -163,7 +163,7 @@ impl SessionStore for MemoryStore {
     ) -> Result<Committed, StoreError> {
         let updated = self.table.update(key, now, |present| match &present.entry {
             Entry::Session(record) if now < record.expires_at() && expected.is(record) => {
-                Ok(Session { entry, owner: present.owner })
+                Ok(Session { entry, index: present.index })
             }
             newer if newer.is_live(now) => Err(Committed::Conflict(newer.clone())),
             _ => Err(Committed::Gone),
@@ -179,7 +179,7 @@ impl SessionStore for MemoryStore {
         let updated = self.table.update(key, now, |present| match &present.entry {
             Entry::Session(record) if now < record.expires_at() => {
                 let seen = Entry::Session(Arc::new(record.seen(now)));
-                Ok(Session { entry: seen, owner: present.owner })
+                Ok(Session { entry: seen, index: present.index })
             }
             _ => Err(()),
         })?;

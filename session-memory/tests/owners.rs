@@ -34,7 +34,7 @@ async fn sign_out(sessions: &Sessions, id: &SessionId) {
 /// Removes the expired sessions, and checks that the store is empty.
 fn check_empty(store: &MemoryStore, clock: &ManualClock) {
     while store.remove_expired(clock.now()) > 0 {}
-    assert_eq!((store.len(), store.approximate_owners(), store.bytes()), (0, 0, 0));
+    assert_eq!((store.len(), store.approximate_indexes(), store.bytes()), (0, 0, 0));
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn logins_and_logouts_and_expiries_leave_nothing() {
                 assert!(sessions.revoke(owner, id.key()).await.unwrap());
             }
         }
-        assert!(store.approximate_owners() <= 1_000);
+        assert!(store.approximate_indexes() <= 1_000);
         clock.advance(Duration::from_millis(100));
     }
     assert!(store.len() > 1_000);
@@ -81,7 +81,7 @@ async fn idle_session_leaves_the_index_before_its_absolute_end() {
     for owner in 0..1_000 {
         sign_in(&sessions, owner).await;
     }
-    assert_eq!(store.approximate_owners(), 1_000);
+    assert_eq!(store.approximate_indexes(), 1_000);
     clock.advance(Duration::from_secs(2));
     check_empty(&store, &clock);
 }
@@ -103,7 +103,7 @@ async fn evicted_session_leaves_the_index() {
     let left = store.len();
     assert!((100..1_000).contains(&left), "{left} are left");
     assert_eq!(listed, left);
-    assert!(store.approximate_owners() <= left);
+    assert!(store.approximate_indexes() <= left);
 }
 
 /// The table is full all the time, so that sessions are evicted as well (I8, I9).

@@ -15,9 +15,9 @@ use std::{
 };
 
 use session_core::{
-    AtLimit, Clock as _, CookieChange, Entry, Family, IndexEntry, Key, ManualClock, Owner,
-    OwnerIndex as _, OwnerKey, SessionError, SessionId, SessionKey, SessionLimit,
-    SessionStore as _, Sessions, Timestamp, envelope, testing::end_marker,
+    AtLimit, Clock as _, CookieChange, Entry, Family, IndexEntry, IndexKey, Key, ManualClock,
+    Owner, SessionError, SessionId, SessionIndex as _, SessionKey, SessionLimit, SessionStore as _,
+    Sessions, Timestamp, envelope, testing::end_marker,
 };
 use session_memory::MemoryStore;
 use tokio::{runtime, task::yield_now};
@@ -140,7 +140,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-fn owner() -> OwnerKey {
+fn owner() -> IndexKey {
     Owner::from(OWNER).key()
 }
 
@@ -226,7 +226,7 @@ async fn revocation_of_one_owners_sessions_delays_no_load() {
             assert_eq!(sessions.revoke_all(OWNER).await.unwrap() as u64, MANY);
         });
         let longest = longest.await;
-        assert_eq!((world.store.len(), world.store.approximate_owners()), (1, 0));
+        assert_eq!((world.store.len(), world.store.approximate_indexes()), (1, 0));
         are_soon(&[longest])
     });
     assert!(is_short.await);
@@ -240,7 +240,7 @@ async fn expiry_of_one_owners_sessions_delays_no_load() {
         let (sessions, store) = (world.sessions.clone(), world.store.clone());
         let longest = world.load_beside(async move {
             let mut left = store.len();
-            while store.approximate_owners() > 0 {
+            while store.approximate_indexes() > 0 {
                 assert_eq!(sessions.list("bob").await.unwrap().len(), 0);
                 sign_in(&sessions, "bob").await.unwrap();
                 sessions.revoke_all("bob").await.unwrap();

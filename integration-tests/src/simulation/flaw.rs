@@ -6,7 +6,7 @@ use std::{
 };
 
 use session_core::{
-    Backend, Committed, Created, Ended, Entry, OwnerKey, SessionKey, Sessions, StoreError,
+    Backend, Committed, Created, Ended, Entry, IndexKey, SessionKey, Sessions, StoreError,
     Timestamp, Touched,
     testing::{Answer, Operation},
 };
@@ -51,7 +51,7 @@ impl Shop {
     /// Returns `true` if an owner's index holds a key beyond an instant.
     pub(super) async fn holds(
         &self,
-        owner: &OwnerKey,
+        owner: &IndexKey,
         key: &SessionKey,
         beyond: Timestamp,
     ) -> Result<bool, StoreError> {

@@ -53,8 +53,8 @@ impl Intercept<MemoryStore> for Remote {
     ) -> Result<Answer, StoreError> {
         match operation {
             Operation::Commit { .. } => self.commit(operation, now).await,
-            Operation::CreateEntered { owner, entry, session } => {
-                let enter = Operation::Enter { owner, entry };
+            Operation::CreateEntered { index, entry, session } => {
+                let enter = Operation::Enter { index, entry };
                 let create = Operation::Create { key: entry.key, entry: session.clone() };
                 if self.0.broken == Some(Broken::IndexAfterCreate) {
                     let created = self.ask(create, now).await?;
@@ -65,7 +65,7 @@ impl Intercept<MemoryStore> for Remote {
                     self.ask(enter, now).await?;
                     return self.ask(create, now).await;
                 }
-                self.ask(Operation::CreateEntered { owner, entry, session }, now).await
+                self.ask(Operation::CreateEntered { index, entry, session }, now).await
             }
             Operation::Entries { .. } => {
                 let answer = self.ask(operation, now).await?;

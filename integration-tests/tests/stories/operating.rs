@@ -33,7 +33,7 @@ async fn sessions_that_are_deleted_by_hand_have_ended() {
     other.post("/gates/late/wait").await.ok();
 
     let mut redis = stage.redis.connection().await;
-    let index = format!("session:o:{}", Owner::from("ada").key());
+    let index = format!("session:i:{}", Owner::from("ada").key());
     let keys: Vec<Vec<u8>> = redis.zrange(&index, 0, -1).await.unwrap();
     assert_eq!(keys.len(), 2);
     for member in keys {

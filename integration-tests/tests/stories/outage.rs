@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use integration_tests::{Answer, Browser, RedisServer, until};
 use reqwest::StatusCode;
 use session_core::{
-    Clock as _, Family, IndexEntry, Owner, OwnerIndex as _, SessionKey, SystemClock,
+    Clock as _, Family, IndexEntry, Owner, SessionIndex as _, SessionKey, SystemClock,
 };
 use session_redis::RedisStore;
 use tokio::time::timeout;

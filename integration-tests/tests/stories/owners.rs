@@ -8,7 +8,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use session_axum::{AtLimit, SessionLimit, Sessions};
 use session_core::{
-    Clock as _, Entry, Family, IndexEntry, Owner, OwnerIndex as _, SessionKey, SessionStore as _,
+    Clock as _, Entry, Family, IndexEntry, Owner, SessionIndex as _, SessionKey, SessionStore as _,
     SystemClock, envelope,
 };
 
@@ -188,9 +188,9 @@ async fn an_index_lives_as_long_as_the_longest_of_its_sessions() {
     let other = stage.browser.fork();
     stage.browser.post("/login/ada").await.ok();
     let mut redis = stage.redis.connection().await;
-    let indices: Vec<String> = redis.keys("session:o:*").await.unwrap();
+    let indices: Vec<String> = redis.keys("session:i:*").await.unwrap();
     let [index] = &indices[..] else { panic!("{indices:?}") };
-    assert!(!index.contains("ada") && index.len() == "session:o:".len() + 22, "{index}");
+    assert!(!index.contains("ada") && index.len() == "session:i:".len() + 22, "{index}");
 
     let hours = |millis: i64| (millis + 1_800_000) / 3_600_000;
     assert_eq!(hours(redis.pttl(index).await.unwrap()), 24);
@@ -213,7 +213,7 @@ async fn foreign_members_of_an_index_deny_nothing_and_are_removed() {
     let other = Browser::new(stage.addr());
     other.post("/login/ada").await.ok();
     let redis = stage.redis.connection().await;
-    let index = format!("session:o:{}", Owner::from("ada").key());
+    let index = format!("session:i:{}", Owner::from("ada").key());
     let foreign = ["", "hello", "AAAAAAAAAAAAAAAAAAAAAA", "25 bytes, one more than 24"];
     let plant = async || {
         for (member, score) in foreign.into_iter().zip([f64::MAX, 1e17, f64::INFINITY, 1e300]) {
@@ -325,7 +325,7 @@ async fn lists_and_ends_keep_their_budget_in_round_trips_of_a_hundred() {
     assert!((201..=204).contains(&counts.of("evalsha")), "{counts}");
     until("the others have left", async || {
         let mut redis = stage.redis.connection().await;
-        let indices: Vec<String> = redis.keys("session:o:*").await.unwrap();
+        let indices: Vec<String> = redis.keys("session:i:*").await.unwrap();
         redis.zcard::<_, usize>(&indices[0]).await.unwrap() == 1
     })
     .await;

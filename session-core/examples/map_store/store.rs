@@ -5,7 +5,7 @@ use std::{
 };
 
 use session_core::{
-    Committed, Created, Entry, Expected, Family, IndexEntry, OwnerIndex, OwnerKey, SessionKey,
+    Committed, Created, Entry, Expected, Family, IndexEntry, IndexKey, SessionIndex, SessionKey,
     SessionStore, StoreError, Timestamp, Touched,
 };
 
@@ -13,7 +13,7 @@ use session_core::{
 #[derive(Default)]
 pub(crate) struct MapStore {
     entries: Mutex<HashMap<SessionKey, Entry>>,
-    owners: Mutex<HashMap<OwnerKey, Index>>,
+    indexes: Mutex<HashMap<IndexKey, Index>>,
 }
 
 type Index = HashMap<(SessionKey, Family), Timestamp>;
@@ -34,19 +34,19 @@ impl MapStore {
         entries
     }
 
-    /// Runs `act` on the index of an owner, after removing the entries whose deadline has passed.
+    /// Runs `act` on an index, after removing the entries whose deadline has passed.
     fn with_index<R>(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         now: Timestamp,
         act: impl FnOnce(&mut Index) -> R,
     ) -> R {
-        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = owners.entry(*owner).or_default();
-        index.retain(|_, until| *until > now);
-        let answer = act(index);
-        if index.is_empty() {
-            owners.remove(owner);
+        let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = indexes.entry(*index).or_default();
+        entries.retain(|_, until| *until > now);
+        let answer = act(entries);
+        if entries.is_empty() {
+            indexes.remove(index);
         }
         answer
     }
@@ -115,15 +115,15 @@ impl SessionStore for MapStore {
 }
 
 #[session_core::async_trait]
-impl OwnerIndex for MapStore {
+impl SessionIndex for MapStore {
     async fn enter(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entry: IndexEntry,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.with_index(owner, now, |index| {
-            let until = index.entry((entry.key, entry.family)).or_insert(entry.until);
+        self.with_index(index, now, |entries| {
+            let until = entries.entry((entry.key, entry.family)).or_insert(entry.until);
             *until = entry.until.max(*until);
         });
         Ok(())
@@ -131,13 +131,13 @@ impl OwnerIndex for MapStore {
 
     async fn leave(
         &self,
-        owner: &OwnerKey,
-        entries: &[IndexEntry],
+        index: &IndexKey,
+        gone: &[IndexEntry],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.with_index(owner, now, |index| {
-            for entry in entries {
-                index.remove(&(entry.key, entry.family));
+        self.with_index(index, now, |entries| {
+            for entry in gone {
+                entries.remove(&(entry.key, entry.family));
             }
         });
         Ok(())
@@ -145,12 +145,12 @@ impl OwnerIndex for MapStore {
 
     async fn entries(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         now: Timestamp,
     ) -> Result<Vec<IndexEntry>, StoreError> {
-        Ok(self.with_index(owner, now, |index| {
+        Ok(self.with_index(index, now, |entries| {
             let entry = |(&(key, family), &until)| IndexEntry::new(key, family, until);
-            index.iter().map(entry).collect()
+            entries.iter().map(entry).collect()
         }))
     }
 }

@@ -1,7 +1,7 @@
 //! A store for production, on SQL: sessions in an SQLite file, shared by the processes of one
 //! machine.
 //!
-//! `store.rs` implements the five verbs of a session store and the three verbs of an owner index,
+//! `store.rs` implements the five verbs of a session store and the three verbs of an index,
 //! one transaction each. The other verbs have default bodies.
 //!
 //! `cargo run -p session-core --features conformance --example sqlite_store`

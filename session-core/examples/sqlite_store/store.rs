@@ -4,7 +4,7 @@ use rusqlite::{
     Connection, ErrorCode, OptionalExtension as _, Row, Transaction, TransactionBehavior, params,
 };
 use session_core::{
-    Committed, Created, Entry, Expected, Family, IndexEntry, OwnerIndex, OwnerKey, SessionKey,
+    Committed, Created, Entry, Expected, Family, IndexEntry, IndexKey, SessionIndex, SessionKey,
     SessionStore, StoreError, StoreErrorKind, Timestamp, Touched, envelope,
 };
 use tokio::sync::Mutex;
@@ -162,21 +162,21 @@ impl SessionStore for SqliteStore {
 }
 
 #[session_core::async_trait]
-impl OwnerIndex for SqliteStore {
+impl SessionIndex for SqliteStore {
     async fn enter(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entry: IndexEntry,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let owner = *owner;
+        let index = *index;
         self.write(move |transaction| {
-            remove_passed(transaction, &owner, now)?;
+            remove_passed(transaction, &index, now)?;
             transaction.execute(
-                "INSERT INTO owners (owner, key, family, until) VALUES (?1, ?2, ?3, ?4)
+                "INSERT INTO indexes (name, key, family, until) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT DO UPDATE SET until = max(until, ?4)",
                 params![
-                    owner.as_bytes(),
+                    index.as_bytes(),
                     entry.key.as_bytes(),
                     entry.family.as_u64().cast_signed(),
                     millis(entry.until),
@@ -189,18 +189,18 @@ impl OwnerIndex for SqliteStore {
 
     async fn leave(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entries: &[IndexEntry],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let (owner, entries) = (*owner, entries.to_vec());
+        let (index, entries) = (*index, entries.to_vec());
         self.write(move |transaction| {
-            remove_passed(transaction, &owner, now)?;
+            remove_passed(transaction, &index, now)?;
             let mut statement = transaction
-                .prepare("DELETE FROM owners WHERE owner = ?1 AND key = ?2 AND family = ?3")?;
+                .prepare("DELETE FROM indexes WHERE name = ?1 AND key = ?2 AND family = ?3")?;
             for entry in entries {
                 let family = entry.family.as_u64().cast_signed();
-                statement.execute(params![owner.as_bytes(), entry.key.as_bytes(), family])?;
+                statement.execute(params![index.as_bytes(), entry.key.as_bytes(), family])?;
             }
             Ok(())
         })
@@ -209,14 +209,14 @@ impl OwnerIndex for SqliteStore {
 
     async fn entries(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         now: Timestamp,
     ) -> Result<Vec<IndexEntry>, StoreError> {
-        let owner = *owner;
+        let index = *index;
         self.read(move |transaction| {
             let mut statement = transaction
-                .prepare("SELECT key, family, until FROM owners WHERE owner = ?1 AND until > ?2")?;
-            let rows = statement.query_map(params![owner.as_bytes(), millis(now)], index_entry)?;
+                .prepare("SELECT key, family, until FROM indexes WHERE name = ?1 AND until > ?2")?;
+            let rows = statement.query_map(params![index.as_bytes(), millis(now)], index_entry)?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
         })
         .await
@@ -263,19 +263,19 @@ fn remove_expired(transaction: &Transaction<'_>, now: Timestamp) -> rusqlite::Re
     Ok(())
 }
 
-/// Removes the entries of an owner whose deadline has passed, and some of other owners.
+/// Removes the entries of an index whose deadline has passed, and some of other indexes.
 fn remove_passed(
     transaction: &Transaction<'_>,
-    owner: &OwnerKey,
+    index: &IndexKey,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     transaction.execute(
-        "DELETE FROM owners WHERE owner = ?1 AND until <= ?2",
-        params![owner.as_bytes(), millis(now)],
+        "DELETE FROM indexes WHERE name = ?1 AND until <= ?2",
+        params![index.as_bytes(), millis(now)],
     )?;
     transaction.execute(
-        "DELETE FROM owners WHERE rowid IN
-             (SELECT rowid FROM owners WHERE until <= ?1 ORDER BY until LIMIT 10)",
+        "DELETE FROM indexes WHERE rowid IN
+             (SELECT rowid FROM indexes WHERE until <= ?1 ORDER BY until LIMIT 10)",
         [millis(now)],
     )?;
     Ok(())
@@ -338,13 +338,13 @@ const SCHEMA: &str = "
         expires_at INTEGER NOT NULL
     );
     CREATE INDEX IF NOT EXISTS sessions_by_deadline ON sessions (expires_at);
-    CREATE TABLE IF NOT EXISTS owners (
-        owner BLOB NOT NULL,
+    CREATE TABLE IF NOT EXISTS indexes (
+        name BLOB NOT NULL,
         key BLOB NOT NULL,
         family INTEGER NOT NULL,
         until INTEGER NOT NULL,
-        PRIMARY KEY (owner, key, family)
+        PRIMARY KEY (name, key, family)
     );
-    CREATE INDEX IF NOT EXISTS owners_by_deadline ON owners (until);
+    CREATE INDEX IF NOT EXISTS entries_by_deadline ON indexes (until);
     COMMIT;
 ";

@@ -45,10 +45,10 @@ mod create;
 mod delete;
 mod expiry;
 mod fixture;
+mod index;
 mod load;
 mod local_reads;
 mod many;
-mod owners;
 mod races;
 mod report;
 mod suite;
@@ -66,7 +66,7 @@ pub use report::{Report, Violation};
 #[doc(hidden)]
 pub mod cases {
     pub use super::{
-        commit::*, create::*, delete::*, expiry::*, load::*, local_reads::*, many::*, owners::*,
+        commit::*, create::*, delete::*, expiry::*, index::*, load::*, local_reads::*, many::*,
         races::*, touch::*,
     };
 }
@@ -114,7 +114,7 @@ mod tests {
             include_str!("load.rs"),
             include_str!("local_reads.rs"),
             include_str!("many.rs"),
-            include_str!("owners.rs"),
+            include_str!("index.rs"),
             include_str!("races.rs"),
             include_str!("touch.rs"),
         ];

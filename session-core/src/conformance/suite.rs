@@ -171,7 +171,7 @@ macro_rules! __conformance_cases {
             touch_beside_commit_keeps_the_commit
             touch_beside_tombstone_keeps_the_tombstone
 
-            entries_are_of_their_owner_only
+            entries_are_of_their_index_only
             entries_return_family_and_deadline
             enter_extends_an_entry_and_never_shortens_it
             entry_ends_at_its_deadline

@@ -1,7 +1,7 @@
 //! The entries of the owner's index (I8).
 
 use super::{Located, Protocol, WriteContext, verbs::index_entry};
-use crate::{IndexEntry, OwnerKey, Record, SessionKey, StoreError};
+use crate::{IndexEntry, IndexKey, Record, SessionKey, StoreError};
 
 impl Protocol {
     /// Extends a session's index entry before a commit that extends the session.
@@ -29,7 +29,7 @@ impl Protocol {
         }
     }
 
-    pub(super) async fn leave_index_of_all(&self, owner: &OwnerKey, entries: &[IndexEntry]) {
+    pub(super) async fn leave_index_of_all(&self, owner: &IndexKey, entries: &[IndexEntry]) {
         if let Err(error) = (*self.store).leave(owner, entries, self.now()).await {
             tracing::debug!(target: "session", %owner, %error, "ended sessions left in the index");
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Located, Protocol, ROTATION_WINDOW, WriteContext};
 use crate::{
-    Committed, Created, Ended, Entry, Expected, IndexEntry, OwnerKey, Record, SessionKey,
+    Committed, Created, Ended, Entry, Expected, IndexEntry, IndexKey, Record, SessionKey,
     StoreError, Tombstone, clock::MAX_SKEW,
 };
 
@@ -128,7 +128,7 @@ impl Protocol {
     /// Enters a key into an owner's index. If the answer is lost, the operation is repeated once.
     pub(super) async fn enter(
         &self,
-        owner: &OwnerKey,
+        owner: &IndexKey,
         entry: IndexEntry,
         context: WriteContext,
     ) -> Result<(), StoreError> {

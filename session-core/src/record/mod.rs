@@ -3,12 +3,12 @@
 mod change;
 mod codec;
 pub mod envelope;
+mod index_key;
 mod key;
 mod lease;
 mod lifetime;
 mod limits;
 mod owner;
-mod owner_key;
 mod sealed_id;
 mod session_id;
 mod session_key;
@@ -28,11 +28,11 @@ pub use session_id::UuidV4;
 pub use {
     change::View,
     codec::{Codec, Format, MessagePack, Raw},
+    index_key::IndexKey,
     key::Key,
     lifetime::{CookieLifetime, Lifetime},
     limits::Limits,
     owner::Owner,
-    owner_key::OwnerKey,
     session_id::{IdGenerator, OsRandom, SessionId},
     session_key::{SessionKey, SessionKeyError},
     tombstone::Tombstone,

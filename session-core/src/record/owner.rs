@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::too_large;
-use crate::{Limits, OwnerKey, SessionError};
+use crate::{IndexKey, Limits, SessionError};
 
 /// The application's name for a user: any bytes, at most [`Limits::OWNER_BYTES`] of them.
 ///
@@ -41,14 +41,14 @@ impl Owner {
 
     /// Returns the name under which a store keeps the owner's index: a hash, safe to show.
     #[must_use]
-    pub fn key(&self) -> OwnerKey {
+    pub fn key(&self) -> IndexKey {
         let hash: [u8; 32] = Sha256::new()
             .chain_update(b"session-core: owner\0")
             .chain_update(&self.0)
             .finalize()
             .into();
         let [key @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = hash;
-        OwnerKey::from_bytes(key)
+        IndexKey::from_bytes(key)
     }
 
     /// Creates an owner of 1 to [`Limits::OWNER_BYTES`] bytes.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    Committed, Created, Ended, Entry, Expected, IndexEntry, LocalReads, OwnerIndex, OwnerKey,
+    Committed, Created, Ended, Entry, Expected, IndexEntry, IndexKey, LocalReads, SessionIndex,
     SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched, Watch,
 };
 
@@ -81,41 +81,41 @@ macro_rules! forward {
 
         #[deny(clippy::missing_trait_methods)]
         #[async_trait]
-        impl<S: OwnerIndex + ?Sized> OwnerIndex for $pointer {
+        impl<S: SessionIndex + ?Sized> SessionIndex for $pointer {
             async fn enter(
                 &self,
-                owner: &OwnerKey,
+                index: &IndexKey,
                 entry: IndexEntry,
                 now: Timestamp,
             ) -> Result<(), StoreError> {
-                (**self).enter(owner, entry, now).await
+                (**self).enter(index, entry, now).await
             }
 
             async fn leave(
                 &self,
-                owner: &OwnerKey,
+                index: &IndexKey,
                 entries: &[IndexEntry],
                 now: Timestamp,
             ) -> Result<(), StoreError> {
-                (**self).leave(owner, entries, now).await
+                (**self).leave(index, entries, now).await
             }
 
             async fn entries(
                 &self,
-                owner: &OwnerKey,
+                index: &IndexKey,
                 now: Timestamp,
             ) -> Result<Vec<IndexEntry>, StoreError> {
-                (**self).entries(owner, now).await
+                (**self).entries(index, now).await
             }
 
             async fn create_entered(
                 &self,
-                owner: &OwnerKey,
+                index: &IndexKey,
                 entry: IndexEntry,
                 session: Entry,
                 now: Timestamp,
             ) -> Result<Created, StoreError> {
-                (**self).create_entered(owner, entry, session, now).await
+                (**self).create_entered(index, entry, session, now).await
             }
         }
     )+};

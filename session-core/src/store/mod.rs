@@ -4,7 +4,7 @@
 
 mod forward;
 mod local_reads;
-mod owner_index;
+mod session_index;
 mod watch;
 
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::{
 
 pub use {
     local_reads::LocalReads,
-    owner_index::{IndexEntry, OwnerIndex},
+    session_index::{IndexEntry, SessionIndex},
     watch::{Watch, Watchers},
 };
 
@@ -316,7 +316,7 @@ pub enum Ended {
     Blocked,
 }
 
-/// A complete store: every [`SessionStore`] with an [`OwnerIndex`].
-pub trait Backend: SessionStore + OwnerIndex {}
+/// A complete store: every [`SessionStore`] with an [`SessionIndex`].
+pub trait Backend: SessionStore + SessionIndex {}
 
-impl<S: SessionStore + OwnerIndex + ?Sized> Backend for S {}
+impl<S: SessionStore + SessionIndex + ?Sized> Backend for S {}

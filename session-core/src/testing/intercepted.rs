@@ -4,8 +4,8 @@ use async_trait::async_trait;
 
 use super::{Answer, Operation};
 use crate::{
-    Backend, Committed, Created, Ended, Entry, Expected, IndexEntry, LocalReads, OwnerIndex,
-    OwnerKey, SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched, Watch,
+    Backend, Committed, Created, Ended, Entry, Expected, IndexEntry, IndexKey, LocalReads,
+    SessionIndex, SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched, Watch,
 };
 
 /// A store that passes every call through one function.
@@ -136,43 +136,43 @@ impl<S: Backend, I: Intercept<S>> SessionStore for Intercepted<S, I> {
 
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
-impl<S: Backend, I: Intercept<S>> OwnerIndex for Intercepted<S, I> {
+impl<S: Backend, I: Intercept<S>> SessionIndex for Intercepted<S, I> {
     async fn enter(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entry: IndexEntry,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.call(Operation::Enter { owner: *owner, entry }, now).await?;
+        self.call(Operation::Enter { index: *index, entry }, now).await?;
         Ok(())
     }
 
     async fn leave(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entries: &[IndexEntry],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.call(Operation::Leave { owner: *owner, entries: entries.to_vec() }, now).await?;
+        self.call(Operation::Leave { index: *index, entries: entries.to_vec() }, now).await?;
         Ok(())
     }
 
     async fn entries(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         now: Timestamp,
     ) -> Result<Vec<IndexEntry>, StoreError> {
-        expect_answer!(self.call(Operation::Entries { owner: *owner }, now).await?, Entries)
+        expect_answer!(self.call(Operation::Entries { index: *index }, now).await?, Entries)
     }
 
     async fn create_entered(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entry: IndexEntry,
         session: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
-        let operation = Operation::CreateEntered { owner: *owner, entry, session };
+        let operation = Operation::CreateEntered { index: *index, entry, session };
         expect_answer!(self.call(operation, now).await?, Created)
     }
 }

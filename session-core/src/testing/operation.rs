@@ -1,5 +1,5 @@
 use crate::{
-    Backend, Committed, Created, Ended, Entry, Expected, IndexEntry, OwnerKey, SessionKey,
+    Backend, Committed, Created, Ended, Entry, Expected, IndexEntry, IndexKey, SessionKey,
     StoreError, Timestamp, Tombstone, Touched,
 };
 
@@ -14,10 +14,10 @@ pub enum Operation {
     Delete { key: SessionKey },
     LoadMany { keys: Vec<SessionKey> },
     DeleteOrBlock { keys: Vec<SessionKey>, marker: Tombstone },
-    Enter { owner: OwnerKey, entry: IndexEntry },
-    Leave { owner: OwnerKey, entries: Vec<IndexEntry> },
-    Entries { owner: OwnerKey },
-    CreateEntered { owner: OwnerKey, entry: IndexEntry, session: Entry },
+    Enter { index: IndexKey, entry: IndexEntry },
+    Leave { index: IndexKey, entries: Vec<IndexEntry> },
+    Entries { index: IndexKey },
+    CreateEntered { index: IndexKey, entry: IndexEntry, session: Entry },
 }
 
 /// The name of a store's verb.
@@ -88,14 +88,14 @@ impl Operation {
         }
     }
 
-    /// Returns the owner in the operation, if there is one.
+    /// Returns the index in the operation, if there is one.
     #[must_use]
-    pub fn owner(&self) -> Option<OwnerKey> {
+    pub fn index(&self) -> Option<IndexKey> {
         match self {
-            Self::Enter { owner, .. }
-            | Self::Leave { owner, .. }
-            | Self::Entries { owner }
-            | Self::CreateEntered { owner, .. } => Some(*owner),
+            Self::Enter { index, .. }
+            | Self::Leave { index, .. }
+            | Self::Entries { index }
+            | Self::CreateEntered { index, .. } => Some(*index),
             _ => None,
         }
     }
@@ -122,17 +122,17 @@ impl Operation {
             Self::DeleteOrBlock { keys, marker } => {
                 Answer::DeletedOrBlocked(store.delete_or_block(&keys, marker, now).await?)
             }
-            Self::Enter { owner, entry } => {
-                store.enter(&owner, entry, now).await?;
+            Self::Enter { index, entry } => {
+                store.enter(&index, entry, now).await?;
                 Answer::Entered
             }
-            Self::Leave { owner, entries } => {
-                store.leave(&owner, &entries, now).await?;
+            Self::Leave { index, entries } => {
+                store.leave(&index, &entries, now).await?;
                 Answer::Left
             }
-            Self::Entries { owner } => Answer::Entries(store.entries(&owner, now).await?),
-            Self::CreateEntered { owner, entry, session } => {
-                Answer::Created(store.create_entered(&owner, entry, session, now).await?)
+            Self::Entries { index } => Answer::Entries(store.entries(&index, now).await?),
+            Self::CreateEntered { index, entry, session } => {
+                Answer::Created(store.create_entered(&index, entry, session, now).await?)
             }
         })
     }

@@ -1,4 +1,4 @@
-//! Stores whose index of owners breaks one rule each.
+//! Stores whose index breaks one rule each.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use session_core::{
-    Committed, Created, Ended, Entry, Expected, Family, IndexEntry, OwnerIndex, OwnerKey,
+    Committed, Created, Ended, Entry, Expected, Family, IndexEntry, IndexKey, SessionIndex,
     SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched,
     conformance::{self, Report},
 };
@@ -19,7 +19,7 @@ use crate::map_store::MapStore;
 pub(crate) enum Fault {
     None,
     OneIndexForAll,
-    OwnersByHalf,
+    NamesByHalf,
     EnterDoesNothing,
     EnterShortens,
     EnterKeepsTheFirstDeadline,
@@ -40,7 +40,7 @@ pub(crate) enum Fault {
     LeaveForgetsAll,
     LeaveIgnoresTheFamily,
     LeaveNeedsTheDeadline,
-    LeaveForgetsThemOfEveryOwner,
+    LeaveForgetsThemOfEveryIndex,
     LoadManyLeavesOutTheMissing,
     LoadManySortsTheKeys,
     LoadManyUpToAHundred,
@@ -58,9 +58,9 @@ pub(crate) enum Fault {
 pub(crate) struct Broken {
     fault: Fault,
     sessions: Mutex<Arc<MapStore>>,
-    index: Mutex<BTreeMap<OwnerKey, Index>>,
+    indexes: Mutex<BTreeMap<IndexKey, Index>>,
     /// Each index before its last `enter`.
-    former: Mutex<BTreeMap<OwnerKey, Index>>,
+    former: Mutex<BTreeMap<IndexKey, Index>>,
 }
 
 type Index = BTreeMap<(SessionKey, Family), Timestamp>;
@@ -74,19 +74,19 @@ impl Broken {
         Arc::clone(&self.sessions.lock().expect("no holder panics"))
     }
 
-    fn owner(&self, owner: &OwnerKey) -> OwnerKey {
-        let mut bytes = *owner.as_bytes();
+    fn of(&self, index: &IndexKey) -> IndexKey {
+        let mut bytes = *index.as_bytes();
         match self.fault {
             Fault::OneIndexForAll => bytes.fill(0),
-            Fault::OwnersByHalf => bytes[8..].fill(0),
+            Fault::NamesByHalf => bytes[8..].fill(0),
             _ => {}
         }
-        OwnerKey::from_bytes(bytes)
+        IndexKey::from_bytes(bytes)
     }
 
-    fn with_index<R>(&self, owner: &OwnerKey, act: impl FnOnce(&mut Index) -> R) -> R {
-        let mut index = self.index.lock().expect("no holder panics");
-        act(index.entry(self.owner(owner)).or_default())
+    fn with_index<R>(&self, index: &IndexKey, act: impl FnOnce(&mut Index) -> R) -> R {
+        let mut indexes = self.indexes.lock().expect("no holder panics");
+        act(indexes.entry(self.of(index)).or_default())
     }
 
     fn keep(&self, index: &mut Index, entry: IndexEntry) {
@@ -105,32 +105,32 @@ impl Broken {
 }
 
 #[session_core::async_trait]
-impl OwnerIndex for Broken {
+impl SessionIndex for Broken {
     async fn enter(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entry: IndexEntry,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         if self.is(Fault::EnterChecksThenActs) {
-            let mut read = self.with_index(owner, |index| index.clone());
+            let mut read = self.with_index(index, |entries| entries.clone());
             tokio::task::yield_now().await;
             self.keep(&mut read, entry);
-            self.with_index(owner, |index| *index = read);
+            self.with_index(index, |entries| *entries = read);
             return Ok(());
         }
-        self.with_index(owner, |index| {
+        self.with_index(index, |entries| {
             let mut former = self.former.lock().expect("no holder panics");
-            former.insert(*owner, index.clone());
-            index.retain(|_, until| *until > now);
-            self.keep(index, entry);
+            former.insert(*index, entries.clone());
+            entries.retain(|_, until| *until > now);
+            self.keep(entries, entry);
         });
         Ok(())
     }
 
     async fn create_entered(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entry: IndexEntry,
         session: Entry,
         now: Timestamp,
@@ -141,11 +141,11 @@ impl OwnerIndex for Broken {
         if self.is(Fault::CreateEnteredCreatesFirst) {
             let created = self.create(&entry.key, session, now).await?;
             tokio::task::yield_now().await;
-            self.enter(owner, entry, now).await?;
+            self.enter(index, entry, now).await?;
             return Ok(created);
         }
         if !self.is(Fault::CreateEnteredCreatesOnly) {
-            self.enter(owner, entry, now).await?;
+            self.enter(index, entry, now).await?;
         }
         if self.is(Fault::CreateEnteredEntersOnly) {
             return Ok(Created::Created);
@@ -155,30 +155,30 @@ impl OwnerIndex for Broken {
 
     async fn leave(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entries: &[IndexEntry],
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let keys: Vec<_> = entries.iter().map(|entry| (entry.key, entry.family)).collect();
         match self.fault {
             Fault::LeaveDoesNothing => {}
-            Fault::LeaveForgetsAll => self.with_index(owner, BTreeMap::clear),
-            Fault::LeaveForgetsThemOfEveryOwner => {
-                let mut owners = self.index.lock().expect("no holder panics");
-                for index in owners.values_mut() {
-                    index.retain(|key, _| !keys.contains(key));
+            Fault::LeaveForgetsAll => self.with_index(index, BTreeMap::clear),
+            Fault::LeaveForgetsThemOfEveryIndex => {
+                let mut indexes = self.indexes.lock().expect("no holder panics");
+                for present in indexes.values_mut() {
+                    present.retain(|key, _| !keys.contains(key));
                 }
             }
-            Fault::LeaveIgnoresTheFamily => self.with_index(owner, |index| {
-                index.retain(|(key, _), _| entries.iter().all(|entry| entry.key != *key));
+            Fault::LeaveIgnoresTheFamily => self.with_index(index, |present| {
+                present.retain(|(key, _), _| entries.iter().all(|entry| entry.key != *key));
             }),
-            Fault::LeaveNeedsTheDeadline => self.with_index(owner, |index| {
-                index.retain(|&(key, family), &mut until| {
+            Fault::LeaveNeedsTheDeadline => self.with_index(index, |present| {
+                present.retain(|&(key, family), &mut until| {
                     !entries.contains(&IndexEntry::new(key, family, until))
                 });
             }),
-            _ => self.with_index(owner, |index| {
-                index.retain(|key, until| now < *until && !keys.contains(key));
+            _ => self.with_index(index, |present| {
+                present.retain(|key, until| now < *until && !keys.contains(key));
             }),
         }
         Ok(())
@@ -186,19 +186,19 @@ impl OwnerIndex for Broken {
 
     async fn entries(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         now: Timestamp,
     ) -> Result<Vec<IndexEntry>, StoreError> {
         let early = u64::from(self.is(Fault::EntriesForgetAMillisecondEarly));
         let now = Timestamp::from_millis(now.as_millis() + early);
         if self.is(Fault::EntriesAreOneEnterOld) {
             let former = self.former.lock().expect("no holder panics");
-            let index = former.get(owner).cloned().unwrap_or_default();
+            let entries = former.get(index).cloned().unwrap_or_default();
             let entry = |((key, family), until)| IndexEntry::new(key, family, until);
-            return Ok(index.into_iter().map(entry).collect());
+            return Ok(entries.into_iter().map(entry).collect());
         }
-        Ok(self.with_index(owner, |index| {
-            let mut entries: Vec<_> = index
+        Ok(self.with_index(index, |entries| {
+            let mut entries: Vec<_> = entries
                 .iter()
                 .filter(|(_, until)| **until > now || self.is(Fault::EntriesSeeWhatHasPassed))
                 .map(|(&(key, family), &until)| match self.fault {
@@ -341,16 +341,16 @@ impl fmt::Debug for Broken {
 
 /// Each fault, and the cases that must find it.
 pub(crate) const FAULTS: &[(Fault, &[&str])] = &[
-    (Fault::OneIndexForAll, &["entries_are_of_their_owner_only"]),
-    (Fault::OwnersByHalf, &["entries_are_of_their_owner_only"]),
-    (Fault::EnterDoesNothing, &["entries_are_of_their_owner_only"]),
+    (Fault::OneIndexForAll, &["entries_are_of_their_index_only"]),
+    (Fault::NamesByHalf, &["entries_are_of_their_index_only"]),
+    (Fault::EnterDoesNothing, &["entries_are_of_their_index_only"]),
     (Fault::EnterShortens, &["enter_extends_an_entry_and_never_shortens_it"]),
     (Fault::EnterKeepsTheFirstDeadline, &["enter_extends_an_entry_and_never_shortens_it"]),
     (Fault::EnterEndsTheWholeIndexAtItsDeadline, &["entry_ends_at_its_deadline"]),
     (Fault::EnterChecksThenActs, &["n_enters_all_count"]),
     (Fault::EntriesSeeWhatHasPassed, &["entry_ends_at_its_deadline"]),
     (Fault::EntriesForgetAMillisecondEarly, &["entry_ends_at_its_deadline"]),
-    (Fault::EntriesUpToAHundred, &["entries_are_of_their_owner_only"]),
+    (Fault::EntriesUpToAHundred, &["entries_are_of_their_index_only"]),
     (Fault::CreateEnteredCreatesOnly, &["create_entered_stores_a_session_and_its_entry"]),
     (Fault::CreateEnteredEntersOnly, &["create_entered_stores_a_session_and_its_entry"]),
     (Fault::CreateEnteredOverwrites, &["create_entered_stores_a_session_and_its_entry"]),
@@ -366,7 +366,7 @@ pub(crate) const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::LeaveIgnoresTheFamily, &["leave_needs_key_and_family"]),
     (Fault::LeaveDoesNothing, &["leave_removes_these_entries_and_no_others"]),
     (Fault::LeaveForgetsAll, &["leave_removes_these_entries_and_no_others"]),
-    (Fault::LeaveForgetsThemOfEveryOwner, &["leave_removes_these_entries_and_no_others"]),
+    (Fault::LeaveForgetsThemOfEveryIndex, &["leave_removes_these_entries_and_no_others"]),
     (Fault::LoadManyLeavesOutTheMissing, &["load_many_answers_in_the_order_of_the_keys"]),
     (Fault::LoadManySortsTheKeys, &["load_many_answers_in_the_order_of_the_keys"]),
     (Fault::LoadManyUpToAHundred, &["load_many_answers_in_the_order_of_the_keys"]),
@@ -393,8 +393,8 @@ pub(crate) const FAULTS: &[(Fault, &[&str])] = &[
 ];
 
 pub(crate) async fn check(fault: Fault) -> Report {
-    let (sessions, index, former) = Default::default();
-    conformance::check(Broken { fault, sessions, index, former }).await
+    let (sessions, indexes, former) = Default::default();
+    conformance::check(Broken { fault, sessions, indexes, former }).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

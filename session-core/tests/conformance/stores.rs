@@ -8,7 +8,7 @@ use std::{
 };
 
 use session_core::{
-    Committed, Created, Entry, Expected, IndexEntry, LocalReads, OwnerIndex, OwnerKey, Revision,
+    Committed, Created, Entry, Expected, IndexEntry, IndexKey, LocalReads, Revision, SessionIndex,
     SessionKey, SessionStore, StoreError, Timestamp, Touched, envelope,
 };
 
@@ -407,31 +407,31 @@ impl LocalReads for Broken {
 
 /// The index is correct here: the stores in the module `owners` have a broken index.
 #[session_core::async_trait]
-impl OwnerIndex for Broken {
+impl SessionIndex for Broken {
     async fn enter(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entry: IndexEntry,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.index.enter(owner, entry, now).await
+        self.index.enter(index, entry, now).await
     }
 
     async fn leave(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entries: &[IndexEntry],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.index.leave(owner, entries, now).await
+        self.index.leave(index, entries, now).await
     }
 
     async fn entries(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         now: Timestamp,
     ) -> Result<Vec<IndexEntry>, StoreError> {
-        self.index.entries(owner, now).await
+        self.index.entries(index, now).await
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use session_core::{
-    Committed, Created, Ended, Entry, Expected, IndexEntry, OwnerIndex, OwnerKey, SessionKey,
+    Committed, Created, Ended, Entry, Expected, IndexEntry, IndexKey, SessionIndex, SessionKey,
     SessionStore, StoreError, StoreErrorKind, Timestamp, Tombstone, Touched,
     conformance::{self, Report},
 };
@@ -130,31 +130,31 @@ impl SessionStore for Broken {
 
 /// The index is correct here: the stores in the module `owners` have a broken index.
 #[session_core::async_trait]
-impl OwnerIndex for Broken {
+impl SessionIndex for Broken {
     async fn enter(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entry: IndexEntry,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.sessions.enter(owner, entry, now).await
+        self.sessions.enter(index, entry, now).await
     }
 
     async fn leave(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entries: &[IndexEntry],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.sessions.leave(owner, entries, now).await
+        self.sessions.leave(index, entries, now).await
     }
 
     async fn entries(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         now: Timestamp,
     ) -> Result<Vec<IndexEntry>, StoreError> {
-        self.sessions.entries(owner, now).await
+        self.sessions.entries(index, now).await
     }
 }
 

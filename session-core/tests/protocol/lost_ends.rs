@@ -3,7 +3,7 @@
 use std::{sync::mpsc, time::Duration};
 
 use session_core::{
-    AtLimit, EventKind, Events, Owner, OwnerIndex as _, SessionError, SessionId, SessionKey,
+    AtLimit, EventKind, Events, Owner, SessionError, SessionId, SessionIndex as _, SessionKey,
     SessionLimit, StoreErrorKind,
 };
 

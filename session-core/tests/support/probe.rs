@@ -6,7 +6,7 @@ use std::{
 };
 
 use session_core::{
-    Entry, OwnerIndex as _, OwnerKey, SessionKey, SessionStore as _, StoreError, Timestamp,
+    Entry, IndexKey, SessionIndex as _, SessionKey, SessionStore as _, StoreError, Timestamp,
     testing::{Answer, FaultStore, Intercept, Intercepted, Operation},
 };
 
@@ -15,17 +15,17 @@ use super::MapStore;
 /// A correct store that fails according to a test's plan, and shows its content.
 pub(crate) type Probe = FaultStore<Watched>;
 
-/// A store that records its keys and owners.
+/// A store that records its keys and indexes.
 pub(crate) type Watched = Intercepted<MapStore, Watch>;
 
-/// The keys and owners of all calls.
+/// The keys and indexes of all calls.
 #[derive(Default)]
 pub(crate) struct Watch(Mutex<Seen>);
 
 #[derive(Default)]
 struct Seen {
     keys: BTreeSet<SessionKey>,
-    owners: BTreeSet<OwnerKey>,
+    indexes: BTreeSet<IndexKey>,
     keeps_expired: bool,
 }
 
@@ -50,7 +50,7 @@ impl Intercept<MapStore> for Watch {
         let keeps_expired = {
             let mut seen = self.seen();
             seen.keys.extend(operation.keys());
-            seen.owners.extend(operation.owner());
+            seen.indexes.extend(operation.index());
             seen.keeps_expired
         };
         let removes = matches!(
@@ -90,23 +90,23 @@ pub(crate) trait Peek {
         all
     }
 
-    /// Returns the keys in the indices of all owners.
+    /// Returns the keys in the indexes.
     async fn entered(&self, now: Timestamp) -> Vec<SessionKey> {
-        let owners = self.watched().intercept().seen().owners.clone();
+        let indexes = self.watched().intercept().seen().indexes.clone();
         let mut keys = Vec::new();
-        for owner in owners {
-            let entries = self.watched().store().entries(&owner, now).await;
+        for index in indexes {
+            let entries = self.watched().store().entries(&index, now).await;
             keys.extend(entries.expect("a map does not fail").iter().map(|entry| entry.key));
         }
         keys
     }
 
-    /// Returns `true` if a key is in the index of any owner.
+    /// Returns `true` if a key is in the an index.
     async fn is_entered(&self, key: SessionKey, now: Timestamp) -> bool {
         self.entered(now).await.contains(&key)
     }
 
-    /// Returns the number of keys in all indices.
+    /// Returns the number of keys in all indexes.
     async fn count_entered(&self, now: Timestamp) -> usize {
         self.entered(now).await.len()
     }

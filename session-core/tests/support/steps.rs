@@ -9,7 +9,7 @@ use std::{
 };
 
 use session_core::{
-    Clock, Entry, ManualClock, Owner, OwnerIndex as _, Record, SessionKey, SessionStore as _,
+    Clock, Entry, ManualClock, Owner, Record, SessionIndex as _, SessionKey, SessionStore as _,
     Sleep, StoreError, Timestamp,
     testing::{Answer, Intercept, Intercepted, Operation},
 };
@@ -96,8 +96,8 @@ impl Intercept<MapStore> for Turns {
                 }
                 Ok(Answer::DeletedOrBlocked(answers))
             }
-            Operation::CreateEntered { owner, entry, session } => {
-                self.step(store, Operation::Enter { owner, entry }, now).await?;
+            Operation::CreateEntered { index, entry, session } => {
+                self.step(store, Operation::Enter { index, entry }, now).await?;
                 // Another request may come between the two steps.
                 self.step(store, Operation::Create { key: entry.key, entry: session }, now).await
             }

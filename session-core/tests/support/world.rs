@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::FutureExt as _;
 use session_core::{
     AtLimit, Clock as _, CookieChange, Entry, EventKind, Events, Key, Lifetime, ManualClock, Owner,
-    OwnerIndex as _, Session, SessionError, SessionId, SessionKey, SessionLimit, Sessions,
+    Session, SessionError, SessionId, SessionIndex as _, SessionKey, SessionLimit, Sessions,
     SessionsBuilder, Timestamp,
     testing::{Fault, Verb},
 };

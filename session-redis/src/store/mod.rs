@@ -2,15 +2,15 @@ mod health;
 mod key;
 #[cfg(feature = "near-cache")]
 mod local_reads;
-mod owner_index;
 mod replicated_ends;
 mod scripts;
+mod session_index;
 
 use std::{fmt, slice, sync::Arc};
 
 use redis::{Cmd, Value, cmd};
 use session_core::{
-    Committed, Created, Ended, Entry, Expected, OwnerKey, SessionKey, SessionStore, StoreError,
+    Committed, Created, Ended, Entry, Expected, IndexKey, SessionKey, SessionStore, StoreError,
     Timestamp, Tombstone, Touched, async_trait,
     envelope::{self, HEADER_LEN, MOVED, VERSION},
 };
@@ -20,7 +20,9 @@ use crate::{
     error::unexpected,
     health::warnings::Warnings,
     near_cache::{ReadOrigin, Tracking},
-    store::{key::RedisKey, owner_index::CHUNK, replicated_ends::ReplicatedEnds, scripts::Scripts},
+    store::{
+        key::RedisKey, replicated_ends::ReplicatedEnds, scripts::Scripts, session_index::CHUNK,
+    },
     transport::{Connection, Script},
 };
 
@@ -38,7 +40,7 @@ struct Shared {
     connection: Connection,
     scripts: Scripts,
     key_prefix: String,
-    owner_prefix: String,
+    index_prefix: String,
     watch: Warnings,
     revocations: Option<ReplicatedEnds>,
     tracking: Tracking,
@@ -111,12 +113,12 @@ impl RedisStore {
         let tracking = config.tracking();
         let connection = Connection::new(&config, &tracking)?;
         let key_prefix = config.key_prefix();
-        let owner_prefix = format!("{}o:", config.prefix);
+        let index_prefix = format!("{}i:", config.prefix);
         let shared = Shared {
             connection,
             scripts: Scripts::new(),
             key_prefix,
-            owner_prefix,
+            index_prefix,
             watch: Warnings::new(config.place.is_cluster()),
             revocations: ReplicatedEnds::new(&config)?,
             tracking,
@@ -255,8 +257,8 @@ impl RedisStore {
         format!("{}{number}", self.0.key_prefix)
     }
 
-    pub(crate) fn owner_key(&self, owner: &OwnerKey) -> String {
-        format!("{}{owner}", self.0.owner_prefix)
+    pub(crate) fn index_key(&self, index: &IndexKey) -> String {
+        format!("{}{index}", self.0.index_prefix)
     }
 
     pub(crate) fn create_command(&self, key: &SessionKey, entry: &Entry, now: Timestamp) -> Cmd {

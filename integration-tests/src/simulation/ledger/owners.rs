@@ -1,6 +1,6 @@
 //! The sessions of an owner: the index, the list, and revocation (I8).
 
-use session_core::{Entry, Owner, OwnerKey, SessionError, SessionKey, Timestamp};
+use session_core::{Entry, IndexKey, Owner, SessionError, SessionKey, Timestamp};
 
 use super::{
     Ledger,
@@ -45,8 +45,8 @@ impl Revocation {
 impl Ledger {
     /// Returns the sessions that a command may affect: owner, key, and an instant up to which the
     /// owner's index must contain the key.
-    pub(crate) fn owned_after(&self, call: &Call) -> Vec<(OwnerKey, SessionKey, Timestamp)> {
-        let index = call.operation.owner();
+    pub(crate) fn owned_after(&self, call: &Call) -> Vec<(IndexKey, SessionKey, Timestamp)> {
+        let index = call.operation.index();
         let keys = call.keys();
         self.stored
             .iter()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use session_core::{AtLimit, Entry, OwnerKey, SessionError, SessionKey, Timestamp, testing::Verb};
+use session_core::{AtLimit, Entry, IndexKey, SessionError, SessionKey, Timestamp, testing::Verb};
 
 use super::{Ledger, state::Change};
 use crate::simulation::{plan::Limit, wire::Call};
@@ -22,7 +22,7 @@ impl Ledger {
     }
 
     /// Returns the owner whom the present commit of a request signs in.
-    fn signs_in(&self, number: usize) -> Option<OwnerKey> {
+    fn signs_in(&self, number: usize) -> Option<IndexKey> {
         let request = &self.requests[&number];
         let attempt = request.attempt.filter(|_| request.is_committing)?;
         let log = request.log[attempt.from..attempt.to].iter().rev();
@@ -67,7 +67,7 @@ impl Ledger {
     }
 
     /// Returns the instant and the key of a session's last login by an owner.
-    fn begin_of(&self, life: Option<usize>, owner: OwnerKey) -> Option<(Timestamp, SessionKey)> {
+    fn begin_of(&self, life: Option<usize>, owner: IndexKey) -> Option<(Timestamp, SessionKey)> {
         let live = self.stored.iter().filter_map(|(key, entry)| match entry {
             Entry::Session(record)
                 if self.life_of.get(key).copied() == life
@@ -83,7 +83,7 @@ impl Ledger {
     /// Returns the live sessions of an owner except one, in the order of eviction.
     fn others_of(
         &self,
-        owner: OwnerKey,
+        owner: IndexKey,
         own: Option<usize>,
         now: Timestamp,
         at_limit: AtLimit,

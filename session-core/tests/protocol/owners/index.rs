@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use session_core::{
-    Entry, Family, IndexEntry, Lifetime, Owner, OwnerIndex as _, SessionError, SessionKey,
+    Entry, Family, IndexEntry, Lifetime, Owner, SessionError, SessionIndex as _, SessionKey,
     SessionStore as _,
 };
 

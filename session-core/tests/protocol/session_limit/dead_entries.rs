@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use session_core::{
-    AtLimit, Entry, Family, IndexEntry, ManualClock, Owner, OwnerIndex as _, SessionKey,
+    AtLimit, Entry, Family, IndexEntry, ManualClock, Owner, SessionIndex as _, SessionKey,
     SessionLimit, SessionStore as _, Sessions,
 };
 

@@ -1,5 +1,5 @@
--- Enters a session into an owner's index, or extends its entry.
--- KEYS: owner. ARGV: member (key and family), until (ms), now (ms).
+-- Enters a session into an index, or extends its entry.
+-- KEYS: index. ARGV: member (key and family), until (ms), now (ms).
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
 local former = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not former or tonumber(former) < tonumber(ARGV[2]) then

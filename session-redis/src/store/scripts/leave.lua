@@ -1,6 +1,6 @@
--- Removes members from an owner's index, and those whose time is over. The index then lives as long as
+-- Removes members from an index, and those whose time is over. The index then lives as long as
 -- its last member.
--- KEYS: owner. ARGV: now (ms), members.
+-- KEYS: index. ARGV: now (ms), members.
 -- Returns 1.
 for i = 2, #ARGV do
   redis.call('ZREM', KEYS[1], ARGV[i])

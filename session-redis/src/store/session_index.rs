@@ -2,22 +2,22 @@ use std::slice;
 
 use redis::{Cmd, Value, cmd};
 use session_core::{
-    Created, Entry, Family, IndexEntry, OwnerIndex, OwnerKey, SessionKey, SessionStore as _,
+    Created, Entry, Family, IndexEntry, IndexKey, SessionIndex, SessionKey, SessionStore as _,
     StoreError, Timestamp, async_trait,
 };
 
 use crate::{RedisStore, error::unexpected};
 
 #[async_trait]
-impl OwnerIndex for RedisStore {
+impl SessionIndex for RedisStore {
     async fn enter(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entry: IndexEntry,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let script = &self.scripts().enter;
-        let mut enter = script.call(self.owner_key(owner), 0);
+        let mut enter = script.call(self.index_key(index), 0);
         add_entry(&mut enter, entry, now);
         match self.connection().run(script, &enter).await? {
             Value::Int(1) => Ok(()),
@@ -31,14 +31,14 @@ impl OwnerIndex for RedisStore {
     /// follows the reply to the first.
     async fn create_entered(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entry: IndexEntry,
         session: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
         let key = &entry.key;
         let _changing = self.tracking().changing(slice::from_ref(key));
-        let mut enter = self.scripts().enter.eval(self.owner_key(owner));
+        let mut enter = self.scripts().enter.eval(self.index_key(index));
         add_entry(&mut enter, entry, now);
         let create = self.create_command(key, &session, now);
         let (entered, created) = self.connection().write_in_order(enter, create).await?;
@@ -58,25 +58,25 @@ impl OwnerIndex for RedisStore {
     /// Returns immediately. A separate task sends the command.
     async fn leave(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entries: &[IndexEntry],
         now: Timestamp,
     ) -> Result<(), StoreError> {
         for chunk in entries.chunks(CHUNK) {
-            self.spawn_leave(owner, chunk.iter().map(|entry| member(*entry)), now);
+            self.spawn_leave(index, chunk.iter().map(|entry| member(*entry)), now);
         }
         Ok(())
     }
 
-    /// A member of an unknown format must not prevent the revocation of the other sessions of the
-    /// owner. Such a member is skipped, and removed as by [`leave`](Self::leave).
+    /// A member of an unknown format must not prevent the revocation of the other sessions.
+    /// Such a member is skipped, and removed as by [`leave`](Self::leave).
     async fn entries(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         now: Timestamp,
     ) -> Result<Vec<IndexEntry>, StoreError> {
         let mut range = cmd("ZRANGEBYSCORE");
-        range.arg(self.owner_key(owner)).arg(format!("({}", now.as_millis())).arg("+inf");
+        range.arg(self.index_key(index)).arg(format!("({}", now.as_millis())).arg("+inf");
         range.arg("WITHSCORES");
         let Value::Array(values) = self.connection().read(&range).await? else {
             return Err(unexpected());
@@ -85,36 +85,36 @@ impl OwnerIndex for RedisStore {
         if !foreign.is_empty() {
             tracing::warn!(
                 target: "session",
-                %owner,
+                %index,
                 count = foreign.len(),
-                "an owner's index held members that are no sessions: they are removed"
+                "an index held members that are no sessions: they are removed"
             );
         }
         for chunk in foreign.chunks(CHUNK) {
-            self.spawn_leave(owner, chunk, now);
+            self.spawn_leave(index, chunk, now);
         }
         Ok(entries)
     }
 }
 
 impl RedisStore {
-    /// Removes members from the index of an owner, in a separate task.
+    /// Removes members from an index, in a separate task.
     fn spawn_leave(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         members: impl IntoIterator<Item: AsRef<[u8]>>,
         now: Timestamp,
     ) {
-        let mut leave = self.scripts().leave.call(self.owner_key(owner), 0);
+        let mut leave = self.scripts().leave.call(self.index_key(index), 0);
         leave.arg(now.as_millis());
         for member in members {
             leave.arg(member.as_ref());
         }
-        let (store, owner) = (self.clone(), *owner);
+        let (store, index) = (self.clone(), *index);
         tokio::spawn(async move {
             if let Err(error) = store.connection().run(&store.scripts().leave, &leave).await {
                 tracing::debug!(
-                    target: "session", %owner, %error, "ended sessions left in the index"
+                    target: "session", %index, %error, "ended sessions left in the index"
                 );
             }
         });

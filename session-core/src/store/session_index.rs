@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 
-use crate::{Created, Entry, Family, OwnerKey, SessionKey, SessionStore, StoreError, Timestamp};
+use crate::{Created, Entry, Family, IndexKey, SessionKey, SessionStore, StoreError, Timestamp};
 
 /// The index of each owner's sessions.
 ///
@@ -23,7 +23,7 @@ use crate::{Created, Entry, Family, OwnerKey, SessionKey, SessionStore, StoreErr
 ///
 /// [I8]: crate::guarantees#i8-the-index-of-owners-is-complete
 #[async_trait]
-pub trait OwnerIndex: SessionStore {
+pub trait SessionIndex: SessionStore {
     /// Enters a session's key, or extends its entry. An entry is never shortened.
     ///
     /// Removes the owner's entries whose deadline has passed by `now`.
@@ -33,7 +33,7 @@ pub trait OwnerIndex: SessionStore {
     /// See the [trait](Self#errors).
     async fn enter(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entry: IndexEntry,
         now: Timestamp,
     ) -> Result<(), StoreError>;
@@ -49,7 +49,7 @@ pub trait OwnerIndex: SessionStore {
     /// See the [trait](Self#errors).
     async fn leave(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entries: &[IndexEntry],
         now: Timestamp,
     ) -> Result<(), StoreError>;
@@ -65,7 +65,7 @@ pub trait OwnerIndex: SessionStore {
     /// See the [trait](Self#errors).
     async fn entries(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         now: Timestamp,
     ) -> Result<Vec<IndexEntry>, StoreError>;
 
@@ -80,12 +80,12 @@ pub trait OwnerIndex: SessionStore {
     /// See the [trait](Self#errors).
     async fn create_entered(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entry: IndexEntry,
         session: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
-        self.enter(owner, entry, now).await?;
+        self.enter(index, entry, now).await?;
         self.create(&entry.key, session, now).await
     }
 }

@@ -1,43 +1,43 @@
-//! The promises of an [`OwnerIndex`](crate::OwnerIndex).
+//! The promises of an [`SessionIndex`](crate::SessionIndex).
 
 use std::{sync::Arc, task::Poll, time::Duration};
 
 use super::{fixture::*, report::Outcome};
-use crate::{Created, Family, IndexEntry, OwnerKey, Record, SessionKey, Timestamp};
+use crate::{Created, Family, IndexEntry, IndexKey, Record, SessionKey, Timestamp};
 
-/// Every entry is only in the index of its owner, for any number of entries.
-pub async fn entries_are_of_their_owner_only(store: Store) -> Outcome {
+/// Every entry is only in its index, for any number of entries.
+pub async fn entries_are_of_their_index_only(store: Store) -> Outcome {
     let now = now();
-    let owner: [u8; OwnerKey::LEN] = random();
-    let mut owners = vec![owner];
+    let index: [u8; IndexKey::LEN] = random();
+    let mut indexes = vec![index];
     for bit in [0, 63, 64, 127] {
-        let mut other = owner;
+        let mut other = index;
         other[bit / 8] ^= 1 << (bit % 8);
-        owners.push(other);
+        indexes.push(other);
     }
     let mut entered = Vec::new();
-    for owner in owners.into_iter().map(OwnerKey::from_bytes) {
+    for index in indexes.into_iter().map(IndexKey::from_bytes) {
         let entries: Vec<_> = (0..3).map(|_| fresh_entry(now + HOUR)).collect();
         for entry in &entries {
-            store.enter(&owner, *entry, now).await?;
+            store.enter(&index, *entry, now).await?;
         }
-        entered.push((owner, entries));
+        entered.push((index, entries));
     }
-    for (owner, entries) in &entered {
-        expect_entries(&store, owner, now, entries).await?;
+    for (index, entries) in &entered {
+        expect_entries(&store, index, now, entries).await?;
     }
-    let (owner, mut entries) = entered.swap_remove(0);
+    let (index, mut entries) = entered.swap_remove(0);
     for _ in 0..MANY {
         let entry = fresh_entry(now + HOUR);
-        store.enter(&owner, entry, now).await?;
+        store.enter(&index, entry, now).await?;
         entries.push(entry);
     }
-    expect_entries(&store, &owner, now, &entries).await
+    expect_entries(&store, &index, now, &entries).await
 }
 
 /// The store returns every key, family and deadline as entered.
 pub async fn entries_return_family_and_deadline(store: Store) -> Outcome {
-    let (now, owner) = (now(), fresh_owner());
+    let (now, index) = (now(), fresh_index());
     let mut entries = Vec::new();
     for number in [0, 1, 1 << 53, (1 << 53) + 1, 1 << 63, u64::MAX] {
         let until = now + HOUR + MILLISECOND * u32::try_from(entries.len()).unwrap_or(0);
@@ -47,78 +47,78 @@ pub async fn entries_return_family_and_deadline(store: Store) -> Outcome {
         entries.push(IndexEntry { key: SessionKey::from_bytes(bytes), ..fresh_entry(now + HOUR) });
     }
     for entry in &entries {
-        store.enter(&owner, *entry, now).await?;
+        store.enter(&index, *entry, now).await?;
     }
-    expect_entries(&store, &owner, now, &entries).await
+    expect_entries(&store, &index, now, &entries).await
 }
 
 /// A later deadline replaces an earlier one, never the reverse.
 pub async fn enter_extends_an_entry_and_never_shortens_it(store: Store) -> Outcome {
-    let (now, owner) = (now(), fresh_owner());
+    let (now, index) = (now(), fresh_index());
     let entry = fresh_entry(now + HOUR);
     let longer = IndexEntry { until: now + 2 * HOUR, ..entry };
-    store.enter(&owner, entry, now).await?;
-    store.enter(&owner, IndexEntry { until: now + MINUTE, ..entry }, now).await?;
-    expect_entries(&store, &owner, now + 2 * MINUTE, &[entry]).await?;
-    store.enter(&owner, longer, now).await?;
-    expect_entries(&store, &owner, now + HOUR + MINUTE, &[longer]).await
+    store.enter(&index, entry, now).await?;
+    store.enter(&index, IndexEntry { until: now + MINUTE, ..entry }, now).await?;
+    expect_entries(&store, &index, now + 2 * MINUTE, &[entry]).await?;
+    store.enter(&index, longer, now).await?;
+    expect_entries(&store, &index, now + HOUR + MINUTE, &[longer]).await
 }
 
 /// An entry ends at its deadline, to the millisecond, whatever else the index holds.
 pub async fn entry_ends_at_its_deadline(store: Store) -> Outcome {
-    let (now, owner) = (now(), fresh_owner());
+    let (now, index) = (now(), fresh_index());
     let deadline = now + MINUTE;
     let (short, long) = (fresh_entry(deadline), fresh_entry(now + HOUR));
-    store.enter(&owner, long, now).await?;
-    store.enter(&owner, short, now).await?;
-    expect_entries(&store, &owner, before(deadline, MILLISECOND), &[short, long]).await?;
-    expect_entries(&store, &owner, deadline, &[long]).await?;
-    store.enter(&owner, fresh_entry(deadline + MINUTE), deadline).await?;
-    expect_entries(&store, &owner, deadline + MINUTE, &[long]).await
+    store.enter(&index, long, now).await?;
+    store.enter(&index, short, now).await?;
+    expect_entries(&store, &index, before(deadline, MILLISECOND), &[short, long]).await?;
+    expect_entries(&store, &index, deadline, &[long]).await?;
+    store.enter(&index, fresh_entry(deadline + MINUTE), deadline).await?;
+    expect_entries(&store, &index, deadline + MINUTE, &[long]).await
 }
 
 /// Only the named entries leave, possibly after the answer.
 pub async fn leave_removes_these_entries_and_no_others(store: Store) -> Outcome {
-    let (now, owner, other_owner) = (now(), fresh_owner(), fresh_owner());
+    let (now, index, other_index) = (now(), fresh_index(), fresh_index());
     let entries = [(); 3].map(|()| fresh_entry(now + HOUR));
     for entry in entries {
-        store.enter(&owner, entry, now).await?;
-        store.enter(&other_owner, entry, now).await?;
+        store.enter(&index, entry, now).await?;
+        store.enter(&other_index, entry, now).await?;
     }
     // `leave` ignores the deadline: another request may have extended the entry.
     let gone = [IndexEntry { until: now + MINUTE, ..entries[0] }, entries[1]];
-    store.leave(&owner, &gone, now).await?;
-    store.leave(&owner, &[fresh_entry(now + HOUR)], now).await?;
-    store.leave(&owner, &[], now).await?;
-    wait_for_entries(&store, &owner, now, 1).await?;
-    expect_entries(&store, &owner, now, &entries[2..]).await?;
-    expect_entries(&store, &other_owner, now, &entries).await
+    store.leave(&index, &gone, now).await?;
+    store.leave(&index, &[fresh_entry(now + HOUR)], now).await?;
+    store.leave(&index, &[], now).await?;
+    wait_for_entries(&store, &index, now, 1).await?;
+    expect_entries(&store, &index, now, &entries[2..]).await?;
+    expect_entries(&store, &other_index, now, &entries).await
 }
 
 /// If `leave` names another family under the key, the entry stays.
 pub async fn leave_needs_key_and_family(store: Store) -> Outcome {
-    let (now, owner) = (now(), fresh_owner());
+    let (now, index) = (now(), fresh_index());
     let (stays, gone) = (fresh_entry(now + HOUR), fresh_entry(now + HOUR));
-    store.enter(&owner, stays, now).await?;
-    store.enter(&owner, gone, now).await?;
+    store.enter(&index, stays, now).await?;
+    store.enter(&index, gone, now).await?;
     let other = IndexEntry { family: fresh_family(), ..stays };
-    store.leave(&owner, &[other, gone], now).await?;
-    wait_for_entries(&store, &owner, now, 1).await?;
-    expect_entries(&store, &owner, now, &[stays]).await
+    store.leave(&index, &[other, gone], now).await?;
+    wait_for_entries(&store, &index, now, 1).await?;
+    expect_entries(&store, &index, now, &[stays]).await
 }
 
 /// All entries of n requests stay, and each request finds all entries from before its read. A limit
 /// on sessions relies on this: of two logins, one finds the other.
 pub async fn n_enters_all_count(store: Store) -> Outcome {
-    let (now, owner) = (now(), fresh_owner());
+    let (now, index) = (now(), fresh_index());
     let entries: Vec<_> = (0..REQUESTS).map(|_| fresh_entry(now + HOUR)).collect();
     let tasks: Vec<_> = entries
         .iter()
         .map(|&entry| {
             let store = Arc::clone(&store);
             tokio::spawn(async move {
-                store.enter(&owner, entry, now).await?;
-                store.entries(&owner, now).await
+                store.enter(&index, entry, now).await?;
+                store.entries(&index, now).await
             })
         })
         .collect();
@@ -129,18 +129,18 @@ pub async fn n_enters_all_count(store: Store) -> Outcome {
         most = most.max(found.len());
     }
     expect("the entries that the last request finds", &most, &REQUESTS)?;
-    expect_entries(&store, &owner, now, &entries).await
+    expect_entries(&store, &index, now, &entries).await
 }
 
 /// The store stores the session and its entry. A key in use stays as it is.
 pub async fn create_entered_stores_a_session_and_its_entry(store: Store) -> Outcome {
-    let (now, owner) = (now(), fresh_owner());
+    let (now, index) = (now(), fresh_index());
     let (record, entry) = session_and_entry(now);
-    let answer = store.create_entered(&owner, entry, live(&record), now).await?;
+    let answer = store.create_entered(&index, entry, live(&record), now).await?;
     expect("create_entered", &answer, &Created::Created)?;
     expect_stored(&store, &entry.key, now, Some(live(&record))).await?;
-    expect_entries(&store, &owner, before(entry.until, MILLISECOND), &[entry]).await?;
-    let answer = store.create_entered(&owner, entry, live(&session(now)), now).await?;
+    expect_entries(&store, &index, before(entry.until, MILLISECOND), &[entry]).await?;
+    let answer = store.create_entered(&index, entry, live(&session(now)), now).await?;
     expect("create_entered under a key in use", &answer, &Created::Exists)?;
     expect_stored(&store, &entry.key, now, Some(live(&record))).await
 }
@@ -148,16 +148,16 @@ pub async fn create_entered_stores_a_session_and_its_entry(store: Store) -> Outc
 /// A request that finds the session finds its entry too (I8).
 pub async fn create_entered_enters_first(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
-        let (now, owner) = (now(), fresh_owner());
+        let (now, index) = (now(), fresh_index());
         let (record, entry) = session_and_entry(now);
         let creating = tokio::spawn({
             let store = Arc::clone(&store);
-            async move { store.create_entered(&owner, entry, live(&record), now).await }
+            async move { store.create_entered(&index, entry, live(&record), now).await }
         });
         loop {
             let done = creating.is_finished();
             if store.load(&entry.key, now).await?.is_some() {
-                expect_entries(&store, &owner, now, &[entry]).await?;
+                expect_entries(&store, &index, now, &[entry]).await?;
                 break;
             }
             ensure(!done, || "the session was never there".to_owned())?;
@@ -171,9 +171,9 @@ pub async fn create_entered_enters_first(store: Store) -> Outcome {
 /// A dropped creation leaves at most an entry (I8).
 pub async fn dropped_create_entered_leaves_no_session_alone(store: Store) -> Outcome {
     for polls in 1..ROUNDS {
-        let (now, owner) = (now(), fresh_owner());
+        let (now, index) = (now(), fresh_index());
         let (record, entry) = session_and_entry(now);
-        let mut creating = store.create_entered(&owner, entry, live(&record), now);
+        let mut creating = store.create_entered(&index, entry, live(&record), now);
         let mut left = polls;
         std::future::poll_fn(|context| {
             left -= 1;
@@ -185,14 +185,14 @@ pub async fn dropped_create_entered_leaves_no_session_alone(store: Store) -> Out
         .await;
         drop(creating);
         if store.load(&entry.key, now).await?.is_some() {
-            expect_entries(&store, &owner, now, &[entry]).await?;
+            expect_entries(&store, &index, now, &[entry]).await?;
         }
     }
     Ok(())
 }
 
-fn fresh_owner() -> OwnerKey {
-    OwnerKey::from_bytes(random())
+fn fresh_index() -> IndexKey {
+    IndexKey::from_bytes(random())
 }
 
 fn session_and_entry(now: Timestamp) -> (Record, IndexEntry) {
@@ -203,17 +203,17 @@ fn session_and_entry(now: Timestamp) -> (Record, IndexEntry) {
 
 async fn expect_entries(
     store: &Store,
-    owner: &OwnerKey,
+    index: &IndexKey,
     now: Timestamp,
     entries: &[IndexEntry],
 ) -> Outcome {
-    expect("entries", &sorted(store.entries(owner, now).await?), &sorted(entries.to_vec()))
+    expect("entries", &sorted(store.entries(index, now).await?), &sorted(entries.to_vec()))
 }
 
 /// Waits until the index holds few entries: a store may remove entries after its answer.
-async fn wait_for_entries(store: &Store, owner: &OwnerKey, now: Timestamp, few: usize) -> Outcome {
+async fn wait_for_entries(store: &Store, index: &IndexKey, now: Timestamp, few: usize) -> Outcome {
     for _ in 0..WAITS {
-        if store.entries(owner, now).await?.len() <= few {
+        if store.entries(index, now).await?.len() <= few {
             break;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

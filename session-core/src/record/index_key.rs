@@ -6,9 +6,9 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 ///
 /// An owner may be any bytes, and personal. An owner's key has a fixed length, and is safe to show.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct OwnerKey([u8; OwnerKey::LEN]);
+pub struct IndexKey([u8; IndexKey::LEN]);
 
-impl OwnerKey {
+impl IndexKey {
     /// The length of a key, in bytes.
     pub const LEN: usize = 16;
 
@@ -28,7 +28,7 @@ impl OwnerKey {
     }
 }
 
-impl fmt::Display for OwnerKey {
+impl fmt::Display for IndexKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0; Self::TEXT_LEN];
         URL_SAFE_NO_PAD
@@ -38,9 +38,9 @@ impl fmt::Display for OwnerKey {
     }
 }
 
-impl fmt::Debug for OwnerKey {
+impl fmt::Debug for IndexKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OwnerKey({self})")
+        write!(f, "IndexKey({self})")
     }
 }
 
@@ -54,6 +54,6 @@ mod tests {
         // printf 'session-core: owner\0ada' | sha256sum | cut -c1-32 | xxd -r -p | base64
         insta::assert_snapshot!(Owner::from("ada").key(), @"oaEkoqaPJKC0dKs3kKcc5A");
         assert_ne!(Owner::from("ada").key(), Owner::from("Ada").key());
-        assert_eq!(Owner::from("").key().to_string().len(), OwnerKey::TEXT_LEN);
+        assert_eq!(Owner::from("").key().to_string().len(), IndexKey::TEXT_LEN);
     }
 }

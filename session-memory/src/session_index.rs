@@ -1,51 +1,51 @@
 use session_core::{
-    Created, Entry, IndexEntry, OwnerIndex, OwnerKey, StoreError, Timestamp, async_trait,
+    Created, Entry, IndexEntry, IndexKey, SessionIndex, StoreError, Timestamp, async_trait,
 };
 
 use crate::{MemoryStore, pace::Pace};
 
 #[async_trait]
-impl OwnerIndex for MemoryStore {
+impl SessionIndex for MemoryStore {
     async fn enter(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entry: IndexEntry,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.owners.enter(owner, entry, now);
+        self.indexes.enter(index, entry, now);
         Ok(())
     }
 
     async fn leave(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entries: &[IndexEntry],
         _: Timestamp,
     ) -> Result<(), StoreError> {
         let mut pace = Pace::default();
         for entry in entries {
             pace.step().await;
-            self.owners.leave(owner, entry.family, entry.key);
+            self.indexes.leave(index, entry.family, entry.key);
         }
         Ok(())
     }
 
     async fn entries(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         now: Timestamp,
     ) -> Result<Vec<IndexEntry>, StoreError> {
-        Ok(self.owners.entries(owner, now).await)
+        Ok(self.indexes.entries(index, now).await)
     }
 
     async fn create_entered(
         &self,
-        owner: &OwnerKey,
+        index: &IndexKey,
         entry: IndexEntry,
         session: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
-        self.owners.enter(owner, entry, now);
-        self.insert(&entry.key, session, Some(*owner), now)
+        self.indexes.enter(index, entry, now);
+        self.insert(&entry.key, session, Some(*index), now)
     }
 }
