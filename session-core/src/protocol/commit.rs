@@ -10,12 +10,14 @@ use super::{
 };
 use crate::{
     Committed, Entry, Event, EventKind, Record, SessionError, Tombstone,
-    record::{Cause, Change, IdUse, replay},
+    record::{Cause, Change, IdUse, Realm, replay},
 };
 
 /// One commit of a request.
 pub(crate) struct PendingCommit {
     pub(crate) start: Start,
+    /// The realm of the IDs that the commit generates.
+    pub(crate) realm: Realm,
     /// The record after a replay of the changes on `start`, with the stamp of `context`.
     pub(crate) record: Arc<Record>,
     pub(crate) log: Vec<Change>,
@@ -76,7 +78,7 @@ impl Protocol {
     /// Commits the changes of a request. If another request committed first, the changes are
     /// replayed on the newer record (I1).
     pub(crate) async fn commit(&self, pending: &PendingCommit) -> Result<Outcome, SessionError> {
-        let PendingCommit { start, record, log, context } = pending;
+        let PendingCommit { start, record, log, context, .. } = pending;
         let conflict = match start {
             Start::Stored(base)
                 if context.is_alive(record) && move_of(log, base, self).is_none() =>
@@ -262,7 +264,7 @@ impl<'c> Commit<'c> {
             };
         }
         let Some(base) = self.base.clone() else {
-            let new = protocol.create(&self.record, context, &mut self.patience).await?;
+            let new = self.create(&Arc::clone(&self.record)).await?;
             return self.begin(new).await;
         };
         let fresh_id = match self.standing {
@@ -273,6 +275,12 @@ impl<'c> Commit<'c> {
             None => protocol.replace(&base, &self.record, context).await,
             Some(kind) => self.move_to_fresh_id(&base, kind).await,
         }
+    }
+
+    /// Stores a record under a fresh ID.
+    pub(super) async fn create(&mut self, record: &Arc<Record>) -> Result<Located, SessionError> {
+        let realm = self.pending.realm;
+        self.protocol.create(record, realm, self.context, &mut self.patience).await
     }
 
     /// Completes a session that was not stored before.

@@ -3,20 +3,23 @@
 use std::sync::Arc;
 
 use super::{Located, Protocol, WriteContext, write::Patience};
-use crate::{Created, Entry, Record, SessionError, SessionKey, StoreError, StoreErrorKind};
+use crate::{
+    Created, Entry, Record, SessionError, SessionKey, StoreError, StoreErrorKind, record::Realm,
+};
 
 impl Protocol {
-    /// Stores a record under a fresh ID.
+    /// Stores a record under a fresh ID of a realm.
     pub(super) async fn create(
         &self,
         record: &Arc<Record>,
+        realm: Realm,
         context: WriteContext,
         patience: &mut Patience,
     ) -> Result<Located, SessionError> {
         let mut collisions = 0;
         loop {
             patience.check(self.now())?;
-            let id = self.ids.generate();
+            let id = self.ids.generate().in_realm(realm);
             let key = id.key();
             match self.create_record(&key, record, context).await {
                 Ok(Created::Created) => {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Entry, Event, EventKind, LocalReads, OnReuse, SessionId, SessionKey, StoreError, Tombstone,
-    record::Cause,
+    record::{Cause, Realm},
 };
 
 /// The number of cookies of the session's name that the protocol looks up for one request. A
@@ -21,6 +21,8 @@ pub(crate) const MAX_COOKIES: usize = 4;
 #[derive(Debug, Default)]
 pub(crate) struct CookieLookup {
     pub(crate) located: Option<Located>,
+    /// The realm of the cookies.
+    pub(crate) realm: Realm,
     /// The session was read from a copy that may be out of date.
     pub(crate) is_copy: bool,
     /// The keys of the cookies without a session.
@@ -67,14 +69,15 @@ impl Protocol {
     /// Looks up cookies in their order, until one opens a session.
     pub(crate) async fn open<'c>(
         &self,
+        realm: Realm,
         cookies: impl IntoIterator<Item = &'c [u8]>,
     ) -> Result<CookieLookup, StoreError> {
-        let mut lookup = CookieLookup::default();
+        let mut lookup = CookieLookup { realm, ..CookieLookup::default() };
         for text in cookies.into_iter().take(MAX_COOKIES) {
             lookup.has_cookie = true;
             if let Some(id) = SessionId::parse(text) {
                 let span = debug_span!(target: "session", "session open");
-                let found = self.find(id).instrument(span).await?;
+                let found = self.find(id.in_realm(realm)).instrument(span).await?;
                 if lookup.add(found) {
                     break;
                 }
@@ -86,6 +89,7 @@ impl Protocol {
     /// Looks up cookies by local reads. Returns `None` if the lookup needs I/O.
     pub(crate) fn open_local<'c>(
         &self,
+        realm: Realm,
         cookies: impl IntoIterator<Item = &'c [u8]>,
         is_behind: impl FnOnce() -> bool,
     ) -> Option<CookieLookup> {
@@ -93,12 +97,12 @@ impl Protocol {
             .local_reads()
             .filter(|reads| reads.staleness() == Duration::ZERO || !is_behind());
         let is_copy = reads.is_some_and(|reads| !reads.staleness().is_zero());
-        let mut lookup = CookieLookup { is_copy, ..CookieLookup::default() };
+        let mut lookup = CookieLookup { realm, is_copy, ..CookieLookup::default() };
         for text in cookies.into_iter().take(MAX_COOKIES) {
             lookup.has_cookie = true;
             let reads = reads?;
             if let Some(id) = SessionId::parse(text)
-                && lookup.add(self.find_local(reads, id)?)
+                && lookup.add(self.find_local(reads, id.in_realm(realm))?)
             {
                 break;
             }

@@ -32,7 +32,7 @@ impl Commit<'_> {
                 // A session of the same owner keeps its place.
                 self.has_place = base.record.owner == fresh.owner;
                 let fresh = Arc::new(fresh);
-                let new = protocol.create(&fresh, self.context, &mut self.patience).await?;
+                let new = self.create(&fresh).await?;
                 self.created.insert(new).clone()
             }
         };

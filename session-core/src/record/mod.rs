@@ -9,6 +9,7 @@ mod lease;
 mod lifetime;
 mod limits;
 mod owner;
+mod realm;
 mod sealed_id;
 mod session_id;
 mod session_key;
@@ -40,6 +41,7 @@ pub use {
 pub(crate) use {
     change::{Apply, Change, replay},
     lease::Lease,
+    realm::Realm,
     sealed_id::SealedId,
     tombstone::Cause,
     values::{Values, decode, encode, too_large},

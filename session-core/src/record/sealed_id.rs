@@ -27,7 +27,8 @@ impl SealedId {
     ) -> Option<SessionId> {
         let mask = mask(former, successor.as_bytes());
         let text: Vec<u8> = self.0.iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect();
-        SessionId::parse(&text).filter(|id| id.key() == successor)
+        let new = SessionId::parse(&text)?.in_realm(former.realm());
+        Some(new).filter(|id| id.key() == successor)
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {

@@ -3,6 +3,7 @@ use std::fmt;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 
+use super::Realm;
 use crate::SessionKey;
 
 /// The secret in a browser's cookie, with which a request opens a session.
@@ -21,6 +22,7 @@ use crate::SessionKey;
 pub struct SessionId {
     text: [u8; SessionId::MAX_LEN],
     len: u8,
+    realm: Realm,
 }
 
 impl SessionId {
@@ -69,9 +71,18 @@ impl SessionId {
     /// Returns the name under which a store holds the session: a hash, safe to show.
     #[must_use]
     pub fn key(&self) -> SessionKey {
-        let hash: [u8; 32] = Sha256::digest(self.as_bytes()).into();
+        let hash = Sha256::new().chain_update(self.realm.as_bytes()).chain_update(self.as_bytes());
+        let hash: [u8; 32] = hash.finalize().into();
         let [key @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = hash;
         SessionKey::from_bytes(key)
+    }
+
+    pub(crate) fn in_realm(self, realm: Realm) -> Self {
+        Self { realm, ..self }
+    }
+
+    pub(crate) fn realm(&self) -> Realm {
+        self.realm
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
@@ -82,7 +93,7 @@ impl SessionId {
         let mut text = [0; Self::MAX_LEN];
         text[..ascii.len()].copy_from_slice(ascii);
         let len = u8::try_from(ascii.len()).expect("an ID has at most 43 characters");
-        Self { text, len }
+        Self { text, len, realm: Realm::default() }
     }
 }
 

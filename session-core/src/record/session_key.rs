@@ -3,7 +3,8 @@ use std::{fmt, str::FromStr};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The name under which a store holds a session: the first 128 bits of the SHA-256 of its ID.
+/// The name under which a store holds a session: the first 128 bits of the SHA-256 of its ID and its
+/// [realm](crate::Sessions::in_realm).
 ///
 /// A key is safe to show, in a log, an event or a list of devices. It cannot open a session, or
 /// lead back to the ID. Look-ups go by this hash, so their duration reveals nothing about an ID

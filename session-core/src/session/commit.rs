@@ -319,16 +319,18 @@ impl Session {
         change: Change,
     ) -> Result<(), SessionError> {
         let protocol = self.protocol();
-        let context = {
+        let (realm, context) = {
             let mut state = self.state();
             state.has_written = true;
-            WriteContext::new(protocol, state.fence(false), false)
+            let context = WriteContext::new(protocol, state.fence(false), false);
+            (state.cookie.realm, context)
         };
         let mut draft = Record::clone(&located.record);
         change.apply(&mut draft, true)?;
         context.stamp(Some(&located), &mut draft);
         let pending = PendingCommit {
             start: Start::Stored(located),
+            realm,
             record: draft.into(),
             log: vec![change],
             context,

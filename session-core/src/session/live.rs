@@ -211,6 +211,7 @@ impl Live {
         record: impl FnOnce(&Session) -> Result<T, SessionError>,
     ) -> Result<T, SessionError> {
         let Shared { protocol, session } = &*self.shared;
+        // The ID stays as it is, and with it the realm.
         let located = Some(protocol.load_followed(session).await?);
         let session = Session::new(protocol, CookieLookup { located, ..CookieLookup::default() });
         let value = record(&session)?;

@@ -30,7 +30,7 @@ use state::State;
 use crate::{
     Lifetime, Owner, Record, SessionError, SessionKey, Timestamp,
     protocol::{CookieLookup, Located, Protocol},
-    record::Change,
+    record::{Change, Realm},
 };
 
 /// The session of one request: a snapshot to read, and a log of the request's changes.
@@ -140,6 +140,10 @@ impl Session {
 
     pub(crate) fn protocol(&self) -> &Arc<Protocol> {
         &self.0.protocol
+    }
+
+    pub(crate) fn realm(&self) -> Realm {
+        self.state().cookie.realm
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

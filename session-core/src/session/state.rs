@@ -27,7 +27,7 @@ use crate::{
     protocol::{
         CookieLookup, Fence, Located, Outcome, PendingCommit, Protocol, Start, WriteContext,
     },
-    record::{Change, replay, too_large},
+    record::{Change, Realm, replay, too_large},
 };
 
 /// The session of a request: the request's knowledge, and its changes.
@@ -396,7 +396,8 @@ impl State {
             (None, Some(closed)) if is_login => Start::Closed(Arc::clone(closed)),
             (None, _) => Start::New,
         };
-        Ok(Some(Taken { start, exact, log, context, was_written }))
+        let realm = self.cookie.realm;
+        Ok(Some(Taken { start, realm, exact, log, context, was_written }))
     }
 
     /// Ends a commit that the store has carried out. Returns the dropped changes.
@@ -569,6 +570,7 @@ impl Lock {
 /// The changes that a commit has taken.
 pub(super) struct Taken {
     start: Start,
+    realm: Realm,
     /// The stamped draft, unless the commit has to replay the log.
     exact: Option<Arc<Record>>,
     log: Log,
@@ -598,6 +600,7 @@ impl Taken {
         };
         Ok(PendingCommit {
             start: std::mem::replace(&mut self.start, Start::New),
+            realm: self.realm,
             record,
             log: std::mem::take(&mut self.log.changes),
             context: self.context,

@@ -6,6 +6,7 @@ use crate::{
     SystemClock,
     clock::millis_rounded_up,
     protocol::{Protocol, Settings},
+    record::Realm,
 };
 
 /// The settings of [`Sessions`].
@@ -223,7 +224,7 @@ impl SessionsBuilder {
             carries_over: self.carries_over,
         };
         let protocol = Protocol::new(self.store, self.ids, self.clock, settings, self.event_buffer);
-        Sessions(Arc::new(protocol))
+        Sessions { protocol: Arc::new(protocol), realm: Realm::default() }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     Backend, EventKind, Events, Lifetime, Limits, OnReuse, Owner, Session, SessionError,
     SessionKey, SessionLimit,
     protocol::{self, Protocol},
+    record::Realm,
 };
 
 /// The sessions of an application: a store, and the settings of its sessions.
@@ -37,7 +38,10 @@ use crate::{
 /// }
 /// ```
 #[derive(Clone)]
-pub struct Sessions(Arc<Protocol>);
+pub struct Sessions {
+    protocol: Arc<Protocol>,
+    realm: Realm,
+}
 
 impl Sessions {
     /// The number of cookies of the session's name that are looked up per request.
@@ -63,6 +67,35 @@ impl Sessions {
         SessionsBuilder::new(store)
     }
 
+    /// Returns the same sessions in a realm: an ID of one realm opens nothing in another.
+    ///
+    /// The realms share everything else: the store, the settings, the owners, their
+    /// [list](Self::list) and their [limit](SessionLimit). [`revoke_all`](Self::revoke_all) revokes
+    /// an owner's sessions of all realms. A realm inside of a realm is a realm of its own, and every
+    /// text is the name of one. If the name changes, the sessions of the realm open no more.
+    ///
+    /// An integration has one realm per transport and per name of a cookie, so that the ID of a
+    /// visitor opens nothing as the ID of an administrator.
+    ///
+    /// # Security
+    ///
+    /// If the number 7 is one user in one realm and another user in another, the two share a list of
+    /// sessions. Such applications need two stores, or two prefixes in one store.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use session_core::{Backend, Sessions};
+    /// fn realms(store: impl Backend) -> (Sessions, Sessions) {
+    ///     let sessions = Sessions::new(store);
+    ///     (sessions.in_realm("shop"), sessions.in_realm("administration"))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn in_realm(&self, name: &str) -> Self {
+        Self { protocol: Arc::clone(&self.protocol), realm: self.realm.inner(name) }
+    }
+
     /// Opens the session of a request, given the values of its cookies of the session's name.
     ///
     /// Of at most [`MAX_COOKIES`](Self::MAX_COOKIES) cookies, the first that opens a live session
@@ -82,8 +115,8 @@ impl Sessions {
         &self,
         cookies: impl IntoIterator<Item = &'c [u8]>,
     ) -> Result<Session, SessionError> {
-        let lookup = self.0.open(cookies).await?;
-        Ok(Session::new(&self.0, lookup))
+        let lookup = self.protocol.open(self.realm, cookies).await?;
+        Ok(Session::new(&self.protocol, lookup))
     }
 
     /// Does the same as [`open`](Self::open) without I/O: for a request without a cookie, or with a
@@ -98,8 +131,8 @@ impl Sessions {
         cookies: impl IntoIterator<Item = &'c [u8]>,
         is_behind: impl FnOnce() -> bool,
     ) -> Option<Session> {
-        let lookup = self.0.open_local(cookies, is_behind)?;
-        Some(Session::new(&self.0, lookup))
+        let lookup = self.protocol.open_local(self.realm, cookies, is_behind)?;
+        Some(Session::new(&self.protocol, lookup))
     }
 
     /// Returns an owner's sessions, the last used first.
@@ -113,8 +146,8 @@ impl Sessions {
     /// [counted](Self::corrupt_records) and left out.
     pub async fn list(&self, owner: impl Into<Owner>) -> Result<Vec<SessionInfo>, SessionError> {
         let owner = Owner::checked(owner)?;
-        let info = |key, record| SessionInfo { key, record, protocol: Arc::clone(&self.0) };
-        Ok(self.0.list(&owner, info).await?)
+        let info = |key, record| SessionInfo { key, record, protocol: Arc::clone(&self.protocol) };
+        Ok(self.protocol.list(&owner, info).await?)
     }
 
     /// Revokes one session of an owner. Returns `true` if the session existed.
@@ -134,9 +167,9 @@ impl Sessions {
         key: SessionKey,
     ) -> Result<bool, SessionError> {
         let owner = Owner::checked(owner)?;
-        let Some(family) = self.0.family_of(&owner, key).await? else { return Ok(false) };
+        let Some(family) = self.protocol.family_of(&owner, key).await? else { return Ok(false) };
         let revoked = self
-            .0
+            .protocol
             .revoke_where(&owner, |entry| entry.family == family, Some(EventKind::Revoked))
             .await?;
         Ok(revoked > 0)
@@ -157,7 +190,7 @@ impl Sessions {
     /// The call checks no owner. For a key from a user's form, call [`revoke`](Self::revoke), or one
     /// user could sign out another.
     pub async fn revoke_any(&self, key: SessionKey) -> Result<bool, SessionError> {
-        self.0.revoke_any(key).await
+        self.protocol.revoke_any(key).await
     }
 
     /// Revokes all sessions of an owner, and returns their number: "sign out everywhere", or a
@@ -177,7 +210,7 @@ impl Sessions {
     /// [I2]: crate::guarantees#i2-no-resurrection
     pub async fn revoke_all(&self, owner: impl Into<Owner>) -> Result<usize, SessionError> {
         let owner = Owner::checked(owner)?;
-        self.0.revoke_where(&owner, |_| true, Some(EventKind::Revoked)).await
+        self.protocol.revoke_where(&owner, |_| true, Some(EventKind::Revoked)).await
     }
 
     /// Revokes all other sessions of a session's owner, and returns their number: after a change of
@@ -197,76 +230,78 @@ impl Sessions {
         else {
             return Ok(0);
         };
-        self.0.check_alive(key).await?;
-        self.0.revoke_where(&owner, |entry| entry.family != family, Some(EventKind::Revoked)).await
+        self.protocol.check_alive(key).await?;
+        self.protocol
+            .revoke_where(&owner, |entry| entry.family != family, Some(EventKind::Revoked))
+            .await
     }
 
     /// Subscribes to the events of these sessions that occur in this process.
     #[must_use]
     pub fn events(&self) -> Events {
-        self.0.events.subscribe()
+        self.protocol.events.subscribe()
     }
 
     /// Returns the default lifetime of a session.
     #[must_use]
     pub fn lifetime(&self) -> Lifetime {
-        self.0.settings.lifetime
+        self.protocol.settings.lifetime
     }
 
     /// Returns the default lifetime of a session without an owner.
     #[must_use]
     pub fn anonymous_lifetime(&self) -> Lifetime {
-        self.0.settings.anonymous_lifetime
+        self.protocol.settings.anonymous_lifetime
     }
 
     /// Returns the limits of a session's size.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        self.0.settings.limits
+        self.protocol.settings.limits
     }
 
     /// Returns the time for which a renewed session's former ID still opens the session, after a
     /// client has presented the new ID.
     #[must_use]
     pub fn renewal_grace(&self) -> Duration {
-        self.0.settings.renewal_grace
+        self.protocol.settings.renewal_grace
     }
 
     /// Returns the length of the lease of a session's lock.
     #[must_use]
     pub fn lease(&self) -> Duration {
-        self.0.settings.lease
+        self.protocol.settings.lease
     }
 
     /// Returns the longest time between two loads by a [`Live`](crate::Live) connection.
     #[must_use]
     pub fn live_interval(&self) -> Duration {
-        self.0.settings.live_interval
+        self.protocol.settings.live_interval
     }
 
     /// Returns the limit of an owner's sessions, if set.
     #[must_use]
     pub fn session_limit(&self) -> Option<SessionLimit> {
-        self.0.settings.session_limit
+        self.protocol.settings.session_limit
     }
 
     /// Returns the reaction to an old ID that is presented after its grace.
     #[must_use]
     pub fn on_reuse(&self) -> OnReuse {
-        self.0.settings.reuse
+        self.protocol.settings.reuse
     }
 
     /// Returns `true` if a request that loaded the session before a login or rotation stores its
     /// values in the session after it.
     #[must_use]
     pub fn carries_over(&self) -> bool {
-        self.0.settings.carries_over
+        self.protocol.settings.carries_over
     }
 
     /// Returns the number of events that each subscriber may be behind.
     #[must_use]
     pub fn event_buffer(&self) -> usize {
-        self.0.events.buffer()
+        self.protocol.events.buffer()
     }
 
     /// Returns the number of loads of unreadable records.
@@ -275,13 +310,13 @@ impl Sessions {
     /// records are normal.
     #[must_use]
     pub fn corrupt_records(&self) -> u64 {
-        self.0.corrupt_records()
+        self.protocol.corrupt_records()
     }
 
     /// Returns the number of reads of a value whose type or format is not the key's.
     #[must_use]
     pub fn unreadable_values(&self) -> u64 {
-        self.0.unreadable_values()
+        self.protocol.unreadable_values()
     }
 }
 
@@ -291,7 +326,7 @@ impl Session {
     /// Returns the sessions of the application, to list or revoke the sessions of an owner.
     #[must_use]
     pub fn sessions(&self) -> Sessions {
-        Sessions(Arc::clone(self.protocol()))
+        Sessions { protocol: Arc::clone(self.protocol()), realm: self.realm() }
     }
 }
 
@@ -305,10 +340,10 @@ impl<S: Backend> From<S> for Sessions {
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sessions")
-            .field("store", &self.0.store)
-            .field("ids", &self.0.ids)
-            .field("clock", &self.0.clock)
-            .field("settings", &self.0.settings)
+            .field("store", &self.protocol.store)
+            .field("ids", &self.protocol.ids)
+            .field("clock", &self.protocol.clock)
+            .field("settings", &self.protocol.settings)
             .finish_non_exhaustive()
     }
 }

@@ -32,6 +32,7 @@ mod login;
 mod lost_ends;
 mod overtaken;
 mod owners;
+mod realms;
 mod reauthentication;
 mod recording;
 mod renewal;
