@@ -172,6 +172,7 @@ const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::KeysByHalf, &["keys_of_any_bytes_stay_distinct"]),
     (Fault::RecordsUpTo8KiB, &["load_returns_1024_values"]),
     (Fault::RecordsUpTo64KiB, &["load_returns_values_up_to_the_limits"]),
+    (Fault::PingFails, &["ping_succeeds"]),
     (Fault::CopiesOfNothing, &["local_reads_return_stored_entries"]),
     (Fault::CopiesOutliveChanges, &["local_reads_see_this_stores_own_changes"]),
     (Fault::CopiesOutliveTheirDeadline, &["local_reads_end_at_their_deadline"]),

@@ -38,7 +38,7 @@ pub use {
 /// [faults]: crate::faults
 /// [results]: crate::results
 /// [managed]: crate::managed
-/// [`ping`]: crate::RedisStore::ping
+/// [`ping`]: session_core::Sessions::ping
 ///
 #[doc = include_str!("../OPERATING.md")]
 pub mod operating {}

@@ -15,7 +15,7 @@ use session_core::{Clock as _, SessionKey, SessionStore as _, SystemClock};
 use session_redis::Circuit;
 use tower::ServiceExt as _;
 
-use crate::support::{Log, patient_store};
+use crate::support::{Log, patient_store, ping};
 
 /// An upper bound that a loaded machine keeps, to detect hangs.
 const LONG: Duration = Duration::from_secs(20);
@@ -107,7 +107,7 @@ async fn one_slow_command_opens_nothing() {
     let config = RedisConfig::new(redis.url()).with_connect_timeout(PATIENCE).unwrap();
     let store = RedisStore::connect(config).await.unwrap();
     redis.pause().await;
-    let error = store.ping().await.unwrap_err();
+    let error = ping(&store).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Timeout);
     redis.unpause().await;
     assert_eq!(store.state().circuit(), Circuit::Closed);
@@ -146,22 +146,22 @@ async fn a_redis_that_is_gone_is_noticed_and_its_return_too() {
     let store = patient_store(&redis).await;
     let log = Log::default();
     let _logged = log.listen();
-    store.ping().await.unwrap();
+    ping(&store).await.unwrap();
     let connected = store.state().since();
 
     redis.kill().await;
     until("it is noticed", async || {
-        store.ping().await.unwrap_err();
+        ping(&store).await.unwrap_err();
         store.state().circuit() == Circuit::Open
     })
     .await;
     assert!(store.state().since() > connected);
-    assert_eq!(store.ping().await.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    assert_eq!(ping(&store).await.unwrap_err().kind(), StoreErrorKind::Unavailable);
     assert_eq!(log.count("Redis does not answer"), 1, "{}", log.text());
 
     redis.start_again().await;
     // Each ping is a probe, and the pings follow each other without a pause.
-    until("it is back", async || store.ping().await.is_ok()).await;
+    until("it is back", async || ping(&store).await.is_ok()).await;
     assert_eq!(store.state().circuit(), Circuit::Closed);
     assert_eq!(log.count("Redis answers again"), 1, "{}", log.text());
 }
@@ -175,12 +175,12 @@ async fn more_than_may_wait_are_refused_at_once() {
     let waiting: Vec<_> = (0..10)
         .map(|_| {
             let store = store.clone();
-            tokio::spawn(async move { store.ping().await })
+            tokio::spawn(async move { ping(&store).await })
         })
         .collect();
     until("ten wait", async || store.state().waiting() == 10).await;
     for _ in 0..50 {
-        let error = store.ping().await.unwrap_err();
+        let error = ping(&store).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unavailable);
         let source = std::error::Error::source(&error).unwrap().to_string();
         assert_eq!(source, "too many commands wait for Redis");

@@ -4,6 +4,8 @@ use integration_tests::{Fault, FaultProxy, PATIENCE, RedisServer, redis_config, 
 use redis::aio::MultiplexedConnection;
 use session_axum::{RedisConfig, RedisStore};
 
+use crate::support::ping;
+
 /// Returns the number of listed connections with this name.
 async fn listed(admin: &mut MultiplexedConnection, name: &str) -> usize {
     let list: String = redis::cmd("CLIENT").arg("LIST").query_async(admin).await.unwrap();
@@ -28,7 +30,7 @@ async fn each_connection_has_the_name_of_the_store() {
     let mut kill = redis::cmd("CLIENT");
     kill.arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]);
     let _: () = kill.query_async(&mut admin).await.unwrap();
-    store.ping().await.unwrap();
+    ping(&store).await.unwrap();
     assert_eq!(listed(&mut admin, "shop-{1}").await, 1, "the next connection has it too");
 }
 
@@ -39,10 +41,10 @@ async fn server_that_closes_connections_for_the_name_works() {
     proxy.each("client", Fault::CutBefore);
     let store = RedisStore::connect(redis_config(proxy.url(), PATIENCE)).await.unwrap();
     assert_eq!(proxy.connections(), 2);
-    store.ping().await.unwrap();
+    ping(&store).await.unwrap();
     // The store remembers the cause, so the next connection costs one attempt.
     proxy.cut();
-    until("the store has reconnected", async || store.ping().await.is_ok()).await;
+    until("the store has reconnected", async || ping(&store).await.is_ok()).await;
     assert_eq!(proxy.connections(), 3);
 }
 
@@ -53,7 +55,7 @@ async fn server_that_answers_the_name_by_an_error_works() {
     proxy.each("client", Fault::Answer("-ERR unknown command 'CLIENT'"));
     let config: RedisConfig = redis_config(proxy.url(), PATIENCE);
     let store = RedisStore::connect(config).await.unwrap();
-    store.ping().await.unwrap();
+    ping(&store).await.unwrap();
     assert_eq!(proxy.connections(), 1);
 }
 
@@ -66,10 +68,10 @@ async fn server_that_closed_connections_for_a_while_gets_the_name() {
         proxy.each(command, Fault::CutBefore);
     }
     let store = RedisStore::connect_lazy(redis_config(proxy.url(), PATIENCE)).unwrap();
-    store.ping().await.unwrap_err();
+    ping(&store).await.unwrap_err();
     for command in ["client", "ping"] {
         proxy.each(command, None);
     }
-    until("the store has connected", async || store.ping().await.is_ok()).await;
+    until("the store has connected", async || ping(&store).await.is_ok()).await;
     assert_eq!(listed(&mut redis.connection().await, "session-redis").await, 1);
 }

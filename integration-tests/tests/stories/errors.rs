@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use session_axum::{RedisConfig, RedisStore, Sessions};
 use session_core::{SessionError, StoreError, StoreErrorKind};
 
-use crate::support::{Stage, patient_store, serve};
+use crate::support::{Stage, patient_store, ping, serve};
 
 /// Returns the error of a connection that must fail. The texts must contain neither URL nor password.
 async fn refused(config: impl Into<RedisConfig>) -> StoreError {
@@ -241,17 +241,17 @@ async fn a_connection_that_leads_to_a_replica_is_not_used_for_reads_either() {
     let [primary, replica] = [RedisServer::start().await, RedisServer::start().await];
     let proxy = FaultProxy::before(&primary).await;
     let store = RedisStore::connect(redis_config(proxy.url(), PATIENCE)).await.unwrap();
-    store.ping().await.unwrap();
+    ping(&store).await.unwrap();
     replica.follow(&primary).await;
     proxy.lead_to(&replica);
     proxy.cut();
     for _ in 0..20 {
-        let error = store.ping().await.unwrap_err();
+        let error = ping(&store).await.unwrap_err();
         assert!(error.source().unwrap().to_string().contains("is a replica"), "{error:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     proxy.lead_to(&primary);
-    until("the primary is found", async || store.ping().await.is_ok()).await;
+    until("the primary is found", async || ping(&store).await.is_ok()).await;
 }
 
 #[tokio::test]

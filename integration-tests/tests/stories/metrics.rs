@@ -15,6 +15,8 @@ use session_axum::{RedisConfig, RedisStore, Sessions, StoreErrorKind};
 use session_core::{Clock as _, LocalReads as _, SessionKey, SessionStore as _, SystemClock};
 use session_redis::NearCache;
 
+use crate::support::ping;
+
 const PAGE: &str = include_str!("../../../session-redis/OPERATING.md");
 
 const DURATION: &str = "db.client.operation.duration";
@@ -137,7 +139,7 @@ async fn commands_and_the_connection_are_measured() {
 
     let before = metrics.succeeded("GET");
     for _ in 0..3 {
-        store.ping().await.unwrap();
+        ping(&store).await.unwrap();
     }
     assert_eq!(metrics.succeeded("GET") - before, 3.0);
     let sessions = Sessions::new(store.clone());
@@ -161,7 +163,7 @@ async fn lost_connection_and_repeated_read_are_counted() {
     let (metrics, _listening) = Metrics::listen();
     let store = RedisStore::connect(redis_config(proxy.url(), PATIENCE)).await.unwrap();
     proxy.next("get", Fault::CutBefore);
-    store.ping().await.unwrap();
+    ping(&store).await.unwrap();
     assert_eq!(metrics.failed("connection_lost"), 1.0);
     assert_eq!(metrics.of(RETRIES, &[("error.type", "connection_lost")]), 1.0);
     assert_eq!((metrics.of(CREATE_TIME, &[]), metrics.of(CONNECTIONS, &[])), (2.0, 1.0));
@@ -185,21 +187,21 @@ async fn circuit_and_its_transitions_are_measured() {
     let became = |state| metrics.of(TRANSITIONS, &[("session_redis.circuit.state", state)]);
     redis.kill().await;
     until("the circuit is open", async || {
-        store.ping().await.unwrap_err();
+        ping(&store).await.unwrap_err();
         metrics.of(OPEN_CIRCUITS, &[]) == 1.0
     })
     .await;
     assert_eq!((became("open"), became("closed")), (1.0, 0.0));
     assert_eq!(metrics.of(CONNECTIONS, &[]), 0.0);
     until("attempts to connect have failed", async || {
-        store.ping().await.unwrap_err();
+        ping(&store).await.unwrap_err();
         metrics.of(CREATE_TIME, &[("error.type", "connection_refused")]) >= 1.0
     })
     .await;
     assert!(metrics.failed("no_connection") >= 1.0);
 
     redis.start_again().await;
-    until("Redis is back", async || store.ping().await.is_ok()).await;
+    until("Redis is back", async || ping(&store).await.is_ok()).await;
     assert_eq!(metrics.of(OPEN_CIRCUITS, &[]), 0.0);
     assert_eq!((became("open"), became("closed")), (1.0, 1.0));
     assert_eq!(metrics.of(CONNECTIONS, &[]), 1.0);
@@ -216,11 +218,11 @@ async fn refused_and_late_commands_are_distinguished() {
         .unwrap();
     let store = RedisStore::connect(config).await.unwrap();
     redis.pause().await;
-    let (late, refused) = tokio::join!(store.ping(), store.ping());
+    let (late, refused) = tokio::join!(ping(&store), ping(&store));
     assert_eq!(late.unwrap_err().kind(), StoreErrorKind::Timeout);
     assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::Unavailable);
     assert_eq!((metrics.failed("timeout"), metrics.failed("too_many_waiting")), (1.0, 1.0));
-    let (_probe, refused) = tokio::join!(store.ping(), store.ping());
+    let (_probe, refused) = tokio::join!(ping(&store), ping(&store));
     refused.unwrap_err();
     assert_eq!(metrics.failed("circuit_open"), 1.0);
     // A dropped store has no circuit.
@@ -258,7 +260,7 @@ async fn text_of_the_server_is_in_no_label() {
     let store = RedisStore::connect(redis_config(proxy.url(), PATIENCE)).await.unwrap();
     for answer in ["-HUNTER no", "-hunter2 no", "-OOM hunter2"] {
         proxy.next("get", Fault::Answer(answer));
-        store.ping().await.unwrap_err();
+        ping(&store).await.unwrap_err();
     }
     let counts = ["_OTHER", "ERR", "OOM"].map(|error_type| metrics.failed(error_type));
     assert_eq!(counts, [1.0, 1.0, 1.0]);
@@ -333,10 +335,10 @@ async fn page_lists_exactly_the_metrics_that_exist() {
         .unwrap();
     let store = RedisStore::connect(config).await.unwrap();
     proxy.next("get", Fault::CutBefore);
-    store.ping().await.unwrap();
+    ping(&store).await.unwrap();
     redis.kill().await;
     until("an attempt to connect has failed", async || {
-        store.ping().await.unwrap_err();
+        ping(&store).await.unwrap_err();
         metrics.look(|seen| seen.rows[CREATE_TIME].2.contains("error.type"))
     })
     .await;

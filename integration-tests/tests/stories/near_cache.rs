@@ -18,7 +18,7 @@ use session_redis::NearCache;
 use crate::{
     acl::{acl, acl_command},
     stopcock::Stopcock,
-    support::{Log, outage, send_raw, serve},
+    support::{Log, outage, ping, send_raw, serve},
 };
 
 /// Longer than a machine stands still.
@@ -382,8 +382,8 @@ async fn a_set_up_that_is_not_answered_is_given_up() {
     }
     proxy.next("client", Fault::Stall);
     proxy.cut();
-    until("a set-up stalls", async || store.ping().await.is_err() && proxy.pending() == 0).await;
-    until("another one is tried", async || store.ping().await.is_ok()).await;
+    until("a set-up stalls", async || ping(&store).await.is_err() && proxy.pending() == 0).await;
+    until("another one is tried", async || ping(&store).await.is_ok()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use reqwest::StatusCode;
 use session_axum::{RedisStore, Sessions, StoreErrorKind};
 use session_core::{Clock as _, CookieChange, SessionError, SessionKey, SessionStore, SystemClock};
 
-use crate::support::{Log, serve};
+use crate::support::{Log, ping, serve};
 
 /// A primary and one replica that follows it.
 struct Pair {
@@ -244,7 +244,7 @@ async fn who_waits_for_replicas_holds_up_nobody_else() {
         .collect();
     let mut pings = 0;
     while !ends.iter().all(tokio::task::JoinHandle::is_finished) {
-        store.ping().await.unwrap();
+        ping(&store).await.unwrap();
         pings += 1;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -14,7 +14,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{Log, serve};
+use crate::support::{Log, ping, serve};
 
 /// Returns the error of a failed connection. The texts must contain neither URL nor password.
 async fn why(config: impl Into<RedisConfig>) -> (StoreErrorKind, String) {
@@ -139,7 +139,7 @@ async fn what_a_server_says_is_shown_nowhere() {
             with_near_cache,
         ] {
             let error = match RedisStore::connect(config).await {
-                Ok(store) => store.ping().await.unwrap_err(),
+                Ok(store) => ping(&store).await.unwrap_err(),
                 Err(error) => error,
             };
             let texts = texts_of(&error);
@@ -181,7 +181,7 @@ async fn an_endless_answer_does_not_fill_the_memory() {
             sent
         });
         let store = RedisStore::connect_lazy(redis_config(&*url, PATIENCE)).unwrap();
-        let error = store.ping().await.unwrap_err();
+        let error = ping(&store).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Timeout, "{begin:?}");
         assert!(sending.await.unwrap() <= ALLOWED, "{begin:?}");
     }
@@ -231,7 +231,7 @@ async fn command_that_is_missing_or_forbidden_is_named() {
         (Fault::Answer("-NOPERM hunter2"), "no right to the command or the key: GET"),
     ] {
         proxy.each("get", fault);
-        let error = store.ping().await.unwrap_err();
+        let error = ping(&store).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
         let texts = texts_of(&error);
         assert!(texts.contains(reason) && !texts.contains("hunter2"), "{texts}");

@@ -11,7 +11,7 @@ use integration_tests::{
 };
 use reqwest::{Method, StatusCode};
 use session_axum::{RedisStore, Sessions, SessionsBuilder};
-use session_core::{Clock as _, ManualClock, SystemClock};
+use session_core::{Clock as _, ManualClock, SessionStore as _, StoreError, SystemClock};
 use tokio::time::Instant;
 
 /// Processes of the application behind a load balancer, with one common Redis or each with its own
@@ -165,6 +165,11 @@ impl Stage {
 /// Connects a store whose time limits a busy machine keeps.
 pub(crate) async fn patient_store(redis: &RedisServer) -> RedisStore {
     RedisStore::connect(redis_config(redis.url(), PATIENCE)).await.unwrap()
+}
+
+/// Sends a read to Redis, as the readiness route of a server does.
+pub(crate) async fn ping(store: &RedisStore) -> Result<(), StoreError> {
+    store.ping(SystemClock.now()).await
 }
 
 /// Serves the application in this process until the end of the test.

@@ -26,7 +26,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::support::serve;
+use crate::support::{ping, serve};
 
 /// Returns the number of connections that a server accepted or refused.
 async fn connections(admin: &mut MultiplexedConnection) -> u64 {
@@ -47,7 +47,7 @@ async fn hang_up(admin: &mut MultiplexedConnection) {
 async fn ping_for(store: &RedisStore, span: Duration) {
     let end = Instant::now() + span;
     while Instant::now() < end {
-        let _ = store.ping().await;
+        let _ = ping(&store).await;
         sleep(Duration::from_millis(5)).await;
     }
 }
@@ -59,7 +59,7 @@ fn load(store: &RedisStore) -> JoinSet<()> {
         let store = store.clone();
         load.spawn(async move {
             loop {
-                let _ = store.ping().await;
+                let _ = ping(&store).await;
                 sleep(Duration::from_millis(1)).await;
             }
         });
@@ -88,7 +88,7 @@ async fn assert_spaced(store: &RedisStore, mut count: impl AsyncFnMut() -> u64, 
 async fn assert_fails(store: &RedisStore, kind: StoreErrorKind, cause: &str) {
     for _ in 0..100 {
         let begin = Instant::now();
-        let error = store.ping().await.unwrap_err();
+        let error = ping(&store).await.unwrap_err();
         let text = error.source().map(ToString::to_string).unwrap_or_default();
         assert_eq!(error.kind(), kind, "{text}");
         assert!(text.contains(cause), "{text}");
@@ -98,7 +98,7 @@ async fn assert_fails(store: &RedisStore, kind: StoreErrorKind, cause: &str) {
 
 async fn assert_back(store: &RedisStore) {
     let begin = Instant::now();
-    until("it is back", async || store.ping().await.is_ok()).await;
+    until("it is back", async || ping(&store).await.is_ok()).await;
     assert!(begin.elapsed() < Duration::from_secs(1), "back after {:?}", begin.elapsed());
 }
 
@@ -111,7 +111,7 @@ async fn refused_commands_make_no_new_connection() {
     let before = connections(&mut admin).await;
     tell(&mut admin, &["ACL", "SETUSER", "default", "-get"]).await;
     ping_for(&store, Duration::from_millis(500)).await;
-    assert_eq!(store.ping().await.unwrap_err().kind(), StoreErrorKind::Misconfigured);
+    assert_eq!(ping(&store).await.unwrap_err().kind(), StoreErrorKind::Misconfigured);
     assert_eq!(connections(&mut admin).await, before, "NOPERM");
     tell(&mut admin, &["ACL", "SETUSER", "default", "+get"]).await;
     for refusal in [
@@ -127,7 +127,7 @@ async fn refused_commands_make_no_new_connection() {
     ] {
         proxy.each("get", Fault::Answer(refusal));
         ping_for(&store, Duration::from_millis(300)).await;
-        store.ping().await.unwrap_err();
+        ping(&store).await.unwrap_err();
         assert_eq!(connections(&mut admin).await, before, "{refusal}");
     }
 }
@@ -206,7 +206,7 @@ async fn commands_to_a_refused_port_fail_immediately() {
     redis.stop().await;
     until("it is noticed", async || {
         store.state().circuit() != Circuit::Closed || {
-            let _ = store.ping().await;
+            let _ = ping(&store).await;
             false
         }
     })
@@ -228,12 +228,12 @@ async fn a_vanished_peer_costs_one_deadline() {
         .with_connect_timeout(PATIENCE)
         .and_then(|config| config.with_operation_timeout(PATIENCE));
     let store = RedisStore::connect(config.unwrap()).await.unwrap();
-    store.ping().await.unwrap();
+    ping(&store).await.unwrap();
     proxy.vanish();
-    assert!(is_timeout(store.ping().await), "no packet says that the peer is gone");
+    assert!(is_timeout(ping(&store).await), "no packet says that the peer is gone");
     // The time in which the system detects the dead peer.
     sleep(Duration::from_millis(300)).await;
-    store.ping().await.unwrap();
+    ping(&store).await.unwrap();
 }
 
 #[tokio::test]
@@ -247,13 +247,13 @@ async fn a_slow_server_keeps_its_connection_and_its_copies() {
     let begin = Instant::now();
     let mut late = 0;
     while begin.elapsed() < Duration::from_secs(6) {
-        late += u32::from(is_timeout(store.ping().await));
+        late += u32::from(is_timeout(ping(&store).await));
     }
     assert!(late > 5, "{late} answers came too late");
     assert_eq!(proxy.connections(), made, "a slow server is not helped by another connection");
     assert_eq!(store.near_cache().unwrap().flushes, 0);
     proxy.each("get", None);
-    until("it is fast again", async || store.ping().await.is_ok()).await;
+    until("it is fast again", async || ping(&store).await.is_ok()).await;
 }
 
 #[tokio::test]
@@ -294,7 +294,7 @@ async fn a_lazy_store_finds_a_primary_by_sentinel() {
     let redis = SentinelRedis::start(Duration::from_secs(3600)).await;
     let config = RedisConfig::sentinel(redis.urls(), SentinelRedis::NAME);
     let store = RedisStore::connect_lazy(redis_config(config, PATIENCE)).unwrap();
-    store.ping().await.unwrap();
+    ping(&store).await.unwrap();
 }
 
 #[tokio::test]
@@ -305,7 +305,7 @@ async fn a_lazy_store_finds_a_cluster() {
         RedisStore::connect_lazy(config).unwrap()
     };
     let urls: Vec<_> = redis.urls().collect();
-    lazy(urls.clone()).ping().await.unwrap();
+    ping(&lazy(urls.clone())).await.unwrap();
     assert!(lazy(urls).health().await.unwrap().version().is_some());
 
     let nobody = lazy(vec!["redis://no-such-host.invalid"]);
@@ -345,7 +345,7 @@ async fn commands_fail_with_the_last_error_while_the_next_attempt_is_under_way()
         }
     };
     let error = tokio::select! {
-        answer = store.ping() => answer.unwrap_err(),
+        answer = ping(&store) => answer.unwrap_err(),
         () = hang_up => unreachable!(),
     };
     let cause = |error: &StoreError| error.source().unwrap().to_string();
@@ -356,14 +356,14 @@ async fn commands_fail_with_the_last_error_while_the_next_attempt_is_under_way()
     let mut pings = JoinSet::new();
     let _silent = loop {
         let store = store.clone();
-        pings.spawn(async move { store.ping().await });
+        pings.spawn(async move { ping(&store).await });
         tokio::select! {
             accepted = &mut second => break accepted.unwrap(),
             () = sleep(Duration::from_millis(5)) => {}
         }
     };
     for _ in 0..20 {
-        assert_eq!(cause(&store.ping().await.unwrap_err()), last);
+        assert_eq!(cause(&ping(&store).await.unwrap_err()), last);
     }
 }
 

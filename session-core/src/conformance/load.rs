@@ -12,6 +12,11 @@ pub async fn load_returns_none_for_an_unused_key(store: Store) -> Outcome {
     expect_stored(&store, &fresh_key(), now(), None).await
 }
 
+/// A store that answers says so.
+pub async fn ping_succeeds(store: Store) -> Outcome {
+    Ok(store.ping(now()).await?)
+}
+
 /// A `load` leaves the deadline as it is.
 pub async fn load_changes_nothing(store: Store) -> Outcome {
     let now = now();

@@ -120,6 +120,7 @@ macro_rules! __conformance_cases {
             load_returns_values_up_to_the_limits
             load_returns_1024_values
             load_returns_a_tombstone_bit_for_bit
+            ping_succeeds
 
             commit_replaces_a_session_at_its_revision
             commit_at_another_revision_returns_the_stored_entry

@@ -9,7 +9,7 @@ pub use {builder::SessionsBuilder, info::SessionInfo};
 
 use crate::{
     Backend, EventKind, Events, Lifetime, Limits, OnReuse, Owner, Session, SessionError,
-    SessionKey, SessionLimit,
+    SessionKey, SessionLimit, StoreError,
     protocol::{self, Protocol},
     record::Realm,
 };
@@ -234,6 +234,25 @@ impl Sessions {
         self.protocol
             .revoke_where(&owner, |entry| entry.family != family, Some(EventKind::Revoked))
             .await
+    }
+
+    /// Checks that the store answers: for the readiness of a server, by which a load balancer sends
+    /// requests to other servers meanwhile. Costs one round trip, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`StoreError`] if a session could not be read at the moment.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use session_core::Sessions;
+    /// async fn is_ready(sessions: &Sessions) -> bool {
+    ///     sessions.ping().await.is_ok()
+    /// }
+    /// ```
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        (*self.0.store).ping(self.0.now()).await
     }
 
     /// Subscribes to the events of these sessions that occur in this process.

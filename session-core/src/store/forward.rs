@@ -70,6 +70,10 @@ macro_rules! forward {
                 (**self).delete_or_block(keys, marker, now).await
             }
 
+            async fn ping(&self, now: Timestamp) -> Result<(), StoreError> {
+                (**self).ping(now).await
+            }
+
             fn local_reads(&self) -> Option<&dyn LocalReads> {
                 (**self).local_reads()
             }

@@ -171,6 +171,18 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
         failure.map_or(Ok(answers), Err)
     }
 
+    /// Checks that the store answers, for the readiness of a server:
+    /// [`Sessions::ping`](crate::Sessions::ping). Changes nothing.
+    ///
+    /// By default the check is a [load](Self::load) of a key without an entry.
+    ///
+    /// # Errors
+    ///
+    /// See the [trait](Self#errors).
+    async fn ping(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.load(&NO_SESSION, now).await.map(drop)
+    }
+
     /// Returns the store's local reads. Returns `None` if every read needs I/O.
     fn local_reads(&self) -> Option<&dyn LocalReads> {
         None
@@ -222,6 +234,9 @@ async fn delete_or_block<S: SessionStore + ?Sized>(
     Err(StoreError::new(StoreErrorKind::Unavailable)
         .with_source("other requests create and delete the session all the time"))
 }
+
+/// The key that a [`ping`](SessionStore::ping) loads. An ID whose hash is zero is not known.
+const NO_SESSION: SessionKey = SessionKey::from_bytes([0; SessionKey::LEN]);
 
 /// The number of times that another request may be faster at one key. Two are rare.
 const MAX_RACES: usize = 16;

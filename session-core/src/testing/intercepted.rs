@@ -125,6 +125,11 @@ impl<S: Backend, I: Intercept<S>> SessionStore for Intercepted<S, I> {
         expect_answer!(self.call(operation, now).await?, DeletedOrBlocked)
     }
 
+    async fn ping(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.call(Operation::Ping, now).await?;
+        Ok(())
+    }
+
     fn local_reads(&self) -> Option<&dyn LocalReads> {
         self.intercept.local_reads(&self.store)
     }

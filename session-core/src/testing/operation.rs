@@ -14,6 +14,7 @@ pub enum Operation {
     Delete { key: SessionKey },
     LoadMany { keys: Vec<SessionKey> },
     DeleteOrBlock { keys: Vec<SessionKey>, marker: Tombstone },
+    Ping,
     Enter { index: IndexKey, entry: IndexEntry },
     Leave { index: IndexKey, entries: Vec<IndexEntry> },
     Entries { index: IndexKey },
@@ -31,6 +32,7 @@ pub enum Verb {
     Delete,
     LoadMany,
     DeleteOrBlock,
+    Ping,
     Enter,
     Leave,
     Entries,
@@ -48,6 +50,7 @@ pub enum Answer {
     Deleted(Option<Entry>),
     LoadedMany(Vec<Result<Option<Entry>, StoreError>>),
     DeletedOrBlocked(Vec<Ended>),
+    Pinged,
     Entered,
     Left,
     Entries(Vec<IndexEntry>),
@@ -65,6 +68,7 @@ impl Operation {
             Self::Delete { .. } => Verb::Delete,
             Self::LoadMany { .. } => Verb::LoadMany,
             Self::DeleteOrBlock { .. } => Verb::DeleteOrBlock,
+            Self::Ping => Verb::Ping,
             Self::Enter { .. } => Verb::Enter,
             Self::Leave { .. } => Verb::Leave,
             Self::Entries { .. } => Verb::Entries,
@@ -84,7 +88,7 @@ impl Operation {
             Self::LoadMany { keys } | Self::DeleteOrBlock { keys, .. } => keys.clone(),
             Self::Enter { entry, .. } | Self::CreateEntered { entry, .. } => vec![entry.key],
             Self::Leave { entries, .. } => entries.iter().map(|entry| entry.key).collect(),
-            Self::Entries { .. } => Vec::new(),
+            Self::Ping | Self::Entries { .. } => Vec::new(),
         }
     }
 
@@ -121,6 +125,10 @@ impl Operation {
             Self::LoadMany { keys } => Answer::LoadedMany(store.load_many(&keys, now).await?),
             Self::DeleteOrBlock { keys, marker } => {
                 Answer::DeletedOrBlocked(store.delete_or_block(&keys, marker, now).await?)
+            }
+            Self::Ping => {
+                store.ping(now).await?;
+                Answer::Pinged
             }
             Self::Enter { index, entry } => {
                 store.enter(&index, entry, now).await?;

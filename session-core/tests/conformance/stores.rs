@@ -62,6 +62,7 @@ pub(crate) enum Fault {
     KeysByHalf,
     RecordsUpTo8KiB,
     RecordsUpTo64KiB,
+    PingFails,
     CopiesOfNothing,
     CopiesOutliveChanges,
     CopiesOutliveTheirDeadline,
@@ -377,6 +378,13 @@ impl SessionStore for Broken {
                 }
             },
         ))
+    }
+
+    async fn ping(&self, _: Timestamp) -> Result<(), StoreError> {
+        if self.is(Fault::PingFails) {
+            return Err(StoreError::new(session_core::StoreErrorKind::Unavailable));
+        }
+        Ok(())
     }
 
     fn local_reads(&self) -> Option<&dyn LocalReads> {

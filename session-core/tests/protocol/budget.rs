@@ -2,7 +2,7 @@
 //!
 //! `CreateEntered` is two commands in one round trip. A store may answer before `Leave` completes.
 
-use session_core::{AtLimit, CookieChange, SessionLimit};
+use session_core::{AtLimit, CookieChange, SessionLimit, StoreErrorKind};
 
 use crate::support::{MILLISECOND, MOVES, VISITS, Verb, World};
 
@@ -202,4 +202,13 @@ async fn revocation_costs_the_index_and_the_sessions() {
     assert_eq!(calls, [Verb::Load, Verb::Entries, Verb::DeleteOrBlock, Verb::Leave]);
     assert_eq!(world.sessions.revoke_all("ada").await.unwrap(), 1);
     assert_eq!(world.store.calls(), [Verb::Entries, Verb::DeleteOrBlock, Verb::Leave]);
+}
+
+#[tokio::test]
+async fn ping_is_one_call_and_fails_in_an_outage() {
+    let world = World::new();
+    world.sessions.ping().await.unwrap();
+    assert_eq!(world.store.calls(), [Verb::Ping]);
+    world.store.set_outage(Some(StoreErrorKind::Timeout));
+    assert_eq!(world.sessions.ping().await.unwrap_err().kind(), StoreErrorKind::Timeout);
 }

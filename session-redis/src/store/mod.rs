@@ -83,8 +83,8 @@ impl RedisStore {
     }
 
     /// Creates a store that connects at the first command, so that an application can start while
-    /// Redis is down. Until Redis is up, pages without sessions work, [`ping`](Self::ping) returns
-    /// an error, and requests with sessions fail with a 503.
+    /// Redis is down. Until Redis is up, pages without sessions work,
+    /// [`ping`](SessionStore::ping) returns an error, and requests with sessions fail with a 503.
     ///
     /// If [`connect`](Self::connect) would refuse the server, each command and
     /// [`health`](Self::health) return the error instead. A warning (`tracing`, target `session`)
@@ -130,25 +130,10 @@ impl RedisStore {
     /// sends no command. Use the state for a metric, or on a page for operators.
     ///
     /// The state comes from the commands of requests. A process without requests, such as a server
-    /// that a load balancer has taken out, must use [`ping`](Self::ping).
+    /// that a load balancer has taken out, must use [`ping`](SessionStore::ping).
     #[must_use]
     pub fn state(&self) -> RedisState {
         self.0.connection.state()
-    }
-
-    /// Sends a read to Redis, as a request with a session does. Use `ping` for a readiness route.
-    ///
-    /// While Redis is down, a `ping` is one of the commands by which the store notices that Redis
-    /// is up again.
-    ///
-    /// # Errors
-    ///
-    /// Returns a [`StoreError`] if a session could not be read at the moment.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        // Keys of sessions are longer than the prefix alone.
-        let mut get = cmd(GET);
-        get.arg(&self.0.key_prefix);
-        self.0.connection.read(&get).await.map(drop)
     }
 
     /// Returns the statistics of the near cache, or `None` [without
@@ -467,3 +452,14 @@ pub(crate) fn time_to_live_ms(entry: &Entry, now: Timestamp) -> u64 {
     let left = entry.expires_at().as_millis().saturating_sub(now.as_millis());
     left.max(1)
 }
+    /// Sends a read to Redis, as a request with a session does.
+    ///
+    /// While Redis is down, a `ping` is one of the commands by which the store notices that Redis
+    /// is up again.
+    async fn ping(&self, _: Timestamp) -> Result<(), StoreError> {
+        // Keys of sessions are longer than the prefix alone.
+        let mut get = cmd(GET);
+        get.arg(&self.0.key_prefix);
+        self.0.connection.read(&get).await.map(drop)
+    }
+
