@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::Stream;
 
-use crate::{Owner, SessionKey};
+use crate::{Owner, SessionKey, metrics::EventMetrics};
 
 /// One change of a session, seen by this process.
 ///
@@ -63,6 +63,21 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// All kinds, in the order of their declaration.
+    const ALL: [Self; 11] = [
+        Self::Created,
+        Self::Authenticated,
+        Self::Reauthenticated,
+        Self::Rotated,
+        Self::Renewed,
+        Self::Destroyed,
+        Self::Revoked,
+        Self::Evicted,
+        Self::Expired,
+        Self::Reused,
+        Self::Corrupt,
+    ];
+
     /// Returns the name of the kind, as in `session created`.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -165,6 +180,7 @@ pub(crate) struct EventSender {
     sender: async_broadcast::Sender<Event>,
     /// Keeps the channel open while it has no subscriber.
     template: async_broadcast::InactiveReceiver<Event>,
+    metrics: EventMetrics,
 }
 
 impl EventSender {
@@ -172,7 +188,8 @@ impl EventSender {
         let (mut sender, receiver) = async_broadcast::broadcast(buffer);
         sender.set_overflow(true);
         sender.set_await_active(false);
-        Self { sender, template: receiver.deactivate() }
+        let metrics = EventMetrics::new(&EventKind::ALL.map(EventKind::name));
+        Self { sender, template: receiver.deactivate(), metrics }
     }
 
     pub(crate) fn buffer(&self) -> usize {
@@ -186,13 +203,17 @@ impl EventSender {
 
     /// Sends an event to the subscribers and to `tracing`, target `session`.
     pub(crate) fn send(&self, event: Event) {
-        let name = event.kind.name();
-        match event.former {
-            Some(former) => {
-                tracing::debug!(target: "session", key = %event.key, %former, "session {name}");
-            }
-            None => tracing::debug!(target: "session", key = %event.key, "session {name}"),
-        }
+        self.metrics.on_event(event.kind as usize);
+        tracing::debug!(
+            target: "session",
+            {
+                session.id = %event.key,
+                session.previous_id = event.former.map(display),
+                user.hash = event.owner.as_ref().map(|owner| display(owner.key())),
+            },
+            "session {}",
+            event.kind.name()
+        );
         if self.sender.receiver_count() > 0 {
             // An error means that all subscribers have been dropped meanwhile, which is fine.
             let _ = self.sender.try_broadcast(event);

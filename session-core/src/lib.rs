@@ -1,6 +1,7 @@
 // The links of the README are relative, for code hosts. The first definition of a link counts.
 //! [session-axum]: https://docs.rs/session-axum
 //! [guarantees]: crate::guarantees
+//! [monitoring]: crate::monitoring
 //!
 #![doc = include_str!("../README.md")]
 
@@ -13,6 +14,9 @@ mod error;
 mod events;
 #[doc = include_str!("guarantees.md")]
 pub mod guarantees {}
+mod metrics;
+#[doc = include_str!("monitoring.md")]
+pub mod monitoring {}
 mod protocol;
 mod record;
 mod session;

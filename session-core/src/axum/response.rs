@@ -3,7 +3,7 @@ use std::{error::Error, sync::Arc};
 use axum_core::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
-use crate::{SessionError, StoreError, StoreErrorKind};
+use crate::{SessionError, StoreError, StoreErrorKind, metrics::on_error_response};
 
 /// Responds without internals. The cause of a store error goes to `tracing`, target `session`.
 ///
@@ -34,6 +34,7 @@ impl IntoResponse for SessionError {
             _ => "the session cannot be used",
         };
         log(&self, status);
+        on_error_response(status, &self);
         let mut response = (status, text).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);

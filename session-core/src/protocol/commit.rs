@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     Committed, Entry, Event, EventKind, Record, SessionError, Tombstone,
+    metrics::Operation,
     record::{Cause, Change, IdUse, Realm, replay},
 };
 
@@ -77,7 +78,14 @@ pub(super) enum Attempt {
 impl Protocol {
     /// Commits the changes of a request. If another request committed first, the changes are
     /// replayed on the newer record (I1).
-    pub(crate) async fn commit(&self, pending: &PendingCommit) -> Result<Outcome, SessionError> {
+    pub(crate) fn commit<'c>(
+        &'c self,
+        pending: &'c PendingCommit,
+    ) -> impl Future<Output = Result<Outcome, SessionError>> + Send + 'c {
+        self.metrics.measured(Operation::Commit, self.store_changes(pending))
+    }
+
+    async fn store_changes(&self, pending: &PendingCommit) -> Result<Outcome, SessionError> {
         let PendingCommit { start, record, log, context, .. } = pending;
         let conflict = match start {
             Start::Stored(base)
@@ -220,13 +228,17 @@ impl<'c> Commit<'c> {
             let base = match attempt {
                 Attempt::Done(located) => return Ok(Outcome::Stored(located)),
                 Attempt::Newer(newer) => {
+                    protocol.metrics.on_conflict();
                     let base = self.base.take().expect("a conflict is about a stored session");
                     Located { record: newer, ..base }
                 }
-                Attempt::Tombstone(tombstone) => match self.follow(&tombstone).await {
-                    Err(SessionError::Ended) if self.restart_as_new() => continue,
-                    followed => followed?,
-                },
+                Attempt::Tombstone(tombstone) => {
+                    protocol.metrics.on_conflict();
+                    match self.follow(&tombstone).await {
+                        Err(SessionError::Ended) if self.restart_as_new() => continue,
+                        followed => followed?,
+                    }
+                }
                 Attempt::Gone => return Err(self.ended()),
             };
             if turn.is_none() {

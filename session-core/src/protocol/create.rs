@@ -35,7 +35,9 @@ impl Protocol {
                     self.leave_strange_index(key, record).await?;
                     collisions += 1;
                     tracing::warn!(
-                        target: "session", %key, "the ID generator made an ID that is in use"
+                        target: "session",
+                        { session.id = %key },
+                        "the ID generator made an ID that is in use"
                     );
                     if collisions == MAX_COLLISIONS {
                         return Err(StoreError::new(StoreErrorKind::Misconfigured)
@@ -76,7 +78,9 @@ impl Protocol {
         match self.delete_key(&new.key).await {
             Ok(_) => self.leave_index(new.key, &new.record).await,
             Err(error) => {
-                tracing::debug!(target: "session", key = %new.key, %error, "unused record left");
+                tracing::debug!(
+                    target: "session", %error, session.id = %new.key, "unused record left"
+                );
             }
         }
     }

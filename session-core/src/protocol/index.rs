@@ -31,7 +31,9 @@ impl Protocol {
 
     pub(super) async fn leave_index_of_all(&self, owner: &IndexKey, entries: &[IndexEntry]) {
         if let Err(error) = (*self.store).leave(owner, entries, self.now()).await {
-            tracing::debug!(target: "session", %owner, %error, "ended sessions left in the index");
+            tracing::debug!(
+                target: "session", %error, user.hash = %owner, "ended sessions left in the index"
+            );
         }
     }
 }

@@ -111,7 +111,7 @@ use queue::KeyedQueue;
 
 use crate::{
     Backend, Clock, Codec, Event, EventKind, IdGenerator, Owner, SessionKey, StoreError, Timestamp,
-    events::EventSender, record::decode,
+    events::EventSender, metrics::Metrics, record::decode,
 };
 
 pub use live::EndReason;
@@ -138,6 +138,7 @@ pub(crate) struct Protocol {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: Settings,
     pub(crate) events: EventSender,
+    pub(crate) metrics: Metrics,
     nonces: Nonces,
     /// The requests that lost a race for a session. One at a time tries again.
     contention: KeyedQueue,
@@ -161,6 +162,7 @@ impl Protocol {
             clock,
             settings,
             events: EventSender::new(event_buffer),
+            metrics: Metrics::new(),
             nonces: Nonces::new(),
             contention: KeyedQueue::default(),
             lock_queue: KeyedQueue::default(),
@@ -199,6 +201,7 @@ impl Protocol {
     pub(crate) fn decode_or_report<T, C: Codec<T>>(&self, name: &str, value: &[u8]) -> Option<T> {
         decode::<T, C>(name, value)
             .inspect_err(|error| {
+                self.metrics.on_unreadable_value();
                 if self.unreadable_values.fetch_add(1, Ordering::Relaxed).is_power_of_two() {
                     // After a change of the value's type, every read fails. One warning per read
                     // would flood the log.
@@ -214,8 +217,8 @@ impl Protocol {
         self.corrupt_records.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(
             target: "session",
-            %key,
             error = error.source_text(),
+            session.id = %key,
             "unreadable session record, treated as no session"
         );
         self.report(EventKind::Corrupt, key, None);

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     Entry, Event, EventKind, LocalReads, OnReuse, SessionId, SessionKey, StoreError, Tombstone,
+    metrics::OpenResult,
     record::{Cause, Realm},
 };
 
@@ -76,7 +77,7 @@ impl Protocol {
         for text in cookies.into_iter().take(MAX_COOKIES) {
             lookup.has_cookie = true;
             if let Some(id) = SessionId::parse(text) {
-                let span = debug_span!(target: "session", "session open");
+                let span = debug_span!(target: "session", "session open", session.id = %id.key());
                 let found = self.find(id.in_realm(realm)).instrument(span).await?;
                 if lookup.add(found) {
                     break;
@@ -199,18 +200,36 @@ impl Protocol {
             Entry::Session(record) => record.owner.as_ref(),
             Entry::Tombstone(_) => None,
         };
-        tracing::warn!(target: "session", %key, former = %presented, "an old session ID was used");
+        tracing::warn!(
+            target: "session",
+            { session.id = %key, session.previous_id = %presented },
+            "an old session ID was used"
+        );
         let event = Event::new(EventKind::Reused, key, owner).with_former(Some(presented));
         self.events.send(event);
         if self.settings.reuse == OnReuse::EndSession
             && let Err(error) = self.revoke_any(key).await
         {
-            tracing::warn!(target: "session", %key, %error, "session not ended after the reuse");
+            tracing::warn!(
+                target: "session", %error, session.id = %key, "session not ended after the reuse"
+            );
         }
     }
 }
 
 impl CookieLookup {
+    pub(crate) fn result(&self) -> OpenResult {
+        if self.located.is_some() {
+            OpenResult::Found
+        } else if !self.unreadable.is_empty() {
+            OpenResult::Unreadable
+        } else if self.has_cookie {
+            OpenResult::Unknown
+        } else {
+            OpenResult::None
+        }
+    }
+
     /// Returns `true` if a session was found.
     fn add(&mut self, found: Found) -> bool {
         match found {

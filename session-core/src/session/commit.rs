@@ -5,11 +5,12 @@ use std::{
     time::Duration,
 };
 
-use tracing::{Instrument as _, Level, debug_span, span_enabled};
+use tracing::{Instrument as _, Level, debug_span, field::display, span_enabled};
 
 use super::{CookieChange, Session};
 use crate::{
     Entry, EventKind, Owner, Record, SessionError, SessionKey, Timestamp, Touched,
+    metrics::Operation,
     protocol::{Located, PendingCommit, Start, WriteContext},
     record::{Change, IdUse},
 };
@@ -191,7 +192,9 @@ impl Session {
     async fn delete(&self, key: SessionKey, owner: Option<Owner>) -> Result<(), SessionError> {
         self.state().begin_delete()?;
         let in_flight = InFlight { session: self, is_answered: false };
-        let deleted = match self.protocol().delete_session(key).await {
+        let protocol = self.protocol();
+        let deleting = protocol.metrics.measured(Operation::Destroy, protocol.delete_session(key));
+        let deleted = match deleting.await {
             Ok(deleted) => deleted,
             Err(error) => {
                 if !error.is_outcome_unknown() {
@@ -212,7 +215,7 @@ impl Session {
         if was_there {
             let (key, record) = deleted.unwrap_or((key, None));
             let owner = record.and_then(|record| record.owner.clone()).or(owner);
-            self.protocol().report(EventKind::Destroyed, key, owner.as_ref());
+            protocol.report(EventKind::Destroyed, key, owner.as_ref());
         }
         Ok(())
     }
@@ -239,7 +242,7 @@ impl Session {
         let answer = {
             // Pinned here, so that the future of this function holds it once.
             let commit = pin!(self.protocol().commit(&pending));
-            traced(commit).await
+            traced(commit, || self.key()).await
         };
         match answer {
             Ok(outcome) => {
@@ -279,7 +282,9 @@ impl Session {
         if let Some(change) = change
             && let Err(error) = self.commit_alone(located, change).await
         {
-            tracing::warn!(target: "session", %key, %error, "session not renewed this time");
+            tracing::warn!(
+                target: "session", %error, session.id = %key, "session not renewed this time"
+            );
             return;
         }
         // Also if another request made the change, with an earlier use.
@@ -295,7 +300,9 @@ impl Session {
             Ok(Touched::Gone) => self.state().forget_id(),
             Err(error) => {
                 // If the failures go on, sessions in use expire too early.
-                tracing::warn!(target: "session", %key, %error, "use of the session not recorded");
+                tracing::warn!(
+                    target: "session", %error, session.id = %key, "use of the session not recorded"
+                );
             }
         }
     }
@@ -362,9 +369,14 @@ impl Session {
 
 /// Runs a commit in a span. Most applications disable debug spans, and a disabled one would still
 /// cost a commit 2 % of its instructions.
-async fn traced<T>(commit: Pin<&mut impl Future<Output = T>>) -> T {
+async fn traced<T>(
+    commit: Pin<&mut impl Future<Output = T>>,
+    key: impl FnOnce() -> Option<SessionKey>,
+) -> T {
     if span_enabled!(target: "session", Level::DEBUG) {
-        commit.instrument(debug_span!(target: "session", "session commit")).await
+        let key = key().map(display);
+        let span = debug_span!(target: "session", "session commit", session.id = key);
+        commit.instrument(span).await
     } else {
         commit.await
     }

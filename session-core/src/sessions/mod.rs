@@ -8,8 +8,9 @@ use std::{fmt, sync::Arc, time::Duration};
 pub use {builder::SessionsBuilder, info::SessionInfo};
 
 use crate::{
-    Backend, EventKind, Events, Lifetime, Limits, OnReuse, Owner, Session, SessionError,
-    SessionKey, SessionLimit, StoreError,
+    Backend, EventKind, Events, IndexEntry, Lifetime, Limits, OnReuse, Owner, Session,
+    SessionError, SessionKey, SessionLimit, StoreError,
+    metrics::Operation,
     protocol::{self, Protocol},
     record::Realm,
 };
@@ -115,8 +116,9 @@ impl Sessions {
         &self,
         cookies: impl IntoIterator<Item = &'c [u8]>,
     ) -> Result<Session, SessionError> {
-        let lookup = self.protocol.open(self.realm, cookies).await?;
-        Ok(Session::new(&self.protocol, lookup))
+        let lookup = self.protocol.metrics.measured(Operation::Open, self.protocol.open(self.realm, cookies)).await?;
+        self.protocol.metrics.on_open(|| lookup.result());
+        Ok(Session::new(&self.0, lookup))
     }
 
     /// Does the same as [`open`](Self::open) without I/O: for a request without a cookie, or with a
@@ -132,7 +134,8 @@ impl Sessions {
         is_behind: impl FnOnce() -> bool,
     ) -> Option<Session> {
         let lookup = self.protocol.open_local(self.realm, cookies, is_behind)?;
-        Some(Session::new(&self.protocol, lookup))
+        self.protocol.metrics.on_open(|| lookup.result());
+        Some(Session::new(&self.0, lookup))
     }
 
     /// Returns an owner's sessions, the last used first.
@@ -147,7 +150,7 @@ impl Sessions {
     pub async fn list(&self, owner: impl Into<Owner>) -> Result<Vec<SessionInfo>, SessionError> {
         let owner = Owner::checked(owner)?;
         let info = |key, record| SessionInfo { key, record, protocol: Arc::clone(&self.protocol) };
-        Ok(self.protocol.list(&owner, info).await?)
+        Ok(self.protocol.metrics.measured(Operation::List, self.protocol.list(&owner, info)).await?)
     }
 
     /// Revokes one session of an owner. Returns `true` if the session existed.
@@ -168,10 +171,7 @@ impl Sessions {
     ) -> Result<bool, SessionError> {
         let owner = Owner::checked(owner)?;
         let Some(family) = self.protocol.family_of(&owner, key).await? else { return Ok(false) };
-        let revoked = self
-            .protocol
-            .revoke_where(&owner, |entry| entry.family == family, Some(EventKind::Revoked))
-            .await?;
+        let revoked = self.revoke_where(&owner, |entry| entry.family == family).await?;
         Ok(revoked > 0)
     }
 
@@ -190,7 +190,7 @@ impl Sessions {
     /// The call checks no owner. For a key from a user's form, call [`revoke`](Self::revoke), or one
     /// user could sign out another.
     pub async fn revoke_any(&self, key: SessionKey) -> Result<bool, SessionError> {
-        self.protocol.revoke_any(key).await
+        self.protocol.metrics.measured(Operation::Revoke, self.protocol.revoke_any(key)).await
     }
 
     /// Revokes all sessions of an owner, and returns their number: "sign out everywhere", or a
@@ -210,7 +210,7 @@ impl Sessions {
     /// [I2]: crate::guarantees#i2-no-resurrection
     pub async fn revoke_all(&self, owner: impl Into<Owner>) -> Result<usize, SessionError> {
         let owner = Owner::checked(owner)?;
-        self.protocol.revoke_where(&owner, |_| true, Some(EventKind::Revoked)).await
+        self.revoke_where(&owner, |_| true).await
     }
 
     /// Revokes all other sessions of a session's owner, and returns their number: after a change of
@@ -231,9 +231,16 @@ impl Sessions {
             return Ok(0);
         };
         self.protocol.check_alive(key).await?;
-        self.protocol
-            .revoke_where(&owner, |entry| entry.family != family, Some(EventKind::Revoked))
-            .await
+        self.revoke_where(&owner, |entry| entry.family != family).await
+    }
+
+    async fn revoke_where(
+        &self,
+        owner: &Owner,
+        is_selected: impl Fn(&IndexEntry) -> bool,
+    ) -> Result<usize, SessionError> {
+        let revoking = self.protocol.revoke_where(owner, is_selected, Some(EventKind::Revoked));
+        self.protocol.metrics.measured(Operation::Revoke, revoking).await
     }
 
     /// Checks that the store answers: for the readiness of a server, by which a load balancer sends

@@ -26,7 +26,9 @@ impl LocalReads for RedisStore {
             let (store, key) = (self.clone(), *key);
             runtime.spawn(async move {
                 if let Err(error) = store.load(&key, now).await {
-                    tracing::debug!(target: "session", %key, %error, "copy not confirmed");
+                    tracing::debug!(
+                        target: "session", %error, session.id = %key, "copy not confirmed"
+                    );
                 }
             });
         }
