@@ -49,6 +49,6 @@ pub use {
     sessions::{SessionInfo, Sessions, SessionsBuilder},
     store::{
         Backend, Committed, Created, Ended, Expected, IndexEntry, LocalReads, SessionIndex,
-        SessionStore, Touched, Watch, Watchers,
+        SessionStore, Touched, Watch, WatchOutcome, Watched, Watchers,
     },
 };

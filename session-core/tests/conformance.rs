@@ -176,6 +176,8 @@ const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::CopiesOfNothing, &["local_reads_return_stored_entries"]),
     (Fault::CopiesOutliveChanges, &["local_reads_see_this_stores_own_changes"]),
     (Fault::CopiesOutliveTheirDeadline, &["local_reads_end_at_their_deadline"]),
+    (Fault::WatchLoadsNothing, &["watch_returns_the_entry"]),
+    (Fault::WatchReportsNothing, &["commit_completes_watches", "delete_completes_watches"]),
 ];
 
 async fn check(fault: Fault) -> Report {

@@ -1,7 +1,7 @@
 //! Sleep without a runtime: one thread per process, started by the first sleep.
 //!
-//! Only requests that wait for the lock of a session, or hold it, sleep: a heap under a mutex is
-//! enough.
+//! Only requests around the lock of a session, and connections that outlive their request, sleep: a
+//! heap under a mutex is enough.
 
 use std::{
     cmp::Reverse,
@@ -41,6 +41,16 @@ impl Future for Sleep {
             }
         }
         Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    /// The alarm stays in the heap until its time. A waker there would keep the memory of an ended
+    /// task.
+    fn drop(&mut self) {
+        if let Some(waker) = &self.waker {
+            lock(waker).clone_from(Waker::noop());
+        }
     }
 }
 
@@ -128,3 +138,22 @@ fn far_future() -> Instant {
 
 /// The wait of the thread while no sleep is registered.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_sleep_keeps_no_task() {
+        struct Task;
+        impl std::task::Wake for Task {
+            fn wake(self: Arc<Self>) {}
+        }
+        let task = Arc::new(Task);
+        let waker = Waker::from(Arc::clone(&task));
+        let mut sleep = Box::pin(sleep(IDLE));
+        assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop((sleep, waker));
+        assert_eq!(Arc::strong_count(&task), 1);
+    }
+}

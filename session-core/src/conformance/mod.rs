@@ -53,6 +53,7 @@ mod races;
 mod report;
 mod suite;
 mod touch;
+mod watch;
 
 use std::sync::Arc;
 
@@ -67,7 +68,7 @@ pub use report::{Report, Violation};
 pub mod cases {
     pub use super::{
         commit::*, create::*, delete::*, expiry::*, index::*, load::*, local_reads::*, many::*,
-        races::*, touch::*,
+        races::*, touch::*, watch::*,
     };
 }
 
@@ -117,6 +118,7 @@ mod tests {
             include_str!("index.rs"),
             include_str!("races.rs"),
             include_str!("touch.rs"),
+            include_str!("watch.rs"),
         ];
         let mut written: Vec<_> = sources
             .iter()

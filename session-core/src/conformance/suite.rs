@@ -153,6 +153,10 @@ macro_rules! __conformance_cases {
             local_reads_see_this_stores_own_changes
             local_reads_end_at_their_deadline
 
+            watch_returns_the_entry
+            commit_completes_watches
+            delete_completes_watches
+
             expired_session_is_missing_for_load
             expired_session_is_missing_for_commit
             expired_session_is_missing_for_touch

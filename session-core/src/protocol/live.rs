@@ -3,24 +3,27 @@
 //! ```text
 //!         ┌──────────────────────────────────────────────── wait ◀──────────────┐
 //!         ▼        a change, the end of the interval, or the session's deadline  │
-//!  watch the key ─▶ load ─┬─▶ a session of the same user ───────────────────────┤
-//!         ▲               ├─▶ the store fails: an outage ends no session (I7) ──┘
-//!         └───────────────┼── a tombstone that the connection may follow
-//!                         └─▶ anything else: ended
+//!  watch and load the key ─┬─▶ a session of the same user ──────────────────────┤
+//!         ▲                ├─▶ the store fails: an outage ends no session (I7) ──┘
+//!         └────────────────┼── a tombstone that the connection may follow
+//!                          └─▶ anything else: ended
 //! ```
 //!
-//! The watch begins before the load: a change between the two completes the watch. The interval is
-//! the bound for a store that reports no changes, and for a report that is lost.
+//! The interval is the bound for a store that reports no changes, and for a report that is lost. If
+//! the store loses its source of reports, all connections load within [`SPREAD`], not together.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use futures_util::future::select;
+use futures_util::future::{Either, select};
 
 use super::{Located, MAX_MOVES, Protocol, locate::Loaded};
-use crate::{Entry, Owner, SessionError, StoreError, Timestamp, Tombstone, Watch, record::Cause};
+use crate::{
+    Entry, Owner, SessionError, SessionKey, StoreError, Timestamp, Tombstone, Watch, WatchOutcome,
+    record::Cause,
+};
 
 /// The reason why the session of a [`Live`](crate::Live) connection ended.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -87,9 +90,14 @@ impl Protocol {
                 }
             };
             let left = deadline.since(self.now());
-            let pause = self.clock.sleep(self.jittered(self.settings.live_interval).min(left));
+            let interval = self.settings.live_interval;
+            let pause = self.clock.sleep((interval - self.random_part(interval / 4)).min(left));
             match watch {
-                Some(watch) => drop(select(watch, pause).await),
+                Some(watch) => {
+                    if let Either::Left((WatchOutcome::Lost, pause)) = select(watch, pause).await {
+                        select(self.clock.sleep(self.random_part(SPREAD)), pause).await;
+                    }
+                }
                 None => pause.await,
             }
             // A session that changes all the time costs a bounded number of loads.
@@ -105,8 +113,11 @@ impl Protocol {
         let owner = known.record.owner.as_ref();
         let mut key = known.key;
         for _ in 0..MAX_MOVES {
-            let watch = if watches { (*self.store).watch(&key).await } else { None };
-            let tombstone = match self.load(&key).await? {
+            let (loaded, watch) = match watches {
+                true => self.watch(&key).await?,
+                false => (self.load(&key).await?, None),
+            };
+            let tombstone = match loaded {
                 Loaded::Missing if known.record.expires_at() <= self.now() => {
                     return Ok(Look::Ended(EndReason::Expired));
                 }
@@ -138,11 +149,7 @@ impl Protocol {
     ///
     /// A connection of a visitor follows no login and no rotation: an attacker who planted the
     /// visitor's ID would read the session of the user.
-    fn followed_key(
-        &self,
-        tombstone: &Tombstone,
-        owner: Option<&Owner>,
-    ) -> Option<crate::SessionKey> {
+    fn followed_key(&self, tombstone: &Tombstone, owner: Option<&Owner>) -> Option<SessionKey> {
         match tombstone.cause {
             Cause::Renewed { successor, .. } => Some(successor),
             Cause::Rotated { successor, changes_owner: false, .. } => {
@@ -152,12 +159,15 @@ impl Protocol {
         }
     }
 
-    /// Returns between three quarters of a span and the whole span, so that the connections of a
-    /// process do not load together.
-    fn jittered(&self, span: Duration) -> Duration {
-        span - span / 4 * u32::from(self.next_nonce().0.to_be_bytes()[0]) / 255
+    /// Returns a random part of a span (jitter), so that the connections of a process do not load
+    /// together.
+    fn random_part(&self, span: Duration) -> Duration {
+        span * u32::from(self.next_nonce().0.to_be_bytes()[0]) / 255
     }
 }
+
+/// The time over which the connections of a process spread their loads after a loss of reports.
+const SPREAD: Duration = Duration::from_secs(1);
 
 /// The shortest time between the starts of two loads by one connection that waits.
 const MIN_GAP: Duration = Duration::from_millis(100);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::Protocol;
 use crate::{
     Entry, EventKind, Record, SessionId, SessionKey, StoreError, StoreErrorKind, Timestamp,
-    Tombstone, record::Cause,
+    Tombstone, Watch, Watched, record::Cause,
 };
 
 /// A stored session: its key, its ID, and its record as last read.
@@ -38,7 +38,30 @@ impl Protocol {
     /// Loads the entry under a key. An unreadable record is reported.
     pub(super) async fn load(&self, key: &SessionKey) -> Result<Loaded, StoreError> {
         let now = self.now();
-        match (*self.store).load(key, now).await {
+        let loaded = (*self.store).load(key, now).await;
+        self.judge(key, loaded, now)
+    }
+
+    /// Loads the entry under a key as [`load`](Self::load) does, and watches the key.
+    pub(super) async fn watch(
+        &self,
+        key: &SessionKey,
+    ) -> Result<(Loaded, Option<Watch>), StoreError> {
+        let now = self.now();
+        let (loaded, watch) = match (*self.store).watch(key, now).await {
+            Ok(Watched { entry, watch }) => (Ok(entry), watch),
+            Err(error) => (Err(error), None),
+        };
+        Ok((self.judge(key, loaded, now)?, watch))
+    }
+
+    fn judge(
+        &self,
+        key: &SessionKey,
+        loaded: Result<Option<Entry>, StoreError>,
+        now: Timestamp,
+    ) -> Result<Loaded, StoreError> {
+        match loaded {
             // The protocol checks the deadline too, because a store may return expired entries
             // (I5).
             Ok(Some(entry)) if entry.is_live(now) => Ok(Loaded::Entry(entry)),

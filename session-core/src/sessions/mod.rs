@@ -116,9 +116,13 @@ impl Sessions {
         &self,
         cookies: impl IntoIterator<Item = &'c [u8]>,
     ) -> Result<Session, SessionError> {
-        let lookup = self.protocol.metrics.measured(Operation::Open, self.protocol.open(self.realm, cookies)).await?;
+        let lookup = self
+            .protocol
+            .metrics
+            .measured(Operation::Open, self.protocol.open(self.realm, cookies))
+            .await?;
         self.protocol.metrics.on_open(|| lookup.result());
-        Ok(Session::new(&self.0, lookup))
+        Ok(Session::new(&self.protocol, lookup))
     }
 
     /// Does the same as [`open`](Self::open) without I/O: for a request without a cookie, or with a
@@ -135,7 +139,7 @@ impl Sessions {
     ) -> Option<Session> {
         let lookup = self.protocol.open_local(self.realm, cookies, is_behind)?;
         self.protocol.metrics.on_open(|| lookup.result());
-        Some(Session::new(&self.0, lookup))
+        Some(Session::new(&self.protocol, lookup))
     }
 
     /// Returns an owner's sessions, the last used first.
@@ -150,7 +154,11 @@ impl Sessions {
     pub async fn list(&self, owner: impl Into<Owner>) -> Result<Vec<SessionInfo>, SessionError> {
         let owner = Owner::checked(owner)?;
         let info = |key, record| SessionInfo { key, record, protocol: Arc::clone(&self.protocol) };
-        Ok(self.protocol.metrics.measured(Operation::List, self.protocol.list(&owner, info)).await?)
+        Ok(self
+            .protocol
+            .metrics
+            .measured(Operation::List, self.protocol.list(&owner, info))
+            .await?)
     }
 
     /// Revokes one session of an owner. Returns `true` if the session existed.
@@ -259,7 +267,7 @@ impl Sessions {
     /// }
     /// ```
     pub async fn ping(&self) -> Result<(), StoreError> {
-        (*self.0.store).ping(self.0.now()).await
+        (*self.protocol.store).ping(self.protocol.now()).await
     }
 
     /// Subscribes to the events of these sessions that occur in this process.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     Committed, Created, Ended, Entry, Expected, IndexEntry, IndexKey, LocalReads, SessionIndex,
-    SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched, Watch,
+    SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched, Watched,
 };
 
 macro_rules! forward {
@@ -78,8 +78,12 @@ macro_rules! forward {
                 (**self).local_reads()
             }
 
-            async fn watch(&self, key: &SessionKey) -> Option<Watch> {
-                (**self).watch(key).await
+            async fn watch(
+                &self,
+                key: &SessionKey,
+                now: Timestamp,
+            ) -> Result<Watched, StoreError> {
+                (**self).watch(key, now).await
             }
         }
 

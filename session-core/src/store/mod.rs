@@ -18,7 +18,7 @@ use crate::{
 pub use {
     local_reads::LocalReads,
     session_index::{IndexEntry, SessionIndex},
-    watch::{Watch, Watchers},
+    watch::{Watch, WatchOutcome, Watched, Watchers},
 };
 
 /// A store of sessions.
@@ -188,15 +188,20 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// Watches the entry under a key, for a [`Live`](crate::Live) connection. Returns `None` if the
-    /// store cannot report changes, in general or at the moment.
+    /// [Loads](Self::load) the entry under a key and watches the key from then on, for a
+    /// [`Live`](crate::Live) connection. The default body only loads.
     ///
-    /// After the return, each commit and each deletion of a session under the key completes the
+    /// Each later commit and each later deletion of a session under the key completes the
     /// [`Watch`], in whatever process it happens. A touch may complete the watch, and so may a false
-    /// alarm. If a report is lost, the caller learns of the change at its next load, one
-    /// [interval](crate::SessionsBuilder::with_live_interval) later.
-    async fn watch(&self, _key: &SessionKey) -> Option<Watch> {
-        None
+    /// alarm. The caller loads again after one
+    /// [interval](crate::SessionsBuilder::with_live_interval), so a lost report only delays the
+    /// news. A store keeps its watches in [`Watchers`].
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`load`](Self::load).
+    async fn watch(&self, key: &SessionKey, now: Timestamp) -> Result<Watched, StoreError> {
+        Ok(Watched { entry: self.load(key, now).await?, watch: None })
     }
 }
 

@@ -1,34 +1,43 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    ops::RangeBounds,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicU8, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
 
 use futures_util::task::AtomicWaker;
 
-use crate::SessionKey;
+use crate::{Entry, SessionKey};
+
+/// The answer of [`SessionStore::watch`](crate::SessionStore::watch).
+#[derive(Debug)]
+pub struct Watched {
+    /// The entry under the key, as by [`SessionStore::load`](crate::SessionStore::load).
+    pub entry: Option<Entry>,
+    /// The watch of the key. `None` if the store cannot report changes, in general or at the moment.
+    pub watch: Option<Watch>,
+}
 
 /// The watched keys of a store, for the store's [`watch`](crate::SessionStore::watch).
 ///
-/// A store reports each change with [`wake`](Self::wake): a change of its own, or a change that a
-/// server has announced. Without a watched key, `wake` only reads a counter. Clones are the same
-/// watchers.
+/// A store reports each change: a change of its own, or a change that a server has announced.
+/// Without a watched key, a report only reads a counter. Clones are the same watchers.
 ///
 /// # Examples
 ///
 /// ```
-/// use session_core::{SessionKey, Watchers};
+/// use session_core::{SessionKey, WatchOutcome, Watchers};
 ///
 /// # async fn example(key: SessionKey) {
 /// let watchers = Watchers::default();
 /// let watch = watchers.watch(&key);
-/// watchers.wake(&key);
-/// watch.await;
+/// watchers.report_change(&key);
+/// assert_eq!(watch.await, WatchOutcome::Changed);
 /// # }
 /// ```
 #[derive(Clone, Default)]
@@ -36,7 +45,7 @@ pub struct Watchers(Arc<Registry>);
 
 #[derive(Default)]
 struct Registry {
-    /// The number of watched keys, for the check without a lock.
+    /// The number of watches, for the check without a lock.
     len: AtomicUsize,
     watches: Mutex<Watches>,
 }
@@ -50,12 +59,12 @@ struct Watches {
 
 #[derive(Default)]
 struct Flag {
-    has_changed: AtomicBool,
+    state: AtomicU8,
     waker: AtomicWaker,
 }
 
 impl Watchers {
-    /// Watches a key from now on.
+    /// Watches a key from now on. A store calls this before it loads the entry.
     pub fn watch(&self, key: &SessionKey) -> Watch {
         let flag = Arc::<Flag>::default();
         let mut watches = self.0.watches();
@@ -71,16 +80,17 @@ impl Watchers {
     ///
     /// A store in memory calls this after the change of the entry. The change and the load of a
     /// watching caller must hold the same lock, one after the other: either the load sees the
-    /// change, or `wake` sees the watch.
-    pub fn wake(&self, key: &SessionKey) {
-        if self.is_empty() {
-            return;
+    /// change, or the report sees the watch.
+    pub fn report_change(&self, key: &SessionKey) {
+        if !self.is_empty() {
+            self.set((*key, 0)..=(*key, u64::MAX), CHANGED);
         }
-        let range = (*key, 0)..=(*key, u64::MAX);
-        let flags: Vec<_> =
-            self.0.watches().flags.range(range).map(|(_, flag)| Arc::clone(flag)).collect();
-        // The wakers run without the lock, because a waker is foreign code.
-        flags.iter().for_each(|flag| flag.set());
+    }
+
+    /// Completes all watches, because the store may have missed changes: after the loss of the
+    /// connection over which a server announces them, for example.
+    pub fn report_loss(&self) {
+        self.set(.., LOST);
     }
 
     /// Returns `true` if no key is watched.
@@ -88,18 +98,23 @@ impl Watchers {
     pub fn is_empty(&self) -> bool {
         self.0.len.load(Ordering::Relaxed) == 0
     }
+
+    fn set(&self, places: impl RangeBounds<(SessionKey, u64)>, state: u8) {
+        let flags: Vec<_> = {
+            let watches = self.0.watches();
+            watches.flags.range(places).map(|(_, flag)| Arc::clone(flag)).collect()
+        };
+        // The wakers run without the lock, because a waker is foreign code.
+        for flag in flags {
+            flag.state.fetch_max(state, Ordering::Release);
+            flag.waker.wake();
+        }
+    }
 }
 
 impl Registry {
     fn watches(&self) -> MutexGuard<'_, Watches> {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Flag {
-    fn set(&self) {
-        self.has_changed.store(true, Ordering::Release);
-        self.waker.wake();
     }
 }
 
@@ -121,13 +136,27 @@ pub struct Watch {
     flag: Arc<Flag>,
 }
 
-impl Future for Watch {
-    type Output = ();
+/// The reason why a [`Watch`] completed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WatchOutcome {
+    /// The entry has changed, as far as the store knows.
+    Changed,
+    /// The store may have missed a change, as with all other watches. The callers should spread
+    /// their loads.
+    Lost,
+}
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+impl Future for Watch {
+    type Output = WatchOutcome;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<WatchOutcome> {
         // Registered first: a change after the check finds the waker.
         self.flag.waker.register(context.waker());
-        if self.flag.has_changed.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        match self.flag.state.load(Ordering::Acquire) {
+            CHANGED => Poll::Ready(WatchOutcome::Changed),
+            LOST => Poll::Ready(WatchOutcome::Lost),
+            _ => Poll::Pending,
+        }
     }
 }
 
@@ -145,6 +174,10 @@ impl fmt::Debug for Watch {
     }
 }
 
+/// The states of a flag after zero, the initial state. A change outranks a loss.
+const LOST: u8 = 1;
+const CHANGED: u8 = 2;
+
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
@@ -155,20 +188,32 @@ mod tests {
     const OTHER: SessionKey = SessionKey::from_bytes([2; 16]);
 
     #[test]
-    fn wake_completes_the_watches_of_its_key_only() {
+    fn change_completes_the_watches_of_its_key_only() {
         let watchers = Watchers::default();
         let (first, second) = (watchers.watch(&KEY), watchers.watch(&KEY));
         let other = watchers.watch(&OTHER);
-        watchers.wake(&KEY);
-        assert!(first.now_or_never().is_some() && second.now_or_never().is_some());
-        assert!(other.now_or_never().is_none());
+        watchers.report_change(&KEY);
+        assert_eq!(first.now_or_never(), Some(WatchOutcome::Changed));
+        assert_eq!(second.now_or_never(), Some(WatchOutcome::Changed));
+        assert_eq!(other.now_or_never(), None);
+    }
+
+    #[test]
+    fn loss_completes_all_watches() {
+        let watchers = Watchers::default();
+        let (first, other) = (watchers.watch(&KEY), watchers.watch(&OTHER));
+        watchers.report_change(&OTHER);
+        watchers.report_loss();
+        assert_eq!(first.now_or_never(), Some(WatchOutcome::Lost));
+        assert_eq!(other.now_or_never(), Some(WatchOutcome::Changed));
     }
 
     #[test]
     fn watch_reports_no_earlier_change() {
         let watchers = Watchers::default();
-        watchers.wake(&KEY);
-        assert!(watchers.watch(&KEY).now_or_never().is_none());
+        watchers.report_change(&KEY);
+        watchers.report_loss();
+        assert_eq!(watchers.watch(&KEY).now_or_never(), None);
     }
 
     #[test]

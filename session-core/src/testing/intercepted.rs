@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::{Answer, Operation};
 use crate::{
     Backend, Committed, Created, Ended, Entry, Expected, IndexEntry, IndexKey, LocalReads,
-    SessionIndex, SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched, Watch,
+    SessionIndex, SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched, Watched,
 };
 
 /// A store that passes every call through one function.
@@ -134,8 +134,10 @@ impl<S: Backend, I: Intercept<S>> SessionStore for Intercepted<S, I> {
         self.intercept.local_reads(&self.store)
     }
 
-    async fn watch(&self, key: &SessionKey) -> Option<Watch> {
-        self.store.watch(key).await
+    /// The load is a call. The watch is that of the wrapped store, and begins before the call.
+    async fn watch(&self, key: &SessionKey, now: Timestamp) -> Result<Watched, StoreError> {
+        let Watched { watch, .. } = self.store.watch(key, now).await?;
+        Ok(Watched { entry: self.load(key, now).await?, watch })
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use session_core::{
     Committed, Created, Entry, Expected, IndexEntry, IndexKey, LocalReads, Revision, SessionIndex,
-    SessionKey, SessionStore, StoreError, Timestamp, Touched, envelope,
+    SessionKey, SessionStore, StoreError, Timestamp, Touched, Watched, Watchers, envelope,
 };
 
 use crate::map_store::MapStore;
@@ -66,6 +66,8 @@ pub(crate) enum Fault {
     CopiesOfNothing,
     CopiesOutliveChanges,
     CopiesOutliveTheirDeadline,
+    WatchLoadsNothing,
+    WatchReportsNothing,
 }
 
 /// A store that breaks one rule.
@@ -395,6 +397,12 @@ impl SessionStore for Broken {
         ]
         .contains(&self.fault);
         keeps_some.then_some(self)
+    }
+
+    async fn watch(&self, key: &SessionKey, now: Timestamp) -> Result<Watched, StoreError> {
+        let watch = self.is(Fault::WatchReportsNothing).then(|| Watchers::default().watch(key));
+        let entry = self.load(key, now).await?;
+        Ok(Watched { entry: entry.filter(|_| !self.is(Fault::WatchLoadsNothing)), watch })
     }
 }
 
