@@ -2,7 +2,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use session_core::{
     Committed, ConfigError, Created, Ended, Entry, Expected, IndexKey, LocalReads, SessionKey,
-    SessionStore, StoreError, StoreErrorKind, Timestamp, Tombstone, Touched, async_trait,
+    SessionStore, StoreError, StoreErrorKind, Timestamp, Tombstone, Touched, Watched, Watchers,
+    async_trait,
 };
 
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
 pub struct MemoryStore {
     pub(crate) table: EvictingTable<Session>,
     pub(crate) indexes: Arc<Indexes>,
+    watchers: Watchers,
 }
 
 impl MemoryStore {
@@ -93,13 +95,15 @@ impl MemoryStore {
 
     fn sized(bytes: u64) -> Self {
         let indexes = Arc::new(Indexes::new());
-        let left = Arc::clone(&indexes);
+        let watchers = Watchers::default();
+        let (left, watching) = (Arc::clone(&indexes), watchers.clone());
         let table = EvictingTable::new(bytes, move |key, session: &Session| {
             if let Some(index) = &session.index {
                 left.leave(index, session.entry.family(), *key);
             }
+            watching.report_change(key);
         });
-        Self { table, indexes }
+        Self { table, indexes, watchers }
     }
 
     /// Removes an expired session, unless another request has prolonged it meanwhile. A commit
@@ -169,7 +173,10 @@ impl SessionStore for MemoryStore {
             _ => Err(Committed::Gone),
         })?;
         Ok(match updated {
-            Updated::Updated => Committed::Committed,
+            Updated::Updated => {
+                self.watchers.report_change(key);
+                Committed::Committed
+            }
             Updated::Refused(answer) => answer,
             Updated::Missing => Committed::Gone,
         })
@@ -234,6 +241,11 @@ impl SessionStore for MemoryStore {
 
     fn local_reads(&self) -> Option<&dyn LocalReads> {
         Some(self)
+    }
+
+    async fn watch(&self, key: &SessionKey, now: Timestamp) -> Result<Watched, StoreError> {
+        let watch = Some(self.watchers.watch(key));
+        Ok(Watched { entry: self.load(key, now).await?, watch })
     }
 }
 
