@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    fmt, slice,
+    fmt,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -52,15 +52,22 @@ struct Counts {
 #[repr(align(128))]
 struct Count(AtomicU64);
 
-/// A copy of a session, with the mark of the read.
-struct Kept {
-    entry: Entry,
-    mark: ReadMark,
+/// A place in the table.
+enum Kept {
+    /// A copy of a session, with the mark of the read.
+    Copy { entry: Entry, mark: ReadMark },
+    /// The place of a session that this process has changed. The next copy takes the place, which
+    /// is faster than a removal and an insertion. `bytes` are those of the former copy, because
+    /// moka would have to reorder a place of another size.
+    Vacant { bytes: usize },
 }
 
 impl Held for Kept {
     fn bytes(&self) -> usize {
-        self.entry.memory_bytes() + OVERHEAD
+        match self {
+            Self::Copy { entry, .. } => entry.memory_bytes() + OVERHEAD,
+            Self::Vacant { bytes } => *bytes,
+        }
     }
 
     /// Returns `None`: the copy of an expired session is never used, and is evicted like any other.
@@ -117,15 +124,16 @@ impl NearCopies {
     /// lock, and the connection delivers the replies behind the invalidation only after the
     /// removal. A proof that is visible here therefore covers this copy.
     fn usable(&self, kept: &Kept, at: Instant, now: Timestamp) -> Option<Found> {
-        let freshness = kept.mark.freshness();
-        let (proof_age, age) = (freshness.proof_age(at), kept.mark.age(at));
+        let Kept::Copy { entry, mark } = kept else { return None };
+        let freshness = mark.freshness();
+        let (proof_age, age) = (freshness.proof_age(at), mark.age(at));
         let is_too_old = proof_age > self.staleness || age > self.staleness * MAX_AGE;
-        if is_too_old || !kept.mark.holds() || !kept.entry.is_live(now) {
+        if is_too_old || !mark.holds() || !entry.is_live(now) {
             return None;
         }
         let wants_proof =
             proof_age > self.staleness / 2 && freshness.begin_proof(at, self.staleness / 8);
-        Some(Found { entry: kept.entry.clone(), wants_proof })
+        Some(Found { entry: entry.clone(), wants_proof })
     }
 
     /// Announces a read before the command is sent, so that the reply may be kept.
@@ -155,19 +163,34 @@ impl NearCopies {
         self.metrics.on_entries(|| self.table.len());
     }
 
+    /// Removes the copy as [`forget`](Self::forget) does, and keeps the place for the next copy.
+    fn vacate(&self, key: &SessionKey) {
+        let mut fetches = self.fetches(key);
+        fetches.remove(key);
+        let vacate = |kept: &Kept| match kept {
+            Kept::Copy { .. } => Ok(Kept::Vacant { bytes: kept.bytes() }),
+            Kept::Vacant { .. } => Err(()),
+        };
+        let now = Timestamp::default();
+        if self.table.update(key, now, vacate).is_err() {
+            let _ = self.table.remove(key, now, |_| None::<()>);
+        }
+    }
+
     /// Removes the copies of sessions that this process is about to change, now and when the
     /// returned value is dropped. The second removal covers reads that stored the former session
     /// meanwhile. The cache does not wait for an invalidation instead, because the client may send
     /// the next request before the invalidation arrives.
+    ///
+    /// The places stay for the next copies, because sessions that change are used.
     pub fn changing<'c>(&'c self, keys: &'c [SessionKey]) -> Changing<'c> {
-        let changing = Changing { copies: self, keys };
-        changing.remove();
-        changing
+        Changing::begin(self, keys, Self::vacate)
     }
 
-    /// Does the same as [`changing`](Self::changing) for one session.
-    pub fn changing_one<'c>(&'c self, key: &'c SessionKey) -> Changing<'c> {
-        self.changing(slice::from_ref(key))
+    /// Does the same as [`changing`](Self::changing) for sessions that this process is about to
+    /// end, and gives up their places.
+    pub fn ending<'c>(&'c self, keys: &'c [SessionKey]) -> Changing<'c> {
+        Changing::begin(self, keys, Self::forget)
     }
 
     /// Invalidates all copies that were read over a connection.
@@ -255,7 +278,10 @@ impl Fetch<'_> {
         // If a joined read has ended, or a change has withdrawn the announcement, the token is
         // gone.
         let is_valid = fetches.get(&self.key) == Some(&self.token);
-        is_valid && self.copies.put(&self.key, Kept { entry: entry.clone(), mark: mark.clone() })
+        if !is_valid {
+            return false;
+        }
+        self.copies.put(&self.key, Kept::Copy { entry: entry.clone(), mark: mark.clone() })
     }
 }
 
@@ -275,17 +301,23 @@ impl Drop for Fetch<'_> {
 pub struct Changing<'c> {
     copies: &'c NearCopies,
     keys: &'c [SessionKey],
+    remove: fn(&NearCopies, &SessionKey),
 }
 
-impl Changing<'_> {
-    fn remove(&self) {
-        self.keys.iter().for_each(|key| self.copies.forget(key));
+impl<'c> Changing<'c> {
+    fn begin(
+        copies: &'c NearCopies,
+        keys: &'c [SessionKey],
+        remove: fn(&NearCopies, &SessionKey),
+    ) -> Self {
+        keys.iter().for_each(|key| remove(copies, key));
+        Self { copies, keys, remove }
     }
 }
 
 impl Drop for Changing<'_> {
     fn drop(&mut self) {
-        self.remove();
+        self.keys.iter().for_each(|key| (self.remove)(self.copies, key));
     }
 }
 

@@ -97,9 +97,9 @@ pub struct NearCacheStats {
     /// How often all copies of a connection were dropped: because the connection was lost, because
     /// Redis was emptied, or because a node of a cluster turned out not to serve a key any more.
     pub flushes: u64,
-    /// Sessions in the cache at the moment.
+    /// Sessions in the cache at the moment, and free places of sessions that were just changed.
     pub entries: u64,
-    /// Bytes of these sessions, at most the capacity.
+    /// Bytes of these sessions and places, at most the capacity.
     pub bytes: u64,
 }
 

@@ -92,6 +92,10 @@ impl Tracking {
         self.copies().map(|copies| copies.changing(keys))
     }
 
+    pub(crate) fn ending<'c>(&'c self, keys: &'c [SessionKey]) -> Option<Changing<'c>> {
+        self.copies().map(|copies| copies.ending(keys))
+    }
+
     pub(crate) fn forget(&self, key: &SessionKey) {
         if let Some(copies) = self.copies() {
             copies.forget(key);

@@ -326,7 +326,11 @@ impl SessionStore for RedisStore {
                 None => return Ok(Committed::Gone),
             }
         }
-        let _changing = self.0.tracking.changing(slice::from_ref(key));
+        let keys = slice::from_ref(key);
+        let _changing = match &entry {
+            Entry::Session(_) => self.0.tracking.changing(keys),
+            Entry::Tombstone(_) => self.0.tracking.ending(keys),
+        };
         let record = entry.encode();
         let size = record.len();
         let arguments = |commit: &mut Cmd| {
@@ -367,7 +371,7 @@ impl SessionStore for RedisStore {
     }
 
     async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        let _changing = self.0.tracking.changing(slice::from_ref(key));
+        let _ending = self.0.tracking.ending(slice::from_ref(key));
         match self.revoke(&self.0.scripts.delete, self.redis_key(key), 0, |_| {}).await? {
             Value::BulkString(bytes) => match self.decode_or_discard(key, bytes).await? {
                 Some(entry) => Ok(Some(entry).filter(|entry| entry.is_live(now))),
@@ -405,7 +409,7 @@ impl SessionStore for RedisStore {
         marker: Tombstone,
         now: Timestamp,
     ) -> Result<Vec<Ended>, StoreError> {
-        let _changing = self.tracking().changing(keys);
+        let _ending = self.tracking().ending(keys);
         let script = &self.scripts().end;
         let marker = Entry::Tombstone(Arc::new(marker));
         let (bytes, time_to_live) = (marker.encode(), time_to_live_ms(&marker, now));

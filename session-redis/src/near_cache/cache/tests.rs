@@ -178,6 +178,20 @@ fn what_this_process_changes_is_forgotten_before_and_after() {
 }
 
 #[test]
+fn place_of_a_changed_session_is_kept_and_of_an_ended_one_given_up() {
+    let world = World::new();
+    let keys = [key()];
+    let places = || (world.copies.stats().entries, world.copies.stats().bytes > 0);
+    world.read(1);
+    drop(world.copies.changing(&keys));
+    assert_eq!((world.revision(), places()), (None, (1, true)));
+    world.read(2);
+    assert_eq!((world.revision(), places()), (Some(2), (1, true)));
+    drop(world.copies.ending(&keys));
+    assert_eq!((world.revision(), places()), (None, (0, false)));
+}
+
+#[test]
 fn a_copy_is_used_only_while_its_connection_proves_itself() {
     let world = World::new();
     world.read(1);
