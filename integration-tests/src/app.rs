@@ -11,8 +11,8 @@ use axum::{
 };
 use serde_json::{Value, json};
 use session_axum::{
-    Key, Lifetime, Session, SessionCookie, SessionError, SessionKey, SessionLayer, SessionOrOutage,
-    SessionRejection, Sessions,
+    Key, Lifetime, Owner, Session, SessionCookie, SessionError, SessionKey, SessionLayer,
+    SessionOrOutage, SessionRejection, Sessions,
 };
 use tokio::sync::Semaphore;
 
@@ -23,6 +23,9 @@ pub const COUNT: Key<u64> = Key::new("count");
 
 /// The device name that `POST /device/{name}` sets.
 pub const DEVICE: Key<String> = Key::new("device");
+
+/// The link that `POST /login/{owner}/{sid}` sets.
+const SID: &str = "sid";
 
 /// Returns a router with all routes, over the given sessions.
 ///
@@ -36,6 +39,8 @@ pub const DEVICE: Key<String> = Key::new("device");
 /// | `POST /slow-count/{gate}` | loads the session, waits for the gate, increments [`COUNT`] |
 /// | `POST /gates/{gate}/wait`, `…/open` | waits until a request stands at the gate; lets it go on |
 /// | `POST /login/{owner}`, `POST /logout` | signs in, signs out |
+/// | `POST /login/{owner}/{sid}` | signs in, with a link |
+/// | `GET /linked/{sid}`, `POST /end-linked/{sid}` | lists the owners of the linked sessions; revokes the sessions |
 /// | `POST /renew` | requests a new ID |
 /// | `POST /device/{name}` | records the user's device |
 /// | `GET /devices` | returns the sessions of the session's owner |
@@ -61,6 +66,9 @@ pub fn app(sessions: impl Into<Sessions>) -> Router {
         .route("/gates/{gate}/wait", post(wait_at_gate))
         .route("/gates/{gate}/open", post(open_gate))
         .route("/login/{owner}", post(login))
+        .route("/login/{owner}/{sid}", post(linked_login))
+        .route("/linked/{sid}", get(linked))
+        .route("/end-linked/{sid}", post(end_linked))
         .route("/logout", post(logout))
         .route("/renew", post(renew))
         .route("/device/{name}", post(device))
@@ -135,6 +143,24 @@ async fn open_gate(State(gates): State<Gates>, Path(gate): Path<String>) {
 
 async fn login(session: Session, Path(owner): Path<String>) -> Result<(), SessionError> {
     session.authenticate(owner)
+}
+
+async fn linked_login(
+    session: Session,
+    Path((owner, sid)): Path<(String, String)>,
+) -> Result<(), SessionError> {
+    session.authenticate(owner)?;
+    session.link(SID, sid)
+}
+
+async fn linked(session: Session, Path(sid): Path<String>) -> Result<Json<Value>, SessionError> {
+    let list = session.sessions().list_linked(SID, sid).await?;
+    let owners = list.iter().map(|info| info.owner().and_then(Owner::as_str));
+    Ok(Json(owners.collect()))
+}
+
+async fn end_linked(session: Session, Path(sid): Path<String>) -> Result<String, SessionError> {
+    Ok(session.sessions().revoke_linked(SID, sid).await?.to_string())
 }
 
 async fn logout(session: Session) -> Result<(), SessionError> {

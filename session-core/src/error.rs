@@ -179,7 +179,11 @@ pub enum SessionError {
     #[error("the owner of a session must not be empty")]
     EmptyOwner,
 
-    /// A value, its name, the owner or the session exceeds one of the [`Limits`](crate::Limits).
+    /// A link has an empty name or an empty value, for example from a token without the claim.
+    #[error("the name and the value of a link must not be empty")]
+    EmptyLink,
+
+    /// A value, its name, the owner, a link or the session exceeds one of the [`Limits`](crate::Limits).
     #[error("{what} exceeds the limit of {limit}")]
     #[non_exhaustive]
     TooLarge {
@@ -238,6 +242,7 @@ impl SessionError {
             | Self::TooManySessions { .. }
             | Self::Closed
             | Self::EmptyOwner
+            | Self::EmptyLink
             | Self::TooLarge { .. }
             | Self::Decode { .. }
             | Self::Encode { .. }

@@ -2,7 +2,7 @@ use session_core::{
     Created, Entry, IndexEntry, IndexKey, SessionIndex, StoreError, Timestamp, async_trait,
 };
 
-use crate::{MemoryStore, pace::Pace};
+use crate::{MemoryStore, pace::Pace, session::Listed};
 
 #[async_trait]
 impl SessionIndex for MemoryStore {
@@ -40,12 +40,14 @@ impl SessionIndex for MemoryStore {
 
     async fn create_entered(
         &self,
-        index: &IndexKey,
+        indexes: &[IndexKey],
         entry: IndexEntry,
         session: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
-        self.indexes.enter(index, entry, now);
-        self.insert(&entry.key, session, Some(*index), now)
+        for index in indexes {
+            self.indexes.enter(index, entry, now);
+        }
+        self.insert(&entry.key, session, Listed::of(indexes), now)
     }
 }

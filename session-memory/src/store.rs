@@ -9,7 +9,7 @@ use session_core::{
 use crate::{
     index::Indexes,
     pace::Pace,
-    session::Session,
+    session::{Listed, Session},
     table::{EvictingTable, Held as _, Removed, Updated},
 };
 
@@ -98,7 +98,7 @@ impl MemoryStore {
         let watchers = Watchers::default();
         let (left, watching) = (Arc::clone(&indexes), watchers.clone());
         let table = EvictingTable::new(bytes, move |key, session: &Session| {
-            if let Some(index) = &session.index {
+            for index in session.listed.indexes() {
                 left.leave(index, session.entry.family(), *key);
             }
             watching.report_change(key);
@@ -117,10 +117,10 @@ impl MemoryStore {
         &self,
         key: &SessionKey,
         entry: Entry,
-        index: Option<IndexKey>,
+        listed: Listed,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
-        let is_inserted = self.table.insert(key, Session { entry, index }, now)?;
+        let is_inserted = self.table.insert(key, Session { entry, listed }, now)?;
         Ok(if is_inserted { Created::Created } else { Created::Exists })
     }
 }
@@ -147,7 +147,7 @@ impl SessionStore for MemoryStore {
         entry: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
-        self.insert(key, entry, None, now)
+        self.insert(key, entry, Listed::Nowhere, now)
     }
 
     async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
@@ -167,7 +167,7 @@ impl SessionStore for MemoryStore {
     ) -> Result<Committed, StoreError> {
         let updated = self.table.update(key, now, |present| match &present.entry {
             Entry::Session(record) if now < record.expires_at() && expected.is(record) => {
-                Ok(Session { entry, index: present.index })
+                Ok(Session { entry, listed: present.listed.clone() })
             }
             newer if newer.is_live(now) => Err(Committed::Conflict(newer.clone())),
             _ => Err(Committed::Gone),
@@ -186,7 +186,7 @@ impl SessionStore for MemoryStore {
         let updated = self.table.update(key, now, |present| match &present.entry {
             Entry::Session(record) if now < record.expires_at() => {
                 let seen = Entry::Session(Arc::new(record.seen(now)));
-                Ok(Session { entry: seen, index: present.index })
+                Ok(Session { entry: seen, listed: present.listed.clone() })
             }
             _ => Err(()),
         })?;
@@ -263,11 +263,17 @@ impl MemoryStore {
             });
             match removed {
                 Removed::Refused(tombstone) => return Ok(Ended::Tombstone(tombstone)),
-                Removed::Removed(session) if session.is_live(now) => return Ok(Ended::Session),
+                Removed::Removed(session) if session.is_live(now) => {
+                    let record = match session.entry {
+                        Entry::Session(record) => Some(record),
+                        Entry::Tombstone(_) => None,
+                    };
+                    return Ok(Ended::Session(record));
+                }
                 Removed::Removed(_) | Removed::Missing => {}
             }
             // If a session was created in between, that session is to be ended.
-            if self.insert(key, marker.clone(), None, now)? == Created::Created {
+            if self.insert(key, marker.clone(), Listed::Nowhere, now)? == Created::Created {
                 return Ok(Ended::Blocked);
             }
         }

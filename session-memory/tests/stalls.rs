@@ -55,7 +55,7 @@ impl World {
         for number in 0..count {
             let index_entry = index_entry(number, end);
             let entry = entry(index_entry.family, now, end);
-            world.store.create_entered(&owner(), index_entry, entry, now).await.unwrap();
+            world.store.create_entered(&[owner()], index_entry, entry, now).await.unwrap();
         }
         world
     }

@@ -14,8 +14,10 @@ pub enum Broken {
     UpsertOnGone,
     /// A move deletes the record under the old key before the record under the new key exists.
     DeleteBeforeCreate,
-    /// A record is created before its key is in its owner's index.
+    /// A record is created before its key is in its indexes.
     IndexAfterCreate,
+    /// A login enters its owner's index, and the index of no link.
+    LinkNotEntered,
     /// The index drops a session at its old deadline, although the session was extended.
     IndexNotKept,
     /// "Sign out everywhere" stops at a tombstone.
@@ -80,11 +82,12 @@ pub enum Broken {
 
 impl Broken {
     /// All variants.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::NoRevisionCheck,
         Self::UpsertOnGone,
         Self::DeleteBeforeCreate,
         Self::IndexAfterCreate,
+        Self::LinkNotEntered,
         Self::IndexNotKept,
         Self::RevocationStopsAtTombstone,
         Self::NoNonce,
@@ -124,6 +127,7 @@ impl Broken {
             Self::UpsertOnGone => "upsert-on-gone",
             Self::DeleteBeforeCreate => "delete-before-create",
             Self::IndexAfterCreate => "index-after-create",
+            Self::LinkNotEntered => "link-not-entered",
             Self::IndexNotKept => "index-not-kept",
             Self::RevocationStopsAtTombstone => "revocation-stops-at-tombstone",
             Self::NoNonce => "no-nonce",

@@ -135,7 +135,7 @@ fn client(
             calm: true,
         });
         if random.percent(50) {
-            requests[0].deeds.push(Deed::Authenticate(0));
+            requests[0].deeds.push(random.pick(&[Deed::Authenticate(0), Deed::LinkedLogin(0, 0)]));
         }
     }
     for at in 0..random.between(1, 4) {
@@ -181,6 +181,7 @@ fn deeds(random: &mut Random, own: usize) -> Vec<Deed> {
     let shared = random.index(SHARED_SLOTS);
     let owner = random.weighted(&[(4, 0), (1, 1)]);
     let lifetime = random.index(3);
+    let link = random.weighted(&[(3, 0), (1, 1)]);
     let which = random.next();
     (0..random.weighted(&[(2, 0), (3, 1), (3, 2), (2, 3), (1, 5)]))
         .map(|_| {
@@ -193,7 +194,8 @@ fn deeds(random: &mut Random, own: usize) -> Vec<Deed> {
                 (3, Deed::Remove(shared)),
                 (3, Deed::Take(shared)),
                 (2, Deed::Clear),
-                (9, Deed::Authenticate(owner)),
+                (5, Deed::Authenticate(owner)),
+                (4, Deed::LinkedLogin(owner, link)),
                 (9, Deed::Renew),
                 (3, Deed::Rotate),
                 (6, Deed::Destroy),
@@ -204,6 +206,8 @@ fn deeds(random: &mut Random, own: usize) -> Vec<Deed> {
                 (2, Deed::Discard),
                 (4, Deed::List(owner)),
                 (3, Deed::EndAll(owner)),
+                (2, Deed::ListLinked(link)),
+                (3, Deed::EndLinked(link)),
                 (3, Deed::EndOthers),
                 (3, Deed::EndOne(which)),
             ])

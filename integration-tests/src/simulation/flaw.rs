@@ -48,14 +48,14 @@ impl Shop {
         self.store.load(key, LONG_AGO).await
     }
 
-    /// Returns `true` if an owner's index holds a key beyond an instant.
+    /// Returns `true` if an index holds a key beyond an instant.
     pub(super) async fn holds(
         &self,
-        owner: &IndexKey,
+        index: &IndexKey,
         key: &SessionKey,
         beyond: Timestamp,
     ) -> Result<bool, StoreError> {
-        let entries = self.store.entries(owner, beyond).await?;
+        let entries = self.store.entries(index, beyond).await?;
         Ok(entries.iter().any(|entry| entry.key == *key))
     }
 

@@ -75,6 +75,8 @@ pub(super) enum Deed {
     Take(usize),
     Clear,
     Authenticate(u8),
+    /// Signs a user in, with a link.
+    LinkedLogin(u8, u8),
     Rotate,
     Renew,
     Destroy,
@@ -88,6 +90,8 @@ pub(super) enum Deed {
     Discard,
     List(u8),
     EndAll(u8),
+    ListLinked(u8),
+    EndLinked(u8),
     EndOthers,
     /// Revokes the session with this number among all, if it belongs to the present owner.
     EndOne(u64),

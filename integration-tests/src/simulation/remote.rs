@@ -2,7 +2,7 @@ use std::{sync::Arc, task::Poll};
 
 use session_axum::MemoryStore;
 use session_core::{
-    Committed, Entry, StoreError, StoreErrorKind, Timestamp,
+    Committed, Entry, IndexEntry, IndexKey, StoreError, StoreErrorKind, Timestamp,
     testing::{Answer, Intercept, Operation},
 };
 
@@ -20,6 +20,18 @@ impl Remote {
             None => Poll::Pending,
         })
         .await
+    }
+
+    async fn enter(
+        &self,
+        indexes: &[IndexKey],
+        entry: IndexEntry,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for &index in indexes {
+            self.ask(Operation::Enter { index, entry }, now).await?;
+        }
+        Ok(())
     }
 
     /// Commits in the manner of a broken client.
@@ -53,19 +65,22 @@ impl Intercept<MemoryStore> for Remote {
     ) -> Result<Answer, StoreError> {
         match operation {
             Operation::Commit { .. } => self.commit(operation, now).await,
-            Operation::CreateEntered { index, entry, session } => {
-                let enter = Operation::Enter { index, entry };
+            Operation::CreateEntered { mut indexes, entry, session } => {
                 let create = Operation::Create { key: entry.key, entry: session.clone() };
-                if self.0.broken == Some(Broken::IndexAfterCreate) {
-                    let created = self.ask(create, now).await?;
-                    self.ask(enter, now).await?;
-                    return Ok(created);
+                match self.0.broken {
+                    Some(Broken::IndexAfterCreate) => {
+                        let created = self.ask(create, now).await?;
+                        self.enter(&indexes, entry, now).await?;
+                        return Ok(created);
+                    }
+                    Some(Broken::LinkNotEntered) => indexes.truncate(1),
+                    _ => {}
                 }
                 if self.0.splits_creations {
-                    self.ask(enter, now).await?;
+                    self.enter(&indexes, entry, now).await?;
                     return self.ask(create, now).await;
                 }
-                self.ask(Operation::CreateEntered { index, entry, session }, now).await
+                self.ask(Operation::CreateEntered { indexes, entry, session }, now).await
             }
             Operation::Entries { .. } => {
                 let answer = self.ask(operation, now).await?;

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use session_core::{
-    CookieChange, Key, Lifetime, Owner, Session, SessionError, SessionId, SessionInfo, Sessions,
+    CookieChange, IndexKey, Key, Lifetime, Owner, Session, SessionError, SessionId, SessionInfo,
+    Sessions,
 };
 
 use super::{
@@ -95,7 +96,13 @@ impl Request {
             Deed::Authenticate(owner) => {
                 let owner = self.owner(owner);
                 session.authenticate(owner.clone()).expect(FITS);
-                (Change::Authenticate(owner, None), true)
+                (Change::login(owner, None), true)
+            }
+            Deed::LinkedLogin(owner, link) => {
+                let owner = self.owner(owner);
+                session.authenticate(owner.clone()).expect(FITS);
+                session.link(LINK, self.link(link)).expect(FITS);
+                (Change::login(owner, Some(self.link_key(link))), true)
             }
             Deed::Rotate => {
                 session.rotate().expect(FITS);
@@ -121,11 +128,24 @@ impl Request {
                 session.destroy().expect(FITS);
                 return self.world.ledger().destroyed(self.number);
             }
-            Deed::List(owner) => return self.list(owner).await,
+            Deed::List(owner) => {
+                let owner = self.owner(owner);
+                self.world.ledger().revoking(self.number, owner.key(), Which::Listed);
+                return self.listed(self.sessions.list(owner).await);
+            }
+            Deed::ListLinked(link) => {
+                self.world.ledger().revoking(self.number, self.link_key(link), Which::Listed);
+                return self.listed(self.sessions.list_linked(LINK, self.link(link)).await);
+            }
             Deed::EndAll(owner) => {
                 let owner = self.owner(owner);
-                self.world.ledger().revoking(self.number, owner.clone(), Which::All);
+                self.world.ledger().revoking(self.number, owner.key(), Which::All);
                 let result = self.sessions.revoke_all(owner).await;
+                return self.world.ledger().revoked(self.number, &result);
+            }
+            Deed::EndLinked(link) => {
+                self.world.ledger().revoking(self.number, self.link_key(link), Which::All);
+                let result = self.sessions.revoke_linked(LINK, self.link(link)).await;
                 return self.world.ledger().revoked(self.number, &result);
             }
             Deed::EndOthers => return self.end_others(session).await,
@@ -188,10 +208,8 @@ impl Request {
         end
     }
 
-    async fn list(&self, owner: u8) {
-        let owner = self.owner(owner);
-        self.world.ledger().revoking(self.number, owner.clone(), Which::Listed);
-        if let Ok(list) = self.sessions.list(owner).await {
+    fn listed(&self, list: Result<Vec<SessionInfo>, SessionError>) {
+        if let Ok(list) = list {
             let keys: Vec<_> = list.iter().map(SessionInfo::key).collect();
             self.world.ledger().listed(self.number, &keys);
         }
@@ -203,7 +221,7 @@ impl Request {
             return;
         }
         let Some(owner) = session.owner() else { return };
-        self.world.ledger().revoking(self.number, owner, Which::Others);
+        self.world.ledger().revoking(self.number, owner.key(), Which::Others);
         let result = self.sessions.revoke_others(session).await;
         self.world.ledger().revoked(self.number, &result);
     }
@@ -211,7 +229,7 @@ impl Request {
     async fn end_one(&self, session: &Session, which: u64) {
         let key = self.world.ledger().some_key(which);
         let (Some(owner), Some(key)) = (session.owner(), key) else { return };
-        self.world.ledger().revoking(self.number, owner.clone(), Which::One(key));
+        self.world.ledger().revoking(self.number, owner.key(), Which::One(key));
         let result = self.sessions.revoke(owner, key).await.map(usize::from);
         self.world.ledger().revoked(self.number, &result);
     }
@@ -219,5 +237,15 @@ impl Request {
     fn owner(&self, number: u8) -> Owner {
         Owner::from(format!("{}-{number}", self.world.seed))
     }
+
+    fn link(&self, number: u8) -> String {
+        format!("{}-{number}", self.world.seed)
+    }
+
+    fn link_key(&self, number: u8) -> IndexKey {
+        IndexKey::of_link(LINK, self.link(number).as_bytes()).expect(FITS)
+    }
 }
+
+const LINK: &str = "sid";
 const FITS: &str = "the response has not begun, and numbers fit";

@@ -56,7 +56,7 @@ async fn devices_on_all_nodes_are_listed_and_ended() {
     let addr = serve(Sessions::new(RedisStore::connect(config).await.unwrap())).await;
     let devices: Vec<_> = (0..40).map(|_| Browser::new(addr)).collect();
     for device in &devices {
-        device.post("/login/ada").await.ok();
+        device.post("/login/ada/s1").await.ok();
         device.post("/count").await.ok();
     }
     for node in &redis.nodes()[..3] {
@@ -76,7 +76,11 @@ async fn devices_on_all_nodes_are_listed_and_ended() {
     assert!(devices[39].session().await["owner"].is_null());
     assert_eq!(devices[0].session().await["owner"], "ada");
     devices[0].post("/renew").await.ok();
+    assert_eq!(devices[1].post("/end-linked/s1").await.ok().body, "1");
+    assert!(devices[0].session().await["owner"].is_null());
+    devices[0].post("/login/ada/s1").await.ok();
     assert_eq!(devices[0].post("/end-all").await.ok().body, "1");
+    assert_eq!(devices[1].post("/end-linked/s1").await.ok().body, "0");
     assert!(devices[0].session().await["owner"].is_null());
 }
 

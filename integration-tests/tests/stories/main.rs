@@ -20,6 +20,7 @@ mod failure_table;
 mod faults;
 mod faulty_network;
 mod health;
+mod links;
 mod load_balancer;
 mod lock;
 mod metrics;

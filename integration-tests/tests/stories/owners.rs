@@ -156,7 +156,7 @@ async fn of_fifty_logins_at_once_no_more_are_left_than_the_limit_says() {
         let Some(first) = live.first() else { continue };
         assert_eq!(devices(first).await.len(), live.len(), "{limit}");
         let mut redis = deployment.redis().connection().await;
-        let indices: Vec<String> = redis.keys("*o:*").await.unwrap();
+        let indices: Vec<String> = redis.keys("*i:*").await.unwrap();
         assert_eq!(indices.len(), 1, "{limit}");
         // Keys leave the index in the background.
         until("the index holds them alone", async || {

@@ -12,7 +12,7 @@ use crate::{SessionError, StoreError, StoreErrorKind, metrics::on_error_response
 /// | the store failed, `Contended`, `Unconfirmed`, `Locked` | 503 with `Retry-After` |
 /// | `Ended`, `LeaseLost`, `TooManySessions`, `Refused`, `Taken` | 409 |
 /// | `NotFresh` | 403 |
-/// | `TooLarge`, `Decode`, `Encode`, `EmptyOwner`, `Closed`, `AlreadyLocked` | 500 |
+/// | `TooLarge`, `Decode`, `Encode`, `EmptyOwner`, `EmptyLink`, `Closed`, `AlreadyLocked` | 500 |
 /// | the session is too large for the store | 500 |
 ///
 /// The extensions of the response hold the error as an `Arc<SessionError>`, for an outer layer that
@@ -125,6 +125,7 @@ fn status(error: &SessionError) -> StatusCode {
         SessionError::AlreadyLocked
         | SessionError::Closed
         | SessionError::EmptyOwner
+        | SessionError::EmptyLink
         | SessionError::TooLarge { .. }
         | SessionError::Decode { .. }
         | SessionError::Encode { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -176,6 +177,7 @@ mod tests {
             (SessionError::AlreadyLocked, 500),
             (SessionError::Closed, 500),
             (SessionError::EmptyOwner, 500),
+            (SessionError::EmptyLink, 500),
             (SessionError::TooLarge { what: "the value", limit: 1 }, 500),
             (SessionError::Decode { name: name.clone(), source: source() }, 500),
             (SessionError::Encode { name, source: source() }, 500),

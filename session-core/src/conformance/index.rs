@@ -132,32 +132,36 @@ pub async fn n_enters_all_count(store: Store) -> Outcome {
     expect_entries(&store, &index, now, &entries).await
 }
 
-/// The store stores the session and its entry. A key in use stays as it is.
+/// The store stores the session and its entry in each index. A key in use stays as it is.
 pub async fn create_entered_stores_a_session_and_its_entry(store: Store) -> Outcome {
-    let (now, index) = (now(), fresh_index());
+    let (now, indexes) = (now(), [(); 3].map(|()| fresh_index()));
     let (record, entry) = session_and_entry(now);
-    let answer = store.create_entered(&index, entry, live(&record), now).await?;
+    let answer = store.create_entered(&indexes, entry, live(&record), now).await?;
     expect("create_entered", &answer, &Created::Created)?;
     expect_stored(&store, &entry.key, now, Some(live(&record))).await?;
-    expect_entries(&store, &index, before(entry.until, MILLISECOND), &[entry]).await?;
-    let answer = store.create_entered(&index, entry, live(&session(now)), now).await?;
+    for index in &indexes {
+        expect_entries(&store, index, before(entry.until, MILLISECOND), &[entry]).await?;
+    }
+    let answer = store.create_entered(&indexes, entry, live(&session(now)), now).await?;
     expect("create_entered under a key in use", &answer, &Created::Exists)?;
     expect_stored(&store, &entry.key, now, Some(live(&record))).await
 }
 
-/// A request that finds the session finds its entry too (I8).
+/// A request that finds the session finds its entry in each index too (I8).
 pub async fn create_entered_enters_first(store: Store) -> Outcome {
     for _ in 0..ROUNDS {
-        let (now, index) = (now(), fresh_index());
+        let (now, indexes) = (now(), [(); 3].map(|()| fresh_index()));
         let (record, entry) = session_and_entry(now);
         let creating = tokio::spawn({
             let store = Arc::clone(&store);
-            async move { store.create_entered(&index, entry, live(&record), now).await }
+            async move { store.create_entered(&indexes, entry, live(&record), now).await }
         });
         loop {
             let done = creating.is_finished();
             if store.load(&entry.key, now).await?.is_some() {
-                expect_entries(&store, &index, now, &[entry]).await?;
+                for index in &indexes {
+                    expect_entries(&store, index, now, &[entry]).await?;
+                }
                 break;
             }
             ensure(!done, || "the session was never there".to_owned())?;
@@ -168,12 +172,12 @@ pub async fn create_entered_enters_first(store: Store) -> Outcome {
     Ok(())
 }
 
-/// A dropped creation leaves at most an entry (I8).
+/// A dropped creation leaves at most entries (I8).
 pub async fn dropped_create_entered_leaves_no_session_alone(store: Store) -> Outcome {
     for polls in 1..ROUNDS {
-        let (now, index) = (now(), fresh_index());
+        let (now, indexes) = (now(), [(); 3].map(|()| fresh_index()));
         let (record, entry) = session_and_entry(now);
-        let mut creating = store.create_entered(&index, entry, live(&record), now);
+        let mut creating = store.create_entered(&indexes, entry, live(&record), now);
         let mut left = polls;
         std::future::poll_fn(|context| {
             left -= 1;
@@ -185,7 +189,9 @@ pub async fn dropped_create_entered_leaves_no_session_alone(store: Store) -> Out
         .await;
         drop(creating);
         if store.load(&entry.key, now).await?.is_some() {
-            expect_entries(&store, &index, now, &[entry]).await?;
+            for index in &indexes {
+                expect_entries(&store, index, now, &[entry]).await?;
+            }
         }
     }
     Ok(())

@@ -2,9 +2,9 @@ use bytes::Bytes;
 
 use super::{fixture::*, report::Outcome};
 use crate::{
-    Committed, CookieLifetime, Lifetime, Limits, Nonce, Owner, Record, Revision, Timestamp,
-    Tombstone,
-    record::{Cause, IdUse, Lease, SealedId, UnknownFields},
+    Committed, CookieLifetime, IndexKey, Lifetime, Limits, Nonce, Owner, Record, Revision,
+    Timestamp, Tombstone,
+    record::{Cause, IdUse, Lease, Links, SealedId, UnknownFields},
 };
 
 /// A load of an unused key returns `None`.
@@ -132,6 +132,7 @@ fn everything_set(now: Timestamp) -> Record {
         id_use: IdUse::Presented(before(now, MINUTE)),
         ends_by: Some(now + 20 * HOUR),
         owner: Some(Owner::from(&all_bytes[..])),
+        links: Links::default(),
         authenticated_at: Some(before(now, 59 * MINUTE)),
         lease: Some(Lease { token: fresh_nonce(), until: now, span: MINUTE }),
         values: Default::default(),
@@ -142,5 +143,7 @@ fn everything_set(now: Timestamp) -> Record {
         record.values.set(name, &all_bytes);
     }
     record.values.set("empty", b"");
+    record.links.add(IndexKey::from_bytes(random()));
+    record.links.add(IndexKey::from_bytes(random()));
     record
 }

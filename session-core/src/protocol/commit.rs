@@ -111,7 +111,7 @@ impl Protocol {
         context: WriteContext,
     ) -> Result<Attempt, SessionError> {
         context.check_fence(&base.record, self.now())?;
-        self.extend_in_index(base, record, context).await?;
+        self.extend_in_indexes(base, record, context).await?;
         let entry = Entry::Session(Arc::clone(record));
         Ok(match self.commit_entry(base, entry, context).await? {
             Committed::Committed => {
@@ -136,7 +136,7 @@ impl Protocol {
         };
         Ok(match self.commit_entry(base, Entry::Tombstone(Arc::new(marker)), context).await? {
             Committed::Committed => {
-                self.leave_index(base.key, &base.record).await;
+                self.leave_indexes(base.key, &base.record).await;
                 self.report(EventKind::Expired, base.key, base.record.owner.as_ref());
                 Attempt::Gone
             }
@@ -359,8 +359,10 @@ impl<'c> Commit<'c> {
                 Some(Entry::Session(record)) => {
                     let owner = &former.record.owner;
                     let stays = owner.is_none() || record.owner == *owner;
-                    let joins =
-                        self.standing != Standing::Joined || record.owner == self.record.owner;
+                    // A joined session keeps its key, and so its links.
+                    let joins = self.standing != Standing::Joined
+                        || (&record.owner, &record.links)
+                            == (&self.record.owner, &self.record.links);
                     if !(stays && joins) {
                         return Err(SessionError::Ended);
                     }
@@ -434,6 +436,8 @@ pub(super) fn move_of(log: &[Change], base: &Located, protocol: &Protocol) -> Op
         Change::Authenticate { .. } => Some(Move::Login),
         Change::Reauthenticate { .. } => Some(Move::Reauthentication),
         Change::Rotate => Some(Move::Rotation),
+        // The indexes of a record never change under one key.
+        Change::Link(link) if !base.record.links.contains(link) => Some(Move::Rotation),
         Change::Renew if may_renew() => Some(Move::Renewal),
         _ => None,
     });

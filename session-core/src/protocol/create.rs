@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Located, Protocol, WriteContext, write::Patience};
+use super::{Located, Protocol, WriteContext, verbs::index_entry, write::Patience};
 use crate::{
     Created, Entry, Record, SessionError, SessionKey, StoreError, StoreErrorKind, record::Realm,
 };
@@ -29,10 +29,10 @@ impl Protocol {
                 // A revocation found the key in the index before the record existed, or this
                 // request blocked the key after a lost answer.
                 Ok(Created::Exists) if self.is_blocked(&key).await? => {
-                    self.leave_index(key, record).await;
+                    self.leave_indexes(key, record).await;
                 }
                 Ok(Created::Exists) => {
-                    self.leave_strange_index(key, record).await?;
+                    self.leave_strange_indexes(key, record).await?;
                     collisions += 1;
                     tracing::warn!(
                         target: "session",
@@ -46,10 +46,10 @@ impl Protocol {
                     }
                 }
                 Err(error) => {
-                    // If the outcome is unknown, the record may be stored: its entry stays in the
-                    // index.
+                    // If the outcome is unknown, the record may be stored: its entries stay in the
+                    // indexes.
                     if !error.is_outcome_unknown() {
-                        self.leave_index(key, record).await;
+                        self.leave_indexes(key, record).await;
                     }
                     return Err(error.into());
                 }
@@ -57,17 +57,17 @@ impl Protocol {
         }
     }
 
-    /// Removes the key from the index of this record's owner, if the session under the key is
-    /// another owner's.
-    async fn leave_strange_index(
+    /// Removes the key from the indexes of this record that do not list the session under the key.
+    async fn leave_strange_indexes(
         &self,
         key: SessionKey,
         record: &Record,
     ) -> Result<(), StoreError> {
-        if let Some(Entry::Session(other)) = self.load_entry(&key).await?
-            && other.owner != record.owner
-        {
-            self.leave_index(key, record).await;
+        if let Some(Entry::Session(other)) = self.load_entry(&key).await? {
+            let (entry, listed) = (index_entry(key, record), other.index_keys());
+            for index in record.index_keys().iter().filter(|index| !listed.contains(index)) {
+                self.leave(index, &[entry]).await;
+            }
         }
         Ok(())
     }
@@ -76,7 +76,7 @@ impl Protocol {
     /// expires, and until then its family is listed and revoked as one session.
     pub(super) async fn abandon(&self, new: &Located) {
         match self.delete_key(&new.key).await {
-            Ok(_) => self.leave_index(new.key, &new.record).await,
+            Ok(_) => self.leave_indexes(new.key, &new.record).await,
             Err(error) => {
                 tracing::debug!(
                     target: "session", %error, session.id = %new.key, "unused record left"

@@ -12,7 +12,7 @@
 //!                                  verbs.rs: writes, and recovery from a lost answer
 //! ```
 //!
-//! Beside the path of a request: `revoke.rs` (list and revoke an owner's sessions),
+//! Beside the path of a request: `revoke.rs` (list and revoke the sessions of an index),
 //! `session_limit.rs` (make room for a login), `lease.rs` (the lock of a session), `live.rs` (a connection that
 //! outlives its request).
 //!
@@ -35,14 +35,17 @@
 //! the tombstone, so that the user stays signed in after a crash in between (I4):
 //!
 //! ```text
-//! 1. enter the new key in the owner's index      // a live session is always in the index (I8)
+//! 1. enter the new key in the indexes            // a live session is always in its indexes (I8)
 //! 2. create the new record under the new key
 //! 3. commit a tombstone in place of the old record, if that is still at base.revision
 //!        conflict with a newer record -> replay on it, store the result under the new key, repeat step 3
 //!        conflict with a tombstone    -> another request moved the session: follow the tombstone, and
 //!                                        delete the new record if this commit does not use it there
-//! 4. remove the old key from the index
+//! 4. remove the old key from the indexes
 //! ```
+//!
+//! The indexes of a record are those of its owner and of its links. They never change under one key,
+//! because a login and a new link move the session.
 //!
 //! A request that loaded the session before the move finds the tombstone when it commits:
 //!

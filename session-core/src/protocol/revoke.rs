@@ -1,4 +1,4 @@
-//! The list of an owner's sessions, and their revocation.
+//! The list of an index's sessions, and their revocation.
 
 use std::{
     cmp::Reverse,
@@ -12,20 +12,20 @@ use super::{
     verbs::Deleted,
 };
 use crate::{
-    Ended, Entry, EventKind, Family, IndexEntry, Owner, Record, SessionError, SessionKey,
+    Ended, Entry, EventKind, Family, IndexEntry, IndexKey, Owner, Record, SessionError, SessionKey,
     StoreError,
 };
 
 impl Protocol {
-    /// Lists an owner's sessions, the last used first, each as `show` presents it.
+    /// Lists the sessions of an index, the last used first, each as `show` presents it.
     pub(crate) async fn list<T>(
         &self,
-        owner: &Owner,
+        index: &IndexKey,
         show: impl Fn(SessionKey, Arc<Record>) -> T,
     ) -> Result<Vec<T>, StoreError> {
         let mut pace = Pace::default();
         let mut sessions: BTreeMap<Family, (SessionKey, Arc<Record>)> = BTreeMap::new();
-        for (entry, loaded) in self.entries_of(owner, |_| true).await? {
+        for (entry, loaded) in self.entries_of(index, |_| true).await? {
             pace.step().await;
             let Ok(Some(record)) = loaded else { continue };
             // During a move to another ID, the session is stored under two keys.
@@ -48,14 +48,14 @@ impl Protocol {
         Ok(list)
     }
 
-    /// Returns the selected entries of an owner's index, each with its session if the session is
+    /// Returns the selected entries of an index, each with its session if the session is
     /// live. An inner error stands for a record that cannot be read.
     ///
     /// A session may move to another ID between the read of the index and the load. If a tombstone
     /// names a key without a loaded entry, the index is read again.
     pub(super) async fn entries_of(
         &self,
-        owner: &Owner,
+        index: &IndexKey,
         is_selected: impl Fn(&IndexEntry) -> bool,
     ) -> Result<Vec<Found>, StoreError> {
         let mut pace = Pace::default();
@@ -63,7 +63,7 @@ impl Protocol {
         let mut followed = BTreeSet::new();
         loop {
             reads += 1;
-            let mut entries = (*self.store).entries(&owner.key(), self.now()).await?;
+            let mut entries = (*self.store).entries(index, self.now()).await?;
             entries.retain(&is_selected);
             let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
             let loaded = self.load_many(&keys).await?;
@@ -94,18 +94,18 @@ impl Protocol {
         }
     }
 
-    /// Returns the family of an owner's session that has or had this key.
+    /// Returns the family of a session in an index that has or had this key.
     pub(crate) async fn family_of(
         &self,
-        owner: &Owner,
+        index: &IndexKey,
         key: SessionKey,
     ) -> Result<Option<Family>, StoreError> {
-        let entries = (*self.store).entries(&owner.key(), self.now()).await?;
+        let entries = (*self.store).entries(index, self.now()).await?;
         if let Some(entry) = entries.iter().find(|entry| entry.key == key) {
             return Ok(Some(entry.family));
         }
         // The session may have received another ID since the user saw the list. Another owner's
-        // session is safe: its family has no entry in this owner's index.
+        // session is safe: its family has no entry in this index.
         Ok(self.load_entry(&key).await?.map(|entry| entry.family()))
     }
 
@@ -123,24 +123,23 @@ impl Protocol {
         Err(SessionError::Ended)
     }
 
-    /// Revokes the sessions of an owner whose index entries are selected, and returns their number.
-    /// Reports an event of `kind`, if given, for each.
+    /// Revokes the sessions whose entries in an index are selected, and returns their number. `owner`
+    /// is their owner, if the index is of an owner.
     ///
     /// The passes end when no session has moved meanwhile. A moving session enters its new key
     /// before the old key leaves the index, so that the next pass finds it.
     pub(crate) async fn revoke_where(
         &self,
-        owner: &Owner,
+        index: &IndexKey,
+        owner: Option<&Owner>,
         is_selected: impl Fn(&IndexEntry) -> bool,
-        kind: Option<EventKind>,
     ) -> Result<usize, SessionError> {
-        let owner_key = owner.key();
         let mut pace = Pace::default();
         let mut done = BTreeSet::new();
         let mut ended = BTreeSet::new();
         for _ in 0..=MAX_MOVES {
             let mut selected = Vec::new();
-            for entry in (*self.store).entries(&owner_key, self.now()).await? {
+            for entry in (*self.store).entries(index, self.now()).await? {
                 pace.step().await;
                 if is_selected(&entry) && done.insert(entry.key) {
                     selected.push(entry);
@@ -150,14 +149,17 @@ impl Protocol {
             for entries in selected.chunks(CHUNK) {
                 let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
                 let answers = self.delete_or_block(&keys).await?;
-                self.leave_index_of_all(&owner_key, entries).await;
+                self.leave(index, entries).await;
                 for (entry, answer) in entries.iter().zip(answers) {
                     match answer {
-                        Ended::Session => {
-                            if ended.insert(entry.family)
-                                && let Some(kind) = kind
-                            {
-                                self.report(kind, entry.key, Some(owner));
+                        Ended::Session(record) => {
+                            let mut of = owner;
+                            if let Some(record) = &record {
+                                self.leave_indexes_except(Some(index), entry.key, record).await;
+                                of = record.owner.as_ref();
+                            }
+                            if ended.insert(entry.family) {
+                                self.report(EventKind::Revoked, entry.key, of);
                             }
                         }
                         Ended::Tombstone(tombstone) => has_moved |= tombstone.successor().is_some(),
@@ -187,7 +189,7 @@ impl Protocol {
                 },
                 Deleted::Session(record) => {
                     if let Some(record) = &record {
-                        self.leave_index(key, record).await;
+                        self.leave_indexes(key, record).await;
                     }
                     return Ok(Some((key, record)));
                 }
@@ -209,10 +211,11 @@ impl Protocol {
                 Loaded::Missing => return Ok(false),
             };
             match self.delete_or_block(&[key]).await?.pop() {
-                Some(Ended::Session) => {
+                Some(Ended::Session(ended)) => {
+                    let record = ended.or(record);
                     let owner = record.as_ref().and_then(|record| record.owner.as_ref());
                     if let Some(record) = &record {
-                        self.leave_index(key, record).await;
+                        self.leave_indexes(key, record).await;
                     }
                     self.report(EventKind::Revoked, key, owner);
                     return Ok(true);

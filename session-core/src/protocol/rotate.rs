@@ -48,7 +48,7 @@ impl Commit<'_> {
         match protocol.commit_entry(base, tombstone, self.context).await {
             Ok(Committed::Committed) => {
                 self.created = None;
-                protocol.leave_index(base.key, &base.record).await;
+                protocol.leave_indexes(base.key, &base.record).await;
                 let event = match kind {
                     Move::Login => EventKind::Authenticated,
                     Move::Reauthentication => EventKind::Reauthenticated,
@@ -78,7 +78,7 @@ impl Commit<'_> {
         // If the update fails, `created` stays, and the caller deletes the record.
         let Some(present) = self.created.clone() else { return Ok(()) };
         let next = Record { revision: present.record.revision.next(), ..fresh.clone() };
-        self.protocol.extend_in_index(&present, &next, self.context).await?;
+        self.protocol.extend_in_indexes(&present, &next, self.context).await?;
         let next = Arc::new(next);
         let entry = Entry::Session(Arc::clone(&next));
         self.created = match self.protocol.commit_entry(&present, entry, self.context).await? {

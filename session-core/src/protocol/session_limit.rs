@@ -103,7 +103,7 @@ impl Protocol {
         policy: AtLimit,
     ) -> Result<Others, SessionError> {
         let family = new.record.family;
-        let entries = self.entries_of(owner, |entry| entry.family != family).await?;
+        let entries = self.entries_of(&owner.key(), |entry| entry.family != family).await?;
         let mut others = Others::default();
         let mut later = BTreeSet::new();
         let mut pace = Pace::default();
@@ -144,16 +144,22 @@ impl Protocol {
     /// Evicts a session, under its present key. If a login later than the new one has moved the
     /// session there, the eviction fails, so that two logins never evict each other.
     async fn evict(&self, owner: &Owner, new: &Located, victim: Place) -> Result<(), SessionError> {
+        let index = owner.key();
         let mut entries = victim.entries;
         let mut was_there = false;
         for _ in 0..=MAX_MOVES {
             let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
             let answers = self.delete_or_block(&keys).await?;
-            self.leave_index_of_all(&owner.key(), &entries).await;
+            self.leave(&index, &entries).await;
             let mut moved = Vec::new();
             for (entry, answer) in entries.iter().zip(answers) {
                 match answer {
-                    Ended::Session => was_there = true,
+                    Ended::Session(record) => {
+                        was_there = true;
+                        if let Some(record) = &record {
+                            self.leave_indexes_except(Some(&index), entry.key, record).await;
+                        }
+                    }
                     Ended::Tombstone(tombstone) => {
                         moved.extend(tombstone.successor().map(|key| IndexEntry { key, ..*entry }));
                     }
@@ -205,7 +211,7 @@ impl Protocol {
                 }
             }
         }
-        self.leave_index_of_all(&owner.key(), &blocked).await;
+        self.leave(&owner.key(), &blocked).await;
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) enum Deleted {
 }
 
 impl Protocol {
-    /// Creates a record, after its entry in the owner's index.
+    /// Creates a record, after its entries in the indexes.
     ///
     /// If the answer is lost, the protocol creates an end marker under the key, and then loads the
     /// entry that was first. The creation is never sent twice. A delayed duplicate could revive a
@@ -28,12 +28,12 @@ impl Protocol {
         context: WriteContext,
     ) -> Result<Created, StoreError> {
         let entry = Entry::Session(Arc::clone(record));
-        let created = match &record.owner {
-            Some(owner) => {
-                let index_entry = index_entry(*key, record);
-                (*self.store).create_entered(&owner.key(), index_entry, entry, context.now).await
-            }
-            None => (*self.store).create(key, entry, context.now).await,
+        let indexes = record.index_keys();
+        let created = if indexes.is_empty() {
+            (*self.store).create(key, entry, context.now).await
+        } else {
+            let index_entry = index_entry(*key, record);
+            (*self.store).create_entered(&indexes, index_entry, entry, context.now).await
         };
         match created {
             Err(lost) if lost.is_outcome_unknown() => {
@@ -100,8 +100,8 @@ impl Protocol {
     /// Deletes the sessions under many keys, and blocks the keys without a session.
     ///
     /// If the answer is lost, the operation is repeated once. A key that the repetition blocks
-    /// counts as a session that the first try deleted. A session is better reported twice than
-    /// never.
+    /// counts as a session that the first try deleted, with an unknown record. A session is better
+    /// reported twice than never.
     pub(super) async fn delete_or_block(
         &self,
         keys: &[SessionKey],
@@ -111,11 +111,11 @@ impl Protocol {
             Err(lost) if lost.is_outcome_unknown() => {
                 let again = (*self.store).delete_or_block(keys, marker.clone(), self.now()).await;
                 let as_deleted = |answer| match answer {
-                    Ended::Blocked => Ended::Session,
+                    Ended::Blocked => Ended::Session(None),
                     Ended::Tombstone(stone)
                         if stone.successor().is_none() && stone.nonce != marker.nonce =>
                     {
-                        Ended::Session
+                        Ended::Session(None)
                     }
                     answer => answer,
                 };
@@ -125,16 +125,16 @@ impl Protocol {
         }
     }
 
-    /// Enters a key into an owner's index. If the answer is lost, the operation is repeated once.
+    /// Enters a key into an index. If the answer is lost, the operation is repeated once.
     pub(super) async fn enter(
         &self,
-        owner: &IndexKey,
+        index: &IndexKey,
         entry: IndexEntry,
         context: WriteContext,
     ) -> Result<(), StoreError> {
-        match (*self.store).enter(owner, entry, context.now).await {
+        match (*self.store).enter(index, entry, context.now).await {
             Err(lost) if lost.is_outcome_unknown() => {
-                (*self.store).enter(owner, entry, context.now).await.map_err(|_| lost)
+                (*self.store).enter(index, entry, context.now).await.map_err(|_| lost)
             }
             answer => answer,
         }
@@ -168,7 +168,7 @@ impl From<Entry> for Deleted {
     }
 }
 
-/// Returns the entry of a record in its owner's index. The entry outlives the session on every
+/// Returns the entry of a record in its indexes. The entry outlives the session on every
 /// server whose clock is at most [`MAX_SKEW`] behind.
 pub(super) fn index_entry(key: SessionKey, record: &Record) -> IndexEntry {
     IndexEntry { key, family: record.family, until: record.absolute_deadline() + MAX_SKEW }

@@ -1,8 +1,8 @@
 use std::{fmt, sync::Arc};
 
-use crate::{Codec, Key, Lifetime, Limits, Owner, Record, SessionError, Timestamp};
+use crate::{Codec, IndexKey, Key, Lifetime, Limits, Owner, Record, SessionError, Timestamp};
 
-use super::decode;
+use super::{Links, decode};
 
 /// One change of a session by a request, kept in order to replay it on a newer record.
 ///
@@ -43,6 +43,8 @@ pub(crate) enum Change {
         owner: Owner,
         at: Timestamp,
     },
+    /// The session can be found by a name of the application.
+    Link(IndexKey),
     Rotate,
     Renew,
     /// The request presented the ID of a renewal. The stamp of the commit records the use.
@@ -130,6 +132,7 @@ impl Change {
                 }
                 record.owner = Some(owner.clone());
                 record.authenticated_at = Some(*at);
+                record.links = Links::default();
                 // Lifetime and end were chosen for the login before.
                 record.lifetime = *lifetime;
                 record.ends_by = None;
@@ -138,6 +141,7 @@ impl Change {
             Self::Reauthenticate { at, .. } => {
                 record.authenticated_at = Some(*at);
             }
+            Self::Link(link) => record.links.add(*link),
             Self::Rotate | Self::Renew | Self::Present => {}
         }
     }
@@ -149,7 +153,10 @@ impl Change {
 
     /// Returns `true` if the change closes the session's ID: from the commit on, the ID opens nothing.
     pub(crate) fn closes_id(&self) -> bool {
-        matches!(self, Self::Authenticate { .. } | Self::Reauthenticate { .. } | Self::Rotate)
+        matches!(
+            self,
+            Self::Authenticate { .. } | Self::Reauthenticate { .. } | Self::Link(_) | Self::Rotate
+        )
     }
 
     /// Returns the name of the changed value, if the change concerns exactly one.
@@ -174,6 +181,7 @@ impl fmt::Debug for Change {
             Self::EndBy(at) => write!(f, "EndBy({at:?})"),
             Self::Authenticate { .. } => f.write_str("Authenticate"),
             Self::Reauthenticate { .. } => f.write_str("Reauthenticate"),
+            Self::Link(link) => write!(f, "Link({link})"),
             Self::Rotate => f.write_str("Rotate"),
             Self::Renew => f.write_str("Renew"),
             Self::Present => f.write_str("Present"),

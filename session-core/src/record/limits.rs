@@ -8,6 +8,8 @@
 /// | bytes of an encoded value | 64 KiB |
 /// | bytes of all names and values together | 256 KiB |
 /// | bytes of an owner | 256, fixed |
+/// | links of a session | 4, fixed |
+/// | bytes of a link's name, and of its value | 128 and 1,024, fixed |
 /// | changes that a request recorded and did not commit yet | 8,192, fixed |
 ///
 /// A limit of zero allows nothing of its kind.
@@ -19,11 +21,18 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The maximum length of a value's name, in bytes.
+    /// The maximum length of the name of a value or of a link, in bytes.
     pub const NAME_BYTES: usize = 128;
 
     /// The maximum length of an owner, in bytes.
     pub const OWNER_BYTES: usize = 256;
+
+    /// The maximum number of [links](crate::Session::link) of a session.
+    pub const LINKS: usize = 4;
+
+    /// The maximum length of a link's value, in bytes. Its name has at most
+    /// [`NAME_BYTES`](Self::NAME_BYTES).
+    pub const LINK_BYTES: usize = 1_024;
 
     /// The maximum number of changes by a request between two commits. The session keeps each
     /// change in order to replay it on a newer record.

@@ -8,6 +8,7 @@ mod key;
 mod lease;
 mod lifetime;
 mod limits;
+mod links;
 mod owner;
 mod realm;
 mod sealed_id;
@@ -41,6 +42,7 @@ pub use {
 pub(crate) use {
     change::{Apply, Change, replay},
     lease::Lease,
+    links::Links,
     realm::Realm,
     sealed_id::SealedId,
     tombstone::Cause,
@@ -108,6 +110,7 @@ impl Entry {
                     + record.values.heap_size()
                     + record.unknown.bytes.len()
                     + record.owner.as_ref().map_or(0, |owner| owner.as_bytes().len())
+                    + size_of_val(record.links.keys())
             }
             Self::Tombstone(_) => size_of::<Tombstone>(),
         }
@@ -141,6 +144,8 @@ pub struct Record {
     pub(crate) nonce: Nonce,
     pub(crate) family: Family,
     pub(crate) owner: Option<Owner>,
+    /// The links of the present login.
+    pub(crate) links: Links,
     pub(crate) authenticated_at: Option<Timestamp>,
     /// The lock of the session. The lease is outside of the change log: a replay keeps the lease of
     /// the newer record.
@@ -162,6 +167,7 @@ impl Record {
             ends_by: None,
             id_use: IdUse::Original,
             owner: None,
+            links: Links::default(),
             authenticated_at: None,
             lease: None,
             values: Values::default(),
@@ -204,6 +210,18 @@ impl Record {
     #[must_use]
     pub fn owner(&self) -> Option<&Owner> {
         self.owner.as_ref()
+    }
+
+    /// Returns the keys of the indexes that list the session: of its owner, then of its
+    /// [links](crate::Session::link).
+    ///
+    /// The keys stay the same for as long as the session has one key. A login, and any other change
+    /// of an owner or a link, gives the session another key.
+    #[must_use]
+    pub fn index_keys(&self) -> Vec<IndexKey> {
+        let mut keys: Vec<_> = self.owner.iter().map(Owner::key).collect();
+        keys.extend_from_slice(self.links.keys());
+        keys
     }
 
     /// Returns the session's values in the order of their names: the name, the format, and the bytes

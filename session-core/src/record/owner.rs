@@ -1,10 +1,8 @@
 use std::{borrow::Cow, fmt, str::FromStr};
 
-use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
-
 use super::too_large;
 use crate::{IndexKey, Limits, SessionError};
+use bytes::Bytes;
 
 /// The application's name for a user: any bytes, at most [`Limits::OWNER_BYTES`] of them.
 ///
@@ -39,16 +37,10 @@ impl Owner {
         self.as_str()?.parse().ok()
     }
 
-    /// Returns the name under which a store keeps the owner's index: a hash, safe to show.
+    /// Returns the key of the index that lists the owner's sessions: a hash, safe to show.
     #[must_use]
     pub fn key(&self) -> IndexKey {
-        let hash: [u8; 32] = Sha256::new()
-            .chain_update(b"session-core: owner\0")
-            .chain_update(&self.0)
-            .finalize()
-            .into();
-        let [key @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = hash;
-        IndexKey::from_bytes(key)
+        IndexKey::of_owner(&self.0)
     }
 
     /// Creates an owner of 1 to [`Limits::OWNER_BYTES`] bytes.

@@ -16,7 +16,7 @@ impl Session {
     /// | --- | --- | --- |
     /// | values | stay | are removed |
     /// | lifetime | the [default](crate::SessionsBuilder::with_lifetime), unless this request sets one | the same |
-    /// | [end](Self::end_by) | none, unless this request sets one | the same |
+    /// | [end](Self::end_by), [links](Self::link) | none, unless this request sets some | the same |
     ///
     /// "Remember me" therefore needs one branch only. Without [`set_lifetime`](Self::set_lifetime)
     /// the login has the default lifetime, also if the former session of the browser had another.
@@ -64,10 +64,11 @@ impl Session {
         let owner = Owner::checked(owner)?;
         let (at, lifetime) = (self.protocol().now(), self.protocol().settings.lifetime);
         let mut state = self.open_state()?;
-        let Chosen { lifetime: chosen, end } = state.chosen;
+        let Chosen { lifetime: chosen, end, links } = state.chosen.clone();
         let lifetime = chosen.unwrap_or(lifetime);
         let mut changes = vec![Change::Authenticate { owner, at, lifetime }];
         changes.extend(end.map(Change::EndBy));
+        changes.extend(links.keys().iter().copied().map(Change::Link));
         state.check_room(changes.len())?;
         // The login ends the session of the cookie, even if this version cannot read the record.
         state.delete_unreadable();

@@ -7,6 +7,7 @@ mod cookie_change;
 mod flash;
 mod into_value;
 mod lifecycle;
+mod link;
 mod live;
 mod lock;
 mod log;

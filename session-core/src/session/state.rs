@@ -27,7 +27,7 @@ use crate::{
     protocol::{
         CookieLookup, Fence, Located, Outcome, PendingCommit, Protocol, Start, WriteContext,
     },
-    record::{Change, Realm, replay, too_large},
+    record::{Change, Links, Realm, replay, too_large},
 };
 
 /// The session of a request: the request's knowledge, and its changes.
@@ -52,12 +52,13 @@ pub(crate) struct State {
     pub(crate) has_failed_commit: bool,
 }
 
-/// The lifetime and the end that the request has set, in whatever commit. They belong to the session
-/// that a later login of the request begins.
-#[derive(Clone, Copy, Default)]
+/// The lifetime, the end and the links that the request has set, in whatever commit. They belong to
+/// the session that a later login of the request begins.
+#[derive(Clone, Default)]
 pub(crate) struct Chosen {
     pub(crate) lifetime: Option<Lifetime>,
     pub(crate) end: Option<Timestamp>,
+    pub(crate) links: Links,
 }
 
 impl Chosen {
@@ -65,6 +66,7 @@ impl Chosen {
         match change {
             Change::SetLifetime(lifetime) => self.lifetime = Some(*lifetime),
             Change::EndBy(at) => self.end = Some(self.end.map_or(*at, |end| end.min(*at))),
+            Change::Link(link) => self.links.add(*link),
             _ => {}
         }
     }

@@ -1,8 +1,8 @@
 use std::{fmt, sync::Arc};
 
-use crate::{Codec, Key, Record, Session, SessionKey, Timestamp, protocol::Protocol};
+use crate::{Codec, Key, Owner, Record, Session, SessionKey, Timestamp, protocol::Protocol};
 
-/// One session in the list of an owner's sessions, at the time of the list.
+/// One session in the list of an owner's or a link's sessions, at the time of the list.
 #[derive(Clone)]
 pub struct SessionInfo {
     pub(super) key: SessionKey,
@@ -22,6 +22,12 @@ impl SessionInfo {
     #[must_use]
     pub fn is(&self, session: &Session) -> bool {
         session.family() == Some(self.record.family)
+    }
+
+    /// Returns the user to whom the session belongs.
+    #[must_use]
+    pub fn owner(&self) -> Option<&Owner> {
+        self.record.owner.as_ref()
     }
 
     /// Returns the instant at which the owner signed in.

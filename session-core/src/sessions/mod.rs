@@ -8,8 +8,8 @@ use std::{fmt, sync::Arc, time::Duration};
 pub use {builder::SessionsBuilder, info::SessionInfo};
 
 use crate::{
-    Backend, EventKind, Events, IndexEntry, Lifetime, Limits, OnReuse, Owner, Session,
-    SessionError, SessionKey, SessionLimit, StoreError,
+    Backend, Events, IndexEntry, IndexKey, Lifetime, Limits, OnReuse, Owner, Session, SessionError,
+    SessionKey, SessionLimit, StoreError,
     metrics::Operation,
     protocol::{self, Protocol},
     record::Realm,
@@ -153,12 +153,32 @@ impl Sessions {
     /// [counted](Self::corrupt_records) and left out.
     pub async fn list(&self, owner: impl Into<Owner>) -> Result<Vec<SessionInfo>, SessionError> {
         let owner = Owner::checked(owner)?;
+        self.list_of(&owner.key()).await
+    }
+
+    /// Returns the sessions with a [link](Session::link), the last used first. The sessions may
+    /// belong to several owners.
+    ///
+    /// The call costs as many round trips as [`list`](Self::list).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SessionError::EmptyLink`] or [`SessionError::TooLarge`] if the name or the value is
+    /// empty or too long, and [`SessionError::Store`] if the store failed. A session that cannot be
+    /// read is [counted](Self::corrupt_records) and left out.
+    pub async fn list_linked(
+        &self,
+        name: &str,
+        value: impl AsRef<[u8]>,
+    ) -> Result<Vec<SessionInfo>, SessionError> {
+        let link = IndexKey::of_link(name, value.as_ref())?;
+        self.list_of(&link).await
+    }
+
+    async fn list_of(&self, index: &IndexKey) -> Result<Vec<SessionInfo>, SessionError> {
         let info = |key, record| SessionInfo { key, record, protocol: Arc::clone(&self.protocol) };
-        Ok(self
-            .protocol
-            .metrics
-            .measured(Operation::List, self.protocol.list(&owner, info))
-            .await?)
+        let listing = self.protocol.list(index, info);
+        Ok(self.protocol.metrics.measured(Operation::List, listing).await?)
     }
 
     /// Revokes one session of an owner. Returns `true` if the session existed.
@@ -178,9 +198,10 @@ impl Sessions {
         key: SessionKey,
     ) -> Result<bool, SessionError> {
         let owner = Owner::checked(owner)?;
-        let Some(family) = self.protocol.family_of(&owner, key).await? else { return Ok(false) };
-        let revoked = self.revoke_where(&owner, |entry| entry.family == family).await?;
-        Ok(revoked > 0)
+        let index = owner.key();
+        let Some(family) = self.protocol.family_of(&index, key).await? else { return Ok(false) };
+        let is_selected = |entry: &IndexEntry| entry.family == family;
+        Ok(self.revoke_where(&index, Some(&owner), is_selected).await? > 0)
     }
 
     /// Revokes the session of a key, whatever its owner: for a program of the operator. Returns
@@ -218,7 +239,38 @@ impl Sessions {
     /// [I2]: crate::guarantees#i2-no-resurrection
     pub async fn revoke_all(&self, owner: impl Into<Owner>) -> Result<usize, SessionError> {
         let owner = Owner::checked(owner)?;
-        self.revoke_where(&owner, |_| true).await
+        self.revoke_where(&owner.key(), Some(&owner), |_| true).await
+    }
+
+    /// Revokes all sessions with a [link](Session::link), and returns their number: the back-channel
+    /// logout of OpenID Connect, for example.
+    ///
+    /// The promises and the costs are those of [`revoke_all`](Self::revoke_all).
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`list_linked`](Self::list_linked), and [`SessionError::Contended`] if a session
+    /// receives one new ID after the other. After an error, some of the sessions may be revoked. A
+    /// repetition revokes the others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use session_core::{SessionError, Sessions};
+    ///
+    /// /// `sid` is the claim of a logout token whose signature has been checked.
+    /// async fn back_channel_logout(sessions: &Sessions, sid: &str) -> Result<(), SessionError> {
+    ///     sessions.revoke_linked("sid", sid).await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub async fn revoke_linked(
+        &self,
+        name: &str,
+        value: impl AsRef<[u8]>,
+    ) -> Result<usize, SessionError> {
+        let link = IndexKey::of_link(name, value.as_ref())?;
+        self.revoke_where(&link, None, |_| true).await
     }
 
     /// Revokes all other sessions of a session's owner, and returns their number: after a change of
@@ -239,15 +291,17 @@ impl Sessions {
             return Ok(0);
         };
         self.protocol.check_alive(key).await?;
-        self.revoke_where(&owner, |entry| entry.family != family).await
+        let is_selected = |entry: &IndexEntry| entry.family != family;
+        self.revoke_where(&owner.key(), Some(&owner), is_selected).await
     }
 
     async fn revoke_where(
         &self,
-        owner: &Owner,
+        index: &IndexKey,
+        owner: Option<&Owner>,
         is_selected: impl Fn(&IndexEntry) -> bool,
     ) -> Result<usize, SessionError> {
-        let revoking = self.protocol.revoke_where(owner, is_selected, Some(EventKind::Revoked));
+        let revoking = self.protocol.revoke_where(index, owner, is_selected);
         self.protocol.metrics.measured(Operation::Revoke, revoking).await
     }
 

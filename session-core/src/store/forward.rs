@@ -118,12 +118,12 @@ macro_rules! forward {
 
             async fn create_entered(
                 &self,
-                index: &IndexKey,
+                indexes: &[IndexKey],
                 entry: IndexEntry,
                 session: Entry,
                 now: Timestamp,
             ) -> Result<Created, StoreError> {
-                (**self).create_entered(index, entry, session, now).await
+                (**self).create_entered(indexes, entry, session, now).await
             }
         }
     )+};

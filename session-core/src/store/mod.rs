@@ -1,4 +1,4 @@
-//! The interface of a backend: a place for records, and an index of each owner's sessions.
+//! The interface of a backend: a place for records, and indexes of sessions.
 //!
 //! The enums of answers are exhaustive: a store around another store handles every answer.
 
@@ -7,7 +7,7 @@ mod local_reads;
 mod session_index;
 mod watch;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -141,7 +141,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// | entry before | entry after | answer |
     /// | --- | --- | --- |
-    /// | a session, readable or not | none | [`Ended::Session`] |
+    /// | a session, readable or not | none | [`Ended::Session`], with the record if readable |
     /// | a tombstone | the same | [`Ended::Tombstone`] |
     /// | none, or an expired one | `marker` | [`Ended::Blocked`] |
     ///
@@ -219,19 +219,19 @@ async fn delete_or_block<S: SessionStore + ?Sized>(
                 // An expired entry occupies the key, or another request was faster.
                 Created::Exists => match store.delete(key, now).await? {
                     None => {}
-                    Some(Entry::Session(_)) => return Ok(Ended::Session),
+                    Some(Entry::Session(record)) => return Ok(Ended::Session(Some(record))),
                     Some(Entry::Tombstone(tombstone)) => return Ok(Ended::Tombstone(tombstone)),
                 },
             },
             Ok(Some(Entry::Tombstone(tombstone))) => return Ok(Ended::Tombstone(tombstone)),
             Ok(Some(Entry::Session(_))) => match store.delete(key, now).await? {
                 None => {}
-                Some(Entry::Session(_)) => return Ok(Ended::Session),
+                Some(Entry::Session(record)) => return Ok(Ended::Session(Some(record))),
                 Some(Entry::Tombstone(tombstone)) => return Ok(Ended::Tombstone(tombstone)),
             },
             Err(error) if error.kind() == StoreErrorKind::Corrupt => {
                 store.delete(key, now).await?;
-                return Ok(Ended::Session);
+                return Ok(Ended::Session(None));
             }
             Err(error) => return Err(error),
         }
@@ -328,10 +328,10 @@ pub enum Touched {
 /// The answer of [`SessionStore::delete_or_block`] for one key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ended {
-    /// The session under the key is deleted.
-    Session,
+    /// The session under the key is deleted: its record, or `None` if the record was unreadable.
+    Session(Option<Arc<Record>>),
     /// The session has another key, and must be deleted there.
-    Tombstone(std::sync::Arc<Tombstone>),
+    Tombstone(Arc<Tombstone>),
     /// The key was empty, and is blocked now.
     Blocked,
 }

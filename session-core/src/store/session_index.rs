@@ -2,14 +2,15 @@ use async_trait::async_trait;
 
 use crate::{Created, Entry, Family, IndexKey, SessionKey, SessionStore, StoreError, Timestamp};
 
-/// The index of each owner's sessions.
+/// The indexes of sessions: one per owner, and one per [link](crate::Session::link).
 ///
-/// An index holds one [`IndexEntry`] per key under which a session of the owner may live. The key
-/// of a live session is always in the index ([I8]); keys of ended sessions may be there too. So a
-/// key is entered before its record is created, and leaves after the last instant at which a
-/// session may live under it.
+/// An index holds one [`IndexEntry`] per key under which one of its sessions may live. The key of a
+/// live session is always in its indexes ([I8]); keys of ended sessions may be there too. So a key
+/// is entered before its record is created, and leaves after the last instant at which a session
+/// may live under it. The [indexes of a record](crate::Record::index_keys) never change under one
+/// key.
 ///
-/// Each verb is one atomic operation on one owner. Two keys never have to change together, so keys
+/// Each verb is one atomic operation on one index. Two keys never have to change together, so keys
 /// may be on different servers. Every verb is idempotent: the protocol repeats it after a
 /// [`Timeout`](crate::StoreErrorKind::Timeout).
 ///
@@ -21,12 +22,12 @@ use crate::{Created, Entry, Family, IndexKey, SessionKey, SessionStore, StoreErr
 ///
 /// Dropping a verb's future may leave the operation done or not done.
 ///
-/// [I8]: crate::guarantees#i8-the-index-of-owners-is-complete
+/// [I8]: crate::guarantees#i8-the-index-is-complete
 #[async_trait]
 pub trait SessionIndex: SessionStore {
     /// Enters a session's key, or extends its entry. An entry is never shortened.
     ///
-    /// Removes the owner's entries whose deadline has passed by `now`.
+    /// Removes the entries of this index whose deadline has passed by `now`.
     ///
     /// # Errors
     ///
@@ -54,7 +55,7 @@ pub trait SessionIndex: SessionStore {
         now: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// Returns the owner's entries that end after `now`, in any order.
+    /// Returns the entries of an index that end after `now`, in any order.
     ///
     /// A store may read in pieces, so that a long list delays no other request. The keys of one
     /// [family](IndexEntry::family) must be in one piece: a session that moves meanwhile enters the new
@@ -69,10 +70,11 @@ pub trait SessionIndex: SessionStore {
         now: Timestamp,
     ) -> Result<Vec<IndexEntry>, StoreError>;
 
-    /// [Enters](Self::enter) a session's key, then [creates](SessionStore::create) the session.
+    /// [Enters](Self::enter) a session's key into each index, then [creates](SessionStore::create)
+    /// the session. The indexes are those of the [record](crate::Record::index_keys).
     ///
-    /// A backend overrides this method if it can do both in one round trip. The order must stay: an
-    /// interruption may leave an entry without a session, never the reverse. If storing the entry
+    /// A backend overrides this method if it can do all in one round trip. The order must stay: an
+    /// interruption may leave an entry without a session, never the reverse. If storing an entry
     /// fails, the session must not stay.
     ///
     /// # Errors
@@ -80,17 +82,19 @@ pub trait SessionIndex: SessionStore {
     /// See the [trait](Self#errors).
     async fn create_entered(
         &self,
-        index: &IndexKey,
+        indexes: &[IndexKey],
         entry: IndexEntry,
         session: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
-        self.enter(index, entry, now).await?;
+        for index in indexes {
+            self.enter(index, entry, now).await?;
+        }
         self.create(&entry.key, session, now).await
     }
 }
 
-/// One key in an owner's index.
+/// One key in an index.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub struct IndexEntry {

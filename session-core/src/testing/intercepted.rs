@@ -174,12 +174,12 @@ impl<S: Backend, I: Intercept<S>> SessionIndex for Intercepted<S, I> {
 
     async fn create_entered(
         &self,
-        index: &IndexKey,
+        indexes: &[IndexKey],
         entry: IndexEntry,
         session: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
-        let operation = Operation::CreateEntered { index: *index, entry, session };
+        let operation = Operation::CreateEntered { indexes: indexes.to_vec(), entry, session };
         expect_answer!(self.call(operation, now).await?, Created)
     }
 }

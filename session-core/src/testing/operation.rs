@@ -18,7 +18,7 @@ pub enum Operation {
     Enter { index: IndexKey, entry: IndexEntry },
     Leave { index: IndexKey, entries: Vec<IndexEntry> },
     Entries { index: IndexKey },
-    CreateEntered { index: IndexKey, entry: IndexEntry, session: Entry },
+    CreateEntered { indexes: Vec<IndexKey>, entry: IndexEntry, session: Entry },
 }
 
 /// The name of a store's verb.
@@ -92,15 +92,15 @@ impl Operation {
         }
     }
 
-    /// Returns the index in the operation, if there is one.
+    /// Returns the indexes in the operation.
     #[must_use]
-    pub fn index(&self) -> Option<IndexKey> {
+    pub fn indexes(&self) -> Vec<IndexKey> {
         match self {
-            Self::Enter { index, .. }
-            | Self::Leave { index, .. }
-            | Self::Entries { index }
-            | Self::CreateEntered { index, .. } => Some(*index),
-            _ => None,
+            Self::Enter { index, .. } | Self::Leave { index, .. } | Self::Entries { index } => {
+                vec![*index]
+            }
+            Self::CreateEntered { indexes, .. } => indexes.clone(),
+            _ => Vec::new(),
         }
     }
 
@@ -139,8 +139,8 @@ impl Operation {
                 Answer::Left
             }
             Self::Entries { index } => Answer::Entries(store.entries(&index, now).await?),
-            Self::CreateEntered { index, entry, session } => {
-                Answer::Created(store.create_entered(&index, entry, session, now).await?)
+            Self::CreateEntered { indexes, entry, session } => {
+                Answer::Created(store.create_entered(&indexes, entry, session, now).await?)
             }
         })
     }

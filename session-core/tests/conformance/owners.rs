@@ -36,6 +36,7 @@ pub(crate) enum Fault {
     CreateEnteredEntersOnly,
     CreateEnteredOverwrites,
     CreateEnteredCreatesFirst,
+    CreateEnteredEntersTheFirst,
     LeaveDoesNothing,
     LeaveForgetsAll,
     LeaveIgnoresTheFamily,
@@ -45,6 +46,7 @@ pub(crate) enum Fault {
     LoadManySortsTheKeys,
     LoadManyUpToAHundred,
     DeleteOrBlockLeavesSessions,
+    DeleteOrBlockForgetsTheRecord,
     BlockDoesNothing,
     BlockLastsForGood,
     DeleteOrBlockRemovesTombstones,
@@ -89,6 +91,18 @@ impl Broken {
         act(indexes.entry(self.of(index)).or_default())
     }
 
+    async fn enter_each(
+        &self,
+        indexes: &[IndexKey],
+        entry: IndexEntry,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for index in indexes {
+            self.enter(index, entry, now).await?;
+        }
+        Ok(())
+    }
+
     fn keep(&self, index: &mut Index, entry: IndexEntry) {
         let (key, until) = ((entry.key, entry.family), entry.until);
         let present = index.entry(key).or_insert(until);
@@ -130,7 +144,7 @@ impl SessionIndex for Broken {
 
     async fn create_entered(
         &self,
-        index: &IndexKey,
+        indexes: &[IndexKey],
         entry: IndexEntry,
         session: Entry,
         now: Timestamp,
@@ -141,11 +155,15 @@ impl SessionIndex for Broken {
         if self.is(Fault::CreateEnteredCreatesFirst) {
             let created = self.create(&entry.key, session, now).await?;
             tokio::task::yield_now().await;
-            self.enter(index, entry, now).await?;
+            self.enter_each(indexes, entry, now).await?;
             return Ok(created);
         }
-        if !self.is(Fault::CreateEnteredCreatesOnly) {
-            self.enter(index, entry, now).await?;
+        match self.fault {
+            Fault::CreateEnteredCreatesOnly => {}
+            Fault::CreateEnteredEntersTheFirst => {
+                self.enter_each(&indexes[..1], entry, now).await?
+            }
+            _ => self.enter_each(indexes, entry, now).await?,
         }
         if self.is(Fault::CreateEnteredEntersOnly) {
             return Ok(Created::Created);
@@ -285,7 +303,13 @@ impl SessionStore for Broken {
             let present = self.sessions().load(key, now).await?;
             answers.push(match (self.fault, present) {
                 (Fault::DeleteOrBlockUpToAHundred, _) if number >= 100 => Ended::Blocked,
-                (Fault::DeleteOrBlockLeavesSessions, Some(Entry::Session(_))) => Ended::Session,
+                (Fault::DeleteOrBlockLeavesSessions, Some(Entry::Session(record))) => {
+                    Ended::Session(Some(record))
+                }
+                (Fault::DeleteOrBlockForgetsTheRecord, Some(Entry::Session(_))) => {
+                    self.sessions().delete(key, now).await?;
+                    Ended::Session(None)
+                }
                 (Fault::BlockDoesNothing, None) => Ended::Blocked,
                 (Fault::BlockLastsForGood, None) => {
                     let mut bytes = entry.encode();
@@ -302,18 +326,18 @@ impl SessionStore for Broken {
                 }
                 (Fault::DeleteOrBlockSeesExpired, None) => {
                     self.sessions().create(key, entry.clone(), now).await?;
-                    Ended::Session
+                    Ended::Session(None)
                 }
-                (Fault::DeleteOrBlockEmptiesTheStore, Some(Entry::Session(_))) => {
+                (Fault::DeleteOrBlockEmptiesTheStore, Some(Entry::Session(record))) => {
                     *self.sessions.lock().expect("no holder panics") = Arc::default();
-                    Ended::Session
+                    Ended::Session(Some(record))
                 }
                 (Fault::DeleteOrBlockChecksThenActs, present) => {
                     tokio::task::yield_now().await;
                     match present {
-                        Some(Entry::Session(_)) => {
+                        Some(Entry::Session(record)) => {
                             self.sessions().delete(key, now).await?;
-                            Ended::Session
+                            Ended::Session(Some(record))
                         }
                         Some(Entry::Tombstone(tombstone)) => Ended::Tombstone(tombstone),
                         None => {
@@ -352,6 +376,7 @@ pub(crate) const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::EntriesForgetAMillisecondEarly, &["entry_ends_at_its_deadline"]),
     (Fault::EntriesUpToAHundred, &["entries_are_of_their_index_only"]),
     (Fault::CreateEnteredCreatesOnly, &["create_entered_stores_a_session_and_its_entry"]),
+    (Fault::CreateEnteredEntersTheFirst, &["create_entered_stores_a_session_and_its_entry"]),
     (Fault::CreateEnteredEntersOnly, &["create_entered_stores_a_session_and_its_entry"]),
     (Fault::CreateEnteredOverwrites, &["create_entered_stores_a_session_and_its_entry"]),
     (
@@ -376,6 +401,10 @@ pub(crate) const FAULTS: &[(Fault, &[&str])] = &[
             "delete_or_block_deletes_sessions_and_blocks_keys",
             "delete_or_block_beside_commit_leaves_nothing",
         ],
+    ),
+    (
+        Fault::DeleteOrBlockForgetsTheRecord,
+        &["delete_or_block_deletes_sessions_and_blocks_keys", "delete_or_block_reaches_every_key"],
     ),
     (
         Fault::BlockDoesNothing,

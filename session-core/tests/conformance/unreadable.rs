@@ -115,7 +115,7 @@ impl SessionStore for Broken {
                 return Err(StoreError::new(StoreErrorKind::Corrupt));
             }
             if is_unreadable && self.is(Fault::DeleteOrBlockDoesNothing) {
-                answers.push(Ended::Session);
+                answers.push(Ended::Session(None));
                 continue;
             }
             let mut answer = self.sessions.delete_or_block(&[*key], marker.clone(), now).await?;

@@ -26,6 +26,7 @@ mod hijacking;
 mod interleaved;
 mod leaks;
 mod limits;
+mod links;
 mod live;
 mod lock;
 mod login;

@@ -50,7 +50,7 @@ impl Intercept<MapStore> for Watch {
         let keeps_expired = {
             let mut seen = self.seen();
             seen.keys.extend(operation.keys());
-            seen.indexes.extend(operation.index());
+            seen.indexes.extend(operation.indexes());
             seen.keeps_expired
         };
         let removes = matches!(

@@ -9,8 +9,8 @@ use std::{
 };
 
 use session_core::{
-    Clock, Entry, ManualClock, Owner, Record, SessionIndex as _, SessionKey, SessionStore as _,
-    Sleep, StoreError, Timestamp,
+    Clock, Entry, IndexKey, ManualClock, Owner, Record, SessionIndex as _, SessionKey,
+    SessionStore as _, Sleep, StoreError, Timestamp,
     testing::{Answer, Intercept, Intercepted, Operation},
 };
 
@@ -18,13 +18,14 @@ use super::MapStore;
 
 /// A store that waits once before each command, so a test decides whose command is next.
 ///
-/// After each command, the store checks the index: every live session with an owner must be in its
-/// owner's index (I8).
+/// After each command, the store checks the indexes: every live session must be in the indexes of its
+/// owner and of its links (I8).
 pub(crate) type Steps = Intercepted<MapStore, Turns>;
 
 #[derive(Default)]
 pub(crate) struct Turns {
     keys: Mutex<HashSet<SessionKey>>,
+    indexes: Mutex<HashSet<IndexKey>>,
     alone: Mutex<()>,
 }
 
@@ -42,14 +43,15 @@ impl Turns {
     ) -> Result<Answer, StoreError> {
         turn().await;
         self.keys.lock().expect("no holder panics").extend(operation.keys());
+        self.indexes.lock().expect("no holder panics").extend(operation.indexes());
         // The map never waits, so another request cannot come between.
         let _alone = self.alone.lock().expect("no holder panics");
         let answer = run(operation.perform(store, now));
         for (key, record) in self.live(store, now) {
-            if let Some(owner) = record.owner() {
-                let entries = run(store.entries(&owner.key(), now)).expect("a map does not fail");
+            for index in record.index_keys() {
+                let entries = run(store.entries(&index, now)).expect("a map does not fail");
                 let is_entered = entries.iter().any(|entry| entry.key == key);
-                assert!(is_entered, "{key} is live and not in its owner's index");
+                assert!(is_entered, "{key} is live and not in the index {index}");
             }
         }
         answer
@@ -96,9 +98,11 @@ impl Intercept<MapStore> for Turns {
                 }
                 Ok(Answer::DeletedOrBlocked(answers))
             }
-            Operation::CreateEntered { index, entry, session } => {
-                self.step(store, Operation::Enter { index, entry }, now).await?;
-                // Another request may come between the two steps.
+            Operation::CreateEntered { indexes, entry, session } => {
+                // Another request may come between two steps.
+                for index in indexes {
+                    self.step(store, Operation::Enter { index, entry }, now).await?;
+                }
                 self.step(store, Operation::Create { key: entry.key, entry: session }, now).await
             }
             operation => self.step(store, operation, now).await,
@@ -110,6 +114,7 @@ impl Intercept<MapStore> for Turns {
 pub(crate) trait Look {
     fn live(&self, now: Timestamp) -> Vec<(SessionKey, Arc<Record>)>;
     fn entered(&self, owner: &str, now: Timestamp) -> Vec<SessionKey>;
+    fn count_entered(&self, now: Timestamp) -> usize;
 }
 
 impl Look for Steps {
@@ -122,6 +127,13 @@ impl Look for Steps {
     fn entered(&self, owner: &str, now: Timestamp) -> Vec<SessionKey> {
         let entries = run(self.store().entries(&Owner::from(owner).key(), now));
         entries.expect("a map does not fail").iter().map(|entry| entry.key).collect()
+    }
+
+    /// Returns the number of entries in all indexes.
+    fn count_entered(&self, now: Timestamp) -> usize {
+        let indexes = self.intercept().indexes.lock().expect("no holder panics").clone();
+        let entries = |index| run(self.store().entries(index, now)).expect("a map does not fail");
+        indexes.iter().map(|index| entries(index).len()).sum()
     }
 }
 

@@ -116,6 +116,25 @@ impl World {
         id
     }
 
+    /// Returns the ID of a browser that is signed in with the link `sid` = `1`.
+    pub(crate) async fn linked_user(&self, owner: &str) -> SessionId {
+        let id = self
+            .begin(|session| {
+                session.set(VISITS, 1)?;
+                session.authenticate(owner)?;
+                session.link("sid", "1")
+            })
+            .await;
+        self.store.calls();
+        id
+    }
+
+    /// Returns the keys in the list of the link `sid` = `1`.
+    pub(crate) async fn linked(&self) -> Vec<SessionKey> {
+        let list = self.sessions.list_linked("sid", "1").await.expect("the store answers");
+        list.iter().map(|info| info.key()).collect()
+    }
+
     /// Records a change in a request without a cookie. Returns the ID of the new session.
     pub(crate) async fn begin<T>(
         &self,
@@ -201,7 +220,7 @@ impl World {
         entries.expect("the store answers").iter().map(|entry| entry.key).collect()
     }
 
-    /// Returns the number of keys in the indices of all owners.
+    /// Returns the number of keys in all indexes.
     pub(crate) async fn count_entered(&self) -> usize {
         self.store.count_entered(self.clock.now()).await
     }

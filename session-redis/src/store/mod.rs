@@ -188,12 +188,12 @@ impl RedisStore {
     /// Converts a reply of the script `end` to the result for the key.
     async fn ended(&self, key: &SessionKey, answer: Value) -> Result<Ended, StoreError> {
         match answer {
-            Value::Int(1) => Ok(Ended::Session),
+            Value::Int(1) => Ok(Ended::Session(None)),
             Value::Nil => Ok(Ended::Blocked),
             Value::BulkString(bytes) => match self.decode_or_discard(key, bytes).await? {
                 Some(Entry::Tombstone(tombstone)) => Ok(Ended::Tombstone(tombstone)),
-                Some(Entry::Session(_)) => Err(unexpected()),
-                None => Ok(Ended::Session),
+                Some(Entry::Session(record)) => Ok(Ended::Session(Some(record))),
+                None => Ok(Ended::Session(None)),
             },
             _ => Err(unexpected()),
         }

@@ -25,32 +25,38 @@ impl SessionIndex for RedisStore {
         }
     }
 
-    /// Sends two commands together, in order. The first is an `EVAL` with the complete script: an
-    /// `EVALSHA` of an unknown script would fail, and its repetition would come after the second
-    /// command. In a cluster, where the two keys may be on different nodes, the second command
-    /// follows the reply to the first.
+    /// Sends the commands together, in order. Each `enter` is an `EVAL` with the complete script: an
+    /// `EVALSHA` of an unknown script would fail, and its repetition would come after the last
+    /// command. In a cluster, where the keys may be on different nodes, each command follows the
+    /// reply to the one before.
     async fn create_entered(
         &self,
-        index: &IndexKey,
+        indexes: &[IndexKey],
         entry: IndexEntry,
         session: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
         let key = &entry.key;
         let _changing = self.tracking().changing(slice::from_ref(key));
-        let mut enter = self.scripts().enter.eval(self.index_key(index));
-        add_entry(&mut enter, entry, now);
-        let create = self.create_command(key, &session, now);
-        let (entered, created) = self.connection().write_in_order(enter, create).await?;
-        match (entered, created?) {
-            (Ok(Value::Int(1)), Value::Okay) => Ok(Created::Created),
-            (Ok(Value::Int(1)), Value::Nil) => Ok(Created::Exists),
-            (entered, created) => {
+        let enter = |index| {
+            let mut enter = self.scripts().enter.eval(self.index_key(index));
+            add_entry(&mut enter, entry, now);
+            enter
+        };
+        let mut commands: Vec<_> = indexes.iter().map(enter).collect();
+        commands.push(self.create_command(key, &session, now));
+        let mut answers = self.connection().write_in_order(commands).await?;
+        let created = answers.pop().ok_or_else(unexpected)??;
+        let failed = answers.into_iter().find(|entered| !matches!(entered, Ok(Value::Int(1))));
+        match (failed, created) {
+            (None, Value::Okay) => Ok(Created::Created),
+            (None, Value::Nil) => Ok(Created::Exists),
+            (failed, created) => {
                 if created == Value::Okay {
                     // No client knows the ID. If this deletion fails too, the session expires.
                     let _ = self.delete(key, now).await;
                 }
-                Err(entered.err().unwrap_or_else(unexpected))
+                Err(failed.and_then(Result::err).unwrap_or_else(unexpected))
             }
         }
     }

@@ -230,30 +230,25 @@ impl Connection {
         }
     }
 
-    /// Sends two commands that may change data, in this order. A single server receives both in one
-    /// round trip. In a cluster, the second command is sent after the first has succeeded.
+    /// Sends commands that may change data, in this order. A single server receives them in one
+    /// round trip. In a cluster, each command is sent after the one before has succeeded.
     pub(crate) async fn write_in_order(
         &self,
-        first: Cmd,
-        second: Cmd,
-    ) -> Result<(Result<Value, StoreError>, Result<Value, StoreError>), StoreError> {
+        commands: Vec<Cmd>,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
         match &self.servers {
-            Servers::One(node) => {
-                let answers = self.write_all(node, vec![first, second]).await?;
-                let [first, second] = answers.try_into().map_err(|_| crate::error::unexpected())?;
-                Ok((first, second))
-            }
+            Servers::One(node) => self.write_all(node, commands).await,
             #[cfg(feature = "cluster")]
             Servers::Cluster(_) => {
                 let deadline = self.limits.deadline_of_each();
-                let both = async {
-                    let first = self.write_until(&first, deadline).await?;
-                    Ok((first, self.write_until(&second, deadline).await?))
-                };
-                match both.await {
-                    Ok((first, second)) => Ok((Ok(first), Ok(second))),
-                    Err(failure) => Err(self.not_done(failure).await),
+                let mut answers = Vec::with_capacity(commands.len());
+                for command in &commands {
+                    match self.write_until(command, deadline).await {
+                        Ok(answer) => answers.push(Ok(answer)),
+                        Err(failure) => return Err(self.not_done(failure).await),
+                    }
                 }
+                Ok(answers)
             }
         }
     }

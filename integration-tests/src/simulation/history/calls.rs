@@ -58,9 +58,9 @@ impl History<'_> {
             after.push((key, self.shop.look(&key).await?));
         }
         self.world.ledger().applied(&call, &answer, after);
-        let owned = self.world.ledger().owned_after(&call);
-        for (owner, key, until) in owned {
-            if !self.shop.holds(&owner, &key, until).await? {
+        let listed = self.world.ledger().listed_after(&call);
+        for (index, key, until) in listed {
+            if !self.shop.holds(&index, &key, until).await? {
                 self.world.ledger().missing(key);
             }
         }

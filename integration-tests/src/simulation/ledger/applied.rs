@@ -143,7 +143,7 @@ impl Ledger {
             lapsed: false,
             overtaken: 0,
             next_place_ended: 0,
-            owner_changed: 0,
+            indexes_changed: 0,
             end_told: None,
             expiry_told: None,
             is_acknowledged: false,
@@ -297,22 +297,22 @@ impl Ledger {
         let carries = attempt.carries && !again;
         let closes = log.iter().any(|logged| logged.closes_the_former_id());
         let signs_in = log.iter().rev().find_map(|logged| match &logged.change {
-            Change::Authenticate(owner, _) => Some(owner.clone()),
+            Change::Authenticate { owner, links, .. } => Some((Some(owner.clone()), links.clone())),
             _ => None,
         });
+        let is_like = |state: &State| match &signs_in {
+            Some((owner, links)) => (owner, links) == (&state.owner, &state.links),
+            None => false,
+        };
         // A visitor's second login of the same user joins the first.
-        let joins =
-            is_overtaken && signs_in.is_some() && signs_in == state.owner && { !request.saw_owner };
+        let joins = is_overtaken && is_like(&state) && !request.saw_owner;
         let is_strange = carries
             && !request.authenticated
             && request.owner.is_some()
             && request.owner != state.owner;
         let part = if is_overtaken && !joins { Part::Values } else { Part::Everything };
         // A second login that joins a session keeps the start time of the first.
-        let joins_late = attempt.life.is_none()
-            && request.created.is_none()
-            && signs_in.is_some()
-            && signs_in == state.owner;
+        let joins_late = attempt.life.is_none() && request.created.is_none() && is_like(&state);
         let login_at = if joins || joins_late { state.created_at } else { login_at };
         if carries {
             state.apply(log, part, standard, login_at);
@@ -366,8 +366,8 @@ impl Ledger {
         if stored.last_seen_at < model.state.last_seen_at {
             model.overtaken = step;
         }
-        if model.state.owner != state.owner {
-            model.owner_changed = step;
+        if (&model.state.owner, &model.state.links) != (&state.owner, &state.links) {
+            model.indexes_changed = step;
         }
         model.state = State { last_seen_at: stored.last_seen_at, ..state };
         if model.end.is_some() {
@@ -417,7 +417,7 @@ impl Ledger {
         let revoked = request
             .revocations
             .iter()
-            .any(|revocation| revocation.wants(life, &self.lives[life], before.owner()));
+            .any(|revocation| revocation.wants(life, &self.lives[life], &State::read(before)));
         let evicted = !expired && !revoked && self.may_evict(call, life);
         // A login at the limit deletes the session that it has just created.
         let created = request.all_created.contains(&life);

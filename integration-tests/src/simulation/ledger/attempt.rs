@@ -16,10 +16,12 @@ impl Ledger {
         let request = self.request(number);
         match &mut change {
             Change::SetLifetime(lifetime) => request.chosen = Some(*lifetime),
-            Change::Authenticate(owner, lifetime) => {
+            Change::Authenticate { owner, lifetime, links } => {
                 request.owner = Some(owner.clone());
                 request.authenticated = true;
                 *lifetime = request.chosen;
+                request.linked.append(links);
+                links.clone_from(&request.linked);
             }
             _ => {}
         }
@@ -43,6 +45,7 @@ impl Ledger {
         request.owner = None;
         request.authenticated = false;
         request.chosen = None;
+        request.linked.clear();
     }
 
     /// Records that a request discards its changes.
@@ -57,6 +60,7 @@ impl Ledger {
         request.owner = view.owner.clone();
         request.authenticated = false;
         request.chosen = None;
+        request.linked.clear();
     }
 
     /// After a discard, a commit of unknown outcome counts as a commit of another request.
@@ -209,7 +213,8 @@ impl Ledger {
             // After its grace, an ID that was renewed opens no session.
             && !(moves.clone().any(|moved| moved.is_renewal)
                 && model.places[index..].iter().any(|place| place.presented.is_some()));
-        let is_of_the_user = model.state.owner == self.lives[life].state.owner;
+        let new = &self.lives[life].state;
+        let is_of_the_user = (&model.state.owner, &model.state.links) == (&new.owner, &new.links);
         if is_first_login && closing.next().is_none() && is_there && is_of_the_user {
             self.violate("I4", || "a second login from one ID begins a session of its own".into());
         }
@@ -313,7 +318,7 @@ fn describe(change: &Change) -> String {
         Change::SetLifetime(lifetime) => {
             format!("a lifetime of {:?}, {:?} in all", lifetime.idle(), lifetime.absolute())
         }
-        Change::Authenticate(..) => "a login".to_owned(),
+        Change::Authenticate { .. } => "a login".to_owned(),
         Change::Rotate => "a rotation".to_owned(),
         Change::Renew => "a renewal".to_owned(),
     }

@@ -26,8 +26,8 @@ pub(crate) struct Life {
     pub(crate) next_place_ended: Step,
     /// The clock was once past the deadline: a store may have deleted the record, but need not.
     pub(crate) lapsed: bool,
-    /// When the owner last changed.
-    pub(crate) owner_changed: Step,
+    /// When the owner or the links last changed.
+    pub(crate) indexes_changed: Step,
     /// The login of the present owner was acknowledged.
     pub(crate) is_acknowledged: bool,
 }

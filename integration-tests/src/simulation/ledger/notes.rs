@@ -71,7 +71,7 @@ impl Ledger {
                 }
                 (Answer::DeletedOrBlocked(ended), _) => {
                     let text = |ended: &Ended| match ended {
-                        Ended::Session => "ended".to_owned(),
+                        Ended::Session(_) => "ended".to_owned(),
                         Ended::Tombstone(tombstone) => {
                             entry(&Entry::Tombstone(Arc::clone(tombstone)))
                         }

@@ -1,14 +1,15 @@
-//! The sessions of an owner: the index, the list, and revocation (I8).
+//! The sessions of an owner or a link: the index, the list, and revocation (I8).
 
-use session_core::{Entry, IndexKey, Owner, SessionError, SessionKey, Timestamp};
+use session_core::{Entry, IndexKey, SessionError, SessionKey, Timestamp};
 
 use super::{
     Ledger,
     life::{Life, Step},
+    state::State,
 };
 use crate::simulation::wire::Call;
 
-/// The sessions of an owner that a request revokes.
+/// The sessions of an index that a request revokes.
 #[derive(Clone, Debug)]
 pub(crate) enum Which {
     All,
@@ -21,7 +22,7 @@ pub(crate) enum Which {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Revocation {
-    owner: Owner,
+    index: IndexKey,
     which: Which,
     own: Option<usize>,
     /// The sessions that the request must not miss.
@@ -31,8 +32,8 @@ pub(crate) struct Revocation {
 
 impl Revocation {
     /// Returns `true` if the request may revoke this session.
-    pub(crate) fn wants(&self, number: usize, life: &Life, owner: Option<&Owner>) -> bool {
-        owner == Some(&self.owner)
+    pub(crate) fn wants(&self, number: usize, life: &Life, state: &State) -> bool {
+        state.is_in(self.index)
             && match self.which {
                 Which::All => true,
                 Which::Others => self.own != Some(number),
@@ -43,29 +44,31 @@ impl Revocation {
 }
 
 impl Ledger {
-    /// Returns the sessions that a command may affect: owner, key, and an instant up to which the
-    /// owner's index must contain the key.
-    pub(crate) fn owned_after(&self, call: &Call) -> Vec<(IndexKey, SessionKey, Timestamp)> {
-        let index = call.operation.index();
-        let keys = call.keys();
-        self.stored
-            .iter()
-            .filter_map(|(key, entry)| match entry {
-                Entry::Session(record) => Some((record.owner()?.key(), *key, record.expires_at())),
-                Entry::Tombstone(_) => None,
-            })
-            .filter(|(owner, key, _)| index == Some(*owner) || keys.contains(key))
-            .filter(|(_, _, until)| self.latest < *until)
-            .map(|(owner, key, until)| {
-                (owner, key, Timestamp::from_millis(until.as_millis().saturating_sub(1)))
-            })
-            .collect()
+    /// Returns the sessions that a command may affect: each index of the session, its key, and an
+    /// instant up to which the index must contain the key.
+    pub(crate) fn listed_after(&self, call: &Call) -> Vec<(IndexKey, SessionKey, Timestamp)> {
+        let (indexes, keys) = (call.operation.indexes(), call.keys());
+        let mut listed = Vec::new();
+        for (key, entry) in &self.stored {
+            let Entry::Session(record) = entry else { continue };
+            let until = record.expires_at();
+            if until <= self.latest {
+                continue;
+            }
+            let until = Timestamp::from_millis(until.as_millis().saturating_sub(1));
+            for index in record.index_keys() {
+                if indexes.contains(&index) || keys.contains(key) {
+                    listed.push((index, *key, until));
+                }
+            }
+        }
+        listed
     }
 
-    /// Records that a live session is missing in its owner's index.
+    /// Records that a live session is missing in one of its indexes.
     pub(crate) fn missing(&mut self, key: SessionKey) {
-        self.say(|names| format!("{} is missing in its owner's index", names.of(key)));
-        self.violate("I8", || "a live session is not in its owner's index".into());
+        self.say(|names| format!("{} is missing in one of its indexes", names.of(key)));
+        self.violate("I8", || "a live session is not in one of its indexes".into());
     }
 
     /// Returns the key of a session of any owner.
@@ -74,22 +77,22 @@ impl Ledger {
         Some(self.lives[usize::try_from(at).ok()?].key())
     }
 
-    /// Records that a request begins to revoke, or to list, sessions of an owner.
-    pub(crate) fn revoking(&mut self, number: usize, owner: Owner, which: Which) {
+    /// Records that a request begins to revoke, or to list, sessions of an index.
+    pub(crate) fn revoking(&mut self, number: usize, index: IndexKey, which: Which) {
         self.say(|names| match which {
-            Which::All => format!("request {number} ends all sessions of an owner"),
+            Which::All => format!("request {number} ends all sessions of an index"),
             Which::Others => format!("request {number} ends its owner's other sessions"),
             Which::One(key) => format!("request {number} ends {} for an owner", names.of(key)),
-            Which::Listed => format!("request {number} lists the sessions of an owner"),
+            Which::Listed => format!("request {number} lists the sessions of an index"),
         });
         let own = self.requests[&number].life;
-        let mut revocation = Revocation { owner, which, own, there: vec![], began: self.step };
+        let mut revocation = Revocation { index, which, own, there: vec![], began: self.step };
         revocation.there = self
-            .live(&revocation.owner, self.requests[&number].latest)
+            .live(index, self.requests[&number].latest)
             .filter(|life| {
                 let model = &self.lives[*life];
                 matches!(revocation.which, Which::Listed)
-                    || revocation.wants(*life, model, model.state.owner.as_ref())
+                    || revocation.wants(*life, model, &model.state)
             })
             .collect();
         self.request(number).revocations.push(revocation);
@@ -103,7 +106,7 @@ impl Ledger {
         }
         let request = &self.requests[&number];
         let latest = request.latest;
-        let Some(Revocation { owner, there, began, .. }) = request.revocations.last().cloned()
+        let Some(Revocation { index, there, began, .. }) = request.revocations.last().cloned()
         else {
             return;
         };
@@ -111,25 +114,25 @@ impl Ledger {
             let (step, model) = (self.step, &mut self.lives[life]);
             if model.end.is_some() {
                 model.end_told.get_or_insert(step);
-            } else if model.state.owner.as_ref() == Some(&owner)
+            } else if model.state.is_in(index)
                 && latest < model.state.deadline()
                 && !model.lapsed
-                && model.owner_changed < began
+                && model.indexes_changed < began
                 && !model.forgotten(began, latest)
             {
-                self.violate("I8", || "a session of an owner outlived the end of all".into());
+                self.violate("I8", || "a session of an index outlived the end of all".into());
             }
         }
     }
 
-    /// Records the keys that a request received as an owner's list.
+    /// Records the keys that a request received as the list of an index.
     pub(crate) fn listed(&mut self, number: usize, keys: &[SessionKey]) {
         self.say(|names| format!("request {number} lists {}", names.of_all(keys)));
         self.counters.lists += 1;
         self.counters.listed += keys.len() as u64;
         let request = &self.requests[&number];
         let latest = request.latest;
-        let Some(Revocation { owner, there, began, .. }) = request.revocations.last().cloned()
+        let Some(Revocation { index, there, began, .. }) = request.revocations.last().cloned()
         else {
             return;
         };
@@ -137,13 +140,13 @@ impl Ledger {
             let model = &self.lives[life];
             let told = keys.iter().any(|key| self.life_of.get(key) == Some(&life));
             let lives = model.end.is_none()
-                && model.state.owner.as_ref() == Some(&owner)
+                && model.state.is_in(index)
                 && latest < model.state.deadline()
                 // By an earlier reading of the clock, the session had expired: a store may delete it.
                 && !model.lapsed
                 && model.moves_since(began).next().is_none();
             if lives && !told {
-                self.violate("I8", || "a live session is missing in its owner's list".into());
+                self.violate("I8", || "a live session is missing in the list of its index".into());
             }
         }
         let lives: Vec<_> = keys.iter().filter_map(|key| self.life_of.get(key)).collect();
@@ -162,14 +165,12 @@ impl Ledger {
         }
     }
 
-    fn live(&self, owner: &Owner, latest: Timestamp) -> impl Iterator<Item = usize> {
+    fn live(&self, index: IndexKey, latest: Timestamp) -> impl Iterator<Item = usize> {
         self.lives
             .iter()
             .enumerate()
             .filter(move |(_, life)| {
-                life.end.is_none()
-                    && life.state.owner.as_ref() == Some(owner)
-                    && latest < life.state.deadline()
+                life.end.is_none() && life.state.is_in(index) && latest < life.state.deadline()
             })
             .map(|(number, _)| number)
     }

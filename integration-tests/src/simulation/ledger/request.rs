@@ -4,7 +4,7 @@ use super::{
     holds::Hold,
     life::Step,
     owners::Revocation,
-    state::{Logged, State},
+    state::{Links, Logged, State},
 };
 
 /// The model's record of a request.
@@ -48,6 +48,8 @@ pub(crate) struct Request {
     pub(crate) has_copy: bool,
     /// The lifetime that the request has set, in any commit: a later login keeps this lifetime.
     pub(crate) chosen: Option<Lifetime>,
+    /// The links that the request has set, in any commit: a later login keeps these links.
+    pub(crate) linked: Links,
     /// The session had an owner when it was loaded.
     pub(crate) saw_owner: bool,
     /// The request has ended the session of its cookie, so that its next writes begin another session.
@@ -144,6 +146,7 @@ impl Request {
             owner: None,
             authenticated: false,
             chosen: None,
+            linked: Links::new(),
             joined: None,
             has_copy: false,
             saw_owner: false,

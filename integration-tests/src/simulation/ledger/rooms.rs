@@ -27,7 +27,7 @@ impl Ledger {
         let attempt = request.attempt.filter(|_| request.is_committing)?;
         let log = request.log[attempt.from..attempt.to].iter().rev();
         log.filter_map(|logged| match &logged.change {
-            Change::Authenticate(owner, _) => Some(owner.key()),
+            Change::Authenticate { owner, .. } => Some(owner.key()),
             _ => None,
         })
         .next()

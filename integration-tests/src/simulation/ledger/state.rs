@@ -1,4 +1,6 @@
-use session_core::{Key, Lifetime, Owner, Record, Timestamp};
+use std::collections::BTreeSet;
+
+use session_core::{IndexKey, Key, Lifetime, Owner, Record, Timestamp};
 
 use crate::simulation::plan::NAMES;
 
@@ -10,6 +12,7 @@ pub(crate) type Values = [Option<u64>; NAMES.len()];
 pub(crate) struct State {
     pub(crate) values: Values,
     pub(crate) owner: Option<Owner>,
+    pub(crate) links: Links,
     pub(crate) lifetime: Lifetime,
     pub(crate) created_at: Timestamp,
     pub(crate) last_seen_at: Timestamp,
@@ -20,6 +23,7 @@ impl State {
         Self {
             values: Values::default(),
             owner: None,
+            links: Links::new(),
             lifetime,
             created_at,
             last_seen_at: created_at,
@@ -31,10 +35,20 @@ impl State {
         Self {
             values: NAMES.map(|name| record.get(Key::<u64>::new(name))),
             owner: record.owner().cloned(),
+            links: record
+                .index_keys()
+                .into_iter()
+                .skip(usize::from(record.owner().is_some()))
+                .collect(),
             lifetime: record.lifetime(),
             created_at: record.created_at(),
             last_seen_at: record.last_seen_at(),
         }
+    }
+
+    /// Returns `true` if an index lists the session.
+    pub(crate) fn is_in(&self, index: IndexKey) -> bool {
+        self.owner.as_ref().is_some_and(|owner| owner.key() == index) || self.links.contains(&index)
     }
 
     pub(crate) fn deadline(&self) -> Timestamp {
@@ -64,13 +78,14 @@ impl State {
                 _ if part == Part::Values => {}
                 Change::Clear(_) => self.values = Values::default(),
                 Change::SetLifetime(lifetime) => self.lifetime = *lifetime,
-                Change::Authenticate(owner, chosen) => {
+                Change::Authenticate { owner, lifetime, links } => {
                     if self.owner.as_ref().is_some_and(|former| former != owner) {
                         self.values = Values::default();
                     }
                     self.owner = Some(owner.clone());
                     self.created_at = now;
-                    self.lifetime = chosen.unwrap_or(standard);
+                    self.links.clone_from(links);
+                    self.lifetime = lifetime.unwrap_or(standard);
                 }
                 Change::Rotate | Change::Renew => {}
             }
@@ -88,6 +103,9 @@ impl State {
         }
         if self.owner != stored.owner {
             return Some("the owner is another".to_owned());
+        }
+        if self.links != stored.links {
+            return Some("the links are others".to_owned());
         }
         if self.lifetime != stored.lifetime {
             return Some("the lifetime is another".to_owned());
@@ -116,12 +134,12 @@ pub(crate) struct Logged {
 
 impl Logged {
     pub(crate) fn is_login(&self) -> bool {
-        matches!(self.change, Change::Authenticate(..))
+        matches!(self.change, Change::Authenticate { .. })
     }
 
     /// Returns `true` if the change closes the former ID.
     pub(crate) fn closes_the_former_id(&self) -> bool {
-        matches!(self.change, Change::Authenticate(..) | Change::Rotate)
+        matches!(self.change, Change::Authenticate { .. } | Change::Rotate)
     }
 
     /// Returns `true` for a change of single values.
@@ -141,8 +159,21 @@ pub(crate) enum Change {
     /// The values that the request saw.
     Clear([bool; NAMES.len()]),
     SetLifetime(Lifetime),
-    /// The owner, and the lifetime that the request has set before.
-    Authenticate(Owner, Option<Lifetime>),
+    /// The owner, and the lifetime and the links that the request has set before.
+    Authenticate {
+        owner: Owner,
+        lifetime: Option<Lifetime>,
+        links: Links,
+    },
     Rotate,
     Renew,
 }
+
+impl Change {
+    pub(crate) fn login(owner: Owner, link: Option<IndexKey>) -> Self {
+        Self::Authenticate { owner, lifetime: None, links: link.into_iter().collect() }
+    }
+}
+
+/// The links of a session.
+pub(crate) type Links = BTreeSet<IndexKey>;

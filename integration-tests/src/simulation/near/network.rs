@@ -437,7 +437,7 @@ fn changed(
             .keys()
             .into_iter()
             .zip(ended)
-            .map(|(key, ended)| (key, matches!(ended, Ended::Session)))
+            .map(|(key, ended)| (key, matches!(ended, Ended::Session(_))))
             .collect(),
         _ => Vec::new(),
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize as _, de::IgnoredAny};
 use super::{super::values::read_bytes, id_use_of, millis, presented_ms};
 use crate::{
     CookieLifetime, Family, Nonce, Owner, Record, Timestamp,
-    record::{IdUse, Lease, UnknownFields, Values},
+    record::{IdUse, Lease, Links, UnknownFields, Values},
 };
 
 /// The part of a session behind the header: a MessagePack map whose keys are letters. A field with
@@ -24,6 +24,7 @@ pub(super) struct SessionBody {
     /// The absolute lifetime, if `ends_by` comes before its end.
     pub(super) absolute_ms: Option<u64>,
     pub(super) owner: Option<Owner>,
+    pub(super) links: Links,
     pub(super) authenticated_after_ms: Option<i64>,
     pub(super) lease: Option<Lease>,
     pub(super) family: Family,
@@ -43,6 +44,7 @@ impl SessionBody {
             ends_by: None,
             absolute_ms: None,
             owner: None,
+            links: Links::default(),
             authenticated_after_ms: None,
             lease: None,
             family: Family(0),
@@ -66,6 +68,10 @@ impl SessionBody {
                     let len = decode::read_bin_len(&mut rest).ok()?;
                     let owner = bytes.slice_ref(read_bytes(&mut rest, len)?);
                     body.owner = Some(Owner::from_stored(owner));
+                }
+                LINKS => {
+                    let len = decode::read_bin_len(&mut rest).ok()?;
+                    body.links = Links::from_stored(read_bytes(&mut rest, len)?)?;
                 }
                 AUTHENTICATED => {
                     body.authenticated_after_ms = Some(decode::read_int(&mut rest).ok()?);
@@ -109,6 +115,7 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
         record.ends_by.is_some(),
         is_cut,
         record.owner.is_some(),
+        !record.links.keys().is_empty(),
         record.authenticated_at.is_some(),
         record.lease.is_some(),
         record.id_use != IdUse::Original,
@@ -137,6 +144,13 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
     if let Some(owner) = &record.owner {
         write_name(out, OWNER);
         encode::write_bin(out, owner.as_bytes()).expect(INFALLIBLE);
+    }
+    let links = record.links.keys();
+    if !links.is_empty() {
+        write_name(out, LINKS);
+        let len = u32::try_from(size_of_val(links)).expect("a session has few links");
+        encode::write_bin_len(out, len).expect(INFALLIBLE);
+        links.iter().for_each(|link| out.extend_from_slice(link.as_bytes()));
     }
     if let Some(at) = record.authenticated_at {
         write_signed(out, AUTHENTICATED, after_begin(at));
@@ -223,6 +237,8 @@ const PERSISTENT: u8 = b'p';
 const END: u8 = b'e';
 const ABSOLUTE: u8 = b'a';
 const OWNER: u8 = b'o';
+/// The keys of the links, one after the other.
+const LINKS: u8 = b'k';
 const AUTHENTICATED: u8 = b'u';
 /// An array: the lease's deadline, its length in milliseconds, and its fencing token.
 const LEASE: u8 = b'l';

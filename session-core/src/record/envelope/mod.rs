@@ -148,6 +148,7 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
                 lifetime,
                 ends_by: body.ends_by,
                 owner: body.owner,
+                links: body.links,
                 authenticated_at,
                 lease: body.lease,
                 family: body.family,

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    Owner,
-    record::{Lease, UnknownFields, Values},
+    IndexKey, Owner,
+    record::{Lease, Links, UnknownFields, Values},
 };
 
 mod arbitrary;
@@ -19,11 +19,12 @@ macro_rules! golden {
 
 /// The bytes of the first release, in the order of [`entries`]. The stores of users hold these
 /// bytes: never change them.
-const GOLDEN: [(&str, &str); 10] = golden![
+const GOLDEN: [(&str, &str); 11] = golden![
     "v1-session-full",
     "v1-session-minimal",
     "v1-session-with-end",
     "v1-session-locked",
+    "v1-session-linked",
     "v1-session-renewed",
     "v1-session-of-later-version",
     "v1-tombstone-login",
@@ -46,7 +47,7 @@ fn golden_files_match_encode_and_decode() {
 /// During a deployment both versions write the same sessions.
 #[test]
 fn unknown_fields_survive_decode_and_encode() {
-    let bytes = from_hex(GOLDEN[5].1);
+    let bytes = from_hex(GOLDEN[6].1);
     let entry = Entry::decode(bytes.clone()).unwrap();
     let Entry::Session(record) = &entry else { panic!("a session was written") };
     let mut next = Record::clone(record);
@@ -141,7 +142,7 @@ fn u48_caps_numbers_at_48_bits() {
 }
 
 /// The entries of the golden files.
-fn entries() -> [Entry; 10] {
+fn entries() -> [Entry; 11] {
     let successor = SessionKey::from_bytes(*b"0123456789abcdef");
     let sealed_id = SealedId::from_stored(Bytes::from_static(&[0xa5; 43]));
     let login = Tombstone {
@@ -172,6 +173,7 @@ fn entries() -> [Entry; 10] {
         live(minimal()),
         live(with_end()),
         live(locked()),
+        live(linked()),
         live(renewed()),
         live(of_later_version()),
         moved(login),
@@ -199,6 +201,7 @@ fn full() -> Record {
         lifetime,
         ends_by: None,
         owner: Some(Owner::from("user 1")),
+        links: Links::default(),
         authenticated_at: Some(created_at + HOUR / 4),
         lease: None,
         values: Values::default(),
@@ -223,6 +226,13 @@ fn locked() -> Record {
         span: Duration::from_secs(10),
     };
     Record { lease: Some(lease), ..minimal() }
+}
+
+fn linked() -> Record {
+    let mut record = minimal();
+    record.links.add(IndexKey::from_bytes([0x22; 16]));
+    record.links.add(IndexKey::from_bytes([0x11; 16]));
+    record
 }
 
 fn renewed() -> Record {

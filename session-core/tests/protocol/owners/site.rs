@@ -84,6 +84,15 @@ impl Site {
         })
     }
 
+    pub(crate) fn linked_user(&self) -> SessionId {
+        run(async {
+            let session = self.sessions.open([]).await.unwrap();
+            session.set(VISITS, 0).unwrap();
+            Deed::LinkedLogin.record(&session).unwrap();
+            told(session.finish().await.unwrap())
+        })
+    }
+
     pub(crate) fn visitor(&self) -> SessionId {
         run(async {
             let session = self.sessions.open([]).await.unwrap();
@@ -155,6 +164,11 @@ impl Site {
         Box::pin(async move { Answer::Revoked(sessions.revoke_all("ada").await) })
     }
 
+    pub(crate) fn revoke_linked(&self) -> Request {
+        let sessions = self.sessions.clone();
+        Box::pin(async move { Answer::Revoked(sessions.revoke_linked("sid", "1").await) })
+    }
+
     pub(crate) fn revoke(&self, id: &SessionId) -> Request {
         let (sessions, key) = (self.sessions.clone(), id.key());
         Box::pin(async move { Answer::Revoked(sessions.revoke("ada", key).await.map(usize::from)) })
@@ -165,6 +179,8 @@ impl Site {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Deed {
     Login,
+    LinkedLogin,
+    Link,
     Renew,
     Rotate,
     Write,
@@ -176,6 +192,11 @@ impl Deed {
     fn record(self, session: &Session) -> Result<(), SessionError> {
         match self {
             Self::Login => session.authenticate("ada"),
+            Self::LinkedLogin => {
+                session.authenticate("ada")?;
+                session.link("sid", "1")
+            }
+            Self::Link => session.link("sid", "1"),
             Self::Renew => session.renew(),
             Self::Rotate => session.rotate(),
             Self::Write => session.set(VISITS, 1),

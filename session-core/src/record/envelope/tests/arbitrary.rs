@@ -62,13 +62,14 @@ fn any_record() -> impl Strategy<Value = Record> {
     let numbers = (0..1u64 << 48, any::<u64>(), any::<u64>());
     let any_lease = option::of((0..1u64 << 48, 0..1u64 << 48, any::<u64>()));
     let any_end = option::of(0..1u64 << 48);
-    let rare = (any_lease, any_end, any_id_use(), any_unknown_fields());
+    let links = vec(any::<[u8; 16]>(), 0..=4);
+    let rare = (any_lease, any_end, any_id_use(), any_unknown_fields(), links);
     let owner = option::of(vec(any::<u8>(), 0..=256));
     let values = vec((".{0,40}", vec(any::<u8>(), 0..300)), 0..20);
     (numbers, instants, spans, owner, rare, values).prop_map(
         |(numbers, instants, (one, other, renew_after, is_persistent), owner, rare, values)| {
             let (revision, nonce, family) = numbers;
-            let (lease, end, id_use, unknown) = rare;
+            let (lease, end, id_use, unknown, links) = rare;
             let (idle, absolute) = (one.min(other), one.max(other));
             let millis = Duration::from_millis;
             let mut lifetime = Lifetime::new(millis(idle), millis(absolute)).unwrap();
@@ -90,6 +91,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 lifetime,
                 ends_by: end.map(Timestamp::from_millis),
                 owner: owner.map(Owner::from),
+                links: Links::default(),
                 authenticated_at: instants.3.map(Timestamp::from_millis),
                 lease: lease.map(|(until, span, token)| Lease {
                     token: Nonce(token),
@@ -99,6 +101,9 @@ fn any_record() -> impl Strategy<Value = Record> {
                 values: Values::default(),
                 unknown,
             };
+            for link in links {
+                record.links.add(IndexKey::from_bytes(link));
+            }
             for (name, value) in values {
                 record.values.set(&name, &value);
             }

@@ -1,0 +1,31 @@
+use crate::IndexKey;
+
+/// The links of a session, by their keys in ascending order.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Links(Box<[IndexKey]>);
+
+impl Links {
+    pub(crate) fn keys(&self) -> &[IndexKey] {
+        &self.0
+    }
+
+    pub(crate) fn contains(&self, link: &IndexKey) -> bool {
+        self.0.contains(link)
+    }
+
+    pub(crate) fn add(&mut self, link: IndexKey) {
+        if let Err(place) = self.0.binary_search(&link) {
+            let mut links = std::mem::take(&mut self.0).into_vec();
+            links.insert(place, link);
+            self.0 = links.into();
+        }
+    }
+
+    /// Reads the keys, stored one after the other. Returns `None` if the last one is cut.
+    pub(super) fn from_stored(bytes: &[u8]) -> Option<Self> {
+        let (keys, rest) = bytes.as_chunks();
+        let mut links = Self::default();
+        keys.iter().for_each(|key| links.add(IndexKey::from_bytes(*key)));
+        rest.is_empty().then_some(links)
+    }
+}
