@@ -6,8 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use axum_core::response::IntoResponse as _;
-use http::{Response, header};
+use axum_core::response::{IntoResponse, Response};
 use pin_project_lite::pin_project;
 use session_core::{CookieChange, SessionError};
 
@@ -22,15 +21,15 @@ pin_project! {
     /// If the future is dropped, because the client has gone away for example, the changes that
     /// were not committed are given up.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F, B> {
+    pub struct ResponseFuture<F> {
         #[pin]
         handling: F,
         // `None` if another layer finishes the session.
         request: Option<Arc<RequestSession>>,
-        progress: Progress<B>,
+        progress: Progress,
     }
 
-    impl<F, B> PinnedDrop for ResponseFuture<F, B> {
+    impl<F> PinnedDrop for ResponseFuture<F> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if let Some(request) = this.request
@@ -42,18 +41,18 @@ pin_project! {
     }
 }
 
-enum Progress<B> {
+enum Progress {
     /// The service handles the request.
     Handling,
     /// The response waits for the commit.
-    Finishing(Finish, Response<B>),
+    Finishing(Finish, Response),
     Done,
 }
 
 /// A commit that needs I/O, boxed because requests without changes seldom need one.
 type Finish = Pin<Box<dyn Future<Output = Result<CookieChange, SessionError>> + Send>>;
 
-impl<F, B> ResponseFuture<F, B> {
+impl<F> ResponseFuture<F> {
     pub(crate) fn new(handling: F, request: Arc<RequestSession>) -> Self {
         Self { handling, request: Some(request), progress: Progress::Handling }
     }
@@ -64,18 +63,20 @@ impl<F, B> ResponseFuture<F, B> {
     }
 }
 
-impl<F, B, E> Future for ResponseFuture<F, B>
+impl<F, R, E> Future for ResponseFuture<F>
 where
-    F: Future<Output = Result<Response<B>, E>>,
-    B: Default,
+    F: Future<Output = Result<R, E>>,
+    R: IntoResponse,
 {
-    type Output = Result<Response<B>, E>;
+    type Output = Result<Response, E>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Some(request) = this.request else { return this.handling.poll(context) };
+        let Some(request) = this.request else {
+            return this.handling.poll(context).map_ok(IntoResponse::into_response);
+        };
         if let Progress::Handling = this.progress {
-            let mut response = ready!(this.handling.poll(context))?;
+            let mut response = ready!(this.handling.poll(context))?.into_response();
             let Some(session) = request.session() else {
                 if request.was_asked() {
                     headers::vary_by_cookie(response.headers_mut());
@@ -113,7 +114,7 @@ where
             // The handler's response reports changes that are not stored, so an error replaces it
             // (I6). An earlier commit of the handler may have given the session an ID.
             Err(error) => {
-                report(error, &mut response);
+                replace(&mut response, error);
                 let change = session.pending_cookie();
                 request.write_headers(response.headers_mut(), session, &change);
             }
@@ -122,21 +123,21 @@ where
     }
 }
 
-/// Makes the response one to a failed commit, with the empty body of the service.
-fn report<B: Default>(error: SessionError, response: &mut Response<B>) {
-    let (failure, _) = error.into_response().into_parts();
+/// Replaces a response by the one to a failed commit. The headers of inner layers stay.
+fn replace(response: &mut Response, error: SessionError) {
+    let (failure, body) = error.into_response().into_parts();
     *response.status_mut() = failure.status;
-    *response.body_mut() = B::default();
+    *response.body_mut() = body;
     response.extensions_mut().extend(failure.extensions);
     let headers = response.headers_mut();
     headers::remove_content(headers);
     headers::forbid_caching(headers);
-    if let Some(retry_after) = failure.headers.get(header::RETRY_AFTER) {
-        headers.insert(header::RETRY_AFTER, retry_after.clone());
+    for (name, value) in &failure.headers {
+        headers.insert(name, value.clone());
     }
 }
 
-impl<F, B> fmt::Debug for ResponseFuture<F, B> {
+impl<F> fmt::Debug for ResponseFuture<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }

@@ -4,7 +4,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use axum_core::response::{IntoResponse, Response};
+use http::Request;
 use session_core::{SessionExtension, SessionSource};
 use tower_service::Service;
 
@@ -26,20 +27,21 @@ impl<S> SessionService<S> {
     }
 }
 
-impl<S, RequestBody, ResponseBody> Service<Request<RequestBody>> for SessionService<S>
+/// The inner service may have any response that Axum takes. The responses of an Axum router keep their
+/// body, without another allocation.
+impl<S, B> Service<Request<B>> for SessionService<S>
 where
-    S: Service<Request<RequestBody>, Response = Response<ResponseBody>>,
-    ResponseBody: Default,
+    S: Service<Request<B>, Response: IntoResponse>,
 {
-    type Response = S::Response;
+    type Response = Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, ResponseBody>;
+    type Future = ResponseFuture<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let session = Arc::new(RequestSession::new(Arc::clone(&self.settings)));
         let source = Arc::clone(&session) as Arc<dyn SessionSource>;
         let outer = request.extensions_mut().insert(SessionExtension::new(source));

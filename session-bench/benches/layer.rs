@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 
+use axum::response::Response;
 use criterion::{
     BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
 };
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, header};
 use session_axum::{Backend, SessionLayer};
 use session_bench::{RedisServer, create_session, handlers};
 use session_core::Sessions;
@@ -55,7 +56,7 @@ fn call<S>(
     cookie: &HeaderValue,
     service: S,
 ) where
-    S: Service<Request<()>, Response = Response<()>, Error = Infallible> + Clone,
+    S: Service<Request<()>, Response = Response, Error = Infallible> + Clone,
 {
     group.bench_function(name, |b| {
         b.to_async(runtime).iter(|| {

@@ -2,8 +2,8 @@
 
 use std::{convert::Infallible, hint::black_box};
 
-use axum::extract::FromRequestParts as _;
-use http::{Request, Response};
+use axum::{body::Body, extract::FromRequestParts as _, response::Response};
+use http::Request;
 use session_axum::Session;
 
 use crate::{COUNT, NAME};
@@ -13,9 +13,9 @@ use crate::{COUNT, NAME};
 /// # Errors
 ///
 /// None.
-pub async fn untouched(request: Request<()>) -> Result<Response<()>, Infallible> {
+pub async fn untouched(request: Request<()>) -> Result<Response, Infallible> {
     black_box(&request);
-    Ok(Response::new(()))
+    Ok(Response::new(Body::empty()))
 }
 
 /// Reads one of the four small values.
@@ -27,10 +27,10 @@ pub async fn untouched(request: Request<()>) -> Result<Response<()>, Infallible>
 /// # Panics
 ///
 /// Panics if the store fails, or if the session lacks the value.
-pub async fn read(request: Request<()>) -> Result<Response<()>, Infallible> {
+pub async fn read(request: Request<()>) -> Result<Response, Infallible> {
     let session = session(request).await;
     black_box(session.get(NAME).expect("the session has the value"));
-    Ok(Response::new(()))
+    Ok(Response::new(Body::empty()))
 }
 
 /// Increments another of the four small values.
@@ -42,10 +42,10 @@ pub async fn read(request: Request<()>) -> Result<Response<()>, Infallible> {
 /// # Panics
 ///
 /// Panics if the store fails.
-pub async fn write(request: Request<()>) -> Result<Response<()>, Infallible> {
+pub async fn write(request: Request<()>) -> Result<Response, Infallible> {
     let session = session(request).await;
     session.update(COUNT, |count| *count += 1).expect("the session is open");
-    Ok(Response::new(()))
+    Ok(Response::new(Body::empty()))
 }
 
 async fn session(request: Request<()>) -> Session {

@@ -72,6 +72,7 @@ async fn write_during_a_logout_is_409_and_keeps_the_cookie() {
     409 Conflict
     cache-control: no-store
     vary: cookie
+    the session has ended, load the page again
     ");
     assert_eq!(site.send("GET /read", &cookie).await.body, "0");
 }
@@ -134,6 +135,7 @@ async fn failed_commit_replaces_the_response() {
     set-cookie: order=1
     retry-after: 1
     vary: cookie
+    sessions are unavailable, try again in a moment
     ");
     // A first commit, a login and a logout fail too.
     site.store.fail(&[Verb::Create, Verb::CreateEntered], StoreErrorKind::Full);
@@ -143,6 +145,7 @@ async fn failed_commit_replaces_the_response() {
     cache-control: no-store
     retry-after: 1
     vary: cookie
+    sessions are unavailable, try again in a moment
     ");
     site.store.fail(&[Verb::Delete], StoreErrorKind::Timeout);
     let logout = site.send("POST /logout", &cookie).await;
@@ -350,6 +353,7 @@ async fn login_above_the_limit_is_409_and_sets_no_cookie() {
     409 Conflict
     cache-control: no-store
     vary: cookie
+    signed in too often, sign out elsewhere first
     ");
     let tried = Request::post("/try").body(Body::empty()).unwrap();
     assert_snapshot!(answer(router, tried).await.text(), @"

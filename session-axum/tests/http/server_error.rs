@@ -208,7 +208,7 @@ async fn failed_commit_keeps_the_headers_of_layers() {
     let cookie = site.begin().await;
     site.store.fail(&[Verb::Commit], StoreErrorKind::Unavailable);
     let answer = site.send("POST /order", &cookie).await;
-    assert_eq!(answer.header(header::CONTENT_TYPE), None);
+    assert_eq!(answer.header(header::CONTENT_TYPE), Some("text/plain; charset=utf-8"));
     assert_snapshot!(answer.text(), @"
     503 Service Unavailable
     cache-control: no-store
@@ -218,6 +218,7 @@ async fn failed_commit_keeps_the_headers_of_layers() {
     vary: cookie
     set-cookie: other=1
     retry-after: 1
+    sessions are unavailable, try again in a moment
     ");
 }
 

@@ -151,5 +151,5 @@ fn public_types_are_send_and_sync() {
     check::<SessionRejection>();
     check::<SignedIn<u64>>();
     fn check_send<T: Send + Debug>() {}
-    check_send::<ResponseFuture<std::future::Ready<()>, ()>>();
+    check_send::<ResponseFuture<std::future::Ready<()>>>();
 }

@@ -11,7 +11,8 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
-use http::{HeaderValue, Request, Response, header};
+use axum::response::Response;
+use http::{HeaderValue, Request, header};
 use session_axum::SessionLayer;
 use session_bench::{BoxError, Progress, Table, Work, create_session, handlers, record, request};
 use session_core::{Entry, IdGenerator as _, OsRandom, SessionId, Sessions};
@@ -172,7 +173,7 @@ fn in_layer<S>(handler: S, times: u64)
 where
     SessionLayer: Layer<S>,
     <SessionLayer as Layer<S>>::Service:
-        Service<Request<()>, Response = Response<()>, Error = Infallible> + Clone,
+        Service<Request<()>, Response = Response, Error = Infallible> + Clone,
 {
     let store = MemoryStore::default();
     let runtime = runtime();
@@ -185,7 +186,7 @@ where
 
 fn call<S>(service: S, cookie: &HeaderValue, runtime: &Runtime, times: u64)
 where
-    S: Service<Request<()>, Response = Response<()>, Error = Infallible> + Clone,
+    S: Service<Request<()>, Response = Response, Error = Infallible> + Clone,
 {
     runtime.block_on(async {
         for _ in 0..times {
