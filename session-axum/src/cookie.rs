@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use cookie::{Cookie, time};
 use http::{HeaderMap, HeaderValue, header};
-use session_core::{ConfigError, SessionId};
+use session_core::{ConfigError, CookieChange, SessionId};
+
+use crate::headers;
 
 /// The cookie that holds the session ID: its name and attributes.
 ///
@@ -49,6 +51,9 @@ pub struct SessionCookie {
 }
 
 impl SessionCookie {
+    /// The default name: `__Host-session`.
+    pub(crate) const NAME: &str = "__Host-session";
+
     /// Creates a cookie named `session` without `Secure`, for development with a client that does
     /// not take secure cookies over plain HTTP.
     ///
@@ -58,7 +63,7 @@ impl SessionCookie {
     /// production.
     #[must_use]
     pub fn insecure_for_development() -> Self {
-        Self { name: "session".to_owned(), secure: false, ..Self::default() }
+        Self { name: INSECURE_NAME.to_owned(), secure: false, ..Self::default() }
     }
 
     /// Sets the name. The default is `__Host-session`.
@@ -218,6 +223,35 @@ impl SessionCookie {
             })
     }
 
+    /// Adds the name of a layer to a default name.
+    pub(crate) fn set_layer_name(&mut self, layer: &str) {
+        match &*self.name {
+            Self::NAME => self.name = format!("__Host-{layer}-session"),
+            INSECURE_NAME => self.name = format!("{layer}-{INSECURE_NAME}"),
+            _ => {}
+        }
+    }
+
+    /// Writes the change of the cookie, and the cookie for read-your-writes.
+    pub(crate) fn write(
+        &self,
+        headers: &mut HeaderMap,
+        change: &CookieChange,
+        read_your_writes: Option<Duration>,
+    ) {
+        let set_cookie = match change {
+            CookieChange::Keep => None,
+            CookieChange::Set { id, max_age, .. } => Some(self.setting(id, *max_age)),
+            CookieChange::Remove => Some(self.removing()),
+        };
+        let marker = read_your_writes.map(|age| self.marking(age));
+        for set_cookie in [set_cookie, marker].into_iter().flatten() {
+            headers.append(header::SET_COOKIE, set_cookie);
+            // Caches must not keep an ID (OWASP ASVS 5.0, 14.3.2).
+            headers::forbid_caching(headers);
+        }
+    }
+
     /// Returns the `Set-Cookie` with the session ID.
     pub(crate) fn setting(&self, id: &SessionId, max_age: Option<Duration>) -> HeaderValue {
         let mut cookie = self.cookie(id.expose());
@@ -270,7 +304,7 @@ impl SessionCookie {
     fn checked(self) -> Result<Self, ConfigError> {
         let Self { name, secure, same_site, path, domain, partitioned } = &self;
         let refuse = |text: String| Err(ConfigError::new(text));
-        if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_token) {
+        if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(headers::is_token) {
             return refuse(format!("the cookie name {name:?} is not valid"));
         }
         if !path.starts_with('/') || path.bytes().any(|byte| byte == b';' || !is_visible(byte)) {
@@ -306,7 +340,7 @@ impl SessionCookie {
 impl Default for SessionCookie {
     fn default() -> Self {
         Self {
-            name: "__Host-session".to_owned(),
+            name: Self::NAME.to_owned(),
             secure: true,
             same_site: SameSite::Lax,
             path: "/".to_owned(),
@@ -343,11 +377,6 @@ fn whole_seconds(span: Duration) -> time::Duration {
     time::Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
-/// RFC 9110, 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
 fn is_visible(byte: u8) -> bool {
     (b' '..=b'~').contains(&byte)
 }
@@ -357,6 +386,9 @@ fn is_domain(byte: u8) -> bool {
 }
 
 const MAX_NAME: usize = 128;
+
+/// The default name of a cookie that is not `Secure`.
+const INSECURE_NAME: &str = "session";
 
 /// The suffix in the name of the cookie that marks a change of the session.
 const MARKER: &str = "-changed";

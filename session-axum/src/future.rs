@@ -79,7 +79,7 @@ where
             let mut response = ready!(this.handling.poll(context))?.into_response();
             let Some(session) = request.session() else {
                 if request.was_asked() {
-                    headers::vary_by_cookie(response.headers_mut());
+                    request.vary(response.headers_mut());
                 }
                 if request.has_failed() {
                     headers::forbid_caching(response.headers_mut());
@@ -92,7 +92,7 @@ where
                 false => session.try_finish(),
             };
             if let Some(change) = change {
-                request.write_headers(response.headers_mut(), session, &change);
+                request.write(&mut response, session, &change);
                 *this.progress = Progress::Done;
                 return Poll::Ready(Ok(response));
             }
@@ -110,13 +110,13 @@ where
             unreachable!("the session was finished");
         };
         match finished {
-            Ok(change) => request.write_headers(response.headers_mut(), session, &change),
+            Ok(change) => request.write(&mut response, session, &change),
             // The handler's response reports changes that are not stored, so an error replaces it
             // (I6). An earlier commit of the handler may have given the session an ID.
             Err(error) => {
                 replace(&mut response, error);
                 let change = session.pending_cookie();
-                request.write_headers(response.headers_mut(), session, &change);
+                request.write(&mut response, session, &change);
             }
         }
         Poll::Ready(Ok(response))

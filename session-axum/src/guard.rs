@@ -7,16 +7,13 @@ use std::{
 };
 
 use axum::extract::OriginalUri;
-use axum_core::{
-    extract::FromRequestParts as _,
-    response::{IntoResponse, Response},
-};
+use axum_core::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, request::Parts};
-use session_core::{ConfigError, Session, SessionError, SessionRejection};
+use session_core::{ConfigError, SessionError, SessionRejection};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::next_path;
+use crate::{SessionName, named::Slot, next_path};
 
 /// A layer that lets only signed-in users reach its routes.
 ///
@@ -41,7 +38,7 @@ use crate::next_path;
 /// # "Your session has ended"
 ///
 /// A refusal leaves the cookie as it is. If the session has expired or was revoked, the browser sends
-/// the old ID to the login page too, and [`Session::had_unknown_id`] returns `true` there. The
+/// the old ID to the login page too, and [`Session::had_unknown_id`](crate::Session::had_unknown_id) returns `true` there. The
 /// address stays free of such a note, because anyone can write an address.
 ///
 /// # Security
@@ -86,6 +83,7 @@ use crate::next_path;
 pub struct RequireSignIn {
     login_page: Option<Arc<str>>,
     max_age: Option<Duration>,
+    slot: Slot,
 }
 
 impl RequireSignIn {
@@ -111,10 +109,11 @@ impl RequireSignIn {
             let text = format!("the login page {login_page:?} is not a path of this site");
             return Err(ConfigError::new(text));
         }
-        Ok(Self { login_page: Some(login_page.into()), max_age: None })
+        Ok(Self { login_page: Some(login_page.into()), ..Self::default() })
     }
 
-    /// Demands that the user signed in at most `max_age` ago, as [`Session::require_fresh`] does:
+    /// Demands that the user signed in at most `max_age` ago, as
+    /// [`Session::require_fresh`](crate::Session::require_fresh) does:
     /// for a change of the password or address (OWASP ASVS 5.0, 7.5.1 and 7.5.3). The default is a
     /// login of any age. Zero refuses nearly every request.
     ///
@@ -125,9 +124,16 @@ impl RequireSignIn {
         self
     }
 
+    /// Demands that a user signed in to the session of a [named layer](crate::SessionLayer::named).
+    /// The default is the layer without a name.
+    pub fn named<N: SessionName>(mut self) -> Self {
+        self.slot = Slot::of::<N>();
+        self
+    }
+
     /// Returns the response to a request that must not pass.
-    async fn refusal(&self, parts: &mut Parts) -> Option<Response> {
-        let session = match Session::from_request_parts(parts, &()).await {
+    async fn refusal(&self, parts: &Parts) -> Option<Response> {
+        let session = match self.slot.open(parts).await {
             Ok(session) => session,
             Err(rejection) => return Some(rejection.into_response()),
         };
@@ -220,8 +226,8 @@ where
         let mut inner = mem::replace(&mut self.inner, clone);
         let guard = self.guard.clone();
         Box::pin(async move {
-            let (mut parts, body) = request.into_parts();
-            if let Some(refusal) = guard.refusal(&mut parts).await {
+            let (parts, body) = request.into_parts();
+            if let Some(refusal) = guard.refusal(&parts).await {
                 return Ok(refusal);
             }
             inner.call(Request::from_parts(parts, body)).await.map(IntoResponse::into_response)

@@ -2,13 +2,12 @@ use std::{fmt, sync::Arc};
 
 use session_core::Sessions;
 use tower_layer::Layer;
-#[cfg(feature = "testing")]
-use {
-    http::HeaderValue,
-    session_core::{CookieChange, Owner, Session, SessionError},
-};
 
-use crate::{SessionCookie, SessionService, request_session::Settings};
+use crate::{
+    BearerToken, SessionCookie, SessionName, SessionService, Transport,
+    named::Slot,
+    settings::{Config, Settings},
+};
 
 /// A layer that gives each request its session.
 ///
@@ -35,8 +34,21 @@ use crate::{SessionCookie, SessionService, request_session::Settings};
 /// timeout outside of the layer has fired, the changes are given up. A task that still holds the
 /// session cannot change it any more.
 ///
-/// The same layer, added twice to a stack, is one: the inner clone passes requests on. Of two
-/// different layers, the inner one gives the session to its handlers.
+/// # Several layers
+///
+/// The same layer, added twice to a stack, is one: the inner clone passes requests on. A layer with a
+/// [name](Self::named) has its own session, beside the one without a name. Of two different layers
+/// of the same name, or without one, the inner layer gives the session to its handlers.
+///
+/// Each layer commits its own session, the inner layer first. If the commit of the outer layer fails,
+/// the changes of the inner one are stored already.
+///
+/// # Other layers
+///
+/// The layer fits inside and outside of every layer for HTTP. The response is that of Axum, whatever
+/// the body of the inner service. A layer that uses the session, such as
+/// [`RequireSignIn`](crate::RequireSignIn), belongs inside. A timeout or a panic that is caught
+/// inside of the layer stores no half of a request.
 ///
 /// [`Session`]: crate::Session
 ///
@@ -70,97 +82,133 @@ impl SessionLayer {
     /// Creates a layer for a store, or for [`Sessions`] with rules of their own.
     #[must_use]
     pub fn new(sessions: impl Into<Sessions>) -> Self {
-        let (sessions, cookie) = (sessions.into(), SessionCookie::default());
-        let settings = Settings { sessions, cookie, commits_server_errors: false };
-        Self { settings: Arc::new(settings) }
+        let config = Config {
+            sessions: sessions.into(),
+            transport: Transport::default(),
+            slot: Slot::default(),
+            commits_server_errors: false,
+        };
+        Self { settings: Settings::new(config) }
     }
 
-    /// Sets the cookie. The default is [`SessionCookie::default`].
+    /// Sets how clients hold their session ID. The default is the cookie
+    /// [`SessionCookie::default`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use session_axum::{BearerToken, MemoryStore, SessionCookie, SessionLayer, Sessions, Transport};
+    ///
+    /// let sessions = Sessions::new(MemoryStore::default());
+    /// let layer = SessionLayer::new(sessions);
+    /// let pages = layer.clone();
+    /// let api = layer.clone().with_transport(BearerToken::default());
+    /// let both = layer.with_transport(Transport::CookieOrBearer(
+    ///     SessionCookie::default(),
+    ///     BearerToken::default(),
+    /// ));
+    /// # drop((pages, api, both));
+    /// ```
+    #[must_use]
+    pub fn with_transport(self, transport: impl Into<Transport>) -> Self {
+        self.with(|config| config.transport = transport.into())
+    }
+
+    /// Sets the cookie as the [transport](Self::with_transport).
     #[must_use]
     pub fn with_cookie(self, cookie: SessionCookie) -> Self {
-        self.with(|settings| settings.cookie = cookie)
+        self.with_transport(cookie)
+    }
+
+    /// Names the layer: its session is beside that of another layer, as [`SessionOf`].
+    ///
+    /// The order of the layers makes no difference. The name `admin` changes a cookie with a default
+    /// name to `__Host-admin-session` (`admin-session` for development). An ID of the layer opens
+    /// nothing in a layer of another name, also if both share a store and
+    /// a bearer token's header.
+    ///
+    /// [`RequireSignIn::named`](crate::RequireSignIn::named) guards routes by the named session.
+    ///
+    /// [`SessionOf`]: crate::SessionOf
+    ///
+    /// # Security
+    ///
+    /// The layers of one store share its owners: `revoke_all(7)` revokes the sessions of user 7 in
+    /// all of them. If administrators have numbers of their own, give their layer its own store.
+    ///
+    /// # Examples
+    ///
+    /// An administrator's session beside the visitor's:
+    ///
+    /// ```
+    /// use axum::{Router, routing::get};
+    /// use session_axum::{MemoryStore, Session, SessionLayer, SessionName, SessionOf};
+    ///
+    /// struct Admin;
+    ///
+    /// impl SessionName for Admin {
+    ///     const NAME: &'static str = "admin";
+    /// }
+    ///
+    /// async fn page(visitor: Session, admin: SessionOf<Admin>) -> String {
+    ///     let (visitor, admin) = (visitor.owner_as::<u64>(), admin.owner_as::<u64>());
+    ///     format!("signed in as {visitor:?}, and as administrator {admin:?}")
+    /// }
+    ///
+    /// let app: Router = Router::new()
+    ///     .route("/", get(page))
+    ///     .layer(SessionLayer::new(MemoryStore::default()))
+    ///     .layer(SessionLayer::new(MemoryStore::default()).named::<Admin>());
+    /// # drop(app);
+    /// ```
+    #[must_use]
+    pub fn named<N: SessionName>(self) -> Self {
+        self.with(|config| config.slot = Slot::of::<N>())
     }
 
     /// Sets whether a response with a status of 500 and above commits the changes of its handler.
     /// The default is `false`.
     #[must_use]
     pub fn with_server_errors_committed(self, commit: bool) -> Self {
-        self.with(|settings| settings.commits_server_errors = commit)
+        self.with(|config| config.commits_server_errors = commit)
     }
 
-    fn with(&self, set: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = Settings::clone(&self.settings);
-        set(&mut settings);
-        Self { settings: Arc::new(settings) }
+    fn with(&self, set: impl FnOnce(&mut Config)) -> Self {
+        let mut config = self.settings.config.clone();
+        set(&mut config);
+        Self { settings: Settings::new(config) }
     }
 
-    /// The sessions of the layer, for work outside of a request: an administrator's
+    /// The sessions of the layer, in the realm of its cookie or else of its bearer token: for work outside of a request: an administrator's
     /// [`revoke_all`](Sessions::revoke_all), counters, [events](Sessions::events).
     #[must_use]
     pub fn sessions(&self) -> &Sessions {
-        &self.settings.sessions
+        self.settings.channel(false).sessions()
     }
 
-    /// The cookie of the layer.
+    /// The transport of the layer. A [name](Self::named) of the layer is a part of the cookie's name.
     #[must_use]
-    pub fn cookie(&self) -> &SessionCookie {
-        &self.settings.cookie
+    pub fn transport(&self) -> &Transport {
+        &self.settings.transport
+    }
+
+    /// The cookie of the layer, if the [transport](Self::transport) has one.
+    #[must_use]
+    pub fn cookie(&self) -> Option<&SessionCookie> {
+        self.transport().cookie()
+    }
+
+    /// The bearer token of the layer, if the [transport](Self::transport) has one.
+    #[must_use]
+    pub fn bearer_token(&self) -> Option<&BearerToken> {
+        self.transport().bearer_token()
     }
 }
 
-/// Cookies for tests of an application's handlers.
 #[cfg(feature = "testing")]
 impl SessionLayer {
-    /// Signs a user in to a new session in the layer's store, and returns the header `Cookie` of
-    /// this user's requests.
-    ///
-    /// The section "Test your handlers" of the [crate's page](crate) shows a complete test.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the store fails, if the owner is empty or longer than
-    /// [`Limits::OWNER_BYTES`](crate::Limits::OWNER_BYTES), and if the login exceeds the session
-    /// limit.
-    pub async fn signed_in_cookie(&self, owner: impl Into<Owner>) -> HeaderValue {
-        self.session_cookie(|session| session.authenticate(owner)).await
-    }
-
-    /// Begins a session in the layer's store, and returns the header `Cookie` of its requests. The
-    /// closure writes the values of the session, or signs a user in, as a handler does.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the closure returns an error or changes nothing, and if the commit fails.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use session_axum::{Key, MemoryStore, SessionLayer};
-    ///
-    /// const CART: Key<Vec<String>> = Key::new("cart");
-    ///
-    /// # async fn test() {
-    /// let layer = SessionLayer::new(MemoryStore::default());
-    /// let cookie = layer
-    ///     .session_cookie(|session| {
-    ///         session.authenticate(7)?;
-    ///         session.set(CART, vec!["tea".to_owned()])
-    ///     })
-    ///     .await;
-    /// # drop(cookie);
-    /// # }
-    /// ```
-    pub async fn session_cookie(
-        &self,
-        begin: impl FnOnce(&Session) -> Result<(), SessionError>,
-    ) -> HeaderValue {
-        let session =
-            self.sessions().open([]).await.expect("a request without a cookie needs no I/O");
-        begin(&session).expect("the closure succeeds");
-        match session.finish().await.expect("the store takes the session") {
-            CookieChange::Set { id, .. } => self.cookie().sent(&id),
-            _ => panic!("a session without a change has no cookie"),
-        }
+    pub(crate) fn channel(&self, is_bearer_chosen: bool) -> &crate::transport::Channel {
+        self.settings.channel(is_bearer_chosen)
     }
 }
 
@@ -176,7 +224,7 @@ impl fmt::Debug for SessionLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionLayer")
             .field("sessions", self.sessions())
-            .field("cookie", &self.settings.cookie)
+            .field("transport", self.transport())
             .finish()
     }
 }

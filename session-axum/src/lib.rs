@@ -1,16 +1,22 @@
 #![doc = include_str!("../README.md")]
 
+mod bearer;
 mod cookie;
 mod future;
 #[cfg(feature = "guard")]
 mod guard;
 mod headers;
 mod layer;
+mod named;
 #[cfg(feature = "guard")]
 mod next_path;
 mod request_session;
 mod service;
 mod session_or_outage;
+mod settings;
+#[cfg(feature = "testing")]
+mod signed_in;
+mod transport;
 
 #[cfg(feature = "json")]
 pub use session_core::Json;
@@ -36,11 +42,14 @@ pub use session_redis::{
 pub use session_redis::{NearCache, NearCacheStats};
 
 pub use {
+    bearer::BearerToken,
     cookie::{SameSite, SessionCookie},
     future::ResponseFuture,
     layer::SessionLayer,
+    named::{SessionName, SessionOf},
     service::SessionService,
     session_or_outage::SessionOrOutage,
+    transport::Transport,
 };
 #[cfg(feature = "guard")]
 pub use {

@@ -6,18 +6,20 @@ use std::{
     },
 };
 
+use axum_core::response::Response;
 use futures_util::lock::Mutex;
 use http::{HeaderMap, StatusCode};
 use session_core::{
-    CookieChange, Session, SessionError, SessionSource, Sessions, StoreError, StoreErrorKind,
+    CookieChange, Session, SessionError, SessionSource, StoreError, StoreErrorKind,
 };
 
-use crate::{SessionCookie, headers};
+use crate::{settings::Settings, transport::Channel};
 
 /// The session of one request: extractors open the session, and the layer finishes it.
 #[derive(Debug)]
 pub(crate) struct RequestSession {
     settings: Arc<Settings>,
+    is_bearer_chosen: bool,
     /// The session, or the error of loading it. The first outcome counts for the whole request, so
     /// that all extractors and the response agree.
     outcome: OnceLock<Result<Session, StoreError>>,
@@ -27,8 +29,9 @@ pub(crate) struct RequestSession {
 }
 
 impl RequestSession {
-    pub(crate) fn new(settings: Arc<Settings>) -> Self {
+    pub(crate) fn new(settings: Arc<Settings>, headers: &HeaderMap) -> Self {
         Self {
+            is_bearer_chosen: settings.is_bearer_chosen(headers),
             settings,
             outcome: OnceLock::new(),
             loading: Mutex::new(()),
@@ -58,21 +61,17 @@ impl RequestSession {
 
     /// Returns `true` if a response of this status stores nothing that was not committed before.
     pub(crate) fn aborts(&self, status: StatusCode, session: &Session) -> bool {
-        if status.is_server_error() {
-            !self.settings.commits_server_errors || session.has_failed_commit()
-        } else {
-            status.is_client_error() && session.has_failed_commit()
-        }
+        self.settings.aborts(status, session)
     }
 
-    /// Writes the change of the cookie, and the rules for caches, into the response.
-    pub(crate) fn write_headers(
-        &self,
-        headers: &mut HeaderMap,
-        session: &Session,
-        change: &CookieChange,
-    ) {
-        headers::write(headers, &self.settings.cookie, change, session.read_your_writes());
+    /// Writes the change of the client's ID, and the rules for caches, into the response.
+    pub(crate) fn write(&self, response: &mut Response, session: &Session, change: &CookieChange) {
+        self.channel().write(response, session, change);
+    }
+
+    /// Writes the headers of the request on which the response depends into its `Vary`.
+    pub(crate) fn vary(&self, headers: &mut HeaderMap) {
+        self.channel().vary(headers);
     }
 
     /// Gives up the changes of a request that was dropped.
@@ -82,13 +81,16 @@ impl RequestSession {
         }
     }
 
+    fn channel(&self) -> &Channel {
+        self.settings.channel(self.is_bearer_chosen)
+    }
+
     async fn load(&self, headers: &HeaderMap) -> Result<Session, StoreError> {
         let _loading = self.loading.lock().await;
         if let Some(outcome) = self.outcome.get() {
             return outcome.clone();
         }
-        let Settings { sessions, cookie, .. } = &*self.settings;
-        let outcome = sessions.open(cookie.values(headers)).await.map_err(|error| match error {
+        let outcome = self.channel().open(headers).await.map_err(|error| match error {
             SessionError::Store(error) => error,
             // Before the request has recorded a change, only the store can fail.
             other => StoreError::new(StoreErrorKind::Unavailable).with_source(other),
@@ -104,9 +106,7 @@ impl SessionSource for RequestSession {
             return Some(outcome.clone());
         }
         // If another extractor loads the session at the same time, the first outcome counts.
-        let Settings { sessions, cookie, .. } = &*self.settings;
-        let is_behind = || cookie.is_marked(headers);
-        let session = sessions.try_open_local(cookie.values(headers), is_behind)?;
+        let session = self.channel().try_open_local(headers)?;
         Some(self.outcome.get_or_init(|| Ok(session)).clone())
     }
 
@@ -116,15 +116,4 @@ impl SessionSource for RequestSession {
     ) -> Pin<Box<dyn Future<Output = Result<Session, StoreError>> + Send + 'a>> {
         Box::pin(self.load(headers))
     }
-}
-
-/// The settings of a layer, shared by all of its requests.
-// The counts of handles change with every request and on every processor. They must not share a
-// cache line with the fields that every request reads.
-#[derive(Clone, Debug)]
-#[repr(align(128))]
-pub(crate) struct Settings {
-    pub(crate) sessions: Sessions,
-    pub(crate) cookie: SessionCookie,
-    pub(crate) commits_server_errors: bool,
 }

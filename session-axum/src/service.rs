@@ -9,10 +9,7 @@ use http::Request;
 use session_core::{SessionExtension, SessionSource};
 use tower_service::Service;
 
-use crate::{
-    ResponseFuture,
-    request_session::{RequestSession, Settings},
-};
+use crate::{ResponseFuture, request_session::RequestSession, settings::Settings};
 
 /// The service that [`SessionLayer`](crate::SessionLayer) makes.
 #[derive(Clone)]
@@ -42,15 +39,17 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let session = Arc::new(RequestSession::new(Arc::clone(&self.settings)));
+        let session = RequestSession::new(Arc::clone(&self.settings), request.headers());
+        let session = Arc::new(session);
         let source = Arc::clone(&session) as Arc<dyn SessionSource>;
-        let outer = request.extensions_mut().insert(SessionExtension::new(source));
+        let slot = self.settings.config.slot;
+        let outer = slot.insert(request.extensions_mut(), SessionExtension::new(source));
         if let Some(outer) = outer
             && let Some(session) = outer.downcast_ref::<RequestSession>()
             && session.has_settings(&self.settings)
         {
             // The outer clone of the same layer finishes the session.
-            request.extensions_mut().insert(outer);
+            slot.insert(request.extensions_mut(), outer);
             return ResponseFuture::passing(self.inner.call(request));
         }
         ResponseFuture::new(self.inner.call(request), session)

@@ -156,6 +156,7 @@ async fn failed_commit_replaces_the_response() {
     cache-control: no-store
     set-cookie: order=1
     vary: cookie
+    the session cannot be used
     ");
 }
 

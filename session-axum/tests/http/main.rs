@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "an unexpected result ends the test")]
 
+mod bearer;
 mod commit;
 mod cookie;
 mod cookie_jar;
@@ -10,6 +11,7 @@ mod error_page;
 mod errors;
 mod flash;
 mod guard;
+mod layers;
 mod lock;
 mod next_path;
 mod outage;
@@ -17,6 +19,7 @@ mod server_error;
 mod service;
 mod session_or_outage;
 mod signed_in;
+mod stack;
 mod support;
 #[cfg(feature = "testing")]
 mod testing;

@@ -48,13 +48,27 @@ impl Site {
 
     /// Creates a site that has these routes too.
     pub(crate) fn with_routes(routes: Router) -> Self {
+        Self::with_layer(routes, |layer| layer)
+    }
+
+    /// Creates a site that has these routes too, and a layer with these settings.
+    pub(crate) fn with_layer(
+        routes: Router,
+        configure: impl FnOnce(SessionLayer) -> SessionLayer,
+    ) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000_000)));
-        Self::start(StoreControl::default(), clock, CountingIds::default(), routes)
+        Self::start(StoreControl::default(), clock, CountingIds::default(), routes, configure)
     }
 
     /// Creates another server of the same site: it shares the store, and nothing in memory.
     pub(crate) fn another_server(&self, routes: Router) -> Self {
-        Self::start(self.store.clone(), Arc::clone(&self.clock), self.ids.clone(), routes)
+        Self::start(
+            self.store.clone(),
+            Arc::clone(&self.clock),
+            self.ids.clone(),
+            routes,
+            |layer| layer,
+        )
     }
 
     fn start(
@@ -62,6 +76,7 @@ impl Site {
         clock: Arc<ManualClock>,
         ids: CountingIds,
         routes: Router,
+        configure: impl FnOnce(SessionLayer) -> SessionLayer,
     ) -> Self {
         let sessions = Sessions::builder(store.store())
             .with_clock(Arc::clone(&clock))
@@ -75,7 +90,7 @@ impl Site {
             .route("/count", post(count))
             .route("/login", post(login))
             .route("/logout", post(logout))
-            .layer(SessionLayer::new(sessions));
+            .layer(configure(SessionLayer::new(sessions)));
         Self { store, clock, ids, router }
     }
 
@@ -95,7 +110,8 @@ impl Site {
         self.send_headers(route, headers).await
     }
 
-    async fn send_headers<'h>(
+    /// Sends a request with these headers.
+    pub(crate) async fn send_headers<'h>(
         &self,
         route: &str,
         headers: impl IntoIterator<Item = (header::HeaderName, &'h [u8])>,

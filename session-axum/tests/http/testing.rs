@@ -58,7 +58,7 @@ async fn cookie_hides_its_id_in_debug() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "a session without a change has no cookie")]
+#[should_panic(expected = "a session without a change has no ID")]
 async fn session_without_a_change_has_no_cookie() {
     shop().session_cookie(|_| Ok(())).await;
 }

@@ -67,6 +67,16 @@ pub enum SessionRejection {
     )]
     MissingLayer,
 
+    /// The route lacks the layer of a name: 500.
+    #[error(
+        "no session `{name}` on this route: call `.layer(SessionLayer::new(store).named::<..>())` on \
+         its router, after its routes and after the layers that use the session"
+    )]
+    MissingNamedLayer {
+        /// The name of the layer.
+        name: &'static str,
+    },
+
     /// Nobody is signed in: 401 with `Cache-Control: no-store`. Returned by [`SignedIn`].
     ///
     /// [`SignedIn`]: crate::SignedIn
@@ -88,7 +98,7 @@ impl IntoResponse for SessionRejection {
     fn into_response(self) -> Response {
         match self {
             Self::Store(error) => SessionError::Store(error).into_response(),
-            Self::MissingLayer => {
+            Self::MissingLayer | Self::MissingNamedLayer { .. } => {
                 tracing::error!(target: "session", "{self}");
                 (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response()
             }

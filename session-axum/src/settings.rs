@@ -1,0 +1,73 @@
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode};
+use session_core::{Session, Sessions};
+
+use crate::{BearerToken, Transport, named::Slot, transport::Channel};
+
+/// The settings of a layer, as the application has made them.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) sessions: Sessions,
+    pub(crate) transport: Transport,
+    pub(crate) slot: Slot,
+    pub(crate) commits_server_errors: bool,
+}
+
+/// The settings of a layer, shared by all of its requests.
+// The counts of handles change with every request and on every processor. They must not share a
+// cache line with the fields that every request reads.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Settings {
+    pub(crate) config: Config,
+    /// The transport, with the name of the layer.
+    pub(crate) transport: Transport,
+    /// The transport of a request, unless it chooses the other one.
+    first: Channel,
+    bearer_beside_cookie: Option<Channel>,
+}
+
+impl Settings {
+    pub(crate) fn new(config: Config) -> Arc<Self> {
+        let (mut sessions, mut transport) = (config.sessions.clone(), config.transport.clone());
+        if let Some(name) = config.slot.name() {
+            sessions = sessions.in_realm(name);
+            if let Transport::Cookie(cookie) | Transport::CookieOrBearer(cookie, _) = &mut transport
+            {
+                cookie.set_layer_name(name);
+            }
+        }
+        let (first, bearer_beside_cookie) = match &transport {
+            Transport::Cookie(cookie) => (Channel::cookie(&sessions, cookie), None),
+            Transport::Bearer(token) => (Channel::bearer(&sessions, token), None),
+            Transport::CookieOrBearer(cookie, token) => {
+                let bearer = Channel::bearer(&sessions, token).beside_another();
+                (Channel::cookie(&sessions, cookie).beside_another(), Some(bearer))
+            }
+        };
+        Arc::new(Self { config, transport, first, bearer_beside_cookie })
+    }
+
+    /// Returns `true` if a request chooses the bearer token beside the cookie.
+    pub(crate) fn is_bearer_chosen(&self, headers: &HeaderMap) -> bool {
+        self.bearer_beside_cookie.is_some() && BearerToken::is_chosen(headers)
+    }
+
+    /// Returns the transport of a request.
+    pub(crate) fn channel(&self, is_bearer_chosen: bool) -> &Channel {
+        match &self.bearer_beside_cookie {
+            Some(bearer) if is_bearer_chosen => bearer,
+            _ => &self.first,
+        }
+    }
+
+    /// Returns `true` if a response of this status stores nothing that was not committed before.
+    pub(crate) fn aborts(&self, status: StatusCode, session: &Session) -> bool {
+        if status.is_server_error() {
+            !self.config.commits_server_errors || session.has_failed_commit()
+        } else {
+            status.is_client_error() && session.has_failed_commit()
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Several layers in one application, and several applications on one host.
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, StatusCode, header},
+    routing::{get, post},
+};
+use insta::assert_snapshot;
+use session_axum::{
+    BearerToken, MemoryStore, RequireSignIn, Session, SessionCookie, SessionError, SessionLayer,
+    SessionName, SessionOf, Sessions, SignedIn, StoreErrorKind, Transport,
+};
+
+use crate::support::{Answer, COUNT, StoreControl, answer};
+
+struct Admin;
+
+impl SessionName for Admin {
+    const NAME: &'static str = "admin";
+}
+
+async fn who(visitor: Session, admin: SessionOf<Admin>) -> String {
+    format!("{:?} {:?}", visitor.owner_as::<u64>(), admin.owner_as::<u64>())
+}
+
+async fn count(visitor: Session, admin: SessionOf<Admin>) -> Result<(), SessionError> {
+    visitor.update(COUNT, |count| *count += 1)?;
+    admin.update(COUNT, |count| *count += 1)?;
+    Ok(())
+}
+
+fn routes() -> Router {
+    Router::new()
+        .route("/who", get(who))
+        .route("/count", post(count))
+        .route("/login", post(async |session: Session| session.authenticate(7)))
+        .route("/admin/login", post(async |admin: SessionOf<Admin>| admin.authenticate(1)))
+        .route("/admin/logout", post(async |admin: SessionOf<Admin>| admin.destroy()))
+}
+
+async fn send(router: &Router, method: &str, path: &str, cookie: &str) -> Answer {
+    let request = Request::builder().method(method).uri(path).header(header::COOKIE, cookie);
+    answer(router.clone(), request.body(Body::empty()).unwrap()).await
+}
+
+async fn get_page(router: &Router, path: &str, cookie: &str) -> Answer {
+    send(router, "GET", path, cookie).await
+}
+
+/// The router with both layers on one store, in both orders.
+fn in_both_orders(routes: impl Fn() -> Router) -> [Router; 2] {
+    let layer = SessionLayer::new(Sessions::new(MemoryStore::default()));
+    let admin = layer.clone().named::<Admin>();
+    [routes().layer(layer.clone()).layer(admin.clone()), routes().layer(admin).layer(layer)]
+}
+
+#[tokio::test]
+async fn handler_uses_two_sessions_in_any_order_of_the_layers() {
+    for router in in_both_orders(routes) {
+        let visitor = send(&router, "POST", "/login", "").await.cookie();
+        let admin = send(&router, "POST", "/admin/login", "").await.cookie();
+        assert!(visitor.starts_with("__Host-session="), "{visitor}");
+        assert!(admin.starts_with("__Host-admin-session="), "{admin}");
+        let both = format!("{visitor}; {admin}");
+        assert_eq!(get_page(&router, "/who", &both).await.body, "Some(7) Some(1)");
+        assert_eq!(get_page(&router, "/who", &admin).await.body, "None Some(1)");
+        assert_eq!(send(&router, "POST", "/count", &both).await.status, StatusCode::OK);
+        let answer = send(&router, "POST", "/admin/logout", &both).await;
+        assert!(answer.set_cookie().unwrap().starts_with("__Host-admin-session=;"));
+        assert_eq!(get_page(&router, "/who", &both).await.body, "Some(7) None");
+        // A first write begins a session in each.
+        let begun = send(&router, "POST", "/count", "").await;
+        assert_eq!(begun.headers.get_all(header::SET_COOKIE).iter().count(), 2);
+    }
+}
+
+/// A visitor renames the own cookie to the administrator's, and the reverse.
+#[tokio::test]
+async fn id_of_one_layer_opens_nothing_in_another_on_the_same_store() {
+    for router in in_both_orders(routes) {
+        let visitor = send(&router, "POST", "/login", "").await.cookie();
+        let admin = send(&router, "POST", "/admin/login", "").await.cookie();
+        let (_, visitor) = visitor.split_once('=').unwrap();
+        let (_, admin) = admin.split_once('=').unwrap();
+        let swapped = format!("__Host-session={admin}; __Host-admin-session={visitor}");
+        assert_eq!(get_page(&router, "/who", &swapped).await.body, "None None");
+    }
+}
+
+/// Also without names: two applications that gave their cookies names of their own.
+#[tokio::test]
+async fn id_opens_nothing_under_the_name_of_another_cookie() {
+    let sessions = Sessions::new(MemoryStore::default());
+    let app = |name: &str| {
+        let cookie = SessionCookie::default().with_name(name).unwrap();
+        routes().layer(SessionLayer::new(sessions.clone()).with_cookie(cookie))
+    };
+    let names = ["__Host-session", "__Host-shop", "session", "sid"];
+    for own in names {
+        let cookie = send(&app(own), "POST", "/login", "").await.cookie();
+        let (_, id) = cookie.split_once('=').unwrap();
+        let me =
+            Router::new().route("/", get(async |SignedIn(user): SignedIn<u64>| user.to_string()));
+        for other in names {
+            let cookie = SessionCookie::default().with_name(other).unwrap();
+            let app = me.clone().layer(SessionLayer::new(sessions.clone()).with_cookie(cookie));
+            let opens =
+                get_page(&app, "/", &format!("{other}={id}")).await.status == StatusCode::OK;
+            assert_eq!(opens, other == own, "{own} as {other}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn token_of_one_named_layer_opens_nothing_in_another() {
+    let layer = SessionLayer::new(MemoryStore::default()).with_transport(BearerToken::default());
+    let admin = layer.clone().named::<Admin>();
+    let router = routes().layer(layer).layer(admin);
+    let login = send(&router, "POST", "/login", "").await;
+    let token = format!("Bearer {}", login.headers["session-token"].to_str().unwrap());
+    let request = Request::get("/who").header(header::AUTHORIZATION, token);
+    let answer = answer(router, request.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.body, "Some(7) None");
+}
+
+/// Two programs on one host, with a path each. The browser sends both cookies to both programs.
+#[tokio::test]
+async fn two_programs_on_one_host_never_sign_each_other_out() {
+    let program = |name: &str| {
+        let cookie = SessionCookie::default().with_name(name).unwrap();
+        let layer = SessionLayer::new(MemoryStore::default()).with_cookie(cookie);
+        Router::new()
+            .route("/login", post(async |session: Session| session.authenticate(7)))
+            .route("/logout", post(async |session: Session| session.destroy()))
+            .route("/", get(async |session: Session| session.owner().is_some().to_string()))
+            .layer(layer)
+    };
+    let (shop, wiki) = (program("__Host-shop"), program("__Host-wiki"));
+    let in_shop = send(&shop, "POST", "/login", "").await.cookie();
+    let in_wiki = send(&wiki, "POST", "/login", &in_shop).await.cookie();
+    let both = format!("{in_shop}; {in_wiki}");
+    let answer = send(&wiki, "POST", "/logout", &both).await;
+    assert!(answer.set_cookie().unwrap().starts_with("__Host-wiki=;"), "and no other cookie");
+    assert_eq!(get_page(&shop, "/", &both).await.body, "true");
+    assert_eq!(get_page(&wiki, "/", &both).await.body, "false");
+}
+
+#[tokio::test]
+async fn guard_of_a_name_asks_for_the_session_of_that_name() {
+    for router in in_both_orders(|| {
+        let guard = RequireSignIn::redirect_to("/admin/login").unwrap().named::<Admin>();
+        routes().route("/admin", get(async || "for administrators").route_layer(guard))
+    }) {
+        let visitor = send(&router, "POST", "/login", "").await.cookie();
+        let refused = get_page(&router, "/admin", &visitor).await;
+        assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+        let admin = send(&router, "POST", "/admin/login", "").await.cookie();
+        assert_eq!(get_page(&router, "/admin", &admin).await.body, "for administrators");
+    }
+}
+
+#[tokio::test]
+async fn missing_layer_of_a_name_is_reported_with_the_remedy() {
+    async fn optional(admin: Option<SessionOf<Admin>>) -> String {
+        admin.is_some().to_string()
+    }
+    let router =
+        routes().route("/optional", get(optional)).layer(SessionLayer::new(MemoryStore::default()));
+    let answer = get_page(&router, "/who", "").await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_snapshot!(answer.body, @"no session `admin` on this route: call `.layer(SessionLayer::new(store).named::<..>())` on its router, after its routes and after the layers that use the session");
+    assert_eq!(get_page(&router, "/optional", "").await.body, "false");
+    let router = router.layer(SessionLayer::new(MemoryStore::default()).named::<Admin>());
+    assert_eq!(get_page(&router, "/optional", "").await.body, "true");
+}
+
+#[test]
+fn name_is_a_part_of_a_default_cookie_name_only() {
+    let layer = SessionLayer::new(MemoryStore::default()).named::<Admin>();
+    let name = |layer: &SessionLayer| layer.cookie().unwrap().name().to_owned();
+    assert_eq!(name(&layer), "__Host-admin-session");
+    let insecure = SessionCookie::insecure_for_development();
+    assert_eq!(name(&layer.clone().with_cookie(insecure.clone())), "admin-session");
+    let own = SessionCookie::default().with_name("__Host-office").unwrap();
+    assert_eq!(name(&layer.clone().with_cookie(own)), "__Host-office");
+    let token = layer.clone().with_transport(BearerToken::default());
+    assert!(token.cookie().is_none() && token.bearer_token().is_some());
+    let both = Transport::CookieOrBearer(insecure, BearerToken::default());
+    assert_eq!(name(&layer.with_transport(both)), "admin-session");
+}
+
+/// The outer layer sees the error of the inner one, and stores nothing of a request that failed.
+#[tokio::test]
+async fn failed_commit_of_the_inner_layer_stores_nothing_of_the_outer() {
+    let (inner, outer) = (StoreControl::default(), StoreControl::default());
+    let router = routes()
+        .layer(SessionLayer::new(inner.store()).named::<Admin>())
+        .layer(SessionLayer::new(outer.store()));
+    inner.fail_all(StoreErrorKind::Full);
+    let answer = send(&router, "POST", "/count", "").await;
+    assert_eq!((answer.status.as_u16(), answer.set_cookie()), (503, None));
+    assert!(outer.take_calls().is_empty());
+}
