@@ -10,11 +10,11 @@ use crate::headers;
 /// of another host.
 ///
 /// Requests send the ID in the header `Authorization`, by the scheme `Bearer` (RFC 6750). Responses
-/// report a new ID in a header of their own, `session-token` by default, and set no cookie.
+/// report a new ID in a header of their own, `session-token` by default, instead of a cookie.
 ///
 /// | the response | the client |
 /// | --- | --- |
-/// | has no `session-token` | keeps its token |
+/// | lacks `session-token` | keeps its token |
 /// | has `session-token: <ID>`, after a first write, a login, a rotation or a renewal | replaces its token |
 /// | has an empty `session-token`, because the request ended its session | forgets its token |
 /// | is a 401 with `WWW-Authenticate: Bearer error="invalid_token"` | signs in again: the session has expired, or was ended elsewhere |
@@ -38,34 +38,41 @@ use crate::headers;
 ///
 /// # Security
 ///
-/// The ID of a cookie opens nothing as a bearer token, and the reverse: each transport has its own
+/// The ID of a cookie is unknown as a bearer token, and the reverse: each transport has its own
 /// [realm](session_core::Sessions::in_realm). The user's [list](session_core::Sessions::list) holds
 /// the sessions of both.
 ///
 /// Browsers never send the header on their own. A request that another site forges is therefore
-/// without a session, and bearer tokens need no defence against forged requests (CSRF).
+/// without a session: only cookies need a defence against forged requests (CSRF).
 ///
 /// Scripts of a page can read its token, and so can an injected script. Pages of the same site
 /// should use the cookie, which scripts cannot read.
 ///
 /// A request has a session only with exactly one header `Authorization`. Credentials of another
-/// scheme, which a proxy may add, open nothing. If two APIs share one store, give each a realm of
+/// scheme, such as those that a proxy adds, are ignored. If two APIs share one store, give each a realm of
 /// its own, because both read the same header.
 ///
 /// # Front end on another host
 ///
-/// The browser shows the header to the page, and lets the page send `Authorization`, only if the
-/// CORS layer allows both. With `tower-http`:
+/// A browser shows the response's header to a page of another host, and lets the page send
+/// `Authorization`, only if a CORS layer allows both. The CORS layer belongs outside of the
+/// [`SessionLayer`](crate::SessionLayer) and of guards:
 ///
-/// ```text
-/// CorsLayer::new()
-///     .allow_origin(["https://app.example.com".parse()?])
+/// ```
+/// use axum::{Router, http::{HeaderValue, Method, header}};
+/// use session_axum::{BearerToken, MemoryStore, SessionLayer};
+/// use tower_http::cors::CorsLayer;
+///
+/// let token = BearerToken::default();
+/// let cors = CorsLayer::new()
+///     .allow_origin(HeaderValue::from_static("https://app.example.com"))
 ///     .allow_methods([Method::GET, Method::POST])
 ///     .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
-///     .expose_headers([layer.bearer_token()?.response_header().clone()])
+///     .expose_headers([token.response_header().clone()]);
+/// let layer = SessionLayer::new(MemoryStore::default()).with_transport(token);
+/// let api: Router = Router::new().layer(layer).layer(cors);
+/// # drop(api);
 /// ```
-///
-/// The CORS layer belongs outside of the [`SessionLayer`](crate::SessionLayer) and of guards.
 ///
 /// # Near cache
 ///
@@ -128,13 +135,13 @@ impl BearerToken {
         headers.get_all(header::AUTHORIZATION).iter().any(|line| after_scheme(line).is_some())
     }
 
-    /// Returns the token of a request. A malformed one is the empty text, which opens nothing. A
-    /// request with the scheme alone has no token.
+    /// Returns the token of a request. A malformed one is the empty text, which is never an ID. A
+    /// request with the scheme alone is without a token.
     pub(crate) fn token(headers: &HeaderMap) -> Option<&[u8]> {
         let mut lines = headers.get_all(header::AUTHORIZATION).iter();
         let line = lines.next()?;
         if lines.next().is_some() {
-            // RFC 9110, 5.3: the header is no list.
+            // RFC 9110, 5.3: the header is not a list.
             return Self::is_chosen(headers).then_some(MALFORMED);
         }
         match after_scheme(line)? {
@@ -162,7 +169,7 @@ impl BearerToken {
     }
 
     /// Adds the challenge that a 401 must have (RFC 9110, 15.5.2), unless the handler has sent its
-    /// own. `invalid_token` reports a token that opens nothing (RFC 6750, 3.1).
+    /// own. `invalid_token` reports a dead token (RFC 6750, 3.1).
     pub(crate) fn challenge(headers: &mut HeaderMap, had_unknown_id: bool) {
         let challenge = if had_unknown_id { r#"Bearer error="invalid_token""# } else { "Bearer" };
         headers.entry(header::WWW_AUTHENTICATE).or_insert(HeaderValue::from_static(challenge));

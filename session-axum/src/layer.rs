@@ -45,8 +45,8 @@ use crate::{
 ///
 /// # Other layers
 ///
-/// The layer fits inside and outside of every layer for HTTP. The response is that of Axum, whatever
-/// the body of the inner service. A layer that uses the session, such as
+/// The layer fits inside and outside of every layer for HTTP. The response is that of Axum, for an
+/// inner service with any body. A layer that uses the session, such as
 /// [`RequireSignIn`](crate::RequireSignIn), belongs inside. A timeout or a panic that is caught
 /// inside of the layer stores no half of a request.
 ///
@@ -123,9 +123,8 @@ impl SessionLayer {
     /// Names the layer: its session is beside that of another layer, as [`SessionOf`].
     ///
     /// The order of the layers makes no difference. The name `admin` changes a cookie with a default
-    /// name to `__Host-admin-session` (`admin-session` for development). An ID of the layer opens
-    /// nothing in a layer of another name, also if both share a store and
-    /// a bearer token's header.
+    /// name to `__Host-admin-session` (`admin-session` for development). An ID of the layer is
+    /// unknown in a layer of another name, also if both share a store and a bearer token's header.
     ///
     /// [`RequireSignIn::named`](crate::RequireSignIn::named) guards routes by the named session.
     ///

@@ -59,7 +59,7 @@ impl RequestSession {
         self.outcome.get()?.as_ref().ok()
     }
 
-    /// Returns `true` if a response of this status stores nothing that was not committed before.
+    /// Returns `true` if a response of this status gives the uncommitted changes up.
     pub(crate) fn aborts(&self, status: StatusCode, session: &Session) -> bool {
         self.settings.aborts(status, session)
     }

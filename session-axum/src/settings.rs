@@ -62,7 +62,7 @@ impl Settings {
         }
     }
 
-    /// Returns `true` if a response of this status stores nothing that was not committed before.
+    /// Returns `true` if a response of this status gives the uncommitted changes up.
     pub(crate) fn aborts(&self, status: StatusCode, session: &Session) -> bool {
         if status.is_server_error() {
             !self.config.commits_server_errors || session.has_failed_commit()

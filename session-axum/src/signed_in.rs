@@ -12,7 +12,7 @@ impl SessionLayer {
     ///
     /// # Panics
     ///
-    /// Panics if the layer has no cookie, if the store fails, if the owner is empty or longer than
+    /// Panics if the layer lacks a cookie, if the store fails, if the owner is empty or longer than
     /// [`Limits::OWNER_BYTES`](crate::Limits::OWNER_BYTES), and if the login exceeds the session
     /// limit.
     pub async fn signed_in_cookie(&self, owner: impl Into<Owner>) -> HeaderValue {
@@ -24,7 +24,7 @@ impl SessionLayer {
     ///
     /// # Panics
     ///
-    /// Panics if the layer has no bearer token. Also as [`signed_in_cookie`](Self::signed_in_cookie).
+    /// Panics if the layer lacks a bearer token. Also as [`signed_in_cookie`](Self::signed_in_cookie).
     ///
     /// # Examples
     ///
@@ -53,7 +53,7 @@ impl SessionLayer {
     ///
     /// # Panics
     ///
-    /// Panics if the layer has no cookie, if the closure returns an error or changes nothing, and if
+    /// Panics if the layer lacks a cookie, if the closure returns an error or changes nothing, and if
     /// the commit fails.
     ///
     /// # Examples
@@ -78,7 +78,7 @@ impl SessionLayer {
         &self,
         begin: impl FnOnce(&Session) -> Result<(), SessionError>,
     ) -> HeaderValue {
-        let cookie = self.cookie().expect("the layer has a cookie");
+        let cookie = self.cookie().unwrap_or_else(|| panic!("the layer lacks a cookie"));
         cookie.sent(&session_id(self.channel(false), begin).await)
     }
 
@@ -86,12 +86,12 @@ impl SessionLayer {
     ///
     /// # Panics
     ///
-    /// Panics if the layer has no bearer token. Also as [`session_cookie`](Self::session_cookie).
+    /// Panics if the layer lacks a bearer token. Also as [`session_cookie`](Self::session_cookie).
     pub async fn session_bearer(
         &self,
         begin: impl FnOnce(&Session) -> Result<(), SessionError>,
     ) -> HeaderValue {
-        self.bearer_token().expect("the layer has a bearer token");
+        assert!(self.bearer_token().is_some(), "the layer lacks a bearer token");
         BearerToken::sent(&session_id(self.channel(true), begin).await)
     }
 }

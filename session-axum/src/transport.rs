@@ -6,8 +6,9 @@ use crate::{BearerToken, SessionCookie, headers};
 
 /// How clients hold their session ID.
 ///
-/// The ID of one transport opens nothing in the other.
+/// The ID of one transport is unknown in the other.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Transport {
     /// In a cookie: for browsers. The default.
     Cookie(SessionCookie),
@@ -18,7 +19,7 @@ pub enum Transport {
     /// The request decides. If one of its headers `Authorization` has the scheme `Bearer`, with
     /// whatever token, then the request uses the bearer token, and its cookies neither count nor
     /// change. All other requests use the cookie. A dead token never leads to the session of the
-    /// cookie, and credentials of another scheme change nothing.
+    /// cookie. Credentials of another scheme are ignored.
     CookieOrBearer(SessionCookie, BearerToken),
 }
 
@@ -76,7 +77,7 @@ enum Holder {
 
 impl Channel {
     pub(crate) fn cookie(sessions: &Sessions, cookie: &SessionCookie) -> Self {
-        // The ID of a visitor must open nothing under the name of an administrator's cookie.
+        // The ID of a visitor must be unknown under the name of an administrator's cookie.
         let sessions = match cookie.name() {
             SessionCookie::NAME => sessions.clone(),
             name => sessions.in_realm(&format!("cookie {name}")),

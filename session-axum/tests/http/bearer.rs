@@ -4,17 +4,20 @@ use std::time::Duration;
 
 use axum::{
     Router,
-    http::{HeaderName, StatusCode, header},
+    body::Body,
+    http::{HeaderName, HeaderValue, Method, Request, StatusCode, header},
     response::IntoResponse,
     routing::{get, post},
 };
 use insta::assert_snapshot;
 use session_axum::{
-    BearerToken, Session, SessionCookie, SessionError, SignedIn, StoreErrorKind, Transport,
+    BearerToken, RequireSignIn, Session, SessionCookie, SessionError, SessionLayer, SignedIn,
+    StoreErrorKind, Transport,
 };
 use session_core::testing::Verb;
+use tower_http::cors::CorsLayer;
 
-use crate::support::{Answer, COUNT, Site, id};
+use crate::support::{Answer, COUNT, Site, StoreControl, answer, id};
 
 const TOKEN: HeaderName = HeaderName::from_static("session-token");
 
@@ -302,4 +305,35 @@ async fn token_has_one_spelling() {
     }
     let calls = site.store.take_calls();
     assert!(calls.len() <= 1, "only the other ID in lower case may be looked up: {calls:?}");
+}
+
+/// A page of another host: the browser asks first, and shows the page only the exposed headers.
+#[tokio::test]
+async fn cors_layer_lets_a_page_of_another_host_read_the_id() {
+    let token = BearerToken::default();
+    let cors = CorsLayer::new()
+        .allow_origin(HeaderValue::from_static("https://app.example"))
+        .allow_methods([Method::POST])
+        .allow_headers([header::AUTHORIZATION])
+        .expose_headers([token.response_header().clone()]);
+    let store = StoreControl::default();
+    let router = Router::new()
+        .route("/count", post(async |session: Session| session.set(COUNT, 1)))
+        .route_layer(RequireSignIn::new())
+        .route("/login", post(async |session: Session| session.authenticate("ada")))
+        .layer(SessionLayer::new(store.store()).with_transport(token))
+        .layer(cors);
+    let preflight = Request::options("/count")
+        .header(header::ORIGIN, "https://app.example")
+        .header(header::ACCESS_CONTROL_REQUEST_METHOD, "POST")
+        .header(header::ACCESS_CONTROL_REQUEST_HEADERS, "authorization");
+    let allowed = answer(router.clone(), preflight.body(Body::empty()).unwrap()).await;
+    assert_eq!(allowed.status, StatusCode::OK);
+    let names = allowed.header(header::ACCESS_CONTROL_ALLOW_HEADERS);
+    assert_eq!(names, Some("authorization"));
+    assert!(store.take_calls().is_empty());
+    let login = Request::post("/login").header(header::ORIGIN, "https://app.example");
+    let login = answer(router, login.body(Body::empty()).unwrap()).await;
+    assert!(login.header(TOKEN).is_some());
+    assert_eq!(login.header(header::ACCESS_CONTROL_EXPOSE_HEADERS), Some("session-token"));
 }

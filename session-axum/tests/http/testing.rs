@@ -1,4 +1,4 @@
-//! Cookies for tests of an application's handlers.
+//! Cookies and bearer tokens for tests of an application's handlers.
 
 use axum::{
     Router,
@@ -6,7 +6,9 @@ use axum::{
     http::{Request, StatusCode, header},
     routing::get,
 };
-use session_axum::{MemoryStore, Session, SessionCookie, SessionLayer, SignedIn};
+use session_axum::{
+    BearerToken, MemoryStore, Session, SessionCookie, SessionLayer, SignedIn, Transport,
+};
 
 use crate::support::{COUNT, answer};
 
@@ -61,4 +63,30 @@ async fn cookie_hides_its_id_in_debug() {
 #[should_panic(expected = "a session without a change has no ID")]
 async fn session_without_a_change_has_no_cookie() {
     shop().session_cookie(|_| Ok(())).await;
+}
+
+#[tokio::test]
+async fn bearer_token_signs_in() {
+    let both = Transport::CookieOrBearer(SessionCookie::default(), BearerToken::default());
+    for transport in [BearerToken::default().into(), both] {
+        let layer = shop().with_transport(transport);
+        let token = layer.signed_in_bearer(7).await;
+        assert!(token.is_sensitive());
+        let request = Request::get("/").header(header::AUTHORIZATION, token);
+        let app = Router::new().route("/", get(home)).layer(layer);
+        let answer = answer(app, request.body(Body::empty()).unwrap()).await;
+        assert_eq!((answer.status, &*answer.body), (StatusCode::OK, "user 7, count None"));
+    }
+}
+
+#[tokio::test]
+#[should_panic(expected = "the layer lacks a bearer token")]
+async fn layer_of_a_cookie_has_no_bearer_token() {
+    shop().signed_in_bearer(7).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "the layer lacks a cookie")]
+async fn layer_of_a_bearer_token_has_no_cookie() {
+    shop().with_transport(BearerToken::default()).signed_in_cookie(7).await;
 }

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use super::Realm;
 use crate::SessionKey;
 
-/// The secret in a browser's cookie, with which a request opens a session.
+/// The secret of a client, in its cookie or its bearer token, with which a request opens a session.
 ///
 /// The usual form is 256 random bits as base64url without padding: 43 characters, made by
 /// [`OsRandom`]. The feature `uuid` adds a second form: a version 4 UUID in lower case with
@@ -15,7 +15,7 @@ use crate::SessionKey;
 /// # Security
 ///
 /// A client that knows the ID has the session. Only [`expose`](Self::expose) returns the text, for
-/// the one place that writes the cookie. `Debug` hides the text, and `Display` is not implemented.
+/// the one place that sends the ID to the client. `Debug` hides the text, and `Display` is not implemented.
 /// Stores, logs and events get the [`SessionKey`]. To compare two sessions, compare their keys: an
 /// ID has no `==`.
 #[derive(Clone)]
@@ -29,7 +29,7 @@ impl SessionId {
     /// The length of the longest ID, in bytes.
     pub const MAX_LEN: usize = RANDOM_LEN;
 
-    /// Parses the text of a cookie. Accepts only the forms of an ID.
+    /// Parses the text that a client sent. Accepts only the forms of an ID.
     ///
     /// A well-formed ID may belong to no session: only a store that holds its [`key`](Self::key) is
     /// proof.
@@ -58,11 +58,11 @@ impl SessionId {
         Self::from_ascii(&text)
     }
 
-    /// Returns the text for the cookie.
+    /// Returns the text for the client.
     ///
     /// # Security
     ///
-    /// The text is the secret itself. It belongs only in the `Set-Cookie` header.
+    /// The text is the secret itself. It belongs only in the response's header that reports the ID.
     #[must_use]
     pub fn expose(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).expect("an ID is ASCII")
