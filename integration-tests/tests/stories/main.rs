@@ -7,6 +7,7 @@
 
 mod acl;
 mod bad_input;
+mod bearer;
 mod breaker;
 mod budget;
 mod client_name;
@@ -19,6 +20,7 @@ mod expiry;
 mod failure_table;
 mod faults;
 mod faulty_network;
+mod flash;
 mod health;
 mod links;
 mod load_balancer;
@@ -31,8 +33,11 @@ mod owners;
 mod races;
 mod renewal;
 mod replicas;
+mod require_sign_in;
 mod restart;
 mod sentinel;
+mod server_error;
+mod signed_in;
 mod silence;
 mod start;
 mod stopcock;

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use axum::Router;
 use integration_tests::{
     Answer, Browser, PATIENCE, Proxy, RedisServer, ServerProcess, app, assert_silent, redis_config,
 };
@@ -174,9 +175,14 @@ pub(crate) async fn ping(store: &RedisStore) -> Result<(), StoreError> {
 
 /// Serves the application in this process until the end of the test.
 pub(crate) async fn serve(sessions: impl Into<Sessions>) -> SocketAddr {
+    serve_router(app::app(sessions)).await
+}
+
+/// Serves an application of the test's own in this process until the end of the test.
+pub(crate) async fn serve_router(app: Router) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    tokio::spawn(axum::serve(listener, app::app(sessions)).into_future());
+    tokio::spawn(axum::serve(listener, app).into_future());
     addr
 }
 
