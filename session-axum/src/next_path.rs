@@ -1,7 +1,7 @@
 use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The page to which a login returns: a path of this site, with its query.
 ///
@@ -51,7 +51,8 @@ use serde::{Deserialize, Deserializer};
 /// assert_eq!(NextPath::new("//evil.example").as_str(), "/");
 /// # let _: axum::Router = axum::Router::new().route("/login", axum::routing::post(sign_in));
 /// ```
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(transparent)]
 pub struct NextPath(String);
 
 impl NextPath {
