@@ -11,7 +11,6 @@
 
 mod login {
     pub(super) mod devices;
-    pub(super) mod forgery;
     pub(super) mod pages;
     #[cfg(test)]
     mod tests;
@@ -22,17 +21,18 @@ use std::{env, error::Error, process::ExitCode, sync::Arc};
 use axum::{
     Form, Router,
     http::{HeaderMap, StatusCode, header},
-    middleware::{from_fn, map_response},
+    middleware::map_response,
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use login::{devices, forgery, pages};
+use login::{devices, pages};
 use serde::Deserialize;
 use session_axum::{
     Backend, ConfigError, FlashLevel, Key, Lifetime, MemoryStore, RequireSignIn, Session,
     SessionCookie, SessionError, SessionKey, SessionLayer, SessionRejection, SignedIn,
 };
 use tokio::net::TcpListener;
+use tower_http::csrf::{CsrfLayer, ProtectionError};
 
 /// The number of times that the visitor pressed the button.
 const VISITS: Key<u64> = Key::new("visits");
@@ -164,9 +164,11 @@ fn app(store: impl Backend) -> Result<Router, ConfigError> {
     // `__Host-session`, with `Secure`.
     let cookie = SessionCookie::insecure_for_development();
 
-    // The cookie is `SameSite=Lax`, so a browser leaves it out of a POST from another site. Every
-    // change is a POST, so another site cannot use the session. `forgery::refuse` prevents another
-    // site from setting or replacing a session by a form without the cookie.
+    // `SameSite=Lax` keeps the cookie out of another site's POST. The form itself still arrives, and
+    // could sign the visitor in to another account: the layer refuses it.
+    let csrf = CsrfLayer::new().with_rejection_response(|_: ProtectionError| {
+        (StatusCode::FORBIDDEN, pages::foreign()).into_response()
+    });
     let devices = Router::new()
         .route("/devices/end", post(end_device))
         .route("/devices/end-others", post(end_other_devices))
@@ -179,7 +181,7 @@ fn app(store: impl Backend) -> Result<Router, ConfigError> {
         .merge(devices)
         .layer(SessionLayer::new(store).with_cookie(cookie))
         .route("/style.css", get(pages::style))
-        .layer(from_fn(forgery::refuse))
+        .layer(csrf)
         .layer(map_response(pages::secure)))
 }
 

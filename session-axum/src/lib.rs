@@ -5,6 +5,7 @@ mod cookie;
 mod future;
 #[cfg(feature = "guard")]
 mod guard;
+pub mod guide;
 mod headers;
 mod layer;
 mod named;

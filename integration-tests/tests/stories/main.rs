@@ -15,6 +15,7 @@ mod cluster;
 mod concurrency;
 mod conformance;
 mod credentials;
+mod csrf;
 mod errors;
 mod expiry;
 mod failure_table;

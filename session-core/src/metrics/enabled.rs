@@ -137,6 +137,7 @@ impl ErrorType for SessionError {
             Self::TooManySessions { .. } => "too_many_sessions",
             Self::Closed => "closed",
             Self::EmptyOwner => "empty_owner",
+            Self::EmptyLink => "empty_link",
             Self::TooLarge { .. } => "too_large",
             Self::Decode { .. } => "decode",
             Self::Encode { .. } => "encode",

@@ -1,0 +1,4 @@
+//! Guides for applications: complete tasks, with code that compiles.
+
+#[doc = include_str!("csrf.md")]
+pub mod csrf {}
