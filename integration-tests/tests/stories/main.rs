@@ -28,6 +28,7 @@ mod load_balancer;
 mod lock;
 mod metrics;
 mod near_cache;
+mod openid;
 mod operating;
 mod outage;
 mod owners;

@@ -2,3 +2,5 @@
 
 #[doc = include_str!("csrf.md")]
 pub mod csrf {}
+#[doc = include_str!("openid.md")]
+pub mod openid {}

@@ -1,0 +1,128 @@
+use reqwest::StatusCode;
+use serde_json::json;
+
+use super::{
+    Browser, World, changed, on_each_store,
+    provider::{Client, Provider},
+};
+
+/// Returns the `sid` of a user's last sign-in at the provider.
+fn sid_of(world: &World, user: &str) -> String {
+    let logins = world.provider.logins();
+    logins.iter().rev().find(|(of, _)| of == user).unwrap().1.clone()
+}
+
+/// Sends a logout token, as the provider does.
+async fn send(world: &World, token: &str) -> StatusCode {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = client.post(format!("{}/backchannel-logout", world.origin));
+    let answer = request.form(&[("logout_token", token)]).send().await.unwrap();
+    assert_eq!(answer.headers()["cache-control"], "no-store");
+    assert!(answer.headers().get("set-cookie").is_none());
+    answer.status()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logout_at_the_provider_ends_the_users_sessions() {
+    on_each_store(async |world| {
+        let devices = [world.signed_in("ada").await, world.signed_in("ada").await];
+        let bob = world.signed_in("bob").await;
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let logout = client.post(format!("{}/logout", world.issuer)).form(&[("user", "ada")]);
+        assert_eq!(logout.send().await.unwrap().text().await.unwrap(), "2 ended\n");
+        for device in &devices {
+            assert!(device.is_visitor().await);
+        }
+        assert!(bob.is_signed_in_as("bob").await);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logout_token_ends_one_session() {
+    on_each_store(async |world| {
+        let laptop = world.signed_in("ada").await;
+        let token =
+            world.provider.sign(&world.provider.logout_claims("ada", &sid_of(&world, "ada")));
+        let phone = world.signed_in("ada").await;
+        assert_eq!(send(&world, &token).await, StatusCode::OK);
+        assert!(laptop.is_visitor().await);
+        assert!(phone.is_signed_in_as("ada").await);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replayed_logout_token_ends_no_later_login() {
+    on_each_store(async |world| {
+        let ada = world.signed_in("ada").await;
+        let token =
+            world.provider.sign(&world.provider.logout_claims("ada", &sid_of(&world, "ada")));
+        assert_eq!(send(&world, &token).await, StatusCode::OK);
+        let returned = ada.authorize("/login").await;
+        ada.get(&returned).await;
+        for _ in 0..2 {
+            assert_eq!(send(&world, &token).await, StatusCode::OK);
+            assert!(ada.is_signed_in_as("ada").await);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logout_token_with_a_wrong_claim_ends_nothing() {
+    on_each_store(async |world| {
+        let ada = world.signed_in("ada").await;
+        let sid = sid_of(&world, "ada");
+        for change in [
+            json!({ "iss": "http://127.0.0.1:1" }),
+            json!({ "aud": "another application" }),
+            json!({ "exp": 1_000_000_000 }),
+            json!({ "exp": null }),
+            json!({ "events": {} }),
+            json!({ "events": { "http://schemas.openid.net/event/backchannel-logout": true } }),
+            json!({ "events": null }),
+            json!({ "sid": null }),
+            // As in an ID token.
+            json!({ "nonce": "any" }),
+        ] {
+            let claims = changed(world.provider.logout_claims("ada", &sid), &change);
+            let token = world.provider.sign(&claims);
+            is_refused(&world, &ada, &token, &change.to_string()).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logout_token_without_the_providers_signature_ends_nothing() {
+    on_each_store(async |world| {
+        let ada = world.signed_in("ada").await;
+        let claims = world.provider.logout_claims("ada", &sid_of(&world, "ada"));
+        let valid = world.provider.sign(&claims);
+        let (header, rest) = valid.split_once('.').unwrap();
+        let (payload, signature) = rest.split_once('.').unwrap();
+        let stranger = Provider::new(&world.issuer, Client::of(&world.origin));
+        let none = "eyJhbGciOiJub25lIn0"; // {"alg":"none"}
+        let hs256 = "eyJhbGciOiJIUzI1NiJ9"; // {"alg":"HS256"}
+        for token in [
+            stranger.sign(&claims),
+            format!("{none}.{payload}."),
+            format!("{none}.{payload}.{signature}"),
+            format!("{hs256}.{payload}.{signature}"),
+            format!("{header}.{payload}."),
+            format!("{header}.{payload}"),
+            String::new(),
+        ] {
+            is_refused(&world, &ada, &token, &token).await;
+        }
+        assert_eq!(send(&world, &valid).await, StatusCode::OK);
+        assert!(ada.is_visitor().await);
+    })
+    .await;
+}
+
+async fn is_refused(world: &World, ada: &Browser, token: &str, what: &str) {
+    assert_eq!(send(world, token).await, StatusCode::BAD_REQUEST, "{what}");
+    assert!(ada.is_signed_in_as("ada").await, "{what}");
+}

@@ -1,0 +1,91 @@
+//! The provider ends a session, without the browser (OpenID Connect Back-Channel Logout 1.0).
+
+use std::sync::Arc;
+
+use axum::{
+    Form,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use openidconnect::{
+    AdditionalClaims, IdToken, JsonWebTokenType, Nonce,
+    core::{CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm},
+};
+use serde::{Deserialize, Serialize};
+use session_axum::SessionError;
+
+use super::app::{SID, SignOn};
+
+#[derive(Deserialize)]
+pub(crate) struct Logout {
+    logout_token: String,
+}
+
+/// Ends the sessions that began with a session at the provider.
+///
+/// The provider registered this application with `backchannel_logout_session_required`, so each token
+/// names one session. Nobody can use a copy of the token against a later login, which has another
+/// `sid`.
+pub(crate) async fn end_sessions(
+    State(sign_on): State<Arc<SignOn>>,
+    Form(logout): Form<Logout>,
+) -> Result<Response, SessionError> {
+    let no_store = [(header::CACHE_CONTROL, "no-store")];
+    let Some((owner, sid)) = verify(&sign_on, &logout.logout_token) else {
+        return Ok((StatusCode::BAD_REQUEST, no_store).into_response());
+    };
+    let sessions = &sign_on.sessions;
+    for info in sessions.list(&owner).await? {
+        if info.get(SID).as_ref() == Some(&sid) {
+            sessions.revoke(&owner, info.key()).await?;
+        }
+    }
+    Ok((StatusCode::OK, no_store).into_response())
+}
+
+/// Returns the user and the session that a valid token names (section 2.6).
+///
+/// The checks of an ID token apply: signature, algorithm, issuer, audience, expiry.
+fn verify(sign_on: &SignOn, token: &str) -> Option<(String, String)> {
+    let types =
+        ["logout+jwt", "JWT"].map(|name| JsonWebTokenType::new(name.to_owned()).normalize());
+    let types = types.into_iter().collect::<Result<Vec<_>, _>>().ok()?;
+    let verifier = sign_on.client.id_token_verifier().set_allowed_jose_types(types);
+    // Without a nonce: an ID token never passes.
+    let no_nonce = |nonce: Option<&Nonce>| match nonce {
+        None => Ok(()),
+        Some(_) => Err("a logout token has no nonce".to_owned()),
+    };
+    let token: LogoutToken = token.parse().ok()?;
+    let claims = token
+        .claims(&verifier, no_nonce)
+        .inspect_err(|error| tracing::warn!(%error, "a logout token was refused"))
+        .ok()?;
+    Some((claims.subject().as_str().to_owned(), claims.additional_claims().sid.clone()))
+}
+
+type LogoutToken = IdToken<
+    LogoutClaims,
+    CoreGenderClaim,
+    CoreJweContentEncryptionAlgorithm,
+    CoreJwsSigningAlgorithm,
+>;
+
+#[derive(Debug, Deserialize, Serialize)]
+struct LogoutClaims {
+    sid: String,
+    events: Events,
+}
+
+impl AdditionalClaims for LogoutClaims {}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Events {
+    #[serde(rename = "http://schemas.openid.net/event/backchannel-logout")]
+    logout: Event,
+}
+
+/// A JSON object, usually an empty one.
+#[derive(Debug, Deserialize, Serialize)]
+struct Event {}
