@@ -1,9 +1,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use session_core::{
-    Committed, ConfigError, Created, Ended, Entry, Expected, IndexKey, LocalReads, SessionKey,
-    SessionStore, StoreError, StoreErrorKind, Timestamp, Tombstone, Touched, Watched, Watchers,
-    async_trait,
+    Committed, ConfigError, Created, Ended, Entry, Expected, LocalReads, SessionKey, SessionStore,
+    StoreError, StoreErrorKind, Timestamp, Tombstone, Touched, Watched, Watchers, async_trait,
 };
 
 use crate::{

@@ -223,11 +223,16 @@ impl Ledger {
         };
         *count += 1;
         let window = call.now + Sessions::ROTATION_WINDOW;
+        // The limits of I4: no second login joins a login whose request was told of an end.
+        let is_first_login = !is_renewal
+            && !is_rotation
+            && before.owner().is_none()
+            && !self.requests[&call.request].told_ended;
         let moved = Moved {
             at: self.step,
             by: call.request,
             is_renewal,
-            is_first_login: !is_renewal && !is_rotation && before.owner().is_none(),
+            is_first_login,
             forgotten_at: window,
             told: None,
         };
@@ -280,14 +285,14 @@ impl Ledger {
     fn took_effect(&mut self, call: &Call, life: usize, stored: &State) {
         self.counters.commits += 1;
         let attempt = call.attempt;
-        if let Some(attempt) = &mut self.request(call.request).attempt {
-            attempt.commits = true;
-        }
         let (step, standard) = (self.step, self.rules.lifetime);
         let is_overtaken = {
             let request = &self.requests[&call.request];
             self.lives[life].login_by_another(call.request, request.seen_at)
         };
+        if let Some(attempt) = &mut self.request(call.request).attempt {
+            (attempt.commits, attempt.is_overtaken) = (true, is_overtaken);
+        }
         let request = self.requests.get_mut(&call.request).expect("it is noted");
         let latest = request.latest;
         let login_at = login_at(call, latest, stored);

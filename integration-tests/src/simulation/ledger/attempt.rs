@@ -106,6 +106,7 @@ impl Ledger {
             required: stores && log.iter().any(needed),
             changes_state,
             commits: false,
+            is_overtaken: false,
             locks: false,
             life: request.life,
             seen_at: request.seen_at,
@@ -184,7 +185,9 @@ impl Ledger {
         }
         self.check_view(number, life, view);
         let request = self.request(number);
-        request.has_copy |= is_overtaken && !login && attempt.carries;
+        // A login after the commit took effect leaves the request with the session, not with a copy.
+        let has_copy = if attempt.commits { attempt.is_overtaken } else { is_overtaken };
+        request.has_copy |= has_copy && !login && attempt.carries;
         request.life = life;
         if life.is_some() {
             request.settled = attempt.to;

@@ -29,10 +29,17 @@ impl Ledger {
         self.say(|_| format!("request {number} asks for the lock"));
         let step = self.step;
         let request = self.request(number);
-        let (at, life) = (request.settled, request.life);
+        let (at, life, seen_at) = (request.settled, request.life, request.seen_at);
         request.is_committing = true;
-        request.attempt =
-            Some(Attempt { from: at, to: at, step, locks: true, life, ..Attempt::default() });
+        request.attempt = Some(Attempt {
+            from: at,
+            to: at,
+            step,
+            locks: true,
+            life,
+            seen_at,
+            ..Attempt::default()
+        });
     }
 
     /// Records whether the request acquired the lock, and whether the lock has a lease.

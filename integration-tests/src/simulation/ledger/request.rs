@@ -111,6 +111,8 @@ pub(crate) struct Attempt {
     pub(crate) changes_state: bool,
     /// The store has applied the commit, though the commit may change nothing.
     pub(crate) commits: bool,
+    /// Another request's login came before the commit took effect.
+    pub(crate) is_overtaken: bool,
     /// The commit acquires the session's lock, and stores nothing else.
     pub(crate) locks: bool,
     /// The session that the commit changes, or `None` for a new session.

@@ -47,7 +47,7 @@ impl Ledger {
         // unnoticed.
         let new = self.begin_of(own, owner);
         let is_earlier = |&begin: &(Timestamp, SessionKey)| {
-            new.is_none_or(|new| begin < new || begin.0 > new.0 + LATER)
+            new.is_none_or(|new| begin < new || begin.0 > new.0.max(call.now) + LATER)
         };
         let earlier: Vec<_> =
             others.into_iter().filter(|other| other.begins.iter().any(is_earlier)).collect();
