@@ -442,6 +442,17 @@ impl SessionStore for RedisStore {
         }
     }
 
+    /// Sends a read to Redis, as a request with a session does.
+    ///
+    /// While Redis is down, a `ping` is one of the commands by which the store notices that Redis
+    /// is up again.
+    async fn ping(&self, _: Timestamp) -> Result<(), StoreError> {
+        // Keys of sessions are longer than the prefix alone.
+        let mut get = cmd(GET);
+        get.arg(&self.0.key_prefix);
+        self.0.connection.read(&get).await.map(drop)
+    }
+
     #[cfg(feature = "near-cache")]
     fn local_reads(&self) -> Option<&dyn session_core::LocalReads> {
         self.0.tracking.copies().map(|_| self as &dyn session_core::LocalReads)
@@ -455,14 +466,4 @@ const GET: &str = "GET";
 pub(crate) fn time_to_live_ms(entry: &Entry, now: Timestamp) -> u64 {
     let left = entry.expires_at().as_millis().saturating_sub(now.as_millis());
     left.max(1)
-}
-/// Sends a read to Redis, as a request with a session does.
-///
-/// While Redis is down, a `ping` is one of the commands by which the store notices that Redis
-/// is up again.
-async fn ping(&self, _: Timestamp) -> Result<(), StoreError> {
-    // Keys of sessions are longer than the prefix alone.
-    let mut get = cmd(GET);
-    get.arg(&self.0.key_prefix);
-    self.0.connection.read(&get).await.map(drop)
 }
