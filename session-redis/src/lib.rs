@@ -30,7 +30,7 @@ pub use {
     config::RedisConfig,
     credentials::{Credentials, CredentialsProvider},
     health::{EvictionPolicy, Health, NodeHealth, Role, Software},
-    store::RedisStore,
+    store::{Changes, RedisStore, Scan},
     transport::{Circuit, RedisState},
 };
 

@@ -309,8 +309,18 @@ const ENTRIES: &str = "session_redis.near_cache.entries";
 
 /// The values of `db.operation.name`. By the convention of OpenTelemetry, `PIPELINE` stands for
 /// commands that are sent together.
-const OPERATIONS: [&str; 9] =
-    ["PIPELINE", "GET", "SET", "EVALSHA", "EVAL", "ZRANGEBYSCORE", "INFO", "CLUSTER", OTHER];
+const OPERATIONS: [&str; 10] = [
+    "PIPELINE",
+    "GET",
+    "SET",
+    "EVALSHA",
+    "EVAL",
+    "ZRANGEBYSCORE",
+    "INFO",
+    "CLUSTER",
+    "SCAN",
+    OTHER,
+];
 
 /// The number of outcomes of a command: success, and each type of error.
 const OUTCOMES: usize = 1 + ERROR_TYPES.len();

@@ -1,8 +1,10 @@
+mod changes;
 mod health;
 mod key;
 #[cfg(feature = "near-cache")]
 mod local_reads;
 mod replicated_ends;
+mod scan;
 mod scripts;
 mod session_index;
 
@@ -25,6 +27,8 @@ use crate::{
     },
     transport::{Connection, Script},
 };
+
+pub use {changes::Changes, scan::Scan};
 
 /// A store of sessions in Redis, shared by any number of processes.
 ///
@@ -235,6 +239,16 @@ impl RedisStore {
 
     pub(crate) fn scripts(&self) -> &Scripts {
         &self.0.scripts
+    }
+
+    pub(crate) fn key_prefix(&self) -> &str {
+        &self.0.key_prefix
+    }
+
+    /// Returns the session of a key in Redis.
+    pub(crate) fn session_key(&self, redis_key: &[u8]) -> Option<SessionKey> {
+        let key = redis_key.strip_prefix(self.0.key_prefix.as_bytes())?;
+        std::str::from_utf8(key).ok()?.parse().ok()
     }
 
     /// Returns a key that belongs to no session.

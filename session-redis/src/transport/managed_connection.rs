@@ -327,6 +327,15 @@ impl Source {
         }
     }
 
+    /// Returns the way to the server, or to the primary that the sentinels name.
+    pub(crate) async fn endpoint(&self) -> Result<Endpoint, ConnectError> {
+        match self {
+            Self::Server(server) => Ok(server.endpoint.clone()),
+            #[cfg(feature = "sentinel")]
+            Self::Sentinels(sentinels) => sentinels.primary().await,
+        }
+    }
+
     async fn connect(&self, limits: Limits) -> Result<Link, ConnectError> {
         match self {
             Self::Server(server) => server.connect(limits).await,

@@ -19,7 +19,9 @@ mod script;
 mod sentinel;
 mod socket;
 
-use redis::{Cmd, Pipeline, RedisResult, ServerErrorKind, Value};
+use std::convert::Infallible;
+
+use redis::{Cmd, Pipeline, PushInfo, RedisResult, ServerErrorKind, Value};
 use session_core::StoreError;
 use tokio::time::Instant;
 
@@ -40,7 +42,7 @@ use crate::{
 };
 
 pub use circuit_breaker::{Circuit, RedisState};
-pub(crate) use script::Script;
+pub(crate) use {script::Script, socket::Socket};
 
 /// The client of one server, of a primary behind sentinels, or of a cluster.
 ///
@@ -285,6 +287,59 @@ impl Connection {
         });
         self.limits.pause_if_lost(answers.as_ref().err()).await;
         answers
+    }
+
+    /// Returns the names of the servers that hold sessions.
+    pub(crate) async fn server_names(&self) -> Result<Vec<String>, StoreError> {
+        match &self.servers {
+            Servers::One(node) => Ok(vec![node.name()]),
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => Ok(cluster.names().await?),
+        }
+    }
+
+    /// Sends a command that changes nothing to the server of this name, and repeats it as
+    /// [`read`](Self::read) does.
+    pub(crate) async fn read_from(
+        &self,
+        #[cfg_attr(not(feature = "cluster"), expect(unused_variables, reason = "there is one"))]
+        server: &str,
+        command: &Cmd,
+    ) -> Result<Value, StoreError> {
+        let deadline = self.limits.deadline();
+        let send = async || match &self.servers {
+            Servers::One(node) => {
+                node.send_seen(command, deadline, &mut ReadOrigin::default()).await
+            }
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => cluster.send_to(server, command, deadline).await,
+        };
+        match send().await {
+            Err(failure) if failure.is_dead_connection() => {
+                self.limits.pause().await;
+                metrics::retried(failure.error_type());
+                send().await
+            }
+            answer => answer,
+        }
+        .map_err(Failure::into_store_error)
+    }
+
+    /// Opens a connection to each server that holds sessions, and sends commands that subscribe to
+    /// messages. `listener` makes the receiver of one connection's messages.
+    pub(crate) async fn listen<L>(
+        &self,
+        listener: impl Fn() -> L,
+        commands: &Pipeline,
+    ) -> Result<Vec<Socket>, ConnectError>
+    where
+        L: Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static,
+    {
+        match &self.servers {
+            Servers::One(node) => Ok(vec![node.listen(listener(), commands).await?]),
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => cluster.listen(listener, commands).await,
+        }
     }
 
     /// Sends a command to each server, and returns each reply with the name of the server. The

@@ -1,6 +1,6 @@
-use std::pin::pin;
+use std::{convert::Infallible, pin::pin};
 
-use redis::{Cmd, Pipeline, RedisResult, Value};
+use redis::{Cmd, Pipeline, PushInfo, RedisResult, Value};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     near_cache::{ReadOrigin, Tracked},
     transport::{
         circuit_breaker::{CircuitBreaker, Pass, Refused},
-        connector::Link,
+        connector::{Link, connect_listening},
         failure::{Failure, is_of_stale_connection},
         limits::Limits,
         managed_connection::{Channel, ManagedConnection, Source},
@@ -105,6 +105,22 @@ impl Node {
             }
         }
         Ok(answers)
+    }
+
+    /// Opens a connection beside that of the commands, for the messages that `commands` subscribe to.
+    pub(crate) async fn listen(
+        &self,
+        listener: impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static,
+        commands: &Pipeline,
+    ) -> Result<Socket, ConnectError> {
+        let limit = self.limits.connect;
+        let endpoint = self.connection.source().endpoint().await?;
+        let address = endpoint.addr().to_string();
+        let listening = connect_listening(&endpoint, listener, commands, self.limits);
+        timeout_at(Instant::now() + limit, listening)
+            .await
+            .map_err(|_| ConnectError::silent(&address, limit))?
+            .map_err(|error| ConnectError::explain(error, &address))
     }
 
     /// Asks the circuit breaker for a pass, and waits for a connection. The returned exchange

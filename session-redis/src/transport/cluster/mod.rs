@@ -3,14 +3,15 @@ mod topology;
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures_util::future::join_all;
 use redis::{
-    Cmd, ConnectionAddr, IntoConnectionInfo as _, Pipeline, RedisConnectionInfo, RedisError,
-    ServerErrorKind, Value, cmd,
+    Cmd, ConnectionAddr, IntoConnectionInfo as _, Pipeline, PushInfo, RedisConnectionInfo,
+    RedisError, ServerErrorKind, Value, cmd,
 };
 use session_core::StoreErrorKind;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
@@ -32,6 +33,7 @@ use crate::{
         limits::Limits,
         managed_connection::Source,
         node::Node,
+        socket::Socket,
     },
 };
 
@@ -309,6 +311,51 @@ impl Cluster {
         let mut answers = join_all(answers).await;
         answers.sort_by(|(one, _), (other, _)| one.cmp(other));
         answers
+    }
+
+    /// Returns the names of all nodes with slots.
+    pub(crate) async fn names(&self) -> Result<Vec<String>, ConnectError> {
+        if self.map().members.is_empty() {
+            self.connect().await?;
+        }
+        Ok(self.map().members.values().map(|member| member.node.name()).collect())
+    }
+
+    /// Opens a connection to each node with slots, for the messages that the commands subscribe to.
+    pub(crate) async fn listen<L>(
+        &self,
+        listener: impl Fn() -> L,
+        commands: &Pipeline,
+    ) -> Result<Vec<Socket>, ConnectError>
+    where
+        L: Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static,
+    {
+        if self.map().members.is_empty() {
+            self.connect().await?;
+        }
+        let members: Vec<_> = self.map().members.values().cloned().collect();
+        let mut connections = Vec::with_capacity(members.len());
+        for member in members {
+            connections.push(member.node.listen(listener(), commands).await?);
+        }
+        Ok(connections)
+    }
+
+    /// Sends a command to the node of this name.
+    pub(crate) async fn send_to(
+        &self,
+        name: &str,
+        command: &Cmd,
+        deadline: Instant,
+    ) -> Result<Value, Failure> {
+        let named = |member: &&Arc<Member>| member.node.name() == name;
+        let member = self.map().members.values().find(named).cloned();
+        let member = member.ok_or_else(|| {
+            let text = format!("the node {name} has left the cluster, or a replica took its place");
+            Failure::Lost(ConnectError::new(StoreErrorKind::Unavailable, text))
+        })?;
+        let answer = member.node.send(command, deadline).await;
+        answer.inspect_err(|failure| drop(self.doubt(&member, failure)))
     }
 
     /// Returns the owner of a slot. If the owner is unknown, waits for a refresh of the slot map.

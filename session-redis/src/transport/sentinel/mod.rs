@@ -19,7 +19,7 @@ use crate::{
     error::ConnectError,
     near_cache::Tracking,
     transport::{
-        access::{Access, parse},
+        access::{Access, Endpoint, parse},
         connector::{Link, connect},
         handshake::{self, Wanted},
         limits::Limits,
@@ -161,7 +161,20 @@ impl Sentinels {
         })
     }
 
-    async fn connect(&self, (host, port): &Address, wanted: Wanted) -> Result<Link, ConnectError> {
+    /// Returns the way to the primary that the sentinels name.
+    pub(crate) async fn primary(&self) -> Result<Endpoint, ConnectError> {
+        self.endpoint(&self.newest().await?.address)
+    }
+
+    async fn connect(&self, address: &Address, wanted: Wanted) -> Result<Link, ConnectError> {
+        let endpoint = self.endpoint(address)?;
+        let mut link = connect(&endpoint, &self.tracking, self.limits).await?;
+        let address = endpoint.addr().to_string();
+        handshake::check(&mut link.connection, &address, wanted, self.limits.connect).await?;
+        Ok(link)
+    }
+
+    fn endpoint(&self, (host, port): &Address) -> Result<Endpoint, ConnectError> {
         let (host, port) = (host.clone(), *port);
         let addr = if self.tls {
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
@@ -174,10 +187,7 @@ impl Sentinels {
             .into_connection_info()
             .map_err(|error| ConnectError::explain(error, &address))?
             .set_redis_settings(settings);
-        let mut link =
-            connect(&self.access.store_endpoint(info)?, &self.tracking, self.limits).await?;
-        handshake::check(&mut link.connection, &address, wanted, self.limits.connect).await?;
-        Ok(link)
+        self.access.store_endpoint(info)
     }
 }
 

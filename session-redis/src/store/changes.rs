@@ -1,0 +1,139 @@
+//! The changes of all sessions in a store, as Redis reports them.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use redis::{Pipeline, PushInfo, PushKind, Value};
+use session_core::{SessionKey, StoreError};
+use tokio::{
+    sync::mpsc::{self, Receiver, Sender},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{RedisStore, transport::Socket};
+
+/// The changes of all sessions in a store: see [`RedisStore::changes`].
+pub struct Changes {
+    keys: Receiver<SessionKey>,
+    is_cut_off: CancellationToken,
+    lost: Arc<AtomicU64>,
+    connections: Vec<Socket>,
+}
+
+impl RedisStore {
+    /// Subscribes to the changes of all sessions by all clients: for a program of the operator. On a
+    /// cluster, the subscription covers the nodes that are known at this time.
+    ///
+    /// Redis reports each write and each expiry of a session (RESP3, `CLIENT TRACKING` in broadcast
+    /// mode). The subscription has connections of its own, and needs the right `client|tracking`.
+    /// While it lasts, each write costs Redis one short message.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`StoreError`] if a server does not answer, or does not report changes.
+    pub async fn changes(&self) -> Result<Changes, StoreError> {
+        let (sender, keys) = mpsc::channel(BUFFER);
+        let is_cut_off = CancellationToken::new();
+        let lost = Arc::<AtomicU64>::default();
+        let listener = || {
+            let listener = Listener {
+                store: self.clone(),
+                sender: sender.clone(),
+                lost: Arc::clone(&lost),
+                _guard: is_cut_off.clone().drop_guard(),
+            };
+            move |message| {
+                listener.on_message(&message);
+                Ok::<_, Infallible>(())
+            }
+        };
+        let mut track = Pipeline::with_capacity(1);
+        track.cmd("CLIENT").arg("TRACKING").arg("ON").arg("BCAST");
+        track.arg("PREFIX").arg(self.key_prefix());
+        let connections = self.connection().listen(listener, &track).await?;
+        Ok(Changes { keys, is_cut_off, lost, connections })
+    }
+}
+
+impl Changes {
+    /// Waits for the next change, and returns the key of the session. The key may be that of a
+    /// tombstone, or of a session that is gone.
+    ///
+    /// Returns `None` when a connection was lost, or its server has not answered for about 10
+    /// seconds. Changes are missed from then on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no change.
+    pub async fn next(&mut self) -> Option<SessionKey> {
+        loop {
+            tokio::select! {
+                biased;
+                key = self.keys.recv() => return key,
+                () = self.is_cut_off.cancelled() => return None,
+                () = sleep(SILENCE) => {
+                    let pings = self.connections.iter_mut().map(async |connection| {
+                        timeout(SILENCE, connection.send(&redis::cmd("PING"))).await.is_ok()
+                    });
+                    if !join_all(pings).await.into_iter().all(|answers| answers) {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns the number of changes that were left out because the caller was more than 10,000
+    /// changes behind.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changes").field("lost", &self.lost()).finish_non_exhaustive()
+    }
+}
+
+/// Receives the messages of one connection, for as long as the connection is read.
+struct Listener {
+    store: RedisStore,
+    sender: Sender<SessionKey>,
+    lost: Arc<AtomicU64>,
+    /// redis-rs drops the listener when the connection is no longer read, for any reason.
+    _guard: DropGuard,
+}
+
+impl Listener {
+    fn on_message(&self, message: &PushInfo) {
+        let (PushKind::Invalidate, [Value::Array(keys)]) = (&message.kind, &message.data[..])
+        else {
+            return;
+        };
+        for key in keys {
+            if let Value::BulkString(key) = key
+                && let Some(key) = self.store.session_key(key)
+                && self.sender.try_send(key).is_err()
+            {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The number of changes that wait for the caller.
+const BUFFER: usize = 10_000;
+
+/// The time after which a silent connection is tried, and the time limit of the trial.
+const SILENCE: Duration = Duration::from_secs(5);
