@@ -23,6 +23,8 @@ pub(crate) struct PendingCommit {
     pub(crate) record: Arc<Record>,
     pub(crate) log: Vec<Change>,
     pub(crate) context: WriteContext,
+    /// Another request's login or rotation may come between the load and the commit.
+    pub(crate) carries_over: bool,
 }
 
 /// The session that a commit starts from.
@@ -406,7 +408,7 @@ impl<'c> Commit<'c> {
             }
             self.standing = Standing::Joined;
         } else {
-            if !self.protocol.settings.carries_over {
+            if !self.pending.carries_over {
                 return Err(SessionError::Ended);
             }
             self.standing = Standing::Overtaken;

@@ -63,6 +63,15 @@ impl Followed {
         *self.lock() = located;
     }
 
+    /// Records a later use of the session, unless the session was found under another key
+    /// meanwhile.
+    pub(crate) fn set_seen(&self, located: Located) {
+        let mut known = self.lock();
+        if known.key == located.key {
+            *known = located;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Located> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -37,6 +37,9 @@ pub(crate) struct CookieLookup {
     pub(crate) closed: Option<Arc<ClosedId>>,
     /// The request came with a cookie of the session's name.
     pub(crate) has_cookie: bool,
+    /// The changes belong to a connection that outlives its request. The connection decides itself
+    /// whether to follow a login or a rotation, so none of its commits does.
+    pub(crate) is_connection: bool,
 }
 
 /// An ID that a login or a rotation has closed, with the tombstone of that move.

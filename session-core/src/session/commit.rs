@@ -341,6 +341,7 @@ impl Session {
             record: draft.into(),
             log: vec![change],
             context,
+            carries_over: protocol.settings.carries_over,
         };
         match protocol.commit(&pending).await {
             Ok(outcome) => {

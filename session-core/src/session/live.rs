@@ -16,7 +16,9 @@ use crate::{
 /// The session of a connection that outlives its request: a web socket, or a stream of events.
 ///
 /// A connection sees its session end in whatever process that happens. The handle follows each
-/// renewal, and a login or rotation of the same user. Created by [`Session::live`].
+/// renewal, and a login or rotation of the same user. Created by [`Session::live`]. Wait for
+/// [`ended`](Self::ended) for as long as the connection is open: a handle that is not used for 5
+/// minutes may lose a session that has moved, and then reports its end.
 ///
 /// ```
 /// use session_core::{EndReason, Key, Session, SessionError};
@@ -129,7 +131,7 @@ impl Live {
             match (*protocol.store).touch(&located.key, now).await? {
                 Touched::Touched => {
                     located.record = Arc::new(located.record.seen(now));
-                    session.set(located);
+                    session.set_seen(located);
                     break;
                 }
                 // The session has another key, or has ended.
@@ -170,7 +172,12 @@ impl Live {
         T: Default + 'static,
         C: Codec<T> + 'static,
     {
-        self.change(key, |session| session.update(key, change)).await
+        let change = Arc::new(change);
+        let record = |session: &Session| {
+            let change = Arc::clone(&change);
+            session.update(key, move |value| change(value))
+        };
+        self.change(key, record).await
     }
 
     /// Does the same as [`update`](Self::update) with a closure that can refuse the change, and can
@@ -190,7 +197,12 @@ impl Live {
         C: Codec<T> + 'static,
         E: Into<BoxError>,
     {
-        self.change(key, |session| session.try_update(key, change)).await
+        let change = Arc::new(change);
+        let record = |session: &Session| {
+            let change = Arc::clone(&change);
+            session.try_update(key, move |value, view| change(value, view))
+        };
+        self.change(key, record).await
     }
 
     /// Returns the user to whom the session belongs. The user of a handle never changes.
@@ -208,16 +220,24 @@ impl Live {
     async fn change<T, C: Codec<T>>(
         &self,
         key: Key<'_, T, C>,
-        record: impl FnOnce(&Session) -> Result<T, SessionError>,
+        record: impl Fn(&Session) -> Result<T, SessionError>,
     ) -> Result<T, SessionError> {
         let Shared { protocol, session } = &*self.shared;
-        // The ID stays as it is, and with it the realm.
-        let located = Some(protocol.load_followed(session).await?);
-        let session = Session::new(protocol, CookieLookup { located, ..CookieLookup::default() });
-        let value = record(&session)?;
-        session.commit().await?;
-        // The commit may have replayed the change on a newer record.
-        Ok(session.get(key).unwrap_or(value))
+        for _ in 0..MAX_RACES {
+            // The ID stays as it is, and with it the realm.
+            let located = Some(protocol.load_followed(session).await?);
+            let lookup = CookieLookup { located, is_connection: true, ..CookieLookup::default() };
+            let session = Session::new(protocol, lookup);
+            let value = record(&session)?;
+            match session.commit().await {
+                // A login, a rotation or an end came between. The next load decides which.
+                Err(SessionError::Ended) => {}
+                Err(error) => return Err(error),
+                // The commit may have replayed the change on a newer record.
+                Ok(()) => return Ok(session.get(key).unwrap_or(value)),
+            }
+        }
+        Err(SessionError::Contended)
     }
 }
 
@@ -235,6 +255,9 @@ impl fmt::Debug for Live {
 
 /// The number of keys under which one touch looks for its session.
 const MAX_TOUCHES: usize = 3;
+
+/// The number of logins and rotations that may come between the load and the commit of one change.
+const MAX_RACES: usize = 8;
 
 #[cfg(test)]
 mod tests {

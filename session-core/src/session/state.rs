@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(super) lock: Lock,
     pub(crate) chosen: Chosen,
     source: Source,
+    /// The changes belong to a connection: see [`CookieLookup::is_connection`].
+    is_connection: bool,
     /// The request has changed the store, or may have.
     pub(crate) has_written: bool,
     /// The response has begun, or the request was dropped.
@@ -133,7 +135,7 @@ pub(super) enum Lock {
 impl State {
     pub(crate) fn new(mut lookup: CookieLookup) -> Self {
         let cookie = ClientCookie::new(&mut lookup);
-        let CookieLookup { located, is_copy, .. } = lookup;
+        let CookieLookup { located, is_copy, is_connection, .. } = lookup;
         let source = if is_copy { Source::Copy } else { Source::Store };
         Self {
             place: located.map_or(Place::New, Place::At),
@@ -145,6 +147,7 @@ impl State {
             lock: Lock::None,
             chosen: Chosen::default(),
             source,
+            is_connection,
             has_written: false,
             is_closed: false,
             has_lost_changes: false,
@@ -399,7 +402,8 @@ impl State {
             (None, _) => Start::New,
         };
         let realm = self.cookie.realm;
-        Ok(Some(Taken { start, realm, exact, log, context, was_written }))
+        let carries_over = protocol.settings.carries_over && !self.is_connection;
+        Ok(Some(Taken { start, realm, exact, log, context, carries_over, was_written }))
     }
 
     /// Ends a commit that the store has carried out. Returns the dropped changes.
@@ -577,6 +581,7 @@ pub(super) struct Taken {
     exact: Option<Arc<Record>>,
     log: Log,
     context: WriteContext,
+    carries_over: bool,
     was_written: bool,
 }
 
@@ -606,6 +611,7 @@ impl Taken {
             record,
             log: std::mem::take(&mut self.log.changes),
             context: self.context,
+            carries_over: self.carries_over,
         })
     }
 
