@@ -1,5 +1,6 @@
 //! A page on which users sign in, count their visits, see their devices, and sign out, here or
-//! elsewhere.
+//! elsewhere. The page follows the devices by a stream of events: a device that is signed out
+//! elsewhere shows it without a reload.
 //!
 //! ```sh
 //! cargo run -p session-axum --example login
@@ -11,6 +12,7 @@
 
 mod login {
     pub(super) mod devices;
+    pub(super) mod live;
     pub(super) mod pages;
     #[cfg(test)]
     mod tests;
@@ -25,7 +27,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use login::{devices, pages};
+use login::{devices, live, pages};
 use serde::Deserialize;
 use session_axum::{
     Backend, ConfigError, FlashLevel, Key, Lifetime, MemoryStore, RequireSignIn, Session,
@@ -53,7 +55,7 @@ async fn index(session: Result<Session, SessionRejection>) -> Result<Response, S
     let page = match session.owner_as::<String>() {
         Some(user) => {
             let devices = session.sessions().list(&user).await?;
-            let devices = devices::list(&devices, &session);
+            let devices = devices::list(&devices, session.key());
             pages::member(&user, visits, &notices, &devices)
         }
         None => {
@@ -159,7 +161,7 @@ fn check_name(user: &str) -> Result<(), &'static str> {
     }
 }
 
-fn app(store: impl Backend) -> Result<Router, ConfigError> {
+pub(crate) fn app(store: impl Backend) -> Result<Router, ConfigError> {
     // For plain HTTP on localhost. In production keep the default, which works over HTTPS only:
     // `__Host-session`, with `Secure`.
     let cookie = SessionCookie::insecure_for_development();
@@ -178,9 +180,11 @@ fn app(store: impl Backend) -> Result<Router, ConfigError> {
         .route("/login", post(login))
         .route("/visit", post(visit))
         .route("/logout", post(logout))
+        .route("/live", get(live::events))
         .merge(devices)
         .layer(SessionLayer::new(store).with_cookie(cookie))
         .route("/style.css", get(pages::style))
+        .route("/live.js", get(pages::script))
         .layer(csrf)
         .layer(map_response(pages::secure)))
 }

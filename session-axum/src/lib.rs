@@ -26,9 +26,9 @@ pub use session_core::UuidV4;
 #[cfg(feature = "testing")]
 pub use session_core::testing;
 pub use session_core::{
-    AtLimit, Backend, BoxError, Clock, Codec, ConfigError, CookieChange, CookieLifetime, Event,
-    EventKind, Events, Flash, FlashLevel, Format, IdGenerator, IntoValue, Key, Lifetime, Limits,
-    ManualClock, MessagePack, OnReuse, OsRandom, Owner, Raw, Session, SessionError,
+    AtLimit, Backend, BoxError, Clock, Codec, ConfigError, CookieChange, CookieLifetime, EndReason,
+    Event, EventKind, Events, Flash, FlashLevel, Format, IdGenerator, IntoValue, Key, Lifetime,
+    Limits, Live, ManualClock, MessagePack, OnReuse, OsRandom, Owner, Raw, Session, SessionError,
     SessionExtension, SessionId, SessionInfo, SessionKey, SessionKeyError, SessionLimit,
     SessionRejection, SessionSource, Sessions, SessionsBuilder, SignedIn, Sleep, StoreError,
     StoreErrorKind, SystemClock, Timestamp, View,

@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderMap, header};
-use session_axum::{Session, SessionInfo, SessionKey, Timestamp};
+use session_axum::{SessionInfo, SessionKey, Timestamp};
 
-use crate::DEVICE;
+use super::super::DEVICE;
 
 /// A device, as the page shows it.
 pub(crate) struct Device {
@@ -17,13 +17,13 @@ pub(crate) struct Device {
 }
 
 /// Returns the devices, the current one first.
-pub(crate) fn list(sessions: &[SessionInfo], this: &Session) -> Vec<Device> {
+pub(crate) fn list(sessions: &[SessionInfo], this: Option<SessionKey>) -> Vec<Device> {
     let mut devices: Vec<_> = sessions
         .iter()
         .map(|info| Device {
             key: info.key(),
             name: info.get(DEVICE).unwrap_or_else(|| "Unknown device".to_owned()),
-            is_this: info.is(this),
+            is_this: Some(info.key()) == this,
             seen: format!("active {}", ago(info.last_seen_at())),
             signed_in: ago(info.authenticated_at().unwrap_or(info.created_at())),
         })

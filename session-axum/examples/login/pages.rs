@@ -25,12 +25,18 @@ pub(crate) fn member(
         form.quiet method="post" action="/logout" {
             button.secondary { "Sign out" }
         }
+        script src="/live.js" {}
     })
 }
 
 /// The page of a visitor.
 pub(crate) fn visitor(visits: u64, notices: &[Notice<'_>], problem: Option<&str>) -> Markup {
-    page(html! {
+    page(sign_in(visits, notices, problem))
+}
+
+/// The content of the page of a visitor.
+pub(crate) fn sign_in(visits: u64, notices: &[Notice<'_>], problem: Option<&str>) -> Markup {
+    html! {
         (notice_lines(notices))
         h1 { "Sign in" }
         p { "Any name will do. What you count before you sign in stays yours." }
@@ -49,7 +55,7 @@ pub(crate) fn visitor(visits: u64, notices: &[Notice<'_>], problem: Option<&str>
             button { "Sign in" }
         }
         (visit_form(visits))
-    })
+    }
 }
 
 /// The page in an outage of the store.
@@ -82,9 +88,10 @@ fn notice_lines(notices: &[Notice<'_>]) -> Markup {
     }
 }
 
-fn device_list(devices: &[Device]) -> Markup {
+/// The list of devices, which the browser replaces while the page is open.
+pub(crate) fn device_list(devices: &[Device]) -> Markup {
     html! {
-        section aria-labelledby="devices" {
+        section id="device-list" aria-labelledby="devices" {
             h2 id="devices" { "Your devices" }
             ul.devices {
                 @for device in devices {
@@ -147,6 +154,15 @@ pub(crate) async fn style() -> impl IntoResponse {
     (headers, include_str!("style.css"))
 }
 
+/// The script of the page of a user.
+pub(crate) async fn script() -> impl IntoResponse {
+    let headers = [
+        (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
+        (header::CACHE_CONTROL, "public, max-age=3600"),
+    ];
+    (headers, include_str!("live.js"))
+}
+
 /// Adds the headers that a page with personal content should have.
 pub(crate) async fn secure(mut response: Response) -> Response {
     for (name, value) in SECURE_HEADERS {
@@ -159,7 +175,8 @@ pub(crate) async fn secure(mut response: Response) -> Response {
 const SECURE_HEADERS: [(HeaderName, &str); 4] = [
     (
         header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; \
+        "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; \
+         img-src data:; form-action 'self'; \
          base-uri 'none'; frame-ancestors 'none'",
     ),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -1,12 +1,17 @@
 //! The program, seen by a browser.
 
+use std::{future::poll_fn, pin::Pin, time::Duration};
+
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::{Body, HttpBody as _, to_bytes},
     http::{Request, Response, StatusCode, header},
 };
 use session_axum::MemoryStore;
+use tokio::time::{Instant, timeout_at};
 use tower::ServiceExt as _;
+
+use super::super::app;
 
 /// A browser with a jar for one cookie.
 struct Device {
@@ -68,7 +73,7 @@ async fn text(response: Response<Body>) -> String {
 
 #[tokio::test]
 async fn form_of_another_site_sets_no_cookie() {
-    let app = crate::app(MemoryStore::default()).unwrap();
+    let app = app(MemoryStore::default()).unwrap();
     for path in ["/login", "/visit"] {
         // The browser does not send her cookie, which is `SameSite`.
         let mut without = Device::new(&app);
@@ -85,7 +90,7 @@ async fn form_of_another_site_sets_no_cookie() {
 #[tokio::test]
 async fn device_signed_out_elsewhere_sees_a_note_after_any_request() {
     for path in ["/", "/visit", "/logout", "/devices/end", "/devices/end-others"] {
-        let app = crate::app(MemoryStore::default()).unwrap();
+        let app = app(MemoryStore::default()).unwrap();
         let mut devices = [Device::new(&app), Device::new(&app), Device::new(&app)];
         for device in &mut devices {
             device.post("/login", "user=ada").await;
@@ -109,7 +114,7 @@ async fn device_signed_out_elsewhere_sees_a_note_after_any_request() {
 
 #[tokio::test]
 async fn remembered_login_lasts_and_the_next_one_does_not() {
-    let app = crate::app(MemoryStore::default()).unwrap();
+    let app = app(MemoryStore::default()).unwrap();
     let mut device = Device::new(&app);
     for (form, is_remembered) in
         [("user=ada&remember=on", true), ("user=ada", false), ("user=bob", false)]
@@ -123,7 +128,7 @@ async fn remembered_login_lasts_and_the_next_one_does_not() {
 
 #[tokio::test]
 async fn device_list_revokes_one_device() {
-    let app = crate::app(MemoryStore::default()).unwrap();
+    let app = app(MemoryStore::default()).unwrap();
     let mut devices = [Device::new(&app), Device::new(&app)];
     for device in &mut devices {
         device.post("/login", "user=ada").await;
@@ -137,4 +142,46 @@ async fn device_list_revokes_one_device() {
     laptop.post("/devices/end", &format!("key={key}")).await;
     assert!(laptop.page().await.contains("That device is signed out."));
     assert!(phone.page().await.contains("Your session has ended"));
+}
+
+/// Reads the next event with a name from a stream.
+async fn event(body: &mut Body, name: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let frame =
+            timeout_at(deadline, poll_fn(|context| Pin::new(&mut *body).poll_frame(context)));
+        let frame = frame.await.expect("an event in time").expect("an open stream").unwrap();
+        let text = String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap();
+        if text.starts_with(&format!("event: {name}\n")) {
+            return text;
+        }
+    }
+}
+
+#[tokio::test]
+async fn open_page_shows_devices_that_come_and_the_end_of_its_session() {
+    let app = app(MemoryStore::default()).unwrap();
+    let mut devices = [Device::new(&app), Device::new(&app)];
+    let [laptop, phone] = &mut devices;
+    laptop.post("/login", "user=ada").await;
+    let request = laptop.request("/live").body(Body::empty()).unwrap();
+    let mut page = laptop.send(request).await.into_body();
+    let list = event(&mut page, "devices").await;
+    assert_eq!((list.matches("<li>").count(), list.matches("this device").count()), (1, 1));
+
+    phone.post("/login", "user=ada").await;
+    assert_eq!(event(&mut page, "devices").await.matches("<li>").count(), 2);
+
+    phone.post("/devices/end-others", "").await;
+    assert!(event(&mut page, "ended").await.contains("Your session has ended"));
+    let end = poll_fn(|context| Pin::new(&mut page).poll_frame(context)).await;
+    assert!(end.is_none(), "the stream ends");
+}
+
+#[tokio::test]
+async fn visitor_gets_no_stream() {
+    let app = app(MemoryStore::default()).unwrap();
+    let mut visitor = Device::new(&app);
+    let request = visitor.request("/live").body(Body::empty()).unwrap();
+    assert_eq!(visitor.send(request).await.status(), StatusCode::UNAUTHORIZED);
 }

@@ -1,0 +1,132 @@
+//! The program over real HTTP.
+
+use std::net::SocketAddr;
+
+use axum::http::Request;
+use futures_util::{SinkExt as _, StreamExt as _};
+use session_axum::{Backend, MemoryStore};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{
+        Error, Message, client::IntoClientRequest as _, protocol::frame::coding::CloseCode,
+    },
+};
+
+use super::app;
+
+/// A browser with the cookie of a user who is signed in.
+pub(crate) struct Tab {
+    addr: SocketAddr,
+    cookie: String,
+}
+
+/// Serves the program until the end of the test.
+pub(crate) async fn serve(store: impl Backend) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(axum::serve(listener, app(store)).into_future());
+    addr
+}
+
+/// Sends a `POST` without a body, and returns the response's head.
+async fn post(addr: SocketAddr, path: &str, cookie: &str) -> String {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nhost: {addr}\r\ncookie: {cookie}\r\n\
+         content-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = String::new();
+    stream.read_to_string(&mut head).await.unwrap();
+    head
+}
+
+impl Tab {
+    pub(crate) async fn sign_in(addr: SocketAddr) -> Self {
+        let head = post(addr, "/login", "").await;
+        let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+        Self { addr, cookie: cookie.split(';').next().unwrap().to_owned() }
+    }
+
+    /// Returns the same browser at another process.
+    pub(crate) fn at(&self, addr: SocketAddr) -> Self {
+        Self { addr, cookie: self.cookie.clone() }
+    }
+
+    pub(crate) async fn sign_out(&self) {
+        assert!(post(self.addr, "/logout", &self.cookie).await.starts_with("HTTP/1.1 303"));
+    }
+
+    fn handshake(&self) -> Request<()> {
+        let mut request = format!("ws://{}/socket", self.addr).into_client_request().unwrap();
+        request.headers_mut().insert("cookie", self.cookie.parse().unwrap());
+        request
+    }
+
+    pub(crate) async fn connect(&self) -> WebSocketStream<TcpStream> {
+        let stream = TcpStream::connect(self.addr).await.unwrap();
+        client_async(self.handshake(), stream).await.unwrap().0
+    }
+
+    /// Returns the status of a refused handshake.
+    async fn refusal(addr: SocketAddr, request: Request<()>) -> u16 {
+        let stream = TcpStream::connect(addr).await.unwrap();
+        match client_async(request, stream).await {
+            Err(Error::Http(response)) => response.status().as_u16(),
+            _ => panic!("the handshake was not refused"),
+        }
+    }
+}
+
+pub(crate) async fn ask(socket: &mut WebSocketStream<TcpStream>, text: &str) -> String {
+    socket.send(Message::text(text)).await.unwrap();
+    socket.next().await.unwrap().unwrap().into_text().unwrap().as_str().to_owned()
+}
+
+/// Checks that the socket closes because the session has ended.
+pub(crate) async fn expect_end(socket: &mut WebSocketStream<TcpStream>) {
+    let Message::Close(Some(close)) = socket.next().await.unwrap().unwrap() else { panic!() };
+    assert_eq!((close.code, close.reason.as_str()), (CloseCode::Policy, "your session has ended"));
+}
+
+/// Counts in two tabs, and signs out at one of the servers.
+pub(crate) async fn count_and_sign_out(servers: [SocketAddr; 2]) {
+    let tab = Tab::sign_in(servers[0]).await;
+    let mut sockets = [tab.connect().await, tab.at(servers[1]).connect().await];
+    for count in (1..20).step_by(2) {
+        assert_eq!(ask(&mut sockets[0], "count").await, count.to_string());
+        assert_eq!(ask(&mut sockets[1], "count").await, (count + 1).to_string());
+    }
+    assert_eq!(ask(&mut sockets[0], "read").await, "20");
+    tab.at(servers[1]).sign_out().await;
+    for socket in &mut sockets {
+        expect_end(socket).await;
+    }
+}
+
+#[tokio::test]
+async fn sockets_count_together_and_close_at_the_end_of_the_session() {
+    let addr = serve(MemoryStore::default()).await;
+    count_and_sign_out([addr, addr]).await;
+}
+
+#[tokio::test]
+async fn handshake_of_another_site_or_without_a_login_is_refused() {
+    let addr = serve(MemoryStore::default()).await;
+    let tab = Tab::sign_in(addr).await;
+    for origin in ["https://evil.example", "null", &format!("http://evil.{addr}")] {
+        let mut request = tab.handshake();
+        request.headers_mut().insert("origin", origin.parse().unwrap());
+        assert_eq!(Tab::refusal(addr, request).await, 403, "{origin}");
+    }
+    let mut request = tab.handshake();
+    request.headers_mut().insert("origin", format!("http://{addr}").parse().unwrap());
+    client_async(request, TcpStream::connect(addr).await.unwrap()).await.unwrap();
+    let mut request = tab.handshake();
+    request.headers_mut().remove("cookie");
+    assert_eq!(Tab::refusal(addr, request).await, 401);
+}
