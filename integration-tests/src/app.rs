@@ -1,14 +1,16 @@
 //! The application of the end-to-end tests: small routes, each of which uses its session in a different
 //! way.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use axum::{
     Json, Router,
     extract::{Path, State},
     http::StatusCode,
+    response::sse::{Event, Sse},
     routing::{get, post},
 };
+use futures_util::{Stream, StreamExt as _, stream};
 use serde_json::{Value, json};
 use session_axum::{
     Key, Lifetime, Owner, Session, SessionCookie, SessionError, SessionKey, SessionLayer,
@@ -46,6 +48,7 @@ const SID: &str = "sid";
 /// | `GET /devices` | returns the sessions of the session's owner |
 /// | `POST /end/{key}` | revokes one of them, returns `true` if it existed |
 /// | `POST /end-all`, `POST /end-others` | revokes all, or all others, and returns their number |
+/// | `GET /live` | streams an event `open` with the key, and an event `ended` with the reason |
 /// | `POST /lifetime/{idle}/{absolute}` | sets a lifetime, in milliseconds |
 /// | `POST /locked/add` | under the lock: adds one to the number in the file `COUNTER_FILE`, and to [`COUNT`] |
 /// | `POST /locked/set/{name}/{value}` | under the lock: sets a text |
@@ -76,6 +79,7 @@ pub fn app(sessions: impl Into<Sessions>) -> Router {
         .route("/end/{key}", post(end_one))
         .route("/end-all", post(end_all))
         .route("/end-others", post(end_others))
+        .route("/live", get(live))
         .route("/lifetime/{idle}/{absolute}", post(lifetime))
         .route("/count-as-text", get(count_as_text))
         .route("/optional", get(optional))
@@ -169,6 +173,16 @@ async fn logout(session: Session) -> Result<(), SessionError> {
 
 async fn renew(session: Session) -> Result<(), SessionError> {
     session.renew()
+}
+
+async fn live(
+    session: Session,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, SessionError> {
+    let mut live = session.live().await?;
+    let open = Event::default().event("open").data(live.key().to_string());
+    let ended =
+        async move { Event::default().event("ended").data(format!("{:?}", live.ended().await)) };
+    Ok(Sse::new(stream::iter([open]).chain(stream::once(ended)).map(Ok)))
 }
 
 async fn device(session: Session, Path(name): Path<String>) -> Result<(), SessionError> {

@@ -78,6 +78,18 @@ impl Browser {
         }
     }
 
+    /// Opens an event stream.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not reply, or not with status 200.
+    pub async fn stream(&self, path: &str) -> Response {
+        let url = self.base.join(path).expect("a path");
+        let response = self.client.get(url).send().await.expect("the server answers");
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        response
+    }
+
     /// Sends a request, and records the session IDs of the response as secrets.
     ///
     /// # Panics

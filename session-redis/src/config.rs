@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use session_core::ConfigError;
 
-use crate::{credentials::CredentialsProvider, near_cache::Tracking};
+use crate::{credentials::CredentialsProvider, tracking::Tracking};
 
 /// The address of Redis, the credentials, and the time limits of a store.
 ///
@@ -462,8 +462,9 @@ impl RedisConfig {
     /// Returns the tracking of connections for the near cache.
     #[cfg(feature = "near-cache")]
     pub(crate) fn tracking(&self) -> Tracking {
-        let new = |cache| Tracking::new(cache, self.key_prefix());
-        self.near_cache.map(new).unwrap_or_default()
+        let Some(cache) = self.near_cache else { return Tracking::default() };
+        let copies = crate::near_cache::Copies::new(cache);
+        Tracking::new(copies, self.key_prefix(), "sessions read from it are not cached")
     }
 
     #[cfg(not(feature = "near-cache"))]

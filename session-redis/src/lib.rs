@@ -19,6 +19,7 @@ mod server_error;
 mod store;
 #[cfg(feature = "tls")]
 mod tls;
+mod tracking;
 mod transport;
 
 #[cfg(feature = "near-cache")]

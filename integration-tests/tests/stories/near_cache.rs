@@ -338,7 +338,7 @@ async fn a_user_who_may_not_track_is_told_once_and_works_without() {
     let _: () = redis::cmd("ACL").arg(acl()).query_async(&mut admin).await.unwrap();
     let url = format!("redis://sessions:secret@{}:{}", redis.host(), redis.port());
     let config = || redis_config(url.as_str(), PATIENCE).with_prefix("shop:").unwrap();
-    let complaint = "Redis does not tell what is changed";
+    let complaint = "Redis does not report changes";
     let log = Log::default();
     let guard = log.listen();
     let without = store(config(), LONG).await;

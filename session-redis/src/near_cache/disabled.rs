@@ -1,59 +1,55 @@
-use std::convert::Infallible;
+use std::marker::PhantomData;
 
-use redis::{ConnectionAddr, PushInfo, RedisError};
 use session_core::{Entry, SessionKey};
 use tokio::time::Instant;
 
-#[derive(Clone, Default)]
-pub(crate) struct Tracking(());
+#[derive(Default)]
+pub(crate) struct Copies(());
 
-impl Tracking {
-    pub(crate) fn begin(&self) -> Option<(Tracked, Listener)> {
-        None
+pub(crate) type Changing<'c> = PhantomData<&'c ()>;
+
+impl Copies {
+    pub(crate) fn freshness(&self) -> Freshness {
+        Freshness(())
     }
 
-    pub(crate) fn complain(&self, _: &ConnectionAddr, _: &RedisError) {}
-
-    pub(crate) fn fetch(&self, _: &SessionKey) -> Fetch {
-        Fetch
+    pub(crate) fn fetch(&self, _: &SessionKey) -> Fetch<'_> {
+        Fetch(PhantomData)
     }
 
-    pub(crate) fn changing(&self, _: &[SessionKey]) -> Changing {
-        Changing
+    pub(crate) fn changing(&self, _: &[SessionKey]) -> Changing<'_> {
+        PhantomData
     }
 
-    pub(crate) fn ending(&self, _: &[SessionKey]) -> Changing {
-        Changing
+    pub(crate) fn ending(&self, _: &[SessionKey]) -> Changing<'_> {
+        PhantomData
     }
 
     pub(crate) fn forget(&self, _: &SessionKey) {}
+
+    pub(crate) fn invalidate(&self, _: &SessionKey) {}
+
+    pub(crate) fn flush(&self, _: &Freshness) {}
+
+    pub(crate) fn disconnect(&self, _: &Freshness) {}
 }
 
-type Listener = fn(PushInfo) -> Result<(), Infallible>;
-
 #[derive(Clone, Default)]
-pub(crate) struct Tracked(());
+pub(crate) struct Freshness(());
 
-impl Tracked {
-    pub(crate) fn seen(&self) -> ReadOrigin {
+impl Freshness {
+    pub(crate) fn mark(&self) -> ReadOrigin {
         ReadOrigin(())
     }
 
     pub(crate) fn prove(&self, _: Instant) {}
-
-    pub(crate) fn end(&self) {}
-
-    #[cfg(feature = "cluster")]
-    pub(crate) fn flush(&self) {}
 }
 
 #[derive(Default)]
 pub(crate) struct ReadOrigin(());
 
-pub(crate) struct Fetch;
+pub(crate) struct Fetch<'c>(PhantomData<&'c ()>);
 
-impl Fetch {
+impl Fetch<'_> {
     pub(crate) fn keep(self, _: &Entry, _: ReadOrigin) {}
 }
-
-pub(crate) struct Changing;

@@ -77,7 +77,7 @@ impl RedisStore {
         let answers = self.connection().ask_each(&redis::cmd("INFO")).await;
         let nodes = answers.into_iter().map(|(name, answer)| {
             let health =
-                answer.map(|answer| self.watch().look(&name, Health::read(&Info::read(answer))));
+                answer.map(|answer| self.warnings().look(&name, Health::read(&Info::read(answer))));
             NodeHealth { name, health }
         });
         nodes.collect()

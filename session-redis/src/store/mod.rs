@@ -7,13 +7,14 @@ mod replicated_ends;
 mod scan;
 mod scripts;
 mod session_index;
+mod watching;
 
 use std::{fmt, slice, sync::Arc};
 
 use redis::{Cmd, Value, cmd};
 use session_core::{
     Committed, Created, Ended, Entry, Expected, IndexKey, SessionKey, SessionStore, StoreError,
-    Timestamp, Tombstone, Touched, async_trait,
+    Timestamp, Tombstone, Touched, Watched, async_trait,
     envelope::{self, HEADER_LEN, MOVED, VERSION},
 };
 
@@ -21,10 +22,12 @@ use crate::{
     RedisConfig, RedisState,
     error::unexpected,
     health::warnings::Warnings,
-    near_cache::{ReadOrigin, Tracking},
+    near_cache::ReadOrigin,
     store::{
         key::RedisKey, replicated_ends::ReplicatedEnds, scripts::Scripts, session_index::CHUNK,
+        watching::WatchConnection,
     },
+    tracking::Tracking,
     transport::{Connection, Script},
 };
 
@@ -45,9 +48,10 @@ struct Shared {
     scripts: Scripts,
     key_prefix: String,
     index_prefix: String,
-    watch: Warnings,
+    warnings: Warnings,
     revocations: Option<ReplicatedEnds>,
     tracking: Tracking,
+    watching: WatchConnection,
 }
 
 impl RedisStore {
@@ -123,9 +127,10 @@ impl RedisStore {
             scripts: Scripts::new(),
             key_prefix,
             index_prefix,
-            watch: Warnings::new(config.place.is_cluster()),
+            warnings: Warnings::new(config.place.is_cluster()),
             revocations: ReplicatedEnds::new(&config)?,
             tracking,
+            watching: WatchConnection::new(&config),
         };
         Ok(Self(Arc::new(shared)))
     }
@@ -145,7 +150,7 @@ impl RedisStore {
     #[cfg(feature = "near-cache")]
     #[must_use]
     pub fn near_cache(&self) -> Option<crate::NearCacheStats> {
-        self.0.tracking.stats()
+        self.0.tracking.copies().map(crate::near_cache::cache::NearCopies::stats)
     }
 
     /// Runs a script that ends a session, and waits for the replicas if the configuration requires
@@ -225,8 +230,8 @@ impl RedisStore {
         Ok(None)
     }
 
-    pub(crate) fn watch(&self) -> &Warnings {
-        &self.0.watch
+    pub(crate) fn warnings(&self) -> &Warnings {
+        &self.0.warnings
     }
 
     pub(crate) fn tracking(&self) -> &Tracking {
@@ -310,7 +315,9 @@ impl SessionStore for RedisStore {
                 if !entry.is_live(now) {
                     return Ok(None);
                 }
-                fetch.keep(&entry, seen);
+                if let Some(fetch) = fetch {
+                    fetch.keep(&entry, seen);
+                }
                 Ok(Some(entry))
             }
             Value::Nil => {
@@ -405,13 +412,7 @@ impl SessionStore for RedisStore {
         for chunk in keys.chunks(CHUNK) {
             let loads = chunk.iter().map(|key| self.get_command(key)).collect();
             for answer in self.connection().read_all(loads).await? {
-                loaded.push(match answer {
-                    Ok(Value::BulkString(bytes)) => Entry::decode(bytes)
-                        .map(|entry| Some(entry).filter(|entry| entry.is_live(now))),
-                    Ok(Value::Nil) => Ok(None),
-                    Ok(_) => Err(unexpected()),
-                    Err(error) => Err(error),
-                });
+                loaded.push(answer.and_then(|answer| entry(answer, now)));
             }
         }
         if loaded.len() == keys.len() { Ok(loaded) } else { Err(unexpected()) }
@@ -467,9 +468,30 @@ impl SessionStore for RedisStore {
         self.0.connection.read(&get).await.map(drop)
     }
 
+    async fn watch(&self, key: &SessionKey, now: Timestamp) -> Result<Watched, StoreError> {
+        // With a near cache, Redis reports changes over the connection of all loads.
+        if let Some(watchers) = self.0.tracking.watchers() {
+            let watch = Some(watchers.watch(key));
+            return Ok(Watched { entry: self.load(key, now).await?, watch });
+        }
+        match self.0.watching.load(key, &self.get_command(key)).await {
+            Some((answer, watch)) => Ok(Watched { entry: entry(answer, now)?, watch }),
+            None => Ok(Watched { entry: self.load(key, now).await?, watch: None }),
+        }
+    }
+
     #[cfg(feature = "near-cache")]
     fn local_reads(&self) -> Option<&dyn session_core::LocalReads> {
         self.0.tracking.copies().map(|_| self as &dyn session_core::LocalReads)
+    }
+}
+
+/// Converts the reply to a `GET` to the live entry.
+fn entry(answer: Value, now: Timestamp) -> Result<Option<Entry>, StoreError> {
+    match answer {
+        Value::BulkString(bytes) => Ok(Some(Entry::decode(bytes)?).filter(|it| it.is_live(now))),
+        Value::Nil => Ok(None),
+        _ => Err(unexpected()),
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::{
     RedisConfig,
     error::{timeout, unexpected},
-    near_cache::Tracking,
+    tracking::Tracking,
     transport::Connection,
 };
 

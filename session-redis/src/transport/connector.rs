@@ -4,8 +4,8 @@ use redis::{
 
 use crate::{
     error::ConnectError,
-    near_cache::{Tracked, Tracking},
     server_error,
+    tracking::{Tracked, Tracking},
     transport::{access::Endpoint, limits::Limits, socket::Socket},
 };
 
@@ -68,7 +68,10 @@ async fn open(endpoint: &Endpoint, tracking: &Tracking, limits: Limits) -> Redis
     let mut track = Pipeline::with_capacity(1);
     track.cmd("CLIENT").arg("TRACKING").arg("ON").arg("NOLOOP");
     match connect_listening(endpoint, listener, &track, limits).await {
-        Ok(connection) => Ok(Link { connection, tracked }),
+        Ok(connection) => {
+            tracked.establish();
+            Ok(Link { connection, tracked })
+        }
         Err(refusal) if is_lasting(&refusal) => {
             let connection = Socket::connect(endpoint, limits).await?;
             tracking.complain(endpoint.addr(), &refusal);

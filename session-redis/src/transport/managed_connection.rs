@@ -27,7 +27,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     error::ConnectError,
     metrics::ServerLabels,
-    near_cache::Tracking,
+    tracking::Tracking,
     transport::{
         access::Endpoint,
         connector::{Link, connect},

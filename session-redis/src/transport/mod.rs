@@ -30,7 +30,8 @@ use crate::{
     config::Place,
     error::{ConnectError, store_error},
     metrics,
-    near_cache::{ReadOrigin, Tracking},
+    near_cache::ReadOrigin,
+    tracking::Tracking,
     transport::{
         access::Access,
         failure::{Failure, is},

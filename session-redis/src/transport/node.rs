@@ -7,7 +7,8 @@ use crate::{
     RedisState,
     error::ConnectError,
     metrics::{CircuitMetrics, CommandMetrics, Operation},
-    near_cache::{ReadOrigin, Tracked},
+    near_cache::ReadOrigin,
+    tracking::Tracked,
     transport::{
         circuit_breaker::{CircuitBreaker, Pass, Refused},
         connector::{Link, connect_listening},

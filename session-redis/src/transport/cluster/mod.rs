@@ -20,7 +20,8 @@ use crate::{
     RedisConfig, RedisState,
     error::ConnectError,
     metrics,
-    near_cache::{ReadOrigin, Tracking},
+    near_cache::ReadOrigin,
+    tracking::Tracking,
     transport::cluster::{
         slot::{SLOTS, slot_of},
         topology::{Address, Range, no_slots, slots},

@@ -17,7 +17,7 @@ use self::{
 use crate::{
     RedisConfig,
     error::ConnectError,
-    near_cache::Tracking,
+    tracking::Tracking,
     transport::{
         access::{Access, Endpoint, parse},
         connector::{Link, connect},
