@@ -14,7 +14,6 @@ const NOTE: Key<String> = Key::new("note");
 
 /// An application whose clock stands still, so that no connection loads its session by time alone.
 struct App {
-    store: MemoryStore,
     clock: Arc<ManualClock>,
     sessions: Sessions,
 }
@@ -23,8 +22,8 @@ impl App {
     fn new() -> Self {
         let store = MemoryStore::with_capacity(MemoryStore::MIN_CAPACITY).unwrap();
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
-        let sessions = Sessions::builder(store.clone()).with_clock(Arc::clone(&clock));
-        Self { store, clock, sessions: sessions.build().unwrap() }
+        let sessions = Sessions::builder(store).with_clock(Arc::clone(&clock));
+        Self { clock, sessions: sessions.build().unwrap() }
     }
 
     async fn sign_in(&self) -> (SessionId, Session) {
