@@ -79,9 +79,9 @@ impl Protocol {
         let mut lookup = CookieLookup { realm, ..CookieLookup::default() };
         for text in cookies.into_iter().take(MAX_COOKIES) {
             lookup.has_cookie = true;
-            if let Some(id) = SessionId::parse(text) {
+            if let Some(id) = SessionId::parse(text).map(|id| id.in_realm(realm)) {
                 let span = debug_span!(target: "session", "session open", session.id = %id.key());
-                let found = self.find(id.in_realm(realm)).instrument(span).await?;
+                let found = self.find(id).instrument(span).await?;
                 if lookup.add(found) {
                     break;
                 }
