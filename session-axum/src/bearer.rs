@@ -19,22 +19,11 @@ use crate::headers;
 /// | has an empty `session-token`, because the request ended its session | forgets its token |
 /// | is a 401 with `WWW-Authenticate: Bearer error="invalid_token"` | signs in again: the session has expired, or was ended elsewhere |
 ///
-/// A client without a token sends `Authorization: Bearer`. So a client needs one rule: send the last
-/// token, which is empty at first.
+/// A client without a token sends `Authorization: Bearer`. A response with an ID has
+/// `Cache-Control: no-store`, and every response whose handler asked for the session has
+/// `Vary: authorization`.
 ///
-/// ```js
-/// let token = "";
-/// async function call(path, options = {}) {
-///   const headers = { ...options.headers, authorization: `Bearer ${token}` };
-///   const response = await fetch(path, { ...options, headers });
-///   token = response.headers.get("session-token") ?? token;
-///   return response;
-/// }
-/// ```
-///
-/// If a response with a renewed ID is lost, the former ID opens the session, and the next response
-/// reports the new ID again. A response with an ID has `Cache-Control: no-store`, and every response
-/// whose handler asked for the session has `Vary: authorization`.
+/// The [guide](crate::guide::bearer) shows a client, and a front end on another host with CORS.
 ///
 /// # Security
 ///
@@ -51,34 +40,6 @@ use crate::headers;
 /// A request has a session only with exactly one header `Authorization`. Credentials of another
 /// scheme, such as those that a proxy adds, are ignored. If two APIs share one store, give each a realm of
 /// its own, because both read the same header.
-///
-/// # Front end on another host
-///
-/// A browser shows the response's header to a page of another host, and lets the page send
-/// `Authorization`, only if a CORS layer allows both. The CORS layer belongs outside of the
-/// [`SessionLayer`](crate::SessionLayer) and of guards:
-///
-/// ```
-/// use axum::{Router, http::{HeaderValue, Method, header}};
-/// use session_axum::{BearerToken, MemoryStore, SessionLayer};
-/// use tower_http::cors::CorsLayer;
-///
-/// let token = BearerToken::default();
-/// let cors = CorsLayer::new()
-///     .allow_origin(HeaderValue::from_static("https://app.example.com"))
-///     .allow_methods([Method::GET, Method::POST])
-///     .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
-///     .expose_headers([token.response_header().clone()]);
-/// let layer = SessionLayer::new(MemoryStore::default()).with_transport(token);
-/// let api: Router = Router::new().layer(layer).layer(cors);
-/// # drop(api);
-/// ```
-///
-/// # Near cache
-///
-/// If the store's [local reads](session_core::LocalReads) can be stale, requests with a bearer token
-/// read the session from the store itself: a client without cookies cannot report that it has just
-/// changed its session.
 ///
 /// # Examples
 ///

@@ -47,8 +47,8 @@ use crate::{
 ///
 /// The layer fits inside and outside of every layer for HTTP. The response is that of Axum, for an
 /// inner service with any body. A layer that uses the session, such as
-/// [`RequireSignIn`](crate::RequireSignIn), belongs inside. A timeout or a panic that is caught
-/// inside of the layer stores no half of a request.
+/// [`RequireSignIn`](crate::RequireSignIn), belongs inside. The guide
+/// [`layers`](crate::guide::layers) shows a whole stack.
 ///
 /// [`Session`]: crate::Session
 ///
