@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use integration_tests::{ClusterRedis, PATIENCE, RedisServer, SentinelRedis, redis_config, until};
+use integration_tests::{
+    ClusterRedis, Fault, FaultProxy, PATIENCE, RedisServer, SentinelRedis, redis_config, until,
+};
 use redis::AsyncCommands as _;
 use session_axum::{EndReason, RedisConfig, RedisStore, Sessions, SessionsBuilder};
 use session_core::{CookieChange, SessionKey};
@@ -253,6 +255,26 @@ async fn user_who_may_not_track_polls_with_one_warning() {
     }
     let warning = "learn of the end of a session by polling";
     assert_eq!(log.count(warning), 1, "{}", log.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn end_arrives_over_the_main_connection_if_the_tracked_one_fails() {
+    let redis = RedisServer::start().await;
+    let proxy = FaultProxy::before(&redis).await;
+    let interval = Duration::from_millis(300);
+    let processes = Processes {
+        this: sessions(&redis_config(proxy.url(), PATIENCE), interval).await,
+        other: sessions(&redis_config(redis.url(), PATIENCE), interval).await,
+    };
+    // The main connection is set up already.
+    proxy.each("client", Fault::CutBefore);
+    for connection in processes.connect(3).await {
+        let before = proxy.connections();
+        until("another attempt has failed", async || proxy.connections() > before).await;
+        assert!(!connection.ended.is_finished());
+        let delay = processes.end(connection).await;
+        assert!(delay.since_end < interval + LOAD, "{:?}", delay.since_end);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
