@@ -32,6 +32,7 @@ mod metrics;
 mod near_cache;
 mod openid;
 mod operating;
+mod operator;
 mod outage;
 mod owners;
 mod races;
