@@ -25,8 +25,7 @@ use openidconnect::{
 };
 use serde::{Deserialize, Serialize};
 use session_axum::{
-    FlashLevel, Key, NextPath, Session, SessionCookie, SessionError, SessionLayer, Sessions,
-    Timestamp,
+    FlashLevel, NextPath, Session, SessionCookie, SessionError, SessionLayer, Sessions, Timestamp,
 };
 use tower_http::csrf::CsrfLayer;
 
@@ -36,8 +35,8 @@ use super::{
     provider::{CLIENT_ID, CLIENT_SECRET},
 };
 
-/// The name of the user's session at the provider, by which the provider ends it.
-pub(crate) const SID: Key<String> = Key::new("sid");
+/// The name of the link to the user's session at the provider, by which the provider ends it.
+pub(crate) const SID: &str = "sid";
 
 /// Returns the application.
 pub(crate) async fn app(
@@ -167,7 +166,7 @@ async fn finish(
         .map_err(provider_error)?;
 
     session.authenticate(claims.subject().as_str())?;
-    session.set(SID, &claims.additional_claims().sid)?;
+    session.link(SID, &claims.additional_claims().sid)?;
     // An application may outlive the ID token. This one ends with it.
     session.end_by(Timestamp::from(SystemTime::from(claims.expiration())))?;
     Ok(Redirect::to(attempt.next.as_str()))
