@@ -204,17 +204,14 @@ fn provider_error(error: impl Into<Box<dyn Error + Send + Sync>>) -> SignInError
 
 impl IntoResponse for SignInError {
     fn into_response(self) -> Response {
-        let status = match &self {
-            Self::Session(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::UnknownState => StatusCode::BAD_REQUEST,
-            Self::Provider(cause) => {
-                tracing::warn!(%cause, "a sign-in failed");
-                StatusCode::BAD_GATEWAY
-            }
-        };
+        let text = self.to_string();
         match self {
             Self::Session(error) => error.into_response(),
-            error => (status, error.to_string()).into_response(),
+            Self::UnknownState => (StatusCode::BAD_REQUEST, text).into_response(),
+            Self::Provider(cause) => {
+                tracing::warn!(%cause, "a sign-in failed");
+                (StatusCode::BAD_GATEWAY, text).into_response()
+            }
         }
     }
 }

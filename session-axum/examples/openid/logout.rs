@@ -24,9 +24,8 @@ pub(crate) struct Logout {
 
 /// Ends the sessions that began with a session at the provider.
 ///
-/// The provider registered this application with `backchannel_logout_session_required`, so each token
-/// names one session. Nobody can use a copy of the token against a later login, which has another
-/// `sid`.
+/// The application is registered with `backchannel_logout_session_required`, so each token names one
+/// session. A copy of the token leaves later logins alone, which have another `sid`.
 pub(crate) async fn end_sessions(
     State(sign_on): State<Arc<SignOn>>,
     Form(logout): Form<Logout>,

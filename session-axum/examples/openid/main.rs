@@ -30,16 +30,13 @@ const ISSUER: &str = "http://127.0.0.1:3001";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let (listener, provider_listener) =
-        (TcpListener::bind("localhost:3000").await?, TcpListener::bind("127.0.0.1:3001").await?);
-    let provider = Arc::new(Provider::new(ISSUER, Client::of(ORIGIN)));
-    let provider =
-        tokio::spawn(axum::serve(provider_listener, provider::router(provider)).into_future());
+    let listener = TcpListener::bind("localhost:3000").await?;
+    let provider_listener = TcpListener::bind("127.0.0.1:3001").await?;
+    let provider = provider::router(Arc::new(Provider::new(ISSUER, Client::of(ORIGIN))));
+    tokio::spawn(axum::serve(provider_listener, provider).into_future());
 
     let sessions = Sessions::new(MemoryStore::default());
     let app = app::app(sessions, ORIGIN, ISSUER).await?;
     println!("listening on {ORIGIN}, the provider on {ISSUER}");
-    axum::serve(listener, app).await?;
-    provider.await??;
-    Ok(())
+    Ok(axum::serve(listener, app).await?)
 }
