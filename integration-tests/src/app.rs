@@ -1,7 +1,7 @@
 //! The application of the end-to-end tests: small routes, each of which uses its session in a different
 //! way.
 
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -43,6 +43,7 @@ const SID: &str = "sid";
 /// | `POST /login/{owner}`, `POST /logout` | signs in, signs out |
 /// | `POST /login/{owner}/{sid}` | signs in, with a link |
 /// | `GET /linked/{sid}`, `POST /end-linked/{sid}` | lists the owners of the linked sessions; revokes the sessions |
+/// | `POST /act-as/{user}`, `POST /stop-acting` | acts as a user for half an hour; goes back |
 /// | `POST /renew` | requests a new ID |
 /// | `POST /device/{name}` | records the user's device |
 /// | `GET /devices` | returns the sessions of the session's owner |
@@ -72,6 +73,8 @@ pub fn app(sessions: impl Into<Sessions>) -> Router {
         .route("/login/{owner}/{sid}", post(linked_login))
         .route("/linked/{sid}", get(linked))
         .route("/end-linked/{sid}", post(end_linked))
+        .route("/act-as/{user}", post(act_as))
+        .route("/stop-acting", post(stop_acting))
         .route("/logout", post(logout))
         .route("/renew", post(renew))
         .route("/device/{name}", post(device))
@@ -104,6 +107,7 @@ async fn session(session: Session) -> Json<Value> {
     Json(json!({
         "key": session.key().map(|key| key.to_string()),
         "owner": session.owner().and_then(|owner| owner.as_str().map(str::to_owned)),
+        "actor": session.actor().and_then(|actor| actor.as_str().map(str::to_owned)),
         "values": values,
     }))
 }
@@ -167,6 +171,14 @@ async fn end_linked(session: Session, Path(sid): Path<String>) -> Result<String,
     Ok(session.sessions().revoke_linked(SID, sid).await?.to_string())
 }
 
+async fn act_as(session: Session, Path(user): Path<String>) -> Result<(), SessionError> {
+    session.act_as(user, Duration::from_secs(1800))
+}
+
+async fn stop_acting(session: Session) -> Result<(), SessionError> {
+    session.stop_acting()
+}
+
 async fn logout(session: Session) -> Result<(), SessionError> {
     session.destroy()
 }
@@ -227,7 +239,7 @@ async fn lifetime(
     session: Session,
     Path((idle, absolute)): Path<(u64, u64)>,
 ) -> Result<StatusCode, SessionError> {
-    let millis = std::time::Duration::from_millis;
+    let millis = Duration::from_millis;
     let Ok(lifetime) = Lifetime::new(millis(idle), millis(absolute)) else {
         return Ok(StatusCode::BAD_REQUEST);
     };

@@ -161,6 +161,11 @@ pub enum SessionError {
     #[error("the owner of the session has not signed in recently enough")]
     NotFresh,
 
+    /// The session has no owner, or its owner [acts as](crate::Session::act_as) a user already, or is
+    /// that user.
+    #[error("only a signed-in user can act as another user, and as one at a time")]
+    CannotAct,
+
     /// The owner has as many sessions as the [`SessionLimit`](crate::SessionLimit) allows, and the
     /// login is not stored. After one session has ended, the same commit succeeds.
     /// [`Session::discard`](crate::Session::discard) gives the login up.
@@ -239,6 +244,7 @@ impl SessionError {
             | Self::AlreadyLocked
             | Self::LeaseLost
             | Self::NotFresh
+            | Self::CannotAct
             | Self::TooManySessions { .. }
             | Self::Closed
             | Self::EmptyOwner

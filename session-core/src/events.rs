@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::Stream;
 
-use crate::{Owner, SessionKey, metrics::EventMetrics};
+use crate::{Owner, Record, SessionKey, metrics::EventMetrics};
 
 /// One change of a session, seen by this process.
 ///
@@ -27,6 +27,8 @@ pub struct Event {
     /// The user to whom the session belongs, if the session has an owner and the event knows the
     /// owner.
     pub owner: Option<Owner>,
+    /// The user who [acts as](crate::Session::act_as) the owner.
+    pub actor: Option<Owner>,
 }
 
 /// The kind of an [`Event`].
@@ -39,7 +41,13 @@ pub enum EventKind {
     Authenticated,
     /// The owner proved the identity again: the session got a fresh ID.
     Reauthenticated,
-    /// [`Session::rotate`](crate::Session::rotate) gave the session a fresh ID.
+    /// The owner began to [act as](crate::Session::act_as) a user: the session got a fresh ID, and
+    /// that user as its owner.
+    ActingStarted,
+    /// The actor went back: the session got a fresh ID, and the actor as its owner.
+    ActingStopped,
+    /// [`Session::rotate`](crate::Session::rotate) or [`Session::link`](crate::Session::link) gave the
+    /// session a fresh ID.
     Rotated,
     /// The session got a fresh ID because a request called for a renewal, or because the renewal
     /// was due.
@@ -85,6 +93,8 @@ impl EventKind {
             Self::Created => "created",
             Self::Authenticated => "authenticated",
             Self::Reauthenticated => "reauthenticated",
+            Self::ActingStarted => "acting_started",
+            Self::ActingStopped => "acting_stopped",
             Self::Rotated => "rotated",
             Self::Renewed => "renewed",
             Self::Destroyed => "destroyed",
@@ -98,8 +108,10 @@ impl EventKind {
 }
 
 impl Event {
-    pub(crate) fn new(kind: EventKind, key: SessionKey, owner: Option<&Owner>) -> Self {
-        Self { kind, key, former: None, owner: owner.cloned() }
+    pub(crate) fn new(kind: EventKind, key: SessionKey, record: Option<&Record>) -> Self {
+        let owner = record.and_then(Record::owner).cloned();
+        let actor = record.and_then(Record::actor).cloned();
+        Self { kind, key, former: None, owner, actor }
     }
 
     pub(crate) fn with_former(self, former: Option<SessionKey>) -> Self {

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod acl;
+mod acting;
 mod bad_input;
 mod bearer;
 mod breaker;

@@ -11,7 +11,7 @@ use crate::{SessionError, StoreError, StoreErrorKind, metrics::on_error_response
 /// | --- | --- |
 /// | the store failed, `Contended`, `Unconfirmed`, `Locked` | 503 with `Retry-After` |
 /// | `Ended`, `LeaseLost`, `TooManySessions`, `Refused`, `Taken` | 409 |
-/// | `NotFresh` | 403 |
+/// | `NotFresh`, `CannotAct` | 403 |
 /// | `TooLarge`, `Decode`, `Encode`, `EmptyOwner`, `EmptyLink`, `Closed`, `AlreadyLocked` | 500 |
 /// | the session is too large for the store | 500 |
 ///
@@ -24,6 +24,7 @@ impl IntoResponse for SessionError {
             Self::Locked => "another request is being worked on, try again in a moment",
             Self::LeaseLost => "the request took too long, load the page again",
             Self::NotFresh => "sign in again to do this",
+            Self::CannotAct => "sign in as yourself to do this",
             Self::TooManySessions { .. } => "signed in too often, sign out elsewhere first",
             Self::Refused { .. } => "the change is not possible any more, load the page again",
             Self::Taken => "this was used already",
@@ -131,7 +132,7 @@ fn status(error: &SessionError) -> StatusCode {
         | SessionError::TooManySessions { .. }
         | SessionError::Refused { .. }
         | SessionError::Taken => StatusCode::CONFLICT,
-        SessionError::NotFresh => StatusCode::FORBIDDEN,
+        SessionError::NotFresh | SessionError::CannotAct => StatusCode::FORBIDDEN,
         SessionError::AlreadyLocked
         | SessionError::Closed
         | SessionError::EmptyOwner
@@ -184,6 +185,7 @@ mod tests {
             (SessionError::Refused { name: name.clone(), source: source() }, 409),
             (SessionError::Taken, 409),
             (SessionError::NotFresh, 403),
+            (SessionError::CannotAct, 403),
             (SessionError::AlreadyLocked, 500),
             (SessionError::Closed, 500),
             (SessionError::EmptyOwner, 500),

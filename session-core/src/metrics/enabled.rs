@@ -134,6 +134,7 @@ impl ErrorType for SessionError {
             Self::AlreadyLocked => "already_locked",
             Self::LeaseLost => "lease_lost",
             Self::NotFresh => "not_fresh",
+            Self::CannotAct => "cannot_act",
             Self::TooManySessions { .. } => "too_many_sessions",
             Self::Closed => "closed",
             Self::EmptyOwner => "empty_owner",

@@ -9,7 +9,7 @@ use super::{
     write::{Move, Patience},
 };
 use crate::{
-    Committed, Entry, Event, EventKind, Record, SessionError, Tombstone,
+    Committed, Entry, EventKind, Record, SessionError, Tombstone,
     metrics::Operation,
     record::{Cause, Change, IdUse, Realm, replay},
 };
@@ -139,7 +139,7 @@ impl Protocol {
         Ok(match self.commit_entry(base, Entry::Tombstone(Arc::new(marker)), context).await? {
             Committed::Committed => {
                 self.leave_indexes(base.key, &base.record).await;
-                self.report(EventKind::Expired, base.key, base.record.owner.as_ref());
+                self.report(EventKind::Expired, base.key, Some(&base.record));
                 Attempt::Gone
             }
             Committed::Conflict(entry) => Attempt::conflict(entry),
@@ -300,17 +300,14 @@ impl<'c> Commit<'c> {
     /// Completes a session that was not stored before.
     async fn begin(&mut self, new: Located) -> Result<Attempt, SessionError> {
         let protocol = self.protocol;
-        let owner = new.record.owner.clone();
-        if owner.is_some() {
+        let mut kind = EventKind::Created;
+        if new.record.owner.is_some() {
             self.created = Some(new.clone());
             protocol.make_room(&new, None).await?;
             self.created = None;
+            kind = EventKind::Authenticated;
         }
-        let kind = match &owner {
-            Some(_) => EventKind::Authenticated,
-            None => EventKind::Created,
-        };
-        protocol.report(kind, new.key, owner.as_ref());
+        protocol.report(kind, new.key, Some(&new.record));
         Ok(Attempt::Done(new))
     }
 
@@ -359,12 +356,14 @@ impl<'c> Commit<'c> {
             };
             match protocol.load_entry(&successor).await? {
                 Some(Entry::Session(record)) => {
-                    let owner = &former.record.owner;
-                    let stays = owner.is_none() || record.owner == *owner;
-                    // A joined session keeps its key, and so its links.
+                    let stays =
+                        former.record.owner.is_none() || record.is_of_same_user(&former.record);
+                    // A joined session keeps its key, and so its links. An actor's session is joined by
+                    // no login.
                     let joins = self.standing != Standing::Joined
-                        || (&record.owner, &record.links)
-                            == (&self.record.owner, &self.record.links);
+                        || record.is_of_same_user(&self.record)
+                            && record.links == self.record.links
+                            && record.actor.is_none();
                     if !(stays && joins) {
                         return Err(SessionError::Ended);
                     }
@@ -424,8 +423,7 @@ impl<'c> Commit<'c> {
         {
             // The session stays in the index: on a server whose clock is behind, the session may
             // still be alive.
-            let owner = base.record.owner.as_ref();
-            self.protocol.events.send(Event::new(EventKind::Expired, base.key, owner));
+            self.protocol.report(EventKind::Expired, base.key, Some(&base.record));
         }
         SessionError::Ended
     }
@@ -437,6 +435,8 @@ pub(super) fn move_of(log: &[Change], base: &Located, protocol: &Protocol) -> Op
     let moves = log.iter().filter_map(|change| match change {
         Change::Authenticate { .. } => Some(Move::Login),
         Change::Reauthenticate { .. } => Some(Move::Reauthentication),
+        Change::ActAs { .. } => Some(Move::Acting),
+        Change::StopActing if base.record.actor.is_some() => Some(Move::Acting),
         Change::Rotate => Some(Move::Rotation),
         // The indexes of a record never change under one key.
         Change::Link(link) if !base.record.links.contains(link) => Some(Move::Rotation),

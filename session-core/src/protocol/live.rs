@@ -119,7 +119,6 @@ impl Protocol {
 
     async fn look(&self, session: &Followed, watches: bool) -> Result<Look, StoreError> {
         let known = session.located();
-        let owner = known.record.owner.as_ref();
         let mut key = known.key;
         for _ in 0..MAX_MOVES {
             let (loaded, watch) = match watches {
@@ -132,7 +131,7 @@ impl Protocol {
                 }
                 Loaded::Missing => return Ok(Look::Ended(EndReason::Deleted)),
                 Loaded::Unreadable => return Ok(Look::Ended(EndReason::Unreadable)),
-                Loaded::Entry(Entry::Session(record)) if record.owner.as_ref() == owner => {
+                Loaded::Entry(Entry::Session(record)) if record.is_of_same_user(&known.record) => {
                     let located = Located { key, record, ..known.clone() };
                     session.set(located.clone());
                     return Ok(Look::Alive(located, watch));
@@ -146,7 +145,7 @@ impl Protocol {
                 let reason = if is_expired { EndReason::Expired } else { EndReason::Deleted };
                 return Ok(Look::Ended(reason));
             }
-            match self.followed_key(&tombstone, owner) {
+            match self.followed_key(&tombstone, known.record.owner.as_ref()) {
                 Some(successor) => key = successor,
                 None => break,
             }

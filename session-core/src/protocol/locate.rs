@@ -66,7 +66,7 @@ impl Protocol {
             // (I5).
             Ok(Some(entry)) if entry.is_live(now) => Ok(Loaded::Entry(entry)),
             Ok(Some(Entry::Session(record))) => {
-                self.report(EventKind::Expired, *key, record.owner.as_ref());
+                self.report(EventKind::Expired, *key, Some(&record));
                 Ok(Loaded::Missing)
             }
             Ok(_) => Ok(Loaded::Missing),

@@ -113,8 +113,8 @@ use nonces::Nonces;
 use queue::KeyedQueue;
 
 use crate::{
-    Backend, Clock, Codec, Event, EventKind, IdGenerator, Owner, SessionKey, StoreError, Timestamp,
-    events::EventSender, metrics::Metrics, record::decode,
+    Backend, Clock, Codec, Event, EventKind, IdGenerator, Record, SessionKey, StoreError,
+    Timestamp, events::EventSender, metrics::Metrics, record::decode,
 };
 
 pub use live::EndReason;
@@ -190,8 +190,8 @@ impl Protocol {
         self.unreadable_values.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn report(&self, kind: EventKind, key: SessionKey, owner: Option<&Owner>) {
-        self.events.send(Event::new(kind, key, owner));
+    pub(crate) fn report(&self, kind: EventKind, key: SessionKey, record: Option<&Record>) {
+        self.events.send(Event::new(kind, key, record));
     }
 
     /// Waits in the queue for the lock of a session.

@@ -199,8 +199,8 @@ impl Protocol {
 
     /// Reports the reuse of an old ID, and revokes the session if the application has chosen this.
     async fn handle_reuse(&self, presented: SessionKey, key: SessionKey, entry: &Entry) {
-        let owner = match entry {
-            Entry::Session(record) => record.owner.as_ref(),
+        let record = match entry {
+            Entry::Session(record) => Some(&**record),
             Entry::Tombstone(_) => None,
         };
         tracing::warn!(
@@ -208,7 +208,7 @@ impl Protocol {
             { session.id = %key, session.previous_id = %presented },
             "an old session ID was used"
         );
-        let event = Event::new(EventKind::Reused, key, owner).with_former(Some(presented));
+        let event = Event::new(EventKind::Reused, key, record).with_former(Some(presented));
         self.events.send(event);
         if self.settings.reuse == OnReuse::EndSession
             && let Err(error) = self.revoke_any(key).await

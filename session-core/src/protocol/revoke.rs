@@ -12,8 +12,8 @@ use super::{
     verbs::Deleted,
 };
 use crate::{
-    Ended, Entry, EventKind, Family, IndexEntry, IndexKey, Owner, Record, SessionError, SessionKey,
-    StoreError,
+    Ended, Entry, Event, EventKind, Family, IndexEntry, IndexKey, Owner, Record, SessionError,
+    SessionKey, StoreError,
 };
 
 impl Protocol {
@@ -153,13 +153,12 @@ impl Protocol {
                 for (entry, answer) in entries.iter().zip(answers) {
                     match answer {
                         Ended::Session(record) => {
-                            let mut of = owner;
                             if let Some(record) = &record {
                                 self.leave_indexes_except(Some(index), entry.key, record).await;
-                                of = record.owner.as_ref();
                             }
                             if ended.insert(entry.family) {
-                                self.report(EventKind::Revoked, entry.key, of);
+                                let record = record.as_deref();
+                                self.report_end(EventKind::Revoked, entry.key, record, owner);
                             }
                         }
                         Ended::Tombstone(tombstone) => has_moved |= tombstone.successor().is_some(),
@@ -173,6 +172,21 @@ impl Protocol {
             }
         }
         Err(SessionError::Contended)
+    }
+
+    /// Reports the end of a session from elsewhere. `owner` is its owner if its record is unknown.
+    pub(super) fn report_end(
+        &self,
+        kind: EventKind,
+        key: SessionKey,
+        record: Option<&Record>,
+        owner: Option<&Owner>,
+    ) {
+        let mut event = Event::new(kind, key, record);
+        if record.is_none() {
+            event.owner = owner.cloned();
+        }
+        self.events.send(event);
     }
 
     /// Deletes the session of a key, under the key to which the session has moved. Returns the key
@@ -213,11 +227,10 @@ impl Protocol {
             match self.delete_or_block(&[key]).await?.pop() {
                 Some(Ended::Session(ended)) => {
                     let record = ended.or(record);
-                    let owner = record.as_ref().and_then(|record| record.owner.as_ref());
                     if let Some(record) = &record {
                         self.leave_indexes(key, record).await;
                     }
-                    self.report(EventKind::Revoked, key, owner);
+                    self.report(EventKind::Revoked, key, record.as_deref());
                     return Ok(true);
                 }
                 Some(Ended::Tombstone(tombstone)) => match tombstone.successor() {

@@ -29,8 +29,8 @@ impl Commit<'_> {
         let new = match self.created.clone() {
             Some(new) => new,
             None => {
-                // A session of the same owner keeps its place.
-                self.has_place = base.record.owner == fresh.owner;
+                // A session of the same user keeps its place.
+                self.has_place = base.record.signed_in() == fresh.signed_in();
                 let fresh = Arc::new(fresh);
                 let new = self.create(&fresh).await?;
                 self.created.insert(new).clone()
@@ -52,10 +52,12 @@ impl Commit<'_> {
                 let event = match kind {
                     Move::Login => EventKind::Authenticated,
                     Move::Reauthentication => EventKind::Reauthenticated,
+                    Move::Acting if new.record.actor.is_some() => EventKind::ActingStarted,
+                    Move::Acting => EventKind::ActingStopped,
                     Move::Rotation => EventKind::Rotated,
                     Move::Renewal => EventKind::Renewed,
                 };
-                let event = Event::new(event, new.key, new.record.owner.as_ref());
+                let event = Event::new(event, new.key, Some(&new.record));
                 protocol.events.send(event.with_former(Some(base.key)));
                 Ok(Attempt::Done(new))
             }
@@ -106,7 +108,7 @@ impl Commit<'_> {
             (_, sealed_id) => {
                 let joinable = kind == Move::Login && is_visitor;
                 let sealed_id = sealed_id.filter(|_| joinable);
-                let changes_owner = !is_visitor && base.record.owner != new.record.owner;
+                let changes_owner = !is_visitor && !base.record.is_of_same_user(&new.record);
                 (Cause::Rotated { successor, sealed_id, changes_owner }, window)
             }
         };

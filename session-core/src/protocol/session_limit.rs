@@ -57,7 +57,8 @@ impl Protocol {
         new: &Located,
         former: Option<&Located>,
     ) -> Result<Option<Arc<Tombstone>>, SessionError> {
-        let (Some(limit), Some(owner)) = (self.settings.session_limit, &new.record.owner) else {
+        let (Some(limit), Some(owner)) = (self.settings.session_limit, new.record.signed_in())
+        else {
             return Ok(None);
         };
         let mut others = self.others(owner, new, limit.at_limit).await?;
@@ -110,6 +111,8 @@ impl Protocol {
         for (entry, loaded) in entries {
             pace.step().await;
             let record = match loaded {
+                // Another user acts as the owner: the session has its place among those of the other.
+                Ok(Some(record)) if record.signed_in() != Some(owner) => continue,
                 Ok(Some(record)) => Some(record),
                 Ok(None) => {
                     others.dead.push(entry);
@@ -146,7 +149,7 @@ impl Protocol {
     async fn evict(&self, owner: &Owner, new: &Located, victim: Place) -> Result<(), SessionError> {
         let index = owner.key();
         let mut entries = victim.entries;
-        let mut was_there = false;
+        let mut deleted = None;
         for _ in 0..=MAX_MOVES {
             let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
             let answers = self.delete_or_block(&keys).await?;
@@ -155,10 +158,10 @@ impl Protocol {
             for (entry, answer) in entries.iter().zip(answers) {
                 match answer {
                     Ended::Session(record) => {
-                        was_there = true;
                         if let Some(record) = &record {
                             self.leave_indexes_except(Some(&index), entry.key, record).await;
                         }
+                        deleted = Some(record);
                     }
                     Ended::Tombstone(tombstone) => {
                         moved.extend(tombstone.successor().map(|key| IndexEntry { key, ..*entry }));
@@ -176,14 +179,15 @@ impl Protocol {
                     {
                         return Err(SessionError::Contended);
                     }
-                    Ok(Some(Entry::Session(record))) if record.owner.as_ref() != Some(owner) => {}
+                    Ok(Some(Entry::Session(record))) if record.signed_in() != Some(owner) => {}
                     Ok(Some(_)) | Err(_) => entries.push(entry),
                     Ok(None) => {}
                 }
             }
             if entries.is_empty() {
-                if was_there {
-                    self.report(EventKind::Evicted, victim.key, Some(owner));
+                if let Some(record) = deleted {
+                    let record = record.as_deref();
+                    self.report_end(EventKind::Evicted, victim.key, record, Some(owner));
                 }
                 return Ok(());
             }

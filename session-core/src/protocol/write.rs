@@ -28,6 +28,8 @@ pub(super) enum Move {
     Renewal,
     Rotation,
     Reauthentication,
+    /// The owner begins or ceases to act as a user.
+    Acting,
     Login,
 }
 
@@ -81,7 +83,7 @@ impl WriteContext {
         record.issued_at = self.now;
         record.id_use = match kind {
             Move::Renewal => IdUse::Renewed,
-            Move::Rotation | Move::Reauthentication | Move::Login => IdUse::Original,
+            Move::Rotation | Move::Reauthentication | Move::Acting | Move::Login => IdUse::Original,
         };
     }
 

@@ -45,6 +45,13 @@ pub(crate) enum Change {
     },
     /// The session can be found by a name of the application.
     Link(IndexKey),
+    /// The owner acts as a user, until this instant at the latest.
+    ActAs {
+        user: Owner,
+        until: Timestamp,
+    },
+    /// The actor goes back to the session of before.
+    StopActing,
     Rotate,
     Renew,
     /// The request presented the ID of a renewal. The stamp of the commit records the use.
@@ -106,9 +113,14 @@ impl Change {
             return Err(SessionError::Taken);
         }
         if let Self::Reauthenticate { owner, .. } = self
-            && record.owner.as_ref() != Some(owner)
+            && (record.owner.as_ref() != Some(owner) || record.actor.is_some())
         {
             return Err(SessionError::NotFresh);
+        }
+        if let Self::ActAs { user, .. } = self
+            && !may_act_as(record, user)
+        {
+            return Err(SessionError::CannotAct);
         }
         self.preview(record);
         Ok(())
@@ -126,7 +138,8 @@ impl Change {
                 record.ends_by = Some(record.ends_by.map_or(*at, |end| end.min(*at)));
             }
             Self::Authenticate { owner, at, lifetime } => {
-                if record.owner.as_ref().is_some_and(|former| former != owner) {
+                let is_other = record.owner.as_ref().is_some_and(|former| former != owner);
+                if record.actor.take().is_some() || is_other {
                     // The values belong to the former owner.
                     record.values.clear();
                 }
@@ -142,7 +155,26 @@ impl Change {
                 record.authenticated_at = Some(*at);
             }
             Self::Link(link) => record.links.add(*link),
-            Self::Rotate | Self::Renew | Self::Present => {}
+            Self::ActAs { user, until } if may_act_as(record, user) => {
+                let login = record.clone();
+                record.values.clear();
+                record.links = Links::default();
+                record.owner = Some(user.clone());
+                record.authenticated_at = None;
+                record.ends_by = Some(login.absolute_deadline().min(*until));
+                record.actor = Some(Arc::new(login));
+            }
+            Self::StopActing => {
+                if let Some(login) = record.actor.take() {
+                    let Record { owner, values, links, authenticated_at, .. } =
+                        Record::clone(&login);
+                    (record.owner, record.values, record.links) = (owner, values, links);
+                    record.authenticated_at = authenticated_at;
+                    record.created_at = login.created_at;
+                    (record.lifetime, record.ends_by) = (login.lifetime, login.ends_by);
+                }
+            }
+            Self::ActAs { .. } | Self::Rotate | Self::Renew | Self::Present => {}
         }
     }
 
@@ -155,7 +187,12 @@ impl Change {
     pub(crate) fn closes_id(&self) -> bool {
         matches!(
             self,
-            Self::Authenticate { .. } | Self::Reauthenticate { .. } | Self::Link(_) | Self::Rotate
+            Self::Authenticate { .. }
+                | Self::Reauthenticate { .. }
+                | Self::Link(_)
+                | Self::ActAs { .. }
+                | Self::StopActing
+                | Self::Rotate
         )
     }
 
@@ -182,11 +219,19 @@ impl fmt::Debug for Change {
             Self::Authenticate { .. } => f.write_str("Authenticate"),
             Self::Reauthenticate { .. } => f.write_str("Reauthenticate"),
             Self::Link(link) => write!(f, "Link({link})"),
+            Self::ActAs { until, .. } => write!(f, "ActAs({until:?})"),
+            Self::StopActing => f.write_str("StopActing"),
             Self::Rotate => f.write_str("Rotate"),
             Self::Renew => f.write_str("Renew"),
             Self::Present => f.write_str("Present"),
         }
     }
+}
+
+/// Returns `true` if the owner of a session may act as a user: the owner has signed in, is another
+/// user, and does not act already.
+pub(crate) fn may_act_as(record: &Record, user: &Owner) -> bool {
+    record.actor.is_none() && record.owner.as_ref().is_some_and(|owner| owner != user)
 }
 
 /// Applies all changes to a record, in their order. `is_own`: see [`Change::apply`].

@@ -40,7 +40,7 @@ pub use {
     tombstone::Tombstone,
 };
 pub(crate) use {
-    change::{Apply, Change, replay},
+    change::{Apply, Change, may_act_as, replay},
     lease::Lease,
     links::Links,
     realm::Realm,
@@ -105,13 +105,7 @@ impl Entry {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         match self {
-            Self::Session(record) => {
-                size_of::<Record>()
-                    + record.values.heap_size()
-                    + record.unknown.bytes.len()
-                    + record.owner.as_ref().map_or(0, |owner| owner.as_bytes().len())
-                    + size_of_val(record.links.keys())
-            }
+            Self::Session(record) => record.memory_bytes(),
             Self::Tombstone(_) => size_of::<Tombstone>(),
         }
     }
@@ -144,6 +138,8 @@ pub struct Record {
     pub(crate) nonce: Nonce,
     pub(crate) family: Family,
     pub(crate) owner: Option<Owner>,
+    /// The session of the user who acts as the owner, as it was before.
+    pub(crate) actor: Option<Arc<Record>>,
     /// The links of the present login.
     pub(crate) links: Links,
     pub(crate) authenticated_at: Option<Timestamp>,
@@ -167,6 +163,7 @@ impl Record {
             ends_by: None,
             id_use: IdUse::Original,
             owner: None,
+            actor: None,
             links: Links::default(),
             authenticated_at: None,
             lease: None,
@@ -212,8 +209,25 @@ impl Record {
         self.owner.as_ref()
     }
 
+    /// Returns the user who [acts as](crate::Session::act_as) the owner. Returns `None` if the owner
+    /// has signed in.
+    #[must_use]
+    pub fn actor(&self) -> Option<&Owner> {
+        self.actor.as_ref()?.owner.as_ref()
+    }
+
+    /// Returns the user who has signed in: the actor, or else the owner.
+    pub(crate) fn signed_in(&self) -> Option<&Owner> {
+        self.actor().or(self.owner.as_ref())
+    }
+
+    /// Returns `true` if two records have the same owner, and the same actor.
+    pub(crate) fn is_of_same_user(&self, other: &Self) -> bool {
+        (self.owner(), self.actor()) == (other.owner(), other.actor())
+    }
+
     /// Returns the keys of the indexes that list the session: of its owner, then of its
-    /// [links](crate::Session::link).
+    /// [links](crate::Session::link), then of the actor and the actor's links.
     ///
     /// The keys stay the same for as long as the session has one key. A login, and any other change
     /// of an owner or a link, gives the session another key.
@@ -221,6 +235,7 @@ impl Record {
     pub fn index_keys(&self) -> Vec<IndexKey> {
         let mut keys: Vec<_> = self.owner.iter().map(Owner::key).collect();
         keys.extend_from_slice(self.links.keys());
+        keys.extend(self.actor.iter().flat_map(|login| login.index_keys()));
         keys
     }
 
@@ -261,6 +276,15 @@ impl Record {
     pub fn absolute_deadline(&self) -> Timestamp {
         let deadline = self.lifetime.absolute_deadline(self.created_at);
         self.ends_by.map_or(deadline, |end| end.min(deadline))
+    }
+
+    fn memory_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.values.heap_size()
+            + self.unknown.bytes.len()
+            + self.owner.as_ref().map_or(0, |owner| owner.as_bytes().len())
+            + size_of_val(self.links.keys())
+            + self.actor.as_ref().map_or(0, |login| login.memory_bytes())
     }
 
     /// Returns the record after a request at `seen_at`, for the `touch` of a store in memory. Never

@@ -2,6 +2,7 @@
 
 use std::{
     pin::{Pin, pin},
+    sync::Arc,
     time::Duration,
 };
 
@@ -9,7 +10,7 @@ use tracing::{Instrument as _, Level, debug_span, field::display, span_enabled};
 
 use super::{CookieChange, Session};
 use crate::{
-    Entry, EventKind, Owner, Record, SessionError, SessionKey, Timestamp, Touched,
+    Entry, EventKind, Record, SessionError, SessionKey, Timestamp, Touched,
     metrics::Operation,
     protocol::{Located, PendingCommit, Start, WriteContext},
     record::{Change, IdUse},
@@ -182,14 +183,18 @@ impl Session {
                 }
                 state.next_delete()
             };
-            let Some((key, owner)) = next else { break };
-            self.delete(key, owner).await?;
+            let Some((key, record)) = next else { break };
+            self.delete(key, record).await?;
         }
         self.write(releases_lock).await
     }
 
     /// Deletes a session that the request destroys.
-    async fn delete(&self, key: SessionKey, owner: Option<Owner>) -> Result<(), SessionError> {
+    async fn delete(
+        &self,
+        key: SessionKey,
+        known: Option<Arc<Record>>,
+    ) -> Result<(), SessionError> {
         self.state().begin_delete()?;
         let in_flight = InFlight { session: self, is_answered: false };
         let protocol = self.protocol();
@@ -214,8 +219,7 @@ impl Session {
         self.state().key_deleted(key, was_there);
         if was_there {
             let (key, record) = deleted.unwrap_or((key, None));
-            let owner = record.and_then(|record| record.owner.clone()).or(owner);
-            protocol.report(EventKind::Destroyed, key, owner.as_ref());
+            protocol.report(EventKind::Destroyed, key, record.or(known).as_deref());
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! The life of a session: its owner, its ID, its deadlines and its end.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Session, state::Chosen};
-use crate::{Lifetime, Owner, SessionError, Timestamp, clock::MAX_SKEW, record::Change};
+use crate::{Lifetime, Owner, Record, SessionError, Timestamp, clock::MAX_SKEW, record::Change};
 
 impl Session {
     /// Signs a user in, after a proof of identity: a password, a passkey, an identity provider's
@@ -111,7 +111,8 @@ impl Session {
     pub fn reauthenticate(&self, owner: impl Into<Owner>) -> Result<(), SessionError> {
         let (owner, at) = (owner.into(), self.protocol().now());
         let state = self.open_state()?;
-        if state.view().and_then(|record| record.owner.as_ref()) != Some(&owner) {
+        let is_of = |record: &Arc<Record>| record.owner() == Some(&owner) && record.actor.is_none();
+        if !state.view().is_some_and(is_of) {
             return Err(SessionError::NotFresh);
         }
         self.change(state, [Change::Reauthenticate { owner, at }], false)
@@ -219,7 +220,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Returns [`SessionError::NotFresh`], for a session without an owner too.
+    /// Returns [`SessionError::NotFresh`], for a session without an owner too. A user who
+    /// [acts as](Self::act_as) another is never fresh.
     ///
     /// # Examples
     ///
@@ -235,7 +237,8 @@ impl Session {
     /// ```
     pub fn require_fresh(&self, max_age: Duration) -> Result<(), SessionError> {
         let now = self.protocol().now();
-        match self.authenticated_at() {
+        let record = self.view().filter(|record| record.actor.is_none());
+        match record.and_then(|record| record.authenticated_at) {
             Some(at) if at <= now + MAX_SKEW && now.since(at) <= max_age => Ok(()),
             _ => Err(SessionError::NotFresh),
         }

@@ -1,5 +1,6 @@
 //! The session of one request, for the application.
 
+mod acting;
 mod client_cookie;
 mod commit;
 mod committed;

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use super::{client_cookie::ClientCookie, log::Log};
 use crate::{
-    CookieChange, Lifetime, Limits, Nonce, Owner, Record, SessionError, SessionKey, Timestamp,
+    CookieChange, Lifetime, Limits, Nonce, Record, SessionError, SessionKey, Timestamp,
     protocol::{
         CookieLookup, Fence, Located, Outcome, PendingCommit, Protocol, Start, WriteContext,
     },
@@ -348,10 +348,10 @@ impl State {
             && self.lock == Lock::None
     }
 
-    /// Returns the next key that the commit deletes, and its owner if known.
-    pub(super) fn next_delete(&self) -> Option<(SessionKey, Option<Owner>)> {
+    /// Returns the next key that the commit deletes, and its record if known.
+    pub(super) fn next_delete(&self) -> Option<(SessionKey, Option<Arc<Record>>)> {
         match &self.place {
-            Place::Leaving(located) => Some((located.key, located.record.owner.clone())),
+            Place::Leaving(located) => Some((located.key, Some(Arc::clone(&located.record)))),
             Place::New | Place::At(_) => Some((*self.pending_deletes.first()?, None)),
         }
     }

@@ -30,6 +30,13 @@ impl SessionInfo {
         self.record.owner.as_ref()
     }
 
+    /// Returns the user who [acts as](Session::act_as) the owner. Returns `None` if the owner has signed
+    /// in.
+    #[must_use]
+    pub fn actor(&self) -> Option<&Owner> {
+        self.record.actor()
+    }
+
     /// Returns the instant at which the owner signed in.
     #[must_use]
     pub fn created_at(&self) -> Timestamp {

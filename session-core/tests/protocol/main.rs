@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod acting;
 mod anonymous;
 mod broken_moves;
 mod budget;

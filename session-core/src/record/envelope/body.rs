@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rmp::{decode, encode};
@@ -6,7 +6,7 @@ use serde::{Deserialize as _, de::IgnoredAny};
 
 use super::{super::values::read_bytes, id_use_of, millis, presented_ms};
 use crate::{
-    CookieLifetime, Family, Nonce, Owner, Record, Timestamp,
+    CookieLifetime, Entry, Family, Nonce, Owner, Record, Timestamp,
     record::{IdUse, Lease, Links, UnknownFields, Values},
 };
 
@@ -24,6 +24,8 @@ pub(super) struct SessionBody {
     /// The absolute lifetime, if `ends_by` comes before its end.
     pub(super) absolute_ms: Option<u64>,
     pub(super) owner: Option<Owner>,
+    /// The session of the actor, as [`Entry::encode`](crate::Entry::encode) wrote it.
+    pub(super) actor: Option<Bytes>,
     pub(super) links: Links,
     pub(super) authenticated_after_ms: Option<i64>,
     pub(super) lease: Option<Lease>,
@@ -44,6 +46,7 @@ impl SessionBody {
             ends_by: None,
             absolute_ms: None,
             owner: None,
+            actor: None,
             links: Links::default(),
             authenticated_after_ms: None,
             lease: None,
@@ -68,6 +71,10 @@ impl SessionBody {
                     let len = decode::read_bin_len(&mut rest).ok()?;
                     let owner = bytes.slice_ref(read_bytes(&mut rest, len)?);
                     body.owner = Some(Owner::from_stored(owner));
+                }
+                ACTOR => {
+                    let len = decode::read_bin_len(&mut rest).ok()?;
+                    body.actor = Some(bytes.slice_ref(read_bytes(&mut rest, len)?));
                 }
                 LINKS => {
                     let len = decode::read_bin_len(&mut rest).ok()?;
@@ -115,6 +122,7 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
         record.ends_by.is_some(),
         is_cut,
         record.owner.is_some(),
+        record.actor.is_some(),
         !record.links.keys().is_empty(),
         record.authenticated_at.is_some(),
         record.lease.is_some(),
@@ -144,6 +152,10 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
     if let Some(owner) = &record.owner {
         write_name(out, OWNER);
         encode::write_bin(out, owner.as_bytes()).expect(INFALLIBLE);
+    }
+    if let Some(login) = &record.actor {
+        write_name(out, ACTOR);
+        encode::write_bin(out, &Entry::Session(Arc::clone(login)).encode()).expect(INFALLIBLE);
     }
     let links = record.links.keys();
     if !links.is_empty() {
@@ -237,6 +249,8 @@ const PERSISTENT: u8 = b'p';
 const END: u8 = b'e';
 const ABSOLUTE: u8 = b'a';
 const OWNER: u8 = b'o';
+/// The session of the actor, as an entry of its own.
+const ACTOR: u8 = b'c';
 /// The keys of the links, one after the other.
 const LINKS: u8 = b'k';
 const AUTHENTICATED: u8 = b'u';

@@ -118,46 +118,21 @@ impl Entry {
 }
 
 fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
-    let version = *bytes.first().ok_or(Unreadable::Short)?;
-    if version != VERSION {
-        return Err(Unreadable::Version(version));
-    }
-    if bytes.len() < HEADER_LEN {
-        return Err(Unreadable::Short);
-    }
-    let body = &bytes[HEADER_LEN..];
-    let revision = Revision(number(bytes, REVISION));
-    let nonce = Nonce(number(bytes, NONCE));
+    check_version(bytes)?;
     match bytes[KIND] {
         LIVE => {
-            let body = SessionBody::read(bytes, HEADER_LEN).ok_or(Unreadable::Body)?;
-            let created_at = instant(bytes, CREATED_AT);
-            let lifetime = lifetime(bytes, created_at, &body)?;
-            let after_begin = |after| {
-                let millis = created_at.as_millis().checked_add_signed(after);
-                millis.map(Timestamp::from_millis).ok_or(Unreadable::Body)
-            };
-            let issued_at = after_begin(body.issued_after_ms)?;
-            let authenticated_at = body.authenticated_after_ms.map(after_begin).transpose()?;
-            Ok(Entry::Session(Arc::new(Record {
-                revision,
-                nonce,
-                created_at,
-                last_seen_at: instant(bytes, LAST_SEEN_AT),
-                issued_at,
-                lifetime,
-                ends_by: body.ends_by,
-                owner: body.owner,
-                links: body.links,
-                authenticated_at,
-                lease: body.lease,
-                family: body.family,
-                id_use: body.id_use,
-                unknown: body.unknown,
-                values: body.values,
-            })))
+            let (mut record, login) = read_session(bytes)?;
+            if let Some(login) = login {
+                check_version(&login)?;
+                match (login[KIND], read_session(&login)?) {
+                    (LIVE, (login, None)) => record.actor = Some(Arc::new(login)),
+                    _ => return Err(Unreadable::Body),
+                }
+            }
+            Ok(Entry::Session(Arc::new(record)))
         }
         MOVED => {
+            let body = &bytes[HEADER_LEN..];
             let body: TombstoneBody<'_> = read_body(body)?;
             if number(bytes, IDLE) != 0 {
                 return Err(Unreadable::Body);
@@ -180,8 +155,8 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
                 _ => return Err(Unreadable::Body),
             };
             Ok(Entry::Tombstone(Arc::new(Tombstone {
-                revision,
-                nonce,
+                revision: Revision(number(bytes, REVISION)),
+                nonce: Nonce(number(bytes, NONCE)),
                 family: Family(body.family),
                 cause,
                 id_use: id_use_of(body.presented_ms),
@@ -190,6 +165,47 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
         }
         kind => Err(Unreadable::Kind(kind)),
     }
+}
+
+fn check_version(bytes: &[u8]) -> Result<(), Unreadable> {
+    match bytes.first() {
+        Some(&VERSION) if HEADER_LEN <= bytes.len() => Ok(()),
+        Some(&VERSION) | None => Err(Unreadable::Short),
+        Some(&version) => Err(Unreadable::Version(version)),
+    }
+}
+
+/// Reads a session, and the bytes of its actor's session. An actor's session has no actor, so that
+/// the depth is bounded.
+fn read_session(bytes: &Bytes) -> Result<(Record, Option<Bytes>), Unreadable> {
+    let body = SessionBody::read(bytes, HEADER_LEN).ok_or(Unreadable::Body)?;
+    let created_at = instant(bytes, CREATED_AT);
+    let lifetime = lifetime(bytes, created_at, &body)?;
+    let after_begin = |after| {
+        let millis = created_at.as_millis().checked_add_signed(after);
+        millis.map(Timestamp::from_millis).ok_or(Unreadable::Body)
+    };
+    let issued_at = after_begin(body.issued_after_ms)?;
+    let authenticated_at = body.authenticated_after_ms.map(after_begin).transpose()?;
+    let record = Record {
+        revision: Revision(number(bytes, REVISION)),
+        nonce: Nonce(number(bytes, NONCE)),
+        created_at,
+        last_seen_at: instant(bytes, LAST_SEEN_AT),
+        issued_at,
+        lifetime,
+        ends_by: body.ends_by,
+        owner: body.owner,
+        actor: None,
+        links: body.links,
+        authenticated_at,
+        lease: body.lease,
+        family: body.family,
+        id_use: body.id_use,
+        unknown: body.unknown,
+        values: body.values,
+    };
+    Ok((record, body.actor))
 }
 
 fn lifetime(

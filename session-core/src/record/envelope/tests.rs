@@ -19,12 +19,13 @@ macro_rules! golden {
 
 /// The bytes of the first release, in the order of [`entries`]. The stores of users hold these
 /// bytes: never change them.
-const GOLDEN: [(&str, &str); 11] = golden![
+const GOLDEN: [(&str, &str); 12] = golden![
     "v1-session-full",
     "v1-session-minimal",
     "v1-session-with-end",
     "v1-session-locked",
     "v1-session-linked",
+    "v1-session-acting",
     "v1-session-renewed",
     "v1-session-of-later-version",
     "v1-tombstone-login",
@@ -47,7 +48,7 @@ fn golden_files_match_encode_and_decode() {
 /// During a deployment both versions write the same sessions.
 #[test]
 fn unknown_fields_survive_decode_and_encode() {
-    let bytes = from_hex(GOLDEN[6].1);
+    let bytes = from_hex(GOLDEN[7].1);
     let entry = Entry::decode(bytes.clone()).unwrap();
     let Entry::Session(record) = &entry else { panic!("a session was written") };
     let mut next = Record::clone(record);
@@ -142,7 +143,7 @@ fn u48_caps_numbers_at_48_bits() {
 }
 
 /// The entries of the golden files.
-fn entries() -> [Entry; 11] {
+fn entries() -> [Entry; 12] {
     let successor = SessionKey::from_bytes(*b"0123456789abcdef");
     let sealed_id = SealedId::from_stored(Bytes::from_static(&[0xa5; 43]));
     let login = Tombstone {
@@ -174,6 +175,7 @@ fn entries() -> [Entry; 11] {
         live(with_end()),
         live(locked()),
         live(linked()),
+        live(acting()),
         live(renewed()),
         live(of_later_version()),
         moved(login),
@@ -201,6 +203,7 @@ fn full() -> Record {
         lifetime,
         ends_by: None,
         owner: Some(Owner::from("user 1")),
+        actor: None,
         links: Links::default(),
         authenticated_at: Some(created_at + HOUR / 4),
         lease: None,
@@ -233,6 +236,11 @@ fn linked() -> Record {
     record.links.add(IndexKey::from_bytes([0x22; 16]));
     record.links.add(IndexKey::from_bytes([0x11; 16]));
     record
+}
+
+fn acting() -> Record {
+    let login = Record { owner: Some(Owner::from("ada")), ..linked() };
+    Record { owner: Some(Owner::from("user 1")), actor: Some(Arc::new(login)), ..minimal() }
 }
 
 fn renewed() -> Record {

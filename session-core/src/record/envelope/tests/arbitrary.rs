@@ -52,7 +52,9 @@ proptest! {
 }
 
 fn any_entry() -> impl Strategy<Value = Entry> {
-    prop_oneof![any_record().prop_map(live), any_tombstone().prop_map(moved)]
+    let acting = (any_record(), any_record())
+        .prop_map(|(record, login)| live(Record { actor: Some(Arc::new(login)), ..record }));
+    prop_oneof![any_record().prop_map(live), acting, any_tombstone().prop_map(moved)]
 }
 
 fn any_record() -> impl Strategy<Value = Record> {
@@ -91,6 +93,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 lifetime,
                 ends_by: end.map(Timestamp::from_millis),
                 owner: owner.map(Owner::from),
+                actor: None,
                 links: Links::default(),
                 authenticated_at: instants.3.map(Timestamp::from_millis),
                 lease: lease.map(|(until, span, token)| Lease {

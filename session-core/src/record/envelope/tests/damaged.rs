@@ -67,6 +67,36 @@ fn decode_of_any_changed_byte_never_panics() {
     }
 }
 
+/// Otherwise stored bytes could overflow the stack.
+#[test]
+fn decode_refuses_the_actor_of_an_actor() {
+    for depth in [2, 1_000] {
+        let mut bytes = live(minimal()).encode();
+        for _ in 0..depth {
+            let mut outer = live(minimal()).encode();
+            outer[HEADER_LEN] += 1;
+            outer.extend_from_slice(b"\xa1c\xc6");
+            outer.extend_from_slice(&u32::try_from(bytes.len()).unwrap().to_be_bytes());
+            outer.append(&mut bytes);
+            bytes = outer;
+        }
+        assert_corrupt(&bytes, "body");
+    }
+}
+
+#[test]
+fn decode_refuses_an_actor_of_another_kind() {
+    let Entry::Session(record) = &entries()[5] else { panic!("a session was written") };
+    let login = live(Record::clone(record.actor.as_ref().unwrap())).encode();
+    let bytes = entries()[5].encode();
+    let at = bytes.windows(login.len()).position(|part| part == login).unwrap();
+    for (place, value) in [(0, 2), (KIND, MOVED), (KIND, 2)] {
+        let mut bytes = bytes.clone();
+        bytes[at + place] = value;
+        assert_corrupt(&bytes, "");
+    }
+}
+
 #[test]
 fn decode_refuses_an_impossible_lifetime() {
     let bytes = live(minimal()).encode();
