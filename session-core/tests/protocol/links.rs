@@ -62,7 +62,8 @@ async fn list_linked_shows_owner_and_values() {
 async fn link_stays_through_rotations_and_renewals() {
     let world = World::new();
     let mut id = world.linked_user("ada").await;
-    let moves: [fn(&Session) -> Result<(), SessionError>; 3] =
+    type Move = fn(&Session) -> Result<(), SessionError>;
+    let moves: [Move; 3] =
         [Session::rotate, Session::renew, |session| session.reauthenticate("ada")];
     for record in moves {
         id = world.moved(&id, record).await;
