@@ -1,4 +1,4 @@
-//! The index of owners holds the live sessions, and only them.
+//! The index of each owner holds the live sessions, and only them.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
