@@ -7,8 +7,12 @@ use session_core::{
     Timestamp,
 };
 
-use crate::support::{
-    DAY, HOUR, MINUTE, NOTE, Peek as _, SECOND, VISITS, Verb, World, finish, keys, told,
+use crate::{
+    owners::site::{Answer, Deed, Site, told_id},
+    support::{
+        DAY, HOUR, Look as _, MINUTE, NOTE, Peek as _, SECOND, VISITS, Verb, World, finish,
+        interleavings, keys, told,
+    },
 };
 
 /// Returns the ID of `ada`, who acts as `grace`, and the ID of her login before.
@@ -22,6 +26,8 @@ async fn acting(world: &World) -> (SessionId, SessionId) {
 fn act(session: &Session) -> Result<(), SessionError> {
     session.act_as("grace", HOUR / 2)
 }
+
+type Move = fn(&Session) -> Result<(), SessionError>;
 
 fn names(session: &Session) -> [Option<String>; 2] {
     [session.owner(), session.actor()]
@@ -314,19 +320,53 @@ async fn late_request_is_refused_at_both_transitions() {
     assert_eq!(world.open(&back).await.get(VISITS), Some(1));
 }
 
+/// A transition that another request's rotation overtook would be lost without a sign.
+#[tokio::test]
+async fn late_transition_is_refused() {
+    let world = World::new();
+    for (before, transition) in [("ada", act as Move), ("grace", Session::stop_acting)] {
+        let id = match before {
+            "ada" => world.user("ada").await,
+            _ => acting(&world).await.0,
+        };
+        let late = world.open(&id).await;
+        transition(&late).unwrap();
+        let rotated = world.rotate(&id).await;
+        assert!(matches!(late.finish().await, Err(SessionError::Ended)));
+        assert_eq!(names(&world.open(&rotated).await)[0].as_deref(), Some(before));
+    }
+}
+
+/// The user signs in, in the browser of the support staff.
+#[tokio::test]
+async fn late_request_of_an_acting_writes_nothing_into_the_users_own_session() {
+    let world = World::new();
+    let (id, _) = acting(&world).await;
+    let late = world.open(&id).await;
+    late.set(VISITS, 3).unwrap();
+    let own = world.login(&id, "grace").await;
+    assert!(matches!(late.finish().await, Err(SessionError::Ended)));
+    assert_eq!(world.open(&own).await.get(VISITS), None);
+}
+
 /// The click of a second visitor's tab joins no session in which somebody acts.
 #[tokio::test]
-async fn login_of_the_user_joins_no_acting() {
-    let world = World::new();
-    let visitor = world.visitor().await;
-    let clicks = [world.open(&visitor).await, world.open(&visitor).await];
-    clicks[0].authenticate("ada").unwrap();
-    act(&clicks[0]).unwrap();
-    clicks[1].authenticate("grace").unwrap();
-    let [first, second] = clicks;
-    let id = finish(first).await;
-    assert!(matches!(second.finish().await, Err(SessionError::Ended)));
-    assert_eq!(names(&world.open(&id).await), some(["grace", "ada"]));
+async fn login_joins_no_acting() {
+    let both: Move = |session| {
+        session.authenticate("ada")?;
+        act(session)
+    };
+    for second in [both, |session| session.authenticate("grace")] {
+        let world = World::new();
+        let visitor = world.visitor().await;
+        let clicks = [world.open(&visitor).await, world.open(&visitor).await];
+        both(&clicks[0]).unwrap();
+        second(&clicks[1]).unwrap();
+        let [first, second] = clicks;
+        let id = finish(first).await;
+        assert!(matches!(second.finish().await, Err(SessionError::Ended)));
+        assert_eq!(names(&world.open(&id).await), some(["grace", "ada"]));
+    }
 }
 
 #[tokio::test]
@@ -369,4 +409,46 @@ async fn login_and_acting_in_one_request() {
     let begin = session.created_at().map(Timestamp::as_millis);
     assert_eq!(begin, Some(world.sessions_now().as_millis()));
     assert_eq!(world.store.peek_all(world.sessions_now()).await.len(), 2, "and one tombstone");
+}
+
+#[test]
+fn revocation_of_the_actor_misses_no_session_at_a_transition() {
+    for (before, deed) in [(&[][..], Deed::Act), (&[Deed::Act], Deed::StopActing)] {
+        let make = || {
+            let site = Site::new();
+            let id = site.user_who(before);
+            let requests = [site.request(Some(&id), deed), site.revoke_all()];
+            (site, requests)
+        };
+        interleavings(11, make, |site, answers, order| {
+            let context = format!("{deed:?} {order:?}: {answers:?}");
+            assert!(matches!(answers[1], Answer::Revoked(Ok(1))), "{context}");
+            assert_eq!((site.owned(), site.store.count_entered(site.now())), (0, 0), "{context}");
+        });
+    }
+}
+
+/// The acting begins before the revocation and ends by it, or begins after it. A session that went
+/// back is the actor's alone.
+#[test]
+fn revocation_of_the_user_at_a_transition_ends_the_acting_or_spares_the_actor() {
+    for (before, deed) in [(&[][..], Deed::Act), (&[Deed::Act], Deed::StopActing)] {
+        let make = || {
+            let site = Site::new();
+            let id = site.user_who(before);
+            let requests = [site.request(Some(&id), deed), site.revoke_all_of("grace")];
+            ((site, id), requests)
+        };
+        interleavings(11, make, |(site, id), answers, order| {
+            let context = format!("{deed:?} {order:?}: {answers:?}");
+            let Answer::Revoked(Ok(revoked)) = answers[1] else { panic!("{context}") };
+            let id = told_id(&answers[0]).unwrap_or(&id);
+            let lives = usize::from(site.opens(id));
+            let is_back = names(&site.open(id)) == some(["ada", ""]);
+            assert!(lives + revoked == 1 || is_back, "{context}");
+            let indexes = if is_back { 1 } else { 2 };
+            let entered = site.store.count_entered(site.now());
+            assert_eq!((site.owned(), entered), (lives, indexes * lives), "{context}");
+        });
+    }
 }

@@ -322,7 +322,7 @@ fn revoke_linked_misses_no_session_whatever_it_does_meanwhile() {
     for deed in deeds {
         let make = || {
             let site = Site::new();
-            let id = site.linked_user();
+            let id = site.user_who(&[Deed::Link]);
             let requests = [site.request(Some(&id), deed), site.revoke_linked()];
             (site, requests)
         };
@@ -368,7 +368,7 @@ fn crash_at_any_point_loses_no_entry_of_a_link() {
     for deed in [Deed::LinkedLogin, Deed::Link, Deed::Renew, Deed::Rotate, Deed::Lengthen] {
         for steps in 0..14 {
             let site = Site::new();
-            let id = site.linked_user();
+            let id = site.user_who(&[Deed::Link]);
             let mut request = site.request(Some(&id), deed);
             let mut context = std::task::Context::from_waker(std::task::Waker::noop());
             for _ in 0..steps {

@@ -152,7 +152,12 @@ fn crash_at_any_point_loses_no_session_and_no_entry() {
                 let kept = match deed {
                     // The session is under the client's ID, or under an ID that the client has not
                     // received: the tombstone of a login opens no session.
-                    Deed::Login | Deed::LinkedLogin | Deed::Link | Deed::Rotate => opens || lives,
+                    Deed::Login
+                    | Deed::LinkedLogin
+                    | Deed::Link
+                    | Deed::Act
+                    | Deed::StopActing
+                    | Deed::Rotate => opens || lives,
                     Deed::Renew | Deed::Lengthen | Deed::Write => opens,
                     Deed::Logout => true,
                 };

@@ -84,11 +84,13 @@ impl Site {
         })
     }
 
-    pub(crate) fn linked_user(&self) -> SessionId {
+    /// Returns the ID of a user whose first request also performed these operations.
+    pub(crate) fn user_who(&self, deeds: &[Deed]) -> SessionId {
         run(async {
             let session = self.sessions.open([]).await.unwrap();
             session.set(VISITS, 0).unwrap();
-            Deed::LinkedLogin.record(&session).unwrap();
+            session.authenticate("ada").unwrap();
+            deeds.iter().for_each(|deed| deed.record(&session).unwrap());
             told(session.finish().await.unwrap())
         })
     }
@@ -160,8 +162,12 @@ impl Site {
     }
 
     pub(crate) fn revoke_all(&self) -> Request {
+        self.revoke_all_of("ada")
+    }
+
+    pub(crate) fn revoke_all_of(&self, owner: &'static str) -> Request {
         let sessions = self.sessions.clone();
-        Box::pin(async move { Answer::Revoked(sessions.revoke_all("ada").await) })
+        Box::pin(async move { Answer::Revoked(sessions.revoke_all(owner).await) })
     }
 
     pub(crate) fn revoke_linked(&self) -> Request {
@@ -181,6 +187,8 @@ pub(crate) enum Deed {
     Login,
     LinkedLogin,
     Link,
+    Act,
+    StopActing,
     Renew,
     Rotate,
     Write,
@@ -197,6 +205,8 @@ impl Deed {
                 session.link("sid", "1")
             }
             Self::Link => session.link("sid", "1"),
+            Self::Act => session.act_as("grace", Duration::from_secs(1800)),
+            Self::StopActing => session.stop_acting(),
             Self::Renew => session.renew(),
             Self::Rotate => session.rotate(),
             Self::Write => session.set(VISITS, 1),
