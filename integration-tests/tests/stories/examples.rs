@@ -10,7 +10,7 @@ use tokio::{net::TcpListener, time::timeout};
 
 #[expect(dead_code, unexpected_cfgs, reason = "a program of another crate")]
 #[path = "../../../session-axum/examples/login.rs"]
-mod login;
+mod login_program;
 #[expect(dead_code, unexpected_cfgs, reason = "a program of another crate")]
 #[path = "../../../session-axum/examples/websocket.rs"]
 mod websocket;
@@ -61,11 +61,11 @@ async fn end_device_elsewhere(servers: [SocketAddr; 2]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn page_shows_that_its_device_was_signed_out_elsewhere() {
-    let app = serve(login::app(MemoryStore::default()).unwrap()).await;
+    let app = serve(login_program::app(MemoryStore::default()).unwrap()).await;
     end_device_elsewhere([app, app]).await;
     let redis = RedisServer::start().await;
-    let first = serve(login::app(store(&redis).await).unwrap()).await;
-    let second = serve(login::app(store(&redis).await).unwrap()).await;
+    let first = serve(login_program::app(store(&redis).await).unwrap()).await;
+    let second = serve(login_program::app(store(&redis).await).unwrap()).await;
     end_device_elsewhere([first, second]).await;
 }
 

@@ -47,7 +47,7 @@ async fn hang_up(admin: &mut MultiplexedConnection) {
 async fn ping_for(store: &RedisStore, span: Duration) {
     let end = Instant::now() + span;
     while Instant::now() < end {
-        let _ = ping(&store).await;
+        let _ = ping(store).await;
         sleep(Duration::from_millis(5)).await;
     }
 }
@@ -88,7 +88,7 @@ async fn assert_spaced(store: &RedisStore, mut count: impl AsyncFnMut() -> u64, 
 async fn assert_fails(store: &RedisStore, kind: StoreErrorKind, cause: &str) {
     for _ in 0..100 {
         let begin = Instant::now();
-        let error = ping(&store).await.unwrap_err();
+        let error = ping(store).await.unwrap_err();
         let text = error.source().map(ToString::to_string).unwrap_or_default();
         assert_eq!(error.kind(), kind, "{text}");
         assert!(text.contains(cause), "{text}");
@@ -98,7 +98,7 @@ async fn assert_fails(store: &RedisStore, kind: StoreErrorKind, cause: &str) {
 
 async fn assert_back(store: &RedisStore) {
     let begin = Instant::now();
-    until("it is back", async || ping(&store).await.is_ok()).await;
+    until("it is back", async || ping(store).await.is_ok()).await;
     assert!(begin.elapsed() < Duration::from_secs(1), "back after {:?}", begin.elapsed());
 }
 
