@@ -71,11 +71,13 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// All kinds, in the order of their declaration.
-    const ALL: [Self; 11] = [
+    /// The kinds whose metrics begin with zero: all.
+    const ALL: [Self; 13] = [
         Self::Created,
         Self::Authenticated,
         Self::Reauthenticated,
+        Self::ActingStarted,
+        Self::ActingStopped,
         Self::Rotated,
         Self::Renewed,
         Self::Destroyed,
@@ -106,6 +108,11 @@ impl EventKind {
         }
     }
 }
+
+const _: () = assert!(
+    EventKind::ALL.len() == EventKind::Corrupt as usize + 1,
+    "a kind before the last one is missing"
+);
 
 impl Event {
     pub(crate) fn new(kind: EventKind, key: SessionKey, record: Option<&Record>) -> Self {
@@ -215,13 +222,14 @@ impl EventSender {
 
     /// Sends an event to the subscribers and to `tracing`, target `session`.
     pub(crate) fn send(&self, event: Event) {
-        self.metrics.on_event(event.kind as usize);
+        self.metrics.on_event(event.kind.name());
         tracing::debug!(
             target: "session",
             {
                 session.id = %event.key,
                 session.previous_id = event.former.map(display),
                 user.hash = event.owner.as_ref().map(|owner| display(owner.key())),
+                actor.hash = event.actor.as_ref().map(|actor| display(actor.key())),
             },
             "session {}",
             event.kind.name()

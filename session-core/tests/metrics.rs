@@ -170,7 +170,7 @@ async fn logins_and_ends_are_counted_by_kind() {
     assert_eq!(world.total(EVENTS, &[]), 0.0);
     world.look();
     let kinds = world.totals.borrow().keys().filter(|(name, _)| name == EVENTS).count();
-    assert_eq!(kinds, 11, "each kind begins with zero");
+    assert_eq!(kinds, 13, "each kind begins with zero");
     for _ in 0..3 {
         world.log_in("ada").await;
         world.clock.advance(Duration::from_secs(1));

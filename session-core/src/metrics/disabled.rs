@@ -25,7 +25,7 @@ impl EventMetrics {
         Self
     }
 
-    pub(crate) fn on_event(&self, _: usize) {}
+    pub(crate) fn on_event(&self, _: &'static str) {}
 }
 
 #[cfg(feature = "axum")]

@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use metrics::{
     Counter, Histogram, Label, Unit, counter, describe_counter, describe_histogram, histogram,
@@ -59,20 +59,25 @@ impl Metrics {
     }
 }
 
-/// The numbers of events, by kind.
-pub(crate) struct EventMetrics(Box<[Counter]>);
+/// The numbers of events, by the name of their kind.
+pub(crate) struct EventMetrics(BTreeMap<&'static str, Counter>);
 
 impl EventMetrics {
     /// Registers a counter per kind, so that an alert sees the first event too.
     pub(crate) fn new(kinds: &[&'static str]) -> Self {
-        let counter = |kind: &&'static str| counter!(EVENTS, "session_core.event.kind" => *kind);
-        Self(kinds.iter().map(counter).collect())
+        Self(kinds.iter().map(|kind| (*kind, event_counter(kind))).collect())
     }
 
-    /// Counts an event, given the index of its kind.
-    pub(crate) fn on_event(&self, kind: usize) {
-        self.0[kind].increment(1);
+    pub(crate) fn on_event(&self, kind: &'static str) {
+        match self.0.get(kind) {
+            Some(counter) => counter.increment(1),
+            None => event_counter(kind).increment(1),
+        }
     }
+}
+
+fn event_counter(kind: &'static str) -> Counter {
+    counter!(EVENTS, "session_core.event.kind" => kind)
 }
 
 /// Counts a response that an error became.
