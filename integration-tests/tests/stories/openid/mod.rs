@@ -36,9 +36,11 @@ use url::Url;
 
 use crate::support::patient_store;
 
-/// The application and its provider, each at a port of its own.
+/// Two servers of the application and its provider, each at a port of its own.
 struct World {
     origin: String,
+    /// The second server, which shares nothing with the first but the store.
+    second: String,
     issuer: String,
     provider: Arc<Provider>,
     sessions: Sessions,
@@ -64,18 +66,23 @@ async fn on_each_store(check: impl AsyncFn(World)) {
 
 impl World {
     async fn new(store: impl Backend) -> Self {
-        let (listener, provider_listener) = (listen().await, listen().await);
+        let store: Arc<dyn Backend> = Arc::new(store);
+        let (listeners, provider_listener) = ([listen().await, listen().await], listen().await);
         // Two sites, as a browser sees them.
-        let origin = format!("http://localhost:{}", listener.local_addr().unwrap().port());
+        let [origin, second] = listeners
+            .each_ref()
+            .map(|listener| format!("http://localhost:{}", listener.local_addr().unwrap().port()));
         let issuer = format!("http://{}", provider_listener.local_addr().unwrap());
         let provider = Arc::new(Provider::new(&issuer, Client::of(&origin)));
         let token_endpoint = Arc::new(TokenEndpoint::default());
         let forge = from_fn_with_state(Arc::clone(&token_endpoint), forge);
         serve(provider_listener, provider::router(Arc::clone(&provider)).layer(forge));
+        for listener in listeners {
+            let sessions = Sessions::new(Arc::clone(&store));
+            serve(listener, app::app(sessions, &origin, &issuer).await.unwrap());
+        }
         let sessions = Sessions::new(store);
-        let app = app::app(sessions.clone(), &origin, &issuer).await.unwrap();
-        serve(listener, app);
-        Self { origin, issuer, provider, sessions, token_endpoint }
+        Self { origin, second, issuer, provider, sessions, token_endpoint }
     }
 
     /// Lets the provider make another ID token at the next sign-in.

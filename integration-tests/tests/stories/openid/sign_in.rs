@@ -130,12 +130,14 @@ async fn return_is_worth_one_sign_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn concurrent_returns_reach_the_provider_once() {
+async fn concurrent_returns_at_two_servers_reach_the_provider_once() {
     on_each_store(async |world| {
         for count in 1..=5 {
             let ada = world.browser();
             let returned = ada.authorize("/login").await;
-            let answers = join_all((0..8).map(|_| ada.get(&returned))).await;
+            let at_second = returned.replace(&world.origin, &world.second);
+            let tabs = [&returned, &at_second].into_iter().cycle().take(8);
+            let answers = join_all(tabs.map(|tab| ada.get(tab))).await;
             let signed_in = answers.iter().filter(|a| a.status == StatusCode::SEE_OTHER).count();
             assert_eq!(signed_in, 1, "{answers:?}");
             assert_eq!(world.token_requests(), count);
