@@ -2,7 +2,7 @@ use http::{
     HeaderMap, HeaderValue,
     header::{self, HeaderName},
 };
-use session_core::{ConfigError, CookieChange, SessionId};
+use session_core::{ConfigError, CookieChange};
 
 use crate::headers;
 
@@ -114,7 +114,7 @@ impl BearerToken {
 
     /// Returns the `Authorization` of a client that holds this ID.
     #[cfg(feature = "testing")]
-    pub(crate) fn sent(id: &SessionId) -> HeaderValue {
+    pub(crate) fn sent(id: &session_core::SessionId) -> HeaderValue {
         secret(&format!("Bearer {}", id.expose()))
     }
 
