@@ -6,6 +6,7 @@ mod bearer;
 mod commit;
 mod cookie;
 mod cookie_jar;
+mod copies;
 mod dropped;
 mod error_page;
 mod errors;
