@@ -45,7 +45,7 @@ enum Outcome {
     Request(Result<CookieChange, SessionError>),
 }
 
-/// A session of one visit, and the notes that the connection's update has read.
+/// A session of one visit, and the other content that the connection's update has read.
 struct Race {
     sessions: Sessions,
     former: SessionId,
@@ -98,7 +98,12 @@ fn race(
         let notes = Arc::clone(&read);
         let update: Task = Box::pin(async move {
             let updated = live.try_update(VISITS, move |visits, session| {
-                notes.lock().unwrap().extend(session.get(NOTE));
+                let mut notes = notes.lock().unwrap();
+                notes.extend(session.get(NOTE));
+                if *visits != 1 {
+                    notes.push(format!("{visits} visits"));
+                }
+                drop(notes);
                 *visits += 100;
                 Ok::<_, SessionError>(())
             });
