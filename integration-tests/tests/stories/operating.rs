@@ -13,9 +13,9 @@ const PAGE: &str = include_str!("../../../session-redis/OPERATING.md");
 
 #[test]
 fn the_shell_finds_the_index_of_an_owner() {
-    let line = PAGE.lines().find(|line| line.starts_with("owner=")).unwrap();
+    let line = PAGE.lines().find(|line| line.starts_with("index=")).unwrap();
     for name in ["ada", "42", "x y%s\\n"] {
-        let script = format!("{line}\nprintf %s \"$owner\"");
+        let script = format!("{line}\nprintf %s \"$index\"");
         let shell = Command::new("sh").args(["-c", &script]).env("name", name).output().unwrap();
         assert_eq!(String::from_utf8(shell.stdout).unwrap(), Owner::from(name).key().to_string());
     }
