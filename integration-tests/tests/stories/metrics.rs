@@ -121,9 +121,9 @@ impl Metrics {
 /// Signs in a user, and returns the key of the session.
 async fn sign_in(sessions: &Sessions) -> String {
     let session = sessions.open([]).await.unwrap();
-    session.authenticate("ada").unwrap();
+    session.authenticate("zoe").unwrap();
     let _ = session.finish().await.unwrap();
-    sessions.list("ada").await.unwrap()[0].key().to_string()
+    sessions.list("zoe").await.unwrap()[0].key().to_string()
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn commands_and_the_connection_are_measured() {
     metrics.look(|seen| {
         assert!(seen.longest > 0.0 && seen.longest < 2.0 * PATIENCE.as_secs_f64(), "in seconds");
         let shown = format!("{:?}", seen.totals);
-        assert!(!shown.contains(&key) && !shown.contains("ada"), "{shown}");
+        assert!(!shown.contains(&key) && !shown.contains("zoe"), "{shown}");
     });
     drop((sessions, store));
     until("the connection is closed", async || metrics.of(CONNECTIONS, &[]) == 0.0).await;
