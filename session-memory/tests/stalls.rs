@@ -165,9 +165,11 @@ fn entry(family: Family, now: Timestamp, end: Timestamp) -> Entry {
     bytes.extend(envelope::u48(u64::try_from(end.since(now).as_millis()).unwrap()));
     bytes.extend(envelope::u48(end.as_millis()));
     bytes.extend(envelope::u48(now.as_millis()));
-    // A map in MessagePack that holds the family.
-    bytes.extend([0x81, 0xa1, b'f', 0xcf]);
+    // A map in MessagePack that holds the family and the owner.
+    bytes.extend([0x82, 0xa1, b'f', 0xcf]);
     bytes.extend(family.as_u64().to_be_bytes());
+    bytes.extend([0xa1, b'o', 0xc4, u8::try_from(OWNER.len()).unwrap()]);
+    bytes.extend(OWNER.as_bytes());
     Entry::decode(bytes).unwrap()
 }
 

@@ -134,7 +134,7 @@ fn everything_set(now: Timestamp) -> Record {
         id_use: IdUse::Presented(before(now, MINUTE)),
         ends_by: Some(now + 20 * HOUR),
         owner: Some(Owner::from(&all_bytes[..])),
-        actor: Some(Arc::new(session(now))),
+        actor: Some(Arc::new(Record { owner: Some("actor".into()), ..session(now) })),
         links: Links::default(),
         authenticated_at: Some(before(now, 59 * MINUTE)),
         lease: Some(Lease { token: fresh_nonce(), until: now, span: MINUTE }),

@@ -218,12 +218,28 @@ impl Protocol {
     /// Unlike [`delete_session`](Self::delete_session), the method recognizes a session that this
     /// version cannot read.
     pub(crate) async fn revoke_any(&self, mut key: SessionKey) -> Result<bool, SessionError> {
-        for _ in 0..=MAX_MOVES {
+        for _ in 0..=MAX_TRAIL {
             let record = match self.load(&key).await? {
                 Loaded::Entry(Entry::Session(record)) => Some(record),
-                Loaded::Entry(Entry::Tombstone(_)) | Loaded::Unreadable => None,
+                Loaded::Entry(Entry::Tombstone(tombstone)) => match tombstone.successor() {
+                    Some(successor) => {
+                        key = successor;
+                        continue;
+                    }
+                    None => return Ok(false),
+                },
+                Loaded::Unreadable => None,
                 Loaded::Missing => return Ok(false),
             };
+            // While a session moves, it has two keys. The index has both.
+            if let Some(record) = &record
+                && let Some(index) = record.index_keys().first()
+            {
+                let is_same = |entry: &IndexEntry| entry.family == record.family;
+                if self.revoke_where(index, record.owner.as_ref(), is_same).await? > 0 {
+                    return Ok(true);
+                }
+            }
             match self.delete_or_block(&[key]).await?.pop() {
                 Some(Ended::Session(ended)) => {
                     let record = ended.or(record);
@@ -246,6 +262,10 @@ impl Protocol {
 
 /// An index entry with its session.
 pub(super) type Found = (IndexEntry, Result<Option<Arc<Record>>, StoreError>);
+
+/// The most tombstones between a former key of a session and its present key: a renewal leaves one
+/// until the absolute deadline.
+const MAX_TRAIL: usize = 4_096;
 
 /// The limit of reads of an index while its sessions move. A session that moved to another owner is
 /// never found in this index.

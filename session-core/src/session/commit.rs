@@ -50,9 +50,7 @@ impl Session {
     /// [I2]: crate::guarantees#i2-no-resurrection
     pub async fn commit(&self) -> Result<(), SessionError> {
         let _turn = self.committing().lock().await;
-        let result = self.flush(false).await;
-        self.state().has_failed_commit = result.is_err();
-        result
+        self.flush(false).await
     }
 
     /// Returns `true` if the last [`commit`](Self::commit) has failed, and its changes were not
@@ -175,6 +173,12 @@ impl Session {
     /// Deletes the destroyed sessions, then stores the changes. The caller holds the lock of
     /// commits.
     pub(super) async fn flush(&self, releases_lock: bool) -> Result<(), SessionError> {
+        let result = self.flush_all(releases_lock).await;
+        self.state().has_failed_commit = result.is_err();
+        result
+    }
+
+    async fn flush_all(&self, releases_lock: bool) -> Result<(), SessionError> {
         loop {
             let next = {
                 let state = self.state();

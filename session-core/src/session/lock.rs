@@ -219,9 +219,7 @@ impl Session {
     /// Commits the work's changes and releases the lock. If there are changes, one write does both.
     async fn commit_and_release(&self, token: Nonce) -> Result<(), SessionError> {
         let _turn = self.committing().lock().await;
-        let result = self.flush(true).await;
-        self.state().has_failed_commit = result.is_err();
-        result?;
+        self.flush(true).await?;
         match self.release_held(token).await {
             Err(error @ (SessionError::Store(_) | SessionError::Contended)) => {
                 // The work has succeeded: all changes are stored.

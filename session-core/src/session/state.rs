@@ -285,9 +285,8 @@ impl State {
     /// changes.
     pub(super) fn close(&mut self) -> impl Sized + use<> {
         self.is_closed = true;
-        let is_committing = matches!(self.phase, Phase::Committing(_));
-        self.has_lost_changes |=
-            self.log.has_effect || is_committing || self.next_delete().is_some();
+        let is_in_doubt = !matches!(self.phase, Phase::Open);
+        self.has_lost_changes |= self.log.has_effect || is_in_doubt || self.next_delete().is_some();
         self.discard()
     }
 
@@ -373,7 +372,8 @@ impl State {
         }
         let is_login = self.log.has_login();
         if let (Place::New | Place::Leaving(_), Some(record)) = (&self.place, self.view()) {
-            if record.values.is_empty() && record.owner.is_none() {
+            if record.values.is_empty() && record.owner.is_none() && record.links.keys().is_empty()
+            {
                 // A lifetime alone is not worth a session.
                 return Ok(None);
             }

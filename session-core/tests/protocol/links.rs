@@ -382,3 +382,11 @@ fn crash_at_any_point_loses_no_entry_of_a_link() {
         }
     }
 }
+
+#[tokio::test]
+async fn link_alone_begins_a_session() {
+    let world = World::new();
+    let id = world.begin(|session| session.link("cart", "7")).await;
+    assert_eq!(world.sessions.revoke_linked("cart", "7").await.unwrap(), 1);
+    assert!(!world.opens(&id).await);
+}

@@ -133,6 +133,20 @@ async fn reuse_ends_the_session_where_the_application_wants_it() {
     assert_eq!(world.count_entered().await, 0);
 }
 
+/// The session has renewed its ID many times since the thief took the cookie.
+#[tokio::test]
+async fn reuse_of_an_old_id_ends_the_session_after_many_renewals() {
+    let world = World::with(|sessions| sessions.with_reuse(OnReuse::EndSession));
+    let stolen = world.user("ada").await;
+    let mut id = stolen.clone();
+    for _ in 0..12 {
+        id = world.renew(&id).await;
+        world.use_for_the_grace(&id).await;
+    }
+    assert!(!world.opens(&stolen).await);
+    assert!(!world.opens(&id).await);
+}
+
 #[tokio::test]
 async fn use_within_the_grace_ends_no_session() {
     let world = World::with(|sessions| sessions.with_reuse(OnReuse::EndSession));

@@ -244,3 +244,14 @@ fn take_once_leaves_a_value_that_a_clone_has_just_set() {
     run(session.commit()).unwrap();
     assert_eq!(session.get(TOKEN), Some(8));
 }
+
+#[tokio::test]
+async fn failed_take_once_is_a_failed_commit() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let session = world.open(&id).await;
+    session.set(NOTE, "lost").unwrap();
+    world.fail_twice(Verb::Commit, Fault::UNSENT);
+    assert!(session.take_once(VISITS).await.is_err());
+    assert!(session.has_failed_commit());
+}

@@ -125,7 +125,9 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
             if let Some(login) = login {
                 check_version(&login)?;
                 match (login[KIND], read_session(&login)?) {
-                    (LIVE, (login, None)) => record.actor = Some(Arc::new(login)),
+                    (LIVE, (login, None)) if login.owner.is_some() && record.owner.is_some() => {
+                        record.actor = Some(Arc::new(login));
+                    }
                     _ => return Err(Unreadable::Body),
                 }
             }

@@ -37,6 +37,22 @@ async fn record_of_a_crashed_move_is_no_second_device() {
 }
 
 #[tokio::test]
+async fn operators_revocation_ends_a_session_under_both_keys() {
+    for deed in MOVES {
+        for of_the_client in [true, false] {
+            let world = World::new();
+            let id = world.user("ada").await;
+            crash_in(&world, &id, deed).await;
+            let entered = world.entered("ada").await.into_iter();
+            let keys: Vec<_> = entered.filter(|key| (*key == id.key()) == of_the_client).collect();
+            assert!(world.sessions.revoke_any(keys[0]).await.unwrap());
+            assert!(!world.opens(&id).await);
+            assert_eq!(world.count().await.0, 0);
+        }
+    }
+}
+
+#[tokio::test]
 async fn record_of_a_crashed_move_is_hidden_by_the_next_one() {
     for deed in MOVES {
         let world = World::new();
