@@ -23,7 +23,10 @@ use session_axum::{
     SignedIn, Transport,
 };
 use tokio::net::TcpListener;
-use tower_http::cors::CorsLayer;
+use tower_http::{
+    cors::CorsLayer,
+    csrf::{ConfigError, CsrfLayer},
+};
 
 /// A front end on another host, whose scripts use the API.
 const FRONT_END: &str = "http://localhost:5173";
@@ -46,7 +49,7 @@ async fn me(SignedIn(user): SignedIn<String>) -> String {
     format!("{user}\n")
 }
 
-fn app(store: impl Backend) -> Router {
+fn app(store: impl Backend) -> Result<Router, ConfigError> {
     let token = BearerToken::default();
     let cors = CorsLayer::new()
         .allow_origin(HeaderValue::from_static(FRONT_END))
@@ -56,18 +59,22 @@ fn app(store: impl Backend) -> Router {
     // For plain HTTP on localhost. In production keep the default.
     let cookie = SessionCookie::insecure_for_development();
     let layer = SessionLayer::new(store).with_transport(Transport::CookieOrBearer(cookie, token));
-    Router::new()
+    // A request without a token uses the cookie, so that a form of another site could sign a browser
+    // in to another account.
+    let csrf = CsrfLayer::new().add_trusted_origin(FRONT_END)?;
+    Ok(Router::new()
         .route("/login", post(login))
         .route("/logout", post(logout))
         .route("/me", get(me))
         .layer(layer)
-        .layer(cors)
+        .layer(csrf)
+        .layer(cors))
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:3000").await?;
-    Ok(axum::serve(listener, app(MemoryStore::default())).await?)
+    Ok(axum::serve(listener, app(MemoryStore::default())?).await?)
 }
 
 #[cfg(test)]
@@ -92,7 +99,7 @@ mod tests {
 
     #[tokio::test]
     async fn client_signs_in_and_out_by_its_token() {
-        let app = app(MemoryStore::default());
+        let app = app(MemoryStore::default()).expect("an origin");
         let login = send(&app, "POST /login", "").await;
         let exposed = &login.headers()[header::ACCESS_CONTROL_EXPOSE_HEADERS];
         let token = login.headers()[exposed.to_str().expect("a name")].to_str().expect("an ID");
@@ -101,5 +108,19 @@ mod tests {
         let logout = send(&app, "POST /logout", token).await;
         assert_eq!(logout.headers()["session-token"], "");
         assert_eq!(send(&app, "GET /me", token).await.status(), 401);
+    }
+
+    #[tokio::test]
+    async fn form_of_another_site_signs_nobody_in() {
+        let request = Request::post("/login")
+            .header(header::ORIGIN, "https://evil.example")
+            .header(header::HOST, "localhost:3000")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Body::from("user=mallory"))
+            .expect("a request");
+        let app = app(MemoryStore::default()).expect("an origin");
+        let answer = app.oneshot(request).await.expect("an answer");
+        assert_eq!(answer.status(), 403);
+        assert!(answer.headers().get(header::SET_COOKIE).is_none());
     }
 }

@@ -87,7 +87,7 @@ where
                 *this.progress = Progress::Done;
                 return Poll::Ready(Ok(response));
             };
-            let change = match request.aborts(response.status(), session) {
+            let change = match request.aborts(&response, session) {
                 true => Some(session.abort()),
                 false => session.try_finish(),
             };

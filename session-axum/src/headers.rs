@@ -3,9 +3,13 @@ use http::{
     header::{self, Entry, HeaderName},
 };
 
-/// Forbids caches to keep the response, in place of the handler's own rule.
+/// Forbids caches to keep the response, in place of the handler's own rules. A cache obeys a rule
+/// that is addressed to it before `Cache-Control` (RFC 9213, 2.2).
 pub(crate) fn forbid_caching(headers: &mut HeaderMap) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    for name in TARGETED_CACHE_RULES {
+        headers.remove(name);
+    }
 }
 
 /// Removes the headers that describe the response to which they belong, for another response in its
@@ -18,6 +22,16 @@ pub(crate) fn remove_content(headers: &mut HeaderMap) {
         headers.remove(name);
     }
 }
+
+/// Of RFC 9213, and those that content delivery networks and proxies document.
+const TARGETED_CACHE_RULES: [&str; 6] = [
+    "cdn-cache-control",
+    "cloudflare-cdn-cache-control",
+    "netlify-cdn-cache-control",
+    "vercel-cdn-cache-control",
+    "surrogate-control",
+    "x-accel-expires",
+];
 
 const CONTENT: [HeaderName; 19] = [
     header::ACCEPT_RANGES,

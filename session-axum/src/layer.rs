@@ -17,9 +17,12 @@ use crate::{
 ///
 /// # Failures
 ///
-/// A response with a status of 500 and above stores nothing that was not committed before, so that a
-/// timeout or a panic inside of the layer stores no half of a request. All other responses commit
+/// A response with a status of 500 and above, or 408, stores nothing that was not committed before,
+/// so that a timeout or a panic inside of the layer stores no half of a request. The same holds for
+/// the response of a [`SessionError`], with which `?` leaves a handler. All other responses commit
 /// the changes, a 404 too.
+///
+/// [`SessionError`]: crate::SessionError
 ///
 /// If the commit fails, an error replaces the handler's response ([I6]). The headers of inner layers
 /// stay, except those that describe the lost response: its content, its target, its age in caches.
@@ -165,8 +168,9 @@ impl SessionLayer {
         self.with(|config| config.slot = Slot::of::<N>())
     }
 
-    /// Sets whether a response with a status of 500 and above commits the changes of its handler.
-    /// The default is `false`.
+    /// Sets whether a response with a status of 500 and above, or 408, commits the changes of its
+    /// handler. The default is `false`. The response of a [`SessionError`](crate::SessionError) never
+    /// commits changes.
     #[must_use]
     pub fn with_server_errors_committed(self, commit: bool) -> Self {
         self.with(|config| config.commits_server_errors = commit)

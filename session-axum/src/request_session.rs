@@ -8,7 +8,7 @@ use std::{
 
 use axum_core::response::Response;
 use futures_util::lock::Mutex;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use session_core::{
     CookieChange, Session, SessionError, SessionSource, StoreError, StoreErrorKind,
 };
@@ -59,9 +59,9 @@ impl RequestSession {
         self.outcome.get()?.as_ref().ok()
     }
 
-    /// Returns `true` if a response of this status gives the uncommitted changes up.
-    pub(crate) fn aborts(&self, status: StatusCode, session: &Session) -> bool {
-        self.settings.aborts(status, session)
+    /// Returns `true` if a response gives the uncommitted changes up.
+    pub(crate) fn aborts(&self, response: &Response, session: &Session) -> bool {
+        self.settings.aborts(response, session)
     }
 
     /// Writes the change of the client's ID, and the rules for caches, into the response.

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
+use axum_core::response::Response;
 use http::{HeaderMap, StatusCode};
-use session_core::{Session, Sessions};
+use session_core::{Session, SessionError, Sessions};
 
 use crate::{BearerToken, Transport, named::Slot, transport::Channel};
 
@@ -62,12 +63,14 @@ impl Settings {
         }
     }
 
-    /// Returns `true` if a response of this status gives the uncommitted changes up.
-    pub(crate) fn aborts(&self, status: StatusCode, session: &Session) -> bool {
-        if status.is_server_error() {
-            !self.config.commits_server_errors || session.has_failed_commit()
-        } else {
-            status.is_client_error() && session.has_failed_commit()
-        }
+    /// Returns `true` if a response gives the uncommitted changes up.
+    pub(crate) fn aborts(&self, response: &Response, session: &Session) -> bool {
+        let status = response.status();
+        let is_failure = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
+        let is_error = is_failure || status.is_client_error();
+        // A handler that returns the error of its session has not run to its end.
+        let is_of_session = response.extensions().get::<Arc<SessionError>>().is_some();
+        is_failure && !self.config.commits_server_errors
+            || is_error && (is_of_session || session.has_failed_commit())
     }
 }

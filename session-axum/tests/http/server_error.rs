@@ -17,6 +17,7 @@ use session_axum::{
 };
 use session_core::testing::Verb;
 use tokio::time::{sleep, timeout};
+use tower_http::timeout::TimeoutLayer;
 
 use crate::support::{COUNT, Site, answer};
 
@@ -101,6 +102,45 @@ async fn timeout_and_panic_inside_of_the_layer_store_nothing() {
     let cookie = site.begin().await;
     for route in ["POST /slow", "POST /panic"] {
         assert_eq!(site.send(route, &cookie).await.status, 504, "{route}");
+        assert_eq!(site.send("GET /read", &cookie).await.body, "1", "{route}");
+    }
+}
+
+/// tower-http answers 408 by default (RFC 9110, 15.5.9).
+#[tokio::test]
+async fn timeout_with_408_stores_nothing() {
+    let slow = async |session: Session| {
+        session.set(COUNT, 99)?;
+        sleep(Duration::from_secs(60)).await;
+        Ok::<_, SessionError>(())
+    };
+    let limit = Duration::from_millis(1);
+    let timeout = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, limit);
+    let site = Site::with_routes(Router::new().route("/slow", post(slow)).layer(timeout));
+    let cookie = site.begin().await;
+    assert_eq!(site.send("POST /slow", &cookie).await.status, StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(site.send("GET /read", &cookie).await.body, "1");
+}
+
+/// `?` has left the handler in the middle.
+#[tokio::test]
+async fn error_of_the_session_stores_nothing() {
+    let refused = async |session: Session| {
+        session.set(COUNT, 99)?;
+        session.try_update(PAID, |_, _| Err("sold out"))?;
+        Ok::<_, SessionError>(())
+    };
+    let taken = async |session: Session| {
+        session.set(COUNT, 99)?;
+        session.take(PAID)?.ok_or(SessionError::Taken)?;
+        Ok::<_, SessionError>(())
+    };
+    let site = Site::with_routes(
+        Router::new().route("/refused", post(refused)).route("/taken", post(taken)),
+    );
+    let cookie = site.begin().await;
+    for route in ["POST /refused", "POST /taken"] {
+        assert_eq!(site.send(route, &cookie).await.status, StatusCode::CONFLICT, "{route}");
         assert_eq!(site.send("GET /read", &cookie).await.body, "1", "{route}");
     }
 }
