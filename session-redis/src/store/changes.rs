@@ -49,6 +49,7 @@ impl RedisStore {
                 store: self.clone(),
                 sender: sender.clone(),
                 lost: Arc::clone(&lost),
+                is_cut_off: is_cut_off.clone(),
                 _guard: is_cut_off.clone().drop_guard(),
             };
             move |message| {
@@ -68,8 +69,8 @@ impl Changes {
     /// Waits for the next change, and returns the key of the session. The key may be that of a
     /// tombstone, or of a session that is gone.
     ///
-    /// Returns `None` when a connection was lost, or its server has not answered for about 10
-    /// seconds. Changes are missed from then on.
+    /// Returns `None` when a connection was lost, its server has not answered for about 10 seconds,
+    /// or Redis was emptied. Changes are missed from then on.
     ///
     /// # Cancel safety
     ///
@@ -111,15 +112,18 @@ struct Listener {
     store: RedisStore,
     sender: Sender<SessionKey>,
     lost: Arc<AtomicU64>,
+    is_cut_off: CancellationToken,
     /// redis-rs drops the listener when the connection is no longer read, for any reason.
     _guard: DropGuard,
 }
 
 impl Listener {
     fn on_message(&self, message: &PushInfo) {
-        let (PushKind::Invalidate, [Value::Array(keys)]) = (&message.kind, &message.data[..])
-        else {
-            return;
+        let keys = match (&message.kind, &message.data[..]) {
+            (PushKind::Invalidate, [Value::Array(keys)]) => keys,
+            // All keys are gone (`FLUSHALL`), which is more than one report can say.
+            (PushKind::Invalidate, _) => return self.is_cut_off.cancel(),
+            _ => return,
         };
         for key in keys {
             if let Value::BulkString(key) = key

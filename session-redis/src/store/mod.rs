@@ -470,14 +470,16 @@ impl SessionStore for RedisStore {
 
     async fn watch(&self, key: &SessionKey, now: Timestamp) -> Result<Watched, StoreError> {
         // With a near cache, Redis reports changes over the connection of all loads.
-        if let Some(watchers) = self.0.tracking.watchers() {
-            let watch = Some(watchers.watch(key));
-            return Ok(Watched { entry: self.load(key, now).await?, watch });
-        }
-        match self.0.watching.load(key, &self.get_command(key)).await {
-            Some((answer, watch)) => Ok(Watched { entry: entry(answer, now)?, watch }),
-            None => Ok(Watched { entry: self.load(key, now).await?, watch: None }),
-        }
+        let watch = match self.0.tracking.watchers() {
+            Some(watchers) => Some(watchers.watch(key)),
+            None => {
+                // Redis tracks each key that is read, and one byte is enough.
+                let mut read = cmd("GETRANGE");
+                read.arg(self.redis_key(key)).arg(0).arg(0);
+                self.0.watching.watch(key, &read).await
+            }
+        };
+        Ok(Watched { entry: self.load(key, now).await?, watch })
     }
 
     #[cfg(feature = "near-cache")]

@@ -61,7 +61,7 @@ impl Scan {
         let Some(server) = servers.last() else { return Ok(None) };
         let mut scan = cmd("SCAN");
         scan.arg(&self.cursor[..]).arg("MATCH").arg(pattern(self.store.key_prefix()));
-        scan.arg("COUNT").arg(PORTION);
+        scan.arg("COUNT").arg(PORTION).arg("TYPE").arg("string");
         let Value::Array(answer) = connection.read_from(server, &scan).await? else {
             return Err(unexpected());
         };

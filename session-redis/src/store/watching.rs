@@ -1,14 +1,15 @@
 use std::sync::OnceLock;
 
-use redis::{Cmd, Value};
+use redis::Cmd;
 use session_core::{SessionKey, StoreError, Watch};
 
 use crate::{RedisConfig, near_cache::Copies, tracking::Tracking, transport::Connection};
 
-/// The connection over which live connections load their sessions, so that Redis reports each
-/// change. Opened at the first load. A store with a near cache needs no such connection.
+/// The connection over which Redis reports the changes of the sessions of live connections. Opened
+/// at the first load. A store with a near cache needs no such connection.
 ///
-/// The connection only speeds the news up: if it fails, the store loads over its main connection.
+/// The connection only reports. The main connection loads the sessions, because it notices a server
+/// that has become a replica: that server refuses its writes.
 pub(crate) struct WatchConnection {
     config: RedisConfig,
     tracking: Tracking,
@@ -26,14 +27,14 @@ impl WatchConnection {
         }
     }
 
-    /// Watches a key and loads it. Returns `None` if the connection fails.
-    pub(crate) async fn load(&self, key: &SessionKey, get: &Cmd) -> Option<(Value, Option<Watch>)> {
-        let watch = self.tracking.watchers().map(|watchers| watchers.watch(key));
-        let loaded = async { self.connection()?.read(get).await };
-        match loaded.await {
-            Ok(value) => Some((value, watch)),
+    /// Watches a key by a read of it. Returns `None` if the server does not report changes.
+    pub(crate) async fn watch(&self, key: &SessionKey, read: &Cmd) -> Option<Watch> {
+        let watch = self.tracking.watchers()?.watch(key);
+        let tracked = async { self.connection()?.read(read).await };
+        match tracked.await {
+            Ok(_) => Some(watch),
             Err(error) => {
-                tracing::debug!(target: "session", %key, %error, "session not watched");
+                tracing::debug!(target: "session", %error, session.id = %key, "session not watched");
                 None
             }
         }

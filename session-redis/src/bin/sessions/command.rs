@@ -7,7 +7,7 @@ use session_redis::RedisStore;
 use crate::{
     failure::Failure,
     options::{Command, key, owner},
-    output::{Output, time},
+    output::{Output, owner_json, time},
     show,
 };
 
@@ -76,6 +76,7 @@ impl Program {
                 [session.created_at(), session.last_seen_at(), session.expires_at()].map(time);
             let json = json!({
                 "key": session.key(),
+                "actor": session.actor().map(owner_json),
                 "created_at": created,
                 "authenticated_at": session.authenticated_at().map(time),
                 "last_seen_at": seen,

@@ -15,6 +15,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// The session does not exist.
     NotFound(&'static str),
+    /// Sessions are left.
+    Incomplete(&'static str),
     /// The user did not confirm.
     NotConfirmed(&'static str),
     /// The output is closed.
@@ -38,6 +40,7 @@ impl Failure {
                 return ExitCode::SUCCESS;
             }
             Self::Output(error) => (1, format!("the output cannot be written: {error}")),
+            Self::Incomplete(text) => (1, text.to_owned()),
             Self::Usage(text) => (USAGE, text),
             Self::NotFound(text) => (3, text.to_owned()),
             Self::NotConfirmed(text) => (4, text.to_owned()),
@@ -48,7 +51,7 @@ impl Failure {
 }
 
 /// Returns a text for a terminal, without anything that may be a session ID.
-fn safe(text: &str) -> String {
+pub(crate) fn safe(text: &str) -> String {
     let is_of_an_id = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
     let text = escaped(text.as_bytes());
     let mut rest = text.as_str();

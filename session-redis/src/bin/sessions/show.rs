@@ -41,6 +41,7 @@ fn session(key: SessionKey, record: &Record, with_values: bool) -> Value {
         "key": key,
         "state": "live",
         "owner": record.owner().map(owner_json),
+        "actor": record.actor().map(owner_json),
         "created_at": time(record.created_at()),
         "authenticated_at": record.authenticated_at().map(time),
         "last_seen_at": time(record.last_seen_at()),
