@@ -36,7 +36,7 @@ async fn connect(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, SessionError> {
     let live = session.live().await?;
-    Ok(upgrade.max_message_size(1024).on_upgrade(|socket| talk(socket, live)))
+    Ok(upgrade.max_message_size(1024).max_frame_size(1024).on_upgrade(|socket| talk(socket, live)))
 }
 
 /// Serves a connection until the client leaves or the session ends.

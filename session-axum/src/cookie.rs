@@ -223,13 +223,10 @@ impl SessionCookie {
             })
     }
 
-    /// Adds the name of a layer to a default name.
+    /// Adds the name of a layer, so that layers with the same cookie have a name each.
     pub(crate) fn set_layer_name(&mut self, layer: &str) {
-        match &*self.name {
-            Self::NAME => self.name = format!("__Host-{layer}-session"),
-            INSECURE_NAME => self.name = format!("{layer}-{INSECURE_NAME}"),
-            _ => {}
-        }
+        let prefix = ["__Host-", "__Secure-"].into_iter().find(|it| self.name.starts_with(it));
+        self.name.insert_str(prefix.map_or(0, str::len), &format!("{layer}-"));
     }
 
     /// Writes the change of the cookie, and the cookie for read-your-writes.

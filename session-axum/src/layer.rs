@@ -125,9 +125,12 @@ impl SessionLayer {
 
     /// Names the layer: its session is beside that of another layer, as [`SessionOf`].
     ///
-    /// The order of the layers makes no difference. The name `admin` changes a cookie with a default
-    /// name to `__Host-admin-session` (`admin-session` for development). An ID of the layer is
-    /// unknown in a layer of another name, also if both share a store and a bearer token's header.
+    /// The order of the layers makes no difference. The name is a part of the cookie's name: the name
+    /// `admin` changes `__Host-session` to `__Host-admin-session`. An ID of the layer is unknown in a
+    /// layer of another name, also if both share a store.
+    ///
+    /// Two layers with bearer tokens need a [response header](BearerToken::with_response_header)
+    /// each: otherwise the token of one replaces that of the other.
     ///
     /// [`RequireSignIn::named`](crate::RequireSignIn::named) guards routes by the named session.
     ///

@@ -1,6 +1,10 @@
 //! The application: it sends the browser to the provider, and signs the user in at the return.
 
-use std::{error::Error, sync::Arc, time::SystemTime};
+use std::{
+    error::Error,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Form, Router,
@@ -48,6 +52,8 @@ pub(crate) async fn app(
         // A redirect of the provider could lead the server to an internal address.
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
+        // A silent provider must not hold the requests of visitors.
+        .timeout(Duration::from_secs(10))
         .build()?;
     let issuer = IssuerUrl::new(issuer.to_owned())?;
     let metadata = CoreProviderMetadata::discover_async(issuer, &http).await?;

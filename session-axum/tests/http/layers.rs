@@ -176,14 +176,16 @@ async fn missing_layer_of_a_name_is_reported_with_the_remedy() {
 }
 
 #[test]
-fn name_is_a_part_of_a_default_cookie_name_only() {
+fn name_is_a_part_of_every_cookie_name() {
     let layer = SessionLayer::new(MemoryStore::default()).named::<Admin>();
     let name = |layer: &SessionLayer| layer.cookie().unwrap().name().to_owned();
     assert_eq!(name(&layer), "__Host-admin-session");
     let insecure = SessionCookie::insecure_for_development();
     assert_eq!(name(&layer.clone().with_cookie(insecure.clone())), "admin-session");
     let own = SessionCookie::default().with_name("__Host-office").unwrap();
-    assert_eq!(name(&layer.clone().with_cookie(own)), "__Host-office");
+    assert_eq!(name(&layer.clone().with_cookie(own)), "__Host-admin-office");
+    let shared = SessionCookie::default().with_name("__Secure-office").unwrap();
+    assert_eq!(name(&layer.clone().with_cookie(shared)), "__Secure-admin-office");
     let token = layer.clone().with_transport(BearerToken::default());
     assert!(token.cookie().is_none() && token.bearer_token().is_some());
     let both = Transport::CookieOrBearer(insecure, BearerToken::default());
