@@ -15,7 +15,7 @@ use redis::{Pipeline, PushInfo, PushKind, Value};
 use session_core::{SessionKey, StoreError};
 use tokio::{
     sync::mpsc::{self, Receiver, Sender},
-    time::{sleep, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -27,6 +27,8 @@ pub struct Changes {
     is_cut_off: CancellationToken,
     lost: Arc<AtomicU64>,
     connections: Vec<Socket>,
+    /// The next trial of the connections.
+    ping_at: Instant,
 }
 
 impl RedisStore {
@@ -61,7 +63,8 @@ impl RedisStore {
         track.cmd("CLIENT").arg("TRACKING").arg("ON").arg("BCAST");
         track.arg("PREFIX").arg(self.key_prefix());
         let connections = self.connection().listen(listener, &track).await?;
-        Ok(Changes { keys, is_cut_off, lost, connections })
+        let ping_at = Instant::now() + SILENCE;
+        Ok(Changes { keys, is_cut_off, lost, connections, ping_at })
     }
 }
 
@@ -79,16 +82,18 @@ impl Changes {
         loop {
             tokio::select! {
                 biased;
-                key = self.keys.recv() => return key,
-                () = self.is_cut_off.cancelled() => return None,
-                () = sleep(SILENCE) => {
+                // First, because one silent server must be noticed while the others report.
+                () = sleep_until(self.ping_at) => {
                     let pings = self.connections.iter_mut().map(async |connection| {
                         timeout(SILENCE, connection.send(&redis::cmd("PING"))).await.is_ok()
                     });
                     if !join_all(pings).await.into_iter().all(|answers| answers) {
                         return None;
                     }
+                    self.ping_at = Instant::now() + SILENCE;
                 }
+                key = self.keys.recv() => return key,
+                () = self.is_cut_off.cancelled() => return None,
             }
         }
     }
@@ -139,5 +144,5 @@ impl Listener {
 /// The number of changes that wait for the caller.
 const BUFFER: usize = 10_000;
 
-/// The time after which a silent connection is tried, and the time limit of the trial.
+/// The time between two trials of the connections, and the time limit of a trial.
 const SILENCE: Duration = Duration::from_secs(5);
