@@ -52,7 +52,8 @@ proptest! {
 }
 
 fn any_entry() -> impl Strategy<Value = Entry> {
-    let acting = (any_record(), any_record())
+    let owned = || any_record().prop_filter("has an owner", |record| record.owner.is_some());
+    let acting = (owned(), owned())
         .prop_map(|(record, login)| live(Record { actor: Some(Arc::new(login)), ..record }));
     prop_oneof![any_record().prop_map(live), acting, any_tombstone().prop_map(moved)]
 }

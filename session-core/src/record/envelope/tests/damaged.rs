@@ -85,6 +85,16 @@ fn decode_refuses_the_actor_of_an_actor() {
 }
 
 #[test]
+fn decode_refuses_an_actor_without_an_owner() {
+    let login = Arc::new(minimal());
+    let owned = Arc::new(Record { owner: Some("ada".into()), ..minimal() });
+    for (owner, actor) in [(Some("grace".into()), &login), (None, &owned)] {
+        let record = Record { owner, actor: Some(Arc::clone(actor)), ..minimal() };
+        assert!(Entry::decode(live(record).encode()).is_err());
+    }
+}
+
+#[test]
 fn decode_refuses_an_actor_of_another_kind() {
     let Entry::Session(record) = &entries()[5] else { panic!("a session was written") };
     let login = live(Record::clone(record.actor.as_ref().unwrap())).encode();
