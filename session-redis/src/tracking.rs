@@ -239,6 +239,7 @@ impl Drop for Listener {
     }
 }
 
-fn session_key(key: &[u8], prefix: &str) -> Option<SessionKey> {
+/// Returns the key of a session by its name in Redis.
+pub(crate) fn session_key(key: &[u8], prefix: &str) -> Option<SessionKey> {
     std::str::from_utf8(key.strip_prefix(prefix.as_bytes())?).ok()?.parse().ok()
 }

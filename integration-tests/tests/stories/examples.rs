@@ -50,7 +50,7 @@ async fn end_device_elsewhere(servers: [SocketAddr; 2]) {
     let laptop = device(here).await;
     let mut page = laptop.get(format!("http://{here}/live")).send().await.unwrap();
     until_event(&mut page, "this device").await;
-    // Cookies belong to a host, whatever the port.
+    // Cookies belong to a host with all its ports.
     let phone = device(there).await;
     until_event(&mut page, r#"action="/devices/end""#).await;
     let end = phone.post(format!("http://{there}/devices/end-others")).send().await.unwrap();

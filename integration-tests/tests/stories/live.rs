@@ -68,7 +68,7 @@ async fn sessions(config: &RedisConfig, interval: Duration) -> Sessions {
     Sessions::builder(store).with_live_interval(interval).build().unwrap()
 }
 
-/// A connection of a user who is signed in, and the task that waits for its end.
+/// The connection of a signed-in user, and the task that waits for its end.
 struct Connection {
     owner: String,
     key: SessionKey,
@@ -185,6 +185,32 @@ async fn all_connections_share_one_connection_opened_at_the_first() {
     connections.swap_remove(7).ended.await.unwrap();
     let counts = redis.commands_since(&mark).await;
     assert_eq!(counts.of("get"), 1, "one load, by the connection that ended: {counts}");
+}
+
+/// After a failover, the former primary may lack the session.
+#[tokio::test(flavor = "multi_thread")]
+async fn former_primary_without_the_session_ends_no_connection() {
+    let redis = RedisServer::start().await;
+    let this = sessions(&redis_config(redis.url(), PATIENCE), Duration::from_secs(1)).await;
+    let mut connection = Connection::open(&this, "ada".to_owned()).await;
+    tracked(&redis, 1).await;
+    let mut admin = redis.connection().await;
+    let mut tell = async |words: &[&str]| {
+        let mut command = redis::cmd(words[0]);
+        let _: redis::Value = command.arg(&words[1..]).query_async(&mut admin).await.unwrap();
+    };
+    tell(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    // The refused write of another request shows that the server is a replica.
+    let other = this.open([]).await.unwrap();
+    other.authenticate("bob").unwrap();
+    assert!(other.finish().await.is_err());
+    tell(&["CONFIG", "SET", "replica-read-only", "no"]).await;
+    tell(&["DEL", &format!("session:s:{}", connection.key)]).await;
+    let ended = timeout(Duration::from_secs(3), &mut connection.ended).await;
+    assert!(ended.is_err(), "the former primary does not decide");
+    tell(&["REPLICAOF", "NO", "ONE"]).await;
+    let (reason, _) = timeout(LOAD, connection.ended).await.unwrap().unwrap();
+    assert_eq!(reason, EndReason::Deleted);
 }
 
 #[tokio::test(flavor = "multi_thread")]

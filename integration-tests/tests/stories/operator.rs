@@ -299,6 +299,10 @@ async fn thousands_of_sessions_are_counted_and_revoked_in_small_steps() {
     assert!(commands.of("scan") >= SESSIONS / 1_000, "{commands:?}");
     assert_eq!(commands.of("keys"), 0);
     assert_eq!(site.json(&["list", "7"]).await.len(), 100);
+    // A list in the place of a session.
+    let strange = format!("session:s:{}", "A".repeat(22));
+    let mut admin = redis.connection().await;
+    let _: u32 = redis::cmd("RPUSH").arg(&strange).arg("x").query_async(&mut admin).await.unwrap();
     let revoked = site.json(&["revoke", "everybody", "--yes"]).await;
     assert_eq!(revoked, [json!({ "revoked": SESSIONS })]);
     assert_eq!(site.count().await, 0);
@@ -352,13 +356,20 @@ async fn changes_by_every_process_are_watched() {
 
     redis.kill().await;
     redis.start_again().await;
-    for expected in ["warning: the connection to Redis was lost", "watching again"] {
+    for expected in ["warning: changes are missed", "watching again"] {
         let line = timeout(PATIENCE, warnings.recv()).await.unwrap().unwrap();
         assert!(line.starts_with(expected), "{line}");
     }
     until("Redis is back", async || site.sessions.ping().await.is_ok()).await;
     let key = site.begin(|session| session.authenticate("eve")).await;
     assert_eq!(next().await, change("created", key, None, Some("eve")));
+
+    let mut admin = redis.connection().await;
+    let _: () = redis::cmd("FLUSHALL").query_async(&mut admin).await.unwrap();
+    for expected in ["warning: changes are missed", "watching again"] {
+        let line = timeout(PATIENCE, warnings.recv()).await.unwrap().unwrap();
+        assert!(line.starts_with(expected), "{line}");
+    }
 }
 
 /// A program that is killed on drop.

@@ -9,7 +9,7 @@ use session_axum::FlashLevel;
 
 use super::devices::Device;
 
-/// The page of a user who is signed in.
+/// The page of a signed-in user.
 pub(crate) fn member(
     user: &str,
     visits: u64,

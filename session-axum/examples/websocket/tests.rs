@@ -18,7 +18,7 @@ use tokio_tungstenite::{
 
 use super::app;
 
-/// A browser with the cookie of a user who is signed in.
+/// A browser with the cookie of a signed-in user.
 pub(crate) struct Tab {
     addr: SocketAddr,
     cookie: String,

@@ -25,6 +25,22 @@ async fn first_write_sets_the_cookie_and_forbids_caching() {
     ");
 }
 
+/// RFC 9213, 2.2: a cache obeys a rule that is addressed to it before `Cache-Control`.
+#[tokio::test]
+async fn response_with_a_cookie_loses_the_rules_for_single_caches() {
+    const RULE: &str = "cdn-cache-control";
+    let count = async |session: Session| {
+        session.update(COUNT, |count| *count += 1)?;
+        Ok::<_, SessionError>([(RULE, "max-age=60")])
+    };
+    let site = Site::with_routes(Router::new().route("/cached", post(count)));
+    let first = site.send("POST /cached", "").await;
+    assert!(first.set_cookie().is_some());
+    assert_eq!(first.header(HeaderName::from_static(RULE)), None);
+    let second = site.send("POST /cached", &first.cookie()).await;
+    assert_eq!(second.header(HeaderName::from_static(RULE)), Some("max-age=60"));
+}
+
 #[tokio::test]
 async fn later_requests_set_no_cookie() {
     let site = Site::new();

@@ -216,7 +216,7 @@ impl Record {
         self.actor.as_ref()?.owner.as_ref()
     }
 
-    /// Returns the user who has signed in: the actor, or else the owner.
+    /// Returns the signed-in user: the actor, or else the owner.
     pub(crate) fn signed_in(&self) -> Option<&Owner> {
         self.actor().or(self.owner.as_ref())
     }

@@ -29,7 +29,14 @@ use crate::{
 /// # impl Socket {
 /// #     async fn next(&mut self) -> Option<u64> { None }
 /// # }
-/// # async fn select<A, B>(_: impl Future<Output = A>, _: impl Future<Output = B>) -> Result<A, B> { unimplemented!() }
+/// # async fn select<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> Result<A, B> {
+/// #     let (mut a, mut b) = (std::pin::pin!(a), std::pin::pin!(b));
+/// #     std::future::poll_fn(|context| match a.as_mut().poll(context) {
+/// #         std::task::Poll::Ready(a) => std::task::Poll::Ready(Ok(a)),
+/// #         std::task::Poll::Pending => b.as_mut().poll(context).map(Err),
+/// #     })
+/// #     .await
+/// # }
 /// async fn talk(session: Session, mut socket: Socket) -> Result<(), SessionError> {
 ///     let mut live = session.live().await?;
 ///     loop {

@@ -386,3 +386,16 @@ async fn clones_are_one_session() {
     assert_eq!(session.key(), clone.key());
     assert!(session.key().is_some());
 }
+
+#[tokio::test]
+async fn aborted_request_reports_a_commit_in_doubt_to_its_clones() {
+    let world = World::new();
+    let id = world.visitor().await;
+    let session = world.open(&id).await;
+    let clone = session.clone();
+    session.set(VISITS, 2).unwrap();
+    world.fail_twice(Verb::Commit, Fault::ANSWER_LOST);
+    assert!(session.commit().await.is_err());
+    assert!(matches!(session.abort(), CookieChange::Keep));
+    assert!(matches!(clone.commit().await, Err(SessionError::Closed)));
+}

@@ -186,7 +186,7 @@ async fn links_are_bounded() {
     assert_eq!(world.count_entered().await, 0, "the session leaves all indexes");
 }
 
-/// Whatever ends the session, its entries leave all indexes.
+/// The entries of a session leave all indexes at each kind of end.
 #[tokio::test]
 async fn entries_leave_all_indexes_with_the_session() {
     let ends: [(&str, AsyncEnd); 6] = [

@@ -27,7 +27,7 @@ use crate::{
         key::RedisKey, replicated_ends::ReplicatedEnds, scripts::Scripts, session_index::CHUNK,
         watching::WatchConnection,
     },
-    tracking::Tracking,
+    tracking::{Tracking, session_key},
     transport::{Connection, Script},
 };
 
@@ -252,8 +252,7 @@ impl RedisStore {
 
     /// Returns the session of a key in Redis.
     pub(crate) fn session_key(&self, redis_key: &[u8]) -> Option<SessionKey> {
-        let key = redis_key.strip_prefix(self.0.key_prefix.as_bytes())?;
-        std::str::from_utf8(key).ok()?.parse().ok()
+        session_key(redis_key, &self.0.key_prefix)
     }
 
     /// Returns a key that belongs to no session.

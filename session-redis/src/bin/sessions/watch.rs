@@ -27,7 +27,7 @@ impl Program {
                 }
                 self.print_change(key).await?;
             }
-            eprintln!("warning: the connection to Redis was lost, and changes are missed");
+            eprintln!("warning: changes are missed: the connection was lost, or Redis was emptied");
             changes = self.subscribe_again().await;
             eprintln!("watching again");
         }
