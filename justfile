@@ -28,7 +28,7 @@ docs:
 test:
     .ci/run test
 
-# Compile the benches
+# Run each bench once, without measuring
 bench:
     .ci/run bench
 

@@ -2,7 +2,7 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     process::Command,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
@@ -242,12 +242,20 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Captures the log entries of this thread until the guard is dropped.
     pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        // With only one dispatcher, `tracing` caches the interest of a call site from its first event.
+        // If another thread without a subscriber sends the first event, the call site stays off.
+        static SECOND: LazyLock<tracing::Dispatch> =
+            LazyLock::new(|| Log::default().subscriber().into());
+        LazyLock::force(&SECOND);
+        tracing::subscriber::set_default(self.subscriber())
+    }
+
+    fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + use<> {
         let writer = self.clone();
-        let subscriber = tracing_subscriber::fmt()
+        tracing_subscriber::fmt()
             .with_env_filter("session=debug")
             .with_writer(move || writer.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
+            .finish()
     }
 
     pub(crate) fn text(&self) -> String {

@@ -84,6 +84,9 @@ async fn owner_of_another_type_is_500_and_stays_out_of_the_log() {
     let site = Site::with_routes(routes());
     let cookie = site.send("POST /login", "").await.cookie();
     let log = Log::default();
+    // With only one dispatcher, `tracing` caches the interest of a call site from its first event.
+    // If another thread without a subscriber sends the first event, the call site stays off.
+    let _second = tracing::Dispatch::new(Log::default().subscriber());
     let _guard = tracing::subscriber::set_default(log.subscriber());
     for path in ["/demand", "/ask"] {
         let text = site.send(&format!("GET {path}"), &cookie).await.text();
@@ -120,7 +123,7 @@ async fn route_without_the_layer_has_no_session() {
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    fn subscriber(&self) -> impl tracing::Subscriber + use<> {
+    fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + use<> {
         let log = self.clone();
         tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish()
     }
