@@ -60,11 +60,10 @@ const UNNAMED_CONTENT: [&str; 4] = ["content-digest", "content-md5", "digest", "
 
 /// Adds the name of a request's header to `Vary`, so that caches return the response to this client
 /// only (Flask CVE-2023-30861).
-pub(crate) fn vary_by(headers: &mut HeaderMap, own: &'static str) {
-    let value = HeaderValue::from_static(own);
+pub(crate) fn vary_by(headers: &mut HeaderMap, own: &HeaderValue) {
     let has_own = match headers.entry(header::VARY) {
         Entry::Vacant(vacant) => {
-            vacant.insert(value);
+            vacant.insert(own.clone());
             return;
         }
         Entry::Occupied(present) => present.iter().any(|line| {
@@ -75,7 +74,7 @@ pub(crate) fn vary_by(headers: &mut HeaderMap, own: &'static str) {
         }),
     };
     if !has_own {
-        headers.append(header::VARY, value);
+        headers.append(header::VARY, own.clone());
     }
 }
 

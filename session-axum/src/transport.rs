@@ -1,5 +1,5 @@
 use axum_core::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use session_core::{CookieChange, Session, SessionError, Sessions};
 
 use crate::{BearerToken, SessionCookie, headers};
@@ -66,7 +66,7 @@ impl From<BearerToken> for Transport {
 pub(crate) struct Channel {
     sessions: Sessions,
     holder: Holder,
-    varies_by: &'static [&'static str],
+    varies_by: &'static [HeaderValue],
 }
 
 #[derive(Debug)]
@@ -82,17 +82,17 @@ impl Channel {
             SessionCookie::NAME => sessions.clone(),
             name => sessions.in_realm(&format!("cookie {name}")),
         };
-        Self { sessions, holder: Holder::Cookie(cookie.clone()), varies_by: &["cookie"] }
+        Self { sessions, holder: Holder::Cookie(cookie.clone()), varies_by: &VARY[1..] }
     }
 
     pub(crate) fn bearer(sessions: &Sessions, token: &BearerToken) -> Self {
         let (sessions, holder) = (sessions.in_realm("bearer"), Holder::Bearer(token.clone()));
-        Self { sessions, holder, varies_by: &["authorization"] }
+        Self { sessions, holder, varies_by: &VARY[..1] }
     }
 
     /// Marks one of two transports between which the request decides.
     pub(crate) fn beside_another(self) -> Self {
-        Self { varies_by: &["authorization", "cookie"], ..self }
+        Self { varies_by: &VARY, ..self }
     }
 
     /// The sessions of the transport's realm.
@@ -141,3 +141,7 @@ impl Channel {
         }
     }
 }
+
+/// The headers of the request by which clients present their ID.
+static VARY: [HeaderValue; 2] =
+    [HeaderValue::from_static("authorization"), HeaderValue::from_static("cookie")];
