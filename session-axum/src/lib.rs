@@ -15,8 +15,9 @@ mod request_session;
 mod service;
 mod session_or_outage;
 mod settings;
-#[cfg(feature = "testing")]
 mod signed_in;
+#[cfg(feature = "testing")]
+mod test_session;
 mod transport;
 
 #[cfg(feature = "json")]
@@ -30,8 +31,8 @@ pub use session_core::{
     Event, EventKind, Events, Flash, FlashLevel, Format, IdGenerator, IntoValue, Key, Lifetime,
     Limits, Live, ManualClock, MessagePack, OnReuse, OsRandom, Owner, Raw, Session, SessionError,
     SessionExtension, SessionId, SessionInfo, SessionKey, SessionKeyError, SessionLimit,
-    SessionRejection, SessionSource, Sessions, SessionsBuilder, SignedIn, Sleep, StoreError,
-    StoreErrorKind, SystemClock, Timestamp, View,
+    SessionRejection, SessionSource, Sessions, SessionsBuilder, Sleep, StoreError, StoreErrorKind,
+    SystemClock, Timestamp, View,
 };
 #[cfg(feature = "memory")]
 pub use session_memory::MemoryStore;
@@ -50,6 +51,7 @@ pub use {
     named::{SessionName, SessionOf},
     service::SessionService,
     session_or_outage::SessionOrOutage,
+    signed_in::SignedIn,
     transport::Transport,
 };
 #[cfg(feature = "guard")]

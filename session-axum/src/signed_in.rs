@@ -1,109 +1,64 @@
-use http::HeaderValue;
-use session_core::{CookieChange, Owner, Session, SessionError, SessionId};
+use std::{any::type_name, str::FromStr};
 
-use crate::{BearerToken, SessionLayer, transport::Channel};
+use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
+use http::request::Parts;
+use session_core::{Session, SessionRejection};
 
-/// Cookies and bearer tokens for tests of an application's handlers.
-impl SessionLayer {
-    /// Signs a user in to a new session in the layer's store, and returns the header `Cookie` of
-    /// this user's requests.
-    ///
-    /// The section "Test your handlers" of the [crate's page](crate) shows a complete test.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the layer lacks a cookie, if the store fails, if the owner is empty or longer than
-    /// [`Limits::OWNER_BYTES`](crate::Limits::OWNER_BYTES), and if the login exceeds the session
-    /// limit.
-    pub async fn signed_in_cookie(&self, owner: impl Into<Owner>) -> HeaderValue {
-        self.session_cookie(|session| session.authenticate(owner)).await
-    }
+/// The signed-in user, as a type of the application: a number, a UUID or any other type with a parser
+/// for the text of the session's [`Owner`](crate::Owner).
+///
+/// | the request | `SignedIn<T>` | `Option<SignedIn<T>>` |
+/// | --- | --- | --- |
+/// | has a session with an owner of type `T` | the owner | the owner |
+/// | has no session, or a session without an owner | 401 | `None` |
+/// | has a session with an owner of another type | 500, logged without the owner | 500 |
+/// | has a session that the store fails to load | 503, so that an outage never looks like a logout ([I7]) | 503 |
+/// | arrives on a route without a layer | 500 | 500 |
+///
+/// The application loads the user's account, roles and permissions, in an extractor that calls this
+/// one.
+///
+/// # Examples
+///
+/// ```
+/// use session_axum::SignedIn;
+///
+/// async fn invoices(SignedIn(user): SignedIn<u64>) -> String {
+///     format!("the invoices of user {user}")
+/// }
+///
+/// async fn home(user: Option<SignedIn<u64>>) -> String {
+///     match user {
+///         Some(SignedIn(user)) => format!("hello, user {user}"),
+///         None => "hello, visitor".to_owned(),
+///     }
+/// }
+/// ```
+///
+/// [I7]: session_core::guarantees#i7-an-outage-is-not-a-logout
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SignedIn<T>(pub T);
 
-    /// Signs a user in to a new session in the layer's store, and returns the header `Authorization`
-    /// of this user's requests.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the layer lacks a bearer token. Also as [`signed_in_cookie`](Self::signed_in_cookie).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use axum::{Router, body::Body, http::{Request, header}, routing::get};
-    /// use session_axum::{BearerToken, MemoryStore, SessionLayer, SignedIn};
-    /// use tower::ServiceExt as _;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() {
-    /// let layer = SessionLayer::new(MemoryStore::default()).with_transport(BearerToken::default());
-    /// let request = Request::get("/").header(header::AUTHORIZATION, layer.signed_in_bearer(7).await);
-    /// let app = Router::new()
-    ///     .route("/", get(async |SignedIn(user): SignedIn<u64>| user.to_string()))
-    ///     .layer(layer);
-    /// let response = app.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
-    /// assert_eq!(response.status(), 200);
-    /// # }
-    /// ```
-    pub async fn signed_in_bearer(&self, owner: impl Into<Owner>) -> HeaderValue {
-        self.session_bearer(|session| session.authenticate(owner)).await
-    }
+impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for SignedIn<T> {
+    type Rejection = SessionRejection;
 
-    /// Begins a session in the layer's store, and returns the header `Cookie` of its requests. The
-    /// closure writes the values of the session, or signs a user in, as a handler does.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the layer lacks a cookie, if the closure returns an error or changes nothing, and if
-    /// the commit fails.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use session_axum::{Key, MemoryStore, SessionLayer};
-    ///
-    /// const CART: Key<Vec<String>> = Key::new("cart");
-    ///
-    /// # async fn test() {
-    /// let layer = SessionLayer::new(MemoryStore::default());
-    /// let cookie = layer
-    ///     .session_cookie(|session| {
-    ///         session.authenticate(7)?;
-    ///         session.set(CART, vec!["tea".to_owned()])
-    ///     })
-    ///     .await;
-    /// # drop(cookie);
-    /// # }
-    /// ```
-    pub async fn session_cookie(
-        &self,
-        begin: impl FnOnce(&Session) -> Result<(), SessionError>,
-    ) -> HeaderValue {
-        let cookie = self.cookie().unwrap_or_else(|| panic!("the layer lacks a cookie"));
-        cookie.sent(&session_id(self.channel(false), begin).await)
-    }
-
-    /// Begins a session in the layer's store, and returns the header `Authorization` of its requests.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the layer lacks a bearer token. Also as [`session_cookie`](Self::session_cookie).
-    pub async fn session_bearer(
-        &self,
-        begin: impl FnOnce(&Session) -> Result<(), SessionError>,
-    ) -> HeaderValue {
-        assert!(self.bearer_token().is_some(), "the layer lacks a bearer token");
-        BearerToken::sent(&session_id(self.channel(true), begin).await)
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let session = <Session as FromRequestParts<S>>::from_request_parts(parts, state).await?;
+        let owner = session.owner().ok_or(SessionRejection::SignedOut)?;
+        owner.parse().map(Self).ok_or(SessionRejection::OwnerType { expected: type_name::<T>() })
     }
 }
 
-async fn session_id(
-    channel: &Channel,
-    begin: impl FnOnce(&Session) -> Result<(), SessionError>,
-) -> SessionId {
-    let session = channel.sessions().open([]).await.expect("a request without an ID needs no I/O");
-    begin(&session).expect("the closure succeeds");
-    match session.finish().await.expect("the store takes the session") {
-        CookieChange::Set { id, .. } => id,
-        _ => panic!("a session without a change has no ID"),
+impl<T: FromStr, S: Send + Sync> OptionalFromRequestParts<S> for SignedIn<T> {
+    type Rejection = SessionRejection;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &S,
+    ) -> Result<Option<Self>, Self::Rejection> {
+        match <Self as FromRequestParts<S>>::from_request_parts(parts, state).await {
+            Err(SessionRejection::SignedOut) => Ok(None),
+            outcome => outcome.map(Some),
+        }
     }
 }

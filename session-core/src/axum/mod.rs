@@ -8,10 +8,8 @@
 
 mod extract;
 mod response;
-mod signed_in;
 
 pub use {
     extract::{SessionExtension, SessionSource},
     response::SessionRejection,
-    signed_in::SignedIn,
 };

@@ -78,16 +78,13 @@ pub enum SessionRejection {
         name: &'static str,
     },
 
-    /// Nobody is signed in: 401 with `Cache-Control: no-store`. Returned by [`SignedIn`].
-    ///
-    /// [`SignedIn`]: crate::SignedIn
+    /// Nobody is signed in: 401 with `Cache-Control: no-store`. Returned by `SignedIn` of
+    /// `session-axum`.
     #[error("sign in first")]
     SignedOut,
 
-    /// The owner of the session does not parse as the type of [`SignedIn`]: 500. The application
-    /// signs users in by another type than it asks for.
-    ///
-    /// [`SignedIn`]: crate::SignedIn
+    /// The owner of the session does not parse as the type of `SignedIn`: 500. The application signs
+    /// users in by another type than it asks for.
     #[error("the owner of the session is not of the type `{expected}`")]
     OwnerType {
         /// The name of the type.
