@@ -138,21 +138,25 @@ impl RequireSignIn {
             Err(rejection) => return Some(rejection.into_response()),
         };
         let is_old = |max_age| session.require_fresh(max_age).is_err();
-        let (text, json) = if session.owner().is_none() {
-            (SessionRejection::SignedOut.into_response(), r#"{"error":"signed out"}"#)
-        } else if self.max_age.is_some_and(is_old) {
-            (SessionError::NotFresh.into_response(), r#"{"error":"login too old"}"#)
-        } else {
+        let is_signed_out = session.owner().is_none();
+        if !is_signed_out && !self.max_age.is_some_and(is_old) {
             return None;
-        };
+        }
         let wants_html = accepts(&parts.headers, "text/html");
         let mut response = if wants_html && let Some(location) = self.login_location(parts) {
             (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response()
-        } else if !wants_html && accepts(&parts.headers, "application/json") {
-            let content_type = [(header::CONTENT_TYPE, "application/json")];
-            (text.status(), content_type, json).into_response()
         } else {
-            text
+            // Made only to be sent, because an error that becomes a response is counted.
+            let (text, json) = match is_signed_out {
+                true => (SessionRejection::SignedOut.into_response(), r#"{"error":"signed out"}"#),
+                false => (SessionError::NotFresh.into_response(), r#"{"error":"login too old"}"#),
+            };
+            if !wants_html && accepts(&parts.headers, "application/json") {
+                let content_type = [(header::CONTENT_TYPE, "application/json")];
+                (text.status(), content_type, json).into_response()
+            } else {
+                text
+            }
         };
         let no_store = HeaderValue::from_static("no-store");
         response.headers_mut().insert(header::CACHE_CONTROL, no_store);

@@ -1,19 +1,30 @@
-//! The metrics of the store, on real servers.
+//! The metrics of the store, on real servers, and of the guard.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Mutex,
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, header},
+    routing::{get, post},
+};
 use integration_tests::{Fault, FaultProxy, PATIENCE, RedisServer, redis_config, until};
 use metrics::{LocalRecorderGuard, Unit};
 use metrics_util::{
     MetricKind,
     debugging::{DebugValue, DebuggingRecorder, Snapshotter},
 };
-use session_axum::{RedisConfig, RedisStore, Sessions, StoreErrorKind};
+use session_axum::{
+    ManualClock, MemoryStore, RedisConfig, RedisStore, RequireSignIn, Session, SessionLayer,
+    Sessions, StoreErrorKind,
+};
 use session_core::{Clock as _, LocalReads as _, SessionKey, SessionStore as _, SystemClock};
 use session_redis::NearCache;
+use tower::ServiceExt as _;
 
 use crate::support::ping;
 
@@ -24,6 +35,7 @@ const CONNECTIONS: &str = "db.client.connection.count";
 const CREATE_TIME: &str = "db.client.connection.create_time";
 const RETRIES: &str = "session_redis.retries";
 const OPEN_CIRCUITS: &str = "session_redis.circuit.open";
+const ERROR_RESPONSES: &str = "session_core.error_responses";
 const TRANSITIONS: &str = "session_redis.circuit.transitions";
 
 /// A row of the page's table: type, unit and label names.
@@ -301,6 +313,40 @@ async fn near_cache_is_measured_as_its_stats_are() {
         assert_eq!(metrics.of(&name, &[]), of_stats as f64, "{name}");
     }
     assert!(stats.hits > 0 && stats.invalidations > 0 && stats.entries == 0, "{stats:?}");
+}
+
+#[tokio::test]
+async fn guard_counts_the_errors_that_it_answers() {
+    let (metrics, _listening) = Metrics::listen();
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
+    let sessions = Sessions::builder(MemoryStore::default()).with_clock(Arc::clone(&clock));
+    let guard = RequireSignIn::redirect_to("/login").unwrap();
+    let app = Router::new()
+        .route("/password", get(async || "never"))
+        .route_layer(guard.fresh_within(Duration::from_secs(300)))
+        .route("/login", post(async |session: Session| session.authenticate(7)))
+        .layer(SessionLayer::new(sessions.build().unwrap()));
+    let send = async |method: &str, path: &str, accept: &str, cookie: &str| {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header(header::ACCEPT, accept).header(header::COOKIE, cookie);
+        app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+    };
+    let login = send("POST", "/login", "*/*", "").await;
+    let cookie = login.headers()[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap();
+    clock.advance(Duration::from_secs(301));
+    let counted = || {
+        let labels = [("http.response.status_code", "403"), ("error.type", "not_fresh")];
+        (metrics.of(ERROR_RESPONSES, &labels), metrics.of(ERROR_RESPONSES, &[]))
+    };
+    for (accept, status, count) in [
+        ("text/html", 303, 0.0),
+        ("application/json", 403, 1.0),
+        ("text/plain", 403, 2.0),
+        ("text/html", 303, 2.0),
+    ] {
+        let response = send("GET", "/password", accept, cookie).await;
+        assert_eq!((response.status().as_u16(), counted()), (status, (count, count)), "{accept}");
+    }
 }
 
 /// Returns the rows of the page, in which `server` stands for three labels.
