@@ -67,16 +67,18 @@ pub struct BearerToken {
 }
 
 impl BearerToken {
-    /// Sets the header in which responses report an ID. The default is `session-token`.
+    /// Sets the header in which responses report an ID. The default is `session-token`. A
+    /// [named](crate::SessionLayer::named) layer puts its name in front: `admin-session-token`.
     ///
     /// # Errors
     ///
     /// Returns a [`ConfigError`] if the text is not the name of a header, or names a header with a
     /// meaning of its own for the session: `authorization`, `cache-control`, `set-cookie`, `vary` or
-    /// `www-authenticate`.
+    /// `www-authenticate`. The last word of such a name, as `cookie`, is refused too, because the name
+    /// of a layer could complete it.
     pub fn with_response_header(mut self, name: &str) -> Result<Self, ConfigError> {
         self.response_header = match HeaderName::try_from(name) {
-            Ok(header) if !TAKEN.contains(&header) => header,
+            Ok(header) if !TAKEN.iter().any(|taken| ends_with(taken, &header)) => header,
             _ => {
                 let text = format!("the header {name:?} cannot report session IDs");
                 return Err(ConfigError::new(text));
@@ -85,10 +87,17 @@ impl BearerToken {
         Ok(self)
     }
 
-    /// The header in which responses report an ID: for the list of a CORS layer.
+    /// The header in which responses report an ID: for the list of a CORS layer. If the layer has a
+    /// name, ask for the [layer's token](crate::SessionLayer::bearer_token).
     #[must_use]
     pub fn response_header(&self) -> &HeaderName {
         &self.response_header
+    }
+
+    /// Adds the name of a layer, so that layers with the same token have a header each.
+    pub(crate) fn set_layer_name(&mut self, layer: &str) {
+        let name = format!("{layer}-{}", self.response_header);
+        self.response_header = HeaderName::try_from(name).expect("both parts are tokens");
     }
 
     /// Returns `true` if the request chooses the scheme `Bearer`, with whatever token.
@@ -141,6 +150,13 @@ impl Default for BearerToken {
     fn default() -> Self {
         Self { response_header: HeaderName::from_static("session-token") }
     }
+}
+
+/// Returns `true` if the words of a header's name end with those of another: the name of a layer could
+/// add the words before.
+fn ends_with(name: &HeaderName, end: &HeaderName) -> bool {
+    let rest = name.as_str().strip_suffix(end.as_str());
+    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('-'))
 }
 
 /// Returns the rest of credentials with the scheme `Bearer`, in any case (RFC 9110, 11.1).
@@ -236,7 +252,9 @@ mod tests {
     fn header_with_another_meaning_is_refused() {
         let header = |name| BearerToken::default().with_response_header(name);
         assert_eq!(header("X-Auth-Token").unwrap().response_header(), "x-auth-token");
-        for name in ["", "a b", "Set-Cookie", "authorization", "vary", "\u{e4}"] {
+        let of_a_named_layer = ["cookie", "control", "Authenticate"];
+        let others = ["", "a b", "Set-Cookie", "authorization", "vary", "\u{e4}"];
+        for name in others.into_iter().chain(of_a_named_layer) {
             header(name).unwrap_err();
         }
         insta::assert_snapshot!(

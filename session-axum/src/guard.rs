@@ -8,12 +8,14 @@ use std::{
 
 use axum::extract::OriginalUri;
 use axum_core::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, request::Parts};
+use http::{
+    Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, header, request::Parts,
+};
 use session_core::{ConfigError, SessionError, SessionRejection};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{SessionName, named::Slot, next_path};
+use crate::{SessionName, SessionSlot, named::Slot, next_path};
 
 /// A layer that lets only signed-in users reach its routes.
 ///
@@ -126,6 +128,9 @@ impl RequireSignIn {
 
     /// Demands that a user signed in to the session of a [named layer](crate::SessionLayer::named).
     /// The default is the layer without a name.
+    ///
+    /// Handlers behind the guard ask for this user by the same name, as
+    /// [`SignedIn<u64, Admin>`](crate::SignedIn). A handler without the name is refused.
     pub fn named<N: SessionName>(mut self) -> Self {
         self.slot = Slot::of::<N>();
         self
@@ -134,7 +139,8 @@ impl RequireSignIn {
     /// Returns the response to a request that must not pass.
     async fn refusal(&self, parts: &Parts) -> Option<Response> {
         let session = match self.slot.open(parts).await {
-            Ok(session) => session,
+            Ok(Ok(session)) => session,
+            Ok(Err(outage)) => return Some(SessionRejection::Store(outage).into_response()),
             Err(rejection) => return Some(rejection.into_response()),
         };
         let is_old = |max_age| session.require_fresh(max_age).is_err();
@@ -186,6 +192,33 @@ impl RequireSignIn {
     }
 }
 
+/// The guards that a request has passed.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Passed {
+    unnamed: bool,
+    named: Option<&'static str>,
+}
+
+impl Passed {
+    fn note(extensions: &mut Extensions, slot: Slot) {
+        let passed = extensions.get_or_insert_default::<Self>();
+        match slot.name() {
+            Some(name) => passed.named = Some(name),
+            None => passed.unnamed = true,
+        }
+    }
+
+    /// Refuses the user of the session without a name behind guards of named sessions only.
+    pub(crate) fn check<N: SessionSlot>(extensions: &Extensions) -> Result<(), SessionRejection> {
+        match extensions.get() {
+            Some(Self { unnamed: false, named: Some(name) }) if N::slot().name().is_none() => {
+                Err(SessionRejection::OtherGuard { name })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Returns `true` if the request's `Accept` names a media type.
 fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     headers.get_all(header::ACCEPT).iter().any(|line| {
@@ -230,10 +263,11 @@ where
         let mut inner = mem::replace(&mut self.inner, clone);
         let guard = self.guard.clone();
         Box::pin(async move {
-            let (parts, body) = request.into_parts();
+            let (mut parts, body) = request.into_parts();
             if let Some(refusal) = guard.refusal(&parts).await {
                 return Ok(refusal);
             }
+            Passed::note(&mut parts.extensions, guard.slot);
             inner.call(Request::from_parts(parts, body)).await.map(IntoResponse::into_response)
         })
     }

@@ -125,14 +125,14 @@ impl SessionLayer {
 
     /// Names the layer: its session is beside that of another layer, as [`SessionOf`].
     ///
-    /// The order of the layers makes no difference. The name is a part of the cookie's name: the name
-    /// `admin` changes `__Host-session` to `__Host-admin-session`. An ID of the layer is unknown in a
-    /// layer of another name, also if both share a store.
-    ///
-    /// Two layers with bearer tokens need a [response header](BearerToken::with_response_header)
-    /// each: otherwise the token of one replaces that of the other.
+    /// The order of the layers makes no difference. The name is a part of the cookie's name and of the
+    /// header that reports a bearer token: the name `admin` changes `__Host-session` to
+    /// `__Host-admin-session`, and `session-token` to `admin-session-token`. An ID of the layer is
+    /// unknown in a layer of another name, also if both share a store.
     ///
     /// [`RequireSignIn::named`](crate::RequireSignIn::named) guards routes by the named session.
+    /// [`SignedIn<T, N>`](crate::SignedIn) and [`SessionOrOutage<N>`](crate::SessionOrOutage) are the
+    /// other extractors of it.
     ///
     /// [`SessionOf`]: crate::SessionOf
     ///
@@ -192,7 +192,8 @@ impl SessionLayer {
         self.settings.channel(false).sessions()
     }
 
-    /// The transport of the layer. A [name](Self::named) of the layer is a part of the cookie's name.
+    /// The transport of the layer. A [name](Self::named) of the layer is a part of the names of the
+    /// cookie and of the response header.
     #[must_use]
     pub fn transport(&self) -> &Transport {
         &self.settings.transport

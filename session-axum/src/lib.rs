@@ -48,7 +48,7 @@ pub use {
     cookie::{SameSite, SessionCookie},
     future::ResponseFuture,
     layer::SessionLayer,
-    named::{SessionName, SessionOf},
+    named::{SessionName, SessionOf, SessionSlot, Unnamed},
     service::SessionService,
     session_or_outage::SessionOrOutage,
     signed_in::SignedIn,

@@ -2,7 +2,7 @@ use std::{fmt, marker::PhantomData, ops::Deref};
 
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::{Extensions, request::Parts};
-use session_core::{Session, SessionExtension, SessionRejection};
+use session_core::{Session, SessionExtension, SessionRejection, StoreError};
 
 /// The name of a [layer](crate::SessionLayer::named) whose session is beside those of other layers.
 pub trait SessionName: 'static {
@@ -10,17 +10,76 @@ pub trait SessionName: 'static {
     const NAME: &'static str;
 }
 
+/// The layer without a name: the default of the extractors' parameter.
+#[derive(Clone, Copy, Debug)]
+pub struct Unnamed;
+
+/// The layer whose session an extractor asks for: a [`SessionName`] or [`Unnamed`].
+///
+/// [`SessionOf`], [`SignedIn`](crate::SignedIn) and [`SessionOrOutage`](crate::SessionOrOutage) have
+/// a parameter of this kind. An extractor of the application can have one too.
+///
+/// # Examples
+///
+/// ```
+/// use axum::{extract::FromRequestParts, http::request::Parts};
+/// use session_axum::{SessionRejection, SessionSlot, SignedIn, Unnamed};
+/// use std::marker::PhantomData;
+///
+/// /// The account of the signed-in user: `Account` of a visitor, `Account<Admin>` of an administrator.
+/// struct Account<N = Unnamed> {
+///     number: u64,
+///     name: PhantomData<N>,
+/// }
+///
+/// impl<N: SessionSlot, S: Send + Sync> FromRequestParts<S> for Account<N> {
+///     type Rejection = SessionRejection;
+///
+///     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, SessionRejection> {
+///         let SignedIn(number) = SignedIn::<u64, N>::from_request_parts(parts, state).await?;
+///         Ok(Self { number, name: PhantomData })
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the name of a session layer",
+    note = "implement `SessionName` for the type with which `SessionLayer::named` is called"
+)]
+pub trait SessionSlot: sealed::HasSlot {}
+
+impl<N: sealed::HasSlot> SessionSlot for N {}
+
+mod sealed {
+    use super::{SessionName, Slot, Unnamed};
+
+    pub trait HasSlot: 'static {
+        fn slot() -> Slot;
+    }
+
+    impl<N: SessionName> HasSlot for N {
+        fn slot() -> Slot {
+            Slot::of::<N>()
+        }
+    }
+
+    impl HasSlot for Unnamed {
+        fn slot() -> Slot {
+            Slot::default()
+        }
+    }
+}
+
 /// The session of a [named layer](crate::SessionLayer::named), beside the
 /// [`Session`](crate::Session) of the layer without a name.
 ///
 /// The extractor rejects requests as [`Session`](crate::Session) does, and there is an
 /// `Option<SessionOf<N>>`, which is `None` on a route without the layer.
-pub struct SessionOf<N> {
+pub struct SessionOf<N: SessionSlot> {
     session: Session,
     name: PhantomData<fn() -> N>,
 }
 
-impl<N> Deref for SessionOf<N> {
+impl<N: SessionSlot> Deref for SessionOf<N> {
     type Target = Session;
 
     fn deref(&self) -> &Session {
@@ -28,34 +87,34 @@ impl<N> Deref for SessionOf<N> {
     }
 }
 
-impl<N> From<SessionOf<N>> for Session {
+impl<N: SessionSlot> From<SessionOf<N>> for Session {
     fn from(named: SessionOf<N>) -> Self {
         named.session
     }
 }
 
-impl<N> Clone for SessionOf<N> {
+impl<N: SessionSlot> Clone for SessionOf<N> {
     fn clone(&self) -> Self {
         Self { session: self.session.clone(), name: PhantomData }
     }
 }
 
-impl<N> fmt::Debug for SessionOf<N> {
+impl<N: SessionSlot> fmt::Debug for SessionOf<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("SessionOf").field(&self.session).finish()
     }
 }
 
-impl<N: SessionName, S: Send + Sync> FromRequestParts<S> for SessionOf<N> {
+impl<N: SessionSlot, S: Send + Sync> FromRequestParts<S> for SessionOf<N> {
     type Rejection = SessionRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let session = Slot::of::<N>().open(parts).await?;
+        let session = N::slot().open(parts).await??;
         Ok(Self { session, name: PhantomData })
     }
 }
 
-impl<N: SessionName, S: Send + Sync> OptionalFromRequestParts<S> for SessionOf<N> {
+impl<N: SessionSlot, S: Send + Sync> OptionalFromRequestParts<S> for SessionOf<N> {
     type Rejection = SessionRejection;
 
     async fn from_request_parts(
@@ -63,7 +122,9 @@ impl<N: SessionName, S: Send + Sync> OptionalFromRequestParts<S> for SessionOf<N
         state: &S,
     ) -> Result<Option<Self>, Self::Rejection> {
         match <Self as FromRequestParts<S>>::from_request_parts(parts, state).await {
-            Err(SessionRejection::MissingNamedLayer { .. }) => Ok(None),
+            Err(SessionRejection::MissingLayer | SessionRejection::MissingNamedLayer { .. }) => {
+                Ok(None)
+            }
             outcome => outcome.map(Some),
         }
     }
@@ -71,7 +132,7 @@ impl<N: SessionName, S: Send + Sync> OptionalFromRequestParts<S> for SessionOf<N
 
 /// The place of a layer's session among the extensions of a request.
 #[derive(Clone, Copy)]
-pub(crate) struct Slot {
+pub struct Slot {
     name: Option<&'static str>,
     insert: fn(&mut Extensions, SessionExtension) -> Option<SessionExtension>,
     get: fn(&Extensions) -> Option<&SessionExtension>,
@@ -104,10 +165,13 @@ impl Slot {
         (self.insert)(extensions, session)
     }
 
-    /// Opens the session of a request.
-    pub(crate) async fn open(&self, parts: &Parts) -> Result<Session, SessionRejection> {
+    /// Opens the session of a request. The outer error is that of a missing layer.
+    pub(crate) async fn open(
+        &self,
+        parts: &Parts,
+    ) -> Result<Result<Session, StoreError>, SessionRejection> {
         match ((self.get)(&parts.extensions), self.name) {
-            (Some(session), _) => session.open(&parts.headers).await.map_err(Into::into),
+            (Some(session), _) => Ok(session.open(&parts.headers).await),
             (None, Some(name)) => Err(SessionRejection::MissingNamedLayer { name }),
             (None, None) => Err(SessionRejection::MissingLayer),
         }

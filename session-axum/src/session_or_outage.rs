@@ -1,10 +1,10 @@
-use std::error::Error as _;
+use std::{error::Error as _, fmt, marker::PhantomData};
 
 use axum_core::extract::FromRequestParts;
 use http::request::Parts;
-use session_core::{
-    Codec, Key, Owner, Session, SessionError, SessionExtension, SessionRejection, StoreError,
-};
+use session_core::{Codec, Key, Owner, Session, SessionError, SessionRejection, StoreError};
+
+use crate::{SessionSlot, Unnamed};
 
 /// The session of the request, or the outage of its store: for a page that is shown in both cases.
 ///
@@ -17,6 +17,8 @@ use session_core::{
 /// An outage is not "nobody is signed in" ([I7]). Where the difference matters, check
 /// [`outage`](Self::outage), or take [`Session`] itself. For a visitor without a cookie, the
 /// session is new and not loaded, so that only a write meets the outage.
+///
+/// `SessionOrOutage<N>` is the session of a [named layer](crate::SessionLayer::named).
 ///
 /// # Examples
 ///
@@ -43,20 +45,22 @@ use session_core::{
 /// ```
 ///
 /// [I7]: session_core::guarantees#i7-an-outage-is-not-a-logout
-#[derive(Clone, Debug)]
-pub struct SessionOrOutage(Result<Session, StoreError>);
+pub struct SessionOrOutage<N: SessionSlot = Unnamed> {
+    outcome: Result<Session, StoreError>,
+    name: PhantomData<fn() -> N>,
+}
 
-impl SessionOrOutage {
+impl<N: SessionSlot> SessionOrOutage<N> {
     /// The error of the store, if it could not load the session.
     #[must_use]
     pub fn outage(&self) -> Option<&StoreError> {
-        self.0.as_ref().err()
+        self.outcome.as_ref().err()
     }
 
     /// The session. Returns `None` in an outage.
     #[must_use]
     pub fn session(&self) -> Option<&Session> {
-        self.0.as_ref().ok()
+        self.outcome.as_ref().ok()
     }
 
     /// Returns the session, for a handler that writes, signs in or signs out.
@@ -65,7 +69,7 @@ impl SessionOrOutage {
     ///
     /// Returns the error of the store in an outage: a 503.
     pub fn require(&self) -> Result<&Session, SessionError> {
-        self.0.as_ref().map_err(|outage| outage.clone().into())
+        self.outcome.as_ref().map_err(|outage| outage.clone().into())
     }
 
     /// Reads a value, as [`Session::get`] does. Returns `None` in an outage.
@@ -87,17 +91,27 @@ impl SessionOrOutage {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for SessionOrOutage {
+impl<N: SessionSlot, S: Send + Sync> FromRequestParts<S> for SessionOrOutage<N> {
     type Rejection = SessionRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let extension = parts.extensions.get::<SessionExtension>();
-        let extension = extension.ok_or(SessionRejection::MissingLayer)?;
-        let outcome = extension.open(&parts.headers).await;
+        let outcome = N::slot().open(parts).await?;
         if let Err(error) = &outcome {
             let source = error.source().map(ToString::to_string);
             tracing::warn!(target: "session", %error, source, "request goes on without its session");
         }
-        Ok(Self(outcome))
+        Ok(Self { outcome, name: PhantomData })
+    }
+}
+
+impl<N: SessionSlot> Clone for SessionOrOutage<N> {
+    fn clone(&self) -> Self {
+        Self { outcome: self.outcome.clone(), name: PhantomData }
+    }
+}
+
+impl<N: SessionSlot> fmt::Debug for SessionOrOutage<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SessionOrOutage").field(&self.outcome).finish()
     }
 }

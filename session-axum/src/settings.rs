@@ -34,10 +34,7 @@ impl Settings {
         let (mut sessions, mut transport) = (config.sessions.clone(), config.transport.clone());
         if let Some(name) = config.slot.name() {
             sessions = sessions.in_realm(name);
-            if let Transport::Cookie(cookie) | Transport::CookieOrBearer(cookie, _) = &mut transport
-            {
-                cookie.set_layer_name(name);
-            }
+            transport.set_layer_name(name);
         }
         let (first, bearer_beside_cookie) = match &transport {
             Transport::Cookie(cookie) => (Channel::cookie(&sessions, cookie), None),

@@ -1,8 +1,10 @@
-use std::{any::type_name, str::FromStr};
+use std::{any::type_name, fmt, str::FromStr};
 
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::request::Parts;
-use session_core::{Session, SessionRejection};
+use session_core::SessionRejection;
+
+use crate::{SessionOf, SessionSlot, Unnamed};
 
 /// The signed-in user, as a type of the application: a number, a UUID or any other type with a parser
 /// for the text of the session's [`Owner`](crate::Owner).
@@ -14,6 +16,13 @@ use session_core::{Session, SessionRejection};
 /// | has a session with an owner of another type | 500, logged without the owner | 500 |
 /// | has a session that the store fails to load | 503, so that an outage never looks like a logout ([I7]) | 503 |
 /// | arrives on a route without a layer | 500 | 500 |
+/// | has passed only guards of [named](crate::RequireSignIn::named) sessions | 500 | 500 |
+///
+/// `SignedIn<T, N>` is the user of the session of a [named layer](crate::SessionLayer::named). Behind a
+/// guard for administrators, a handler that forgets the name would act for the visitor of the same
+/// browser. Its requests are refused instead. To read the visitor's user there, take
+/// [`Session`](crate::Session) and call [`owner_as`](crate::Session::owner_as), or add the visitor's
+/// guard too.
 ///
 /// The application loads the user's account, roles and permissions, in an extractor that calls this
 /// one.
@@ -21,7 +30,13 @@ use session_core::{Session, SessionRejection};
 /// # Examples
 ///
 /// ```
-/// use session_axum::SignedIn;
+/// use session_axum::{SessionName, SignedIn};
+///
+/// struct Admin;
+///
+/// impl SessionName for Admin {
+///     const NAME: &'static str = "admin";
+/// }
 ///
 /// async fn invoices(SignedIn(user): SignedIn<u64>) -> String {
 ///     format!("the invoices of user {user}")
@@ -33,23 +48,51 @@ use session_core::{Session, SessionRejection};
 ///         None => "hello, visitor".to_owned(),
 ///     }
 /// }
+///
+/// async fn accounts(SignedIn(administrator): SignedIn<u64, Admin>) -> String {
+///     format!("all accounts, for administrator {administrator}")
+/// }
+/// # use axum::{Router, routing::get};
+/// # let _: Router = Router::new()
+/// #     .route("/invoices", get(invoices)).route("/", get(home)).route("/accounts", get(accounts));
+/// ```
+///
+/// A type that names no layer does not compile:
+///
+/// ```compile_fail,E0277
+/// async fn accounts(_: session_axum::SignedIn<u64, String>) {}
 /// ```
 ///
 /// [I7]: session_core::guarantees#i7-an-outage-is-not-a-logout
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct SignedIn<T>(pub T);
+// The field is a `T`. Written with `N`, it needs no second field for the name, which each pattern
+// `SignedIn(user)` would have to skip.
+pub struct SignedIn<T, N: SessionSlot = Unnamed>(pub <T as Tagged<N>>::Untagged);
 
-impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for SignedIn<T> {
+/// A type beside the name of a layer.
+#[doc(hidden)]
+pub trait Tagged<N: ?Sized> {
+    /// The type itself.
+    type Untagged;
+}
+
+impl<T, N: ?Sized> Tagged<N> for T {
+    type Untagged = T;
+}
+
+impl<T: FromStr, N: SessionSlot, S: Send + Sync> FromRequestParts<S> for SignedIn<T, N> {
     type Rejection = SessionRejection;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
-        let session = <Session as FromRequestParts<S>>::from_request_parts(parts, state).await?;
+        #[cfg(feature = "guard")]
+        crate::guard::Passed::check::<N>(&parts.extensions)?;
+        let session =
+            <SessionOf<N> as FromRequestParts<S>>::from_request_parts(parts, state).await?;
         let owner = session.owner().ok_or(SessionRejection::SignedOut)?;
         owner.parse().map(Self).ok_or(SessionRejection::OwnerType { expected: type_name::<T>() })
     }
 }
 
-impl<T: FromStr, S: Send + Sync> OptionalFromRequestParts<S> for SignedIn<T> {
+impl<T: FromStr, N: SessionSlot, S: Send + Sync> OptionalFromRequestParts<S> for SignedIn<T, N> {
     type Rejection = SessionRejection;
 
     async fn from_request_parts(
@@ -60,5 +103,27 @@ impl<T: FromStr, S: Send + Sync> OptionalFromRequestParts<S> for SignedIn<T> {
             Err(SessionRejection::SignedOut) => Ok(None),
             outcome => outcome.map(Some),
         }
+    }
+}
+
+impl<T: Clone, N: SessionSlot> Clone for SignedIn<T, N> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: Copy, N: SessionSlot> Copy for SignedIn<T, N> {}
+
+impl<T: PartialEq, N: SessionSlot> PartialEq for SignedIn<T, N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<T: Eq, N: SessionSlot> Eq for SignedIn<T, N> {}
+
+impl<T: fmt::Debug, N: SessionSlot> fmt::Debug for SignedIn<T, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SignedIn").field(&self.0).finish()
     }
 }

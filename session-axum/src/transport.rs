@@ -41,6 +41,15 @@ impl Transport {
             Self::Cookie(_) => None,
         }
     }
+
+    pub(crate) fn set_layer_name(&mut self, name: &str) {
+        if let Self::Cookie(cookie) | Self::CookieOrBearer(cookie, _) = self {
+            cookie.set_layer_name(name);
+        }
+        if let Self::Bearer(token) | Self::CookieOrBearer(_, token) = self {
+            token.set_layer_name(name);
+        }
+    }
 }
 
 impl Default for Transport {

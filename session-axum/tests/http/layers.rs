@@ -3,13 +3,14 @@
 use axum::{
     Router,
     body::Body,
-    http::{Request, StatusCode, header},
+    http::{HeaderName, Request, StatusCode, header},
     routing::{get, post},
 };
 use insta::assert_snapshot;
 use session_axum::{
     BearerToken, MemoryStore, RequireSignIn, Session, SessionCookie, SessionError, SessionLayer,
-    SessionName, SessionOf, Sessions, SignedIn, StoreErrorKind, Transport,
+    SessionName, SessionOf, SessionOrOutage, SessionRejection, SessionSlot, Sessions, SignedIn,
+    StoreErrorKind, Transport, Unnamed,
 };
 
 use crate::support::{Answer, COUNT, StoreControl, answer};
@@ -124,6 +125,64 @@ async fn token_of_one_named_layer_opens_nothing_in_another() {
     assert_eq!(answer.body, "Some(7) None");
 }
 
+/// The client of two APIs, with a token for each.
+#[tokio::test]
+async fn two_named_layers_report_their_tokens_in_two_headers() {
+    struct Staff;
+    impl SessionName for Staff {
+        const NAME: &'static str = "staff";
+    }
+    let routes = Router::new()
+        .route(
+            "/begin",
+            post(async |admin: SessionOf<Admin>, staff: SessionOf<Staff>| {
+                admin.authenticate(1)?;
+                staff.authenticate(2)
+            }),
+        )
+        .route("/admin", get(async |SignedIn(user): SignedIn<u64, Admin>| user.to_string()))
+        .route("/staff", get(async |SignedIn(user): SignedIn<u64, Staff>| user.to_string()))
+        .route("/staff/renew", post(async |staff: SessionOf<Staff>| staff.renew()))
+        .route("/staff/logout", post(async |staff: SessionOf<Staff>| staff.destroy()));
+    let layer = SessionLayer::new(Sessions::new(MemoryStore::default()));
+    let layer = layer.with_transport(BearerToken::default());
+    let (admin, staff) = (layer.clone().named::<Admin>(), layer.named::<Staff>());
+    let header = |layer: &SessionLayer| layer.bearer_token().unwrap().response_header().clone();
+    let (for_admin, for_staff) = (header(&admin), header(&staff));
+    assert_eq!(
+        (for_admin.as_str(), for_staff.as_str()),
+        ("admin-session-token", "staff-session-token")
+    );
+
+    for router in
+        [routes.clone().layer(admin.clone()).layer(staff.clone()), routes.layer(staff).layer(admin)]
+    {
+        let send = async |route: &str, token: &str| {
+            let (method, path) = route.split_once(' ').unwrap();
+            let request = Request::builder().method(method).uri(path);
+            let request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+            answer(router.clone(), request.body(Body::empty()).unwrap()).await
+        };
+        let begun = send("POST /begin", "").await;
+        let token = |header: &HeaderName| begun.header(header.clone()).unwrap();
+        assert_eq!(begun.header(HeaderName::from_static("session-token")), None);
+        assert_eq!(send("GET /admin", token(&for_admin)).await.body, "1");
+        assert_eq!(send("GET /staff", token(&for_staff)).await.body, "2");
+        let swapped = send("GET /staff", token(&for_admin)).await;
+        assert_eq!(swapped.status, StatusCode::UNAUTHORIZED);
+
+        let renewed = send("POST /staff/renew", token(&for_staff)).await;
+        assert_eq!(renewed.header(for_admin.clone()), None, "the other token stays");
+        let renewed = renewed.header(for_staff.clone()).unwrap().to_owned();
+        let ended = send("POST /staff/logout", &renewed).await;
+        assert_eq!(
+            (ended.header(for_staff.clone()), ended.header(for_admin.clone())),
+            (Some(""), None)
+        );
+        assert_eq!(send("GET /admin", token(&for_admin)).await.body, "1");
+    }
+}
+
 /// Two programs on one host, with a path each. The browser sends both cookies to both programs.
 #[tokio::test]
 async fn two_programs_on_one_host_never_sign_each_other_out() {
@@ -161,13 +220,124 @@ async fn guard_of_a_name_asks_for_the_session_of_that_name() {
 }
 
 #[tokio::test]
+async fn handler_behind_a_named_guard_gets_the_user_of_that_name() {
+    async fn both(admin: SignedIn<u64, Admin>, visitor: Session) -> String {
+        format!("{admin:?} {:?}", visitor.owner_as::<u64>())
+    }
+    for router in in_both_orders(|| {
+        let pages = Router::new()
+            .route("/user", get(async |SignedIn(user): SignedIn<u64, Admin>| user.to_string()))
+            .route("/both", get(both))
+            .route_layer(RequireSignIn::new().named::<Admin>());
+        routes().merge(pages)
+    }) {
+        let visitor = send(&router, "POST", "/login", "").await.cookie();
+        let admin = send(&router, "POST", "/admin/login", "").await.cookie();
+        let both = format!("{visitor}; {admin}");
+        assert_eq!(get_page(&router, "/user", &both).await.body, "1");
+        assert_eq!(get_page(&router, "/both", &both).await.body, "SignedIn(1) Some(7)");
+        assert_eq!(get_page(&router, "/both", &admin).await.body, "SignedIn(1) None");
+    }
+}
+
+/// The handler would act for the visitor of the same browser.
+#[tokio::test]
+async fn handler_that_forgets_the_name_of_its_guard_is_refused() {
+    async fn user(SignedIn(user): SignedIn<u64>) -> String {
+        user.to_string()
+    }
+    let optional = get(async |user: Option<SignedIn<u64>>| format!("{user:?}"));
+    let (unnamed, named) = (RequireSignIn::new(), RequireSignIn::new().named::<Admin>());
+    for router in in_both_orders(|| {
+        routes()
+            .route("/forgotten", get(user).route_layer(named.clone()))
+            .route("/optional", optional.clone().route_layer(named.clone()))
+            .route("/both", get(user).route_layer(named.clone()).route_layer(unnamed.clone()))
+            .route("/reverse", get(user).route_layer(unnamed.clone()).route_layer(named.clone()))
+            .route("/visitor", get(user).route_layer(unnamed.clone()))
+            .route("/free", optional.clone())
+    }) {
+        let visitor = send(&router, "POST", "/login", "").await.cookie();
+        let admin = send(&router, "POST", "/admin/login", "").await.cookie();
+        let cookies = format!("{visitor}; {admin}");
+        for path in ["/forgotten", "/optional"] {
+            let refused = get_page(&router, path, &cookies).await;
+            assert_eq!(refused.status, StatusCode::INTERNAL_SERVER_ERROR, "{path}");
+            let rejection = SessionRejection::OtherGuard { name: "admin" };
+            assert_eq!(refused.body, rejection.to_string(), "{path}");
+        }
+        for path in ["/both", "/reverse", "/visitor"] {
+            assert_eq!(get_page(&router, path, &cookies).await.body, "7", "{path}");
+        }
+        assert_eq!(get_page(&router, "/free", &cookies).await.body, "Some(SignedIn(7))");
+    }
+}
+
+#[tokio::test]
+async fn extractor_of_the_application_works_for_each_layer() {
+    async fn user<N: SessionSlot>(SignedIn(user): SignedIn<u64, N>) -> String {
+        user.to_string()
+    }
+    async fn session<N: SessionSlot>(session: SessionOf<N>) -> String {
+        format!("{:?}", session.owner_as::<u64>())
+    }
+    for router in in_both_orders(|| {
+        routes()
+            .route("/user", get(user::<Unnamed>))
+            .route("/admin", get(user::<Admin>))
+            .route("/session", get(session::<Unnamed>))
+            .route("/admin/session", get(session::<Admin>))
+    }) {
+        let visitor = send(&router, "POST", "/login", "").await.cookie();
+        let admin = send(&router, "POST", "/admin/login", "").await.cookie();
+        let cookies = format!("{visitor}; {admin}");
+        for (path, text) in [
+            ("/user", "7"),
+            ("/admin", "1"),
+            ("/session", "Some(7)"),
+            ("/admin/session", "Some(1)"),
+        ] {
+            assert_eq!(get_page(&router, path, &cookies).await.body, text, "{path}");
+        }
+        assert_eq!(get_page(&router, "/admin", &visitor).await.status, StatusCode::UNAUTHORIZED);
+    }
+}
+
+/// The visitor's store works on.
+#[tokio::test]
+async fn outage_of_one_layer_leaves_the_session_of_the_other() {
+    async fn page(visitor: SessionOrOutage, admin: SessionOrOutage<Admin>) -> String {
+        format!("{} {}", visitor.outage().is_some(), admin.outage().is_some())
+    }
+    let (visitors, admins) = (StoreControl::default(), StoreControl::default());
+    let router = routes()
+        .route("/page", get(page))
+        .route("/user", get(async |_: Option<SignedIn<u64, Admin>>| "never"))
+        .layer(SessionLayer::new(visitors.store()))
+        .layer(SessionLayer::new(admins.store()).named::<Admin>());
+    let visitor = send(&router, "POST", "/login", "").await.cookie();
+    let admin = send(&router, "POST", "/admin/login", "").await.cookie();
+    let cookies = format!("{visitor}; {admin}");
+    assert_eq!(get_page(&router, "/page", &cookies).await.body, "false false");
+    admins.fail_all(StoreErrorKind::Unavailable);
+    assert_eq!(get_page(&router, "/page", &cookies).await.body, "false true");
+    assert_eq!(get_page(&router, "/user", &cookies).await.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
 async fn missing_layer_of_a_name_is_reported_with_the_remedy() {
     async fn optional(admin: Option<SessionOf<Admin>>) -> String {
         admin.is_some().to_string()
     }
-    let router =
-        routes().route("/optional", get(optional)).layer(SessionLayer::new(MemoryStore::default()));
+    let router = routes()
+        .route("/optional", get(optional))
+        .route("/user", get(async |_: Option<SignedIn<u64, Admin>>| "never"))
+        .route("/outage", get(async |_: SessionOrOutage<Admin>| "never"))
+        .layer(SessionLayer::new(MemoryStore::default()));
     let answer = get_page(&router, "/who", "").await;
+    for path in ["/user", "/outage"] {
+        assert_eq!(get_page(&router, path, "").await.body, answer.body, "{path}");
+    }
     assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
     assert_snapshot!(answer.body, @"no session `admin` on this route: call `.layer(SessionLayer::new(store).named::<..>())` on its router, after its routes and after the layers that use the session");
     assert_eq!(get_page(&router, "/optional", "").await.body, "false");

@@ -78,6 +78,18 @@ pub enum SessionRejection {
         name: &'static str,
     },
 
+    /// The handler asks for the user of the session without a name, and the guards of its route
+    /// demand a user of a named session: 500. Returned by `SignedIn` of `session-axum`.
+    #[error(
+        "the guard of this route demands a user of the session `{name}`, and the handler asks for \
+         the visitor's: write `SignedIn<_, ..>` with that name, or add `RequireSignIn` for the \
+         visitor's session too"
+    )]
+    OtherGuard {
+        /// The name of the guard's session.
+        name: &'static str,
+    },
+
     /// Nobody is signed in: 401 with `Cache-Control: no-store`. Returned by `SignedIn` of
     /// `session-axum`.
     #[error("sign in first")]
@@ -96,7 +108,7 @@ impl IntoResponse for SessionRejection {
     fn into_response(self) -> Response {
         match self {
             Self::Store(error) => SessionError::Store(error).into_response(),
-            Self::MissingLayer | Self::MissingNamedLayer { .. } => {
+            Self::MissingLayer | Self::MissingNamedLayer { .. } | Self::OtherGuard { .. } => {
                 tracing::error!(target: "session", "{self}");
                 (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response()
             }
