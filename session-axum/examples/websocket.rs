@@ -8,7 +8,7 @@
 //!
 //! Open <http://127.0.0.1:3000> in two tabs, sign in, count in both, and sign out in one of them.
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -16,15 +16,15 @@ use axum::{
         Request,
         ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
     },
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     middleware::{Next, from_fn},
     response::{Html, IntoResponse as _, Redirect, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use session_axum::{
     Backend, Key, Live, MemoryStore, Session, SessionCookie, SessionError, SessionLayer, SignedIn,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 
 const COUNT: Key<u64> = Key::new("count");
 
@@ -40,27 +40,35 @@ async fn connect(
 }
 
 /// Serves a connection until the client leaves or the session ends.
+///
+/// The wait for the end goes on beside each receive and each send: a client that does not read cannot
+/// keep the socket open.
 async fn talk(mut socket: WebSocket, mut live: Live) {
-    loop {
-        let answer = tokio::select! {
-            _ = live.ended() => {
-                let reason = "your session has ended".into();
-                let close = CloseFrame { code: close_code::POLICY, reason };
-                // The client may have left already.
-                let _ = socket.send(Message::Close(Some(close))).await;
-                return;
-            }
-            message = socket.recv() => match message {
-                Some(Ok(Message::Text(text))) => answer(text.as_str(), &live).await,
-                Some(Ok(_)) => continue,
-                Some(Err(_)) | None => return,
-            },
-        };
+    let session = live.clone();
+    tokio::select! {
+        () = converse(&mut socket, &session) => {}
+        _ = live.ended() => {
+            let reason = "your session has ended".into();
+            let close = CloseFrame { code: close_code::POLICY, reason };
+            // The client may have left already, or does not read.
+            let _ = timeout(CLOSE_TIMEOUT, socket.send(Message::Close(Some(close)))).await;
+        }
+    }
+}
+
+/// Answers the messages of a client until the client leaves.
+async fn converse(socket: &mut WebSocket, live: &Live) {
+    while let Some(Ok(message)) = socket.recv().await {
+        let Message::Text(text) = message else { continue };
+        let answer = answer(text.as_str(), live).await;
         if socket.send(Message::text(answer)).await.is_err() {
             return;
         }
     }
 }
+
+/// The time in which a client takes the reason for the close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Answers a message of the user. A count adds up with those of all other tabs, and is stored before
 /// the answer. Each message is a use of the session, which moves its idle deadline.
@@ -80,14 +88,25 @@ async fn answer(text: &str, live: &Live) -> String {
 
 /// Refuses the requests of another site's page. A browser sends `Origin` with each form and with the
 /// handshake of each web socket (RFC 6455, 10.2).
-async fn same_origin(headers: HeaderMap, request: Request, next: Next) -> Response {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
-    let origin_host = origin.and_then(|origin| Some(origin.split_once("://")?.1));
-    if origin.is_some() && origin_host != host {
-        return (StatusCode::FORBIDDEN, "another site opened this connection").into_response();
+async fn same_origin(request: Request, next: Next) -> Response {
+    match request.headers().get(header::ORIGIN) {
+        Some(origin) if !is_own(origin, &request) => {
+            (StatusCode::FORBIDDEN, "another site opened this connection").into_response()
+        }
+        _ => next.run(request).await,
     }
-    next.run(request).await
+}
+
+/// Returns `true` if an origin is the host to which a request was sent.
+fn is_own(origin: &HeaderValue, request: &Request) -> bool {
+    // HTTP/2 has the host in `:authority`, a part of the URI, and no `Host`. In HTTP/1.1 the URI counts
+    // before `Host` (RFC 9112, 3.2.2).
+    let host = match request.uri().authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => request.headers().get(header::HOST).and_then(|host| host.to_str().ok()),
+    };
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    origin.is_some_and(|(_, origin)| Some(origin) == host)
 }
 
 async fn index(session: Session) -> Html<&'static str> {
@@ -112,7 +131,8 @@ pub(crate) fn app(store: impl Backend) -> Router {
         .route("/", get(index))
         .route("/login", post(login))
         .route("/logout", post(logout))
-        .route("/socket", get(connect))
+        // Over HTTP/2, a handshake is a CONNECT.
+        .route("/socket", any(connect))
         .layer(from_fn(same_origin))
         .layer(SessionLayer::new(store).with_cookie(cookie))
 }
@@ -125,7 +145,7 @@ const COUNTER: &str = r#"<!doctype html><title>Count</title>
 <form method="post" action="/logout"><button>Sign out</button></form>
 <script>
   const state = document.getElementById("state");
-  const socket = new WebSocket(`ws://${location.host}/socket`);
+  const socket = new WebSocket(location.origin.replace(/^http/, "ws") + "/socket");
   socket.onopen = () => socket.send("read");
   socket.onmessage = (message) => { state.value = message.data; };
   socket.onclose = (close) => { state.value = close.reason || "disconnected"; };

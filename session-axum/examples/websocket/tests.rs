@@ -1,13 +1,19 @@
 //! The program over real HTTP.
 
-use std::net::SocketAddr;
+use std::{future::pending, io, net::SocketAddr, time::Duration};
 
-use axum::http::Request;
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, StatusCode, Version},
+    serve::Listener,
+};
 use futures_util::{SinkExt as _, StreamExt as _};
 use session_axum::{Backend, MemoryStore};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
     net::{TcpListener, TcpStream},
+    time::timeout,
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async,
@@ -15,6 +21,7 @@ use tokio_tungstenite::{
         Error, Message, client::IntoClientRequest as _, protocol::frame::coding::CloseCode,
     },
 };
+use tower::ServiceExt as _;
 
 use super::app;
 
@@ -26,10 +33,33 @@ pub(crate) struct Tab {
 
 /// Serves the program until the end of the test.
 pub(crate) async fn serve(store: impl Backend) -> SocketAddr {
+    serve_app(app(store)).await
+}
+
+async fn serve_app(app: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    tokio::spawn(axum::serve(listener, app(store)).into_future());
+    tokio::spawn(axum::serve(listener, app).into_future());
     addr
+}
+
+/// A listener with one connection, which holds few bytes that nobody has read.
+struct OnePipe(Option<DuplexStream>);
+
+impl Listener for OnePipe {
+    type Io = DuplexStream;
+    type Addr = ();
+
+    async fn accept(&mut self) -> (DuplexStream, ()) {
+        match self.0.take() {
+            Some(pipe) => (pipe, ()),
+            None => pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Sends a `POST` without a body, and returns the response's head.
@@ -129,4 +159,52 @@ async fn handshake_of_another_site_or_without_a_login_is_refused() {
     let mut request = tab.handshake();
     request.headers_mut().remove("cookie");
     assert_eq!(Tab::refusal(addr, request).await, 401);
+}
+
+/// The server waits until the client reads an answer. Nobody does.
+#[tokio::test]
+async fn client_that_reads_nothing_keeps_no_ended_session_open() {
+    let app = app(MemoryStore::default());
+    let tab = Tab::sign_in(serve_app(app.clone()).await).await;
+    let (client, server) = duplex(512);
+    tokio::spawn(axum::serve(OnePipe(Some(server)), app).into_future());
+    let (mut socket, _) = client_async(tab.handshake(), client).await.unwrap();
+    while let Ok(sent) =
+        timeout(Duration::from_millis(500), socket.send(Message::text("read"))).await
+    {
+        sent.unwrap();
+    }
+    tab.sign_out().await;
+    let closed = timeout(Duration::from_secs(30), socket.flush()).await;
+    closed.expect("the server closes the connection").unwrap_err();
+}
+
+#[tokio::test]
+async fn origin_is_compared_with_the_host_of_any_version_of_http() {
+    let app = app(MemoryStore::default());
+    let sign_in = async |version, uri: &str, host: Option<&str>, origin: &str| {
+        let mut request = Request::post(uri).version(version).header("origin", origin);
+        if let Some(host) = host {
+            request = request.header("host", host);
+        }
+        app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status()
+    };
+    const OWN: &str = "https://shop.example";
+    for (version, uri, host) in [
+        (Version::HTTP_11, "/login", Some("shop.example")),
+        (Version::HTTP_2, "https://shop.example/login", None),
+        // A client may send both. The URI counts.
+        (Version::HTTP_11, "https://shop.example/login", Some("evil.example")),
+    ] {
+        assert_eq!(sign_in(version, uri, host, OWN).await, StatusCode::SEE_OTHER, "{uri} {host:?}");
+        for origin in ["https://evil.example", "https://shop.example:8443", "null", "", "\u{e4}"] {
+            let status = sign_in(version, uri, host, origin).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{uri} {host:?} {origin}");
+        }
+    }
+    // A request without a host has no origin of its own.
+    for origin in [OWN, "null"] {
+        let status = sign_in(Version::HTTP_10, "/login", None, origin).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{origin}");
+    }
 }
