@@ -1,10 +1,6 @@
 //! The application: it sends the browser to the provider, and signs the user in at the return.
 
-use std::{
-    error::Error,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{error::Error, sync::Arc, time::SystemTime};
 
 use axum::{
     Form, Router,
@@ -15,29 +11,16 @@ use axum::{
 };
 use maud::{DOCTYPE, Markup, html};
 use openidconnect::{
-    AdditionalClaims, AuthenticationFlow, AuthorizationCode, ClientId, ClientSecret, CsrfToken,
-    EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, IdTokenFields, IssuerUrl,
-    LoginHint, Nonce, PkceCodeChallenge, RedirectUrl, StandardErrorResponse, StandardTokenResponse,
-    TokenResponse as _,
-    core::{
-        CoreAuthDisplay, CoreAuthPrompt, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
-        CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreProviderMetadata,
-        CoreResponseType, CoreRevocableToken, CoreRevocationErrorResponse,
-        CoreTokenIntrospectionResponse, CoreTokenType,
-    },
-    reqwest,
+    AuthenticationFlow, AuthorizationCode, CsrfToken, LoginHint, Nonce, PkceCodeChallenge,
+    TokenResponse as _, core::CoreResponseType,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use session_axum::{
     FlashLevel, NextPath, Session, SessionCookie, SessionError, SessionLayer, Sessions, Timestamp,
 };
 use tower_http::csrf::CsrfLayer;
 
-use super::{
-    attempt::Attempt,
-    logout,
-    provider::{CLIENT_ID, CLIENT_SECRET},
-};
+use super::{attempt::Attempt, discovery::Discovery, logout};
 
 /// The name of the link to the user's session at the provider, by which the provider ends it.
 pub(crate) const SID: &str = "sid";
@@ -48,23 +31,7 @@ pub(crate) async fn app(
     origin: &str,
     issuer: &str,
 ) -> Result<Router, Box<dyn Error>> {
-    let http = reqwest::Client::builder()
-        // A redirect of the provider could lead the server to an internal address.
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        // A silent provider must not hold the requests of visitors.
-        .timeout(Duration::from_secs(10))
-        .build()?;
-    let issuer = IssuerUrl::new(issuer.to_owned())?;
-    let metadata = CoreProviderMetadata::discover_async(issuer, &http).await?;
-    let (id, secret) = (CLIENT_ID.to_owned(), CLIENT_SECRET.to_owned());
-    let client = Client::from_provider_metadata(
-        metadata,
-        ClientId::new(id),
-        Some(ClientSecret::new(secret)),
-    )
-    .set_redirect_uri(RedirectUrl::new(format!("{origin}/callback"))?);
-
+    let provider = Discovery::new(origin, issuer).await?;
     // For plain HTTP on localhost. In production keep the default.
     let cookie = SessionCookie::insecure_for_development();
     let layer = SessionLayer::new(sessions.clone()).with_cookie(cookie);
@@ -79,14 +46,13 @@ pub(crate) async fn app(
         // session.
         .route("/callback", post(repeat_as_get))
         .route("/backchannel-logout", post(logout::end_sessions))
-        .with_state(Arc::new(SignOn { client, http, sessions })))
+        .with_state(Arc::new(SignOn { provider, sessions })))
 }
 
-/// The provider, as this application knows it, and the sessions that it may end.
+/// The provider, and the sessions that it may end.
 pub(crate) struct SignOn {
-    pub(crate) client: Client,
+    pub(crate) provider: Discovery,
     pub(crate) sessions: Sessions,
-    http: reqwest::Client,
 }
 
 async fn home(session: Session) -> Result<Markup, SessionError> {
@@ -122,8 +88,8 @@ async fn begin(
 ) -> Result<Redirect, SessionError> {
     let flow = AuthenticationFlow::<CoreResponseType>::AuthorizationCode;
     let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
-    let mut request = sign_on
-        .client
+    let client = sign_on.provider.client();
+    let mut request = client
         .authorize_url(flow, CsrfToken::new_random, Nonce::new_random)
         .set_pkce_challenge(challenge);
     if let Some(user) = begin.user {
@@ -133,7 +99,8 @@ async fn begin(
         request = request.add_extra_param("response_mode", "form_post");
     }
     let (url, state, nonce) = request.url();
-    Attempt { nonce, verifier, next: begin.next }.begin(&session, state.secret())?;
+    let attempt = Attempt { nonce, verifier, next: begin.next, began_at: SystemTime::now() };
+    attempt.begin(&session, state.secret())?;
     Ok(Redirect::to(url.as_str()))
 }
 
@@ -143,6 +110,8 @@ struct Return {
     #[serde(default)]
     state: String,
     code: Option<String>,
+    /// The provider that answers (RFC 9207). Some providers leave it out.
+    iss: Option<String>,
 }
 
 /// Signs the user in.
@@ -153,22 +122,27 @@ async fn finish(
 ) -> Result<Redirect, SignInError> {
     let attempt =
         Attempt::finish(&session, &answer.state).await?.ok_or(SignInError::UnknownState)?;
+    let provider = &sign_on.provider;
+    if answer.iss.is_some_and(|issuer| issuer != provider.issuer()) {
+        return Err(provider_error("the answer of another provider"));
+    }
     let Some(code) = answer.code else {
         // Any text of the answer may be forged, so the page shows none of it.
         session.flash(FlashLevel::Error, "The provider did not sign you in.")?;
         return Ok(Redirect::to("/"));
     };
-    let tokens = sign_on
-        .client
+    let client = provider.client();
+    let tokens = client
         .exchange_code(AuthorizationCode::new(code))
         .map_err(provider_error)?
         .set_pkce_verifier(attempt.verifier)
-        .request_async(&sign_on.http)
+        .request_async(provider.http())
         .await
         .map_err(provider_error)?;
     let id_token = tokens.id_token().ok_or_else(|| provider_error("no ID token"))?;
-    let claims = id_token
-        .claims(&sign_on.client.id_token_verifier(), &attempt.nonce)
+    let claims = provider
+        .verified(|client| id_token.claims(&client.id_token_verifier(), &attempt.nonce))
+        .await
         .map_err(provider_error)?;
 
     session.authenticate(claims.subject().as_str())?;
@@ -182,10 +156,16 @@ async fn finish(
 ///
 /// The form is a POST from the provider's site, so the browser leaves the `SameSite=Lax` cookie out.
 /// The redirect makes the browser send a GET, which carries the cookie.
-async fn repeat_as_get(Form(answer): Form<Vec<(String, String)>>) -> Redirect {
+///
+/// Other fields stay behind: an ID token or a name of the user would be in the address.
+async fn repeat_as_get(Form(mut answer): Form<Vec<(String, String)>>) -> Redirect {
+    answer.retain(|(name, _)| ANSWER.contains(&name.as_str()));
     let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(answer).finish();
     Redirect::to(&format!("/callback?{query}"))
 }
+
+/// The parameters of the provider's answer (RFC 6749, 4.1.2; RFC 9207).
+const ANSWER: [&str; 4] = ["code", "error", "iss", "state"];
 
 /// Signs out here. The provider's session goes on.
 async fn log_out(session: Session) -> Result<Redirect, SessionError> {
@@ -221,41 +201,3 @@ impl IntoResponse for SignInError {
         }
     }
 }
-
-/// The claim of an ID token that names the user's session at the provider.
-#[derive(Debug, Deserialize, Serialize)]
-pub(crate) struct SessionClaim {
-    sid: String,
-}
-
-impl AdditionalClaims for SessionClaim {}
-
-/// `CoreClient` with the claim `sid`.
-type Client = openidconnect::Client<
-    SessionClaim,
-    CoreAuthDisplay,
-    CoreGenderClaim,
-    CoreJweContentEncryptionAlgorithm,
-    CoreJsonWebKey,
-    CoreAuthPrompt,
-    StandardErrorResponse<CoreErrorResponseType>,
-    StandardTokenResponse<
-        IdTokenFields<
-            SessionClaim,
-            EmptyExtraTokenFields,
-            CoreGenderClaim,
-            CoreJweContentEncryptionAlgorithm,
-            CoreJwsSigningAlgorithm,
-        >,
-        CoreTokenType,
-    >,
-    CoreTokenIntrospectionResponse,
-    CoreRevocableToken,
-    CoreRevocationErrorResponse,
-    EndpointSet,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointMaybeSet,
-    EndpointMaybeSet,
->;

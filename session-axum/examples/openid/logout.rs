@@ -31,7 +31,7 @@ pub(crate) async fn end_sessions(
     Form(logout): Form<Logout>,
 ) -> Result<Response, SessionError> {
     let no_store = [(header::CACHE_CONTROL, "no-store")];
-    let Some(sid) = verify(&sign_on, &logout.logout_token) else {
+    let Some(sid) = verify(&sign_on, &logout.logout_token).await else {
         return Ok((StatusCode::BAD_REQUEST, no_store).into_response());
     };
     sign_on.sessions.revoke_linked(SID, sid).await?;
@@ -41,19 +41,23 @@ pub(crate) async fn end_sessions(
 /// Returns the session that a valid token names (section 2.6).
 ///
 /// The checks of an ID token apply: signature, algorithm, issuer, audience, expiry.
-fn verify(sign_on: &SignOn, token: &str) -> Option<String> {
+async fn verify(sign_on: &SignOn, token: &str) -> Option<String> {
     let types =
         ["logout+jwt", "JWT"].map(|name| JsonWebTokenType::new(name.to_owned()).normalize());
     let types = types.into_iter().collect::<Result<Vec<_>, _>>().ok()?;
-    let verifier = sign_on.client.id_token_verifier().set_allowed_jose_types(types);
     // Without a nonce: an ID token never passes.
     let no_nonce = |nonce: Option<&Nonce>| match nonce {
         None => Ok(()),
         Some(_) => Err("a logout token has no nonce".to_owned()),
     };
     let token: LogoutToken = token.parse().ok()?;
-    let claims = token
-        .claims(&verifier, no_nonce)
+    let claims = sign_on
+        .provider
+        .verified(|client| {
+            let verifier = client.id_token_verifier().set_allowed_jose_types(types.clone());
+            token.claims(&verifier, no_nonce)
+        })
+        .await
         .inspect_err(|error| tracing::warn!(%error, "a logout token was refused"))
         .ok()?;
     Some(claims.additional_claims().sid.clone())

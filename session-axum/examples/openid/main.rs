@@ -6,6 +6,7 @@
 //! curl -b jar http://localhost:3000/
 //! curl -d user=ada http://127.0.0.1:3001/logout          # the provider ends the session
 //! curl -b jar http://localhost:3000/
+//! curl -d '' http://127.0.0.1:3001/rotate                # the provider replaces its key
 //! ```
 //!
 //! `/login?form_post` returns by a form, as some providers do. The guide `openid` of the crate explains
@@ -13,6 +14,7 @@
 
 mod app;
 mod attempt;
+mod discovery;
 mod logout;
 mod provider;
 

@@ -20,7 +20,8 @@ use base64::{
 };
 use maud::html;
 use openidconnect::{
-    CsrfToken, JsonWebKeyId, PkceCodeChallenge, PkceCodeVerifier, PrivateSigningKey as _,
+    CsrfToken, JsonWebKey as _, JsonWebKeyId, PkceCodeChallenge, PkceCodeVerifier,
+    PrivateSigningKey as _,
     core::{CoreEdDsaPrivateSigningKey, CoreJsonWebKeySet, CoreJwsSigningAlgorithm},
     reqwest,
 };
@@ -52,7 +53,7 @@ const NOBODY: &str = "nobody";
 pub(crate) struct Provider {
     issuer: String,
     client: Client,
-    key: CoreEdDsaPrivateSigningKey,
+    key: Mutex<CoreEdDsaPrivateSigningKey>,
     http: reqwest::Client,
     /// The codes that nobody redeemed yet.
     grants: Mutex<HashMap<String, Grant>>,
@@ -72,6 +73,7 @@ pub(crate) fn router(provider: Arc<Provider>) -> Router {
         .route("/.well-known/openid-configuration", get(discovery))
         .route("/jwks", get(keys))
         .route("/authorize", get(authorize))
+        .route("/rotate", post(rotate))
         .route("/token", post(token))
         .route("/logout", post(log_out))
         .with_state(provider)
@@ -83,7 +85,7 @@ impl Provider {
         Self {
             issuer: issuer.to_owned(),
             client,
-            key: new_key(),
+            key: Mutex::new(new_key("2026")),
             http,
             grants: Mutex::default(),
             logins: Mutex::default(),
@@ -92,12 +94,18 @@ impl Provider {
 
     /// Signs claims: an ID token or a logout token.
     pub(crate) fn sign(&self, claims: &Value) -> String {
-        let header = json!({ "alg": "EdDSA", "kid": KEY_ID });
+        let key = self.key();
+        let header = json!({ "alg": "EdDSA", "kid": key.as_verification_key().key_id() });
         let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let input = format!("{}.{}", encode(&header), encode(claims));
-        let signature = self.key.sign(&CoreJwsSigningAlgorithm::EdDsa, input.as_bytes());
+        let signature = key.sign(&CoreJwsSigningAlgorithm::EdDsa, input.as_bytes());
         let signature = signature.expect("the key is of this algorithm");
         format!("{input}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    /// Replaces the key. Tokens of the former key are refused from now on.
+    pub(crate) fn rotate_key(&self) {
+        *self.key() = new_key(&random());
     }
 
     /// Returns the claims of a logout token.
@@ -113,6 +121,10 @@ impl Provider {
     /// The user and the `sid` of each session.
     pub(crate) fn logins(&self) -> MutexGuard<'_, Vec<(String, String)>> {
         self.logins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn key(&self) -> MutexGuard<'_, CoreEdDsaPrivateSigningKey> {
+        self.key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn grants(&self) -> MutexGuard<'_, HashMap<String, Grant>> {
@@ -134,7 +146,11 @@ async fn discovery(State(provider): State<Arc<Provider>>) -> Json<Value> {
 }
 
 async fn keys(State(provider): State<Arc<Provider>>) -> Json<CoreJsonWebKeySet> {
-    Json(CoreJsonWebKeySet::new(vec![provider.key.as_verification_key()]))
+    Json(CoreJsonWebKeySet::new(vec![provider.key().as_verification_key()]))
+}
+
+async fn rotate(State(provider): State<Arc<Provider>>) {
+    provider.rotate_key();
 }
 
 #[derive(Deserialize)]
@@ -250,18 +266,16 @@ async fn log_out(
 }
 
 /// Makes an Ed25519 key. The prefix is that of its PKCS #8 form (RFC 8410, 7).
-fn new_key() -> CoreEdDsaPrivateSigningKey {
+fn new_key(id: &str) -> CoreEdDsaPrivateSigningKey {
     const PREFIX: [u8; 16] =
         [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).expect("the operating system has random bytes");
     let der = BASE64_STANDARD.encode([&PREFIX[..], &secret].concat());
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n");
-    let id = JsonWebKeyId::new(KEY_ID.to_owned());
+    let id = JsonWebKeyId::new(id.to_owned());
     CoreEdDsaPrivateSigningKey::from_ed25519_pem(&pem, Some(id)).expect("a key in PKCS #8")
 }
-
-const KEY_ID: &str = "2026";
 
 /// Returns 128 random bits as text.
 fn random() -> String {

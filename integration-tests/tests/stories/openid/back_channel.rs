@@ -1,3 +1,4 @@
+use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -125,4 +126,43 @@ async fn logout_token_without_the_providers_signature_ends_nothing() {
 async fn is_refused(world: &World, ada: &Browser, token: &str, what: &str) {
     assert_eq!(send(world, token).await, StatusCode::BAD_REQUEST, "{what}");
     assert!(ada.is_signed_in_as("ada").await, "{what}");
+}
+
+/// Each server learns of the new key from the first token that it signs.
+#[tokio::test(flavor = "multi_thread")]
+async fn replaced_key_of_the_provider_signs_logout_tokens() {
+    on_each_store(async |world| {
+        let ada = world.signed_in("ada").await;
+        let former =
+            world.provider.sign(&world.provider.logout_claims("ada", &sid_of(&world, "ada")));
+        world.provider.rotate_key();
+        let claims = world.provider.logout_claims("ada", &sid_of(&world, "ada"));
+        assert_eq!(send(&world, &world.provider.sign(&claims)).await, StatusCode::OK);
+        assert!(ada.is_visitor().await);
+        assert_eq!(send(&world, &former).await, StatusCode::BAD_REQUEST, "the key is withdrawn");
+    })
+    .await;
+}
+
+/// Anyone can send tokens with an unknown `kid`.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_unknown_keys_make_one_request_for_keys() {
+    on_each_store(async |world| {
+        let ada = world.signed_in("ada").await;
+        let claims = world.provider.logout_claims("ada", &sid_of(&world, "ada"));
+        let before = world.key_requests();
+        let forged = (0..20).map(|_| {
+            let stranger = Provider::new(&world.issuer, Client::of(&world.origin));
+            stranger.rotate_key();
+            stranger.sign(&claims)
+        });
+        let forged: Vec<_> = forged.collect();
+        let answers = join_all(forged.iter().map(|token| send(&world, token))).await;
+        assert!(answers.iter().all(|answer| *answer == StatusCode::BAD_REQUEST), "{answers:?}");
+        assert_eq!(send(&world, &forged[0]).await, StatusCode::BAD_REQUEST);
+        assert_eq!(world.key_requests() - before, 1);
+        assert!(ada.is_signed_in_as("ada").await);
+        assert_eq!(send(&world, &world.provider.sign(&claims)).await, StatusCode::OK);
+    })
+    .await;
 }

@@ -5,6 +5,8 @@
 mod app;
 #[path = "../../../../session-axum/examples/openid/attempt.rs"]
 mod attempt;
+#[path = "../../../../session-axum/examples/openid/discovery.rs"]
+mod discovery;
 #[path = "../../../../session-axum/examples/openid/logout.rs"]
 mod logout;
 #[path = "../../../../session-axum/examples/openid/provider.rs"]
@@ -44,13 +46,15 @@ struct World {
     issuer: String,
     provider: Arc<Provider>,
     sessions: Sessions,
-    token_endpoint: Arc<TokenEndpoint>,
+    endpoints: Arc<Endpoints>,
 }
 
 /// The test's hand on the provider's answers.
 #[derive(Default)]
-struct TokenEndpoint {
+struct Endpoints {
     requests: AtomicUsize,
+    /// The requests for the provider's keys.
+    key_requests: AtomicUsize,
     /// Makes the next ID token, from the claims of the provider's.
     forgery: Mutex<Option<Forgery>>,
 }
@@ -74,20 +78,20 @@ impl World {
             .map(|listener| format!("http://localhost:{}", listener.local_addr().unwrap().port()));
         let issuer = format!("http://{}", provider_listener.local_addr().unwrap());
         let provider = Arc::new(Provider::new(&issuer, Client::of(&origin)));
-        let token_endpoint = Arc::new(TokenEndpoint::default());
-        let forge = from_fn_with_state(Arc::clone(&token_endpoint), forge);
+        let endpoints = Arc::new(Endpoints::default());
+        let forge = from_fn_with_state(Arc::clone(&endpoints), forge);
         serve(provider_listener, provider::router(Arc::clone(&provider)).layer(forge));
         for listener in listeners {
             let sessions = Sessions::new(Arc::clone(&store));
             serve(listener, app::app(sessions, &origin, &issuer).await.unwrap());
         }
         let sessions = Sessions::new(store);
-        Self { origin, second, issuer, provider, sessions, token_endpoint }
+        Self { origin, second, issuer, provider, sessions, endpoints }
     }
 
     /// Lets the provider make another ID token at the next sign-in.
     fn forge(&self, forgery: impl FnOnce(Value) -> String + Send + 'static) {
-        *self.token_endpoint.forgery.lock().unwrap() = Some(Box::new(forgery));
+        *self.endpoints.forgery.lock().unwrap() = Some(Box::new(forgery));
     }
 
     /// Lets the provider sign other claims at the next sign-in.
@@ -97,7 +101,11 @@ impl World {
     }
 
     fn token_requests(&self) -> usize {
-        self.token_endpoint.requests.load(Ordering::SeqCst)
+        self.endpoints.requests.load(Ordering::SeqCst)
+    }
+
+    fn key_requests(&self) -> usize {
+        self.endpoints.key_requests.load(Ordering::SeqCst)
     }
 
     fn browser(&self) -> Browser {
@@ -126,18 +134,17 @@ fn serve(listener: TcpListener, app: Router) {
     tokio::spawn(axum::serve(listener, app).into_future());
 }
 
-async fn forge(
-    State(endpoint): State<Arc<TokenEndpoint>>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn forge(State(endpoints): State<Arc<Endpoints>>, request: Request, next: Next) -> Response {
     let is_token = request.uri().path() == "/token";
+    if request.uri().path() == "/jwks" {
+        endpoints.key_requests.fetch_add(1, Ordering::SeqCst);
+    }
     let response = next.run(request).await;
     if !is_token {
         return response;
     }
-    endpoint.requests.fetch_add(1, Ordering::SeqCst);
-    let Some(forgery) = endpoint.forgery.lock().unwrap().take() else { return response };
+    endpoints.requests.fetch_add(1, Ordering::SeqCst);
+    let Some(forgery) = endpoints.forgery.lock().unwrap().take() else { return response };
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
     let mut answer: Value = serde_json::from_slice(&body).unwrap();
