@@ -1,13 +1,37 @@
 // Replaces the list of devices when it changes, and the page when its session ends.
-const events = new EventSource("/live");
-events.addEventListener("devices", ({ data }) => {
-  document.getElementById("device-list").outerHTML = data;
-});
-events.addEventListener("ended", ({ data }) => {
-  events.close();
-  document.querySelector("main").innerHTML = data;
-});
-events.addEventListener("error", () => {
-  // A browser does not connect again after a 401: the session ended while the server restarted.
-  if (events.readyState === EventSource.CLOSED) location.reload();
-});
+const FIRST_WAIT = 1000; // milliseconds
+const LONGEST_WAIT = 60000;
+let wait = FIRST_WAIT;
+
+function connect() {
+  const events = new EventSource("/live");
+  events.addEventListener("devices", ({ data }) => {
+    wait = FIRST_WAIT;
+    document.getElementById("device-list").outerHTML = data;
+  });
+  events.addEventListener("ended", ({ data }) => {
+    events.close();
+    document.querySelector("main").innerHTML = data;
+  });
+  events.addEventListener("error", () => {
+    // The browser would try again after a constant time, and after a 503 never.
+    events.close();
+    tryLater();
+  });
+}
+
+// Exponential back-off with jitter: the pages do not return together after a restart of the server.
+function tryLater() {
+  setTimeout(tryAgain, wait * (0.5 + Math.random()));
+  wait = Math.min(2 * wait, LONGEST_WAIT);
+}
+
+async function tryAgain() {
+  // An EventSource does not show the status.
+  const answer = await fetch("/live", { method: "HEAD" }).catch(() => null);
+  if (answer?.ok) connect();
+  else if (answer?.status === 401) location.reload(); // the session has ended: the page says so
+  else tryLater();
+}
+
+connect();

@@ -1,11 +1,20 @@
 //! The stream of events that keeps the page of a user up to date.
+//!
+//! ```text
+//!  the session of the page ends, in whatever process ──▶ `ended`, and the stream ends
+//!  a login or an end of the user in this process ─┬─────▶ load the list ──▶ `devices`, if it differs
+//!  every `REFRESH`, for the other processes ──────┘
+//! ```
+//!
+//! The library reports the end of one session from every process, and the events of all sessions from
+//! its own. For devices of other processes, each page therefore loads the list from time to time.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, future::pending, time::Duration};
 
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, stream};
-use session_axum::{FlashLevel, Live, Session, SessionError, Sessions, SignedIn};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use session_axum::{Events, FlashLevel, Live, Owner, Session, SessionError, Sessions, SignedIn};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::{super::ENDED, devices, pages};
 
@@ -16,11 +25,14 @@ pub(crate) async fn events(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, SessionError> {
     let mut ticks = interval(REFRESH);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let sessions = session.sessions().clone();
     let page = Page {
         live: session.live().await?,
-        sessions: session.sessions().clone(),
-        user,
+        events: sessions.events(),
+        sessions,
+        user: user.into(),
         shown: String::new(),
+        loaded_at: Instant::now(),
         ticks,
     };
     let events = stream::unfold(Some(page), |page| async { page?.next().await });
@@ -32,9 +44,11 @@ pub(crate) async fn events(
 struct Page {
     live: Live,
     sessions: Sessions,
-    user: String,
+    events: Events,
+    user: Owner,
     /// The list of devices in the browser.
     shown: String,
+    loaded_at: Instant,
     ticks: Interval,
 }
 
@@ -47,10 +61,12 @@ impl Page {
                     let page = pages::sign_in(0, &[(FlashLevel::Warning, ENDED)], None);
                     return Some((Ok(Event::default().event("ended").data(page.into_string())), None));
                 }
+                () = change(&mut self.events, &self.user, self.loaded_at) => {}
                 _ = self.ticks.tick() => {}
             }
+            self.loaded_at = Instant::now();
             // In an outage of the store, the page keeps the list. The next tick tries again.
-            let Ok(list) = self.sessions.list(&self.user).await else { continue };
+            let Ok(list) = self.sessions.list(self.user.clone()).await else { continue };
             let devices = devices::list(&list, Some(self.live.key()));
             let list = pages::device_list(&devices).into_string();
             if list != self.shown {
@@ -61,5 +77,22 @@ impl Page {
     }
 }
 
-/// The time between two loads of the list. The end of the session needs no such load.
-const REFRESH: Duration = Duration::from_secs(2);
+/// Waits until the devices of a user may have changed, and until the list may be loaded again.
+async fn change(events: &mut Events, user: &Owner, loaded_at: Instant) {
+    let lost = events.lost();
+    loop {
+        match events.next().await {
+            // A page that is too slow loses events, and may have lost one of this user.
+            Some(event) if event.owner.as_ref() == Some(user) || events.lost() > lost => break,
+            Some(_) => {}
+            None => pending().await,
+        }
+    }
+    sleep_until(loaded_at + MIN_PAUSE).await;
+}
+
+/// The time between two loads of the list, for the devices of other processes.
+pub(crate) const REFRESH: Duration = Duration::from_secs(10);
+
+/// The shortest time between two loads of the list by one page.
+const MIN_PAUSE: Duration = Duration::from_secs(1);

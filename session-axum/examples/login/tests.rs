@@ -11,7 +11,7 @@ use session_axum::MemoryStore;
 use tokio::time::{Instant, timeout_at};
 use tower::ServiceExt as _;
 
-use super::super::app;
+use super::{super::app, live::REFRESH};
 
 /// A browser with a jar for one cookie.
 struct Device {
@@ -169,9 +169,16 @@ async fn open_page_shows_devices_that_come_and_the_end_of_its_session() {
     let list = event(&mut page, "devices").await;
     assert_eq!((list.matches("<li>").count(), list.matches("this device").count()), (1, 1));
 
+    // Without a wait for the next load of the list.
+    let begun = Instant::now();
+    phone.post("/login", "user=bob").await;
     phone.post("/login", "user=ada").await;
     assert_eq!(event(&mut page, "devices").await.matches("<li>").count(), 2);
+    phone.post("/logout", "").await;
+    assert_eq!(event(&mut page, "devices").await.matches("<li>").count(), 1);
+    assert!(begun.elapsed() < REFRESH / 2, "{:?}", begun.elapsed());
 
+    phone.post("/login", "user=ada").await;
     phone.post("/devices/end-others", "").await;
     assert!(event(&mut page, "ended").await.contains("Your session has ended"));
     let end = poll_fn(|context| Pin::new(&mut page).poll_frame(context)).await;
@@ -182,6 +189,12 @@ async fn open_page_shows_devices_that_come_and_the_end_of_its_session() {
 async fn visitor_gets_no_stream() {
     let app = app(MemoryStore::default()).unwrap();
     let mut visitor = Device::new(&app);
-    let request = visitor.request("/live").body(Body::empty()).unwrap();
-    assert_eq!(visitor.send(request).await.status(), StatusCode::UNAUTHORIZED);
+    // The script of the page asks by HEAD whether the session goes on.
+    for method in ["GET", "HEAD"] {
+        let request = visitor.request("/live").method(method).body(Body::empty()).unwrap();
+        assert_eq!(visitor.send(request).await.status(), StatusCode::UNAUTHORIZED, "{method}");
+    }
+    visitor.post("/login", "user=ada").await;
+    let request = visitor.request("/live").method("HEAD").body(Body::empty()).unwrap();
+    assert_eq!(visitor.send(request).await.status(), StatusCode::OK);
 }
