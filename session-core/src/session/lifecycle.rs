@@ -87,6 +87,11 @@ impl Session {
     /// ASVS 5.0, 7.2.4). A stolen ID therefore gains nothing from the proof: a request that loaded
     /// the session before never becomes fresh, and never receives the new ID.
     ///
+    /// A [`Live`](crate::Live) connection stays open, if the user was signed in when it began. It reads
+    /// and writes the session after the proof too, and never receives the new ID. An attacker may have
+    /// opened one with a stolen ID: [revoke](crate::Sessions::revoke_all) the user's sessions to close
+    /// it, or switch [carrying over](crate::SessionsBuilder::with_carry_over) off.
+    ///
     /// `owner` is the user whose password was checked. If the browser has signed in as another user
     /// meanwhile, in another tab, the call is refused.
     ///

@@ -1,6 +1,7 @@
 //! `reauthenticate`: the owner proves the identity again, within the same login.
 
-use session_core::{EventKind, SessionError};
+use futures_util::FutureExt as _;
+use session_core::{EndReason, EventKind, SessionError};
 
 use crate::support::{
     HOUR, MINUTE, MOVES, NOTE, SECOND, VISITS, Verb, World, kinds, sign_in, told,
@@ -180,4 +181,21 @@ async fn discarded_reauthentication_is_not_fresh() {
     assert!(session.require_fresh(AGE).is_err());
     let _ = session.finish().await.unwrap();
     assert!(world.open(&id).await.require_fresh(AGE).is_err());
+}
+
+#[tokio::test]
+async fn connection_from_before_goes_on_unless_carry_over_is_off() {
+    for (carries_over, end) in [(true, None), (false, Some(EndReason::Replaced))] {
+        let world = World::with(|sessions| sessions.with_carry_over(carries_over));
+        let id = world.user("ada").await;
+        let mut live = world.open(&id).await.live().await.unwrap();
+        let new = world.moved(&id, |session| session.reauthenticate("ada")).await;
+        assert_eq!(live.ended().now_or_never(), end, "{carries_over}");
+        let updated = live.update(VISITS, |visits| *visits += 1).await;
+        assert_eq!(updated.is_ok(), carries_over);
+        assert_eq!(world.open(&new).await.get(VISITS).unwrap_or_default() > 1, carries_over);
+        world.sessions.revoke_all("ada").await.unwrap();
+        world.wait(5 * SECOND);
+        assert!(live.ended().now_or_never().is_some(), "a revocation closes it");
+    }
 }
