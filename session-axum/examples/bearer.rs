@@ -74,6 +74,7 @@ fn app(store: impl Backend) -> Result<Router, ConfigError> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:3000").await?;
+    println!("listening on http://{}", listener.local_addr()?);
     Ok(axum::serve(listener, app(MemoryStore::default())?).await?)
 }
 

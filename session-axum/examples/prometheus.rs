@@ -45,8 +45,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     });
     let app = app(Sessions::new(store().await?), metrics);
-    axum::serve(TcpListener::bind("127.0.0.1:3000").await?, app).await?;
-    Ok(())
+    let listener = TcpListener::bind("127.0.0.1:3000").await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    Ok(axum::serve(listener, app).await?)
 }
 
 fn install_recorder() -> Result<PrometheusHandle, BuildError> {
