@@ -8,6 +8,9 @@
 //!
 //! The library reports the end of one session from every process, and the events of all sessions from
 //! its own. For devices of other processes, each page therefore loads the list from time to time.
+//!
+//! The server asks for the next event when the client has read the former ones. A write timeout of the
+//! proxy in front closes the stream of a client that reads nothing.
 
 use std::{convert::Infallible, future::pending, time::Duration};
 
