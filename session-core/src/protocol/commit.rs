@@ -318,7 +318,7 @@ impl<'c> Commit<'c> {
         log.iter().enumerate().flat_map(move |(place, change)| match (standing, change) {
             // An earlier login of another user in this request would clear the values of the joined
             // session.
-            (Standing::Joined, Change::Authenticate { .. }) if Some(place) != last_login => &[],
+            (Standing::Joined, Change::Authenticate(_)) if Some(place) != last_login => &[],
             (Standing::Joined, Change::Rotate | Change::Renew) => &[],
             (Standing::Own | Standing::Joined, _) => slice::from_ref(change),
             (Standing::Overtaken, Change::Clear { seen }) => seen.as_slice(),
@@ -433,7 +433,7 @@ impl<'c> Commit<'c> {
 pub(super) fn move_of(log: &[Change], base: &Located, protocol: &Protocol) -> Option<Move> {
     let may_renew = || base.may_renew(protocol.now(), protocol.settings.renewal_grace);
     let moves = log.iter().filter_map(|change| match change {
-        Change::Authenticate { .. } => Some(Move::Login),
+        Change::Authenticate(_) => Some(Move::Login),
         Change::Reauthenticate { .. } => Some(Move::Reauthentication),
         Change::ActAs { .. } => Some(Move::Acting),
         Change::StopActing if base.record.actor.is_some() => Some(Move::Acting),

@@ -33,11 +33,7 @@ pub(crate) enum Change {
     },
     SetLifetime(Lifetime),
     EndBy(Timestamp),
-    Authenticate {
-        owner: Owner,
-        at: Timestamp,
-        lifetime: Lifetime,
-    },
+    Authenticate(Login),
     /// The owner has proved the identity again.
     Reauthenticate {
         owner: Owner,
@@ -56,6 +52,15 @@ pub(crate) enum Change {
     Renew,
     /// The request presented the ID of a renewal. The stamp of the commit records the use.
     Present,
+}
+
+/// A login: the user, and all that the login sets for the session.
+pub(crate) struct Login {
+    pub(crate) owner: Owner,
+    pub(crate) at: Timestamp,
+    pub(crate) lifetime: Lifetime,
+    pub(crate) end: Option<Timestamp>,
+    pub(crate) links: Links,
 }
 
 /// A function from the present encoded value to the new one.
@@ -137,7 +142,7 @@ impl Change {
             Self::EndBy(at) => {
                 record.ends_by = Some(record.ends_by.map_or(*at, |end| end.min(*at)));
             }
-            Self::Authenticate { owner, at, lifetime } => {
+            Self::Authenticate(Login { owner, at, lifetime, end, links }) => {
                 let is_other = record.owner.as_ref().is_some_and(|former| former != owner);
                 if record.actor.take().is_some() || is_other {
                     // The values belong to the former owner.
@@ -145,11 +150,10 @@ impl Change {
                 }
                 record.owner = Some(owner.clone());
                 record.authenticated_at = Some(*at);
-                record.links = Links::default();
-                // Lifetime and end were chosen for the login before.
-                record.lifetime = *lifetime;
-                record.ends_by = None;
-                record.created_at = record.created_at.max(*at);
+                // Those of before were chosen for the login before.
+                (record.lifetime, record.ends_by) = (*lifetime, *end);
+                record.links.clone_from(links);
+                record.created_at = *at;
             }
             Self::Reauthenticate { at, .. } => {
                 record.authenticated_at = Some(*at);
@@ -180,14 +184,14 @@ impl Change {
 
     /// Returns `true` if the change signs a user in.
     pub(crate) fn is_login(&self) -> bool {
-        matches!(self, Self::Authenticate { .. })
+        matches!(self, Self::Authenticate(_))
     }
 
     /// Returns `true` if the change closes the session's ID: from the commit on, the ID opens nothing.
     pub(crate) fn closes_id(&self) -> bool {
         matches!(
             self,
-            Self::Authenticate { .. }
+            Self::Authenticate(_)
                 | Self::Reauthenticate { .. }
                 | Self::Link(_)
                 | Self::ActAs { .. }
@@ -216,7 +220,7 @@ impl fmt::Debug for Change {
             Self::Clear { .. } => f.write_str("Clear"),
             Self::SetLifetime(lifetime) => write!(f, "SetLifetime({lifetime:?})"),
             Self::EndBy(at) => write!(f, "EndBy({at:?})"),
-            Self::Authenticate { .. } => f.write_str("Authenticate"),
+            Self::Authenticate(_) => f.write_str("Authenticate"),
             Self::Reauthenticate { .. } => f.write_str("Reauthenticate"),
             Self::Link(link) => write!(f, "Link({link})"),
             Self::ActAs { until, .. } => write!(f, "ActAs({until:?})"),
@@ -301,6 +305,11 @@ mod tests {
     fn play(steps: &[Step], record: &mut Record) {
         let log: Vec<_> = steps.iter().map(Step::change).collect();
         replay(log.iter().map(|change| &**change), record, &Limits::default(), true).unwrap();
+    }
+
+    fn login(at: Timestamp) -> Login {
+        let (lifetime, links) = (Lifetime::default(), Links::default());
+        Login { owner: "ada".into(), at, lifetime, end: None, links }
     }
 
     fn steps(names: &'static [&'static str]) -> impl Strategy<Value = Vec<Step>> {
@@ -401,10 +410,7 @@ mod tests {
     fn login_never_moves_the_last_use_back() {
         let mut record = empty().seen(Timestamp::from_millis(100));
         let at = Timestamp::from_millis(50);
-        let lifetime = Lifetime::default();
-        Change::Authenticate { owner: "ada".into(), at, lifetime }
-            .apply(&mut record, true)
-            .unwrap();
+        Change::Authenticate(login(at)).apply(&mut record, true).unwrap();
         assert_eq!(record.last_seen_at.as_millis(), 100);
         assert_eq!(record.created_at, at);
     }
@@ -415,11 +421,7 @@ mod tests {
         let changes = [
             Step::Set("a", 7).change(),
             Step::Increment("b").change(),
-            Box::new(Change::Authenticate {
-                owner: "ada".into(),
-                at: Timestamp::default(),
-                lifetime: Lifetime::default(),
-            }),
+            Box::new(Change::Authenticate(login(Timestamp::default()))),
         ];
         insta::assert_snapshot!(
             format!("{changes:?}"),

@@ -75,7 +75,7 @@ impl Session {
         if !state.view().is_some_and(|record| may_act_as(record, &user)) {
             return Err(SessionError::CannotAct);
         }
-        self.change(state, [Change::ActAs { user, until }], false)
+        self.change(state, Change::ActAs { user, until }, false)
     }
 
     /// Returns the user who [acts as](Self::act_as) the owner. Returns `None` if the owner has signed
@@ -100,6 +100,6 @@ impl Session {
         if state.view().and_then(|record| record.actor()).is_none() {
             return Ok(());
         }
-        self.change(state, [Change::StopActing], false)
+        self.change(state, Change::StopActing, false)
     }
 }

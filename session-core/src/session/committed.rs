@@ -103,6 +103,6 @@ impl Session {
         let preview = made.clone();
         let apply: Box<Apply> = Box::new(move |present, _| Ok(present.unwrap_or(&made).to_vec()));
         let insert = Change::Update { name: name.into(), is_conditional: false, apply, preview };
-        self.change(state, [insert], false)
+        self.change(state, insert, false)
     }
 }

@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Session, state::Chosen};
-use crate::{Lifetime, Owner, Record, SessionError, Timestamp, clock::MAX_SKEW, record::Change};
+use crate::{
+    Lifetime, Owner, Record, SessionError, Timestamp,
+    clock::MAX_SKEW,
+    record::{Change, Login},
+};
 
 impl Session {
     /// Signs a user in, after a proof of identity: a password, a passkey, an identity provider's
@@ -63,16 +67,11 @@ impl Session {
     pub fn authenticate(&self, owner: impl Into<Owner>) -> Result<(), SessionError> {
         let owner = Owner::checked(owner)?;
         let (at, lifetime) = (self.protocol().now(), self.protocol().settings.lifetime);
-        let mut state = self.open_state()?;
+        let state = self.open_state()?;
         let Chosen { lifetime: chosen, end, links } = state.chosen.clone();
         let lifetime = chosen.unwrap_or(lifetime);
-        let mut changes = vec![Change::Authenticate { owner, at, lifetime }];
-        changes.extend(end.map(Change::EndBy));
-        changes.extend(links.keys().iter().copied().map(Change::Link));
-        state.check_room(changes.len())?;
-        // The login ends the session of the cookie, even if this version cannot read the record.
-        state.delete_unreadable();
-        self.change(state, changes, false)
+        let login = Login { owner, at, lifetime, end, links };
+        self.change(state, Change::Authenticate(login), false)
     }
 
     /// Records that the owner of the session has proved the identity again, by a password for
@@ -120,7 +119,7 @@ impl Session {
         if !state.view().is_some_and(is_of) {
             return Err(SessionError::NotFresh);
         }
-        self.change(state, [Change::Reauthenticate { owner, at }], false)
+        self.change(state, Change::Reauthenticate { owner, at }, false)
     }
 
     /// Gives the session a fresh ID at the commit, for a change of privileges. The old ID is
@@ -138,7 +137,7 @@ impl Session {
         if state.located().is_none() {
             return Ok(());
         }
-        self.change(state, [Change::Rotate], false)
+        self.change(state, Change::Rotate, false)
     }
 
     /// Gives the session a fresh ID at the commit, to limit the lifetime of each ID.
@@ -162,7 +161,7 @@ impl Session {
         if !state.located().is_some_and(|located| located.may_renew(now, grace)) {
             return Ok(());
         }
-        self.change(state, [Change::Renew], false)
+        self.change(state, Change::Renew, false)
     }
 
     /// Sets the lifetime of this session: "remember me". The lifetime holds until the next login,
@@ -176,7 +175,7 @@ impl Session {
     pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), SessionError> {
         let state = self.open_state()?;
         let only_confirms = state.view().is_some_and(|record| record.lifetime == lifetime);
-        self.change(state, [Change::SetLifetime(lifetime)], only_confirms)
+        self.change(state, Change::SetLifetime(lifetime), only_confirms)
     }
 
     /// Sets the instant at which the session ends at the latest: the end of the identity provider's
@@ -209,7 +208,7 @@ impl Session {
         let is_no_later = |end: Timestamp| end <= at;
         let only_confirms =
             state.view().is_some_and(|record| record.ends_by.is_some_and(is_no_later));
-        self.change(state, [Change::EndBy(at)], only_confirms)
+        self.change(state, Change::EndBy(at), only_confirms)
     }
 
     /// Returns an error unless the owner signed in, or

@@ -57,6 +57,6 @@ impl Session {
         if present.len().max(state.chosen.links.keys().len()) >= Limits::LINKS {
             return Err(too_large("the number of links", Limits::LINKS));
         }
-        self.change(state, [Change::Link(link)], false)
+        self.change(state, Change::Link(link), false)
     }
 }

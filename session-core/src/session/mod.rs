@@ -169,19 +169,15 @@ impl Session {
         self.state().view().cloned()
     }
 
-    /// Records changes, if all of them fit into the log.
+    /// Records a change, if it fits into the log.
     fn change(
         &self,
         mut state: MutexGuard<'_, State>,
-        changes: impl IntoIterator<Item = Change, IntoIter: ExactSizeIterator>,
+        change: Change,
         only_confirms: bool,
     ) -> Result<(), SessionError> {
-        let changes = changes.into_iter();
-        state.check_room(changes.len())?;
-        let mut dropped = Vec::new();
-        for change in changes {
-            dropped.append(&mut state.record(self.protocol(), change, only_confirms));
-        }
+        state.check_room()?;
+        let dropped = state.record(self.protocol(), change, only_confirms);
         // The lock is released first, because the drop of a closure may run code of the
         // application.
         drop(state);

@@ -195,9 +195,9 @@ impl State {
         &self.log.changes
     }
 
-    /// Returns an error if the log would exceed [`Limits::CHANGES`].
-    pub(crate) fn check_room(&self, more: usize) -> Result<(), SessionError> {
-        if self.log.changes.len() + more > Limits::CHANGES {
+    /// Returns an error if one more change would exceed [`Limits::CHANGES`].
+    pub(crate) fn check_room(&self) -> Result<(), SessionError> {
+        if self.log.changes.len() >= Limits::CHANGES {
             return Err(too_large("the number of changes of a request", Limits::CHANGES));
         }
         Ok(())
@@ -216,6 +216,10 @@ impl State {
         only_confirms: bool,
     ) -> Vec<Change> {
         self.chosen.note(&change);
+        if change.is_login() {
+            // The login ends the session of the cookie, even if this version cannot read the record.
+            self.delete_unreadable();
+        }
         if only_confirms && self.source == Source::Store {
             // Only this request knows the session, so that a confirmation is superfluous.
             let is_unknown = self.located().is_none() && !self.may_join();

@@ -73,7 +73,7 @@ impl Session {
         if !only_confirms {
             self.check_set(state.view().map(|record| &record.values), name, &value)?;
         }
-        self.change(state, [Change::Set { name: name.into(), value }], only_confirms)
+        self.change(state, Change::Set { name: name.into(), value }, only_confirms)
     }
 
     /// Changes a value in place, and returns the new value. A missing value starts from its
@@ -199,7 +199,7 @@ impl Session {
     pub fn remove<T, C>(&self, key: Key<'_, T, C>) -> Result<(), SessionError> {
         let state = self.open_state()?;
         let only_confirms = state.value(key.name()).is_none();
-        self.change(state, [Change::Remove { name: key.name().into() }], only_confirms)
+        self.change(state, Change::Remove { name: key.name().into() }, only_confirms)
     }
 
     /// Removes and returns a value.
@@ -232,7 +232,7 @@ impl Session {
             None => Vec::new(),
         };
         let only_confirms = seen.is_empty();
-        self.change(state, [Change::Clear { seen }], only_confirms)
+        self.change(state, Change::Clear { seen }, only_confirms)
     }
 
     /// Runs the closure outside the lock of the state. The result counts if the closure's input has
@@ -286,11 +286,8 @@ impl Session {
             drop(before);
             let apply: Box<Apply> = Box::new(move |present, view| Ok(run(present, view)?.1));
             let is_conditional = kind == UpdateKind::Conditional;
-            self.change(
-                state,
-                [Change::Update { name: name.into(), is_conditional, apply, preview }],
-                only_confirms,
-            )?;
+            let update = Change::Update { name: name.into(), is_conditional, apply, preview };
+            self.change(state, update, only_confirms)?;
             return Ok(value);
         }
         Err(SessionError::Contended)
