@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Beside the path of a request: `revoke.rs` (list and revoke the sessions of an index),
-//! `session_limit.rs` (make room for a login), `lease.rs` (the lock of a session), `live.rs` (a connection that
+//! `session_limit.rs` (make room for a login), `report.rs` (the events), `lease.rs` (the lock of a session), `live.rs` (a connection that
 //! outlives its request).
 //!
 //! # A commit
@@ -94,6 +94,7 @@ mod locate;
 mod nonces;
 mod open;
 mod queue;
+mod report;
 mod revoke;
 mod rotate;
 mod session_limit;
@@ -113,8 +114,8 @@ use nonces::Nonces;
 use queue::KeyedQueue;
 
 use crate::{
-    Backend, Clock, Codec, Event, EventKind, IdGenerator, Record, SessionKey, StoreError,
-    Timestamp, events::EventSender, metrics::Metrics, record::decode,
+    Backend, Clock, Codec, IdGenerator, SessionKey, Timestamp, events::EventSender,
+    metrics::Metrics, record::decode,
 };
 
 pub use live::EndReason;
@@ -190,10 +191,6 @@ impl Protocol {
         self.unreadable_values.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn report(&self, kind: EventKind, key: SessionKey, record: Option<&Record>) {
-        self.events.send(Event::new(kind, key, record));
-    }
-
     /// Waits in the queue for the lock of a session.
     pub(crate) async fn lock_turn(&self, key: SessionKey) -> Turn<'_> {
         self.lock_queue.turn(key).await
@@ -214,17 +211,6 @@ impl Protocol {
                 }
             })
             .ok()
-    }
-
-    fn report_corrupt(&self, key: SessionKey, error: &StoreError) {
-        self.corrupt_records.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(
-            target: "session",
-            error = error.source_text(),
-            session.id = %key,
-            "unreadable session record, treated as no session"
-        );
-        self.report(EventKind::Corrupt, key, None);
     }
 }
 

@@ -12,8 +12,8 @@ use super::{
     verbs::Deleted,
 };
 use crate::{
-    Ended, Entry, Event, EventKind, Family, IndexEntry, IndexKey, Owner, Record, SessionError,
-    SessionKey, StoreError,
+    Ended, Entry, EventKind, Family, IndexEntry, IndexKey, Owner, Record, SessionError, SessionKey,
+    StoreError,
 };
 
 impl Protocol {
@@ -126,17 +126,17 @@ impl Protocol {
     /// Revokes the sessions whose entries in an index are selected, and returns their number. `owner`
     /// is their owner, if the index is of an owner.
     ///
-    /// The passes end when no session has moved meanwhile. A moving session enters its new key
-    /// before the old key leaves the index, so that the next pass finds it.
+    /// The passes end when no session has moved meanwhile, as [`end_entries`](Self::end_entries)
+    /// returns.
     pub(crate) async fn revoke_where(
         &self,
         index: &IndexKey,
         owner: Option<&Owner>,
         is_selected: impl Fn(&IndexEntry) -> bool,
     ) -> Result<usize, SessionError> {
+        let mut end = End::new(EventKind::Revoked, index, owner);
         let mut pace = Pace::default();
         let mut done = BTreeSet::new();
-        let mut ended = BTreeSet::new();
         for _ in 0..=MAX_MOVES {
             let mut selected = Vec::new();
             for entry in (*self.store).entries(index, self.now()).await? {
@@ -147,46 +147,45 @@ impl Protocol {
             }
             let mut has_moved = false;
             for entries in selected.chunks(CHUNK) {
-                let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
-                let answers = self.delete_or_block(&keys).await?;
-                self.leave(index, entries).await;
-                for (entry, answer) in entries.iter().zip(answers) {
-                    match answer {
-                        Ended::Session(record) => {
-                            if let Some(record) = &record {
-                                self.leave_indexes_except(Some(index), entry.key, record).await;
-                            }
-                            if ended.insert(entry.family) {
-                                let record = record.as_deref();
-                                self.report_end(EventKind::Revoked, entry.key, record, owner);
-                            }
-                        }
-                        Ended::Tombstone(tombstone) => has_moved |= tombstone.successor().is_some(),
-                        Ended::Blocked => {}
-                    }
-                }
+                has_moved |= self.end_entries(&mut end, entries).await?;
                 yield_now().await;
             }
             if !has_moved {
-                return Ok(ended.len());
+                return Ok(end.families.len());
             }
         }
         Err(SessionError::Contended)
     }
 
-    /// Reports the end of a session from elsewhere. `owner` is its owner if its record is unknown.
-    pub(super) fn report_end(
+    /// Ends the sessions under entries of an index, and reports each family once. Returns `true` if a
+    /// session has moved.
+    ///
+    /// A moving session enters its new key before the old key leaves the index, so that another read
+    /// of the index finds the new key.
+    pub(super) async fn end_entries(
         &self,
-        kind: EventKind,
-        key: SessionKey,
-        record: Option<&Record>,
-        owner: Option<&Owner>,
-    ) {
-        let mut event = Event::new(kind, key, record);
-        if record.is_none() {
-            event.owner = owner.cloned();
+        end: &mut End<'_>,
+        entries: &[IndexEntry],
+    ) -> Result<bool, StoreError> {
+        let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
+        let answers = self.delete_or_block(&keys).await?;
+        self.leave(end.index, entries).await;
+        let mut has_moved = false;
+        for (entry, answer) in entries.iter().zip(answers) {
+            match answer {
+                Ended::Session(record) => {
+                    if let Some(record) = &record {
+                        self.leave_indexes_except(Some(end.index), entry.key, record).await;
+                    }
+                    if end.families.insert(entry.family) {
+                        self.report_end(end.kind, entry.key, record.as_deref(), end.owner);
+                    }
+                }
+                Ended::Tombstone(tombstone) => has_moved |= tombstone.successor().is_some(),
+                Ended::Blocked => {}
+            }
         }
-        self.events.send(event);
+        Ok(has_moved)
     }
 
     /// Deletes the session of a key, under the key to which the session has moved. Returns the key
@@ -213,13 +212,11 @@ impl Protocol {
         Err(SessionError::Contended)
     }
 
-    /// Revokes the session of a key, whatever its owner. Returns `true` if the session existed.
-    ///
-    /// Unlike [`delete_session`](Self::delete_session), the method recognizes a session that this
-    /// version cannot read.
+    /// Revokes the session of a key, whatever its owner. Returns `true` if the session existed, also if
+    /// this version cannot read it.
     pub(crate) async fn revoke_any(&self, mut key: SessionKey) -> Result<bool, SessionError> {
         for _ in 0..=MAX_TRAIL {
-            let record = match self.load(&key).await? {
+            let known = match self.load(&key).await? {
                 Loaded::Entry(Entry::Session(record)) => Some(record),
                 Loaded::Entry(Entry::Tombstone(tombstone)) => match tombstone.successor() {
                     Some(successor) => {
@@ -232,31 +229,39 @@ impl Protocol {
                 Loaded::Missing => return Ok(false),
             };
             // While a session moves, it has two keys. The index has both.
-            if let Some(record) = &record
+            if let Some(record) = &known
                 && let Some(index) = record.index_keys().first()
             {
                 let is_same = |entry: &IndexEntry| entry.family == record.family;
-                if self.revoke_where(index, record.owner.as_ref(), is_same).await? > 0 {
+                if self.revoke_where(index, record.owner(), is_same).await? > 0 {
                     return Ok(true);
                 }
             }
-            match self.delete_or_block(&[key]).await?.pop() {
-                Some(Ended::Session(ended)) => {
-                    let record = ended.or(record);
-                    if let Some(record) = &record {
-                        self.leave_indexes(key, record).await;
-                    }
-                    self.report(EventKind::Revoked, key, record.as_deref());
-                    return Ok(true);
-                }
-                Some(Ended::Tombstone(tombstone)) => match tombstone.successor() {
-                    Some(successor) => key = successor,
-                    None => return Ok(false),
-                },
-                Some(Ended::Blocked) | None => return Ok(false),
-            }
+            let (key, record) = match self.delete_session(key).await? {
+                Some((key, record)) => (key, record.or(known)),
+                None if known.is_none() => (key, None),
+                None => return Ok(false),
+            };
+            self.report(EventKind::Revoked, key, record.as_deref());
+            return Ok(true);
         }
         Err(SessionError::Contended)
+    }
+}
+
+/// The end of sessions in an index.
+pub(super) struct End<'e> {
+    kind: EventKind,
+    index: &'e IndexKey,
+    /// The owner, if the index is of an owner.
+    owner: Option<&'e Owner>,
+    /// The ended sessions, each reported once.
+    families: BTreeSet<Family>,
+}
+
+impl<'e> End<'e> {
+    pub(super) fn new(kind: EventKind, index: &'e IndexKey, owner: Option<&'e Owner>) -> Self {
+        Self { kind, index, owner, families: BTreeSet::new() }
     }
 }
 

@@ -5,6 +5,7 @@
 //! 2. it reads the owner's index, and counts the other families that live
 //! 3. too many: Reject       -> it deletes its own record, and fails
 //!              Evict*       -> it revokes the others that come first by the policy
+//!                              one of them has moved meanwhile -> step 2
 //! 4. only then the client receives the ID
 //! ```
 //!
@@ -23,9 +24,10 @@ use std::{
 use super::{
     Located, MAX_MOVES, PATIENCE, Protocol,
     locate::{Loaded, Pace, yield_now},
+    revoke::End,
 };
 use crate::{
-    AtLimit, Created, Ended, Entry, EventKind, Family, IndexEntry, Owner, Record, SessionError,
+    AtLimit, Created, Entry, EventKind, Family, IndexEntry, Owner, Record, SessionError,
     SessionKey, Timestamp, Tombstone, clock::MAX_SKEW,
 };
 
@@ -61,40 +63,48 @@ impl Protocol {
         else {
             return Ok(None);
         };
-        let mut others = self.others(owner, new, limit.at_limit).await?;
-        if others.dead.len() >= MANY_DEAD {
-            others.dead.truncate(CLEARED);
-            self.drop_dead(owner, std::mem::take(&mut others.dead)).await;
-        }
-        let excess = (others.earlier.len() + others.later + 1).saturating_sub(limit.max());
-        if excess == 0 {
-            return Ok(None);
-        }
-        if let Some(former) = former {
-            match self.load(&former.key).await? {
-                Loaded::Entry(Entry::Session(_)) => {}
-                Loaded::Entry(Entry::Tombstone(tombstone)) => return Ok(Some(tombstone)),
-                Loaded::Missing | Loaded::Unreadable => return Err(SessionError::Ended),
+        let index = owner.key();
+        let mut end = End::new(EventKind::Evicted, &index, Some(owner));
+        for _ in 0..=MAX_MOVES {
+            let mut others = self.others(owner, new, limit.at_limit).await?;
+            if others.dead.len() >= MANY_DEAD {
+                others.dead.truncate(CLEARED);
+                self.drop_dead(owner, std::mem::take(&mut others.dead)).await;
+            }
+            let excess = (others.earlier.len() + others.later + 1).saturating_sub(limit.max());
+            if excess == 0 {
+                return Ok(None);
+            }
+            if let Some(former) = former {
+                match self.load(&former.key).await? {
+                    Loaded::Entry(Entry::Session(_)) => {}
+                    Loaded::Entry(Entry::Tombstone(tombstone)) => return Ok(Some(tombstone)),
+                    Loaded::Missing | Loaded::Unreadable => return Err(SessionError::Ended),
+                }
+            }
+            if limit.at_limit == AtLimit::Reject {
+                return Err(SessionError::TooManySessions { limit: limit.max() });
+            }
+            if excess > others.earlier.len() {
+                // The later logins alone reach the limit.
+                return Err(SessionError::Contended);
+            }
+            let mut pace = Pace::default();
+            let mut sorted = BTreeMap::new();
+            for place in others.earlier.into_values() {
+                pace.step().await;
+                sorted.insert((place.rank, place.key), place.entries);
+            }
+            let mut has_moved = false;
+            for victim in sorted.into_values().take(excess) {
+                has_moved |= self.end_entries(&mut end, &victim).await?;
+                yield_now().await;
+            }
+            if !has_moved {
+                return Ok(None);
             }
         }
-        if limit.at_limit == AtLimit::Reject {
-            return Err(SessionError::TooManySessions { limit: limit.max() });
-        }
-        if excess > others.earlier.len() {
-            // The later logins alone reach the limit.
-            return Err(SessionError::Contended);
-        }
-        let mut pace = Pace::default();
-        let mut sorted = BTreeMap::new();
-        for place in others.earlier.into_values() {
-            pace.step().await;
-            sorted.insert((place.rank, place.key), place);
-        }
-        for victim in sorted.into_values().take(excess) {
-            self.evict(owner, new, victim).await?;
-            yield_now().await;
-        }
-        Ok(None)
+        Err(SessionError::Contended)
     }
 
     async fn others(
@@ -142,57 +152,6 @@ impl Protocol {
             others.earlier.remove(&family);
         }
         Ok(others)
-    }
-
-    /// Evicts a session, under its present key. If a login later than the new one has moved the
-    /// session there, the eviction fails, so that two logins never evict each other.
-    async fn evict(&self, owner: &Owner, new: &Located, victim: Place) -> Result<(), SessionError> {
-        let index = owner.key();
-        let mut entries = victim.entries;
-        let mut deleted = None;
-        for _ in 0..=MAX_MOVES {
-            let keys: Vec<_> = entries.iter().map(|entry| entry.key).collect();
-            let answers = self.delete_or_block(&keys).await?;
-            self.leave(&index, &entries).await;
-            let mut moved = Vec::new();
-            for (entry, answer) in entries.iter().zip(answers) {
-                match answer {
-                    Ended::Session(record) => {
-                        if let Some(record) = &record {
-                            self.leave_indexes_except(Some(&index), entry.key, record).await;
-                        }
-                        deleted = Some(record);
-                    }
-                    Ended::Tombstone(tombstone) => {
-                        moved.extend(tombstone.successor().map(|key| IndexEntry { key, ..*entry }));
-                    }
-                    Ended::Blocked => {}
-                }
-            }
-            let keys: Vec<_> = moved.iter().map(|entry| entry.key).collect();
-            entries.clear();
-            for (entry, loaded) in moved.into_iter().zip(self.load_many(&keys).await?) {
-                match loaded {
-                    // The login under one key never changes.
-                    Ok(Some(Entry::Session(record)))
-                        if is_later(&record, entry.key, new, self.now()) =>
-                    {
-                        return Err(SessionError::Contended);
-                    }
-                    Ok(Some(Entry::Session(record))) if record.signed_in() != Some(owner) => {}
-                    Ok(Some(_)) | Err(_) => entries.push(entry),
-                    Ok(None) => {}
-                }
-            }
-            if entries.is_empty() {
-                if let Some(record) = deleted {
-                    let record = record.as_deref();
-                    self.report_end(EventKind::Evicted, victim.key, record, Some(owner));
-                }
-                return Ok(());
-            }
-        }
-        Err(SessionError::Contended)
     }
 
     /// Removes index entries without a session, and blocks their keys. A login that is about to
