@@ -12,7 +12,8 @@ use crate::{Owner, Record, SessionKey, metrics::EventMetrics};
 
 /// One change of a session, seen by this process.
 ///
-/// An event carries keys and the owner, never an ID ([I10]).
+/// A commit reports each login, each repeated proof of an identity, and each begin and end of an
+/// [acting](crate::Session::act_as), in the order of the calls. An event carries keys and the owner, never an ID ([I10]).
 ///
 /// [I10]: crate::guarantees#i10-nothing-leaks
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -161,7 +161,7 @@ impl Attempt {
 /// A commit that needs more than one compare-and-swap.
 pub(super) struct Commit<'c> {
     pub(super) protocol: &'c Protocol,
-    pending: &'c PendingCommit,
+    pub(super) pending: &'c PendingCommit,
     /// The context, with the time of the present attempt.
     pub(super) context: WriteContext,
     base: Option<Located>,
@@ -300,14 +300,12 @@ impl<'c> Commit<'c> {
     /// Completes a session that was not stored before.
     async fn begin(&mut self, new: Located) -> Result<Attempt, SessionError> {
         let protocol = self.protocol;
-        let mut kind = EventKind::Created;
         if new.record.owner.is_some() {
             self.created = Some(new.clone());
             protocol.make_room(&new, None).await?;
             self.created = None;
-            kind = EventKind::Authenticated;
         }
-        protocol.report(kind, new.key, Some(&new.record));
+        protocol.report_fresh_id(&self.pending.log, None, &new, EventKind::Created);
         Ok(Attempt::Done(new))
     }
 
@@ -434,14 +432,10 @@ pub(super) fn move_of(log: &[Change], base: &Located, protocol: &Protocol) -> Op
     let may_renew = || base.may_renew(protocol.now(), protocol.settings.renewal_grace);
     let moves = log.iter().filter_map(|change| match change {
         Change::Authenticate(_) => Some(Move::Login),
-        Change::Reauthenticate { .. } => Some(Move::Reauthentication),
-        Change::ActAs { .. } => Some(Move::Acting),
-        Change::StopActing if base.record.actor.is_some() => Some(Move::Acting),
-        Change::Rotate => Some(Move::Rotation),
+        Change::Renew => may_renew().then_some(Move::Renewal),
         // The indexes of a record never change under one key.
-        Change::Link(link) if !base.record.links.contains(link) => Some(Move::Rotation),
-        Change::Renew if may_renew() => Some(Move::Renewal),
-        _ => None,
+        Change::Link(link) if base.record.links.contains(link) => None,
+        change => change.closes_id().then_some(Move::Rotation),
     });
     moves.max()
 }

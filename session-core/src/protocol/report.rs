@@ -2,12 +2,47 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Protocol;
-use crate::{Event, EventKind, Owner, Record, SessionKey, StoreError};
+use super::{Located, Protocol};
+use crate::{Event, EventKind, Owner, Record, SessionKey, StoreError, record::Change};
 
 impl Protocol {
     pub(crate) fn report(&self, kind: EventKind, key: SessionKey, record: Option<&Record>) {
         self.events.send(Event::new(kind, key, record));
+    }
+
+    /// Reports a commit that stored a session under a fresh ID: each login, reauthentication, and begin
+    /// and end of an acting, in the order of the calls. Without one of them, the event is of this `kind`.
+    pub(super) fn report_fresh_id(
+        &self,
+        log: &[Change],
+        base: Option<&Located>,
+        new: &Located,
+        kind: EventKind,
+    ) {
+        let mut record = match base {
+            Some(base) => Record::clone(&base.record),
+            None => Record::new(new.record.created_at, new.record.lifetime),
+        };
+        let mut events = Vec::new();
+        for change in log {
+            let kind = match change {
+                Change::Authenticate(_) => EventKind::Authenticated,
+                Change::Reauthenticate { .. } => EventKind::Reauthenticated,
+                Change::ActAs { .. } => EventKind::ActingStarted,
+                Change::StopActing => EventKind::ActingStopped,
+                _ => continue,
+            };
+            change.preview(&mut record);
+            events.push(Event::new(kind, new.key, Some(&record)));
+        }
+        // A call that only repeats the one before changes nothing.
+        events.dedup();
+        if events.is_empty() {
+            events.push(Event::new(kind, new.key, Some(&new.record)));
+        }
+        for event in events {
+            self.events.send(event.with_former(base.map(|base| base.key)));
+        }
     }
 
     /// Reports the end of a session from elsewhere. `owner` is its owner if its record is unknown.

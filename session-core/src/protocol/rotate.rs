@@ -8,7 +8,7 @@ use super::{
     write::Move,
 };
 use crate::{
-    Committed, Entry, Event, EventKind, Record, SessionError, Tombstone,
+    Committed, Entry, EventKind, Record, SessionError, Tombstone,
     record::{Cause, SealedId},
 };
 
@@ -50,15 +50,10 @@ impl Commit<'_> {
                 self.created = None;
                 protocol.leave_indexes(base.key, &base.record).await;
                 let event = match kind {
-                    Move::Login => EventKind::Authenticated,
-                    Move::Reauthentication => EventKind::Reauthenticated,
-                    Move::Acting if new.record.actor.is_some() => EventKind::ActingStarted,
-                    Move::Acting => EventKind::ActingStopped,
-                    Move::Rotation => EventKind::Rotated,
                     Move::Renewal => EventKind::Renewed,
+                    Move::Rotation | Move::Login => EventKind::Rotated,
                 };
-                let event = Event::new(event, new.key, Some(&new.record));
-                protocol.events.send(event.with_former(Some(base.key)));
+                protocol.report_fresh_id(&self.pending.log, Some(base), &new, event);
                 Ok(Attempt::Done(new))
             }
             Ok(Committed::Conflict(entry)) => Ok(Attempt::conflict(entry)),

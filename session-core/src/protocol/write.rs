@@ -26,10 +26,8 @@ pub(crate) struct Fence {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Move {
     Renewal,
+    /// Any other change that closes the former ID.
     Rotation,
-    Reauthentication,
-    /// The owner begins or ceases to act as a user.
-    Acting,
     Login,
 }
 
@@ -83,7 +81,7 @@ impl WriteContext {
         record.issued_at = self.now;
         record.id_use = match kind {
             Move::Renewal => IdUse::Renewed,
-            Move::Rotation | Move::Reauthentication | Move::Acting | Move::Login => IdUse::Original,
+            Move::Rotation | Move::Login => IdUse::Original,
         };
     }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt};
 use session_core::{
-    AtLimit, Event, EventKind, Events, Lifetime, SessionKey, SessionLimit, Sessions,
-    SessionsBuilder, StoreErrorKind,
+    AtLimit, Event, EventKind, Events, Lifetime, Session, SessionError, SessionKey, SessionLimit,
+    Sessions, SessionsBuilder, StoreErrorKind,
 };
 
 use crate::support::{Fault, HOUR, NOTE, VISITS, Verb, World, probe, told};
@@ -73,6 +73,75 @@ async fn login_without_a_visit_is_one_event() {
     let (world, mut events) = world();
     let id = world.user("ada").await;
     assert_eq!(all(&mut events), [of_ada(EventKind::Authenticated, id.key())]);
+}
+
+/// One commit reports each change of the user, in the order of the calls.
+#[tokio::test]
+async fn commit_reports_each_change_of_the_user() {
+    use EventKind::{
+        ActingStarted, ActingStopped, Authenticated, Created, Destroyed, Reauthenticated, Renewed,
+        Rotated,
+    };
+    type Record = fn(&Session) -> Result<(), SessionError>;
+    type Expected = &'static [(EventKind, &'static str, &'static str)];
+    fn act(session: &Session) -> Result<(), SessionError> {
+        session.act_as("grace", HOUR / 2)
+    }
+    let log_in: Record = |session| session.authenticate("ada");
+    let confirm: Record = |session| session.reauthenticate("ada");
+    let other: Record = |session| session.authenticate("linus");
+    let (stop, end): (Record, Record) = (Session::stop_acting, Session::destroy);
+    let write: Record = |session| session.set(VISITS, 1);
+    let link: Record = |session| session.link("sid", "2");
+    let cases: [(&str, &[Record], Expected); 20] = [
+        ("nobody", &[write], &[(Created, "", "")]),
+        ("nobody", &[log_in, act], &[(Authenticated, "ada", ""), (ActingStarted, "grace", "ada")]),
+        ("nobody", &[log_in, confirm], &[(Authenticated, "ada", ""), (Reauthenticated, "ada", "")]),
+        ("nobody", &[log_in, log_in, link], &[(Authenticated, "ada", "")]),
+        ("nobody", &[log_in, other], &[(Authenticated, "ada", ""), (Authenticated, "linus", "")]),
+        ("nobody", &[log_in, end], &[]),
+        ("visitor", &[log_in, act], &[(Authenticated, "ada", ""), (ActingStarted, "grace", "ada")]),
+        ("visitor", &[log_in, write, link], &[(Authenticated, "ada", "")]),
+        ("visitor", &[log_in, end], &[(Destroyed, "", "")]),
+        ("visitor", &[end, log_in], &[(Destroyed, "", ""), (Authenticated, "ada", "")]),
+        ("user", &[act, stop], &[(ActingStarted, "grace", "ada"), (ActingStopped, "ada", "")]),
+        ("user", &[act, write], &[(ActingStarted, "grace", "ada")]),
+        ("user", &[confirm, act], &[(Reauthenticated, "ada", ""), (ActingStarted, "grace", "ada")]),
+        ("user", &[act, other], &[(ActingStarted, "grace", "ada"), (Authenticated, "linus", "")]),
+        ("user", &[act, end], &[(Destroyed, "ada", "")]),
+        ("user", &[link, Session::rotate], &[(Rotated, "ada", "")]),
+        ("user", &[Session::renew, write], &[(Renewed, "ada", "")]),
+        ("actor", &[stop, act], &[(ActingStopped, "ada", ""), (ActingStarted, "grace", "ada")]),
+        ("actor", &[stop, confirm], &[(ActingStopped, "ada", ""), (Reauthenticated, "ada", "")]),
+        ("actor", &[log_in, stop], &[(Authenticated, "ada", "")]),
+    ];
+    for (number, (before, calls, expected)) in cases.into_iter().enumerate() {
+        let world = World::new();
+        let session = match before {
+            "nobody" => world.anonymous().await,
+            "visitor" => world.open(&world.visitor().await).await,
+            "user" => world.open(&world.user("ada").await).await,
+            _ => world.open(&world.moved(&world.user("ada").await, act).await).await,
+        };
+        let mut former = session.key();
+        let mut events = world.sessions.events();
+        for call in calls {
+            call(&session).unwrap();
+        }
+        let _ = session.finish().await.unwrap();
+        let mut reported = Vec::new();
+        while let Some(event) = events.try_next() {
+            match event.kind {
+                Destroyed => former = None,
+                _ => assert_eq!((Some(event.key), event.former), (session.key(), former)),
+            }
+            reported.push((event.kind, event.owner, event.actor));
+        }
+        let user = |name: &'static str| (!name.is_empty()).then(|| name.into());
+        let expected: Vec<_> =
+            expected.iter().map(|(kind, o, a)| (*kind, user(o), user(a))).collect();
+        assert_eq!(reported, expected, "{number}");
+    }
 }
 
 #[tokio::test]
