@@ -89,7 +89,14 @@ impl<'a> View<'a> {
     /// Returns the user to whom the session belongs.
     #[must_use]
     pub fn owner(&self) -> Option<&'a Owner> {
-        self.0?.owner.as_ref()
+        self.0?.owner()
+    }
+
+    /// Returns the user who [acts as](crate::Session::act_as) the owner. Returns `None` if the owner has
+    /// signed in.
+    #[must_use]
+    pub fn actor(&self) -> Option<&'a Owner> {
+        self.0?.actor()
     }
 }
 

@@ -319,7 +319,7 @@ enum UpdateKind {
 fn is_same_view(left: Option<&Arc<Record>>, right: Option<&Arc<Record>>) -> bool {
     match (left, right) {
         (Some(left), Some(right)) => {
-            Arc::ptr_eq(left, right) || (left.values == right.values && left.owner == right.owner)
+            Arc::ptr_eq(left, right) || (left.values == right.values && left.is_of_same_user(right))
         }
         (left, right) => left.is_none() && right.is_none(),
     }

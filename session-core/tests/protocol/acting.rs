@@ -370,9 +370,18 @@ async fn login_joins_no_acting() {
 }
 
 #[tokio::test]
-async fn list_tells_who_acts() {
+async fn list_and_view_show_the_actor() {
     let world = World::new();
-    acting(&world).await;
+    let (id, _) = acting(&world).await;
+    let session = world.open(&id).await;
+    session
+        .try_update(NOTE, |note, view| {
+            let names = [view.owner(), view.actor()];
+            *note = format!("{:?}", names.map(|user| user.and_then(|user| user.as_str())));
+            Ok::<_, SessionError>(())
+        })
+        .unwrap();
+    assert_eq!(session.get(NOTE).as_deref(), Some(r#"[Some("grace"), Some("ada")]"#));
     let list = world.sessions.list("grace").await.unwrap();
     let [info] = &list[..] else { panic!("{list:?}") };
     let names = [info.owner(), info.actor()].map(|user| user.and_then(|user| user.as_str()));

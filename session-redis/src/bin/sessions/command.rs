@@ -76,6 +76,7 @@ impl Program {
                 [session.created_at(), session.last_seen_at(), session.expires_at()].map(time);
             let json = json!({
                 "key": session.key(),
+                "owner": session.owner().map(owner_json),
                 "actor": session.actor().map(owner_json),
                 "created_at": created,
                 "authenticated_at": session.authenticated_at().map(time),
