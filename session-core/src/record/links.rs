@@ -21,11 +21,12 @@ impl Links {
         }
     }
 
-    /// Reads the keys, stored one after the other. Returns `None` if the last one is cut.
+    /// Reads the keys, stored one after the other in ascending order. Returns `None` if the last one is
+    /// cut, or if the keys are in another order.
     pub(super) fn from_stored(bytes: &[u8]) -> Option<Self> {
         let (keys, rest) = bytes.as_chunks();
-        let mut links = Self::default();
-        keys.iter().for_each(|key| links.add(IndexKey::from_bytes(*key)));
-        rest.is_empty().then_some(links)
+        let is_sorted = keys.is_sorted_by(|one, next| one < next);
+        let keys = keys.iter().map(|key| IndexKey::from_bytes(*key));
+        (is_sorted && rest.is_empty()).then(|| Self(keys.collect()))
     }
 }

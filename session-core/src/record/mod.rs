@@ -17,7 +17,7 @@ mod session_key;
 mod tombstone;
 mod values;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -226,7 +226,7 @@ impl Record {
         (self.owner(), self.actor()) == (other.owner(), other.actor())
     }
 
-    /// Returns the keys of the indexes that list the session: of its owner, then of its
+    /// Returns the keys of the indexes that list the session, each once: of its owner, then of its
     /// [links](crate::Session::link), then of the actor and the actor's links.
     ///
     /// The keys stay the same for as long as the session has one key. A login, and any other change
@@ -235,7 +235,11 @@ impl Record {
     pub fn index_keys(&self) -> Vec<IndexKey> {
         let mut keys: Vec<_> = self.owner.iter().map(Owner::key).collect();
         keys.extend_from_slice(self.links.keys());
-        keys.extend(self.actor.iter().flat_map(|login| login.index_keys()));
+        if let Some(login) = &self.actor {
+            // The login and the acting may have the same link.
+            let mut seen: BTreeSet<_> = keys.iter().copied().collect();
+            keys.extend(login.index_keys().into_iter().filter(|key| seen.insert(*key)));
+        }
         keys
     }
 

@@ -28,9 +28,9 @@ impl Session {
     /// [`SessionError::TooLarge`] if the name is longer than
     /// [`Limits::NAME_BYTES`](crate::Limits::NAME_BYTES), the value longer than
     /// [`Limits::LINK_BYTES`](crate::Limits::LINK_BYTES), or beyond
-    /// [`Limits::LINKS`](crate::Limits::LINKS) links or [`Limits::CHANGES`](crate::Limits::CHANGES)
-    /// changes. Returns [`SessionError::Closed`] after the response has begun. After an error the
-    /// session is unchanged.
+    /// [`Limits::LINKS`](crate::Limits::LINKS) links of the session or of the request, or
+    /// [`Limits::CHANGES`](crate::Limits::CHANGES) changes. Returns [`SessionError::Closed`] after the
+    /// response has begun. After an error the session is unchanged.
     ///
     /// # Examples
     ///
@@ -49,13 +49,14 @@ impl Session {
         let link = IndexKey::of_link(name, value.as_ref())?;
         let mut state = self.open_state()?;
         let present = state.view().map_or(&[][..], |record| record.links.keys());
+        let has_room = |links: &[IndexKey]| links.contains(&link) || links.len() < Limits::LINKS;
+        if !(has_room(present) && has_room(state.chosen.links.keys())) {
+            return Err(too_large("the number of links", Limits::LINKS));
+        }
         if present.contains(&link) {
             // A later login of this request drops the links of the session, but not this one.
             state.chosen.links.add(link);
             return Ok(());
-        }
-        if present.len().max(state.chosen.links.keys().len()) >= Limits::LINKS {
-            return Err(too_large("the number of links", Limits::LINKS));
         }
         self.change(state, Change::Link(link), false)
     }

@@ -186,6 +186,41 @@ async fn links_are_bounded() {
     assert_eq!(world.count_entered().await, 0, "the session leaves all indexes");
 }
 
+/// Each link that the session has already belongs to a later login of the request too.
+#[tokio::test]
+async fn links_of_a_request_are_bounded() {
+    let world = World::new();
+    let link = |session: &Session, name| {
+        for number in 0..Limits::LINKS {
+            session.link(name, number.to_string())?;
+        }
+        Ok::<_, SessionError>(())
+    };
+    let id = world
+        .begin(|session| {
+            session.authenticate("ada")?;
+            link(session, "login")
+        })
+        .await;
+    let id = world
+        .moved(&id, |session| {
+            session.act_as("grace", HOUR)?;
+            link(session, "acting")
+        })
+        .await;
+    let session = world.open(&id).await;
+    link(&session, "acting").unwrap();
+    session.stop_acting().unwrap();
+    let refused = session.link("login", "0").unwrap_err().to_string();
+    insta::assert_snapshot!(refused, @"the number of links exceeds the limit of 4");
+    session.authenticate("ada").unwrap();
+    let id = finish(session).await;
+    assert_eq!(world.sessions.list_linked("acting", "3").await.unwrap().len(), 1);
+    assert_eq!(world.sessions.list_linked("login", "0").await.unwrap().len(), 0);
+    world.log_out(&id).await;
+    assert_eq!(world.count_entered().await, 0);
+}
+
 /// The entries of a session leave all indexes at each kind of end.
 #[tokio::test]
 async fn entries_leave_all_indexes_with_the_session() {

@@ -55,6 +55,7 @@ impl SessionBody {
             values: Values::default(),
             unknown: UnknownFields::default(),
         };
+        let mut unknown = Vec::new();
         let mut rest = bytes.get(start..)?;
         for _ in 0..decode::read_map_len(&mut rest).ok()? {
             let field = rest;
@@ -89,13 +90,15 @@ impl SessionBody {
                 VALUES => body.values = Values::read_stored(&mut rest, bytes)?,
                 _ => {
                     pass_over(&mut rest)?;
-                    body.unknown.push(&field[..field.len() - rest.len()]);
+                    unknown.extend_from_slice(&field[..field.len() - rest.len()]);
+                    body.unknown.count += 1;
                 }
             }
         }
         if !rest.is_empty() {
             return None;
         }
+        body.unknown.bytes = unknown.into();
         if body.values.heap_size() == 0
             && let Some(owner) = &mut body.owner
         {
@@ -182,13 +185,6 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
         record.values.write_stored(out);
     }
     out.extend_from_slice(&record.unknown.bytes);
-}
-
-impl UnknownFields {
-    fn push(&mut self, field: &[u8]) {
-        self.count += 1;
-        self.bytes = [&self.bytes, field].concat().into();
-    }
 }
 
 fn read_lease(rest: &mut &[u8]) -> Option<Lease> {

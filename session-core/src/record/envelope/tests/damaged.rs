@@ -169,6 +169,39 @@ fn decode_allocates_nothing_for_claimed_lengths() {
     }
 }
 
+/// Otherwise a planted record would hold a processor for minutes.
+#[test]
+fn decode_allocates_in_proportion_to_the_record() {
+    let unknown = b"\xa1z\xc0".repeat(MANY);
+    let links: Vec<_> = (0..MANY as u128).flat_map(u128::to_be_bytes).collect();
+    let fields = [
+        [&b"\xdf"[..], &u32::try_from(MANY).unwrap().to_be_bytes(), &unknown].concat(),
+        [b"\x81\xa1k\xc6", &u32::try_from(links.len()).unwrap().to_be_bytes()[..], &links].concat(),
+    ];
+    for body in fields {
+        let bytes = Bytes::from([&live(minimal()).encode()[..HEADER_LEN], &body].concat());
+        let mut entry = None;
+        let measured = allocation_counter::measure(|| entry = Entry::decode(bytes.clone()).ok());
+        assert!(entry.is_some(), "the record is readable");
+        assert!(measured.bytes_total < 100 * bytes.len() as u64, "{measured:?}");
+    }
+}
+
+const MANY: usize = 50_000;
+
+#[test]
+fn decode_refuses_links_in_another_order() {
+    let (one, two) = ([1; 16], [2; 16]);
+    for (links, is_read) in [([one, two], true), ([two, one], false), ([one, one], false)] {
+        let links = links.concat();
+        let mut bytes = live(minimal()).encode();
+        bytes[HEADER_LEN] += 1;
+        bytes.extend_from_slice(b"\xa1k\xc4\x20");
+        bytes.extend_from_slice(&links);
+        assert_eq!(Entry::decode(bytes).is_ok(), is_read);
+    }
+}
+
 #[test]
 fn decode_of_deep_nesting_never_panics() {
     let mut bytes = live(minimal()).encode();
