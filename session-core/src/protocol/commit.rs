@@ -271,9 +271,8 @@ impl<'c> Commit<'c> {
         let (protocol, context) = (self.protocol, self.context);
         if !context.is_alive(&self.record) {
             return match &self.base {
-                // An expired login is not stored, and the former session stays.
                 // The store decides: another request may have extended the session meanwhile.
-                Some(base) if context.login_at.is_none() => protocol.expire(base, context).await,
+                Some(base) if !self.is_new_login(base) => protocol.expire(base, context).await,
                 _ => Ok(Attempt::Gone),
             };
         }
@@ -289,6 +288,14 @@ impl<'c> Commit<'c> {
             None => protocol.replace(&base, &self.record, context).await,
             Some(kind) => self.move_to_fresh_id(&base, kind).await,
         }
+    }
+
+    /// Returns `true` if the record is of a login or an acting that the commit begins. If it has expired
+    /// already, it is not stored, and the session of before stays.
+    fn is_new_login(&self, base: &Located) -> bool {
+        let begins_acting =
+            self.record.actor.is_some() && !self.record.is_of_same_user(&base.record);
+        self.context.login_at.is_some() || begins_acting
     }
 
     /// Stores a record under a fresh ID.

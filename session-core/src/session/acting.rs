@@ -26,10 +26,12 @@ impl Session {
     /// aside. [`stop_acting`](Self::stop_acting) restores them, with the lifetime and the end of the
     /// actor's login. The acting ends after `time`, or with the actor's login, whichever comes first;
     /// the actor is signed out then. A `time` longer than [`MAX_ACTING`](Self::MAX_ACTING) is
-    /// shortened. With zero, the commit returns [`SessionError::Ended`].
+    /// shortened. If the acting is over before the commit, as with a `time` of zero, the commit returns
+    /// [`SessionError::Ended`], and the actor's login stays.
     ///
-    /// A login of the request ends the acting, and a [`destroy`](Self::destroy) ends the acting and
-    /// the actor's login.
+    /// During the acting, [`end_by`](Self::end_by) and [`set_lifetime`](Self::set_lifetime) change the
+    /// acting alone. They can shorten the acting, and never move its end to a later instant. A login of
+    /// the request ends the acting. A [`destroy`](Self::destroy) ends the acting and the actor's login.
     ///
     /// # Security
     ///

@@ -184,7 +184,8 @@ impl Session {
     /// Of several ends the earliest counts, and a later [`set_lifetime`](Self::set_lifetime) does
     /// not move the end. A later login removes the end. If one request signs in and sets an end, in
     /// whatever order, the end belongs to the new session. An instant in the past ends the session
-    /// at the commit, which returns [`SessionError::Ended`].
+    /// at the commit, which returns [`SessionError::Ended`]. While the owner [acts as](Self::act_as)
+    /// a user, the end is that of the acting.
     ///
     /// # Errors
     ///

@@ -112,13 +112,92 @@ async fn acting_ends_in_time_and_with_the_login() {
     assert!(!world.opens(&id).await);
 }
 
+/// The actor is not signed out.
 #[tokio::test]
-async fn acting_for_no_time_ends_the_session() {
+async fn acting_that_is_over_before_its_commit_is_not_stored() {
+    let late: [fn(&World, &Session); 3] = [
+        |_, session| session.act_as("grace", Duration::ZERO).unwrap(),
+        |world, session| {
+            session.act_as("grace", MINUTE).unwrap();
+            world.wait(MINUTE);
+        },
+        |world, session| {
+            act(session).unwrap();
+            session.end_by(world.sessions_now()).unwrap();
+        },
+    ];
+    for record in late {
+        let world = World::new();
+        let login = world.user("ada").await;
+        let mut events = world.sessions.events();
+        let session = world.open(&login).await;
+        record(&world, &session);
+        assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+        assert_eq!(names(&world.open(&login).await), some(["ada", ""]));
+        assert_eq!(world.entered("ada").await, keys(&[&login]));
+        assert_eq!((world.count_entered().await, seen(&mut events)), (1, vec![]));
+    }
+}
+
+/// An end that the request sets for its own login after it went back ends the login.
+#[tokio::test]
+async fn end_in_the_past_after_the_way_back_ends_the_login() {
     let world = World::new();
-    let login = world.user("ada").await;
-    let session = world.open(&login).await;
-    session.act_as("grace", Duration::ZERO).unwrap();
+    let (id, _) = acting(&world).await;
+    let session = world.open(&id).await;
+    session.stop_acting().unwrap();
+    session.end_by(world.sessions_now()).unwrap();
     assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+    assert!(!world.opens(&id).await);
+    assert_eq!(world.count_entered().await, 0);
+}
+
+/// An end and a lifetime that are set during an acting shorten the acting, and nothing else.
+#[tokio::test]
+async fn end_during_an_acting_only_shortens_the_acting() {
+    let world = World::new();
+    for (end, expected) in [(HOUR / 4, HOUR / 4), (HOUR, HOUR / 2)] {
+        let (id, _) = acting(&world).await;
+        let begin = world.sessions_now();
+        world
+            .change(&id, |session| {
+                session.set_lifetime(Lifetime::remember_me())?;
+                session.end_by(begin + end)
+            })
+            .await;
+        assert_eq!(world.open(&id).await.expires_at(), Some(begin + expected));
+        let back = world.moved(&id, Session::stop_acting).await;
+        let session = world.open(&back).await;
+        assert_eq!(session.lifetime(), Lifetime::default());
+        assert_eq!(session.expires_at(), Some(begin + Lifetime::default().idle()));
+
+        let (id, _) = acting(&world).await;
+        world.change(&id, |session| session.end_by(world.sessions_now() + end)).await;
+        world.wait(expected);
+        assert!(!world.opens(&id).await, "nobody is signed in after the end of the acting");
+    }
+}
+
+/// The login and the acting of one browser may have the same link.
+#[tokio::test]
+async fn link_of_both_is_entered_once() {
+    let world = World::new();
+    let login = world.linked_user("ada").await;
+    let id = world
+        .moved(&login, |session| {
+            act(session)?;
+            session.link("sid", "1")
+        })
+        .await;
+    let session = world.open(&id).await;
+    session.rotate().unwrap();
+    world.store.calls();
+    let id = told(session.finish().await.unwrap());
+    let left = [Verb::Leave, Verb::Leave, Verb::Leave];
+    assert_eq!(world.store.calls(), [&[Verb::CreateEntered, Verb::Commit][..], &left].concat());
+    assert_eq!(world.linked().await, keys(&[&id]));
+    let back = world.moved(&id, Session::stop_acting).await;
+    assert_eq!(world.linked().await, keys(&[&back]));
 }
 
 #[tokio::test]
