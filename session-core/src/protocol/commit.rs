@@ -363,12 +363,10 @@ impl<'c> Commit<'c> {
                 Some(Entry::Session(record)) => {
                     let stays =
                         former.record.owner.is_none() || record.is_of_same_user(&former.record);
-                    // A joined session keeps its key, and so its links. An actor's session is joined by
-                    // no login.
+                    // A joined session keeps its key, and so its links.
                     let joins = self.standing != Standing::Joined
                         || record.is_of_same_user(&self.record)
-                            && record.links == self.record.links
-                            && record.actor.is_none();
+                            && record.links == self.record.links;
                     if !(stays && joins) {
                         return Err(SessionError::Ended);
                     }

@@ -54,7 +54,7 @@
 //! | a renewal | anything | goes on under the new key, and receives the new ID |
 //! | a visitor's login | a login of the same user | joins the new session (a double click) |
 //! | a login or rotation | any other login or rotation | fails with `Ended`, and receives no ID |
-//! | a login of another user than before | anything | fails with `Ended` |
+//! | a login of another user than before, or a begin or end of an acting | anything | fails with `Ended` |
 //! | another login or rotation, carrying over is off | anything | fails with `Ended` |
 //! | another login or rotation, carrying over is on | values | stores them in the new session, and receives no ID |
 //! | the same | `clear` | removes the values that the request saw, and receives no ID |

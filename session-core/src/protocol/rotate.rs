@@ -103,7 +103,9 @@ impl Commit<'_> {
             (_, sealed_id) => {
                 let joinable = kind == Move::Login && is_visitor;
                 let sealed_id = sealed_id.filter(|_| joinable);
-                let changes_owner = !is_visitor && !base.record.is_of_same_user(&new.record);
+                // The values of a visitor are those of the login, which an acting keeps aside.
+                let changes_owner = !base.record.is_of_same_user(&new.record)
+                    && (!is_visitor || new.record.actor.is_some());
                 (Cause::Rotated { successor, sealed_id, changes_owner }, window)
             }
         };

@@ -207,6 +207,12 @@ impl Change {
         )
     }
 
+    /// Returns `true` if a replay needs the changes of values before this change, also if later changes
+    /// replace their results.
+    pub(crate) fn needs_earlier_changes(&self) -> bool {
+        matches!(self, Self::Update { is_conditional: true, .. } | Self::ActAs { .. })
+    }
+
     /// Returns the name of the changed value, if the change concerns exactly one.
     pub(crate) fn name(&self) -> Option<&str> {
         match self {

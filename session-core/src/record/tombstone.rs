@@ -59,7 +59,8 @@ pub(crate) enum Cause {
         /// The new ID, readable with the former one. Present after the login of a visitor, for a
         /// second login of the same user from the same page (a double click).
         sealed_id: Option<SealedId>,
-        /// The session went from one user to another: a request from before the login fails.
+        /// The session went from one user to another, or from a visitor to an acting: a request from
+        /// before the login fails.
         changes_owner: bool,
     },
     /// A renewal gave the session another ID. The former ID opens the session for a grace time.

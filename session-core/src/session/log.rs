@@ -11,13 +11,13 @@ pub(super) struct Log {
 
 impl Log {
     /// Adds a change, and returns the earlier changes that it replaces. A conditional update stays,
-    /// because a replay checks its condition again, and so does everything that it may have read.
+    /// because a replay checks its condition again, and so does everything that it may have read. An
+    /// acting keeps the values of the login aside, and so their changes.
     pub(super) fn push(&mut self, change: Change) -> Vec<Change> {
         let replaced = match &change {
             Change::Set { name, .. } | Change::Remove { name } => {
-                let reads =
-                    |change: &Change| matches!(change, Change::Update { is_conditional: true, .. });
-                let first = self.changes.iter().rposition(reads).map_or(0, |place| place + 1);
+                let first = self.changes.iter().rposition(Change::needs_earlier_changes);
+                let first = first.map_or(0, |place| place + 1);
                 self.changes.extract_if(first.., |earlier| earlier.name() == Some(name)).collect()
             }
             _ => Vec::new(),

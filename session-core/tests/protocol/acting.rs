@@ -399,6 +399,43 @@ async fn late_request_is_refused_at_both_transitions() {
     assert_eq!(world.open(&back).await.get(VISITS), Some(1));
 }
 
+/// The request may have been an attacker's, who planted the visitor's ID.
+#[tokio::test]
+async fn late_request_of_a_visitor_writes_nothing_into_an_acting() {
+    let world = World::new();
+    let visitor = world.visitor().await;
+    let late = world.open(&visitor).await;
+    late.set(NOTE, "planted".to_owned()).unwrap();
+    let id = world
+        .moved(&visitor, |session| {
+            session.authenticate("ada")?;
+            act(session)
+        })
+        .await;
+    assert!(matches!(late.finish().await, Err(SessionError::Ended)));
+    assert_eq!(world.open(&id).await.get(NOTE), None);
+}
+
+/// I1: the changes before the acting are of other values than those after.
+#[tokio::test]
+async fn replay_keeps_the_changes_before_an_acting() {
+    let changes: [Move; 2] = [|session| session.set(VISITS, 7), |session| session.remove(VISITS)];
+    for in_acting in changes {
+        let world = World::new();
+        let login = world.user("ada").await;
+        let session = world.open(&login).await;
+        session.update(VISITS, |visits| *visits += 1).unwrap();
+        act(&session).unwrap();
+        in_acting(&session).unwrap();
+        world.change(&login, |session| session.set(NOTE, "concurrent".to_owned())).await;
+        let id = finish(session).await;
+        let back = world.moved(&id, Session::stop_acting).await;
+        let session = world.open(&back).await;
+        let values = (session.get(VISITS), session.get(NOTE));
+        assert_eq!(values, (Some(2), Some("concurrent".to_owned())));
+    }
+}
+
 /// A transition that another request's rotation overtook would be lost without a sign.
 #[tokio::test]
 async fn late_transition_is_refused() {
@@ -487,6 +524,7 @@ async fn login_and_acting_in_one_request() {
     let id = world
         .begin(|session| {
             session.authenticate("ada")?;
+            world.wait(SECOND);
             act(session)
         })
         .await;
