@@ -9,8 +9,13 @@ use crate::{Limits, SessionError};
 /// The name of an index of sessions: the first 128 bits of a SHA-256 of an
 /// [owner](crate::Owner::key) or of a [link](crate::Session::link).
 ///
-/// Owners and links may be any bytes, and personal. The key of an index has a fixed length, and is
-/// safe to show. The key of a link never equals the key of an owner.
+/// Owners and links may be any bytes, and personal. The key of an index has a fixed length, and opens
+/// no session. The key of a link never equals the key of an owner.
+///
+/// # Security
+///
+/// The hash has no secret. A reader of the key can try owners until one has this key: all user numbers
+/// of a database within seconds, or the known e-mail addresses.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct IndexKey([u8; IndexKey::LEN]);
 

@@ -37,7 +37,8 @@ impl Owner {
         self.as_str()?.parse().ok()
     }
 
-    /// Returns the key of the index that lists the owner's sessions: a hash, safe to show.
+    /// Returns the key of the index that lists the owner's sessions: a hash of the name, without a
+    /// secret. A reader of the key finds a small number by trying all numbers.
     #[must_use]
     pub fn key(&self) -> IndexKey {
         IndexKey::of_owner(&self.0)

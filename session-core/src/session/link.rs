@@ -7,7 +7,7 @@ use crate::{
 impl Session {
     /// Links the session to a name of the application, so that
     /// [`revoke_linked`](crate::Sessions::revoke_linked) finds the session: the session of an identity
-    /// provider (`sid`), a device, or a grant of access, for example.
+    /// provider (issuer and `sid`), a device, or a grant of access, for example.
     ///
     /// A link belongs to the login. The next login and the logout drop it. Rotations, renewals and
     /// [`reauthenticate`](Self::reauthenticate) keep it. If one request signs in and links, in whatever
@@ -37,10 +37,11 @@ impl Session {
     /// ```
     /// use session_core::{Session, SessionError};
     ///
-    /// /// `sid` is the claim of an ID token whose signature has been checked.
-    /// fn log_in(session: &Session, user: u64, sid: &str) -> Result<(), SessionError> {
+    /// /// `iss` and `sid` are claims of an ID token whose signature has been checked. A `sid` is unique
+    /// /// for its issuer alone (OpenID Connect Back-Channel Logout 1.0, 2.1).
+    /// fn log_in(session: &Session, user: u64, iss: &str, sid: &str) -> Result<(), SessionError> {
     ///     session.authenticate(user)?;
-    ///     session.link("sid", sid)
+    ///     session.link("sid", format!("{iss} {sid}"))
     /// }
     /// ```
     ///

@@ -258,9 +258,9 @@ impl Sessions {
     /// ```
     /// use session_core::{SessionError, Sessions};
     ///
-    /// /// `sid` is the claim of a logout token whose signature has been checked.
-    /// async fn back_channel_logout(sessions: &Sessions, sid: &str) -> Result<(), SessionError> {
-    ///     sessions.revoke_linked("sid", sid).await?;
+    /// /// `iss` and `sid` are claims of a logout token whose signature has been checked.
+    /// async fn end_linked(sessions: &Sessions, iss: &str, sid: &str) -> Result<(), SessionError> {
+    ///     sessions.revoke_linked("sid", format!("{iss} {sid}")).await?;
     ///     Ok(())
     /// }
     /// ```

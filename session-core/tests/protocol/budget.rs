@@ -2,6 +2,7 @@
 //!
 //! `CreateEntered` is two commands in one round trip. A store may answer before `Leave` completes.
 
+use futures_util::FutureExt as _;
 use session_core::{AtLimit, CookieChange, SessionLimit, StoreErrorKind};
 
 use crate::support::{MILLISECOND, MOVES, VISITS, Verb, World};
@@ -211,4 +212,19 @@ async fn ping_is_one_call_and_fails_in_an_outage() {
     assert_eq!(world.store.calls(), [Verb::Ping]);
     world.store.set_outage(Some(StoreErrorKind::Timeout));
     assert_eq!(world.sessions.ping().await.unwrap_err().kind(), StoreErrorKind::Timeout);
+}
+
+/// A connection that waits loads its session once per interval. An update is a load and a commit.
+#[tokio::test]
+async fn live_connection_costs_one_load_per_interval() {
+    let world = World::new();
+    let mut live = world.open(&world.user("ada").await).await.live().await.unwrap();
+    world.store.calls();
+    for _ in 0..3 {
+        assert!(live.ended().now_or_never().is_none());
+        assert_eq!(world.store.calls(), [Verb::Load]);
+        world.wait(world.sessions.live_interval());
+    }
+    live.update(VISITS, |visits| *visits += 1).await.unwrap();
+    assert_eq!(world.store.calls(), [Verb::Load, Verb::Commit]);
 }
