@@ -18,6 +18,8 @@ pub enum Broken {
     IndexAfterCreate,
     /// A login enters its owner's index, and the index of no link.
     LinkNotEntered,
+    /// An acting enters the index of the user, and not that of the actor.
+    ActorNotEntered,
     /// The index drops a session at its old deadline, although the session was extended.
     IndexNotKept,
     /// "Sign out everywhere" stops at a tombstone.
@@ -82,12 +84,13 @@ pub enum Broken {
 
 impl Broken {
     /// All variants.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::NoRevisionCheck,
         Self::UpsertOnGone,
         Self::DeleteBeforeCreate,
         Self::IndexAfterCreate,
         Self::LinkNotEntered,
+        Self::ActorNotEntered,
         Self::IndexNotKept,
         Self::RevocationStopsAtTombstone,
         Self::NoNonce,
@@ -128,6 +131,7 @@ impl Broken {
             Self::DeleteBeforeCreate => "delete-before-create",
             Self::IndexAfterCreate => "index-after-create",
             Self::LinkNotEntered => "link-not-entered",
+            Self::ActorNotEntered => "actor-not-entered",
             Self::IndexNotKept => "index-not-kept",
             Self::RevocationStopsAtTombstone => "revocation-stops-at-tombstone",
             Self::NoNonce => "no-nonce",

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use session_core::{AtLimit, Lifetime, Sessions};
 
 use super::plan::{
-    ClientPlan, ClockMove, Cookies, Crash, Deed, Ending, LEASE_SPAN, Limit, Plan, RequestPlan,
-    SHARED_SLOTS,
+    ClientPlan, ClockMove, Cookies, Crash, Deed, Ending, LEASE_SPAN, Limit, LinkName, Plan,
+    RequestPlan, SHARED_SLOTS,
 };
 use crate::random::{Part, Random};
 
@@ -136,6 +136,9 @@ fn client(
         });
         if random.percent(50) {
             requests[0].deeds.push(random.pick(&[Deed::Authenticate(0), Deed::LinkedLogin(0, 0)]));
+            if random.percent(20) {
+                requests[0].deeds.push(Deed::ActAs(1, 0));
+            }
         }
     }
     for at in 0..random.between(1, 4) {
@@ -183,6 +186,9 @@ fn deeds(random: &mut Random, own: usize) -> Vec<Deed> {
     let lifetime = random.index(3);
     let link = random.weighted(&[(3, 0), (1, 1)]);
     let which = random.next();
+    let name = random.pick(&[LinkName::Shared(link), LinkName::Any(which)]);
+    let user = random.weighted(&[(1, 0), (4, 1)]);
+    let time = random.weighted(&[(6, 0), (3, 1), (1, 2)]);
     (0..random.weighted(&[(2, 0), (3, 1), (3, 2), (2, 3), (1, 5)]))
         .map(|_| {
             random.weighted(&[
@@ -194,8 +200,11 @@ fn deeds(random: &mut Random, own: usize) -> Vec<Deed> {
                 (3, Deed::Remove(shared)),
                 (3, Deed::Take(shared)),
                 (2, Deed::Clear),
-                (5, Deed::Authenticate(owner)),
+                (8, Deed::Authenticate(owner)),
                 (4, Deed::LinkedLogin(owner, link)),
+                (3, Deed::Link),
+                (4, Deed::ActAs(user, time)),
+                (6, Deed::StopActing),
                 (9, Deed::Renew),
                 (3, Deed::Rotate),
                 (6, Deed::Destroy),
@@ -206,8 +215,8 @@ fn deeds(random: &mut Random, own: usize) -> Vec<Deed> {
                 (2, Deed::Discard),
                 (4, Deed::List(owner)),
                 (3, Deed::EndAll(owner)),
-                (2, Deed::ListLinked(link)),
-                (3, Deed::EndLinked(link)),
+                (2, Deed::ListLinked(name)),
+                (3, Deed::EndLinked(name)),
                 (3, Deed::EndOthers),
                 (3, Deed::EndOne(which)),
             ])

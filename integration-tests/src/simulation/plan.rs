@@ -77,6 +77,11 @@ pub(super) enum Deed {
     Authenticate(u8),
     /// Signs a user in, with a link.
     LinkedLogin(u8, u8),
+    /// Links the session to a name of its own.
+    Link,
+    /// Acts as a user, for one of the times of acting.
+    ActAs(u8, usize),
+    StopActing,
     Rotate,
     Renew,
     Destroy,
@@ -90,11 +95,22 @@ pub(super) enum Deed {
     Discard,
     List(u8),
     EndAll(u8),
-    ListLinked(u8),
-    EndLinked(u8),
+    ListLinked(LinkName),
+    EndLinked(LinkName),
     EndOthers,
     /// Revokes the session with this number among all, if it belongs to the present owner.
     EndOne(u64),
+}
+
+/// The value of a link.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum LinkName {
+    /// Shared by logins.
+    Shared(u8),
+    /// The name that one deed gave to its session.
+    Own(usize),
+    /// The own name with this number among all, or else a shared one.
+    Any(u64),
 }
 
 /// The fate of a request and its response.

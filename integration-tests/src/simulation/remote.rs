@@ -74,6 +74,13 @@ impl Intercept<MemoryStore> for Remote {
                         return Ok(created);
                     }
                     Some(Broken::LinkNotEntered) => indexes.truncate(1),
+                    Some(Broken::ActorNotEntered) => {
+                        if let Entry::Session(record) = &session
+                            && let Some(actor) = record.actor()
+                        {
+                            indexes.retain(|index| *index != actor.key());
+                        }
+                    }
                     _ => {}
                 }
                 if self.0.splits_creations {

@@ -3,15 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use session_core::{
-    CookieChange, IndexKey, Key, Lifetime, Owner, Session, SessionError, SessionId, SessionInfo,
-    Sessions,
+    Clock as _, CookieChange, IndexKey, Key, Lifetime, Owner, Session, SessionError, SessionId,
+    SessionInfo, Sessions,
 };
 
 use super::{
     broken::Broken,
     ledger::{Change, Which},
-    plan::{Deed, NAMES},
-    view::View,
+    plan::{Deed, LinkName, NAMES},
+    view::{User, View},
     wire::World,
 };
 
@@ -68,6 +68,7 @@ impl Request {
 
     async fn perform(&self, session: &Session, deed: Deed, at: usize) {
         let key = |slot: usize| Key::<u64>::new(NAMES[slot]);
+        let now = self.world.clock.now();
         let (change, effective) = match deed {
             Deed::Set(slot) => {
                 // Every request writes different values.
@@ -96,13 +97,41 @@ impl Request {
             Deed::Authenticate(owner) => {
                 let owner = self.owner(owner);
                 session.authenticate(owner.clone()).expect(FITS);
-                (Change::login(owner, None), true)
+                (Change::login(owner, now, None), true)
             }
             Deed::LinkedLogin(owner, link) => {
-                let owner = self.owner(owner);
+                let (owner, link) = (self.owner(owner), LinkName::Shared(link));
                 session.authenticate(owner.clone()).expect(FITS);
-                session.link(LINK, self.link(link)).expect(FITS);
-                (Change::login(owner, Some(self.link_key(link))), true)
+                let link = self.link(session, link);
+                (Change::login(owner, now, link), true)
+            }
+            Deed::Link => {
+                let name = LinkName::Own(self.number * 100 + at);
+                let Some(link) = self.link(session, name) else { return };
+                self.world.ledger().linked(name);
+                (Change::Link(link), true)
+            }
+            Deed::ActAs(user, time) => {
+                let user = self.owner(user);
+                let [lifetime, ..] = self.lifetimes;
+                let time = [lifetime.idle() / 2, lifetime.absolute(), Duration::ZERO][time];
+                let until = now + time;
+                let User { owner, actor } = View::of(session).user;
+                let may_act = actor.is_none() && owner.is_some_and(|owner| owner != user);
+                let does_act = session.act_as(user.clone(), time).is_ok();
+                self.world.ledger().asked_to_act(may_act, does_act);
+                if !does_act {
+                    return;
+                }
+                (Change::ActAs { user, until }, true)
+            }
+            Deed::StopActing => {
+                let acted = session.actor().is_some();
+                session.stop_acting().expect(FITS);
+                if !acted {
+                    return;
+                }
+                (Change::StopActing, true)
             }
             Deed::Rotate => {
                 session.rotate().expect(FITS);
@@ -134,8 +163,9 @@ impl Request {
                 return self.listed(self.sessions.list(owner).await);
             }
             Deed::ListLinked(link) => {
-                self.world.ledger().revoking(self.number, self.link_key(link), Which::Listed);
-                return self.listed(self.sessions.list_linked(LINK, self.link(link)).await);
+                let (value, key) = self.link_value(link);
+                self.world.ledger().revoking(self.number, key, Which::Listed);
+                return self.listed(self.sessions.list_linked(LINK, value).await);
             }
             Deed::EndAll(owner) => {
                 let owner = self.owner(owner);
@@ -144,8 +174,9 @@ impl Request {
                 return self.world.ledger().revoked(self.number, &result);
             }
             Deed::EndLinked(link) => {
-                self.world.ledger().revoking(self.number, self.link_key(link), Which::All);
-                let result = self.sessions.revoke_linked(LINK, self.link(link)).await;
+                let (value, key) = self.link_value(link);
+                self.world.ledger().revoking(self.number, key, Which::All);
+                let result = self.sessions.revoke_linked(LINK, value).await;
                 return self.world.ledger().revoked(self.number, &result);
             }
             Deed::EndOthers => return self.end_others(session).await,
@@ -238,12 +269,26 @@ impl Request {
         Owner::from(format!("{}-{number}", self.world.seed))
     }
 
-    fn link(&self, number: u8) -> String {
-        format!("{}-{number}", self.world.seed)
+    /// Links a session. Returns `None` if the session has as many links as possible.
+    fn link(&self, session: &Session, name: LinkName) -> Option<IndexKey> {
+        let (value, key) = self.link_value(name);
+        match session.link(LINK, value) {
+            Err(SessionError::TooLarge { .. }) => None,
+            result => result.map(|()| Some(key)).expect(FITS),
+        }
     }
 
-    fn link_key(&self, number: u8) -> IndexKey {
-        IndexKey::of_link(LINK, self.link(number).as_bytes()).expect(FITS)
+    fn link_value(&self, name: LinkName) -> (String, IndexKey) {
+        let value = match name {
+            LinkName::Shared(number) => format!("{}-{number}", self.world.seed),
+            LinkName::Own(number) => format!("{}-own-{number}", self.world.seed),
+            LinkName::Any(which) => {
+                let name = self.world.ledger().some_link(which);
+                return self.link_value(name);
+            }
+        };
+        let key = IndexKey::of_link(LINK, value.as_bytes()).expect(FITS);
+        (value, key)
     }
 }
 

@@ -2,12 +2,19 @@ use session_core::{Key, Lifetime, Owner, Session, SessionKey};
 
 use super::{ledger::Values, plan::NAMES};
 
+/// The owner of a session, and the user who acts as the owner.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct User {
+    pub(super) owner: Option<Owner>,
+    pub(super) actor: Option<Owner>,
+}
+
 /// The session as a request sees it.
 #[derive(Clone, Debug)]
 pub(super) struct View {
     pub(super) key: Option<SessionKey>,
     pub(super) values: Values,
-    pub(super) owner: Option<Owner>,
+    pub(super) user: User,
     pub(super) lifetime: Lifetime,
 }
 
@@ -16,7 +23,7 @@ impl View {
         Self {
             key: session.key(),
             values: NAMES.map(|name| session.get(Key::<u64>::new(name))),
-            owner: session.owner(),
+            user: User { owner: session.owner(), actor: session.actor() },
             lifetime: session.lifetime(),
         }
     }

@@ -301,23 +301,26 @@ impl Ledger {
         let mut state = self.lives[life].state.clone();
         let carries = attempt.carries && !again;
         let closes = log.iter().any(|logged| logged.closes_the_former_id());
-        let signs_in = log.iter().rev().find_map(|logged| match &logged.change {
-            Change::Authenticate { owner, links, .. } => Some((Some(owner.clone()), links.clone())),
-            _ => None,
-        });
-        let is_like = |state: &State| match &signs_in {
-            Some((owner, links)) => (owner, links) == (&state.owner, &state.links),
-            None => false,
+        let signs_in = log.iter().any(|logged| logged.is_login());
+        let count = |is: fn(&Change) -> bool| log.iter().filter(|l| is(&l.change)).count() as u64;
+        let actings = count(|change| matches!(change, Change::ActAs { .. }));
+        let stopped = count(|change| matches!(change, Change::StopActing));
+        let links = count(|change| matches!(change, Change::Link(_)));
+        let is_like = |state: &State| {
+            let mut own = State::new(login_at, standard);
+            own.apply(log, Part::Everything, standard, login_at);
+            own.is_of_same_user(state) && state.actor.is_none()
         };
         // A visitor's second login of the same user joins the first.
-        let joins = is_overtaken && is_like(&state) && !request.saw_owner;
+        let joins = is_overtaken && !request.saw_owner && signs_in && is_like(&state);
         let is_strange = carries
             && !request.authenticated
-            && request.owner.is_some()
-            && request.owner != state.owner;
+            && (request.user.owner.is_some() || state.actor.is_some())
+            && request.user != state.user();
         let part = if is_overtaken && !joins { Part::Values } else { Part::Everything };
         // A second login that joins a session keeps the start time of the first.
-        let joins_late = attempt.life.is_none() && request.created.is_none() && is_like(&state);
+        let joins_late =
+            attempt.life.is_none() && request.created.is_none() && signs_in && is_like(&state);
         let login_at = if joins || joins_late { state.created_at } else { login_at };
         if carries {
             state.apply(log, part, standard, login_at);
@@ -333,9 +336,9 @@ impl Ledger {
             self.violate("I4", || "a request that a login overtook moved the session".into());
         }
         if carries && joins {
-            let (request, step, owner) = (call.request, self.step, state.owner.clone());
+            let (request, step, user) = (call.request, self.step, state.user());
             let request = self.request(request);
-            (request.seen_at, request.owner) = (step, owner);
+            (request.seen_at, request.user) = (step, user);
         }
         // The request continues with the joined session, and may renew its ID.
         if carries && (joins || joins_late) {
@@ -348,6 +351,9 @@ impl Ledger {
         if carries {
             self.counters.merged_into_logins += u64::from(is_overtaken);
             self.counters.joined_logins += u64::from(joins);
+            self.counters.actings += actings;
+            self.counters.actings_stopped += stopped;
+            self.counters.links += links;
         }
         if let Some(difference) = difference {
             if twice {
@@ -371,7 +377,7 @@ impl Ledger {
         if stored.last_seen_at < model.state.last_seen_at {
             model.overtaken = step;
         }
-        if (&model.state.owner, &model.state.links) != (&state.owner, &state.links) {
+        if model.state.indexes() != state.indexes() {
             model.indexes_changed = step;
         }
         model.state = State { last_seen_at: stored.last_seen_at, ..state };
@@ -401,56 +407,6 @@ impl Ledger {
         if self.lives[life].key() == key {
             self.lives[life].state.last_seen_at = after.last_seen_at();
         }
-    }
-
-    fn removed(&mut self, call: &Call, key: SessionKey, before: &Arc<Record>) {
-        let life = self.life_of[&key];
-        // A store may delete a record that has expired by the latest time of any earlier call.
-        let deletes = matches!(call.verb(), Verb::Delete | Verb::DeleteOrBlock);
-        let now = if deletes { call.now } else { self.latest };
-        let expired = now >= before.expires_at();
-        if self.lives[life].key() != key {
-            // The record at the destination of a move. Either the move failed, or the session was ended
-            // there before the move was complete, or the former record had expired.
-            let lapsed = self.lives[life].lapsed;
-            if expired || lapsed || call.verb() == Verb::DeleteOrBlock {
-                self.lives[life].next_place_ended = self.step;
-            }
-            return;
-        }
-        let request = &self.requests[&call.request];
-        let revoked = request
-            .revocations
-            .iter()
-            .any(|revocation| revocation.wants(life, &self.lives[life], &State::read(before)));
-        let evicted = !expired && !revoked && self.may_evict(call, life);
-        // A login at the limit deletes the session that it has just created.
-        let created = request.all_created.contains(&life);
-        let abandoned = created && !self.lives[life].is_acknowledged;
-        let wanted = revoked
-            || evicted
-            || abandoned
-            || self.ends_by_its_lifetime(call, life)
-            || request.ever_doomed.contains(&life)
-            || self.lives[life].forgotten(request.began, request.latest);
-        if !expired && !wanted {
-            self.violate("I4", || "a session was removed that nobody ended".into());
-        }
-        self.counters.ends += u64::from(wanted && !revoked && !evicted && !abandoned);
-        self.counters.evictions += u64::from(evicted);
-        self.counters.revocations += u64::from(revoked);
-        self.lives[life].expired = expired;
-        self.lives[life].end = Some(self.step);
-        self.lives[life].ended_by = Some(call.request);
-    }
-
-    /// Returns `true` if a request has set a lifetime that is already over.
-    fn ends_by_its_lifetime(&self, call: &Call, life: usize) -> bool {
-        let request = &self.requests[&call.request];
-        let mut state = self.lives[life].state.clone();
-        let log = &request.log[call.attempt.from..call.attempt.to];
-        state.apply(log, Part::Everything, self.rules.lifetime, call.now);
-        state.deadline() <= request.latest
     }
 
     /// Checks that the stored bytes contain no ID that the request knows.

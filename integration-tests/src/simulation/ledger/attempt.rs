@@ -7,7 +7,7 @@ use super::{
     request::Attempt,
     state::{Change, Logged, Part, State},
 };
-use crate::simulation::view::View;
+use crate::simulation::view::{User, View};
 
 impl Ledger {
     /// Records a change that a request made.
@@ -16,13 +16,17 @@ impl Ledger {
         let request = self.request(number);
         match &mut change {
             Change::SetLifetime(lifetime) => request.chosen = Some(*lifetime),
-            Change::Authenticate { owner, lifetime, links } => {
-                request.owner = Some(owner.clone());
+            Change::Authenticate { owner, lifetime, links, .. } => {
+                request.user = User { owner: Some(owner.clone()), actor: None };
                 request.authenticated = true;
                 *lifetime = request.chosen;
                 request.linked.append(links);
                 links.clone_from(&request.linked);
             }
+            Change::Link(link) => {
+                request.linked.insert(*link);
+            }
+            Change::ActAs { .. } | Change::StopActing => request.authenticated = true,
             _ => {}
         }
         let effective = effective || request.has_copy;
@@ -42,7 +46,7 @@ impl Ledger {
         }
         request.settled = request.log.len();
         request.hold = None;
-        request.owner = None;
+        request.user = User::default();
         request.authenticated = false;
         request.chosen = None;
         request.linked.clear();
@@ -57,7 +61,7 @@ impl Ledger {
         request.settled = request.log.len();
         request.life = life;
         request.doomed.clear();
-        request.owner = view.owner.clone();
+        request.user = view.user.clone();
         request.authenticated = false;
         request.chosen = None;
         request.linked.clear();
@@ -92,7 +96,7 @@ impl Ledger {
         let stores = request.life.is_some() || {
             let mut state = State::new(now, lifetime);
             state.apply(log, Part::Everything, lifetime, now);
-            state.owner.is_some() || state.values.iter().any(Option::is_some)
+            !state.indexes().is_empty() || state.values.iter().any(Option::is_some)
         };
         request.met_limit = false;
         request.created = None;
@@ -217,7 +221,7 @@ impl Ledger {
             && !(moves.clone().any(|moved| moved.is_renewal)
                 && model.places[index..].iter().any(|place| place.presented.is_some()));
         let new = &self.lives[life].state;
-        let is_of_the_user = (&model.state.owner, &model.state.links) == (&new.owner, &new.links);
+        let is_of_the_user = model.state.is_of_same_user(new) && new.actor.is_none();
         if is_first_login && closing.next().is_none() && is_there && is_of_the_user {
             self.violate("I4", || "a second login from one ID begins a session of its own".into());
         }
@@ -243,11 +247,11 @@ impl Ledger {
         let crossed =
             life.is_some_and(|life| self.lives[life].login_by_another(number, request.seen_at));
         if crossed && !request.authenticated {
-            if view.owner != request.owner {
+            if view.user != request.user {
                 self.violate("I4", || "a request from before a login sees whose it is".into());
             }
         } else {
-            self.request(number).owner = view.owner.clone();
+            self.request(number).user = view.user.clone();
         }
     }
 
@@ -275,7 +279,12 @@ impl Ledger {
             .is_some_and(|life| life.end.is_some() || found_no_room || life.state.owner.is_some());
         let life = attempt.life.map(|life| &self.lives[life]);
         let may_have_ended = life.is_some_and(|life| {
+            let mut state = life.state.clone();
+            let log = &request.log[attempt.from..attempt.to];
+            state.apply(log, Part::Everything, self.rules.lifetime, self.clock.now());
             life.end.is_some()
+                // An acting that is over before its commit is not stored.
+                || state.deadline() <= latest
                 || life.next_place_ended > began
                 || life.state.deadline() <= latest
                 // By an earlier reading of the clock, the session had expired.
@@ -322,6 +331,9 @@ fn describe(change: &Change) -> String {
             format!("a lifetime of {:?}, {:?} in all", lifetime.idle(), lifetime.absolute())
         }
         Change::Authenticate { .. } => "a login".to_owned(),
+        Change::Link(_) => "a link".to_owned(),
+        Change::ActAs { .. } => "that its owner acts as a user".to_owned(),
+        Change::StopActing => "the end of the acting".to_owned(),
         Change::Rotate => "a rotation".to_owned(),
         Change::Renew => "a renewal".to_owned(),
     }

@@ -15,6 +15,7 @@ mod life;
 mod notes;
 mod opened;
 mod owners;
+mod removed;
 mod request;
 mod rooms;
 mod state;
@@ -41,7 +42,7 @@ use self::{
 };
 use super::{
     counters::Counters,
-    plan::Limit,
+    plan::{Limit, LinkName},
     trace::{Names, Trace},
     wire::Call,
 };
@@ -65,6 +66,8 @@ pub(super) struct Ledger {
     lives: Vec<Life>,
     requests: BTreeMap<usize, Request>,
     holds: Vec<Held>,
+    /// The names that deeds gave to their sessions.
+    links: Vec<LinkName>,
     /// The cookie of each browser.
     cookies: BTreeMap<usize, Cookie>,
 }
@@ -113,6 +116,7 @@ impl Ledger {
             lives: Vec::new(),
             requests: BTreeMap::new(),
             holds: Vec::new(),
+            links: Vec::new(),
             cookies: BTreeMap::new(),
         }
     }

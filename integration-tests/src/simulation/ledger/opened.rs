@@ -91,8 +91,13 @@ impl Ledger {
                 if now >= record.expires_at() {
                     self.violate("I5", || "a session was opened after its deadline".into());
                 }
-                if state.is_some_and(|state| state.values != view.values) {
-                    self.violate("I1", || "a request reads what is not stored".into());
+                if let Some(state) = state {
+                    if state.values != view.values {
+                        self.violate("I1", || "a request reads what is not stored".into());
+                    }
+                    if state.user() != view.user {
+                        self.violate("I4", || "a request sees another user or actor".into());
+                    }
                 }
             }
             Some(Loaded { entry: Some(Entry::Tombstone(_)), .. }) => {
@@ -104,8 +109,8 @@ impl Ledger {
         let request = self.request(number);
         request.life = Some(life);
         request.seen_at = seen_at;
-        request.owner = view.owner.clone();
-        request.saw_owner = view.owner.is_some();
+        request.user = view.user.clone();
+        request.saw_owner = view.user.owner.is_some();
         request.has_presented = key == presented;
     }
 }

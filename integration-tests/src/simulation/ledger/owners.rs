@@ -7,7 +7,7 @@ use super::{
     life::{Life, Step},
     state::State,
 };
-use crate::simulation::wire::Call;
+use crate::simulation::{plan::LinkName, wire::Call};
 
 /// The sessions of an index that a request revokes.
 #[derive(Clone, Debug)]
@@ -75,6 +75,24 @@ impl Ledger {
     pub(crate) fn some_key(&self, which: u64) -> Option<SessionKey> {
         let at = which.checked_rem(self.lives.len() as u64)?;
         Some(self.lives[usize::try_from(at).ok()?].key())
+    }
+
+    /// Records that a request links a session to a name of its own.
+    pub(crate) fn linked(&mut self, name: LinkName) {
+        self.links.push(name);
+    }
+
+    /// Returns the name of any link.
+    pub(crate) fn some_link(&self, which: u64) -> LinkName {
+        let at = which.checked_rem(self.links.len() as u64).and_then(|at| usize::try_from(at).ok());
+        at.map_or(LinkName::Shared(0), |at| self.links[at])
+    }
+
+    /// Records that a request asks to act as a user.
+    pub(crate) fn asked_to_act(&mut self, may_act: bool, is_accepted: bool) {
+        if may_act != is_accepted {
+            self.violate("I4", || "an acting was refused or allowed against the rules".into());
+        }
     }
 
     /// Records that a request begins to revoke, or to list, sessions of an index.

@@ -1,4 +1,4 @@
-use session_core::{Entry, Lifetime, Owner, SessionKey, Timestamp};
+use session_core::{Entry, Lifetime, SessionKey, Timestamp};
 
 use super::{
     holds::Hold,
@@ -6,6 +6,7 @@ use super::{
     owners::Revocation,
     state::{Links, Logged, State},
 };
+use crate::simulation::view::User;
 
 /// The model's record of a request.
 #[derive(Debug)]
@@ -38,8 +39,8 @@ pub(crate) struct Request {
     pub(crate) life: Option<usize>,
     /// When the request loaded the session that it works on.
     pub(crate) seen_at: Step,
-    /// The owner of the session, as far as this request may see.
-    pub(crate) owner: Option<Owner>,
+    /// The user of the session, as far as this request may see.
+    pub(crate) user: User,
     pub(crate) authenticated: bool,
     /// The session of another login that this request joined.
     pub(crate) joined: Option<usize>,
@@ -145,7 +146,7 @@ impl Request {
             lost_end: false,
             life: None,
             seen_at: began,
-            owner: None,
+            user: User::default(),
             authenticated: false,
             chosen: None,
             linked: Links::new(),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use session_core::{AtLimit, Entry, IndexKey, SessionError, SessionKey, Timestamp, testing::Verb};
+use session_core::{
+    AtLimit, Entry, IndexKey, Owner, Record, SessionError, SessionKey, Timestamp, testing::Verb,
+};
 
 use super::{Ledger, state::Change};
 use crate::simulation::{plan::Limit, wire::Call};
@@ -71,7 +73,7 @@ impl Ledger {
         let live = self.stored.iter().filter_map(|(key, entry)| match entry {
             Entry::Session(record)
                 if self.life_of.get(key).copied() == life
-                    && record.owner().is_some_and(|of| of.key() == owner) =>
+                    && signed_in(record).is_some_and(|of| of.key() == owner) =>
             {
                 Some((record.created_at(), *key))
             }
@@ -93,7 +95,8 @@ impl Ledger {
             let (Entry::Session(record), Some(&life)) = (entry, self.life_of.get(key)) else {
                 continue;
             };
-            let is_of_owner = record.owner().is_some_and(|of| of.key() == owner);
+            // The session of another user who acts as the owner takes no place of the owner.
+            let is_of_owner = signed_in(record).is_some_and(|of| of.key() == owner);
             if Some(life) == own || now >= record.expires_at() || !is_of_owner {
                 continue;
             }
@@ -133,8 +136,8 @@ impl Ledger {
                 .filter(|life| life.end.is_none() && !life.lapsed && life.is_acknowledged)
         };
         let too_many = live().any(|one| {
-            one.state.owner.is_some()
-                && live().filter(|other| other.state.owner == one.state.owner).count() > max
+            let user = one.state.signed_in();
+            user.is_some() && live().filter(|other| other.state.signed_in() == user).count() > max
         });
         if too_many {
             self.violate("I9", || "an owner has more sessions than the limit allows".into());
@@ -153,6 +156,11 @@ impl Ledger {
             self.violate("I9", || "a login was refused although there was room".into());
         }
     }
+}
+
+/// Returns the signed-in user: the actor, or else the owner.
+fn signed_in(record: &Record) -> Option<&Owner> {
+    record.actor().or(record.owner())
 }
 
 /// Another session of the owner that signs in.

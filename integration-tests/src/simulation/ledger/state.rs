@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use session_core::{IndexKey, Key, Lifetime, Owner, Record, Timestamp};
 
-use crate::simulation::plan::NAMES;
+use crate::simulation::{plan::NAMES, view::User};
 
 /// The values of a session, by slot.
 pub(crate) type Values = [Option<u64>; NAMES.len()];
@@ -12,8 +12,12 @@ pub(crate) type Values = [Option<u64>; NAMES.len()];
 pub(crate) struct State {
     pub(crate) values: Values,
     pub(crate) owner: Option<Owner>,
+    /// The login of the user who acts as the owner. Of a stored record, only the user is known.
+    pub(crate) actor: Option<Box<State>>,
     pub(crate) links: Links,
     pub(crate) lifetime: Lifetime,
+    /// The end of the acting. Of a stored record, the absolute deadline.
+    pub(crate) ends_by: Option<Timestamp>,
     pub(crate) created_at: Timestamp,
     pub(crate) last_seen_at: Timestamp,
 }
@@ -23,8 +27,10 @@ impl State {
         Self {
             values: Values::default(),
             owner: None,
+            actor: None,
             links: Links::new(),
             lifetime,
+            ends_by: None,
             created_at,
             last_seen_at: created_at,
         }
@@ -32,23 +38,52 @@ impl State {
 
     /// Reads a stored record.
     pub(crate) fn read(record: &Record) -> Self {
+        let actor = record.actor().map(|actor| {
+            let login = Self::new(record.created_at(), record.lifetime());
+            Box::new(Self { owner: Some(actor.clone()), ..login })
+        });
         Self {
             values: NAMES.map(|name| record.get(Key::<u64>::new(name))),
             owner: record.owner().cloned(),
+            actor,
             links: record
                 .index_keys()
                 .into_iter()
                 .skip(usize::from(record.owner().is_some()))
                 .collect(),
             lifetime: record.lifetime(),
+            ends_by: Some(record.absolute_deadline()),
             created_at: record.created_at(),
             last_seen_at: record.last_seen_at(),
         }
     }
 
+    /// Returns the owner, and the user who acts as the owner.
+    pub(crate) fn user(&self) -> User {
+        let actor = self.actor.as_ref().and_then(|login| login.owner.clone());
+        User { owner: self.owner.clone(), actor }
+    }
+
+    /// Returns the signed-in user: the actor, or else the owner.
+    pub(crate) fn signed_in(&self) -> Option<Owner> {
+        let User { owner, actor } = self.user();
+        actor.or(owner)
+    }
+
+    /// Returns the keys of the indexes that list the session: those of the owner and of the actor.
+    pub(crate) fn indexes(&self) -> BTreeSet<IndexKey> {
+        let own = self.owner.iter().map(Owner::key).chain(self.links.iter().copied());
+        own.chain(self.actor.iter().flat_map(|login| login.indexes())).collect()
+    }
+
     /// Returns `true` if an index lists the session.
     pub(crate) fn is_in(&self, index: IndexKey) -> bool {
-        self.owner.as_ref().is_some_and(|owner| owner.key() == index) || self.links.contains(&index)
+        self.indexes().contains(&index)
+    }
+
+    /// Returns `true` if both are sessions of the same user with the same links.
+    pub(crate) fn is_of_same_user(&self, other: &Self) -> bool {
+        (self.user(), self.indexes()) == (other.user(), other.indexes())
     }
 
     pub(crate) fn deadline(&self) -> Timestamp {
@@ -57,7 +92,8 @@ impl State {
     }
 
     pub(crate) fn absolute_deadline(&self) -> Timestamp {
-        self.created_at + self.lifetime.absolute()
+        let deadline = self.created_at + self.lifetime.absolute();
+        self.ends_by.map_or(deadline, |end| end.min(deadline))
     }
 
     /// Applies the changes of one commit at `now`. New sessions and logins begin with the lifetime
@@ -78,16 +114,40 @@ impl State {
                 _ if part == Part::Values => {}
                 Change::Clear(_) => self.values = Values::default(),
                 Change::SetLifetime(lifetime) => self.lifetime = *lifetime,
-                Change::Authenticate { owner, lifetime, links } => {
-                    if self.owner.as_ref().is_some_and(|former| former != owner) {
+                Change::Authenticate { owner, at, lifetime, links } => {
+                    let is_other = self.owner.as_ref().is_some_and(|former| former != owner);
+                    if self.actor.take().is_some() || is_other {
                         self.values = Values::default();
                     }
+                    self.ends_by = None;
                     self.owner = Some(owner.clone());
-                    self.created_at = now;
+                    self.created_at = *at;
                     self.links.clone_from(links);
                     self.lifetime = lifetime.unwrap_or(standard);
                 }
-                Change::Rotate | Change::Renew => {}
+                Change::Link(link) => {
+                    self.links.insert(*link);
+                }
+                Change::ActAs { user, until } if self.actor.is_none() => {
+                    let login = self.clone();
+                    self.values = Values::default();
+                    self.links = Links::new();
+                    self.owner = Some(user.clone());
+                    self.ends_by = Some(login.absolute_deadline().min(*until));
+                    self.actor = Some(Box::new(login));
+                }
+                Change::StopActing => {
+                    if let Some(login) = self.actor.take() {
+                        *self = Self { last_seen_at: self.last_seen_at, ..*login };
+                    }
+                }
+                Change::ActAs { .. } | Change::Rotate | Change::Renew => {}
+            }
+        }
+        if part == Part::Everything && log.iter().any(Logged::is_login) {
+            self.created_at = now;
+            if let Some(login) = &mut self.actor {
+                login.created_at = now;
             }
         }
     }
@@ -101,11 +161,14 @@ impl State {
                 return Some(format!("{name} is {}, not {}", text(theirs), text(mine)));
             }
         }
-        if self.owner != stored.owner {
-            return Some("the owner is another".to_owned());
+        if self.user() != stored.user() {
+            return Some("the owner or the actor is another".to_owned());
         }
-        if self.links != stored.links {
+        if self.indexes() != stored.indexes() {
             return Some("the links are others".to_owned());
+        }
+        if self.absolute_deadline() != stored.absolute_deadline() {
+            return Some("the end is another".to_owned());
         }
         if self.lifetime != stored.lifetime {
             return Some("the lifetime is another".to_owned());
@@ -139,7 +202,14 @@ impl Logged {
 
     /// Returns `true` if the change closes the former ID.
     pub(crate) fn closes_the_former_id(&self) -> bool {
-        matches!(self.change, Change::Authenticate { .. } | Change::Rotate)
+        matches!(
+            self.change,
+            Change::Authenticate { .. }
+                | Change::Link(_)
+                | Change::ActAs { .. }
+                | Change::StopActing
+                | Change::Rotate
+        )
     }
 
     /// Returns `true` for a change of single values.
@@ -159,19 +229,26 @@ pub(crate) enum Change {
     /// The values that the request saw.
     Clear([bool; NAMES.len()]),
     SetLifetime(Lifetime),
-    /// The owner, and the lifetime and the links that the request has set before.
+    /// The owner, the time of the call, and the lifetime and the links that the request has set before.
     Authenticate {
         owner: Owner,
+        at: Timestamp,
         lifetime: Option<Lifetime>,
         links: Links,
     },
+    Link(IndexKey),
+    ActAs {
+        user: Owner,
+        until: Timestamp,
+    },
+    StopActing,
     Rotate,
     Renew,
 }
 
 impl Change {
-    pub(crate) fn login(owner: Owner, link: Option<IndexKey>) -> Self {
-        Self::Authenticate { owner, lifetime: None, links: link.into_iter().collect() }
+    pub(crate) fn login(owner: Owner, at: Timestamp, link: Option<IndexKey>) -> Self {
+        Self::Authenticate { owner, at, lifetime: None, links: link.into_iter().collect() }
     }
 }
 
