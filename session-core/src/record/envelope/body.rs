@@ -7,71 +7,53 @@ use serde::{Deserialize as _, de::IgnoredAny};
 use super::{super::values::read_bytes, id_use_of, millis, presented_ms};
 use crate::{
     CookieLifetime, Entry, Family, Nonce, Owner, Record, Timestamp,
-    record::{IdUse, Lease, Links, UnknownFields, Values},
+    record::{IdUse, Lease, Links, Values},
 };
 
 /// The part of a session behind the header: a MessagePack map whose keys are letters. A field with
 /// its default value is left out.
 ///
-/// Hand-written code reads and writes the body, because every request needs it.
+/// Hand-written code reads and writes the body, because every request needs it. These are the
+/// fields that stand in a record in another form.
+#[derive(Default)]
 pub(super) struct SessionBody {
-    /// The time from the beginning of the session, as in `authenticated_after_ms`. Negative if the
-    /// instant is earlier.
-    pub(super) issued_after_ms: i64,
     pub(super) renew_after_ms: Option<u64>,
     pub(super) is_persistent: bool,
-    pub(super) ends_by: Option<Timestamp>,
     /// The absolute lifetime, if `ends_by` comes before its end.
     pub(super) absolute_ms: Option<u64>,
-    pub(super) owner: Option<Owner>,
     /// The session of the actor, as [`Entry::encode`](crate::Entry::encode) wrote it.
     pub(super) actor: Option<Bytes>,
-    pub(super) links: Links,
-    pub(super) authenticated_after_ms: Option<i64>,
-    pub(super) lease: Option<Lease>,
-    pub(super) family: Family,
-    pub(super) id_use: IdUse,
-    pub(super) values: Values,
-    pub(super) unknown: UnknownFields,
 }
 
 impl SessionBody {
-    /// Reads the body of `bytes` from `start` to their end. Keeps fields of a later version as they
-    /// are.
-    pub(super) fn read(bytes: &Bytes, start: usize) -> Option<Self> {
-        let mut body = Self {
-            issued_after_ms: 0,
-            renew_after_ms: None,
-            is_persistent: false,
-            ends_by: None,
-            absolute_ms: None,
-            owner: None,
-            actor: None,
-            links: Links::default(),
-            authenticated_after_ms: None,
-            lease: None,
-            family: Family(0),
-            id_use: IdUse::Original,
-            values: Values::default(),
-            unknown: UnknownFields::default(),
+    /// Reads the body of `bytes` from `start` to their end into a record that has the fields of the
+    /// header. Keeps fields of a later version as they are.
+    pub(super) fn read(bytes: &Bytes, start: usize, record: &mut Record) -> Option<Self> {
+        let mut body = Self::default();
+        let created_at = record.created_at;
+        // Instants are stored as the time from the beginning of the session, and negative if they
+        // are earlier.
+        let read_instant = |rest: &mut &[u8]| {
+            let millis: i64 = decode::read_int(rest).ok()?;
+            created_at.as_millis().checked_add_signed(millis).map(Timestamp::from_millis)
         };
         let mut unknown = Vec::new();
         let mut rest = bytes.get(start..)?;
         for _ in 0..decode::read_map_len(&mut rest).ok()? {
             let field = rest;
             match read_name(&mut rest)? {
-                ISSUED => body.issued_after_ms = decode::read_int(&mut rest).ok()?,
+                ISSUED => record.issued_at = read_instant(&mut rest)?,
                 RENEW => body.renew_after_ms = Some(decode::read_int(&mut rest).ok()?),
                 PERSISTENT => body.is_persistent = decode::read_bool(&mut rest).ok()?,
                 END => {
                     let millis = decode::read_int(&mut rest).ok()?;
-                    body.ends_by = Some(Timestamp::from_millis(millis));
+                    record.ends_by = Some(Timestamp::from_millis(millis));
                 }
                 ABSOLUTE => body.absolute_ms = Some(decode::read_int(&mut rest).ok()?),
                 OWNER => {
                     let len = decode::read_bin_len(&mut rest).ok()?;
                     let owner = bytes.slice_ref(read_bytes(&mut rest, len)?);
-                    body.owner = Some(Owner::from_stored(owner));
+                    record.owner = Some(Owner::from_stored(owner));
                 }
                 ACTOR => {
                     let len = decode::read_bin_len(&mut rest).ok()?;
@@ -79,28 +61,26 @@ impl SessionBody {
                 }
                 LINKS => {
                     let len = decode::read_bin_len(&mut rest).ok()?;
-                    body.links = Links::from_stored(read_bytes(&mut rest, len)?)?;
+                    record.links = Links::from_stored(read_bytes(&mut rest, len)?)?;
                 }
-                AUTHENTICATED => {
-                    body.authenticated_after_ms = Some(decode::read_int(&mut rest).ok()?);
-                }
-                LEASE => body.lease = Some(read_lease(&mut rest)?),
-                FAMILY => body.family = Family(decode::read_int(&mut rest).ok()?),
-                PRESENTED => body.id_use = id_use_of(Some(decode::read_int(&mut rest).ok()?)),
-                VALUES => body.values = Values::read_stored(&mut rest, bytes)?,
+                AUTHENTICATED => record.authenticated_at = Some(read_instant(&mut rest)?),
+                LEASE => record.lease = Some(read_lease(&mut rest)?),
+                FAMILY => record.family = Family(decode::read_int(&mut rest).ok()?),
+                PRESENTED => record.id_use = id_use_of(Some(decode::read_int(&mut rest).ok()?)),
+                VALUES => record.values = Values::read_stored(&mut rest, bytes)?,
                 _ => {
                     pass_over(&mut rest)?;
                     unknown.extend_from_slice(&field[..field.len() - rest.len()]);
-                    body.unknown.count += 1;
+                    record.unknown.count += 1;
                 }
             }
         }
         if !rest.is_empty() {
             return None;
         }
-        body.unknown.bytes = unknown.into();
-        if body.values.heap_size() == 0
-            && let Some(owner) = &mut body.owner
+        record.unknown.bytes = unknown.into();
+        if record.values.heap_size() == 0
+            && let Some(owner) = &mut record.owner
         {
             // Copies the owner, because only the owner would keep the bytes of the whole record in
             // memory.

@@ -24,7 +24,7 @@ use body::SessionBody;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, IdUse, SealedId, codec::read_message_pack};
+use super::{Cause, IdUse, Links, SealedId, UnknownFields, Values, codec::read_message_pack};
 use crate::{
     CookieLifetime, Entry, Family, Lifetime, Nonce, Record, Revision, SessionKey, StoreError,
     StoreErrorKind, Timestamp, Tombstone,
@@ -120,19 +120,7 @@ impl Entry {
 fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
     check_version(bytes)?;
     match bytes[KIND] {
-        LIVE => {
-            let (mut record, login) = read_session(bytes)?;
-            if let Some(login) = login {
-                check_version(&login)?;
-                match (login[KIND], read_session(&login)?) {
-                    (LIVE, (login, None)) if login.owner.is_some() && record.owner.is_some() => {
-                        record.actor = Some(Arc::new(login));
-                    }
-                    _ => return Err(Unreadable::Body),
-                }
-            }
-            Ok(Entry::Session(Arc::new(record)))
-        }
+        LIVE => read_session(bytes, true).map(Entry::Session),
         MOVED => {
             let body = &bytes[HEADER_LEN..];
             let body: TombstoneBody<'_> = read_body(body)?;
@@ -177,53 +165,55 @@ fn check_version(bytes: &[u8]) -> Result<(), Unreadable> {
     }
 }
 
-/// Reads a session, and the bytes of its actor's session. An actor's session has no actor, so that
+/// Reads a session, with that of its actor if it may have one. An actor's session has none, so that
 /// the depth is bounded.
-fn read_session(bytes: &Bytes) -> Result<(Record, Option<Bytes>), Unreadable> {
-    let body = SessionBody::read(bytes, HEADER_LEN).ok_or(Unreadable::Body)?;
+fn read_session(bytes: &Bytes, may_have_actor: bool) -> Result<Arc<Record>, Unreadable> {
     let created_at = instant(bytes, CREATED_AT);
-    let lifetime = lifetime(bytes, created_at, &body)?;
-    let after_begin = |after| {
-        let millis = created_at.as_millis().checked_add_signed(after);
-        millis.map(Timestamp::from_millis).ok_or(Unreadable::Body)
-    };
-    let issued_at = after_begin(body.issued_after_ms)?;
-    let authenticated_at = body.authenticated_after_ms.map(after_begin).transpose()?;
-    let record = Record {
+    // Filled in its place, because a record is large to move.
+    let mut shared = Arc::new(Record {
         revision: Revision(number(bytes, REVISION)),
         nonce: Nonce(number(bytes, NONCE)),
         created_at,
         last_seen_at: instant(bytes, LAST_SEEN_AT),
-        issued_at,
-        lifetime,
-        ends_by: body.ends_by,
-        owner: body.owner,
+        issued_at: created_at,
+        lifetime: Lifetime::standard(),
+        ends_by: None,
+        owner: None,
         actor: None,
-        links: body.links,
-        authenticated_at,
-        lease: body.lease,
-        family: body.family,
-        id_use: body.id_use,
-        unknown: body.unknown,
-        values: body.values,
-    };
-    Ok((record, body.actor))
+        links: Links::default(),
+        authenticated_at: None,
+        lease: None,
+        family: Family(0),
+        id_use: IdUse::Original,
+        unknown: UnknownFields::default(),
+        values: Values::default(),
+    });
+    let record = Arc::get_mut(&mut shared).expect("nobody else has it yet");
+    let body = SessionBody::read(bytes, HEADER_LEN, record).ok_or(Unreadable::Body)?;
+    record.lifetime = lifetime(bytes, record, &body)?;
+    if let Some(login) = body.actor {
+        check_version(&login)?;
+        if !may_have_actor || login[KIND] != LIVE || record.owner.is_none() {
+            return Err(Unreadable::Body);
+        }
+        record.actor = Some(read_session(&login, false)?).filter(|login| login.owner.is_some());
+        if record.actor.is_none() {
+            return Err(Unreadable::Body);
+        }
+    }
+    Ok(shared)
 }
 
-fn lifetime(
-    bytes: &[u8],
-    created_at: Timestamp,
-    body: &SessionBody,
-) -> Result<Lifetime, Unreadable> {
+fn lifetime(bytes: &[u8], record: &Record, body: &SessionBody) -> Result<Lifetime, Unreadable> {
     let idle = Duration::from_millis(number(bytes, IDLE));
     let ends_at = instant(bytes, ENDS_AT);
     let absolute = match body.absolute_ms {
         Some(millis) => Duration::from_millis(millis),
-        None => ends_at.since(created_at),
+        None => ends_at.since(record.created_at),
     };
     let mut lifetime = Lifetime::new(idle, absolute).map_err(|_| Unreadable::Lifetime)?;
-    let set_end = body.ends_by.unwrap_or(Timestamp::MAX);
-    if ends_at != set_end.min(created_at + absolute) {
+    let set_end = record.ends_by.unwrap_or(Timestamp::MAX);
+    if ends_at != set_end.min(record.created_at + absolute) {
         // A store uses the deadline in the header, and it contradicts the body.
         return Err(Unreadable::Lifetime);
     }
