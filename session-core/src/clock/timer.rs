@@ -1,13 +1,21 @@
 //! Sleep without a runtime: one thread per process, started by the first sleep.
 //!
+//! ```text
+//! first poll ──▶ alarm in the map ──▶ due: the thread removes it and wakes the task
+//!                      │
+//!                      └──▶ the sleep is dropped: it removes its alarm
+//! ```
+//!
 //! Only requests around the lock of a session, and connections that outlive their request, sleep: a
-//! heap under a mutex is enough.
+//! map under a mutex is enough.
 
 use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
+    collections::BTreeMap,
     pin::Pin,
-    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
     thread,
     time::{Duration, Instant},
@@ -16,14 +24,17 @@ use std::{
 /// Returns a future that completes after `span`.
 pub(super) fn sleep(span: Duration) -> impl Future<Output = ()> + Send {
     let until = Instant::now().checked_add(span).unwrap_or_else(far_future);
-    Sleep { until, waker: None }
+    Sleep { until, alarm: None }
 }
 
 struct Sleep {
     until: Instant,
-    /// The waker for the timer thread, replaced when the future moves to another task.
-    waker: Option<Arc<Mutex<Waker>>>,
+    /// The alarm, and the waker in it: another one when the future moves to another task.
+    alarm: Option<(Alarm, Waker)>,
 }
+
+/// The place of an alarm in the timer: its time, and a number among the alarms of that time.
+type Alarm = (Instant, u64);
 
 impl Future for Sleep {
     type Output = ();
@@ -32,12 +43,14 @@ impl Future for Sleep {
         if Instant::now() >= self.until {
             return Poll::Ready(());
         }
-        match &self.waker {
-            Some(waker) => lock(waker).clone_from(context.waker()),
-            None => {
-                let waker = Arc::new(Mutex::new(context.waker().clone()));
-                Timer::get().wake_at(self.until, Arc::clone(&waker));
-                self.waker = Some(waker);
+        let waker = context.waker();
+        match &self.alarm {
+            Some((_, known)) if known.will_wake(waker) => {}
+            known => {
+                let timer = Timer::get();
+                let alarm = known.as_ref().map_or_else(|| timer.alarm(self.until), |(at, _)| *at);
+                timer.set(alarm, waker.clone());
+                self.alarm = Some((alarm, waker.clone()));
             }
         }
         Poll::Pending
@@ -45,31 +58,28 @@ impl Future for Sleep {
 }
 
 impl Drop for Sleep {
-    /// The alarm stays in the heap until its time. A waker there would keep the memory of an ended
-    /// task.
     fn drop(&mut self) {
-        if let Some(waker) = &self.waker {
-            lock(waker).clone_from(Waker::noop());
+        if let Some((alarm, _)) = &self.alarm {
+            Timer::get().remove(alarm);
         }
     }
 }
 
 struct Timer {
-    alarms: Mutex<BinaryHeap<Reverse<Alarm>>>,
+    alarms: Mutex<BTreeMap<Alarm, Waker>>,
     changed: Condvar,
-}
-
-struct Alarm {
-    at: Instant,
-    waker: Arc<Mutex<Waker>>,
+    count: AtomicU64,
 }
 
 impl Timer {
     fn get() -> &'static Self {
         static TIMER: OnceLock<&'static Timer> = OnceLock::new();
         TIMER.get_or_init(|| {
-            let timer: &'static Self =
-                Box::leak(Box::new(Self { alarms: Mutex::default(), changed: Condvar::new() }));
+            let timer: &'static Self = Box::leak(Box::new(Self {
+                alarms: Mutex::default(),
+                changed: Condvar::new(),
+                count: AtomicU64::new(0),
+            }));
             thread::Builder::new()
                 .name("session-timer".to_owned())
                 .spawn(|| timer.run())
@@ -78,53 +88,49 @@ impl Timer {
         })
     }
 
-    fn wake_at(&self, at: Instant, waker: Arc<Mutex<Waker>>) {
-        lock(&self.alarms).push(Reverse(Alarm { at, waker }));
-        self.changed.notify_one();
+    /// Returns the place of a new alarm.
+    fn alarm(&self, at: Instant) -> Alarm {
+        (at, self.count.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Sets the waker of an alarm.
+    fn set(&self, alarm: Alarm, waker: Waker) {
+        // The former waker is dropped without the lock, because a waker is foreign code.
+        let (_former, is_first) = {
+            let mut alarms = lock(&self.alarms);
+            let former = alarms.insert(alarm, waker);
+            (former, alarms.first_key_value().is_some_and(|(first, _)| *first == alarm))
+        };
+        if is_first {
+            self.changed.notify_one();
+        }
+    }
+
+    fn remove(&self, alarm: &Alarm) {
+        let _waker = lock(&self.alarms).remove(alarm);
     }
 
     fn run(&self) {
         let mut alarms = lock(&self.alarms);
         loop {
             let now = Instant::now();
-            let wait = match alarms.peek() {
-                Some(Reverse(alarm)) if alarm.at <= now => {
-                    let waker = alarms.pop().map(|Reverse(alarm)| alarm.waker);
+            let wait = match alarms.first_key_value() {
+                Some(((at, _), _)) if *at <= now => {
+                    let due = alarms.pop_first();
                     // The thread wakes without the lock, because a waker is foreign code.
                     drop(alarms);
-                    if let Some(waker) = waker {
-                        let waker = lock(&waker).clone();
+                    if let Some((_, waker)) = due {
                         waker.wake();
                     }
                     alarms = lock(&self.alarms);
                     continue;
                 }
-                Some(Reverse(alarm)) => alarm.at - now,
+                Some(((at, _), _)) => *at - now,
                 None => IDLE,
             };
             alarms =
                 self.changed.wait_timeout(alarms, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
-    }
-}
-
-impl PartialEq for Alarm {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-
-impl Eq for Alarm {}
-
-impl PartialOrd for Alarm {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Alarm {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at.cmp(&other.at)
     }
 }
 
@@ -141,19 +147,42 @@ const IDLE: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Arc, task::Wake};
+
     use super::*;
+
+    struct Task;
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
 
     #[test]
     fn dropped_sleep_keeps_no_task() {
-        struct Task;
-        impl std::task::Wake for Task {
-            fn wake(self: Arc<Self>) {}
-        }
         let task = Arc::new(Task);
         let waker = Waker::from(Arc::clone(&task));
         let mut sleep = Box::pin(sleep(IDLE));
         assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         drop((sleep, waker));
         assert_eq!(Arc::strong_count(&task), 1);
+    }
+
+    #[test]
+    fn dropped_sleeps_leave_no_alarms() {
+        // Later than the alarms of the other tests.
+        let (begin, span) = (Instant::now() + 2 * IDLE, 3 * IDLE);
+        let count = || lock(&Timer::get().alarms).range((begin, 0)..).count();
+        let mut sleeps: Vec<_> = (0..100_000).map(|_| Box::pin(sleep(span))).collect();
+        let tasks = [Waker::from(Arc::new(Task)), Waker::from(Arc::new(Task))];
+        for task in &tasks {
+            for sleep in &mut sleeps {
+                assert!(sleep.as_mut().poll(&mut Context::from_waker(task)).is_pending());
+            }
+            assert_eq!(count(), 100_000, "one per sleep, also after a move to another task");
+        }
+        sleeps.truncate(1);
+        assert_eq!(count(), 1);
+        drop(sleeps);
+        assert_eq!(count(), 0);
     }
 }
