@@ -14,7 +14,7 @@ use std::{
     convert::Infallible,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
 };
 
@@ -83,7 +83,7 @@ impl Tracking {
         let tracked = Tracked(Some(Arc::new(TrackedConnection {
             shared,
             freshness,
-            is_established: AtomicBool::new(false),
+            state: AtomicU8::new(SET_UP),
         })));
         let listener = Listener(tracked.clone());
         let listen = move |message| {
@@ -157,15 +157,18 @@ pub(crate) struct Tracked(Option<Arc<TrackedConnection>>);
 struct TrackedConnection {
     shared: Arc<Shared>,
     freshness: Freshness,
-    /// `true` from the end of the set-up until the tracking ends.
-    is_established: AtomicBool,
+    /// [`SET_UP`], [`IN_USE`] or [`ENDED`], in this order.
+    state: AtomicU8,
 }
 
 impl Tracked {
-    /// Records that the server reports changes over the connection.
-    pub(crate) fn establish(&self) {
+    /// Records that the connection is set up and its server accepted. From now on, the loss of the
+    /// connection is a loss of reports.
+    pub(crate) fn begin_use(&self) {
         if let Some(tracked) = &self.0 {
-            tracked.is_established.store(true, Ordering::Release);
+            // Fails if the connection is already lost.
+            let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
+            let _ = tracked.state.compare_exchange(SET_UP, IN_USE, success, failure);
         }
     }
 
@@ -186,7 +189,7 @@ impl Tracked {
     pub(crate) fn end(&self) {
         if let Some(tracked) = &self.0 {
             tracked.shared.copies.disconnect(&tracked.freshness);
-            if tracked.is_established.swap(false, Ordering::AcqRel) {
+            if tracked.state.swap(ENDED, Ordering::AcqRel) == IN_USE {
                 tracked.shared.watchers.report_loss();
             }
         }
@@ -239,7 +242,48 @@ impl Drop for Listener {
     }
 }
 
+/// The states of a tracked connection. Nobody has read over a connection that is being set up.
+const SET_UP: u8 = 0;
+const IN_USE: u8 = 1;
+const ENDED: u8 = 2;
+
 /// Returns the key of a session by its name in Redis.
 pub(crate) fn session_key(key: &[u8], prefix: &str) -> Option<SessionKey> {
     std::str::from_utf8(key.strip_prefix(prefix.as_bytes())?).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use session_core::WatchOutcome;
+
+    use super::*;
+
+    const KEY: SessionKey = SessionKey::from_bytes([1; SessionKey::LEN]);
+
+    fn tracking() -> Tracking {
+        Tracking::new(Copies::default(), "s:".to_owned(), "")
+    }
+
+    #[test]
+    fn loss_of_a_connection_in_use_is_a_loss_of_reports() {
+        let tracking = tracking();
+        let (tracked, _listener) = tracking.begin().unwrap();
+        tracked.begin_use();
+        let watch = tracking.watchers().unwrap().watch(&KEY);
+        tracked.end();
+        assert_eq!(watch.now_or_never(), Some(WatchOutcome::Lost));
+    }
+
+    /// A node that flaps, or has become a replica, fails in each set-up.
+    #[test]
+    fn failed_set_up_is_no_loss_of_reports() {
+        let tracking = tracking();
+        let watch = tracking.watchers().unwrap().watch(&KEY);
+        let (tracked, listener) = tracking.begin().unwrap();
+        drop(listener);
+        tracked.begin_use();
+        tracked.end();
+        assert_eq!(watch.now_or_never(), None);
+    }
 }

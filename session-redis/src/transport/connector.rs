@@ -68,10 +68,7 @@ async fn open(endpoint: &Endpoint, tracking: &Tracking, limits: Limits) -> Redis
     let mut track = Pipeline::with_capacity(1);
     track.cmd("CLIENT").arg("TRACKING").arg("ON").arg("NOLOOP");
     match connect_listening(endpoint, listener, &track, limits).await {
-        Ok(connection) => {
-            tracked.establish();
-            Ok(Link { connection, tracked })
-        }
+        Ok(connection) => Ok(Link { connection, tracked }),
         Err(refusal) if is_lasting(&refusal) => {
             let connection = Socket::connect(endpoint, limits).await?;
             tracking.complain(endpoint.addr(), &refusal);

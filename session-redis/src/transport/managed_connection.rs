@@ -386,7 +386,10 @@ impl Opening {
                 former.close();
             }
             match &result {
-                Ok(_) => tracing::debug!(target: "session", "connected to Redis"),
+                Ok(link) => {
+                    link.tracked.begin_use();
+                    tracing::debug!(target: "session", "connected to Redis");
+                }
                 Err(error) if is_first => {
                     tracing::warn!(target: "session", %error, "no connection to Redis");
                 }
