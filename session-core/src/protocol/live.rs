@@ -21,8 +21,8 @@ use futures_util::future::{Either, select};
 
 use super::{Located, MAX_MOVES, Protocol, locate::Loaded};
 use crate::{
-    Entry, Owner, SessionError, SessionKey, StoreError, Timestamp, Tombstone, Watch, WatchOutcome,
-    record::Cause,
+    Entry, Family, Lifetime, Owner, Record, SessionError, SessionKey, StoreError, Timestamp,
+    Tombstone, Watch, WatchOutcome, record::Cause,
 };
 
 /// The reason why the session of a [`Live`](crate::Live) connection ended.
@@ -41,7 +41,25 @@ pub enum EndReason {
 }
 
 /// The session of one connection, as last read. The reads, the writes and the wait share it.
-pub(crate) struct Followed(Mutex<Located>);
+///
+/// A connection may last for hours: it keeps the fields that it needs, and no record with values.
+pub(crate) struct Followed {
+    /// The user of a connection never changes.
+    owner: Option<Owner>,
+    actor: Option<Owner>,
+    known: Mutex<Known>,
+}
+
+/// The fields of a session that its connection keeps.
+#[derive(Clone, Copy)]
+pub(crate) struct Known {
+    pub(crate) key: SessionKey,
+    family: Family,
+    last_seen_at: Timestamp,
+    /// The end of the session, however often it is used.
+    ends_at: Timestamp,
+    lifetime: Lifetime,
+}
 
 /// The outcome of a load.
 enum Look {
@@ -50,30 +68,67 @@ enum Look {
 }
 
 impl Followed {
-    pub(crate) fn new(located: Located) -> Self {
-        // A connection never needs the ID: only a request can tell the client another one.
-        Self(Mutex::new(Located { id: None, is_presented: false, ..located }))
-    }
-
-    pub(crate) fn located(&self) -> Located {
-        self.lock().clone()
-    }
-
-    pub(crate) fn set(&self, located: Located) {
-        *self.lock() = located;
-    }
-
-    /// Records a later use of the session, unless the session was found under another key
-    /// meanwhile.
-    pub(crate) fn set_seen(&self, located: Located) {
-        let mut known = self.lock();
-        if known.key == located.key {
-            *known = located;
+    pub(crate) fn new(located: &Located) -> Self {
+        let Located { key, record, .. } = located;
+        // Copied: the name in a record may be a part of the bytes of the whole record.
+        let copy = |owner: &Owner| Owner::from(owner.as_bytes());
+        Self {
+            owner: record.owner().map(copy),
+            actor: record.actor().map(copy),
+            known: Mutex::new(Known::new(*key, record)),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Located> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn owner(&self) -> Option<&Owner> {
+        self.owner.as_ref()
+    }
+
+    pub(crate) fn actor(&self) -> Option<&Owner> {
+        self.actor.as_ref()
+    }
+
+    pub(crate) fn known(&self) -> Known {
+        *self.lock()
+    }
+
+    fn is_of_same_user(&self, record: &Record) -> bool {
+        (self.owner(), self.actor()) == (record.owner(), record.actor())
+    }
+
+    /// Records a use of the session, unless the session was found under another key meanwhile.
+    pub(crate) fn set_seen(&self, key: SessionKey, now: Timestamp) {
+        let mut known = self.lock();
+        if known.key == key {
+            known.last_seen_at = known.last_seen_at.max(now);
+        }
+    }
+
+    fn set(&self, known: Known) {
+        *self.lock() = known;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn new(key: SessionKey, record: &Record) -> Self {
+        Self {
+            key,
+            family: record.family,
+            last_seen_at: record.last_seen_at,
+            ends_at: record.absolute_deadline(),
+            lifetime: record.lifetime,
+        }
+    }
+
+    pub(crate) fn touch_is_due(&self, now: Timestamp) -> bool {
+        self.lifetime.touch_is_due(self.last_seen_at, now)
+    }
+
+    fn expires_at(&self) -> Timestamp {
+        self.last_seen_at.plus_millis(self.lifetime.idle_ms()).min(self.ends_at)
     }
 }
 
@@ -90,7 +145,8 @@ impl Protocol {
     pub(crate) async fn end_of(&self, session: &Followed) -> EndReason {
         loop {
             let began = self.now();
-            let (watch, deadline) = match self.look(session, true).await {
+            // Boxed: a connection waits nearly all of its time, and the wait is small.
+            let (watch, deadline) = match Box::pin(self.look(session, true)).await {
                 Ok(Look::Ended(reason)) => return reason,
                 Ok(Look::Alive(located, watch)) => (watch, located.record.expires_at()),
                 Err(error) => {
@@ -118,7 +174,7 @@ impl Protocol {
     }
 
     async fn look(&self, session: &Followed, watches: bool) -> Result<Look, StoreError> {
-        let known = session.located();
+        let known = session.known();
         let mut key = known.key;
         for _ in 0..MAX_MOVES {
             let (loaded, watch) = match watches {
@@ -126,14 +182,16 @@ impl Protocol {
                 false => (self.load(&key).await?, None),
             };
             let tombstone = match loaded {
-                Loaded::Missing if known.record.expires_at() <= self.now() => {
+                Loaded::Missing if known.expires_at() <= self.now() => {
                     return Ok(Look::Ended(EndReason::Expired));
                 }
                 Loaded::Missing => return Ok(Look::Ended(EndReason::Deleted)),
                 Loaded::Unreadable => return Ok(Look::Ended(EndReason::Unreadable)),
-                Loaded::Entry(Entry::Session(record)) if record.is_of_same_user(&known.record) => {
-                    let located = Located { key, record, ..known.clone() };
-                    session.set(located.clone());
+                Loaded::Entry(Entry::Session(record)) if session.is_of_same_user(&record) => {
+                    session.set(Known::new(key, &record));
+                    // A connection never needs the ID: only a request can tell the client another
+                    // one.
+                    let located = Located { key, id: None, record, is_presented: false };
                     return Ok(Look::Alive(located, watch));
                 }
                 Loaded::Entry(Entry::Session(_)) => break,
@@ -141,11 +199,11 @@ impl Protocol {
             };
             if tombstone.cause == Cause::Ended {
                 // Only an expired session leaves a marker of its own family.
-                let is_expired = tombstone.family == known.record.family;
+                let is_expired = tombstone.family == known.family;
                 let reason = if is_expired { EndReason::Expired } else { EndReason::Deleted };
                 return Ok(Look::Ended(reason));
             }
-            match self.followed_key(&tombstone, known.record.owner.as_ref()) {
+            match self.followed_key(&tombstone, session.owner()) {
                 Some(successor) => key = successor,
                 None => break,
             }
@@ -179,3 +237,62 @@ const SPREAD: Duration = Duration::from_secs(1);
 
 /// The shortest time between the starts of two loads by one connection that waits.
 const MIN_GAP: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    const KEY: SessionKey = SessionKey::from_bytes([1; SessionKey::LEN]);
+    const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+    fn located(record: Arc<Record>) -> Located {
+        Located { key: KEY, id: None, record, is_presented: false }
+    }
+
+    /// A record with values, of ada who acts as grace.
+    fn record() -> Record {
+        let mut login = Record::new(NOW, Lifetime::default());
+        login.owner = Some("ada".into());
+        let mut record = Record::new(NOW, Lifetime::default());
+        record.owner = Some("grace".into());
+        record.actor = Some(Arc::new(login));
+        record.values.set("cart", &[1; 10_000]);
+        record
+    }
+
+    /// The fields of a decoded record are parts of its bytes, so one of them would keep all.
+    #[test]
+    fn connection_keeps_no_part_of_the_record() {
+        let bytes = Bytes::from(Entry::Session(Arc::new(record())).encode());
+        let Ok(Entry::Session(stored)) = Entry::decode(bytes.clone()) else { panic!() };
+        let followed = Followed::new(&located(Arc::clone(&stored)));
+        assert_eq!(Arc::strong_count(&stored), 1);
+        drop(stored);
+        assert!(bytes.is_unique());
+        assert_eq!(followed.owner(), Some(&"grace".into()));
+        assert_eq!(followed.actor(), Some(&"ada".into()));
+    }
+
+    #[test]
+    fn waiting_connection_is_small() {
+        fn size<F>(_: impl FnOnce(&'static Protocol, &'static Followed) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size_of::<Followed>() <= 200);
+        assert!(size(|protocol, followed| protocol.end_of(followed)) <= 400);
+    }
+
+    #[test]
+    fn known_deadline_is_that_of_the_record() {
+        let mut record = record();
+        for (seen_after, ends_by) in [(0, None), (3_600, None), (86_000, None), (0, Some(NOW))] {
+            record.last_seen_at = NOW + Duration::from_secs(seen_after);
+            record.ends_by = ends_by;
+            assert_eq!(Known::new(KEY, &record).expires_at(), record.expires_at());
+        }
+    }
+}

@@ -186,9 +186,14 @@ impl Lifetime {
         self.absolute_ms
     }
 
-    pub(crate) const fn touch_interval_ms(&self) -> u64 {
+    const fn touch_interval_ms(&self) -> u64 {
         let tenth = self.idle_ms / 10;
         if tenth < HOUR * 1000 { tenth } else { HOUR * 1000 }
+    }
+
+    /// Returns `true` if a use of the session at `now` must be recorded.
+    pub(crate) fn touch_is_due(&self, last_seen_at: Timestamp, now: Timestamp) -> bool {
+        now > last_seen_at && now >= last_seen_at.plus_millis(self.touch_interval_ms())
     }
 
     /// Returns the longest time for which a use of the session may stay unrecorded: a tenth of the

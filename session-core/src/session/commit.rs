@@ -411,9 +411,8 @@ impl Drop for InFlight<'_> {
     }
 }
 
-pub(super) fn touch_is_due(record: &Record, now: Timestamp) -> bool {
-    let due_at = record.last_seen_at.plus_millis(record.lifetime.touch_interval_ms());
-    now > record.last_seen_at && now >= due_at
+fn touch_is_due(record: &Record, now: Timestamp) -> bool {
+    record.lifetime.touch_is_due(record.last_seen_at, now)
 }
 
 /// Returns `true` if this is the first request with a renewed ID, which starts the grace of the

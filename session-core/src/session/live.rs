@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{Session, commit::touch_is_due};
+use super::Session;
 use crate::{
     BoxError, Codec, Key, Owner, SessionError, SessionKey, Touched, View,
     protocol::{CookieLookup, EndReason, Followed, Protocol},
@@ -49,7 +49,8 @@ use crate::{
 /// }
 /// ```
 ///
-/// A clone follows the same session, for a second task.
+/// A clone follows the same session, for a second task. A handle keeps the names of the users and the
+/// deadlines, less than a kilobyte, and no values.
 ///
 /// # Security
 ///
@@ -84,9 +85,9 @@ impl Session {
     /// a session that ended. Also the errors of [`commit`](Self::commit).
     pub async fn live(&self) -> Result<Live, SessionError> {
         self.commit().await?;
-        let located = self.state().located().cloned().ok_or(SessionError::Ended)?;
+        let followed = self.state().located().map(Followed::new).ok_or(SessionError::Ended)?;
         let protocol = Arc::clone(self.protocol());
-        Ok(Live::new(Arc::new(Shared { protocol, session: Followed::new(located) })))
+        Ok(Live::new(Arc::new(Shared { protocol, session: followed })))
     }
 }
 
@@ -129,20 +130,18 @@ impl Live {
     /// store failed.
     pub async fn touch(&self) -> Result<(), SessionError> {
         let Shared { protocol, session } = &*self.shared;
-        let mut located = session.located();
         for _ in 0..MAX_TOUCHES {
-            let now = protocol.now();
-            if !touch_is_due(&located.record, now) {
+            let (known, now) = (session.known(), protocol.now());
+            if !known.touch_is_due(now) {
                 break;
             }
-            match (*protocol.store).touch(&located.key, now).await? {
+            match (*protocol.store).touch(&known.key, now).await? {
                 Touched::Touched => {
-                    located.record = Arc::new(located.record.seen(now));
-                    session.set_seen(located);
+                    session.set_seen(known.key, now);
                     break;
                 }
                 // The session has another key, or has ended.
-                Touched::Gone => located = protocol.load_followed(session).await?,
+                Touched::Gone => drop(protocol.load_followed(session).await?),
             }
         }
         Ok(())
@@ -215,13 +214,20 @@ impl Live {
     /// Returns the user to whom the session belongs. The user of a handle never changes.
     #[must_use]
     pub fn owner(&self) -> Option<Owner> {
-        self.shared.session.located().record.owner.clone()
+        self.shared.session.owner().cloned()
+    }
+
+    /// Returns the user who [acts as](Session::act_as) the owner. Returns `None` if the owner has
+    /// signed in. The actor of a handle never changes: the connection ends when the acting does.
+    #[must_use]
+    pub fn actor(&self) -> Option<Owner> {
+        self.shared.session.actor().cloned()
     }
 
     /// Returns the key of the session, as last read.
     #[must_use]
     pub fn key(&self) -> SessionKey {
-        self.shared.session.located().key
+        self.shared.session.known().key
     }
 
     async fn change<T, C: Codec<T>>(

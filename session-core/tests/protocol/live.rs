@@ -1,11 +1,15 @@
 //! Connections that outlive their request, on a store that reports no changes.
 
+mod attacks;
+
+use std::{sync::Arc, time::Duration};
+
 use futures_util::FutureExt as _;
-use session_core::{EndReason, Live, SessionId, StoreErrorKind};
+use session_core::{EndReason, Entry, Live, SessionId, StoreErrorKind};
 
 use crate::support::*;
 
-const INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Opens a connection in a request of the cookie, and ends the request.
 async fn connect(world: &World, id: &SessionId) -> Live {
@@ -331,6 +335,34 @@ async fn destroyed_session_has_no_connection() {
     let session = world.open(&world.user("ada").await).await;
     session.destroy().unwrap();
     assert!(session.live().await.is_err());
+}
+
+/// A connection may last for hours, and a session may be large.
+#[tokio::test]
+async fn waiting_connection_keeps_no_record() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    let mut live = connect(&world, &id).await;
+    assert_eq!(end(&mut live), None);
+    let Some(Entry::Session(record)) = world.stored(&id).await else { panic!() };
+    assert_eq!(Arc::strong_count(&record), 2, "in the store and in this test");
+}
+
+#[tokio::test]
+async fn connection_knows_the_owner_and_the_actor() {
+    let world = World::new();
+    let id = world.user("ada").await;
+    assert_eq!(connect(&world, &id).await.actor(), None);
+    let mut before = connect(&world, &id).await;
+    let acting = world.moved(&id, |session| session.act_as("grace", HOUR)).await;
+    let mut live = connect(&world, &acting).await;
+    assert_eq!((live.owner(), live.actor()), (Some("grace".into()), Some("ada".into())));
+    assert_eq!(end(&mut before), Some(EndReason::Replaced));
+    assert_eq!(end(&mut live), None);
+    world.moved(&acting, |session| session.stop_acting()).await;
+    world.wait(INTERVAL);
+    assert_eq!(end(&mut live), Some(EndReason::Replaced));
+    assert_eq!(live.actor(), Some("ada".into()));
 }
 
 #[tokio::test]

@@ -29,7 +29,6 @@ mod leaks;
 mod limits;
 mod links;
 mod live;
-mod live_attacks;
 mod lock;
 mod login;
 mod lost_ends;

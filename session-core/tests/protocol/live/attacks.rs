@@ -5,27 +5,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use futures_util::{FutureExt as _, future::join_all};
+use futures_util::future::join_all;
 use session_core::{
-    CookieChange, EndReason, Live, Session, SessionError, SessionId, Sessions, StoreErrorKind,
+    CookieChange, EndReason, Session, SessionError, SessionId, Sessions, StoreErrorKind,
     testing::Fault,
 };
 
+use super::{INTERVAL, connect, end};
 use crate::support::*;
-
-const INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Opens a connection in a request of the cookie, and ends the request.
-async fn connect(world: &World, id: &SessionId) -> Live {
-    let session = world.open(id).await;
-    let live = session.live().await.unwrap();
-    let _ = session.finish().await.unwrap();
-    live
-}
-
-fn end(live: &mut Live) -> Option<EndReason> {
-    live.ended().now_or_never()
-}
 
 /// A change by another request while a connection updates its session.
 #[derive(Clone, Copy, Debug, PartialEq)]
