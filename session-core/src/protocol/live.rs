@@ -9,8 +9,15 @@
 //!                          └─▶ anything else: ended
 //! ```
 //!
-//! The interval is the bound for a store that reports no changes, and for a report that is lost. If
-//! the store loses its source of reports, all connections load within [`SPREAD`], not together.
+//! The interval is the bound for a store that reports no changes, and for a report that is lost.
+//!
+//! Reports cost a bounded number of loads:
+//!
+//! - If the store loses its source of reports, the connections spread their loads over [`SPREAD`].
+//! - A report may be false: Redis with a full tracking table reports each key that it evicts. A load
+//!   tracks its key, which evicts another key, whose connection loads in turn. So after each report
+//!   in a row that announced no change, the connection waits twice as long, from [`MIN_GAP`] up to
+//!   the interval. In the long run false reports cost what polling costs.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -143,33 +150,44 @@ impl Protocol {
 
     /// Waits until the session of a connection has ended.
     pub(crate) async fn end_of(&self, session: &Followed) -> EndReason {
+        let interval = self.settings.live_interval;
+        let (mut gap, mut is_reported, mut found) = (MIN_GAP, false, None);
         loop {
             let began = self.now();
             // Boxed: a connection waits nearly all of its time, and the wait is small.
             let (watch, deadline) = match Box::pin(self.look(session, true)).await {
                 Ok(Look::Ended(reason)) => return reason,
-                Ok(Look::Alive(located, watch)) => (watch, located.record.expires_at()),
+                Ok(Look::Alive(Located { key, record, .. }, watch)) => {
+                    let former = found.replace((key, record.nonce, record.last_seen_at));
+                    let is_false = is_reported && found == former;
+                    gap = if is_false { interval.min(2 * gap) } else { MIN_GAP };
+                    (watch, record.expires_at())
+                }
                 Err(error) => {
                     tracing::debug!(target: "session", %error, "end of the session not checked");
                     (None, Timestamp::MAX)
                 }
             };
             let left = deadline.since(self.now());
-            let interval = self.settings.live_interval;
-            let pause = self.clock.sleep((interval - self.random_part(interval / 4)).min(left));
-            match watch {
-                Some(watch) => {
-                    if let Either::Left((WatchOutcome::Lost, pause)) = select(watch, pause).await {
-                        select(self.clock.sleep(self.random_part(SPREAD)), pause).await;
-                    }
+            let pause = (interval - self.random_part(interval / 4)).min(left).max(MIN_GAP);
+            let pause = self.clock.sleep(pause);
+            let Some(watch) = watch else {
+                pause.await;
+                is_reported = false;
+                continue;
+            };
+            is_reported = match select(watch, pause).await {
+                Either::Left((outcome, pause)) => {
+                    let rest = gap.saturating_sub(self.now().since(began));
+                    let rest = match outcome {
+                        WatchOutcome::Changed => rest,
+                        WatchOutcome::Lost => rest.max(self.random_part(SPREAD)),
+                    };
+                    select(self.clock.sleep(rest), pause).await;
+                    true
                 }
-                None => pause.await,
-            }
-            // A session that changes all the time costs a bounded number of loads.
-            let rest = MIN_GAP.saturating_sub(self.now().since(began));
-            if !rest.is_zero() {
-                self.clock.sleep(rest).await;
-            }
+                Either::Right(_) => false,
+            };
         }
     }
 
@@ -228,14 +246,17 @@ impl Protocol {
     /// Returns a random part of a span (jitter), so that the connections of a process do not load
     /// together.
     fn random_part(&self, span: Duration) -> Duration {
-        span * u32::from(self.next_nonce().0.to_be_bytes()[0]) / 255
+        let [high, low, ..] = self.next_nonce().0.to_be_bytes();
+        span * u32::from(u16::from_be_bytes([high, low])) / u32::from(u16::MAX)
     }
 }
 
-/// The time over which the connections of a process spread their loads after a loss of reports.
-const SPREAD: Duration = Duration::from_secs(1);
+/// The time over which the connections of a process spread their loads after a loss of reports. The
+/// time is that of the default interval, so that a loss costs a server hardly more than polling.
+const SPREAD: Duration = Duration::from_secs(5);
 
-/// The shortest time between the starts of two loads by one connection that waits.
+/// The shortest time between two loads by one connection that waits, so that a session that changes
+/// all the time costs a bounded number of loads.
 const MIN_GAP: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -283,7 +304,7 @@ mod tests {
             size_of::<F>()
         }
         assert!(size_of::<Followed>() <= 200);
-        assert!(size(|protocol, followed| protocol.end_of(followed)) <= 400);
+        assert!(size(|protocol, followed| protocol.end_of(followed)) <= 300);
     }
 
     #[test]

@@ -135,7 +135,8 @@ impl SessionsBuilder {
     ///
     /// The interval bounds the delay after the end of a session if the store reports no changes, or
     /// if a report is lost. Each waiting connection costs one load per interval, jittered by a
-    /// quarter.
+    /// quarter, and a load per change of the session, at most 10 per second. Reports without a change
+    /// cost at most one load per interval in the long run.
     #[must_use]
     pub fn with_live_interval(mut self, interval: Duration) -> Self {
         self.live_interval = interval;

@@ -1,11 +1,12 @@
 //! Connections that outlive their request, on a store that reports no changes.
 
 mod attacks;
+mod reports;
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use session_core::{EndReason, Entry, Live, SessionId, StoreErrorKind};
+use session_core::{EndReason, Entry, Live, SessionId, SessionsBuilder, StoreErrorKind};
 
 use crate::support::*;
 
@@ -198,6 +199,21 @@ async fn end_during_an_outage_is_found_one_interval_after_it() {
     world.store.set_outage(None);
     world.wait(INTERVAL);
     assert_eq!(end(&mut live), Some(EndReason::Deleted));
+}
+
+#[tokio::test]
+async fn loads_are_at_least_100_milliseconds_apart() {
+    let shortest = SessionsBuilder::MIN_LIVE_INTERVAL;
+    let world = World::with(|sessions| sessions.with_live_interval(shortest));
+    let id = world.user("ada").await;
+    let mut live = connect(&world, &id).await;
+    world.store.calls();
+    for _ in 0..10_000 {
+        assert_eq!(end(&mut live), None);
+        world.wait(MILLISECOND);
+    }
+    let loads = world.store.calls().len();
+    assert!((95..=100).contains(&loads), "{loads}");
 }
 
 /// A client that floods its socket, so that a `select!` drops the wait all the time, neither causes
