@@ -1,22 +1,20 @@
 //! The operator's program `sessions`, run as a process.
 
+mod cluster;
+mod watch;
+
 use std::{
     ffi::OsStr,
-    io::{BufRead as _, BufReader, Read},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures_util::{StreamExt as _, stream};
-use integration_tests::{ClusterRedis, PATIENCE, RedisServer, SentinelRedis, redis_config, until};
+use integration_tests::{PATIENCE, RedisServer, SentinelRedis, redis_config};
 use serde_json::{Value, json};
 use session_axum::{CookieChange, Key, RedisConfig, RedisStore, Session, SessionError, Sessions};
 use session_core::SessionKey;
-use tokio::{
-    sync::mpsc::{UnboundedReceiver, unbounded_channel},
-    time::timeout,
-};
 
 const NOTE: Key<String> = Key::new("note");
 
@@ -25,7 +23,7 @@ struct Site {
     sessions: Sessions,
     /// The values of `REDIS_URL` and of the options that lead to the server.
     url: String,
-    options: Vec<&'static str>,
+    options: Vec<String>,
     /// The IDs of all sessions.
     ids: Arc<Mutex<Vec<String>>>,
 }
@@ -203,6 +201,34 @@ async fn revocation_ends_what_was_named_and_asks_before_more() {
     assert_eq!(site.count().await, 0);
 }
 
+/// A session that begins during a walk may begin at a place behind the walk.
+#[tokio::test(flavor = "multi_thread")]
+async fn revocation_of_everybody_finds_sessions_that_begin_meanwhile() {
+    const SESSIONS: u64 = 2_000;
+    const MEANWHILE: u64 = 300;
+    let redis = RedisServer::start().await;
+    let site = Site::on(&redis).await;
+    let begin = async |count| {
+        let begun = stream::iter(0..count)
+            .map(|number: u64| site.begin(move |session| session.authenticate(number % 100)))
+            .buffer_unordered(64);
+        begun.count().await as u64
+    };
+    assert_eq!(begin(SESSIONS).await, SESSIONS);
+    let watching = RedisStore::connect(redis_config(redis.url(), PATIENCE)).await.unwrap();
+    let mut changes = watching.changes().await.unwrap();
+    let begin_meanwhile = async {
+        // The first end shows that the walk is under way.
+        changes.next().await.unwrap();
+        begin(MEANWHILE).await
+    };
+    let revoke = site.json(&["revoke", "everybody", "--yes"]);
+    let (revoked, begun) = tokio::join!(revoke, begin_meanwhile);
+    assert_eq!(begun, MEANWHILE);
+    assert_eq!(revoked, [json!({ "revoked": SESSIONS + MEANWHILE })]);
+    assert_eq!(site.count().await, 0);
+}
+
 /// A secret that is pasted by mistake does not reach the terminal once more.
 #[tokio::test]
 async fn session_id_is_no_key_and_is_not_printed() {
@@ -308,93 +334,6 @@ async fn thousands_of_sessions_are_counted_and_revoked_in_small_steps() {
     assert_eq!(site.count().await, 0);
 }
 
-#[tokio::test]
-async fn changes_by_every_process_are_watched() {
-    let redis = RedisServer::start().await;
-    let site = Site::on(&redis).await;
-    let watch = Command::new(env!("CARGO_BIN_EXE_operator"))
-        .args(["watch", "--json"])
-        .env("REDIS_URL", &site.url)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut watch = Killed(watch);
-    let mut warnings = lines(watch.0.stderr.take().unwrap());
-    let mut changes = lines(watch.0.stdout.take().unwrap());
-    let begun = timeout(PATIENCE, warnings.recv()).await.unwrap().unwrap();
-    assert!(begun.starts_with("watching the sessions"), "{begun}");
-    let mut next = async || {
-        let line = timeout(PATIENCE, changes.recv()).await.unwrap().unwrap();
-        let mut change: Value = serde_json::from_str(&line).unwrap();
-        assert!(change["at"].take().is_string());
-        change
-    };
-
-    let key = site.begin(|session| session.authenticate("ada")).await;
-    let change = |event, key, present: Option<SessionKey>, owner: Option<&str>| {
-        json!({
-            "at": null, "event": event, "key": key, "present_key": present, "owner": owner,
-        })
-    };
-    assert_eq!(next().await, change("created", key, None, Some("ada")));
-    let id = site.ids.lock().unwrap()[0].clone();
-    let session = site.sessions.open([id.as_bytes()]).await.unwrap();
-    session.set(NOTE, "a note").unwrap();
-    let _ = session.finish().await.unwrap();
-    assert_eq!(next().await, change("changed", key, None, Some("ada")));
-    let session = site.sessions.open([id.as_bytes()]).await.unwrap();
-    session.rotate().unwrap();
-    let rotated = site.finish(session).await;
-    let mut moved = [next().await, next().await];
-    moved.sort_by_key(|change| change["event"].to_string());
-    let expected =
-        [change("changed", rotated, None, Some("ada")), change("moved", key, Some(rotated), None)];
-    assert_eq!(moved, expected);
-    site.sessions.revoke_all("ada").await.unwrap();
-    assert_eq!(next().await, change("ended", rotated, None, None));
-
-    redis.kill().await;
-    redis.start_again().await;
-    for expected in ["warning: changes are missed", "watching again"] {
-        let line = timeout(PATIENCE, warnings.recv()).await.unwrap().unwrap();
-        assert!(line.starts_with(expected), "{line}");
-    }
-    until("Redis is back", async || site.sessions.ping().await.is_ok()).await;
-    let key = site.begin(|session| session.authenticate("eve")).await;
-    assert_eq!(next().await, change("created", key, None, Some("eve")));
-
-    let mut admin = redis.connection().await;
-    let _: () = redis::cmd("FLUSHALL").query_async(&mut admin).await.unwrap();
-    for expected in ["warning: changes are missed", "watching again"] {
-        let line = timeout(PATIENCE, warnings.recv()).await.unwrap().unwrap();
-        assert!(line.starts_with(expected), "{line}");
-    }
-}
-
-/// A program that is killed on drop.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Returns the lines of a program's output.
-fn lines(output: impl Read + Send + 'static) -> UnboundedReceiver<String> {
-    let (sender, lines) = unbounded_channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(output).lines() {
-            if sender.send(line.unwrap()).is_err() {
-                return;
-            }
-        }
-    });
-    lines
-}
-
 /// The user of the store needs one more right.
 #[tokio::test]
 async fn missing_right_is_named() {
@@ -416,27 +355,12 @@ async fn missing_right_is_named() {
 }
 
 #[tokio::test]
-async fn all_nodes_of_a_cluster_are_counted_and_revoked() {
-    let cluster = ClusterRedis::start(Duration::from_secs(60)).await;
-    let urls = cluster.urls().collect::<Vec<_>>().join(" ");
-    let mut site = Site::new(RedisConfig::cluster(cluster.urls()), urls).await;
-    site.options.push("--cluster");
-    for number in 0..50_u32 {
-        site.begin(move |session| session.authenticate(number)).await;
-    }
-    assert_eq!(site.count().await, 50);
-    let revoked = site.json(&["revoke", "everybody", "--yes"]).await;
-    assert_eq!(revoked, [json!({ "revoked": 50 })]);
-    assert_eq!(site.count().await, 0);
-}
-
-#[tokio::test]
 async fn primary_is_found_by_its_sentinels() {
     let sentinel = SentinelRedis::start(Duration::from_secs(1)).await;
     let urls = sentinel.urls().collect::<Vec<_>>().join(" ");
     let mut site =
         Site::new(RedisConfig::sentinel(sentinel.urls(), SentinelRedis::NAME), urls).await;
-    site.options.extend(["--sentinel", SentinelRedis::NAME]);
+    site.options.extend(["--sentinel", SentinelRedis::NAME].map(str::to_owned));
     site.begin(|session| session.authenticate("ada")).await;
     assert_eq!(site.count().await, 1);
     let several = Site { options: Vec::new(), ..site };

@@ -1,6 +1,7 @@
 //! The changes of all sessions in a store, as Redis reports them.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     fmt,
     sync::{
@@ -10,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use redis::{Pipeline, PushInfo, PushKind, Value};
 use session_core::{SessionKey, StoreError};
 use tokio::{
@@ -26,14 +27,16 @@ pub struct Changes {
     keys: Receiver<SessionKey>,
     is_cut_off: CancellationToken,
     lost: Arc<AtomicU64>,
-    connections: Vec<Socket>,
+    store: RedisStore,
+    /// The connection to each server, by the name of the server.
+    connections: HashMap<String, Socket>,
     /// The next trial of the connections.
     ping_at: Instant,
 }
 
 impl RedisStore {
     /// Subscribes to the changes of all sessions by all clients: for a program of the operator. On a
-    /// cluster, the subscription covers the nodes that are known at this time.
+    /// cluster, the subscription covers the nodes that have slots at this time.
     ///
     /// Redis reports each write and each expiry of a session (RESP3, `CLIENT TRACKING` in broadcast
     /// mode). The subscription has connections of its own, and needs the right `client|tracking`.
@@ -62,9 +65,9 @@ impl RedisStore {
         let mut track = Pipeline::with_capacity(1);
         track.cmd("CLIENT").arg("TRACKING").arg("ON").arg("BCAST");
         track.arg("PREFIX").arg(self.key_prefix());
-        let connections = self.connection().listen(listener, &track).await?;
+        let connections = self.connection().listen(listener, &track).await?.into_iter().collect();
         let ping_at = Instant::now() + SILENCE;
-        Ok(Changes { keys, is_cut_off, lost, connections, ping_at })
+        Ok(Changes { keys, is_cut_off, lost, store: self.clone(), connections, ping_at })
     }
 }
 
@@ -73,7 +76,8 @@ impl Changes {
     /// tombstone, or of a session that is gone.
     ///
     /// Returns `None` when a connection was lost, its server has not answered for about 10 seconds,
-    /// or Redis was emptied. Changes are missed from then on.
+    /// another node of the cluster has received slots, or Redis was emptied. Changes are missed from
+    /// then on.
     ///
     /// # Cancel safety
     ///
@@ -84,10 +88,7 @@ impl Changes {
                 biased;
                 // First, because one silent server must be noticed while the others report.
                 () = sleep_until(self.ping_at) => {
-                    let pings = self.connections.iter_mut().map(async |connection| {
-                        timeout(SILENCE, connection.send(&redis::cmd("PING"))).await.is_ok()
-                    });
-                    if !join_all(pings).await.into_iter().all(|answers| answers) {
+                    if !self.is_complete().await {
                         return None;
                     }
                     self.ping_at = Instant::now() + SILENCE;
@@ -96,6 +97,19 @@ impl Changes {
                 () = self.is_cut_off.cancelled() => return None,
             }
         }
+    }
+
+    /// Returns `true` if each server answers, and there is a connection to each server.
+    async fn is_complete(&mut self) -> bool {
+        let names = timeout(SILENCE, self.store.connection().server_names());
+        let pings = self.connections.values_mut().map(async |connection| {
+            timeout(SILENCE, connection.send(&redis::cmd("PING"))).await.is_ok()
+        });
+        let (names, pings) = join(names, join_all(pings)).await;
+        // The pings alone decide whether the servers answer.
+        let mut names = names.into_iter().flatten().flatten();
+        pings.into_iter().all(|answers| answers)
+            && names.all(|name| self.connections.contains_key(&name))
     }
 
     /// Returns the number of changes that were left out because the caller was more than 10,000

@@ -10,10 +10,10 @@ use crate::{RedisStore, error::unexpected};
 /// A walk over the keys of all sessions in a store: see [`RedisStore::scan`].
 pub struct Scan {
     store: RedisStore,
-    /// The servers that are still to be walked, the present one last. `None` before the start.
-    servers: Option<Vec<String>>,
-    /// The place in the present server.
-    cursor: Vec<u8>,
+    /// The servers that were walked to their end.
+    walked: Vec<String>,
+    /// The present server, and the place in it.
+    present: Option<(String, Vec<u8>)>,
 }
 
 impl RedisStore {
@@ -24,7 +24,9 @@ impl RedisStore {
     /// after the other.
     ///
     /// The walk returns each key that exists from its start to its end, the keys of tombstones too. A
-    /// key may come twice. If a failover comes in between, a later walk finds the missing keys.
+    /// key may come twice. If a node of the cluster is replaced, the walk continues at the node that
+    /// took its place. If a failover or the move of a slot comes in between, a later walk finds the
+    /// missing keys.
     ///
     /// # Examples
     ///
@@ -41,7 +43,7 @@ impl RedisStore {
     /// ```
     #[must_use]
     pub fn scan(&self) -> Scan {
-        Scan { store: self.clone(), servers: None, cursor: START.to_vec() }
+        Scan { store: self.clone(), walked: Vec::new(), present: None }
     }
 }
 
@@ -54,23 +56,30 @@ impl Scan {
     /// the same step again.
     pub async fn next(&mut self) -> Result<Option<Vec<SessionKey>>, StoreError> {
         let connection = self.store.connection();
-        let servers = match &mut self.servers {
-            Some(servers) => servers,
-            unknown => unknown.insert(connection.server_names().await?),
+        let (server, place) = match &mut self.present {
+            Some(present) => present,
+            none => {
+                // Asked after each server, because another one may have taken its place.
+                let names = connection.server_names().await?;
+                let next = names.into_iter().find(|name| !self.walked.contains(name));
+                let Some(next) = next else { return Ok(None) };
+                none.insert((next, START.to_vec()))
+            }
         };
-        let Some(server) = servers.last() else { return Ok(None) };
         let mut scan = cmd("SCAN");
-        scan.arg(&self.cursor[..]).arg("MATCH").arg(pattern(self.store.key_prefix()));
+        scan.arg(&place[..]).arg("MATCH").arg(pattern(self.store.key_prefix()));
         scan.arg("COUNT").arg(PORTION).arg("TYPE").arg("string");
-        let Value::Array(answer) = connection.read_from(server, &scan).await? else {
-            return Err(unexpected());
+        let Some(answer) = connection.read_from(server, &scan).await? else {
+            self.present = None;
+            return Ok(Some(Vec::new()));
         };
+        let Value::Array(answer) = answer else { return Err(unexpected()) };
         let [Value::BulkString(cursor), Value::Array(keys)] = &answer[..] else {
             return Err(unexpected());
         };
-        self.cursor.clone_from(cursor);
-        if self.cursor == START {
-            servers.pop();
+        place.clone_from(cursor);
+        if place == START {
+            self.walked.extend(self.present.take().map(|(server, _)| server));
         }
         let key = |key: &Value| match key {
             Value::BulkString(key) => self.store.session_key(key),
@@ -82,7 +91,9 @@ impl Scan {
 
 impl fmt::Debug for Scan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scan").field("servers", &self.servers).finish_non_exhaustive()
+        f.debug_struct("Scan")
+            .field("present", &self.present.as_ref().map(|(server, _)| server))
+            .finish_non_exhaustive()
     }
 }
 

@@ -290,7 +290,7 @@ impl Connection {
         answers
     }
 
-    /// Returns the names of the servers that hold sessions.
+    /// Returns the names of the servers that hold sessions. A cluster is asked for its nodes.
     pub(crate) async fn server_names(&self) -> Result<Vec<String>, StoreError> {
         match &self.servers {
             Servers::One(node) => Ok(vec![node.name()]),
@@ -300,17 +300,17 @@ impl Connection {
     }
 
     /// Sends a command that changes nothing to the server of this name, and repeats it as
-    /// [`read`](Self::read) does.
+    /// [`read`](Self::read) does. Returns `None` if no server has this name any more.
     pub(crate) async fn read_from(
         &self,
         #[cfg_attr(not(feature = "cluster"), expect(unused_variables, reason = "there is one"))]
         server: &str,
         command: &Cmd,
-    ) -> Result<Value, StoreError> {
+    ) -> Result<Option<Value>, StoreError> {
         let deadline = self.limits.deadline();
         let send = async || match &self.servers {
             Servers::One(node) => {
-                node.send_seen(command, deadline, &mut ReadOrigin::default()).await
+                node.send_seen(command, deadline, &mut ReadOrigin::default()).await.map(Some)
             }
             #[cfg(feature = "cluster")]
             Servers::Cluster(cluster) => cluster.send_to(server, command, deadline).await,
@@ -327,17 +327,18 @@ impl Connection {
     }
 
     /// Opens a connection to each server that holds sessions, and sends commands that subscribe to
-    /// messages. `listener` makes the receiver of one connection's messages.
+    /// messages. `listener` makes the receiver of one connection's messages. Returns each connection
+    /// with the name of its server.
     pub(crate) async fn listen<L>(
         &self,
         listener: impl Fn() -> L,
         commands: &Pipeline,
-    ) -> Result<Vec<Socket>, ConnectError>
+    ) -> Result<Vec<(String, Socket)>, ConnectError>
     where
         L: Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static,
     {
         match &self.servers {
-            Servers::One(node) => Ok(vec![node.listen(listener(), commands).await?]),
+            Servers::One(node) => Ok(vec![(node.name(), node.listen(listener(), commands).await?)]),
             #[cfg(feature = "cluster")]
             Servers::Cluster(cluster) => cluster.listen(listener, commands).await,
         }

@@ -39,7 +39,7 @@ impl Program {
         let prefix = escaped(self.prefix.as_bytes());
         confirm(consent, &format!("revoke ALL sessions with the prefix {prefix}?"))?;
         let mut revoked = 0;
-        // A session that moves during a walk may move to a place behind the walk.
+        // A session that begins during a walk may begin at a place behind the walk.
         for _ in 0..MAX_WALKS {
             let found = self.revoke_all_found().await?;
             revoked += found;

@@ -2,7 +2,6 @@ use std::{convert::Infallible, sync::Arc};
 
 use futures_util::future::join_all;
 use redis::{Cmd, Pipeline, PushInfo, Value};
-use session_core::StoreErrorKind;
 use tokio::time::Instant;
 
 use super::{Cluster, Member};
@@ -34,48 +33,55 @@ impl Cluster {
         answers
     }
 
-    /// Returns the names of all nodes with slots.
+    /// Returns the names of all nodes with slots, after a refresh of the slot map.
     pub(crate) async fn names(&self) -> Result<Vec<String>, ConnectError> {
-        if self.map().members.is_empty() {
-            self.connect().await?;
-        }
-        Ok(self.map().members.values().map(|member| member.node.name()).collect())
+        let members = self.present_members().await?;
+        Ok(members.iter().map(|member| member.node.name()).collect())
     }
 
     /// Opens a connection to each node with slots, for the messages that the commands subscribe to.
+    /// Returns each connection with the name of the node, after a refresh of the slot map.
     pub(crate) async fn listen<L>(
         &self,
         listener: impl Fn() -> L,
         commands: &Pipeline,
-    ) -> Result<Vec<Socket>, ConnectError>
+    ) -> Result<Vec<(String, Socket)>, ConnectError>
     where
         L: Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static,
     {
-        if self.map().members.is_empty() {
-            self.connect().await?;
-        }
-        let members: Vec<_> = self.map().members.values().cloned().collect();
-        let mut connections = Vec::with_capacity(members.len());
-        for member in members {
-            connections.push(member.node.listen(listener(), commands).await?);
+        let mut connections = Vec::new();
+        for member in self.present_members().await? {
+            let connection = member.node.listen(listener(), commands).await?;
+            connections.push((member.node.name(), connection));
         }
         Ok(connections)
     }
 
-    /// Sends a command to the node of this name.
+    /// Sends a command to the node of this name. Returns `None` if the cluster has no node of this
+    /// name with slots: the node has left, or a replica took its place.
     pub(crate) async fn send_to(
         &self,
         name: &str,
         command: &Cmd,
         deadline: Instant,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Option<Value>, Failure> {
         let named = |member: &&Arc<Member>| member.node.name() == name;
-        let member = self.map().members.values().find(named).cloned();
-        let member = member.ok_or_else(|| {
-            let text = format!("the node {name} has left the cluster, or a replica took its place");
-            Failure::Lost(ConnectError::new(StoreErrorKind::Unavailable, text))
-        })?;
+        let Some(member) = self.map().members.values().find(named).cloned() else {
+            return Ok(None);
+        };
         let answer = member.node.send(command, deadline).await;
-        answer.inspect_err(|failure| drop(self.doubt(&member, failure)))
+        answer.inspect_err(|failure| drop(self.doubt(&member, failure))).map(Some)
+    }
+
+    /// Returns the nodes with slots, after a refresh of the slot map. Commands refresh the map only
+    /// when they fail, so an idle client may know nodes that have died, and none that have joined.
+    async fn present_members(&self) -> Result<Vec<Arc<Member>>, ConnectError> {
+        if self.map().members.is_empty() {
+            self.connect().await?;
+        } else if let Some(mut news) = self.ask_around(None) {
+            // The sender closes the channel, without a value.
+            let _ = news.changed().await;
+        }
+        Ok(self.map().members.values().cloned().collect())
     }
 }

@@ -106,7 +106,7 @@ impl Cluster {
     ///
     /// If a refresh is under way, returns its receiver. Returns `None` if the last refresh began
     /// less than `PAUSE` ago, as the nodes could hardly report any change yet.
-    fn ask_around(&self, except: Option<&Address>) -> Option<watch::Receiver<()>> {
+    pub(super) fn ask_around(&self, except: Option<&Address>) -> Option<watch::Receiver<()>> {
         let (heard, news) = watch::channel(());
         let nodes = {
             let mut map = self.map();

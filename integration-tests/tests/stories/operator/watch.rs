@@ -1,0 +1,122 @@
+//! `sessions watch`, and the changes that it prints.
+
+use std::{
+    io::{BufRead as _, BufReader, Read},
+    process::{Child, Command, Stdio},
+};
+
+use integration_tests::{PATIENCE, RedisServer, until};
+use serde_json::{Value, json};
+use session_core::SessionKey;
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::timeout,
+};
+
+use super::{NOTE, Site};
+
+/// The program that watches, killed on drop.
+pub(super) struct Watch {
+    program: Child,
+    /// The lines of its standard error, and of its standard output.
+    warnings: UnboundedReceiver<String>,
+    changes: UnboundedReceiver<String>,
+}
+
+impl Watch {
+    /// Starts the program, and waits until it watches.
+    pub(super) async fn start(site: &Site) -> Self {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_operator"))
+            .args(&site.options)
+            .args(["watch", "--json"])
+            .env("REDIS_URL", &site.url)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let warnings = lines(program.stderr.take().unwrap());
+        let changes = lines(program.stdout.take().unwrap());
+        let mut watch = Self { program, warnings, changes };
+        watch.warns("watching the sessions").await;
+        watch
+    }
+
+    /// Returns the next change, without its time.
+    pub(super) async fn next(&mut self) -> Value {
+        let line = timeout(PATIENCE, self.changes.recv()).await.unwrap().unwrap();
+        let mut change: Value = serde_json::from_str(&line).unwrap();
+        assert!(change["at"].take().is_string());
+        change
+    }
+
+    pub(super) async fn goes_on_after_a_loss(&mut self) {
+        self.warns("warning: changes are missed").await;
+        self.warns("watching again").await;
+    }
+
+    async fn warns(&mut self, start: &str) {
+        let line = timeout(PATIENCE, self.warnings.recv()).await.unwrap().unwrap();
+        assert!(line.starts_with(start), "{line}");
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}
+
+/// Returns the lines of a program's output.
+fn lines(output: impl Read + Send + 'static) -> UnboundedReceiver<String> {
+    let (sender, lines) = unbounded_channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines() {
+            if sender.send(line.unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+#[tokio::test]
+async fn changes_by_every_process_are_watched() {
+    let redis = RedisServer::start().await;
+    let site = Site::on(&redis).await;
+    let mut watch = Watch::start(&site).await;
+
+    let key = site.begin(|session| session.authenticate("ada")).await;
+    let change = |event, key, present: Option<SessionKey>, owner: Option<&str>| {
+        json!({
+            "at": null, "event": event, "key": key, "present_key": present, "owner": owner,
+        })
+    };
+    assert_eq!(watch.next().await, change("created", key, None, Some("ada")));
+    let id = site.ids.lock().unwrap()[0].clone();
+    let session = site.sessions.open([id.as_bytes()]).await.unwrap();
+    session.set(NOTE, "a note").unwrap();
+    let _ = session.finish().await.unwrap();
+    assert_eq!(watch.next().await, change("changed", key, None, Some("ada")));
+    let session = site.sessions.open([id.as_bytes()]).await.unwrap();
+    session.rotate().unwrap();
+    let rotated = site.finish(session).await;
+    let mut moved = [watch.next().await, watch.next().await];
+    moved.sort_by_key(|change| change["event"].to_string());
+    let expected =
+        [change("changed", rotated, None, Some("ada")), change("moved", key, Some(rotated), None)];
+    assert_eq!(moved, expected);
+    site.sessions.revoke_all("ada").await.unwrap();
+    assert_eq!(watch.next().await, change("ended", rotated, None, None));
+
+    redis.kill().await;
+    redis.start_again().await;
+    watch.goes_on_after_a_loss().await;
+    until("Redis is back", async || site.sessions.ping().await.is_ok()).await;
+    let key = site.begin(|session| session.authenticate("eve")).await;
+    assert_eq!(watch.next().await, change("created", key, None, Some("eve")));
+
+    let mut admin = redis.connection().await;
+    let _: () = redis::cmd("FLUSHALL").query_async(&mut admin).await.unwrap();
+    watch.goes_on_after_a_loss().await;
+}
