@@ -1,4 +1,10 @@
-use std::{env, ffi::OsString, fs, path::PathBuf, time::Duration};
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand};
 use session_core::{Owner, SessionKey};
@@ -30,7 +36,7 @@ pub(crate) struct Options {
 pub(crate) struct ServerOptions {
     /// The URL of the server: redis://, rediss:// (TLS) or unix://
     ///
-    /// Several URLs, separated by spaces, are those of the sentinels or of nodes of the cluster.
+    /// Several URLs, separated by white space, are those of the sentinels or of nodes of the cluster.
     /// The variable keeps a password out of the list of processes. Another variable,
     /// REDIS_PASSWORD, has precedence over the password in the URL.
     #[arg(
@@ -38,7 +44,6 @@ pub(crate) struct ServerOptions {
         global = true,
         env = "REDIS_URL",
         hide_env_values = true,
-        value_delimiter = ' ',
         default_value = "redis://127.0.0.1"
     )]
     url: Vec<String>,
@@ -62,6 +67,18 @@ pub(crate) struct ServerOptions {
     /// The file of the certificate authorities to trust, in PEM format [default: the system's]
     #[arg(long, global = true, value_name = "FILE")]
     ca: Option<PathBuf>,
+
+    /// The file of the certificate to present to the server, in PEM format
+    #[arg(long, global = true, value_name = "FILE")]
+    cert: Option<PathBuf>,
+
+    /// The file of the private key of this certificate, in PEM format
+    #[arg(long, global = true, value_name = "FILE")]
+    cert_key: Option<PathBuf>,
+
+    /// The name in the certificate of each server [default: the host of the server]
+    #[arg(long, global = true, value_name = "NAME")]
+    server_name: Option<String>,
 
     /// The prefix of the application's keys
     #[arg(long, global = true, default_value = "session:")]
@@ -155,15 +172,14 @@ pub(crate) struct Consent {
 
 impl ServerOptions {
     pub(crate) fn config(&self) -> Result<RedisConfig, Failure> {
-        let urls = self.url.iter().filter(|url| !url.is_empty());
-        let mut config = match (&self.sentinel, self.cluster, &self.url[..]) {
+        // A variable from a file often ends with a line break.
+        let urls: Vec<_> = self.url.iter().flat_map(|urls| urls.split_whitespace()).collect();
+        let mut config = match (&self.sentinel, self.cluster, &urls[..]) {
+            (_, _, []) => return Err(usage("--url and REDIS_URL are empty")),
             (Some(primary), ..) => RedisConfig::sentinel(urls, primary),
             (None, true, _) => RedisConfig::cluster(urls),
-            (None, false, [url]) => RedisConfig::new(url),
-            (None, false, _) => {
-                let text = "several URLs need --sentinel or --cluster";
-                return Err(Failure::Usage(text.to_owned()));
-            }
+            (None, false, [url]) => RedisConfig::new(*url),
+            (None, false, _) => return Err(usage("several URLs need --sentinel or --cluster")),
         };
         if let Some(user) = &self.user {
             config = config.with_user(user);
@@ -175,9 +191,15 @@ impl ServerOptions {
             config = config.with_database(database);
         }
         if let Some(file) = &self.ca {
-            let unreadable =
-                |error| Failure::Usage(format!("{} cannot be read: {error}", file.display()));
-            config = config.with_root_certificate(fs::read(file).map_err(unreadable)?);
+            config = config.with_root_certificate(read(file)?);
+        }
+        config = match (&self.cert, &self.cert_key) {
+            (Some(cert), Some(key)) => config.with_client_certificate(read(cert)?, read(key)?),
+            (None, None) => config,
+            _ => return Err(usage("--cert and --cert-key need each other")),
+        };
+        if let Some(name) = &self.server_name {
+            config = config.with_tls_server_name(name);
         }
         let config = config
             .with_prefix(&self.prefix)?
@@ -187,6 +209,15 @@ impl ServerOptions {
             .with_operation_timeout(2 * PATIENCE)?;
         Ok(config)
     }
+}
+
+fn usage(text: &str) -> Failure {
+    Failure::Usage(text.to_owned())
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(file)
+        .map_err(|error| Failure::Usage(format!("{} cannot be read: {error}", file.display())))
 }
 
 /// Parses the text of a key. The error omits the text, which may be a session ID.
@@ -238,7 +269,8 @@ Examples:
   sessions revoke owner ada
   sessions revoke everybody --yes --json
   REDIS_URL='redis://s1:26379 redis://s2:26379' sessions --sentinel mymaster count
-  REDIS_URL=rediss://n1 REDIS_PASSWORD=secret sessions --cluster count";
+  REDIS_URL=rediss://n1 REDIS_PASSWORD=secret sessions --cluster count
+  REDIS_URL=rediss://r1 sessions --ca ca.pem --cert ops.pem --cert-key ops.key count";
 
 #[cfg(test)]
 mod tests {

@@ -95,19 +95,22 @@ fn escaped_json(json: &str) -> String {
     text
 }
 
-/// Returns `true` for control characters, and for invisible characters that reorder or hide text.
+/// Returns `true` for control characters, and for characters that show nothing, or that reorder or
+/// hide other text.
 fn is_harmful(letter: char) -> bool {
-    letter.is_control()
-        || matches!(
-            letter,
-            '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e007f}'
-        )
+    if letter.is_ascii() {
+        return letter.is_ascii_control();
+    }
+    // The standard library escapes by general category: `Cc`, `Cf`, `Cs`, `Co`, `Cn`, `Zl`, `Zp` and
+    // `Zs`. It also escapes a combining mark that begins a text, so that another letter comes first.
+    let is_escaped = String::from_iter(['a', letter]).escape_debug().count() > 2;
+    is_escaped || UNSEEN.contains(&letter)
 }
+
+/// The letters and marks that show nothing: `Default_Ignorable_Code_Point` in Unicode's
+/// `DerivedCoreProperties.txt`, without the selectors of a variant, which belong to many emoji.
+const UNSEEN: [char; 7] =
+    ['\u{34f}', '\u{115f}', '\u{1160}', '\u{17b4}', '\u{17b5}', '\u{3164}', '\u{ffa0}'];
 
 #[cfg(test)]
 mod tests {
@@ -121,6 +124,30 @@ mod tests {
             @r"ada\u{1b}[2J\r\n\u{9b}31m\u{202e}\u{7f}\\\xff!"
         );
         assert_eq!(escaped("Ada Lovelace, Ωmega".as_bytes()), "Ada Lovelace, Ωmega");
+    }
+
+    /// All of `Bidi_Control` in Unicode's `PropList.txt`.
+    #[test]
+    fn characters_that_reorder_text_are_escaped() {
+        let marks = ['\u{61c}', '\u{200e}', '\u{200f}'];
+        for letter in
+            marks.into_iter().chain('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}')
+        {
+            assert!(is_harmful(letter), "{letter:?}");
+        }
+    }
+
+    #[test]
+    fn characters_that_show_nothing_are_escaped() {
+        // Of `Cc`, `Cf`, `Co`, `Cn`, `Zl`, `Zp` and `Zs`, and of the unseen letters and marks.
+        let of_each = "\u{85}\u{ad}\u{180e}\u{200b}\u{200d}\u{feff}\u{e0041}\u{e000}\u{10fffe}\u{2028}\u{2029}\u{a0}";
+        for letter in of_each.chars().chain(UNSEEN) {
+            assert!(is_harmful(letter), "{letter:?}");
+        }
+        for name in ["Ωmega", "Zoe\u{308}", "नमस्ते", "山田太郎", "أحمد", "❤\u{fe0f}", "O'Neil \"x\""]
+        {
+            assert_eq!(escaped(name.as_bytes()), name);
+        }
     }
 
     #[test]
