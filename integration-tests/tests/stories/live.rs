@@ -1,6 +1,8 @@
 //! Connections that outlive their request learn of the end of their session: in any process, without
 //! polling where Redis reports changes, and never later than the bound.
 
+mod loads;
+
 use std::time::{Duration, Instant};
 
 use integration_tests::{

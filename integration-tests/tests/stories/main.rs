@@ -37,6 +37,7 @@ mod operator;
 mod outage;
 mod owners;
 mod races;
+mod ready;
 mod renewal;
 mod replicas;
 mod require_sign_in;
