@@ -4,20 +4,13 @@
 
 #[path = "../examples/map_store/store.rs"]
 mod map_store;
+#[path = "support/recorded_metrics.rs"]
+mod recorded_metrics;
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum_core::response::IntoResponse as _;
-use metrics::{LocalRecorderGuard, Unit};
-use metrics_util::{
-    MetricKind,
-    debugging::{DebugValue, DebuggingRecorder, Snapshotter},
-};
+use metrics::LocalRecorderGuard;
 use session_core::{
     AtLimit, CookieChange, Key, ManualClock, Session, SessionError, SessionId, SessionLimit,
     Sessions, StoreErrorKind, Timestamp,
@@ -25,6 +18,7 @@ use session_core::{
 };
 
 use map_store::MapStore;
+use recorded_metrics::{Metrics, documented};
 
 const PAGE: &str = include_str!("../src/monitoring.md");
 
@@ -37,28 +31,18 @@ const EVENTS: &str = "session_core.events";
 const UNREADABLE_VALUES: &str = "session_core.unreadable_values";
 const ERROR_RESPONSES: &str = "session_core.error_responses";
 
-/// A row of the page's table: type, unit and label names.
-type Row = (&'static str, &'static str, BTreeSet<String>);
-
-/// The total of each series, by name and labels. For a histogram, the number of values.
-type Totals = BTreeMap<(String, BTreeMap<String, String>), f64>;
-
 /// Sessions in a store under the test's control, and the values that a recorder has received.
 struct World {
     store: Arc<FaultStore<MapStore>>,
     clock: Arc<ManualClock>,
     sessions: Sessions,
-    snapshotter: Snapshotter,
-    rows: RefCell<BTreeMap<String, Row>>,
-    totals: RefCell<Totals>,
+    metrics: Metrics,
     _recording: LocalRecorderGuard<'static>,
 }
 
 impl World {
     fn new() -> Self {
-        let recorder = Box::leak(Box::new(DebuggingRecorder::new()));
-        let snapshotter = recorder.snapshotter();
-        let recording = metrics::set_default_local_recorder(recorder);
+        let (metrics, recording) = Metrics::listen();
         let store = Arc::new(FaultStore::new_working(MapStore::default()));
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000_000)));
         let limit = SessionLimit::new(2, AtLimit::EvictOldest).unwrap();
@@ -67,8 +51,7 @@ impl World {
             .with_session_limit(limit)
             .build()
             .unwrap();
-        let (rows, totals) = (RefCell::default(), RefCell::default());
-        Self { store, clock, sessions, snapshotter, rows, totals, _recording: recording }
+        Self { store, clock, sessions, metrics, _recording: recording }
     }
 
     async fn open(&self, id: &SessionId) -> Session {
@@ -81,45 +64,9 @@ impl World {
         id_of(session.finish().await.unwrap())
     }
 
-    /// Adds the values since the last call, because a snapshot empties the recorder.
-    fn look(&self) {
-        for (key, unit, description, value) in self.snapshotter.snapshot().into_vec() {
-            assert!(description.is_some_and(|text| !text.is_empty()), "{key:?}");
-            let (kind, added) = match value {
-                DebugValue::Counter(count) => ("counter", count as f64),
-                DebugValue::Gauge(change) => ("gauge", change.0),
-                DebugValue::Histogram(values) => {
-                    assert!(values.iter().all(|value| value.0 > 0.0 && value.0 < 60.0), "{key:?}");
-                    ("histogram", values.len() as f64)
-                }
-            };
-            assert_eq!(kind == "counter", key.kind() == MetricKind::Counter);
-            let unit = match unit {
-                Some(Unit::Seconds) => "seconds",
-                Some(Unit::Count) => "count",
-                other => panic!("{key:?}: {other:?}"),
-            };
-            let (name, labels) = key.key().clone().into_parts();
-            let labels: BTreeMap<_, _> = labels
-                .iter()
-                .map(|label| (label.key().to_owned(), label.value().to_owned()))
-                .collect();
-            let name = name.as_str().to_owned();
-            let mut rows = self.rows.borrow_mut();
-            let row = rows.entry(name.clone()).or_insert((kind, unit, BTreeSet::new()));
-            row.2.extend(labels.keys().cloned());
-            *self.totals.borrow_mut().entry((name, labels)).or_default() += added;
-        }
-    }
-
     /// Returns the sum over all series with at least these labels.
     fn total(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.look();
-        let totals = self.totals.borrow();
-        let has = |of: &BTreeMap<String, String>| {
-            labels.iter().all(|(label, value)| of.get(*label).is_some_and(|is| is == value))
-        };
-        totals.iter().filter(|((of, is), _)| of == name && has(is)).map(|(_, total)| total).sum()
+        self.metrics.of(name, labels)
     }
 
     fn opened(&self, result: &str) -> f64 {
@@ -168,8 +115,8 @@ async fn opens_are_counted_by_their_result() {
 async fn logins_and_ends_are_counted_by_kind() {
     let world = World::new();
     assert_eq!(world.total(EVENTS, &[]), 0.0);
-    world.look();
-    let kinds = world.totals.borrow().keys().filter(|(name, _)| name == EVENTS).count();
+    let is_event = |(name, _): &&(String, _)| name == EVENTS;
+    let kinds = world.metrics.look(|seen| seen.totals.keys().filter(is_event).count());
     assert_eq!(kinds, 13, "each kind begins with zero");
     for _ in 0..3 {
         world.log_in("ada").await;
@@ -266,34 +213,19 @@ async fn page_lists_exactly_the_metrics_that_exist() {
     let world = World::new();
     use_everything(&world).await;
     assert_eq!(world.total(UNREADABLE_VALUES, &[]), 1.0);
-    assert_eq!(*world.rows.borrow(), documented());
+    world.metrics.look(|seen| {
+        assert_eq!(seen.rows, documented(PAGE));
+        assert!(seen.longest < 60.0, "in seconds");
+    });
 }
 
 #[tokio::test]
 async fn no_label_holds_an_id_a_key_or_an_owner() {
     let world = World::new();
     let ids = use_everything(&world).await;
-    world.look();
-    let shown = format!("{:?}", world.totals.borrow());
+    let shown = world.metrics.look(|seen| format!("{:?}", seen.totals));
     for id in ids {
         assert!(!shown.contains(id.expose()) && !shown.contains(&id.key().to_string()), "{shown}");
     }
     assert!(!shown.contains("lovelace") && !shown.contains("visits"), "{shown}");
-}
-
-/// Returns the rows of the page's first table of metrics.
-fn documented() -> BTreeMap<String, Row> {
-    let (_, section) = PAGE.split_once("\n# Metrics\n").unwrap();
-    let mut rows = BTreeMap::new();
-    for line in section.lines().skip_while(|line| !line.starts_with("| metric | type")).skip(2) {
-        if !line.starts_with('|') {
-            break;
-        }
-        let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let [name, kind, unit, labels] = cells[..] else { panic!("{line}") };
-        let labels = labels.split(", ").filter(|label| !label.is_empty());
-        let labels = labels.map(|label| label.trim_matches('`').to_owned()).collect();
-        rows.insert(name.trim_matches('`').to_owned(), (kind, unit, labels));
-    }
-    rows
 }
