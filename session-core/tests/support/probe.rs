@@ -7,6 +7,7 @@ use std::{
 
 use session_core::{
     Entry, IndexKey, SessionIndex as _, SessionKey, SessionStore as _, StoreError, Timestamp,
+    Watchers,
     testing::{Answer, FaultStore, Intercept, Intercepted, Operation},
 };
 
@@ -27,6 +28,7 @@ struct Seen {
     keys: BTreeSet<SessionKey>,
     indexes: BTreeSet<IndexKey>,
     keeps_expired: bool,
+    watchers: Option<Watchers>,
 }
 
 pub(crate) fn probe() -> Probe {
@@ -60,6 +62,10 @@ impl Intercept<MapStore> for Watch {
         let now = if keeps_expired && removes { Timestamp::default() } else { now };
         operation.perform(store, now).await
     }
+
+    fn watchers(&self) -> Option<Watchers> {
+        self.seen().watchers.clone()
+    }
 }
 
 /// Read access to the content of a [`Probe`], not counted as calls.
@@ -69,6 +75,11 @@ pub(crate) trait Peek {
     /// Makes the store keep expired entries forever.
     fn keep_expired(&self) {
         self.watched().intercept().seen().keeps_expired = true;
+    }
+
+    /// Makes the store report the changes that the test reports, which may be false, and no others.
+    fn report_changes(&self) -> Watchers {
+        self.watched().intercept().seen().watchers.get_or_insert_default().clone()
     }
 
     /// Returns the keys in all calls.
