@@ -1,18 +1,18 @@
 //! The operator's program `sessions`, run as a process.
 
 mod cluster;
+mod tls;
 mod watch;
 
 use std::{
     ffi::OsStr,
-    fs,
     process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures_util::{StreamExt as _, stream};
-use integration_tests::{Authority, PATIENCE, RedisServer, SentinelRedis, TlsFiles, redis_config};
+use integration_tests::{PATIENCE, RedisServer, SentinelRedis, redis_config};
 use serde_json::{Value, json};
 use session_axum::{CookieChange, Key, RedisConfig, RedisStore, Session, SessionError, Sessions};
 use session_core::SessionKey;
@@ -370,30 +370,6 @@ async fn white_space_around_a_url_is_ignored() {
         let run = site.run(["count"]).await;
         assert_eq!((run.code, &*run.err), (2, "error: --url and REDIS_URL are empty\n"));
     }
-}
-
-#[tokio::test]
-async fn program_presents_a_certificate() {
-    let ours = Authority::new();
-    let (_redis, files, url) = TlsFiles::server(&ours, "redis.elsewhere").await;
-    let (certificate, key) = ours.sign("operator");
-    let config = RedisConfig::new(&*url)
-        .with_root_certificate(ours.pem())
-        .with_client_certificate(&*certificate, &*key)
-        .with_tls_server_name("redis.elsewhere");
-    let mut site = Site::new(config, url).await;
-    let path = |name| files.folder().join(name).display().to_string();
-    let [ca, cert, cert_key] = ["ca.pem", "ops.pem", "ops.key"].map(path);
-    fs::write(&cert, certificate).unwrap();
-    fs::write(&cert_key, key).unwrap();
-    site.options = ["--ca", &*ca, "--cert", &*cert, "--server-name", "redis.elsewhere"]
-        .map(str::to_owned)
-        .to_vec();
-    let run = site.run(["count"]).await;
-    let text = "error: --cert and --cert-key need each other\n";
-    assert_eq!((run.code, &*run.err), (2, text));
-    site.options.extend(["--cert-key".to_owned(), cert_key]);
-    assert_eq!(site.count().await, 0);
 }
 
 #[tokio::test]
