@@ -214,7 +214,12 @@ impl Road<'_> {
         let slot = slot.to_string();
         let set = async |connection: &mut MultiplexedConnection, state: &str, id: &str| {
             let command = ["SETSLOT", slot.as_str(), state, id];
-            ask::<Value>(connection, &command).await.expect("a node that takes part");
+            let mut reply = ask::<Value>(connection, &command).await;
+            // Valkey waits for its replicas first, which may be late on a busy machine.
+            while reply.as_ref().is_err_and(|error| error.code() == Some("NOREPLICAS")) {
+                reply = ask(connection, &command).await;
+            }
+            reply.expect("a node that takes part");
         };
         set(&mut self.target, "IMPORTING", &self.source_id).await;
         set(&mut self.source, "MIGRATING", &self.target_id).await;
