@@ -146,7 +146,7 @@ async fn finish(
         .map_err(provider_error)?;
 
     session.authenticate(claims.subject().as_str())?;
-    session.link(SID, &claims.additional_claims().sid)?;
+    session.link(SID, sign_on.provider.session(&claims.additional_claims().sid))?;
     // An application may outlive the ID token. This one ends with it.
     session.end_by(Timestamp::from(SystemTime::from(claims.expiration())))?;
     Ok(Redirect::to(attempt.next.as_str()))

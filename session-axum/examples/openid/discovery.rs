@@ -61,6 +61,11 @@ impl Discovery {
         &self.issuer
     }
 
+    /// Returns the name of a session at the provider: a `sid` is unique for its issuer alone.
+    pub(crate) fn session(&self, sid: &str) -> String {
+        format!("{} {sid}", self.issuer())
+    }
+
     pub(crate) fn http(&self) -> &reqwest::Client {
         &self.http
     }

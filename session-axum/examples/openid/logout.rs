@@ -34,7 +34,7 @@ pub(crate) async fn end_sessions(
     let Some(sid) = verify(&sign_on, &logout.logout_token).await else {
         return Ok((StatusCode::BAD_REQUEST, no_store).into_response());
     };
-    sign_on.sessions.revoke_linked(SID, sid).await?;
+    sign_on.sessions.revoke_linked(SID, sign_on.provider.session(&sid)).await?;
     Ok((StatusCode::OK, no_store).into_response())
 }
 
