@@ -88,8 +88,9 @@ async fn begin(
 ) -> Result<Redirect, SessionError> {
     let flow = AuthenticationFlow::<CoreResponseType>::AuthorizationCode;
     let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
-    let client = sign_on.provider.client();
-    let mut request = client
+    let provider = sign_on.provider.description();
+    let mut request = provider
+        .client
         .authorize_url(flow, CsrfToken::new_random, Nonce::new_random)
         .set_pkce_challenge(challenge);
     if let Some(user) = begin.user {
@@ -131,8 +132,9 @@ async fn finish(
         session.flash(FlashLevel::Error, "The provider did not sign you in.")?;
         return Ok(Redirect::to("/"));
     };
-    let client = provider.client();
-    let tokens = client
+    let tokens = provider
+        .description()
+        .client
         .exchange_code(AuthorizationCode::new(code))
         .map_err(provider_error)?
         .set_pkce_verifier(attempt.verifier)
@@ -157,7 +159,7 @@ async fn finish(
 /// The form is a POST from the provider's site, so the browser leaves the `SameSite=Lax` cookie out.
 /// The redirect makes the browser send a GET, which carries the cookie.
 ///
-/// Other fields stay behind: an ID token or a name of the user would be in the address.
+/// Other fields are dropped: an ID token or a name of the user would be in the address.
 async fn repeat_as_get(Form(mut answer): Form<Vec<(String, String)>>) -> Redirect {
     answer.retain(|(name, _)| ANSWER.contains(&name.as_str()));
     let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(answer).finish();

@@ -1,25 +1,28 @@
 //! The provider as it describes itself: its endpoints and its keys.
 //!
 //! ```text
-//!  token ──▶ a known key? ─┬─ yes ───────────────────────────────────▶ verified
-//!                          └─ no ──▶ load the description again ──▶ a known key? ─▶ verified, or refused
-//!                                    (at most once per pause)
+//!  token ──▶ signed by a known key? ─┬─ yes ────────────────────────▶ verified
+//!                                    └─ no ──▶ reload ──▶ verified, or refused
 //! ```
 //!
-//! A provider replaces its keys from time to time. A token of a new key has a `kid` that is unknown here.
+//! A provider replaces its keys from time to time. A token of a new key has a `kid` that is unknown
+//! here. A provider with one key may leave the `kid` out: its tokens fail by their signature. A reload
+//! also comes before the first token after `MAX_KEY_AGE`, because no token reports a withdrawn key.
+//!
+//! A reload begins `RELOAD_INTERVAL` after the end of the last one at the earliest. Other requests wait
+//! for it. It goes on if the client of its request leaves.
 
 use std::{
     error::Error,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::lock::Mutex as AsyncMutex;
 use openidconnect::{
     AdditionalClaims, ClaimsVerificationError, ClientId, ClientSecret, DiscoveryError,
     EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, HttpClientError,
-    IdTokenFields, IssuerUrl, RedirectUrl, SignatureVerificationError, StandardErrorResponse,
-    StandardTokenResponse,
+    IdTokenFields, IssuerUrl, RedirectUrl, StandardErrorResponse, StandardTokenResponse,
     core::{
         CoreAuthDisplay, CoreAuthPrompt, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
         CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreProviderMetadata,
@@ -29,17 +32,25 @@ use openidconnect::{
     reqwest,
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::provider::{CLIENT_ID, CLIENT_SECRET};
 
-/// The provider, as this application knows it.
+/// The provider, as this application knows it. Clones share the knowledge.
+#[derive(Clone)]
 pub(crate) struct Discovery {
     issuer: IssuerUrl,
     redirect_url: RedirectUrl,
     http: reqwest::Client,
-    client: Mutex<Arc<Client>>,
-    /// The time of the last repetition. Held by the request that loads, while others wait.
-    repeated_at: AsyncMutex<Option<Instant>>,
+    description: Arc<Mutex<Arc<Description>>>,
+    /// The end of the last reload. Locked during a reload.
+    reloaded_at: Arc<AsyncMutex<Option<Instant>>>,
+}
+
+/// The endpoints and keys of the provider.
+pub(crate) struct Description {
+    pub(crate) client: Client,
+    loaded_at: Instant,
 }
 
 impl Discovery {
@@ -53,8 +64,9 @@ impl Discovery {
             .build()?;
         let issuer = IssuerUrl::new(issuer.to_owned())?;
         let redirect_url = RedirectUrl::new(format!("{origin}/callback"))?;
-        let client = Mutex::new(load(&issuer, &redirect_url, &http).await?);
-        Ok(Self { issuer, redirect_url, http, client, repeated_at: AsyncMutex::new(None) })
+        let description = load(&issuer, &redirect_url, &http).await?;
+        let description = Arc::new(Mutex::new(description));
+        Ok(Self { issuer, redirect_url, http, description, reloaded_at: Arc::default() })
     }
 
     pub(crate) fn issuer(&self) -> &str {
@@ -70,38 +82,53 @@ impl Discovery {
         &self.http
     }
 
-    pub(crate) fn client(&self) -> Arc<Client> {
-        Arc::clone(&self.client.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn description(&self) -> Arc<Description> {
+        Arc::clone(&self.description.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Verifies a token. If its key is unknown, loads the keys again and verifies once more.
+    /// Verifies a token by the provider's current keys.
     pub(crate) async fn verified<T>(
         &self,
         verify: impl Fn(&Client) -> Result<T, ClaimsVerificationError>,
     ) -> Result<T, ClaimsVerificationError> {
-        let client = self.client();
-        match verify(&client) {
-            Err(ClaimsVerificationError::SignatureVerification(
-                SignatureVerificationError::NoMatchingKey,
-            )) => verify(&*self.newer_than(&client).await),
+        let mut known = self.description();
+        if known.loaded_at.elapsed() >= MAX_KEY_AGE {
+            known = self.newer_than(&known).await;
+        }
+        match verify(&known.client) {
+            Err(ClaimsVerificationError::SignatureVerification(_)) => {
+                verify(&self.newer_than(&known).await.client)
+            }
             outcome => outcome,
         }
     }
 
-    /// Returns the client with the keys of the present, or the same client within the pause.
-    async fn newer_than(&self, known: &Arc<Client>) -> Arc<Client> {
-        let mut repeated_at = self.repeated_at.lock().await;
-        let is_known = Arc::ptr_eq(&self.client(), known);
-        if is_known && repeated_at.is_none_or(|at| at.elapsed() >= PAUSE) {
-            *repeated_at = Some(Instant::now());
-            match load(&self.issuer, &self.redirect_url, &self.http).await {
-                Ok(client) => {
-                    *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
-                }
-                Err(error) => tracing::warn!(%error, "the provider's keys could not be loaded"),
+    /// Returns a newer description. Returns the same one if the interval is not over, or if the
+    /// provider does not answer.
+    async fn newer_than(&self, known: &Arc<Description>) -> Arc<Description> {
+        let mut reloaded_at = self.reloaded_at.clone().lock_owned().await;
+        let is_known = Arc::ptr_eq(&self.description(), known);
+        if is_known && reloaded_at.is_none_or(|at| at.elapsed() >= RELOAD_INTERVAL) {
+            let discovery = self.clone();
+            // A task of its own: this request is dropped if its client leaves.
+            let reload = tokio::spawn(async move {
+                discovery.reload().await;
+                *reloaded_at = Some(Instant::now());
+            });
+            if let Err(error) = reload.await {
+                tracing::error!(%error, "the reload of the provider's keys panicked");
             }
         }
-        self.client()
+        self.description()
+    }
+
+    async fn reload(&self) {
+        match load(&self.issuer, &self.redirect_url, &self.http).await {
+            Ok(description) => {
+                *self.description.lock().unwrap_or_else(PoisonError::into_inner) = description;
+            }
+            Err(error) => tracing::warn!(%error, "the provider's keys could not be loaded"),
+        }
     }
 }
 
@@ -109,7 +136,7 @@ async fn load(
     issuer: &IssuerUrl,
     redirect_url: &RedirectUrl,
     http: &reqwest::Client,
-) -> Result<Arc<Client>, DiscoveryError<HttpClientError<reqwest::Error>>> {
+) -> Result<Arc<Description>, DiscoveryError<HttpClientError<reqwest::Error>>> {
     let metadata = CoreProviderMetadata::discover_async(issuer.clone(), http).await?;
     let (id, secret) = (CLIENT_ID.to_owned(), CLIENT_SECRET.to_owned());
     let client = Client::from_provider_metadata(
@@ -117,12 +144,17 @@ async fn load(
         ClientId::new(id),
         Some(ClientSecret::new(secret)),
     );
-    Ok(Arc::new(client.set_redirect_uri(redirect_url.clone())))
+    let client = client.set_redirect_uri(redirect_url.clone());
+    Ok(Arc::new(Description { client, loaded_at: Instant::now() }))
 }
 
-/// The shortest time between two repetitions. Anyone can send tokens with an unknown `kid`, and must not
+/// The shortest time between two reloads. Anyone can send tokens with an unknown `kid`, and must not
 /// make this application flood the provider.
-const PAUSE: Duration = Duration::from_secs(10);
+pub(crate) const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The time in which a withdrawn key is trusted, if no other token causes a reload. If the provider does
+/// not answer then, the keys stay.
+pub(crate) const MAX_KEY_AGE: Duration = Duration::from_secs(3600);
 
 /// The claim of an ID token that names the user's session at the provider.
 #[derive(Debug, Deserialize, Serialize)]

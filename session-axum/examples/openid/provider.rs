@@ -85,7 +85,7 @@ impl Provider {
         Self {
             issuer: issuer.to_owned(),
             client,
-            key: Mutex::new(new_key("2026")),
+            key: Mutex::new(new_key(Some("2026"))),
             http,
             grants: Mutex::default(),
             logins: Mutex::default(),
@@ -103,9 +103,10 @@ impl Provider {
         format!("{input}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// Replaces the key. Tokens of the former key are refused from now on.
-    pub(crate) fn rotate_key(&self) {
-        *self.key() = new_key(&random());
+    /// Replaces the key, and withdraws the former one. A provider with one key may leave its ID out
+    /// (OpenID Connect Core, 10.1).
+    pub(crate) fn rotate_key(&self, id: Option<&str>) {
+        *self.key() = new_key(id);
     }
 
     /// Returns the claims of a logout token.
@@ -150,7 +151,7 @@ async fn keys(State(provider): State<Arc<Provider>>) -> Json<CoreJsonWebKeySet> 
 }
 
 async fn rotate(State(provider): State<Arc<Provider>>) {
-    provider.rotate_key();
+    provider.rotate_key(Some(&random()));
 }
 
 #[derive(Deserialize)]
@@ -266,15 +267,15 @@ async fn log_out(
 }
 
 /// Makes an Ed25519 key. The prefix is that of its PKCS #8 form (RFC 8410, 7).
-fn new_key(id: &str) -> CoreEdDsaPrivateSigningKey {
+fn new_key(id: Option<&str>) -> CoreEdDsaPrivateSigningKey {
     const PREFIX: [u8; 16] =
         [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).expect("the operating system has random bytes");
     let der = BASE64_STANDARD.encode([&PREFIX[..], &secret].concat());
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n");
-    let id = JsonWebKeyId::new(id.to_owned());
-    CoreEdDsaPrivateSigningKey::from_ed25519_pem(&pem, Some(id)).expect("a key in PKCS #8")
+    let id = id.map(|id| JsonWebKeyId::new(id.to_owned()));
+    CoreEdDsaPrivateSigningKey::from_ed25519_pem(&pem, id).expect("a key in PKCS #8")
 }
 
 /// Returns 128 random bits as text.

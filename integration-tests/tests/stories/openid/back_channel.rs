@@ -1,9 +1,15 @@
-use futures_util::future::join_all;
+use std::{pin::pin, time::Duration};
+
+use futures_util::future::{join_all, select};
 use reqwest::StatusCode;
 use serde_json::json;
+use session_axum::MemoryStore;
+use tokio::time::{Instant, advance, sleep};
 
 use super::{
-    Browser, World, changed, on_each_store,
+    Browser, World, changed,
+    discovery::{MAX_KEY_AGE, RELOAD_INTERVAL},
+    on_each_store,
     provider::{Client, Provider},
 };
 
@@ -133,10 +139,9 @@ async fn is_refused(world: &World, ada: &Browser, token: &str, what: &str) {
 async fn replaced_key_of_the_provider_signs_logout_tokens() {
     on_each_store(async |world| {
         let ada = world.signed_in("ada").await;
-        let former =
-            world.provider.sign(&world.provider.logout_claims("ada", &sid_of(&world, "ada")));
-        world.provider.rotate_key();
         let claims = world.provider.logout_claims("ada", &sid_of(&world, "ada"));
+        let former = world.provider.sign(&claims);
+        world.provider.rotate_key(Some("2027"));
         assert_eq!(send(&world, &world.provider.sign(&claims)).await, StatusCode::OK);
         assert!(ada.is_visitor().await);
         assert_eq!(send(&world, &former).await, StatusCode::BAD_REQUEST, "the key is withdrawn");
@@ -144,25 +149,81 @@ async fn replaced_key_of_the_provider_signs_logout_tokens() {
     .await;
 }
 
-/// Anyone can send tokens with an unknown `kid`.
-#[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_unknown_keys_make_one_request_for_keys() {
-    on_each_store(async |world| {
+#[tokio::test(start_paused = true)]
+async fn replaced_key_without_an_id_signs_logout_tokens() {
+    let world = World::new(MemoryStore::default()).await;
+    for _ in 0..2 {
         let ada = world.signed_in("ada").await;
         let claims = world.provider.logout_claims("ada", &sid_of(&world, "ada"));
-        let before = world.key_requests();
-        let forged = (0..20).map(|_| {
-            let stranger = Provider::new(&world.issuer, Client::of(&world.origin));
-            stranger.rotate_key();
-            stranger.sign(&claims)
-        });
-        let forged: Vec<_> = forged.collect();
-        let answers = join_all(forged.iter().map(|token| send(&world, token))).await;
-        assert!(answers.iter().all(|answer| *answer == StatusCode::BAD_REQUEST), "{answers:?}");
-        assert_eq!(send(&world, &forged[0]).await, StatusCode::BAD_REQUEST);
-        assert_eq!(world.key_requests() - before, 1);
-        assert!(ada.is_signed_in_as("ada").await);
+        world.provider.rotate_key(None);
         assert_eq!(send(&world, &world.provider.sign(&claims)).await, StatusCode::OK);
-    })
-    .await;
+        assert!(ada.is_visitor().await);
+        advance(RELOAD_INTERVAL).await;
+    }
+}
+
+/// No token of another key has come since.
+#[tokio::test(start_paused = true)]
+async fn withdrawn_key_of_the_provider_is_trusted_for_an_hour() {
+    let world = World::new(MemoryStore::default()).await;
+    let ada = world.signed_in("ada").await;
+    let stolen = world.provider.sign(&world.provider.logout_claims("ada", &sid_of(&world, "ada")));
+    world.provider.rotate_key(Some("2027"));
+    advance(MAX_KEY_AGE).await;
+    is_refused(&world, &ada, &stolen, "the key is withdrawn").await;
+}
+
+/// Anyone can send tokens with an unknown `kid`.
+#[tokio::test(start_paused = true)]
+async fn tokens_of_unknown_keys_make_one_request_for_keys() {
+    let world = World::new(MemoryStore::default()).await;
+    let ada = world.signed_in("ada").await;
+    let before = world.key_requests();
+    let forged: Vec<_> = (0..20).map(|_| forged(&world)).collect();
+    let answers = join_all(forged.iter().map(|token| send(&world, token))).await;
+    assert!(answers.iter().all(|answer| *answer == StatusCode::BAD_REQUEST), "{answers:?}");
+    is_refused(&world, &ada, &forged[0], "within the interval").await;
+    assert_eq!(world.key_requests() - before, 1);
+    let claims = world.provider.logout_claims("ada", &sid_of(&world, "ada"));
+    assert_eq!(send(&world, &world.provider.sign(&claims)).await, StatusCode::OK);
+}
+
+/// An attacker would close each request, and the keys would never arrive.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_arrive_after_the_client_that_asked_has_gone() {
+    let world = World::new(MemoryStore::default()).await;
+    let ada = world.signed_in("ada").await;
+    let (before, forged) = (world.key_requests(), forged(&world));
+    world.provider.rotate_key(Some("2027"));
+    let silence = world.endpoints.keys.write().await;
+    let loading = async {
+        while world.key_requests() == before {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // The client closes its connection while the provider does not answer.
+    select(pin!(send(&world, &forged)), pin!(loading)).await;
+    sleep(Duration::from_millis(300)).await;
+    drop(silence);
+    let claims = world.provider.logout_claims("ada", &sid_of(&world, "ada"));
+    assert_eq!(send(&world, &world.provider.sign(&claims)).await, StatusCode::OK);
+    assert!(ada.is_visitor().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_provider_holds_tokens_for_one_load() {
+    let world = World::new(MemoryStore::default()).await;
+    let forged: Vec<_> = (0..5).map(|_| forged(&world)).collect();
+    let _silence = world.endpoints.keys.write().await;
+    let begun = Instant::now();
+    let answers = join_all(forged.iter().map(|token| send(&world, token))).await;
+    assert!(answers.iter().all(|answer| *answer == StatusCode::BAD_REQUEST), "{answers:?}");
+    assert!(begun.elapsed() < 2 * RELOAD_INTERVAL, "{:?}", begun.elapsed());
+}
+
+/// Returns a logout token of a key that is not the provider's.
+fn forged(world: &World) -> String {
+    let stranger = Provider::new(&world.issuer, Client::of(&world.origin));
+    stranger.rotate_key(Some("unknown"));
+    stranger.sign(&world.provider.logout_claims("ada", "any"))
 }

@@ -33,7 +33,7 @@ use provider::{Client, Provider};
 use reqwest::{StatusCode, redirect::Policy};
 use serde_json::Value;
 use session_axum::{Backend, MemoryStore, Sessions};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::RwLock};
 use url::Url;
 
 use crate::support::patient_store;
@@ -55,6 +55,8 @@ struct Endpoints {
     requests: AtomicUsize,
     /// The requests for the provider's keys.
     key_requests: AtomicUsize,
+    /// Locked by a test in which the provider does not answer the requests for its keys.
+    keys: RwLock<()>,
     /// Makes the next ID token, from the claims of the provider's.
     forgery: Mutex<Option<Forgery>>,
 }
@@ -138,6 +140,7 @@ async fn forge(State(endpoints): State<Arc<Endpoints>>, request: Request, next: 
     let is_token = request.uri().path() == "/token";
     if request.uri().path() == "/jwks" {
         endpoints.key_requests.fetch_add(1, Ordering::SeqCst);
+        drop(endpoints.keys.read().await);
     }
     let response = next.run(request).await;
     if !is_token {

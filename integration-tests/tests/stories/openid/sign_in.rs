@@ -101,7 +101,7 @@ async fn answer_of_another_provider_is_refused() {
 async fn user_signs_in_after_the_provider_replaced_its_key() {
     on_each_store(async |world| {
         let (ada, before) = (world.signed_in("ada").await, world.key_requests());
-        world.provider.rotate_key();
+        world.provider.rotate_key(Some("2027"));
         world.signed_in("bob").await;
         world.signed_in("eve").await;
         assert_eq!(world.key_requests() - before, 1, "the keys are loaded once");
