@@ -58,7 +58,8 @@ fn name_of(state: &str) -> String {
 
 const PREFIX: &str = "sign-in ";
 
-/// The number of sign-ins that one session keeps. A newer one replaces the oldest.
+/// The number of sign-ins that one session keeps. A newer one replaces the oldest. Concurrent requests
+/// may add more, which the next one removes.
 pub(crate) const MAX_UNDER_WAY: usize = 8;
 
 /// The time in which the browser has to come back.
