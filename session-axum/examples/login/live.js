@@ -1,6 +1,7 @@
 // Replaces the list of devices when it changes, and the page when its session ends.
 const FIRST_WAIT = 1000; // milliseconds
 const LONGEST_WAIT = 60000;
+const LONGEST_ANSWER = 10000;
 let wait = FIRST_WAIT;
 
 function connect() {
@@ -20,7 +21,8 @@ function connect() {
   });
 }
 
-// Exponential back-off with jitter: the pages do not return together after a restart of the server.
+// Exponential back-off with jitter: the pages do not reconnect at the same time after a restart
+// of the server.
 function tryLater() {
   setTimeout(tryAgain, wait * (0.5 + Math.random()));
   wait = Math.min(2 * wait, LONGEST_WAIT);
@@ -28,7 +30,8 @@ function tryLater() {
 
 async function tryAgain() {
   // An EventSource does not show the status.
-  const answer = await fetch("/live", { method: "HEAD" }).catch(() => null);
+  const ask = { method: "HEAD", signal: AbortSignal.timeout(LONGEST_ANSWER) };
+  const answer = await fetch("/live", ask).catch(() => null);
   if (answer?.ok) connect();
   else if (answer?.status === 401) location.reload(); // the session has ended: the page says so
   else tryLater();

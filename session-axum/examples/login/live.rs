@@ -7,7 +7,11 @@
 //! ```
 //!
 //! The library reports the end of one session from every process, and the events of all sessions from
-//! its own. For devices of other processes, each page therefore loads the list from time to time.
+//! its own. For devices of other processes, each page therefore loads the list from time to time. The same
+//! holds if a device signs in as another user: the event names that user alone.
+//!
+//! Each page receives the events of all users, so that a login costs a little work per open page. With
+//! thousands of pages, let one task receive the events, and forward each to the pages of its user.
 //!
 //! The server asks for the next event when the client has read the former ones. A write timeout of the
 //! proxy in front closes the stream of a client that reads nothing.
@@ -92,10 +96,12 @@ async fn change(events: &mut Events, user: &Owner, loaded_at: Instant) {
         }
     }
     sleep_until(loaded_at + MIN_PAUSE).await;
+    // The load follows, and covers the events until now.
+    while events.try_next().is_some() {}
 }
 
 /// The time between two loads of the list, for the devices of other processes.
 pub(crate) const REFRESH: Duration = Duration::from_secs(10);
 
 /// The shortest time between two loads of the list by one page.
-const MIN_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const MIN_PAUSE: Duration = Duration::from_secs(1);

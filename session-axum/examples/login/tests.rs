@@ -1,17 +1,32 @@
 //! The program, seen by a browser.
 
-use std::{future::poll_fn, pin::Pin, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     Router,
     body::{Body, HttpBody as _, to_bytes},
     http::{Request, Response, StatusCode, header},
 };
-use session_axum::MemoryStore;
-use tokio::time::{Instant, timeout_at};
+use session_axum::{MemoryStore, StoreError, Timestamp};
+use session_core::{
+    async_trait,
+    testing::{Answer, Intercept, Intercepted, Operation, Verb},
+};
+use tokio::time::{Instant, sleep, timeout_at};
 use tower::ServiceExt as _;
 
-use super::{super::app, live::REFRESH};
+use super::{
+    super::app,
+    live::{MIN_PAUSE, REFRESH},
+};
 
 /// A browser with a jar for one cookie.
 struct Device {
@@ -144,6 +159,43 @@ async fn device_list_revokes_one_device() {
     assert!(phone.page().await.contains("Your session has ended"));
 }
 
+/// Counts the loads of a user's list of devices.
+#[derive(Clone, Default)]
+struct Loads(Arc<AtomicUsize>);
+
+impl Loads {
+    /// Returns the number of loads since the last call.
+    fn take(&self) -> usize {
+        self.0.swap(0, Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Intercept<MemoryStore> for Loads {
+    async fn call(
+        &self,
+        store: &MemoryStore,
+        operation: Operation,
+        now: Timestamp,
+    ) -> Result<Answer, StoreError> {
+        if operation.verb() == Verb::Entries {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+        operation.perform(store, now).await
+    }
+}
+
+/// Signs a user in, opens the stream of the page, and reads its first list.
+async fn open_page(app: &Router, user: &str) -> Body {
+    let mut laptop = Device::new(app);
+    laptop.post("/login", &format!("user={user}")).await;
+    let request = laptop.request("/live").body(Body::empty()).unwrap();
+    let mut page = laptop.send(request).await.into_body();
+    let list = event(&mut page, "devices").await;
+    assert_eq!((list.matches("<li>").count(), list.matches("this device").count()), (1, 1));
+    page
+}
+
 /// Reads the next event with a name from a stream.
 async fn event(body: &mut Body, name: &str) -> String {
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -158,16 +210,47 @@ async fn event(body: &mut Body, name: &str) -> String {
     }
 }
 
-#[tokio::test]
-async fn open_page_shows_devices_that_come_and_the_end_of_its_session() {
+#[tokio::test(start_paused = true)]
+async fn burst_of_logins_loads_the_list_once_after_a_pause() {
+    let loads = Loads::default();
+    let app = app(Intercepted::new(MemoryStore::default(), loads.clone())).unwrap();
+    let mut page = open_page(&app, "ada").await;
+    tokio::spawn(async move { while event(&mut page, "devices").await.contains("<li>") {} });
+    loads.take();
+    for _ in 0..20 {
+        Device::new(&app).post("/login", "user=ada").await;
+    }
+    let instant = Duration::from_millis(1);
+    sleep(MIN_PAUSE - instant).await;
+    assert_eq!(loads.take(), 0, "the list was loaded shortly before");
+    sleep(2 * instant).await;
+    assert_eq!(loads.take(), 1);
+    for _ in 0..20 {
+        Device::new(&app).post("/login", "user=bob").await;
+    }
+    sleep(REFRESH / 2).await;
+    assert_eq!(loads.take(), 0, "the list of another user changed");
+}
+
+/// The event of the user is among the lost ones.
+#[tokio::test(start_paused = true)]
+async fn page_that_lost_events_loads_the_list() {
     let app = app(MemoryStore::default()).unwrap();
-    let mut devices = [Device::new(&app), Device::new(&app)];
-    let [laptop, phone] = &mut devices;
-    laptop.post("/login", "user=ada").await;
-    let request = laptop.request("/live").body(Body::empty()).unwrap();
-    let mut page = laptop.send(request).await.into_body();
-    let list = event(&mut page, "devices").await;
-    assert_eq!((list.matches("<li>").count(), list.matches("this device").count()), (1, 1));
+    let mut page = open_page(&app, "ada").await;
+    Device::new(&app).post("/login", "user=ada").await;
+    for _ in 0..1_100 {
+        Device::new(&app).post("/login", "user=bob").await;
+    }
+    let begun = Instant::now();
+    assert_eq!(event(&mut page, "devices").await.matches("<li>").count(), 2);
+    assert!(begun.elapsed() < REFRESH / 2, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn open_page_shows_devices_that_come_and_go() {
+    let app = app(MemoryStore::default()).unwrap();
+    let mut page = open_page(&app, "ada").await;
+    let mut phone = Device::new(&app);
 
     // Without a wait for the next load of the list.
     let begun = Instant::now();
@@ -177,7 +260,13 @@ async fn open_page_shows_devices_that_come_and_the_end_of_its_session() {
     phone.post("/logout", "").await;
     assert_eq!(event(&mut page, "devices").await.matches("<li>").count(), 1);
     assert!(begun.elapsed() < REFRESH / 2, "{:?}", begun.elapsed());
+}
 
+#[tokio::test]
+async fn open_page_shows_the_end_of_its_session() {
+    let app = app(MemoryStore::default()).unwrap();
+    let mut page = open_page(&app, "ada").await;
+    let mut phone = Device::new(&app);
     phone.post("/login", "user=ada").await;
     phone.post("/devices/end-others", "").await;
     assert!(event(&mut page, "ended").await.contains("Your session has ended"));
