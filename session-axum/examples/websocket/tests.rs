@@ -208,3 +208,19 @@ async fn origin_is_compared_with_the_host_of_any_version_of_http() {
         assert_eq!(status, StatusCode::FORBIDDEN, "{origin}");
     }
 }
+
+/// A `CONNECT` (RFC 8441, 5). This request has no connection, so the upgrade itself is refused.
+#[tokio::test]
+async fn handshake_over_http_2_reaches_the_handler() {
+    let app = app(MemoryStore::default());
+    let send = async |method: &str, path: &str, cookie: &str| {
+        let request = Request::builder().method(method).version(Version::HTTP_2);
+        let request = request.uri(format!("https://shop.example{path}")).header("cookie", cookie);
+        let request = request.header("sec-websocket-version", "13").body(Body::empty());
+        app.clone().oneshot(request.unwrap()).await.unwrap()
+    };
+    let login = send("POST", "/login", "").await;
+    let cookie = login.headers()["set-cookie"].to_str().unwrap();
+    let handshake = send("CONNECT", "/socket", cookie.split(';').next().unwrap()).await;
+    assert_eq!(handshake.status(), StatusCode::UPGRADE_REQUIRED);
+}
