@@ -7,7 +7,10 @@ use std::{
 };
 
 use axum::extract::OriginalUri;
-use axum_core::response::{IntoResponse, Response};
+use axum_core::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
 use http::{
     Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, header, request::Parts,
 };
@@ -152,17 +155,19 @@ impl RequireSignIn {
         let mut response = if wants_html && let Some(location) = self.login_location(parts) {
             (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response()
         } else {
-            // Made only to be sent, because an error that becomes a response is counted.
-            let (text, json) = match is_signed_out {
+            // The response is made in this branch only, because an error that becomes a response
+            // is counted.
+            let (mut response, json) = match is_signed_out {
                 true => (SessionRejection::SignedOut.into_response(), r#"{"error":"signed out"}"#),
                 false => (SessionError::NotFresh.into_response(), r#"{"error":"login too old"}"#),
             };
             if !wants_html && accepts(&parts.headers, "application/json") {
-                let content_type = [(header::CONTENT_TYPE, "application/json")];
-                (text.status(), content_type, json).into_response()
-            } else {
-                text
+                // The extensions stay: outer layers find the error there.
+                *response.body_mut() = Body::from(json);
+                let content_type = HeaderValue::from_static("application/json");
+                response.headers_mut().insert(header::CONTENT_TYPE, content_type);
             }
+            response
         };
         let no_store = HeaderValue::from_static("no-store");
         response.headers_mut().insert(header::CACHE_CONTROL, no_store);

@@ -12,8 +12,9 @@ use axum::{
     Router,
     body::Body,
     extract::Query,
-    http::{Request, StatusCode, header},
-    response::Redirect,
+    http::{HeaderName, HeaderValue, Request, StatusCode, header},
+    middleware::{Next, from_fn},
+    response::{Redirect, Response},
     routing::{any, get},
 };
 use insta::{allow_duplicates, assert_snapshot};
@@ -24,7 +25,7 @@ use session_core::testing::Verb;
 use tower::{Layer as _, service_fn};
 use url::Url;
 
-use crate::support::{Site, answer};
+use crate::support::{COUNT, Site, answer};
 
 /// As browsers send it.
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
@@ -204,6 +205,34 @@ async fn old_login_is_sent_to_the_login_page_or_is_403() {
     "#);
     // Nobody is signed in at all.
     assert_eq!(site.send("GET /page", "").await.status, StatusCode::UNAUTHORIZED);
+}
+
+/// An outer layer may count the request, or answer with a page of its own.
+#[tokio::test]
+async fn old_login_is_the_same_error_in_each_form() {
+    async fn count(session: Session, request: Request<Body>, next: Next) -> Response {
+        session.update(COUNT, |count| *count += 1).unwrap();
+        let mut response = next.run(request).await;
+        if response.extensions().get::<Arc<SessionError>>().is_some() {
+            response.headers_mut().insert("x-error", HeaderValue::from_static("of the session"));
+        }
+        response
+    }
+    let routes = Router::new()
+        .route("/page", any(page))
+        .route_layer(RequireSignIn::new().fresh_within(FRESH))
+        .route_layer(from_fn(count));
+    let site = Site::with_routes(routes);
+    let cookie = site.send("POST /login", "").await.cookie();
+    site.advance(FRESH + Duration::from_secs(1));
+    for accept in ["text/plain", "application/json"] {
+        let refused = site.send_accepting("GET /page", &cookie, accept).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{accept}");
+        assert!(refused.header(header::CONTENT_TYPE).unwrap().starts_with(accept), "{accept}");
+        let error = refused.header(HeaderName::from_static("x-error"));
+        assert_eq!(error, Some("of the session"), "{accept}");
+        assert_eq!(site.send("GET /read", &cookie).await.body, "0", "{accept}: stores nothing");
+    }
 }
 
 #[tokio::test]
