@@ -142,8 +142,7 @@ impl RequireSignIn {
     /// Returns the response to a request that must not pass.
     async fn refusal(&self, parts: &Parts) -> Option<Response> {
         let session = match self.slot.open(parts).await {
-            Ok(Ok(session)) => session,
-            Ok(Err(outage)) => return Some(SessionRejection::Store(outage).into_response()),
+            Ok(session) => session,
             Err(rejection) => return Some(rejection.into_response()),
         };
         let is_old = |max_age| session.require_fresh(max_age).is_err();

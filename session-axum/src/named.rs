@@ -2,7 +2,7 @@ use std::{fmt, marker::PhantomData, ops::Deref};
 
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::{Extensions, request::Parts};
-use session_core::{Session, SessionExtension, SessionRejection, StoreError};
+use session_core::{Session, SessionExtension, SessionRejection};
 
 /// The name of a [layer](crate::SessionLayer::named) whose session is beside those of other layers.
 pub trait SessionName: 'static {
@@ -26,7 +26,7 @@ pub struct Unnamed;
 /// use session_axum::{SessionRejection, SessionSlot, SignedIn, Unnamed};
 /// use std::marker::PhantomData;
 ///
-/// /// The account of the signed-in user: `Account` of a visitor, `Account<Admin>` of an administrator.
+/// /// The account of the signed-in user: `Account` of a customer, `Account<Admin>` of an administrator.
 /// struct Account<N = Unnamed> {
 ///     number: u64,
 ///     name: PhantomData<N>,
@@ -109,7 +109,7 @@ impl<N: SessionSlot, S: Send + Sync> FromRequestParts<S> for SessionOf<N> {
     type Rejection = SessionRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let session = N::slot().open(parts).await??;
+        let session = N::slot().open(parts).await?;
         Ok(Self { session, name: PhantomData })
     }
 }
@@ -130,7 +130,7 @@ impl<N: SessionSlot, S: Send + Sync> OptionalFromRequestParts<S> for SessionOf<N
     }
 }
 
-/// The place of a layer's session among the extensions of a request.
+/// The extension of a request that holds the session of a layer, chosen at run time.
 #[derive(Clone, Copy)]
 pub struct Slot {
     name: Option<&'static str>,
@@ -139,7 +139,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Returns the place of a named layer.
+    /// Returns the slot of a named layer.
     pub(crate) fn of<N: SessionName>() -> Self {
         const { assert!(is_name(N::NAME), "1 to 64 lower-case letters, digits and `_`") }
         Self {
@@ -156,7 +156,7 @@ impl Slot {
         self.name
     }
 
-    /// Puts the session of a layer into a request, and returns the former one in this place.
+    /// Puts the session of a layer into a request, and returns the former one of the slot.
     pub(crate) fn insert(
         &self,
         extensions: &mut Extensions,
@@ -165,20 +165,17 @@ impl Slot {
         (self.insert)(extensions, session)
     }
 
-    /// Opens the session of a request. The outer error is that of a missing layer.
-    pub(crate) async fn open(
-        &self,
-        parts: &Parts,
-    ) -> Result<Result<Session, StoreError>, SessionRejection> {
+    /// Opens the session of a request.
+    pub(crate) async fn open(&self, parts: &Parts) -> Result<Session, SessionRejection> {
         match ((self.get)(&parts.extensions), self.name) {
-            (Some(session), _) => Ok(session.open(&parts.headers).await),
+            (Some(session), _) => Ok(session.open(&parts.headers).await?),
             (None, Some(name)) => Err(SessionRejection::MissingNamedLayer { name }),
             (None, None) => Err(SessionRejection::MissingLayer),
         }
     }
 }
 
-/// The place of the layer without a name.
+/// The slot of the layer without a name.
 impl Default for Slot {
     fn default() -> Self {
         Self { name: None, insert: Extensions::insert, get: Extensions::get }

@@ -95,11 +95,15 @@ impl<N: SessionSlot, S: Send + Sync> FromRequestParts<S> for SessionOrOutage<N> 
     type Rejection = SessionRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let outcome = N::slot().open(parts).await?;
-        if let Err(error) = &outcome {
-            let source = error.source().map(ToString::to_string);
-            tracing::warn!(target: "session", %error, source, "request goes on without its session");
-        }
+        let outcome = match N::slot().open(parts).await {
+            Ok(session) => Ok(session),
+            Err(SessionRejection::Store(error)) => {
+                let source = error.source().map(ToString::to_string);
+                tracing::warn!(target: "session", %error, source, "request goes on without its session");
+                Err(error)
+            }
+            Err(rejection) => return Err(rejection),
+        };
         Ok(Self { outcome, name: PhantomData })
     }
 }
