@@ -133,7 +133,13 @@ impl RequireSignIn {
     /// The default is the layer without a name.
     ///
     /// Handlers behind the guard ask for this user by the same name, as
-    /// [`SignedIn<u64, Admin>`](crate::SignedIn). A handler without the name is refused.
+    /// [`SignedIn<u64, Admin>`](crate::SignedIn). Without this name, `SignedIn` is refused: the handler
+    /// would act for a user that the guard has not checked. If a request passes several guards, the
+    /// innermost counts. A guard without a name permits `SignedIn` of any name.
+    ///
+    /// [`Session`](crate::Session), [`SessionOf`](crate::SessionOf) and
+    /// [`SessionOrOutage`](crate::SessionOrOutage) are never refused: by them a handler reads the
+    /// user of another session.
     pub fn named<N: SessionName>(mut self) -> Self {
         self.slot = Slot::of::<N>();
         self
@@ -196,26 +202,18 @@ impl RequireSignIn {
     }
 }
 
-/// The guards that a request has passed.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Passed {
-    unnamed: bool,
-    named: Option<&'static str>,
+/// The extension of a request that names the session of the last guard that it passed.
+#[derive(Clone, Copy)]
+pub(crate) struct PassedGuard {
+    session: Option<&'static str>,
 }
 
-impl Passed {
-    fn note(extensions: &mut Extensions, slot: Slot) {
-        let passed = extensions.get_or_insert_default::<Self>();
-        match slot.name() {
-            Some(name) => passed.named = Some(name),
-            None => passed.unnamed = true,
-        }
-    }
-
-    /// Refuses the user of the session without a name behind guards of named sessions only.
+impl PassedGuard {
+    /// Rejects `SignedIn` unless it names the session of the innermost guard. A guard without a name
+    /// permits every name, because a handler gives a name on purpose.
     pub(crate) fn check<N: SessionSlot>(extensions: &Extensions) -> Result<(), SessionRejection> {
         match extensions.get() {
-            Some(Self { unnamed: false, named: Some(name) }) if N::slot().name().is_none() => {
+            Some(Self { session: Some(name) }) if N::slot().name() != Some(*name) => {
                 Err(SessionRejection::OtherGuard { name })
             }
             _ => Ok(()),
@@ -271,7 +269,7 @@ where
             if let Some(refusal) = guard.refusal(&parts).await {
                 return Ok(refusal);
             }
-            Passed::note(&mut parts.extensions, guard.slot);
+            parts.extensions.insert(PassedGuard { session: guard.slot.name() });
             inner.call(Request::from_parts(parts, body)).await.map(IntoResponse::into_response)
         })
     }

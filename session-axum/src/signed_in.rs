@@ -16,13 +16,12 @@ use crate::{SessionOf, SessionSlot, Unnamed};
 /// | has a session with an owner of another type | 500, logged without the owner | 500 |
 /// | has a session that the store fails to load | 503, so that an outage never looks like a logout ([I7]) | 503 |
 /// | arrives on a route without a layer | 500 | 500 |
-/// | has passed only guards of [named](crate::RequireSignIn::named) sessions | 500 | 500 |
+/// | has passed the guard of another [named](crate::RequireSignIn::named) session | 500 | 500 |
 ///
 /// `SignedIn<T, N>` is the user of the session of a [named layer](crate::SessionLayer::named). Behind a
-/// guard for administrators, a handler that forgets the name would act for the visitor of the same
-/// browser. Its requests are refused instead. To read the visitor's user there, take
-/// [`Session`](crate::Session) and call [`owner_as`](crate::Session::owner_as), or add the visitor's
-/// guard too.
+/// guard for administrators, a handler that forgets the name would act for the user of the unnamed
+/// session in the same browser. Its requests are refused instead. To read that user there, take
+/// [`Session`](crate::Session) and call [`owner_as`](crate::Session::owner_as).
 ///
 /// The application loads the user's account, roles and permissions, in an extractor that calls this
 /// one.
@@ -65,7 +64,8 @@ use crate::{SessionOf, SessionSlot, Unnamed};
 ///
 /// [I7]: session_core::guarantees#i7-an-outage-is-not-a-logout
 // The field is a `T`. Written with `N`, it needs no second field for the name, which each pattern
-// `SignedIn(user)` would have to skip.
+// `SignedIn(user)` would have to skip. The price: messages of the compiler show the projection, and
+// a pattern alone does not let it infer `T`.
 pub struct SignedIn<T, N: SessionSlot = Unnamed>(pub <T as Tagged<N>>::Untagged);
 
 /// A type beside the name of a layer.
@@ -84,7 +84,7 @@ impl<T: FromStr, N: SessionSlot, S: Send + Sync> FromRequestParts<S> for SignedI
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         #[cfg(feature = "guard")]
-        crate::guard::Passed::check::<N>(&parts.extensions)?;
+        crate::guard::PassedGuard::check::<N>(&parts.extensions)?;
         let session =
             <SessionOf<N> as FromRequestParts<S>>::from_request_parts(parts, state).await?;
         let owner = session.owner().ok_or(SessionRejection::SignedOut)?;

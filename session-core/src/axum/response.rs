@@ -49,6 +49,9 @@ impl IntoResponse for SessionError {
 /// The reason why an extractor fails to return a session or its owner.
 ///
 /// A handler with an argument `Result<Session, SessionRejection>` answers the rejection itself.
+///
+/// The type also has the reasons of the extractors in `session-axum`, so that an application matches
+/// one type. It is in this crate because the extractor of [`Session`](crate::Session) must be (orphan rule).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionRejection {
@@ -78,12 +81,12 @@ pub enum SessionRejection {
         name: &'static str,
     },
 
-    /// The handler asks for the user of the session without a name, and the guards of its route
-    /// demand a user of a named session: 500. Returned by `SignedIn` of `session-axum`.
+    /// The innermost guard of the route demands a user of a named session, and the handler asks for
+    /// the user of another session: 500. Returned by `SignedIn` of `session-axum`.
     #[error(
         "the guard of this route demands a user of the session `{name}`, and the handler asks for \
-         the visitor's: write `SignedIn<_, ..>` with that name, or add `RequireSignIn` for the \
-         visitor's session too"
+         the user of another session: give `SignedIn` the type with that name, or read the other \
+         user by `Session::owner_as`"
     )]
     OtherGuard {
         /// The name of the guard's session.
