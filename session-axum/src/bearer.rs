@@ -1,3 +1,4 @@
+use axum_core::response::Response;
 use http::{
     HeaderMap, HeaderValue,
     header::{self, HeaderName},
@@ -139,12 +140,23 @@ impl BearerToken {
     }
 
     /// Adds the challenge that a 401 must have (RFC 9110, 15.5.2), unless the handler has sent its
-    /// own. `invalid_token` reports a dead token (RFC 6750, 3.1).
-    pub(crate) fn challenge(headers: &mut HeaderMap, had_unknown_id: bool) {
+    /// own. `invalid_token` reports a token that no layer knows (RFC 6750, 3.1).
+    pub(crate) fn challenge(response: &mut Response, had_unknown_id: bool) {
+        let has_challenge = response.headers().contains_key(header::WWW_AUTHENTICATE);
+        let is_of_layer = response.extensions().get::<Challenged>().is_some();
+        if has_challenge && (had_unknown_id || !is_of_layer) {
+            return;
+        }
         let challenge = if had_unknown_id { r#"Bearer error="invalid_token""# } else { "Bearer" };
-        headers.entry(header::WWW_AUTHENTICATE).or_insert(HeaderValue::from_static(challenge));
+        let challenge = HeaderValue::from_static(challenge);
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        response.extensions_mut().insert(Challenged);
     }
 }
+
+/// The extension of a response whose challenge a layer has added.
+#[derive(Clone, Copy)]
+struct Challenged;
 
 impl Default for BearerToken {
     fn default() -> Self {

@@ -91,17 +91,17 @@ impl Channel {
             SessionCookie::NAME => sessions.clone(),
             name => sessions.in_realm(&format!("cookie {name}")),
         };
-        Self { sessions, holder: Holder::Cookie(cookie.clone()), varies_by: &VARY[1..] }
+        Self { sessions, holder: Holder::Cookie(cookie.clone()), varies_by: &BY_COOKIE }
     }
 
     pub(crate) fn bearer(sessions: &Sessions, token: &BearerToken) -> Self {
         let (sessions, holder) = (sessions.in_realm("bearer"), Holder::Bearer(token.clone()));
-        Self { sessions, holder, varies_by: &VARY[..1] }
+        Self { sessions, holder, varies_by: &BY_TOKEN }
     }
 
     /// Marks one of two transports between which the request decides.
     pub(crate) fn beside_another(self) -> Self {
-        Self { varies_by: &VARY, ..self }
+        Self { varies_by: &BY_EITHER, ..self }
     }
 
     /// The sessions of the transport's realm.
@@ -129,18 +129,18 @@ impl Channel {
 
     /// Writes the change of the client's ID, and the rules for caches.
     pub(crate) fn write(&self, response: &mut Response, session: &Session, change: &CookieChange) {
-        let is_unauthorized = response.status() == StatusCode::UNAUTHORIZED;
-        let headers = response.headers_mut();
         match &self.holder {
-            Holder::Cookie(cookie) => cookie.write(headers, change, session.read_your_writes()),
+            Holder::Cookie(cookie) => {
+                cookie.write(response.headers_mut(), change, session.read_your_writes());
+            }
             Holder::Bearer(token) => {
-                token.report(headers, change);
-                if is_unauthorized {
-                    BearerToken::challenge(headers, session.had_unknown_id());
+                token.report(response.headers_mut(), change);
+                if response.status() == StatusCode::UNAUTHORIZED {
+                    BearerToken::challenge(response, session.had_unknown_id());
                 }
             }
         }
-        self.vary(headers);
+        self.vary(response.headers_mut());
     }
 
     /// Adds the headers of the request on which a response depends to its `Vary`.
@@ -151,6 +151,8 @@ impl Channel {
     }
 }
 
-/// The headers of the request by which clients present their ID.
-static VARY: [HeaderValue; 2] =
+// The headers of the request by which clients present their ID.
+static BY_COOKIE: [HeaderValue; 1] = [HeaderValue::from_static("cookie")];
+static BY_TOKEN: [HeaderValue; 1] = [HeaderValue::from_static("authorization")];
+static BY_EITHER: [HeaderValue; 2] =
     [HeaderValue::from_static("authorization"), HeaderValue::from_static("cookie")];

@@ -125,6 +125,33 @@ async fn token_of_one_named_layer_opens_nothing_in_another() {
     assert_eq!(answer.body, "Some(7) None");
 }
 
+/// The token is of one name. The layer of the other name does not know it.
+#[tokio::test]
+async fn challenge_of_two_layers_reports_a_token_that_both_do_not_know() {
+    for router in {
+        let layer = SessionLayer::new(Sessions::new(MemoryStore::default()));
+        let layer = layer.with_transport(BearerToken::default());
+        let admin = layer.clone().named::<Admin>();
+        let refuse = async |_: Session, _: SessionOf<Admin>| StatusCode::UNAUTHORIZED;
+        let routes = || routes().route("/refuse", get(refuse));
+        [routes().layer(layer.clone()).layer(admin.clone()), routes().layer(admin).layer(layer)]
+    } {
+        let challenge = async |authorization: &str| {
+            let request = Request::get("/refuse").header(header::AUTHORIZATION, authorization);
+            let refused = answer(router.clone(), request.body(Body::empty()).unwrap()).await;
+            refused.header(header::WWW_AUTHENTICATE).unwrap().to_owned()
+        };
+        for (path, header) in [("/login", "session-token"), ("/admin/login", "admin-session-token")]
+        {
+            let login = send(&router, "POST", path, "").await;
+            let token = login.headers[header].to_str().unwrap();
+            assert_eq!(challenge(&format!("Bearer {token}")).await, "Bearer", "{header}");
+        }
+        let dead = challenge("Bearer dead").await;
+        assert_eq!(dead, r#"Bearer error="invalid_token""#);
+    }
+}
+
 /// The client of two APIs, with a token for each.
 #[tokio::test]
 async fn two_named_layers_report_their_tokens_in_two_headers() {
