@@ -143,7 +143,7 @@ impl SessionLayer {
     ///
     /// # Examples
     ///
-    /// An administrator's session beside the visitor's:
+    /// An administrator's session beside that of the shop:
     ///
     /// ```
     /// use axum::{Router, routing::get};
@@ -155,9 +155,9 @@ impl SessionLayer {
     ///     const NAME: &'static str = "admin";
     /// }
     ///
-    /// async fn page(visitor: Session, admin: SessionOf<Admin>) -> String {
-    ///     let (visitor, admin) = (visitor.owner_as::<u64>(), admin.owner_as::<u64>());
-    ///     format!("signed in as {visitor:?}, and as administrator {admin:?}")
+    /// async fn page(session: Session, admin: SessionOf<Admin>) -> String {
+    ///     let (user, admin) = (session.owner_as::<u64>(), admin.owner_as::<u64>());
+    ///     format!("signed in as {user:?}, and as administrator {admin:?}")
     /// }
     ///
     /// let app: Router = Router::new()
@@ -193,7 +193,8 @@ impl SessionLayer {
     }
 
     /// The transport of the layer. A [name](Self::named) of the layer is a part of the names of the
-    /// cookie and of the response header.
+    /// cookie and of the response header. For another layer, use the transport with which this one was
+    /// made: a layer with a name adds the name again.
     #[must_use]
     pub fn transport(&self) -> &Transport {
         &self.settings.transport

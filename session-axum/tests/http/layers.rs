@@ -76,7 +76,7 @@ async fn handler_uses_two_sessions_in_any_order_of_the_layers() {
     }
 }
 
-/// A visitor renames the own cookie to the administrator's, and the reverse.
+/// A user renames the own cookie to the administrator's, and the reverse.
 #[tokio::test]
 async fn id_of_one_layer_opens_nothing_in_another_on_the_same_store() {
     for router in in_both_orders(routes) {
@@ -354,7 +354,7 @@ async fn extractor_of_the_application_works_for_each_layer() {
     }
 }
 
-/// The visitor's store works on.
+/// The store of the session without a name works on.
 #[tokio::test]
 async fn outage_of_one_layer_leaves_the_session_of_the_other() {
     async fn page(visitor: SessionOrOutage, admin: SessionOrOutage<Admin>) -> String {
