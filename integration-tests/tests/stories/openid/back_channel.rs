@@ -49,6 +49,9 @@ async fn logout_at_the_provider_ends_the_users_sessions() {
 async fn logout_token_ends_one_session() {
     on_each_store(async |world| {
         let laptop = world.signed_in("ada").await;
+        // A `sid` is unique for its issuer alone.
+        let link = format!("{} {}", world.issuer, sid_of(&world, "ada"));
+        assert_eq!(world.sessions.list_linked("sid", link).await.unwrap().len(), 1);
         let token =
             world.provider.sign(&world.provider.logout_claims("ada", &sid_of(&world, "ada")));
         let phone = world.signed_in("ada").await;
