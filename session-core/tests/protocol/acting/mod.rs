@@ -1,19 +1,14 @@
 //! Acting as a user: the actor stays known, and goes back to the own login.
 
-use std::time::Duration;
+mod ends;
+mod races;
 
 use session_core::{
     AtLimit, CookieChange, Event, EventKind, Events, Lifetime, Session, SessionError, SessionId,
     Timestamp,
 };
 
-use crate::{
-    owners::site::{Answer, Deed, Site, told_id},
-    support::{
-        DAY, HOUR, Look as _, MINUTE, NOTE, Peek as _, SECOND, VISITS, Verb, World, finish,
-        interleavings, keys, told,
-    },
-};
+use crate::support::{DAY, HOUR, MINUTE, NOTE, Peek as _, SECOND, VISITS, Verb, World, keys, told};
 
 /// Returns the ID of `ada`, who acts as `grace`, and the ID of her login before.
 async fn acting(world: &World) -> (SessionId, SessionId) {
@@ -84,98 +79,6 @@ async fn stop_acting_restores_the_login_under_a_fresh_id() {
     assert_eq!(world.linked().await, keys(&[&back]));
     assert_eq!(world.listed("grace").await, []);
     assert_eq!(world.count_entered().await, 2, "the owner and the link");
-}
-
-/// The acting ends after its time, whatever its lifetime, and never after the login of the actor.
-#[tokio::test]
-async fn acting_ends_in_time_and_with_the_login() {
-    let long = Lifetime::aal1();
-    for (time, end) in
-        [(HOUR / 2, HOUR / 2), (400 * DAY, Session::MAX_ACTING), (11 * HOUR, 11 * HOUR)]
-    {
-        let world = World::with_lifetime(long);
-        let login = world.user("ada").await;
-        let id = world.moved(&login, |session| session.act_as("grace", time)).await;
-        world.change(&id, |session| session.set_lifetime(Lifetime::remember_me())).await;
-        world.wait(end - SECOND);
-        assert!(world.opens(&id).await);
-        world.wait(SECOND);
-        assert!(!world.opens(&id).await);
-        assert_eq!(world.count().await.0, 0, "the login has ended too");
-    }
-    let world = World::with_lifetime(Lifetime::new(HOUR, HOUR).unwrap());
-    let login = world.user("ada").await;
-    world.wait(HOUR / 2);
-    let id = world.moved(&login, |session| session.act_as("grace", HOUR)).await;
-    world.change(&id, |session| session.set_lifetime(Lifetime::remember_me())).await;
-    world.wait(HOUR / 2);
-    assert!(!world.opens(&id).await);
-}
-
-/// The actor is not signed out.
-#[tokio::test]
-async fn acting_that_is_over_before_its_commit_is_not_stored() {
-    let late: [fn(&World, &Session); 3] = [
-        |_, session| session.act_as("grace", Duration::ZERO).unwrap(),
-        |world, session| {
-            session.act_as("grace", MINUTE).unwrap();
-            world.wait(MINUTE);
-        },
-        |world, session| {
-            act(session).unwrap();
-            session.end_by(world.sessions_now()).unwrap();
-        },
-    ];
-    for record in late {
-        let world = World::new();
-        let login = world.user("ada").await;
-        let mut events = world.sessions.events();
-        let session = world.open(&login).await;
-        record(&world, &session);
-        assert!(matches!(session.finish().await, Err(SessionError::Ended)));
-        assert_eq!(names(&world.open(&login).await), some(["ada", ""]));
-        assert_eq!(world.entered("ada").await, keys(&[&login]));
-        assert_eq!((world.count_entered().await, seen(&mut events)), (1, vec![]));
-    }
-}
-
-/// An end that the request sets for its own login after it went back ends the login.
-#[tokio::test]
-async fn end_in_the_past_after_the_way_back_ends_the_login() {
-    let world = World::new();
-    let (id, _) = acting(&world).await;
-    let session = world.open(&id).await;
-    session.stop_acting().unwrap();
-    session.end_by(world.sessions_now()).unwrap();
-    assert!(matches!(session.finish().await, Err(SessionError::Ended)));
-    assert!(!world.opens(&id).await);
-    assert_eq!(world.count_entered().await, 0);
-}
-
-/// An end and a lifetime that are set during an acting shorten the acting, and nothing else.
-#[tokio::test]
-async fn end_during_an_acting_only_shortens_the_acting() {
-    let world = World::new();
-    for (end, expected) in [(HOUR / 4, HOUR / 4), (HOUR, HOUR / 2)] {
-        let (id, _) = acting(&world).await;
-        let begin = world.sessions_now();
-        world
-            .change(&id, |session| {
-                session.set_lifetime(Lifetime::remember_me())?;
-                session.end_by(begin + end)
-            })
-            .await;
-        assert_eq!(world.open(&id).await.expires_at(), Some(begin + expected));
-        let back = world.moved(&id, Session::stop_acting).await;
-        let session = world.open(&back).await;
-        assert_eq!(session.lifetime(), Lifetime::default());
-        assert_eq!(session.expires_at(), Some(begin + Lifetime::default().idle()));
-
-        let (id, _) = acting(&world).await;
-        world.change(&id, |session| session.end_by(world.sessions_now() + end)).await;
-        world.wait(expected);
-        assert!(!world.opens(&id).await, "nobody is signed in after the end of the acting");
-    }
 }
 
 /// The login and the acting of one browser may have the same link.
@@ -382,109 +285,6 @@ fn seen(events: &mut Events) -> Vec<(EventKind, [Option<String>; 2])> {
     std::iter::from_fn(|| events.try_next()).map(|event| (event.kind, names(&event))).collect()
 }
 
-/// A request that loaded the session before a transition neither writes into the other user's
-/// session nor learns its ID.
-#[tokio::test]
-async fn late_request_is_refused_at_both_transitions() {
-    let world = World::new();
-    let login = world.user("ada").await;
-    let late = world.open(&login).await;
-    late.set(VISITS, 2).unwrap();
-    let acting = world.moved(&login, act).await;
-    assert!(matches!(late.finish().await, Err(SessionError::Ended)));
-    let late = world.open(&acting).await;
-    late.set(VISITS, 3).unwrap();
-    let back = world.moved(&acting, Session::stop_acting).await;
-    assert!(matches!(late.finish().await, Err(SessionError::Ended)));
-    assert_eq!(world.open(&back).await.get(VISITS), Some(1));
-}
-
-/// The request may have been an attacker's, who planted the visitor's ID.
-#[tokio::test]
-async fn late_request_of_a_visitor_writes_nothing_into_an_acting() {
-    let world = World::new();
-    let visitor = world.visitor().await;
-    let late = world.open(&visitor).await;
-    late.set(NOTE, "planted".to_owned()).unwrap();
-    let id = world
-        .moved(&visitor, |session| {
-            session.authenticate("ada")?;
-            act(session)
-        })
-        .await;
-    assert!(matches!(late.finish().await, Err(SessionError::Ended)));
-    assert_eq!(world.open(&id).await.get(NOTE), None);
-}
-
-/// I1: the changes before the acting are of other values than those after.
-#[tokio::test]
-async fn replay_keeps_the_changes_before_an_acting() {
-    let changes: [Move; 2] = [|session| session.set(VISITS, 7), |session| session.remove(VISITS)];
-    for in_acting in changes {
-        let world = World::new();
-        let login = world.user("ada").await;
-        let session = world.open(&login).await;
-        session.update(VISITS, |visits| *visits += 1).unwrap();
-        act(&session).unwrap();
-        in_acting(&session).unwrap();
-        world.change(&login, |session| session.set(NOTE, "concurrent".to_owned())).await;
-        let id = finish(session).await;
-        let back = world.moved(&id, Session::stop_acting).await;
-        let session = world.open(&back).await;
-        let values = (session.get(VISITS), session.get(NOTE));
-        assert_eq!(values, (Some(2), Some("concurrent".to_owned())));
-    }
-}
-
-/// A transition that another request's rotation overtook would be lost without a sign.
-#[tokio::test]
-async fn late_transition_is_refused() {
-    let world = World::new();
-    for (before, transition) in [("ada", act as Move), ("grace", Session::stop_acting)] {
-        let id = match before {
-            "ada" => world.user("ada").await,
-            _ => acting(&world).await.0,
-        };
-        let late = world.open(&id).await;
-        transition(&late).unwrap();
-        let rotated = world.rotate(&id).await;
-        assert!(matches!(late.finish().await, Err(SessionError::Ended)));
-        assert_eq!(names(&world.open(&rotated).await)[0].as_deref(), Some(before));
-    }
-}
-
-/// The user signs in, in the browser of the support staff.
-#[tokio::test]
-async fn late_request_of_an_acting_writes_nothing_into_the_users_own_session() {
-    let world = World::new();
-    let (id, _) = acting(&world).await;
-    let late = world.open(&id).await;
-    late.set(VISITS, 3).unwrap();
-    let own = world.login(&id, "grace").await;
-    assert!(matches!(late.finish().await, Err(SessionError::Ended)));
-    assert_eq!(world.open(&own).await.get(VISITS), None);
-}
-
-/// The click of a second visitor's tab joins no session in which somebody acts.
-#[tokio::test]
-async fn login_joins_no_acting() {
-    let both: Move = |session| {
-        session.authenticate("ada")?;
-        act(session)
-    };
-    for second in [both, |session| session.authenticate("grace")] {
-        let world = World::new();
-        let visitor = world.visitor().await;
-        let clicks = [world.open(&visitor).await, world.open(&visitor).await];
-        both(&clicks[0]).unwrap();
-        second(&clicks[1]).unwrap();
-        let [first, second] = clicks;
-        let id = finish(first).await;
-        assert!(matches!(second.finish().await, Err(SessionError::Ended)));
-        assert_eq!(names(&world.open(&id).await), some(["grace", "ada"]));
-    }
-}
-
 #[tokio::test]
 async fn list_and_view_show_the_actor() {
     let world = World::new();
@@ -535,46 +335,4 @@ async fn login_and_acting_in_one_request() {
     let begin = session.created_at().map(Timestamp::as_millis);
     assert_eq!(begin, Some(world.sessions_now().as_millis()));
     assert_eq!(world.store.peek_all(world.sessions_now()).await.len(), 2, "and one tombstone");
-}
-
-#[test]
-fn revocation_of_the_actor_misses_no_session_at_a_transition() {
-    for (before, deed) in [(&[][..], Deed::Act), (&[Deed::Act], Deed::StopActing)] {
-        let make = || {
-            let site = Site::new();
-            let id = site.user_who(before);
-            let requests = [site.request(Some(&id), deed), site.revoke_all()];
-            (site, requests)
-        };
-        interleavings(11, make, |site, answers, order| {
-            let context = format!("{deed:?} {order:?}: {answers:?}");
-            assert!(matches!(answers[1], Answer::Revoked(Ok(1))), "{context}");
-            assert_eq!((site.owned(), site.store.count_entered(site.now())), (0, 0), "{context}");
-        });
-    }
-}
-
-/// The acting begins before the revocation and ends by it, or begins after it. A session that went
-/// back is the actor's alone.
-#[test]
-fn revocation_of_the_user_at_a_transition_ends_the_acting_or_spares_the_actor() {
-    for (before, deed) in [(&[][..], Deed::Act), (&[Deed::Act], Deed::StopActing)] {
-        let make = || {
-            let site = Site::new();
-            let id = site.user_who(before);
-            let requests = [site.request(Some(&id), deed), site.revoke_all_of("grace")];
-            ((site, id), requests)
-        };
-        interleavings(11, make, |(site, id), answers, order| {
-            let context = format!("{deed:?} {order:?}: {answers:?}");
-            let Answer::Revoked(Ok(revoked)) = answers[1] else { panic!("{context}") };
-            let id = told_id(&answers[0]).unwrap_or(&id);
-            let lives = usize::from(site.opens(id));
-            let is_back = names(&site.open(id)) == some(["ada", ""]);
-            assert!(lives + revoked == 1 || is_back, "{context}");
-            let indexes = if is_back { 1 } else { 2 };
-            let entered = site.store.count_entered(site.now());
-            assert_eq!((site.owned(), entered), (lives, indexes * lives), "{context}");
-        });
-    }
 }

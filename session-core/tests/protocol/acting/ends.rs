@@ -1,0 +1,102 @@
+//! I5: the user acts until the end of the time, and the actor's login stays or ends with it.
+
+use std::time::Duration;
+
+use session_core::{Lifetime, Session, SessionError};
+
+use super::{act, acting, names, seen, some};
+use crate::support::{DAY, HOUR, MINUTE, SECOND, World, keys};
+
+/// The acting ends after its time, whatever its lifetime, and never after the login of the actor.
+#[tokio::test]
+async fn acting_ends_in_time_and_with_the_login() {
+    let long = Lifetime::aal1();
+    for (time, end) in
+        [(HOUR / 2, HOUR / 2), (400 * DAY, Session::MAX_ACTING), (11 * HOUR, 11 * HOUR)]
+    {
+        let world = World::with_lifetime(long);
+        let login = world.user("ada").await;
+        let id = world.moved(&login, |session| session.act_as("grace", time)).await;
+        world.change(&id, |session| session.set_lifetime(Lifetime::remember_me())).await;
+        world.wait(end - SECOND);
+        assert!(world.opens(&id).await);
+        world.wait(SECOND);
+        assert!(!world.opens(&id).await);
+        assert_eq!(world.count().await.0, 0, "the login has ended too");
+    }
+    let world = World::with_lifetime(Lifetime::new(HOUR, HOUR).unwrap());
+    let login = world.user("ada").await;
+    world.wait(HOUR / 2);
+    let id = world.moved(&login, |session| session.act_as("grace", HOUR)).await;
+    world.change(&id, |session| session.set_lifetime(Lifetime::remember_me())).await;
+    world.wait(HOUR / 2);
+    assert!(!world.opens(&id).await);
+}
+
+/// Calls of `act_as` that are over before their commit.
+const LATE: [fn(&World, &Session); 3] = [
+    |_, session| session.act_as("grace", Duration::ZERO).unwrap(),
+    |world, session| {
+        session.act_as("grace", MINUTE).unwrap();
+        world.wait(MINUTE);
+    },
+    |world, session| {
+        act(session).unwrap();
+        session.end_by(world.sessions_now()).unwrap();
+    },
+];
+
+/// The actor is not signed out.
+#[tokio::test]
+async fn acting_that_is_over_before_its_commit_is_not_stored() {
+    for record in LATE {
+        let world = World::new();
+        let login = world.user("ada").await;
+        let mut events = world.sessions.events();
+        let session = world.open(&login).await;
+        record(&world, &session);
+        assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+        assert_eq!(names(&world.open(&login).await), some(["ada", ""]));
+        assert_eq!(world.entered("ada").await, keys(&[&login]));
+        assert_eq!((world.count_entered().await, seen(&mut events)), (1, vec![]));
+    }
+}
+
+/// An end that the request sets for its own login after it went back ends the login.
+#[tokio::test]
+async fn end_in_the_past_after_the_way_back_ends_the_login() {
+    let world = World::new();
+    let (id, _) = acting(&world).await;
+    let session = world.open(&id).await;
+    session.stop_acting().unwrap();
+    session.end_by(world.sessions_now()).unwrap();
+    assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+    assert!(!world.opens(&id).await);
+    assert_eq!(world.count_entered().await, 0);
+}
+
+/// An end and a lifetime that are set during an acting shorten the acting, and nothing else.
+#[tokio::test]
+async fn end_during_an_acting_only_shortens_the_acting() {
+    let world = World::new();
+    for (end, expected) in [(HOUR / 4, HOUR / 4), (HOUR, HOUR / 2)] {
+        let (id, _) = acting(&world).await;
+        let begin = world.sessions_now();
+        world
+            .change(&id, |session| {
+                session.set_lifetime(Lifetime::remember_me())?;
+                session.end_by(begin + end)
+            })
+            .await;
+        assert_eq!(world.open(&id).await.expires_at(), Some(begin + expected));
+        let back = world.moved(&id, Session::stop_acting).await;
+        let session = world.open(&back).await;
+        assert_eq!(session.lifetime(), Lifetime::default());
+        assert_eq!(session.expires_at(), Some(begin + Lifetime::default().idle()));
+
+        let (id, _) = acting(&world).await;
+        world.change(&id, |session| session.end_by(world.sessions_now() + end)).await;
+        world.wait(expected);
+        assert!(!world.opens(&id).await, "nobody is signed in after the end of the acting");
+    }
+}
