@@ -272,7 +272,7 @@ impl<'c> Commit<'c> {
         if !context.is_alive(&self.record) {
             return match &self.base {
                 // The store decides: another request may have extended the session meanwhile.
-                Some(base) if !self.is_new_login(base) => protocol.expire(base, context).await,
+                Some(base) if !self.is_new_login() => protocol.expire(base, context).await,
                 _ => Ok(Attempt::Gone),
             };
         }
@@ -290,11 +290,11 @@ impl<'c> Commit<'c> {
         }
     }
 
-    /// Returns `true` if the record is of a login or an acting that the commit begins. If it has expired
-    /// already, it is not stored, and the session of before stays.
-    fn is_new_login(&self, base: &Located) -> bool {
-        let begins_acting =
-            self.record.actor.is_some() && !self.record.is_of_same_user(&base.record);
+    /// Returns `true` if the commit signs a user in, or makes a user act as another. If the record has
+    /// expired already, it is not stored, and the session before stays.
+    pub(super) fn is_new_login(&self) -> bool {
+        let acts = |change: &Change| matches!(change, Change::ActAs { .. });
+        let begins_acting = self.record.actor.is_some() && self.pending.log.iter().any(acts);
         self.context.login_at.is_some() || begins_acting
     }
 

@@ -44,6 +44,9 @@ impl Commit<'_> {
         }
         self.context = self.context.at(protocol.now());
         self.context.check_fence(&base.record, self.context.now)?;
+        if self.is_new_login() && !self.context.is_alive(&new.record) {
+            return Ok(Attempt::Gone);
+        }
         let tombstone = Entry::Tombstone(Arc::new(self.tombstone(base, &new, kind)));
         match protocol.commit_entry(base, tombstone, self.context).await {
             Ok(Committed::Committed) => {
@@ -103,9 +106,10 @@ impl Commit<'_> {
             (_, sealed_id) => {
                 let joinable = kind == Move::Login && is_visitor;
                 let sealed_id = sealed_id.filter(|_| joinable);
-                // The values of a visitor are those of the login, which an acting keeps aside.
-                let changes_owner = !base.record.is_of_same_user(&new.record)
-                    && (!is_visitor || new.record.actor.is_some());
+                let log = &self.pending.log;
+                let changes_user = log.iter().any(|change| change.changes_user(&base.record));
+                // The values of a visitor belong to the login, which `act_as` keeps aside.
+                let changes_owner = changes_user && (!is_visitor || new.record.actor.is_some());
                 (Cause::Rotated { successor, sealed_id, changes_owner }, window)
             }
         };

@@ -194,6 +194,18 @@ impl Change {
         matches!(self, Self::Authenticate(_))
     }
 
+    /// Returns `true` if the change gives a session like `base` to another user, even if a later change
+    /// gives it back.
+    pub(crate) fn changes_user(&self, base: &Record) -> bool {
+        match self {
+            Self::Authenticate(Login { owner, .. }) => {
+                base.actor.is_some() || base.owner.as_ref() != Some(owner)
+            }
+            Self::ActAs { .. } | Self::StopActing => true,
+            _ => false,
+        }
+    }
+
     /// Returns `true` if the change closes the session's ID: from the commit on, the ID opens nothing.
     pub(crate) fn closes_id(&self) -> bool {
         matches!(

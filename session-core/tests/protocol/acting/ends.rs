@@ -1,11 +1,11 @@
 //! I5: the user acts until the end of the time, and the actor's login stays or ends with it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use session_core::{Lifetime, Session, SessionError};
 
 use super::{act, acting, names, seen, some};
-use crate::support::{DAY, HOUR, MINUTE, SECOND, World, keys};
+use crate::support::{DAY, HOUR, MINUTE, SECOND, Verb, World, keys};
 
 /// The acting ends after its time, whatever its lifetime, and never after the login of the actor.
 #[tokio::test]
@@ -98,5 +98,51 @@ async fn end_during_an_acting_only_shortens_the_acting() {
         world.change(&id, |session| session.end_by(world.sessions_now() + end)).await;
         world.wait(expected);
         assert!(!world.opens(&id).await, "nobody is signed in after the end of the acting");
+    }
+}
+
+/// The owner and the actor are the same as before.
+#[tokio::test]
+async fn second_impersonation_that_is_over_before_its_commit_is_not_stored() {
+    for record in LATE {
+        let world = World::new();
+        let (id, _) = acting(&world).await;
+        let session = world.open(&id).await;
+        session.stop_acting().unwrap();
+        record(&world, &session);
+        assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+        assert_eq!(names(&world.open(&id).await), some(["grace", "ada"]));
+        let back = world.moved(&id, Session::stop_acting).await;
+        assert_eq!(names(&world.open(&back).await), some(["ada", ""]));
+    }
+}
+
+/// The store is slow: the deadline passes between the new record and the tombstone.
+#[tokio::test]
+async fn login_that_ends_while_it_is_stored_leaves_the_session_before() {
+    let changes: [fn(&World, &Session); 3] = [
+        |_, session| session.act_as("grace", SECOND).unwrap(),
+        |_, session| {
+            session.stop_acting().unwrap();
+            session.act_as("grace", SECOND).unwrap();
+        },
+        |world, session| {
+            session.authenticate("linus").unwrap();
+            session.end_by(world.sessions_now() + SECOND).unwrap();
+        },
+    ];
+    for change in changes {
+        let world = World::new();
+        let login = world.user("ada").await;
+        let mut events = world.sessions.events();
+        let session = world.open(&login).await;
+        change(&world, &session);
+        let clock = Arc::clone(&world.clock);
+        world.store.before(Verb::CreateEntered, || async move { clock.advance(SECOND) });
+        assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+        assert_eq!(names(&world.open(&login).await), some(["ada", ""]));
+        assert_eq!(world.entered("ada").await, keys(&[&login]));
+        assert_eq!((world.count().await, world.count_entered().await), ((1, 0), 1));
+        assert_eq!(seen(&mut events), vec![]);
     }
 }

@@ -1,9 +1,10 @@
 //! I4: requests that are under way while a user begins to act as another, or goes back.
 
-use session_core::{Session, SessionError};
+use session_core::{EndReason, Session, SessionError};
 
 use super::{Move, act, acting, names, some};
 use crate::{
+    live::{connect, end},
     owners::site::{Answer, Deed, Site, told_id},
     support::{Look as _, NOTE, VISITS, World, finish, interleavings},
 };
@@ -150,5 +151,36 @@ fn revocation_of_the_user_at_a_transition_ends_the_acting_or_spares_the_actor() 
             let entered = site.store.count_entered(site.now());
             assert_eq!((site.owned(), entered), (lives, indexes * lives), "{context}");
         });
+    }
+}
+
+/// The owner and the actor of the session are the same before and after.
+#[tokio::test]
+async fn late_request_is_refused_by_a_return_to_the_same_user() {
+    let again: [(bool, Move); 3] = [
+        (true, |session| {
+            session.stop_acting()?;
+            act(session)
+        }),
+        (false, |session| {
+            act(session)?;
+            session.stop_acting()
+        }),
+        (false, |session| {
+            session.authenticate("linus")?;
+            session.authenticate("ada")
+        }),
+    ];
+    for (acts, change) in again {
+        let world = World::new();
+        let id = if acts { acting(&world).await.0 } else { world.user("ada").await };
+        let late = world.open(&id).await;
+        late.set(NOTE, "late".to_owned()).unwrap();
+        let mut live = connect(&world, &id).await;
+        let new = world.moved(&id, change).await;
+        assert!(matches!(late.finish().await, Err(SessionError::Ended)));
+        assert_eq!(world.open(&new).await.get(NOTE), None);
+        world.wait(world.sessions.live_interval());
+        assert_eq!(end(&mut live), Some(EndReason::Replaced));
     }
 }

@@ -13,7 +13,7 @@ use crate::support::*;
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Opens a connection in a request of the cookie, and ends the request.
-async fn connect(world: &World, id: &SessionId) -> Live {
+pub(crate) async fn connect(world: &World, id: &SessionId) -> Live {
     let session = world.open(id).await;
     let live = session.live().await.unwrap();
     let _ = session.finish().await.unwrap();
@@ -21,7 +21,7 @@ async fn connect(world: &World, id: &SessionId) -> Live {
 }
 
 /// Returns the reason if the connection knows the end of its session.
-fn end(live: &mut Live) -> Option<EndReason> {
+pub(crate) fn end(live: &mut Live) -> Option<EndReason> {
     live.ended().now_or_never()
 }
 
