@@ -145,7 +145,12 @@ impl Change {
             Self::Update { name, preview, .. } => record.values.set(name, preview),
             Self::Remove { name } | Self::Take { name, .. } => record.values.remove(name),
             Self::Clear { .. } => record.values.clear(),
-            Self::SetLifetime(lifetime) => record.lifetime = *lifetime,
+            Self::SetLifetime(lifetime) => {
+                record.lifetime = match &record.actor {
+                    Some(login) => lifetime.with_idle_of(login.lifetime),
+                    None => *lifetime,
+                };
+            }
             Self::EndBy(at) => {
                 record.ends_by = Some(record.ends_by.map_or(*at, |end| end.min(*at)));
             }

@@ -136,6 +136,11 @@ impl Lifetime {
         self
     }
 
+    /// Returns the lifetime with an idle time of at most that of another.
+    pub(crate) fn with_idle_of(self, other: Self) -> Self {
+        Self { idle_ms: self.idle_ms.min(other.idle_ms), ..self }
+    }
+
     /// Returns the time without a request after which the session expires.
     ///
     /// To save a write per request, a use is recorded at most once per

@@ -113,7 +113,10 @@ impl State {
                 }
                 _ if part == Part::Values => {}
                 Change::Clear(_) => self.values = Values::default(),
-                Change::SetLifetime(lifetime) => self.lifetime = *lifetime,
+                Change::SetLifetime(lifetime) => {
+                    let login = self.actor.as_ref().map(|login| login.lifetime);
+                    self.lifetime = login.map_or(*lifetime, |login| with_idle_of(*lifetime, login));
+                }
                 Change::Authenticate { owner, at, lifetime, links } => {
                     let is_other = self.owner.as_ref().is_some_and(|former| former != owner);
                     if self.actor.take().is_some() || is_other {
@@ -174,6 +177,17 @@ impl State {
             return Some("the lifetime is another".to_owned());
         }
         (self.created_at != stored.created_at).then(|| "the begin is another".to_owned())
+    }
+}
+
+/// Returns a lifetime whose idle time is at most that of the actor's login.
+fn with_idle_of(lifetime: Lifetime, login: Lifetime) -> Lifetime {
+    let idle = lifetime.idle().min(login.idle());
+    let capped = Lifetime::new(idle, lifetime.absolute()).expect("the idle time is shorter");
+    let capped = capped.with_cookie(lifetime.cookie());
+    match lifetime.renew_after() {
+        Some(age) => capped.with_renew_after(age).expect("the age is not zero"),
+        None => capped,
     }
 }
 

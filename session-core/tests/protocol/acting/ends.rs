@@ -146,3 +146,29 @@ async fn login_that_ends_while_it_is_stored_leaves_the_session_before() {
         assert_eq!(seen(&mut events), vec![]);
     }
 }
+
+/// Otherwise an abandoned browser would come back to the login long after the idle time.
+#[tokio::test]
+async fn lifetime_while_a_user_acts_leaves_the_idle_time_of_the_login() {
+    let world = World::new();
+    let login = world.user("ada").await;
+    let id = world
+        .moved(&login, |session| {
+            session.act_as("grace", Session::MAX_ACTING)?;
+            session.set_lifetime(Lifetime::remember_me())
+        })
+        .await;
+    world.change(&id, |session| session.set_lifetime(Lifetime::remember_me())).await;
+    let session = world.open(&id).await;
+    let idle = Lifetime::default().idle();
+    assert_eq!(session.lifetime().idle(), idle);
+    assert_eq!(session.expires_at(), Some(world.sessions_now() + idle));
+    world.wait(idle);
+    assert!(!world.opens(&id).await);
+
+    let login = world.user("ada").await;
+    let id = world.moved(&login, act).await;
+    world.change(&id, |session| session.set_lifetime(Lifetime::strict())).await;
+    world.wait(Lifetime::strict().idle());
+    assert!(!world.opens(&id).await, "a shorter idle time counts");
+}
