@@ -182,9 +182,10 @@ impl Change {
             }
             Self::StopActing => {
                 if let Some(login) = record.actor.take() {
-                    let Record { owner, values, links, authenticated_at, .. } =
+                    let Record { owner, values, links, authenticated_at, unknown, .. } =
                         Record::clone(&login);
                     (record.owner, record.values, record.links) = (owner, values, links);
+                    record.unknown = unknown;
                     record.authenticated_at = authenticated_at;
                     record.created_at = login.created_at;
                     (record.lifetime, record.ends_by) = (login.lifetime, login.ends_by);
@@ -275,9 +276,17 @@ pub(crate) fn replay<'c>(
     limits: &Limits,
     is_own: bool,
 ) -> Result<(), SessionError> {
-    let before = (record.values.len(), record.values.size());
+    let extent = |record: &Record| (record.values.len(), record.values.size());
+    let mut before = extent(record);
     for change in changes {
+        if let Change::ActAs { .. } = change {
+            record.values.check_growth(before, limits)?;
+        }
         change.apply(record, is_own)?;
+        if let Change::ActAs { .. } | Change::StopActing = change {
+            // The values are now those of another login.
+            before = extent(record);
+        }
     }
     record.values.check_growth(before, limits)
 }

@@ -4,11 +4,13 @@ mod ends;
 mod races;
 
 use session_core::{
-    AtLimit, CookieChange, Event, EventKind, Events, Lifetime, Session, SessionError, SessionId,
-    Timestamp,
+    AtLimit, CookieChange, Entry, Event, EventKind, Events, Key, Lifetime, Limits, Raw, Session,
+    SessionError, SessionId, SessionStore as _, Timestamp, envelope,
 };
 
-use crate::support::{DAY, HOUR, MINUTE, NOTE, Peek as _, SECOND, VISITS, Verb, World, keys, told};
+use crate::support::{
+    DAY, HOUR, MINUTE, NOTE, Peek as _, SECOND, VISITS, Verb, World, finish, keys, told,
+};
 
 /// Returns the ID of `ada`, who acts as `grace`, and the ID of her login before.
 async fn acting(world: &World) -> (SessionId, SessionId) {
@@ -335,4 +337,64 @@ async fn login_and_acting_in_one_request() {
     let begin = session.created_at().map(Timestamp::as_millis);
     assert_eq!(begin, Some(world.sessions_now().as_millis()));
     assert_eq!(world.store.peek_all(world.sessions_now()).await.len(), 2, "and one tombstone");
+}
+
+/// I9: the values of the login and those of the user each have the limits of a session.
+#[tokio::test]
+async fn replay_checks_the_limits_of_the_login_before_an_impersonation() {
+    let world = World::with(|sessions| sessions.with_limits(small()));
+    let login = world.user("ada").await;
+    let session = world.open(&login).await;
+    session.set(LARGE, vec![0; 600]).unwrap();
+    act(&session).unwrap();
+    world.change(&login, |session| session.set(OTHER, vec![0; 600])).await;
+    assert!(matches!(session.finish().await, Err(SessionError::TooLarge { .. })));
+    assert_eq!(names(&world.open(&login).await), some(["ada", ""]));
+}
+
+/// The limits were lowered after the login.
+#[tokio::test]
+async fn replay_goes_back_to_a_login_above_the_limits() {
+    let world = World::new();
+    let login = world.user("ada").await;
+    world.change(&login, |session| session.set(LARGE, vec![0; 1_200])).await;
+    let world = world.other_process_with(|sessions| sessions.with_limits(small()));
+    let id = world.moved(&login, act).await;
+    let session = world.open(&id).await;
+    session.stop_acting().unwrap();
+    world.change(&id, |session| session.set(NOTE, "concurrent".to_owned())).await;
+    let back = finish(session).await;
+    assert_eq!(world.open(&back).await.get(LARGE).map(|value| value.len()), Some(1_200));
+}
+
+const LARGE: Key<Vec<u8>, Raw> = Key::new("large");
+const OTHER: Key<Vec<u8>, Raw> = Key::new("other");
+
+fn small() -> Limits {
+    Limits::default().with_session_bytes(1_000)
+}
+
+/// I11: the fields of the login are not mixed with those of the user.
+#[tokio::test]
+async fn stop_acting_restores_the_fields_of_a_later_version() {
+    let world = World::new();
+    let login = world.user("ada").await;
+    add_field(&world, &login, *b"\xa1y\x01").await;
+    let id = world.moved(&login, act).await;
+    add_field(&world, &id, *b"\xa1z\x02").await;
+    let back = world.moved(&id, Session::stop_acting).await;
+    let bytes = world.stored(&back).await.unwrap().encode();
+    assert!(bytes.ends_with(b"\xa1y\x01"), "{bytes:x?}");
+}
+
+/// Adds a field of one letter and one digit to a stored record.
+async fn add_field(world: &World, id: &SessionId, field: [u8; 3]) {
+    let Some(Entry::Session(record)) = world.stored(id).await else { panic!("it is stored") };
+    let mut bytes = Entry::Session(record.clone()).encode();
+    // The map is small, so that one more field changes this byte only.
+    bytes[envelope::HEADER_LEN] += 1;
+    bytes.extend(field);
+    let entry = Entry::decode(bytes).unwrap();
+    let store = world.store.watched().store();
+    store.commit(&id.key(), (&*record).into(), entry, world.sessions_now()).await.unwrap();
 }
