@@ -66,6 +66,8 @@ pub enum Broken {
     EvictsAnotherSession,
     /// A request that a login overtook continues as after a renewal.
     OvertakenGoesOn,
+    /// The tombstone of an impersonation is like that of a rotation.
+    ActingLooksLikeARotation,
     /// The tombstone of a renewal expires as early as the tombstone of a login.
     RenewalForgottenEarly,
     /// A renewal closes the former ID before any request has presented the new one.
@@ -84,7 +86,7 @@ pub enum Broken {
 
 impl Broken {
     /// All variants.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::NoRevisionCheck,
         Self::UpsertOnGone,
         Self::DeleteBeforeCreate,
@@ -113,6 +115,7 @@ impl Broken {
         Self::OwnSessionTakesAPlace,
         Self::EvictsAnotherSession,
         Self::OvertakenGoesOn,
+        Self::ActingLooksLikeARotation,
         Self::RenewalForgottenEarly,
         Self::RenewalWithoutGrace,
         Self::RemovesUnknownCookie,
@@ -154,6 +157,7 @@ impl Broken {
             Self::OwnSessionTakesAPlace => "own-session-takes-a-place",
             Self::EvictsAnotherSession => "evicts-another-session",
             Self::OvertakenGoesOn => "overtaken-goes-on",
+            Self::ActingLooksLikeARotation => "acting-looks-like-a-rotation",
             Self::RenewalForgottenEarly => "renewal-forgotten-early",
             Self::RenewalWithoutGrace => "renewal-without-grace",
             Self::RemovesUnknownCookie => "removes-unknown-cookie",
@@ -205,6 +209,17 @@ impl Broken {
             bytes.splice(at..at, RENEWAL.iter().copied());
         }
         Entry::decode(bytes).expect("the tombstone of a renewal holds the same fields")
+    }
+
+    /// Returns the tombstone of a login or an impersonation as that of a rotation, and any other entry
+    /// unchanged.
+    pub(super) fn as_rotation(entry: &Entry) -> Entry {
+        let mut bytes = entry.encode();
+        let at = bytes.windows(CHANGES_OWNER.len()).position(|name| name == CHANGES_OWNER);
+        if let Some(at) = at.filter(|_| bytes[envelope::KIND] == envelope::MOVED) {
+            bytes[at + CHANGES_OWNER.len() - 1] = FALSE;
+        }
+        Entry::decode(bytes).expect("a tombstone may keep the owner")
     }
 
     /// Returns a tombstone as if it were a minute older. Tombstones of renewals and other entries stay
@@ -297,6 +312,11 @@ const SEALED_ID: &[u8] = b"\xa1i\xc4";
 
 /// The field that marks the tombstone of a renewal.
 const RENEWAL: &[u8] = b"\xa1r\xc3";
+
+/// The field that marks the tombstone of a change of the user.
+const CHANGES_OWNER: &[u8] = b"\xa1o\xc3";
+
+const FALSE: u8 = 0xc2;
 
 /// The name of the lease in a record, and the first byte of its three numbers.
 const LEASE: &[u8] = b"\xa1l\x93";

@@ -189,39 +189,45 @@ fn deeds(random: &mut Random, own: usize) -> Vec<Deed> {
     let name = random.pick(&[LinkName::Shared(link), LinkName::Any(which)]);
     let user = random.weighted(&[(1, 0), (4, 1)]);
     let time = random.weighted(&[(6, 0), (3, 1), (1, 2)]);
-    (0..random.weighted(&[(2, 0), (3, 1), (3, 2), (2, 3), (1, 5)]))
-        .map(|_| {
-            random.weighted(&[
-                (18, Deed::Set(own)),
-                (7, Deed::Set(shared)),
-                (20, Deed::Increment(0)),
-                (4, Deed::Increment(own)),
-                (4, Deed::Remove(own)),
-                (3, Deed::Remove(shared)),
-                (3, Deed::Take(shared)),
-                (2, Deed::Clear),
-                (8, Deed::Authenticate(owner)),
-                (4, Deed::LinkedLogin(owner, link)),
-                (3, Deed::Link),
-                (4, Deed::ActAs(user, time)),
-                (6, Deed::StopActing),
-                (9, Deed::Renew),
-                (3, Deed::Rotate),
-                (6, Deed::Destroy),
-                (4, Deed::SetLifetime(lifetime)),
-                (10, Deed::Commit),
-                (8, Deed::Lock),
-                (3, Deed::Unlock),
-                (2, Deed::Discard),
-                (4, Deed::List(owner)),
-                (3, Deed::EndAll(owner)),
-                (2, Deed::ListLinked(name)),
-                (3, Deed::EndLinked(name)),
-                (3, Deed::EndOthers),
-                (3, Deed::EndOne(which)),
-            ])
-        })
-        .collect()
+    let mut deeds = Vec::new();
+    for _ in 0..random.weighted(&[(2, 0), (3, 1), (3, 2), (2, 3), (1, 5)]) {
+        let deed = random.weighted(&[
+            (18, Deed::Set(own)),
+            (7, Deed::Set(shared)),
+            (20, Deed::Increment(0)),
+            (4, Deed::Increment(own)),
+            (4, Deed::Remove(own)),
+            (3, Deed::Remove(shared)),
+            (3, Deed::Take(shared)),
+            (2, Deed::Clear),
+            (8, Deed::Authenticate(owner)),
+            (4, Deed::LinkedLogin(owner, link)),
+            (3, Deed::Link),
+            (4, Deed::ActAs(user, time)),
+            (6, Deed::StopActing),
+            (9, Deed::Renew),
+            (3, Deed::Rotate),
+            (6, Deed::Destroy),
+            (4, Deed::SetLifetime(lifetime)),
+            (10, Deed::Commit),
+            (8, Deed::Lock),
+            (3, Deed::Unlock),
+            (2, Deed::Discard),
+            (4, Deed::List(owner)),
+            (3, Deed::EndAll(owner)),
+            (2, Deed::ListLinked(name)),
+            (3, Deed::EndLinked(name)),
+            (3, Deed::EndOthers),
+            (3, Deed::EndOne(which)),
+        ]);
+        deeds.push(deed);
+        if let Deed::StopActing = deed
+            && random.percent(30)
+        {
+            deeds.push(Deed::ActAs(user, time));
+        }
+    }
+    deeds
 }
 
 fn ending(random: &mut Random) -> Ending {

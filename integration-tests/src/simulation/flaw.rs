@@ -225,6 +225,11 @@ impl Shop {
             (Broken::OvertakenGoesOn, _, Answer::Committed(Committed::Conflict(entry))) => {
                 Answer::Committed(Committed::Conflict(Broken::as_renewal(&entry)))
             }
+            (
+                Broken::ActingLooksLikeARotation,
+                _,
+                Answer::Committed(Committed::Conflict(entry)),
+            ) => Answer::Committed(Committed::Conflict(Broken::as_rotation(&entry))),
             (Broken::TouchThatRewrites, Operation::Load { key }, Answer::Loaded(Some(entry))) => {
                 self.loaded.insert((call.request, *key), entry.clone());
                 Answer::Loaded(Some(entry))

@@ -214,6 +214,10 @@ impl Ledger {
         if call.now >= before.expires_at() {
             self.violate("I2", || "a session that had expired moved".into());
         }
+        let attempt = call.attempt;
+        let log = &self.requests[&call.request].log[attempt.from..attempt.to];
+        let begins_login = log.iter().any(|logged| logged.is_login() || logged.begins_acting());
+        let changes_user = log.iter().any(|logged| logged.changes_user(&self.lives[life].state));
         let is_renewal = tombstone.is_renewal();
         let is_rotation = self.check_move(call, is_renewal);
         let count = match (is_renewal, is_rotation) {
@@ -232,6 +236,7 @@ impl Ledger {
             at: self.step,
             by: call.request,
             is_renewal,
+            changes_user,
             is_first_login,
             forgotten_at: window,
             told: None,
@@ -242,6 +247,9 @@ impl Ledger {
         match self.stored.get(&successor).cloned() {
             Some(Entry::Session(record)) => {
                 let stored = State::read(&record);
+                if begins_login && record.expires_at() <= call.now {
+                    self.violate("I5", || "a login that was over replaced a session".into());
+                }
                 self.took_effect(call, life, &stored);
                 if is_renewal {
                     // The tombstone of a renewal exists for as long as the session can live.
@@ -313,10 +321,14 @@ impl Ledger {
         };
         // A visitor's second login of the same user joins the first.
         let joins = is_overtaken && !request.saw_owner && signs_in && is_like(&state);
+        let is_of_another = request.user != state.user() || {
+            let mut moves = self.lives[life].moves_since(request.seen_at);
+            moves.any(|moved| moved.changes_user && moved.by != call.request)
+        };
         let is_strange = carries
             && !request.authenticated
             && (request.user.owner.is_some() || state.actor.is_some())
-            && request.user != state.user();
+            && is_of_another;
         let part = if is_overtaken && !joins { Part::Values } else { Part::Everything };
         // A second login that joins a session keeps the start time of the first.
         let joins_late =

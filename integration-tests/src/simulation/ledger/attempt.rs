@@ -87,7 +87,8 @@ impl Ledger {
         let (lifetime, now, step) = (self.rules.lifetime, self.clock.now(), self.step);
         let request = &self.requests[&number];
         let (from, to) = (request.settled, request.log.len());
-        let changes_state = self.changes_state(request.life, &request.log[from..to]);
+        let log = &request.log[from..to];
+        let changes_state = self.changes_state(request.life, log, Part::Everything);
         let request = self.request(number);
         let log = &request.log[from..to];
         let carries = log.iter().any(|logged| logged.effective);
@@ -135,10 +136,10 @@ impl Ledger {
     }
 
     /// Returns `false` if the changes undo each other, so that no change remains to be stored.
-    fn changes_state(&self, life: Option<usize>, log: &[Logged]) -> bool {
+    fn changes_state(&self, life: Option<usize>, log: &[Logged], part: Part) -> bool {
         life.map(|life| &self.lives[life].state).is_none_or(|before| {
             let mut state = before.clone();
-            state.apply(log, Part::Everything, self.rules.lifetime, self.clock.now());
+            state.apply(log, part, self.rules.lifetime, self.clock.now());
             state != *before
         })
     }
@@ -154,7 +155,11 @@ impl Ledger {
         let is_due = |logged: &&Logged| {
             !is_overtaken || logged.is_of_values() || log.iter().any(Logged::is_login)
         };
-        let changes_state = attempt.changes_state && self.changes_state(attempt.life, log);
+        let part = match is_overtaken && !log.iter().any(Logged::is_login) {
+            true => Part::Values,
+            false => Part::Everything,
+        };
+        let changes_state = attempt.changes_state && self.changes_state(attempt.life, log, part);
         let is_missing =
             changes_state && log.iter().filter(is_due).any(|logged| logged.applied != 1);
         if attempt.required && is_missing && log.iter().filter(is_due).any(|l| l.effective) {
@@ -283,8 +288,8 @@ impl Ledger {
             let log = &request.log[attempt.from..attempt.to];
             state.apply(log, Part::Everything, self.rules.lifetime, self.clock.now());
             life.end.is_some()
-                // An acting that is over before its commit is not stored.
-                || state.deadline() <= latest
+                // An impersonation that is over before its commit is not stored.
+                || !applied && state.deadline() <= latest
                 || life.next_place_ended > began
                 || life.state.deadline() <= latest
                 // By an earlier reading of the clock, the session had expired.

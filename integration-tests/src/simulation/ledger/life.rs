@@ -53,6 +53,8 @@ pub(crate) struct Moved {
     /// The move is a renewal: the former ID opens the session for a while. After any other move, the
     /// former ID is closed.
     pub(crate) is_renewal: bool,
+    /// The move gives the session to another user, or gave it for a moment.
+    pub(crate) changes_user: bool,
     /// The move is the login of a visitor.
     pub(crate) is_first_login: bool,
     /// The instant from which the tombstone need not exist: for a renewal, the absolute deadline of the

@@ -6,7 +6,7 @@ use session_core::{Record, SessionKey, testing::Verb};
 
 use super::{
     Ledger,
-    state::{Part, State},
+    state::{Logged, Part, State},
 };
 use crate::simulation::wire::Call;
 
@@ -54,14 +54,13 @@ impl Ledger {
         self.lives[life].ended_by = Some(call.request);
     }
 
-    /// Returns `true` if a request has set a lifetime that is already over. An acting that is over before
-    /// its commit leaves the login.
+    /// Returns `true` if a request has set a lifetime that is already over. An impersonation that is over
+    /// before its commit leaves the session before.
     fn ends_by_its_lifetime(&self, call: &Call, life: usize) -> bool {
         let request = &self.requests[&call.request];
         let mut state = self.lives[life].state.clone();
         let log = &request.log[call.attempt.from..call.attempt.to];
         state.apply(log, Part::Everything, self.rules.lifetime, call.now);
-        let begins_acting = state.actor.is_some() && self.lives[life].state.actor.is_none();
-        state.deadline() <= request.latest && !begins_acting
+        state.deadline() <= request.latest && !log.iter().any(Logged::begins_acting)
     }
 }

@@ -214,6 +214,22 @@ impl Logged {
         matches!(self.change, Change::Authenticate { .. })
     }
 
+    pub(crate) fn begins_acting(&self) -> bool {
+        matches!(self.change, Change::ActAs { .. })
+    }
+
+    /// Returns `true` if the change gives the session to another user.
+    pub(crate) fn changes_user(&self, before: &State) -> bool {
+        match &self.change {
+            Change::Authenticate { owner, .. } => {
+                before.actor.is_some()
+                    || before.owner.as_ref().is_some_and(|former| former != owner)
+            }
+            Change::ActAs { .. } | Change::StopActing => true,
+            _ => false,
+        }
+    }
+
     /// Returns `true` if the change closes the former ID.
     pub(crate) fn closes_the_former_id(&self) -> bool {
         matches!(
