@@ -12,8 +12,10 @@ use crate::{Owner, Record, SessionKey, metrics::EventMetrics};
 
 /// One change of a session, seen by this process.
 ///
-/// A commit reports each login, each repeated proof of an identity, and each begin and end of an
-/// [acting](crate::Session::act_as), in the order of the calls. An event carries keys and the owner, never an ID ([I10]).
+/// A commit reports each login, each repeated proof of an identity, each
+/// [`act_as`](crate::Session::act_as) and each [`stop_acting`](crate::Session::stop_acting), in the
+/// order of the calls. A login that joins the session of another login, as a double click does, is
+/// not reported again. An event carries keys and users, never an ID ([I10]).
 ///
 /// [I10]: crate::guarantees#i10-nothing-leaks
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -43,9 +45,10 @@ pub enum EventKind {
     /// The owner proved the identity again: the session got a fresh ID.
     Reauthenticated,
     /// The owner began to [act as](crate::Session::act_as) a user: the session got a fresh ID, and
-    /// that user as its owner.
+    /// that user as its owner. A login that ends this later is `Authenticated` alone.
     ActingStarted,
-    /// The actor went back: the session got a fresh ID, and the actor as its owner.
+    /// The actor went back: the session got a fresh ID, and belongs to the actor again. The event
+    /// names both users, as `ActingStarted` does.
     ActingStopped,
     /// [`Session::rotate`](crate::Session::rotate) or [`Session::link`](crate::Session::link) gave the
     /// session a fresh ID.

@@ -312,7 +312,7 @@ impl<'c> Commit<'c> {
             protocol.make_room(&new, None).await?;
             self.created = None;
         }
-        protocol.report_fresh_id(&self.pending.log, None, &new, EventKind::Created);
+        protocol.report_fresh_id(&self.pending.log, None, &new);
         Ok(Attempt::Done(new))
     }
 

@@ -3,22 +3,19 @@
 use std::sync::atomic::Ordering;
 
 use super::{Located, Protocol};
-use crate::{Event, EventKind, Owner, Record, SessionKey, StoreError, record::Change};
+use crate::{
+    Event, EventKind, Owner, Record, SessionKey, StoreError,
+    record::{Change, IdUse},
+};
 
 impl Protocol {
     pub(crate) fn report(&self, kind: EventKind, key: SessionKey, record: Option<&Record>) {
         self.events.send(Event::new(kind, key, record));
     }
 
-    /// Reports a commit that stored a session under a fresh ID: each login, reauthentication, and begin
-    /// and end of an acting, in the order of the calls. Without one of them, the event is of this `kind`.
-    pub(super) fn report_fresh_id(
-        &self,
-        log: &[Change],
-        base: Option<&Located>,
-        new: &Located,
-        kind: EventKind,
-    ) {
+    /// Reports a commit that stored a session under a fresh ID: each login, reauthentication, `act_as`
+    /// and `stop_acting`, in the order of the calls. Without one of them, reports the fresh ID.
+    pub(super) fn report_fresh_id(&self, log: &[Change], base: Option<&Located>, new: &Located) {
         let mut record = match base {
             Some(base) => Record::clone(&base.record),
             None => Record::new(new.record.created_at, new.record.lifetime),
@@ -32,12 +29,22 @@ impl Protocol {
                 Change::StopActing => EventKind::ActingStopped,
                 _ => continue,
             };
+            let before = Event::new(kind, new.key, Some(&record));
             change.preview(&mut record);
-            events.push(Event::new(kind, new.key, Some(&record)));
+            events.push(match kind {
+                // The end of an impersonation names both users, as its start does.
+                EventKind::ActingStopped => before,
+                _ => Event::new(kind, new.key, Some(&record)),
+            });
         }
         // A call that only repeats the one before changes nothing.
         events.dedup();
         if events.is_empty() {
+            let kind = match base {
+                None => EventKind::Created,
+                Some(_) if new.record.id_use == IdUse::Renewed => EventKind::Renewed,
+                Some(_) => EventKind::Rotated,
+            };
             events.push(Event::new(kind, new.key, Some(&new.record)));
         }
         for event in events {

@@ -8,7 +8,7 @@ use super::{
     write::Move,
 };
 use crate::{
-    Committed, Entry, EventKind, Record, SessionError, Tombstone,
+    Committed, Entry, Record, SessionError, Tombstone,
     record::{Cause, SealedId},
 };
 
@@ -52,11 +52,7 @@ impl Commit<'_> {
             Ok(Committed::Committed) => {
                 self.created = None;
                 protocol.leave_indexes(base.key, &base.record).await;
-                let event = match kind {
-                    Move::Renewal => EventKind::Renewed,
-                    Move::Rotation | Move::Login => EventKind::Rotated,
-                };
-                protocol.report_fresh_id(&self.pending.log, Some(base), &new, event);
+                protocol.report_fresh_id(&self.pending.log, Some(base), &new);
                 Ok(Attempt::Done(new))
             }
             Ok(Committed::Conflict(entry)) => Ok(Attempt::conflict(entry)),

@@ -104,15 +104,23 @@ async fn commit_reports_each_change_of_the_user() {
         ("visitor", &[log_in, write, link], &[(Authenticated, "ada", "")]),
         ("visitor", &[log_in, end], &[(Destroyed, "", "")]),
         ("visitor", &[end, log_in], &[(Destroyed, "", ""), (Authenticated, "ada", "")]),
-        ("user", &[act, stop], &[(ActingStarted, "grace", "ada"), (ActingStopped, "ada", "")]),
+        ("user", &[act, stop], &[(ActingStarted, "grace", "ada"), (ActingStopped, "grace", "ada")]),
         ("user", &[act, write], &[(ActingStarted, "grace", "ada")]),
         ("user", &[confirm, act], &[(Reauthenticated, "ada", ""), (ActingStarted, "grace", "ada")]),
         ("user", &[act, other], &[(ActingStarted, "grace", "ada"), (Authenticated, "linus", "")]),
         ("user", &[act, end], &[(Destroyed, "ada", "")]),
         ("user", &[link, Session::rotate], &[(Rotated, "ada", "")]),
         ("user", &[Session::renew, write], &[(Renewed, "ada", "")]),
-        ("actor", &[stop, act], &[(ActingStopped, "ada", ""), (ActingStarted, "grace", "ada")]),
-        ("actor", &[stop, confirm], &[(ActingStopped, "ada", ""), (Reauthenticated, "ada", "")]),
+        (
+            "actor",
+            &[stop, act],
+            &[(ActingStopped, "grace", "ada"), (ActingStarted, "grace", "ada")],
+        ),
+        (
+            "actor",
+            &[stop, confirm],
+            &[(ActingStopped, "grace", "ada"), (Reauthenticated, "ada", "")],
+        ),
         ("actor", &[log_in, stop], &[(Authenticated, "ada", "")]),
     ];
     for (number, (before, calls, expected)) in cases.into_iter().enumerate() {

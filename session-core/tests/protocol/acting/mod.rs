@@ -267,7 +267,7 @@ async fn events_name_both_users() {
         (EventKind::Authenticated, ["ada", ""]),
         (EventKind::ActingStarted, ["grace", "ada"]),
         (EventKind::Rotated, ["grace", "ada"]),
-        (EventKind::ActingStopped, ["ada", ""]),
+        (EventKind::ActingStopped, ["grace", "ada"]),
         (EventKind::ActingStarted, ["grace", "ada"]),
         (EventKind::Revoked, ["grace", "ada"]),
         (EventKind::Authenticated, ["ada", ""]),
