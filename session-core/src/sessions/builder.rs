@@ -134,9 +134,9 @@ impl SessionsBuilder {
     /// [`MAX_LIVE_INTERVAL`](Self::MAX_LIVE_INTERVAL).
     ///
     /// The interval bounds the delay after the end of a session if the store reports no changes, or
-    /// if a report is lost. Each waiting connection costs one load per interval, jittered by a
-    /// quarter, and a load per change of the session, at most 10 per second. Reports without a change
-    /// cost at most one load per interval in the long run.
+    /// if a report is lost. A waiting connection loads after between three quarters of the interval
+    /// and all of it (jitter), which is at most 4 loads in 3 intervals. Reports without a change cost
+    /// no more in the long run. Each change of the session costs one more load, at most 10 per second.
     #[must_use]
     pub fn with_live_interval(mut self, interval: Duration) -> Self {
         self.live_interval = interval;
