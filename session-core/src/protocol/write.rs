@@ -1,7 +1,5 @@
 //! The parts that all records of one commit share.
 
-use std::sync::Arc;
-
 use super::{Located, MAX_CONFLICTS, PATIENCE, Protocol};
 use crate::{Family, Nonce, Record, SessionError, Timestamp, record::IdUse};
 
@@ -64,9 +62,6 @@ impl WriteContext {
         }
         if let Some(at) = self.login_at {
             draft.created_at = at;
-            if let Some(login) = &mut draft.actor {
-                Arc::make_mut(login).created_at = at;
-            }
         }
         if self.fence.is_some_and(|fence| fence.releases) {
             draft.lease = None;

@@ -187,7 +187,6 @@ impl Change {
                     (record.owner, record.values, record.links) = (owner, values, links);
                     record.unknown = unknown;
                     record.authenticated_at = authenticated_at;
-                    record.created_at = login.created_at;
                     (record.lifetime, record.ends_by) = (login.lifetime, login.ends_by);
                 }
             }
