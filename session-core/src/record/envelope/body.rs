@@ -78,7 +78,8 @@ impl SessionBody {
         if !rest.is_empty() {
             return None;
         }
-        record.unknown.bytes = unknown.into();
+        // The spare capacity of the vector would stay allocated as long as the session.
+        record.unknown.bytes = unknown.into_boxed_slice().into();
         if record.values.heap_size() == 0
             && let Some(owner) = &mut record.owner
         {

@@ -196,10 +196,11 @@ fn read_session(bytes: &Bytes, may_have_actor: bool) -> Result<Arc<Record>, Unre
         if !may_have_actor || login[KIND] != LIVE || record.owner.is_none() {
             return Err(Unreadable::Body);
         }
-        record.actor = Some(read_session(&login, false)?).filter(|login| login.owner.is_some());
-        if record.actor.is_none() {
+        let login = read_session(&login, false)?;
+        if login.owner.is_none() {
             return Err(Unreadable::Body);
         }
+        record.actor = Some(login);
     }
     Ok(shared)
 }

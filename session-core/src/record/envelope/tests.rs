@@ -64,6 +64,16 @@ fn unknown_fields_survive_decode_and_encode() {
 
 /// A later version may write its fields anywhere.
 #[test]
+fn unknown_fields_keep_no_spare_memory() {
+    let mut bytes = live(minimal()).encode();
+    bytes[HEADER_LEN] += 1;
+    bytes.extend_from_slice(b"\xa1z\x01");
+    let Ok(Entry::Session(record)) = Entry::decode(bytes) else { panic!("it is readable") };
+    let unknown = Vec::from(Arc::into_inner(record).unwrap().unknown.bytes);
+    assert_eq!((unknown.len(), unknown.capacity()), (3, 3));
+}
+
+#[test]
 fn unknown_fields_survive_in_any_order() {
     let known = [&b"\xa1f\x07"[..], b"\xa1u\x01", b"\xa1v\x81\xa1a\xc4\x01A"];
     let unknown = [NESTED_FIELD, INTEGER_FIELD];

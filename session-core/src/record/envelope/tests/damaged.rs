@@ -169,7 +169,7 @@ fn decode_allocates_nothing_for_claimed_lengths() {
     }
 }
 
-/// Otherwise a planted record would hold a processor for minutes.
+/// If the time grew faster than the record, a planted record would hold a processor for minutes.
 #[test]
 fn decode_allocates_in_proportion_to_the_record() {
     let unknown = b"\xa1z\xc0".repeat(MANY);
