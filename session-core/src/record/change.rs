@@ -33,7 +33,7 @@ pub(crate) enum Change {
     },
     SetLifetime(Lifetime),
     EndBy(Timestamp),
-    Authenticate(Login),
+    Authenticate(Authentication),
     /// The owner has proved the identity again.
     Reauthenticate {
         owner: Owner,
@@ -55,7 +55,7 @@ pub(crate) enum Change {
 }
 
 /// A login: the user, and all that the login sets for the session.
-pub(crate) struct Login {
+pub(crate) struct Authentication {
     pub(crate) owner: Owner,
     pub(crate) at: Timestamp,
     pub(crate) lifetime: Lifetime,
@@ -154,7 +154,7 @@ impl Change {
             Self::EndBy(at) => {
                 record.ends_by = Some(record.ends_by.map_or(*at, |end| end.min(*at)));
             }
-            Self::Authenticate(Login { owner, at, lifetime, end, links }) => {
+            Self::Authenticate(Authentication { owner, at, lifetime, end, links }) => {
                 let is_other = record.owner.as_ref().is_some_and(|former| former != owner);
                 if record.actor.take().is_some() || is_other {
                     // The values belong to the former owner.
@@ -203,7 +203,7 @@ impl Change {
     /// gives it back.
     pub(crate) fn changes_user(&self, base: &Record) -> bool {
         match self {
-            Self::Authenticate(Login { owner, .. }) => {
+            Self::Authenticate(Authentication { owner, .. }) => {
                 base.actor.is_some() || base.owner.as_ref() != Some(owner)
             }
             Self::ActAs { .. } | Self::StopActing => true,
@@ -345,9 +345,9 @@ mod tests {
         replay(log.iter().map(|change| &**change), record, &Limits::default(), true).unwrap();
     }
 
-    fn login(at: Timestamp) -> Login {
+    fn login(at: Timestamp) -> Authentication {
         let (lifetime, links) = (Lifetime::default(), Links::default());
-        Login { owner: "ada".into(), at, lifetime, end: None, links }
+        Authentication { owner: "ada".into(), at, lifetime, end: None, links }
     }
 
     fn steps(names: &'static [&'static str]) -> impl Strategy<Value = Vec<Step>> {

@@ -40,7 +40,7 @@ pub use {
     tombstone::Tombstone,
 };
 pub(crate) use {
-    change::{Apply, Change, Login, may_act_as, replay},
+    change::{Apply, Authentication, Change, may_act_as, replay},
     lease::Lease,
     links::Links,
     realm::Realm,

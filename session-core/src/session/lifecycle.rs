@@ -6,7 +6,7 @@ use super::{Session, state::Chosen};
 use crate::{
     Lifetime, Owner, Record, SessionError, Timestamp,
     clock::MAX_SKEW,
-    record::{Change, Login},
+    record::{Authentication, Change},
 };
 
 impl Session {
@@ -70,7 +70,7 @@ impl Session {
         let state = self.open_state()?;
         let Chosen { lifetime: chosen, end, links } = state.chosen.clone();
         let lifetime = chosen.unwrap_or(lifetime);
-        let login = Login { owner, at, lifetime, end, links };
+        let login = Authentication { owner, at, lifetime, end, links };
         self.change(state, Change::Authenticate(login), false)
     }
 
