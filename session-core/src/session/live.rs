@@ -50,7 +50,7 @@ use crate::{
 /// ```
 ///
 /// A clone follows the same session, for a second task. A handle keeps the names of the users and the
-/// deadlines, less than a kilobyte, and no values.
+/// deadlines, and no values.
 ///
 /// # Security
 ///
