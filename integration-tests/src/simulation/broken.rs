@@ -18,7 +18,7 @@ pub enum Broken {
     IndexAfterCreate,
     /// A login enters its owner's index, and the index of no link.
     LinkNotEntered,
-    /// An acting enters the index of the user, and not that of the actor.
+    /// An impersonation enters the index of the user, and not that of the actor.
     ActorNotEntered,
     /// The index drops a session at its old deadline, although the session was extended.
     IndexNotKept,

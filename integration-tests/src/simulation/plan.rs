@@ -79,7 +79,7 @@ pub(super) enum Deed {
     LinkedLogin(u8, u8),
     /// Links the session to a name of its own.
     Link,
-    /// Acts as a user, for one of the times of acting.
+    /// Acts as a user, for one of three times.
     ActAs(u8, usize),
     StopActing,
     Rotate,

@@ -34,7 +34,7 @@ async fn support_acts_as_a_user_and_goes_back() {
         let stolen = ada.fork();
         ada.post("/act-as/grace").await.ok();
         assert_eq!(shown(&ada).await, json!(["grace", "ada", {}]));
-        assert_eq!(shown(&stolen).await, json!([null, null, {}]), "the ID of before is closed");
+        assert_eq!(shown(&stolen).await, json!([null, null, {}]), "the former ID is closed");
         assert_eq!(ada.post("/act-as/linus").await.status, StatusCode::FORBIDDEN);
 
         ada.post("/set/note/of-grace").await.ok();
@@ -42,12 +42,16 @@ async fn support_acts_as_a_user_and_goes_back() {
         let stolen = ada.fork();
         ada.post("/stop-acting").await.ok();
         assert_eq!(shown(&ada).await, json!(["ada", null, { "note": "of-ada" }]));
-        assert_eq!(shown(&stolen).await, json!([null, null, {}]), "the ID of the acting is closed");
+        assert_eq!(
+            shown(&stolen).await,
+            json!([null, null, {}]),
+            "the ID of the impersonation is closed"
+        );
     }
 }
 
 #[tokio::test]
-async fn acting_ends_with_a_revocation_of_the_user_or_of_the_actor() {
+async fn impersonation_ends_with_a_revocation_of_either_user() {
     for deployment in deployments().await {
         for revoked in ["grace", "ada"] {
             let support = acting(&deployment).await;
@@ -63,7 +67,7 @@ async fn acting_ends_with_a_revocation_of_the_user_or_of_the_actor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn request_of_an_acting_stores_nothing_after_a_revocation_of_the_user() {
+async fn request_stores_nothing_after_a_revocation_of_the_user() {
     for deployment in deployments().await {
         let support = acting(&deployment).await;
         let slow = deployment.at_server(&support.fork(), 0);
@@ -81,9 +85,9 @@ async fn request_of_an_acting_stores_nothing_after_a_revocation_of_the_user() {
     }
 }
 
-/// A late request of the acting writes nothing into the actor's own session.
+/// A late request of the impersonation writes nothing into the actor's own session.
 #[tokio::test(flavor = "multi_thread")]
-async fn late_request_of_an_acting_is_refused_after_the_way_back() {
+async fn late_request_is_refused_after_the_way_back() {
     for deployment in deployments().await {
         let support = acting(&deployment).await;
         let slow = deployment.at_server(&support.fork(), 0);

@@ -40,8 +40,9 @@ pub enum EndReason {
     Deleted,
     /// The session reached its deadline.
     Expired,
-    /// A login gave the session to another user, or a visitor signed in. A connection that opens
-    /// with the new cookie belongs to the new session.
+    /// A login, [`act_as`](crate::Session::act_as) or [`stop_acting`](crate::Session::stop_acting) gave
+    /// the session to another user, or a visitor signed in. A connection that opens with the new
+    /// cookie belongs to the new session.
     Replaced,
     /// This version cannot read the record of the session.
     Unreadable,

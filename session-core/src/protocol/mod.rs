@@ -13,8 +13,8 @@
 //! ```
 //!
 //! Beside the path of a request: `revoke.rs` (list and revoke the sessions of an index),
-//! `session_limit.rs` (make room for a login), `report.rs` (the events), `lease.rs` (the lock of a session), `live.rs` (a connection that
-//! outlives its request).
+//! `session_limit.rs` (make room for a login), `report.rs` (the events), `lease.rs` (the lock of a
+//! session), `live.rs` (a connection that outlives its request).
 //!
 //! # A commit
 //!
@@ -54,7 +54,7 @@
 //! | a renewal | anything | goes on under the new key, and receives the new ID |
 //! | a visitor's login | a login of the same user | joins the new session (a double click) |
 //! | a login or rotation | any other login or rotation | fails with `Ended`, and receives no ID |
-//! | a login of another user than before, or a begin or end of an acting | anything | fails with `Ended` |
+//! | a login of another user, `act_as` or `stop_acting` | anything | fails with `Ended` |
 //! | another login or rotation, carrying over is off | anything | fails with `Ended` |
 //! | another login or rotation, carrying over is on | values | stores them in the new session, and receives no ID |
 //! | the same | `clear` | removes the values that the request saw, and receives no ID |

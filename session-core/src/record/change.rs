@@ -46,7 +46,7 @@ pub(crate) enum Change {
         user: Owner,
         until: Timestamp,
     },
-    /// The actor goes back to the session of before.
+    /// The actor goes back to the own login.
     StopActing,
     Rotate,
     Renew,
@@ -162,7 +162,7 @@ impl Change {
                 }
                 record.owner = Some(owner.clone());
                 record.authenticated_at = Some(*at);
-                // Those of before were chosen for the login before.
+                // The former ones were chosen for the former login.
                 (record.lifetime, record.ends_by) = (*lifetime, *end);
                 record.links.clone_from(links);
                 record.created_at = *at;

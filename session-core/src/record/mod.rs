@@ -236,7 +236,7 @@ impl Record {
         let mut keys: Vec<_> = self.owner.iter().map(Owner::key).collect();
         keys.extend_from_slice(self.links.keys());
         if let Some(login) = &self.actor {
-            // The login and the acting may have the same link.
+            // The login and the impersonation may have the same link.
             let mut seen: BTreeSet<_> = keys.iter().copied().collect();
             keys.extend(login.index_keys().into_iter().filter(|key| seen.insert(*key)));
         }

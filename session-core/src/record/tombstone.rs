@@ -59,7 +59,7 @@ pub(crate) enum Cause {
         /// The new ID, readable with the former one. Present after the login of a visitor, for a
         /// second login of the same user from the same page (a double click).
         sealed_id: Option<SealedId>,
-        /// The session went from one user to another, or from a visitor to an acting: a request from
+        /// The session went from one user to another, or from a visitor to an impersonation: a request from
         /// before the login fails.
         changes_owner: bool,
     },

@@ -1,10 +1,11 @@
-//! Acting as a user: support staff see the pages of a user, and stay known.
+//! Impersonation: support staff act as a user, see the user's pages, and stay known. (RFC 8693, 1.1
+//! calls this delegation, because the actor stays known.)
 //!
 //! ```text
 //!  ada, signed in ──act_as("grace")──▶ owner grace, actor ada ──stop_acting()──▶ ada, signed in
 //!        │                                    │ authenticate, destroy, the end of the time,
 //!        ▼                                    ▼ a revocation of either
-//!   her record  ───kept aside in───▶    the record of the acting ends, together with the login of ada
+//!   her record  ───kept aside in───▶    the impersonation ends, together with the login of ada
 //! ```
 
 use std::time::Duration;
@@ -19,25 +20,29 @@ impl Session {
     /// The longest time for which a user acts as another: 12 hours.
     pub const MAX_ACTING: Duration = Duration::from_secs(12 * 3600);
 
-    /// Makes the owner of the session, such as a member of the support staff, act as a user. From then
-    /// on [`owner`](Self::owner) returns the user, and [`actor`](Self::actor) the owner of before.
+    /// Makes the owner of the session, such as a member of the support staff, act as a user
+    /// (impersonation). From then on [`owner`](Self::owner) returns the user, and
+    /// [`actor`](Self::actor) the former owner.
     ///
-    /// The acting begins without values and [links](Self::link), and the values of the actor are kept
-    /// aside. [`stop_acting`](Self::stop_acting) restores them, with the lifetime and the end of the
-    /// actor's login. The acting ends after `time`, or with the actor's login, whichever comes first;
-    /// the actor is signed out then. A `time` longer than [`MAX_ACTING`](Self::MAX_ACTING) is
-    /// shortened. If the acting is over before the commit, as with a `time` of zero, the commit returns
-    /// [`SessionError::Ended`], and the actor's login stays.
+    /// The impersonation starts without values and [links](Self::link), and the values of the actor are
+    /// kept aside. [`stop_acting`](Self::stop_acting) restores them, with the lifetime and the end of
+    /// the actor's login. The impersonation ends after `time`, or with the actor's login, whichever
+    /// comes first; the actor is signed out then. A `time` longer than
+    /// [`MAX_ACTING`](Self::MAX_ACTING) is shortened. If the impersonation is over before the commit,
+    /// as with a `time` of zero, the commit returns [`SessionError::Ended`], and the session stays as it
+    /// was.
     ///
-    /// During the acting, [`end_by`](Self::end_by) and [`set_lifetime`](Self::set_lifetime) change the
-    /// acting alone. They can shorten the acting, and never move its end to a later instant. A login of
-    /// the request ends the acting. A [`destroy`](Self::destroy) ends the acting and the actor's login.
+    /// While the owner acts, [`end_by`](Self::end_by) and [`set_lifetime`](Self::set_lifetime) change
+    /// the impersonation alone. They never move its end beyond `time`, nor its idle time beyond that of
+    /// the actor's login. A login of the request ends the impersonation. A [`destroy`](Self::destroy)
+    /// ends the impersonation and the actor's login. Open [`Live`](crate::Live) connections close when
+    /// the impersonation starts, and when it ends.
     ///
     /// # Security
     ///
     /// Check the rights of the actor first, and [`require_fresh`](Self::require_fresh).
     ///
-    /// The session receives a fresh ID, when the acting begins and when it stops. The lists of both
+    /// The session receives a fresh ID, when the impersonation starts and when it stops. The lists of both
     /// users show the session, a revocation of either ends it, and each [`Event`](crate::Event) names
     /// both. The session counts for the [limit](crate::SessionLimit) of the actor, and not for that of
     /// the user. `require_fresh` refuses always, so that the actor cannot change the user's password
@@ -87,8 +92,8 @@ impl Session {
         self.state().view()?.actor().cloned()
     }
 
-    /// Goes back from an [`act_as`](Self::act_as) to the actor's own session. The values of the acting
-    /// are removed, and the session receives a fresh ID.
+    /// Goes back from an [`act_as`](Self::act_as) to the actor's own session. The values of the
+    /// impersonation are removed, and the session receives a fresh ID.
     ///
     /// The call is ignored if nobody acts.
     ///

@@ -165,7 +165,8 @@ impl Session {
     }
 
     /// Sets the lifetime of this session: "remember me". The lifetime holds until the next login,
-    /// which begins with the default lifetime. An [end](Self::end_by) stays.
+    /// which begins with the default lifetime. An [end](Self::end_by) stays. While the owner
+    /// [acts as](Self::act_as) a user, the idle time is at most that of the actor's login.
     ///
     /// # Errors
     ///
@@ -185,7 +186,7 @@ impl Session {
     /// not move the end. A later login removes the end. If one request signs in and sets an end, in
     /// whatever order, the end belongs to the new session. An instant in the past ends the session
     /// at the commit, which returns [`SessionError::Ended`]. While the owner [acts as](Self::act_as)
-    /// a user, the end is that of the acting.
+    /// a user, the end is that of the impersonation.
     ///
     /// # Errors
     ///
@@ -218,10 +219,10 @@ impl Session {
     /// Call this before any act that an abandoned browser must not allow, such as a change of the
     /// password or address (OWASP ASVS 5.0, 7.5.1 and 7.5.3).
     ///
-    /// A proof counts from the call of [`authenticate`](Self::authenticate) or `reauthenticate` on, in the same request
-    /// too. With a `max_age` of zero nearly every request is refused. The clocks of servers may
-    /// differ: a login up to 10 seconds in the future counts as fresh, and a login further in the
-    /// future is refused.
+    /// A proof counts from the call of [`authenticate`](Self::authenticate) or `reauthenticate` on, in
+    /// the same request too. With a `max_age` of zero nearly every request is refused. The clocks of
+    /// servers may differ: a login up to 10 seconds in the future counts as fresh, and a login further
+    /// in the future is refused.
     ///
     /// # Errors
     ///

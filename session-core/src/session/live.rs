@@ -61,8 +61,9 @@ use crate::{
 /// have planted the visitor's ID, and must not read the session of the user.
 ///
 /// A connection of a user survives a login or [rotation](Session::rotate) of the same user. If
-/// [carrying over](crate::SessionsBuilder::with_carry_over) is off, the connection ends too. To
-/// close all connections of a user, [revoke](crate::Sessions::revoke_all) the sessions.
+/// [carrying over](crate::SessionsBuilder::with_carry_over) is off, the connection ends too.
+/// [`act_as`](Session::act_as) and [`stop_acting`](Session::stop_acting) end it always. To close all
+/// connections of a user, [revoke](crate::Sessions::revoke_all) the sessions.
 pub struct Live {
     shared: Arc<Shared>,
     /// The wait for the end. The wait belongs to the handle, so that it goes on where it was if
@@ -218,7 +219,7 @@ impl Live {
     }
 
     /// Returns the user who [acts as](Session::act_as) the owner. Returns `None` if the owner has
-    /// signed in. The actor of a handle never changes: the connection ends when the acting does.
+    /// signed in. The actor of a handle never changes: the connection ends when the impersonation does.
     #[must_use]
     pub fn actor(&self) -> Option<Owner> {
         self.shared.session.actor().cloned()

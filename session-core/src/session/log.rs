@@ -11,8 +11,8 @@ pub(super) struct Log {
 
 impl Log {
     /// Adds a change, and returns the earlier changes that it replaces. A conditional update stays,
-    /// because a replay checks its condition again, and so does everything that it may have read. An
-    /// acting keeps the values of the login aside, and so their changes.
+    /// because a replay checks its condition again, and so does everything that it may have read.
+    /// `act_as` keeps the values of the login aside, and so their changes.
     pub(super) fn push(&mut self, change: Change) -> Vec<Change> {
         let replaced = match &change {
             Change::Set { name, .. } | Change::Remove { name } => {

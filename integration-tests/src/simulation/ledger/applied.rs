@@ -311,7 +311,7 @@ impl Ledger {
         let closes = log.iter().any(|logged| logged.closes_the_former_id());
         let signs_in = log.iter().any(|logged| logged.is_login());
         let count = |is: fn(&Change) -> bool| log.iter().filter(|l| is(&l.change)).count() as u64;
-        let actings = count(|change| matches!(change, Change::ActAs { .. }));
+        let impersonations = count(|change| matches!(change, Change::ActAs { .. }));
         let stopped = count(|change| matches!(change, Change::StopActing));
         let links = count(|change| matches!(change, Change::Link(_)));
         let is_like = |state: &State| {
@@ -363,8 +363,8 @@ impl Ledger {
         if carries {
             self.counters.merged_into_logins += u64::from(is_overtaken);
             self.counters.joined_logins += u64::from(joins);
-            self.counters.actings += actings;
-            self.counters.actings_stopped += stopped;
+            self.counters.impersonations += impersonations;
+            self.counters.impersonations_stopped += stopped;
             self.counters.links += links;
         }
         if let Some(difference) = difference {

@@ -338,7 +338,7 @@ fn describe(change: &Change) -> String {
         Change::Authenticate { .. } => "a login".to_owned(),
         Change::Link(_) => "a link".to_owned(),
         Change::ActAs { .. } => "that its owner acts as a user".to_owned(),
-        Change::StopActing => "the end of the acting".to_owned(),
+        Change::StopActing => "that its actor goes back".to_owned(),
         Change::Rotate => "a rotation".to_owned(),
         Change::Renew => "a renewal".to_owned(),
     }

@@ -91,7 +91,9 @@ impl Ledger {
     /// Records that a request asks to act as a user.
     pub(crate) fn asked_to_act(&mut self, may_act: bool, is_accepted: bool) {
         if may_act != is_accepted {
-            self.violate("I4", || "an acting was refused or allowed against the rules".into());
+            self.violate("I4", || {
+                "an impersonation was refused or allowed against the rules".into()
+            });
         }
     }
 

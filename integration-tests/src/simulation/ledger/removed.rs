@@ -48,7 +48,7 @@ impl Ledger {
         self.counters.evictions += u64::from(evicted);
         self.counters.revocations += u64::from(revoked);
         let acts = before.actor().is_some();
-        self.counters.actings_ended += u64::from(revoked && acts);
+        self.counters.impersonations_ended += u64::from(revoked && acts);
         self.lives[life].expired = expired;
         self.lives[life].end = Some(self.step);
         self.lives[life].ended_by = Some(call.request);

@@ -16,7 +16,7 @@ pub(crate) struct State {
     pub(crate) actor: Option<Box<State>>,
     pub(crate) links: Links,
     pub(crate) lifetime: Lifetime,
-    /// The end of the acting. Of a stored record, the absolute deadline.
+    /// The end of the impersonation. Of a stored record, the absolute deadline.
     pub(crate) ends_by: Option<Timestamp>,
     pub(crate) created_at: Timestamp,
     pub(crate) last_seen_at: Timestamp,

@@ -7,9 +7,9 @@ use session_core::{Lifetime, Session, SessionError};
 use super::{act, acting, names, seen, some};
 use crate::support::{DAY, HOUR, MINUTE, SECOND, Verb, World, keys};
 
-/// The acting ends after its time, whatever its lifetime, and never after the login of the actor.
+/// The impersonation ends after its time, whatever its lifetime, and never after the login of the actor.
 #[tokio::test]
-async fn acting_ends_in_time_and_with_the_login() {
+async fn impersonation_ends_in_time_and_with_the_login() {
     let long = Lifetime::aal1();
     for (time, end) in
         [(HOUR / 2, HOUR / 2), (400 * DAY, Session::MAX_ACTING), (11 * HOUR, 11 * HOUR)]
@@ -48,7 +48,7 @@ const LATE: [fn(&World, &Session); 3] = [
 
 /// The actor is not signed out.
 #[tokio::test]
-async fn acting_that_is_over_before_its_commit_is_not_stored() {
+async fn impersonation_that_is_over_before_its_commit_is_not_stored() {
     for record in LATE {
         let world = World::new();
         let login = world.user("ada").await;
@@ -75,9 +75,9 @@ async fn end_in_the_past_after_the_way_back_ends_the_login() {
     assert_eq!(world.count_entered().await, 0);
 }
 
-/// An end and a lifetime that are set during an acting shorten the acting, and nothing else.
+/// An end and a lifetime that are set during an impersonation shorten it, and nothing else.
 #[tokio::test]
-async fn end_during_an_acting_only_shortens_the_acting() {
+async fn end_during_an_impersonation_only_shortens_the_impersonation() {
     let world = World::new();
     for (end, expected) in [(HOUR / 4, HOUR / 4), (HOUR, HOUR / 2)] {
         let (id, _) = acting(&world).await;
@@ -97,13 +97,13 @@ async fn end_during_an_acting_only_shortens_the_acting() {
         let (id, _) = acting(&world).await;
         world.change(&id, |session| session.end_by(world.sessions_now() + end)).await;
         world.wait(expected);
-        assert!(!world.opens(&id).await, "nobody is signed in after the end of the acting");
+        assert!(!world.opens(&id).await, "nobody is signed in after the end of the impersonation");
     }
 }
 
 /// The owner and the actor are the same as before.
 #[tokio::test]
-async fn second_impersonation_that_is_over_before_its_commit_is_not_stored() {
+async fn second_impersonation_over_before_its_commit_is_not_stored() {
     for record in LATE {
         let world = World::new();
         let (id, _) = acting(&world).await;

@@ -36,10 +36,10 @@ fn some(names: [&str; 2]) -> [Option<String>; 2] {
 }
 
 #[tokio::test]
-async fn acting_has_a_fresh_id_and_no_values_and_knows_both_users() {
+async fn impersonation_has_a_fresh_id_no_values_and_both_users() {
     let world = World::new();
     let (id, login) = acting(&world).await;
-    assert!(!world.opens(&login).await, "the ID of before is closed");
+    assert!(!world.opens(&login).await, "the former ID is closed");
     let session = world.open(&id).await;
     assert_eq!(names(&session), some(["grace", "ada"]));
     assert_eq!((session.get(VISITS), session.authenticated_at()), (None, None));
@@ -83,7 +83,7 @@ async fn stop_acting_restores_the_login_under_a_fresh_id() {
     assert_eq!(world.count_entered().await, 2, "the owner and the link");
 }
 
-/// The login and the acting of one browser may have the same link.
+/// The login and the impersonation of one browser may have the same link.
 #[tokio::test]
 async fn link_of_both_is_entered_once() {
     let world = World::new();
@@ -106,7 +106,7 @@ async fn link_of_both_is_entered_once() {
 }
 
 #[tokio::test]
-async fn revocation_of_either_user_ends_the_acting() {
+async fn revocation_of_either_user_ends_the_impersonation() {
     for revoked in ["ada", "grace"] {
         for one in [true, false] {
             let world = World::new();
@@ -131,7 +131,7 @@ async fn revocation_of_either_user_ends_the_acting() {
 
 /// An identity provider ends the session of the actor.
 #[tokio::test]
-async fn link_of_the_actor_ends_the_acting() {
+async fn link_of_the_actor_ends_the_impersonation() {
     let world = World::new();
     let login = world.linked_user("ada").await;
     let id = world.moved(&login, act).await;
@@ -153,7 +153,7 @@ async fn revocation_of_the_user_spares_the_actor_who_went_back() {
 }
 
 #[tokio::test]
-async fn acting_is_never_fresh() {
+async fn impersonation_is_never_fresh() {
     let world = World::new();
     let (id, _) = acting(&world).await;
     let session = world.open(&id).await;
@@ -191,7 +191,7 @@ async fn only_a_signed_in_user_acts_and_as_one_at_a_time() {
 }
 
 #[tokio::test]
-async fn login_within_an_acting_ends_it() {
+async fn login_within_an_impersonation_ends_it() {
     for user in ["linus", "grace", "ada"] {
         let world = World::new();
         let (id, _) = acting(&world).await;
@@ -211,7 +211,7 @@ async fn login_within_an_acting_ends_it() {
 }
 
 #[tokio::test]
-async fn logout_within_an_acting_ends_both_logins() {
+async fn logout_within_an_impersonation_ends_both_logins() {
     let world = World::new();
     let (id, _) = acting(&world).await;
     world.log_out(&id).await;
@@ -220,7 +220,7 @@ async fn logout_within_an_acting_ends_both_logins() {
 }
 
 #[tokio::test]
-async fn acting_takes_no_place_of_the_user() {
+async fn impersonation_takes_no_place_of_the_user() {
     for at_limit in [AtLimit::Reject, AtLimit::EvictOldest, AtLimit::EvictLeastRecent] {
         let world = World::limited(1, at_limit);
         let grace = world.user("grace").await;
@@ -233,9 +233,9 @@ async fn acting_takes_no_place_of_the_user() {
     }
 }
 
-/// The actor keeps one place, and a later login of the actor elsewhere evicts the acting.
+/// The actor keeps one place, and a later login of the actor elsewhere evicts the impersonation.
 #[tokio::test]
-async fn acting_has_the_place_of_the_actor() {
+async fn impersonation_has_the_place_of_the_actor() {
     let world = World::limited(1, AtLimit::EvictOldest);
     let (id, _) = acting(&world).await;
     let back = world.moved(&id, Session::stop_acting).await;
@@ -308,7 +308,7 @@ async fn list_and_view_show_the_actor() {
 
 /// I12: each transition costs the commands of a login again, and one entry more.
 #[tokio::test]
-async fn acting_costs_as_much_as_a_login() {
+async fn impersonation_costs_as_much_as_a_login() {
     let world = World::new();
     let (id, _) = acting(&world).await;
     let session = world.open(&id).await;
@@ -321,7 +321,7 @@ async fn acting_costs_as_much_as_a_login() {
 
 /// A login that acts in the same request is stored as one session.
 #[tokio::test]
-async fn login_and_acting_in_one_request() {
+async fn login_and_impersonation_in_one_request() {
     let world = World::new();
     let id = world
         .begin(|session| {
@@ -341,7 +341,7 @@ async fn login_and_acting_in_one_request() {
 
 /// I9: the values of the login and those of the user each have the limits of a session.
 #[tokio::test]
-async fn replay_checks_the_limits_of_the_login_before_an_impersonation() {
+async fn replay_checks_the_limits_of_the_login_before_act_as() {
     let world = World::with(|sessions| sessions.with_limits(small()));
     let login = world.user("ada").await;
     let session = world.open(&login).await;

@@ -28,7 +28,7 @@ async fn late_request_is_refused_at_both_transitions() {
 
 /// The request may have been an attacker's, who planted the visitor's ID.
 #[tokio::test]
-async fn late_request_of_a_visitor_writes_nothing_into_an_acting() {
+async fn late_request_of_a_visitor_is_refused_by_an_impersonation() {
     let world = World::new();
     let visitor = world.visitor().await;
     let late = world.open(&visitor).await;
@@ -43,9 +43,9 @@ async fn late_request_of_a_visitor_writes_nothing_into_an_acting() {
     assert_eq!(world.open(&id).await.get(NOTE), None);
 }
 
-/// I1: the changes before the acting are of other values than those after.
+/// I1: the changes before the impersonation are of other values than those after.
 #[tokio::test]
-async fn replay_keeps_the_changes_before_an_acting() {
+async fn replay_keeps_the_changes_before_an_impersonation() {
     let changes: [Move; 2] = [|session| session.set(VISITS, 7), |session| session.remove(VISITS)];
     for in_acting in changes {
         let world = World::new();
@@ -82,7 +82,7 @@ async fn late_transition_is_refused() {
 
 /// The user signs in, in the browser of the support staff.
 #[tokio::test]
-async fn late_request_of_an_acting_writes_nothing_into_the_users_own_session() {
+async fn late_request_is_refused_by_the_login_of_the_user() {
     let world = World::new();
     let (id, _) = acting(&world).await;
     let late = world.open(&id).await;
@@ -94,7 +94,7 @@ async fn late_request_of_an_acting_writes_nothing_into_the_users_own_session() {
 
 /// The click of a second visitor's tab joins no session in which somebody acts.
 #[tokio::test]
-async fn login_joins_no_acting() {
+async fn login_joins_no_impersonation() {
     let both: Move = |session| {
         session.authenticate("ada")?;
         act(session)
@@ -129,10 +129,10 @@ fn revocation_of_the_actor_misses_no_session_at_a_transition() {
     }
 }
 
-/// The acting begins before the revocation and ends by it, or begins after it. A session that went
+/// The impersonation starts before the revocation and ends by it, or starts after it. A session that went
 /// back is the actor's alone.
 #[test]
-fn revocation_of_the_user_at_a_transition_ends_the_acting_or_spares_the_actor() {
+fn revocation_of_the_user_at_a_transition_spares_the_actor() {
     for (before, deed) in [(&[][..], Deed::Act), (&[Deed::Act], Deed::StopActing)] {
         let make = || {
             let site = Site::new();
