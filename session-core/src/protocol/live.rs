@@ -16,8 +16,9 @@
 //! - If the store loses its source of reports, the connections spread their loads over [`SPREAD`].
 //! - A report may be false: Redis with a full tracking table reports each key that it evicts. A load
 //!   tracks its key, which evicts another key, whose connection loads in turn. So after each report
-//!   in a row that announced no change, the connection waits twice as long, from [`MIN_GAP`] up to
-//!   the interval. In the long run false reports cost what polling costs.
+//!   that announced no change, the connection waits twice as long, from [`MIN_GAP`] up to the
+//!   interval. An interval without a report halves the wait. So each load that a report causes
+//!   follows an interval without one: in the long run, reports at most double the loads of polling.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -160,8 +161,11 @@ impl Protocol {
                 Ok(Look::Ended(reason)) => return reason,
                 Ok(Look::Alive(Located { key, record, .. }, watch)) => {
                     let former = found.replace((key, record.nonce, record.last_seen_at));
-                    let is_false = is_reported && found == former;
-                    gap = if is_false { interval.min(2 * gap) } else { MIN_GAP };
+                    gap = match is_reported {
+                        _ if found != former => MIN_GAP,
+                        true => interval.min(2 * gap),
+                        false => MIN_GAP.max(gap / 2),
+                    };
                     (watch, record.expires_at())
                 }
                 Err(error) => {

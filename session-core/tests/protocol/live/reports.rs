@@ -60,6 +60,47 @@ async fn false_reports_cost_what_polling_costs() {
     assert_eq!(end(&mut live), Some(EndReason::Deleted));
 }
 
+/// A tracking table with slightly fewer places than there are connections, so that each of them is
+/// reported from time to time only.
+#[tokio::test]
+async fn false_reports_now_and_then_cost_little_more() {
+    const SECONDS: u32 = 600;
+    for (connections, places) in [(21_u32, 20), (22, 20), (30, 20)] {
+        let world = World::with(|sessions| sessions.with_live_interval(INTERVAL));
+        let watchers = world.store.report_changes();
+        let mut all = Vec::new();
+        for number in 0..connections {
+            let id = world.user(&format!("user-{number}")).await;
+            all.push((id.key(), connect(&world, &id).await));
+        }
+        world.store.calls();
+        let (mut tracked, mut loads, mut draw) = (Vec::new(), 0_u32, 0);
+        for _ in 0..SECONDS * 20 {
+            for (key, live) in &mut all {
+                assert_eq!(end(live), None);
+                if world.store.calls().is_empty() {
+                    continue;
+                }
+                loads += 1;
+                tracked.retain(|other| other != key);
+                tracked.push(*key);
+                if tracked.len() > places {
+                    // A linear congruential generator.
+                    draw = (draw * 1_103_515_245 + 12_345) % (1_usize << 31);
+                    watchers.report_change(&tracked.swap_remove((draw >> 16) % places));
+                }
+            }
+            world.wait(50 * MILLISECOND);
+        }
+        // The jitter shortens the interval by an eighth on average.
+        let interval = INTERVAL.as_secs_f64() * 7.0 / 8.0;
+        let polls = f64::from(connections * SECONDS) / interval;
+        let ratio = f64::from(loads) / polls;
+        println!("{connections} connections, {places} places: {ratio:.2} of polling");
+        assert!(ratio < 1.4, "{connections} connections: {loads} loads, {polls:.0} by polling");
+    }
+}
+
 #[tokio::test]
 async fn end_arrives_without_polling_again_after_false_reports() {
     let (world, watchers, id, mut live) = connected(INTERVAL).await;
@@ -68,11 +109,11 @@ async fn end_arrives_without_polling_again_after_false_reports() {
         assert_eq!(end(&mut live), None);
         world.wait(10 * MILLISECOND);
     }
-    // A poll without a report ends the row.
-    assert_eq!(end(&mut live), None);
-    world.wait(INTERVAL);
-    assert_eq!(end(&mut live), None);
-    world.wait(INTERVAL);
+    // Each poll without a report halves the gap: six of them, from 5 s to 100 ms.
+    for _ in 0..7 {
+        assert_eq!(end(&mut live), None);
+        world.wait(INTERVAL);
+    }
     assert_eq!(end(&mut live), None);
     world.wait(SECOND);
     world.log_out(&id).await;
