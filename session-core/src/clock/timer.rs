@@ -11,11 +11,9 @@
 
 use std::{
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{
-        Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll, Waker},
     thread,
     time::{Duration, Instant},
@@ -66,20 +64,23 @@ impl Drop for Sleep {
 }
 
 struct Timer {
-    alarms: Mutex<BTreeMap<Alarm, Waker>>,
+    alarms: Mutex<Alarms>,
     changed: Condvar,
-    count: AtomicU64,
+}
+
+#[derive(Default)]
+struct Alarms {
+    wakers: BTreeMap<Alarm, Waker>,
+    /// The number of alarms so far.
+    count: u64,
 }
 
 impl Timer {
     fn get() -> &'static Self {
         static TIMER: OnceLock<&'static Timer> = OnceLock::new();
         TIMER.get_or_init(|| {
-            let timer: &'static Self = Box::leak(Box::new(Self {
-                alarms: Mutex::default(),
-                changed: Condvar::new(),
-                count: AtomicU64::new(0),
-            }));
+            let timer: &'static Self =
+                Box::leak(Box::new(Self { alarms: Mutex::default(), changed: Condvar::new() }));
             thread::Builder::new()
                 .name("session-timer".to_owned())
                 .spawn(|| timer.run())
@@ -90,16 +91,18 @@ impl Timer {
 
     /// Returns the place of a new alarm.
     fn alarm(&self, at: Instant) -> Alarm {
-        (at, self.count.fetch_add(1, Ordering::Relaxed))
+        let mut alarms = lock(&self.alarms);
+        alarms.count += 1;
+        (at, alarms.count)
     }
 
     /// Sets the waker of an alarm.
     fn set(&self, alarm: Alarm, waker: Waker) {
         // The former waker is dropped without the lock, because a waker is foreign code.
         let (_former, is_first) = {
-            let mut alarms = lock(&self.alarms);
-            let former = alarms.insert(alarm, waker);
-            (former, alarms.first_key_value().is_some_and(|(first, _)| *first == alarm))
+            let wakers = &mut lock(&self.alarms).wakers;
+            let former = wakers.insert(alarm, waker);
+            (former, wakers.first_key_value().is_some_and(|(first, _)| *first == alarm))
         };
         if is_first {
             self.changed.notify_one();
@@ -107,20 +110,21 @@ impl Timer {
     }
 
     fn remove(&self, alarm: &Alarm) {
-        let _waker = lock(&self.alarms).remove(alarm);
+        let _waker = lock(&self.alarms).wakers.remove(alarm);
     }
 
     fn run(&self) {
         let mut alarms = lock(&self.alarms);
         loop {
             let now = Instant::now();
-            let wait = match alarms.first_key_value() {
+            let wait = match alarms.wakers.first_key_value() {
                 Some(((at, _), _)) if *at <= now => {
-                    let due = alarms.pop_first();
-                    // The thread wakes without the lock, because a waker is foreign code.
+                    let due = alarms.wakers.pop_first();
+                    // The thread wakes without the lock, because a waker is foreign code, which may
+                    // also panic.
                     drop(alarms);
                     if let Some((_, waker)) = due {
-                        waker.wake();
+                        let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
                     }
                     alarms = lock(&self.alarms);
                     continue;
@@ -147,7 +151,10 @@ const IDLE: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, task::Wake};
+    use std::{
+        sync::{Arc, mpsc},
+        task::Wake,
+    };
 
     use super::*;
 
@@ -155,6 +162,29 @@ mod tests {
 
     impl Wake for Task {
         fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn timer_survives_a_waker_that_panics() {
+        struct Panicking;
+        impl Wake for Panicking {
+            fn wake(self: Arc<Self>) {
+                panic!("a waker that panics");
+            }
+        }
+        struct Telling(mpsc::Sender<()>);
+        impl Wake for Telling {
+            fn wake(self: Arc<Self>) {
+                let _ = self.0.send(());
+            }
+        }
+        let (sender, woken) = mpsc::channel();
+        let wakers = [Waker::from(Arc::new(Panicking)), Waker::from(Arc::new(Telling(sender)))];
+        let mut sleeps = [200, 400].map(|millis| Box::pin(sleep(Duration::from_millis(millis))));
+        for (sleep, waker) in sleeps.iter_mut().zip(&wakers) {
+            let _ = sleep.as_mut().poll(&mut Context::from_waker(waker));
+        }
+        woken.recv_timeout(Duration::from_secs(10)).unwrap();
     }
 
     #[test]
@@ -171,7 +201,7 @@ mod tests {
     fn dropped_sleeps_leave_no_alarms() {
         // Later than the alarms of the other tests.
         let (begin, span) = (Instant::now() + 2 * IDLE, 3 * IDLE);
-        let count = || lock(&Timer::get().alarms).range((begin, 0)..).count();
+        let count = || lock(&Timer::get().alarms).wakers.range((begin, 0)..).count();
         let mut sleeps: Vec<_> = (0..100_000).map(|_| Box::pin(sleep(span))).collect();
         let tasks = [Waker::from(Arc::new(Task)), Waker::from(Arc::new(Task))];
         for task in &tasks {
