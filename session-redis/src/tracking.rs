@@ -113,8 +113,8 @@ impl Tracking {
         self.0.as_ref().map(|shared| shared.copies.fetch(key))
     }
 
-    /// Announces a change of sessions by this process. A server does not report the change over the
-    /// connection of the change.
+    /// Announces a change of sessions by this process. The report of the server arrives after the
+    /// reply, and the next request must not read the former session meanwhile.
     pub(crate) fn changing<'c>(&'c self, keys: &'c [SessionKey]) -> Option<Changing<'c>> {
         let shared = self.0.as_ref()?;
         let (copies, watchers) = (shared.copies.changing(keys), &shared.watchers);

@@ -99,13 +99,15 @@ impl Connection {
 
 /// Waits until the server remembers the readers of so many keys.
 async fn tracked(redis: &RedisServer, keys: usize) {
+    until("the server watches the sessions", async || tracked_keys(redis).await >= keys).await;
+}
+
+/// Returns the number of keys in the server's tracking table.
+async fn tracked_keys(redis: &RedisServer) -> usize {
     let mut admin = redis.connection().await;
-    until("the server watches the sessions", async || {
-        let mut info = redis::cmd("INFO");
-        let info: redis::InfoDict = info.arg("stats").query_async(&mut admin).await.unwrap();
-        info.get::<usize>("tracking_total_keys") >= Some(keys)
-    })
-    .await;
+    let mut info = redis::cmd("INFO");
+    let info: redis::InfoDict = info.arg("stats").query_async(&mut admin).await.unwrap();
+    info.get("tracking_total_keys").unwrap()
 }
 
 /// Returns the IDs of the connections with a flag in the list of clients: `t` for tracking.

@@ -180,6 +180,29 @@ async fn an_end_is_seen_by_the_other_server() {
     }
 }
 
+/// Redis evicts tracked keys from a full table. The command that needs a place is often one of the
+/// connection that has read the evicted key.
+#[tokio::test(flavor = "multi_thread")]
+async fn full_tracking_table_shows_no_ended_session() {
+    let redis = RedisServer::builder().arg("--tracking-table-max-keys", "5").start().await;
+    let [one, two] = Server::two_on(&redis).await;
+    let browsers: Vec<_> = (0..50).map(|_| Browser::new(one.addr)).collect();
+    for browser in &browsers {
+        browser.post("/login/ada").await.ok();
+        browser.post("/count").await.ok();
+    }
+    for browser in &browsers {
+        assert_eq!(two.count(browser).await, Some(1));
+    }
+    browsers[0].post("/end-all").await.ok();
+    let begin = Instant::now();
+    for browser in &browsers {
+        until("the end is seen", async || two.count(browser).await.is_none()).await;
+    }
+    println!("50 ends seen after {:.1?}", begin.elapsed());
+    assert!(begin.elapsed() < LONG / 2, "the copies were dropped, not outlived");
+}
+
 /// A half-open connection stays silent, without data and without an error, until the store gives it up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_hangs_half_open_shows_nothing_beyond_the_bound() {

@@ -92,7 +92,7 @@ pub struct NearCacheStats {
     pub hits: u64,
     /// Sessions that had to be read from Redis, because the cache had no usable copy.
     pub misses: u64,
-    /// Keys of sessions that Redis reported as changed.
+    /// Keys of sessions that Redis reported as changed, by this process too.
     pub invalidations: u64,
     /// How often all copies of a connection were dropped: because the connection was lost, because
     /// Redis was emptied, or because a node of a cluster turned out not to serve a key any more.

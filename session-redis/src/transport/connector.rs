@@ -63,10 +63,10 @@ async fn open(endpoint: &Endpoint, tracking: &Tracking, limits: Limits) -> Redis
     let Some((tracked, listener)) = tracking.begin() else {
         return Socket::connect(endpoint, limits).await.map(Link::untracked);
     };
-    // `NOLOOP`: this process removes its own changes from the cache itself. The server runs the
-    // commands of a connection in order, so a later read sees an earlier write.
+    // Without `NOLOOP`, though the process removes its own changes itself: with `NOLOOP`, a server
+    // whose table is full does not report the keys that it evicts for a command of the connection.
     let mut track = Pipeline::with_capacity(1);
-    track.cmd("CLIENT").arg("TRACKING").arg("ON").arg("NOLOOP");
+    track.cmd("CLIENT").arg("TRACKING").arg("ON");
     match connect_listening(endpoint, listener, &track, limits).await {
         Ok(connection) => Ok(Link { connection, tracked }),
         Err(refusal) if is_lasting(&refusal) => {

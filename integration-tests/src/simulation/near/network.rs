@@ -337,15 +337,22 @@ impl State {
                 self.ended.entry(*key).or_insert(self.time);
             }
         }
-        // The connection that makes a change receives no invalidation (`NOLOOP`).
+        let mut own = Vec::new();
         for (key, _) in changed {
             for reader in self.tracked.remove(&key).unwrap_or_default() {
-                if reader != connection {
-                    self.send_back(reader, Event::Invalidate { connection: reader, key });
+                let invalidate = Event::Invalidate { connection: reader, key };
+                if reader == connection {
+                    own.push(invalidate);
+                } else {
+                    self.send_back(reader, invalidate);
                 }
             }
         }
         self.send_back(connection, Event::Answer { call, answer });
+        // Since 7.0, the connection that makes a change receives the invalidation after the reply.
+        for invalidate in own {
+            self.send_back(connection, invalidate);
+        }
     }
 
     fn invalidate(&mut self, connection: usize, key: SessionKey) {

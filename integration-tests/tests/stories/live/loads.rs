@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use integration_tests::{PATIENCE, RedisServer, redis_config};
 
-use super::{INTERVAL, Processes, end_all};
+use super::{INTERVAL, Processes, end_all, tracked_keys};
 
 const CONNECTIONS: u128 = 50;
 
@@ -21,11 +21,14 @@ async fn full_tracking_table_costs_a_bounded_number_of_loads() {
     let connections = processes.connect(CONNECTIONS.try_into().unwrap()).await;
     let (mark, begin) = (redis.mark_commands().await, Instant::now());
     tokio::time::sleep(2 * INTERVAL).await;
+    assert!(tracked_keys(&redis).await <= 6, "five, and the last one before its eviction");
     let (loads, span) = (redis.commands_since(&mark).await.of("get"), begin.elapsed());
     println!("{loads} loads by {CONNECTIONS} connections in {span:.1?}");
     // The jitter shortens the interval by a quarter at most.
     let polls = 1 + span.as_millis() / (INTERVAL * 3 / 4).as_millis();
-    assert!(u128::from(loads) <= CONNECTIONS * (FIRST + polls), "{loads}");
+    let polls_alone = CONNECTIONS * polls;
+    assert!(u128::from(loads) > polls_alone, "{loads}: the evictions are reported");
+    assert!(u128::from(loads) <= polls_alone + CONNECTIONS * FIRST, "{loads}");
     // Each end waits for the next load.
     end_all("the table was full", &processes, connections.into_iter().take(3).collect()).await;
 }
