@@ -5,6 +5,7 @@ mod tls;
 mod watch;
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -12,7 +13,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use integration_tests::{PATIENCE, RedisServer, SentinelRedis, redis_config};
+use integration_tests::{PATIENCE, RedisServer, SentinelRedis, redis_config, until};
 use serde_json::{Value, json};
 use session_axum::{CookieChange, Key, RedisConfig, RedisStore, Session, SessionError, Sessions};
 use session_core::SessionKey;
@@ -202,6 +203,44 @@ async fn revocation_ends_what_was_named_and_asks_before_more() {
     assert_eq!(site.count().await, 0);
 }
 
+/// A cursor of `SCAN` means nothing to another process of Redis: the order of its keys is random.
+#[tokio::test(flavor = "multi_thread")]
+async fn walk_misses_no_session_after_a_restart_of_redis() {
+    const SESSIONS: usize = 3_000;
+    let redis = RedisServer::builder().arg("--appendonly", "yes").start().await;
+    let mut admin = redis.connection().await;
+    let mut all = redis::cmd("MSET");
+    let mut keys = BTreeSet::new();
+    for number in 0..SESSIONS {
+        let mut bytes = [0; SessionKey::LEN];
+        bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        let key = SessionKey::from_bytes(bytes);
+        all.arg(format!("session:s:{key}")).arg("1");
+        keys.insert(key);
+    }
+    let () = all.query_async(&mut admin).await.unwrap();
+    let store = RedisStore::connect(redis_config(redis.url(), PATIENCE)).await.unwrap();
+    let (mut walk, mut found) = (store.scan(), BTreeSet::new());
+    for _ in 0..10 {
+        found.extend(walk.next().await.unwrap().unwrap());
+    }
+    // The write-ahead log is on the disk within a second.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    redis.kill().await;
+    redis.start_again().await;
+    until("the walk is at its end", async || match walk.next().await {
+        Ok(Some(keys)) => {
+            found.extend(keys);
+            false
+        }
+        Ok(None) => true,
+        Err(_) => false,
+    })
+    .await;
+    assert_eq!(found.len(), keys.len());
+    assert_eq!(found, keys);
+}
+
 /// A session that begins during a walk may begin at a place behind the walk.
 #[tokio::test(flavor = "multi_thread")]
 async fn revocation_of_everybody_finds_sessions_that_begin_meanwhile() {
@@ -383,4 +422,27 @@ async fn primary_is_found_by_its_sentinels() {
     assert_eq!(site.count().await, 1);
     let several = Site { options: Vec::new(), ..site };
     assert_eq!(several.run(["count"]).await.code, 2, "several URLs of one server");
+}
+
+/// A former primary that is cut off from its sentinels still answers, and reports no change at the
+/// present primary.
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_ends_when_sentinels_name_another_primary() {
+    let sentinel = SentinelRedis::start(Duration::from_secs(600)).await;
+    let config = RedisConfig::sentinel(sentinel.urls(), SentinelRedis::NAME);
+    let store = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap();
+    let mut changes = store.changes().await.unwrap();
+    let present = RedisServer::builder().on_host().start().await;
+    for sentinel in sentinel.sentinels() {
+        let mut admin = sentinel.connection().await;
+        let (host, port) = (present.host(), present.port().to_string());
+        for words in [
+            &["REMOVE", SentinelRedis::NAME][..],
+            &["MONITOR", SentinelRedis::NAME, host, &port, "2"],
+        ] {
+            let () = redis::cmd("SENTINEL").arg(words).query_async(&mut admin).await.unwrap();
+        }
+    }
+    let ended = tokio::time::timeout(Duration::from_secs(30), changes.next()).await;
+    assert_eq!(ended, Ok(None));
 }

@@ -28,7 +28,7 @@ pub struct Changes {
     is_cut_off: CancellationToken,
     lost: Arc<AtomicU64>,
     store: RedisStore,
-    /// The connection to each server, by the name of the server.
+    /// The connection to each server, by the address of the server.
     connections: HashMap<String, Socket>,
     /// The next trial of the connections.
     ping_at: Instant,
@@ -101,7 +101,7 @@ impl Changes {
 
     /// Returns `true` if each server answers, and there is a connection to each server.
     async fn is_complete(&mut self) -> bool {
-        let names = timeout(SILENCE, self.store.connection().server_names());
+        let names = timeout(SILENCE, self.store.connection().addresses());
         let pings = self.connections.values_mut().map(async |connection| {
             timeout(SILENCE, connection.send(&redis::cmd("PING"))).await.is_ok()
         });

@@ -3,17 +3,26 @@
 use std::fmt;
 
 use redis::{Value, cmd};
-use session_core::{SessionKey, StoreError};
+use session_core::{SessionKey, StoreError, StoreErrorKind};
 
-use crate::{RedisStore, error::unexpected};
+use crate::{RedisStore, error::unexpected, transport::SocketId};
 
 /// A walk over the keys of all sessions in a store: see [`RedisStore::scan`].
 pub struct Scan {
     store: RedisStore,
-    /// The servers that were walked to their end.
+    /// The addresses of the servers that were walked to their end.
     walked: Vec<String>,
-    /// The present server, and the place in it.
-    present: Option<(String, Vec<u8>)>,
+    present: Option<Place>,
+}
+
+/// The place of a walk.
+struct Place {
+    /// The address of the server.
+    server: String,
+    cursor: Vec<u8>,
+    /// The connection of the last step. A cursor is valid for one process of Redis, because each
+    /// process has a random order of its keys. Over another connection, another process may reply.
+    connection: Option<SocketId>,
 }
 
 impl RedisStore {
@@ -24,7 +33,8 @@ impl RedisStore {
     /// after the other.
     ///
     /// The walk returns each key that exists from its start to its end, the keys of tombstones too. A
-    /// key may come twice. If a node of the cluster is replaced, the walk continues at the node that
+    /// key may come twice. If the connection to a server is lost, the walk begins again at this
+    /// server, after an error. If a node of the cluster is replaced, the walk continues at the node that
     /// took its place. If a failover or the move of a slot comes in between, a later walk finds the
     /// missing keys.
     ///
@@ -53,33 +63,40 @@ impl Scan {
     /// # Errors
     ///
     /// Returns a [`StoreError`] if a server does not answer, or forbids `SCAN`. The next call tries
-    /// the same step again.
+    /// the same step again. Returns an error of the kind
+    /// [`Unavailable`](StoreErrorKind::Unavailable) too if the connection to the server was lost since
+    /// the last step. The next call then begins again at this server, and returns its keys twice.
     pub async fn next(&mut self) -> Result<Option<Vec<SessionKey>>, StoreError> {
         let connection = self.store.connection();
-        let (server, place) = match &mut self.present {
+        let present = match &mut self.present {
             Some(present) => present,
             none => {
                 // Asked after each server, because another one may have taken its place.
-                let names = connection.server_names().await?;
-                let next = names.into_iter().find(|name| !self.walked.contains(name));
-                let Some(next) = next else { return Ok(None) };
-                none.insert((next, START.to_vec()))
+                let addresses = connection.addresses().await?;
+                let next = addresses.into_iter().find(|address| !self.walked.contains(address));
+                let Some(server) = next else { return Ok(None) };
+                none.insert(Place { server, cursor: START.to_vec(), connection: None })
             }
         };
         let mut scan = cmd("SCAN");
-        scan.arg(&place[..]).arg("MATCH").arg(pattern(self.store.key_prefix()));
+        scan.arg(&present.cursor[..]).arg("MATCH").arg(pattern(self.store.key_prefix()));
         scan.arg("COUNT").arg(PORTION).arg("TYPE").arg("string");
-        let Some(answer) = connection.read_from(server, &scan).await? else {
+        let Some((answer, over)) = connection.read_from(&present.server, &scan).await? else {
             self.present = None;
             return Ok(Some(Vec::new()));
         };
+        if present.connection.as_ref().is_some_and(|former| *former != over) {
+            self.present = None;
+            return Err(StoreError::new(StoreErrorKind::Unavailable).with_source(INTERRUPTED));
+        }
         let Value::Array(answer) = answer else { return Err(unexpected()) };
         let [Value::BulkString(cursor), Value::Array(keys)] = &answer[..] else {
             return Err(unexpected());
         };
-        place.clone_from(cursor);
-        if place == START {
-            self.walked.extend(self.present.take().map(|(server, _)| server));
+        present.cursor.clone_from(cursor);
+        present.connection = Some(over);
+        if present.cursor == START {
+            self.walked.extend(self.present.take().map(|present| present.server));
         }
         let key = |key: &Value| match key {
             Value::BulkString(key) => self.store.session_key(key),
@@ -92,7 +109,7 @@ impl Scan {
 impl fmt::Debug for Scan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scan")
-            .field("present", &self.present.as_ref().map(|(server, _)| server))
+            .field("present", &self.present.as_ref().map(|present| &present.server))
             .finish_non_exhaustive()
     }
 }
@@ -109,6 +126,9 @@ fn pattern(prefix: &str) -> String {
     pattern.push('*');
     pattern
 }
+
+const INTERRUPTED: &str =
+    "the connection was lost during a walk over the sessions: the walk must begin again";
 
 /// The cursor of the first step, and the answer of the last.
 const START: &[u8] = b"0";

@@ -43,7 +43,10 @@ use crate::{
 };
 
 pub use circuit_breaker::{Circuit, RedisState};
-pub(crate) use {script::Script, socket::Socket};
+pub(crate) use {
+    script::Script,
+    socket::{Socket, SocketId},
+};
 
 /// The client of one server, of a primary behind sentinels, or of a cluster.
 ///
@@ -290,30 +293,30 @@ impl Connection {
         answers
     }
 
-    /// Returns the names of the servers that hold sessions. A cluster is asked for its nodes.
-    pub(crate) async fn server_names(&self) -> Result<Vec<String>, StoreError> {
+    /// Returns the addresses of the servers that hold sessions. Sentinels are asked for the primary,
+    /// and a cluster for its nodes.
+    pub(crate) async fn addresses(&self) -> Result<Vec<String>, StoreError> {
         match &self.servers {
-            Servers::One(node) => Ok(vec![node.name()]),
+            Servers::One(node) => Ok(vec![node.address().await?]),
             #[cfg(feature = "cluster")]
-            Servers::Cluster(cluster) => Ok(cluster.names().await?),
+            Servers::Cluster(cluster) => Ok(cluster.addresses().await?),
         }
     }
 
-    /// Sends a command that changes nothing to the server of this name, and repeats it as
-    /// [`read`](Self::read) does. Returns `None` if no server has this name any more.
+    /// Sends a command that changes nothing to the server at this address, and repeats it as
+    /// [`read`](Self::read) does. Returns the reply with the connection, or `None` if the cluster has
+    /// no such node any more.
     pub(crate) async fn read_from(
         &self,
         #[cfg_attr(not(feature = "cluster"), expect(unused_variables, reason = "there is one"))]
-        server: &str,
+        address: &str,
         command: &Cmd,
-    ) -> Result<Option<Value>, StoreError> {
+    ) -> Result<Option<(Value, SocketId)>, StoreError> {
         let deadline = self.limits.deadline();
         let send = async || match &self.servers {
-            Servers::One(node) => {
-                node.send_seen(command, deadline, &mut ReadOrigin::default()).await.map(Some)
-            }
+            Servers::One(node) => node.send_over(command, deadline).await.map(Some),
             #[cfg(feature = "cluster")]
-            Servers::Cluster(cluster) => cluster.send_to(server, command, deadline).await,
+            Servers::Cluster(cluster) => cluster.send_to(address, command, deadline).await,
         };
         match send().await {
             Err(failure) if failure.is_dead_connection() => {
@@ -328,7 +331,7 @@ impl Connection {
 
     /// Opens a connection to each server that holds sessions, and sends commands that subscribe to
     /// messages. `listener` makes the receiver of one connection's messages. Returns each connection
-    /// with the name of its server.
+    /// with the address of its server.
     pub(crate) async fn listen<L>(
         &self,
         listener: impl Fn() -> L,
@@ -338,7 +341,7 @@ impl Connection {
         L: Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static,
     {
         match &self.servers {
-            Servers::One(node) => Ok(vec![(node.name(), node.listen(listener(), commands).await?)]),
+            Servers::One(node) => Ok(vec![node.listen(listener(), commands).await?]),
             #[cfg(feature = "cluster")]
             Servers::Cluster(cluster) => cluster.listen(listener, commands).await,
         }

@@ -15,7 +15,7 @@ use crate::{
         failure::{Failure, is_of_stale_connection},
         limits::Limits,
         managed_connection::{Channel, ManagedConnection, Source},
-        socket::Socket,
+        socket::{Socket, SocketId},
     },
 };
 
@@ -82,6 +82,17 @@ impl Node {
         exchange.end(sent)
     }
 
+    /// Sends a command, and returns the reply with the connection.
+    pub(crate) async fn send_over(
+        &self,
+        command: &Cmd,
+        deadline: Instant,
+    ) -> Result<(Value, SocketId), Failure> {
+        let (exchange, mut socket) = self.begin(Operation::of(command), deadline).await?;
+        let sent = timeout_at(exchange.limit, socket.send(command)).await;
+        Ok((exchange.end(sent)?, socket.id()))
+    }
+
     /// Sends a command, and returns `Nil` if the server forbids the command or does not know the
     /// command.
     pub(crate) async fn ask(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
@@ -108,20 +119,27 @@ impl Node {
         Ok(answers)
     }
 
-    /// Opens a connection beside that of the commands, for the messages that `commands` subscribe to.
+    /// Returns the address of the server, or of the primary that the sentinels name at this time.
+    pub(crate) async fn address(&self) -> Result<String, ConnectError> {
+        Ok(self.connection.source().endpoint().await?.addr().to_string())
+    }
+
+    /// Opens a connection beside that of the commands, for the messages that `commands` subscribe
+    /// to. Returns the connection with the address of the server.
     pub(crate) async fn listen(
         &self,
         listener: impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static,
         commands: &Pipeline,
-    ) -> Result<Socket, ConnectError> {
+    ) -> Result<(String, Socket), ConnectError> {
         let limit = self.limits.connect;
         let endpoint = self.connection.source().endpoint().await?;
         let address = endpoint.addr().to_string();
         let listening = connect_listening(&endpoint, listener, commands, self.limits);
-        timeout_at(Instant::now() + limit, listening)
+        let connection = timeout_at(Instant::now() + limit, listening)
             .await
             .map_err(|_| ConnectError::silent(&address, limit))?
-            .map_err(|error| ConnectError::explain(error, &address))
+            .map_err(|error| ConnectError::explain(error, &address))?;
+        Ok((address, connection))
     }
 
     /// Asks the circuit breaker for a pass, and waits for a connection. The returned exchange

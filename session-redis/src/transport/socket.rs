@@ -33,6 +33,16 @@ pub(crate) struct Socket {
     tasks: Arc<Tasks>,
 }
 
+/// The identity of a connection, the same for all clones of its [`Socket`].
+#[derive(Clone)]
+pub(crate) struct SocketId(Arc<Received>);
+
+impl PartialEq for SocketId {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 /// The tasks of a connection, aborted when the last clone of the connection is dropped.
 struct Tasks {
     service: AbortOnDropHandle<()>,
@@ -93,6 +103,10 @@ impl Socket {
             .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
         attempt.end(connected.as_ref().err());
         connected
+    }
+
+    pub(crate) fn id(&self) -> SocketId {
+        SocketId(Arc::clone(&self.received))
     }
 
     /// Returns `true` if bytes arrived within the last `span`: the server is reachable then, even

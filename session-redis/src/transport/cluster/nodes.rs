@@ -7,7 +7,10 @@ use tokio::time::Instant;
 use super::{Cluster, Member};
 use crate::{
     error::ConnectError,
-    transport::{failure::Failure, socket::Socket},
+    transport::{
+        failure::Failure,
+        socket::{Socket, SocketId},
+    },
 };
 
 impl Cluster {
@@ -33,14 +36,14 @@ impl Cluster {
         answers
     }
 
-    /// Returns the names of all nodes with slots, after a refresh of the slot map.
-    pub(crate) async fn names(&self) -> Result<Vec<String>, ConnectError> {
+    /// Returns the addresses of all nodes with slots, after a refresh of the slot map.
+    pub(crate) async fn addresses(&self) -> Result<Vec<String>, ConnectError> {
         let members = self.present_members().await?;
         Ok(members.iter().map(|member| member.node.name()).collect())
     }
 
     /// Opens a connection to each node with slots, for the messages that the commands subscribe to.
-    /// Returns each connection with the name of the node, after a refresh of the slot map.
+    /// Returns each connection with the address of the node, after a refresh of the slot map.
     pub(crate) async fn listen<L>(
         &self,
         listener: impl Fn() -> L,
@@ -51,25 +54,25 @@ impl Cluster {
     {
         let mut connections = Vec::new();
         for member in self.present_members().await? {
-            let connection = member.node.listen(listener(), commands).await?;
-            connections.push((member.node.name(), connection));
+            connections.push(member.node.listen(listener(), commands).await?);
         }
         Ok(connections)
     }
 
-    /// Sends a command to the node of this name. Returns `None` if the cluster has no node of this
-    /// name with slots: the node has left, or a replica took its place.
+    /// Sends a command to the node at this address, and returns the reply with the connection.
+    /// Returns `None` if the cluster has no such node with slots: the node has left, or a replica
+    /// took its place.
     pub(crate) async fn send_to(
         &self,
-        name: &str,
+        address: &str,
         command: &Cmd,
         deadline: Instant,
-    ) -> Result<Option<Value>, Failure> {
-        let named = |member: &&Arc<Member>| member.node.name() == name;
-        let Some(member) = self.map().members.values().find(named).cloned() else {
+    ) -> Result<Option<(Value, SocketId)>, Failure> {
+        let is_there = |member: &&Arc<Member>| member.node.name() == address;
+        let Some(member) = self.map().members.values().find(is_there).cloned() else {
             return Ok(None);
         };
-        let answer = member.node.send(command, deadline).await;
+        let answer = member.node.send_over(command, deadline).await;
         answer.inspect_err(|failure| drop(self.doubt(&member, failure))).map(Some)
     }
 
