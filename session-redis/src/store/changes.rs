@@ -16,9 +16,12 @@ use redis::{Pipeline, PushInfo, PushKind, Value};
 use session_core::{SessionKey, StoreError};
 use tokio::{
     sync::mpsc::{self, Receiver, Sender},
-    time::{Instant, sleep_until, timeout},
+    time::{sleep, timeout},
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::AbortOnDropHandle,
+};
 
 use crate::{RedisStore, transport::Socket};
 
@@ -27,16 +30,14 @@ pub struct Changes {
     keys: Receiver<SessionKey>,
     is_cut_off: CancellationToken,
     lost: Arc<AtomicU64>,
-    store: RedisStore,
-    /// The connection to each server, by the address of the server.
-    connections: HashMap<String, Socket>,
-    /// The next trial of the connections.
-    ping_at: Instant,
+    /// Tries the connections, whether the caller waits or not.
+    _trials: AbortOnDropHandle<()>,
 }
 
 impl RedisStore {
-    /// Subscribes to the changes of all sessions by all clients: for a program of the operator. On a
-    /// cluster, the subscription covers the nodes that have slots at this time.
+    /// Subscribes to the changes of all sessions by all clients: for a program of the operator. The
+    /// subscription covers the nodes of a cluster that have slots at this time, or the primary that
+    /// the sentinels name.
     ///
     /// Redis reports each write and each expiry of a session (RESP3, `CLIENT TRACKING` in broadcast
     /// mode). The subscription has connections of its own, and needs the right `client|tracking`.
@@ -66,8 +67,15 @@ impl RedisStore {
         track.cmd("CLIENT").arg("TRACKING").arg("ON").arg("BCAST");
         track.arg("PREFIX").arg(self.key_prefix());
         let connections = self.connection().listen(listener, &track).await?.into_iter().collect();
-        let ping_at = Instant::now() + SILENCE;
-        Ok(Changes { keys, is_cut_off, lost, store: self.clone(), connections, ping_at })
+        let mut subscription = Subscription { store: self.clone(), connections };
+        let guard = is_cut_off.clone().drop_guard();
+        let trials = tokio::spawn(async move {
+            let _guard = guard;
+            while subscription.is_complete().await {
+                sleep(SILENCE).await;
+            }
+        });
+        Ok(Changes { keys, is_cut_off, lost, _trials: AbortOnDropHandle::new(trials) })
     }
 }
 
@@ -76,40 +84,20 @@ impl Changes {
     /// tombstone, or of a session that is gone.
     ///
     /// Returns `None` when a connection was lost, its server has not answered for about 10 seconds,
-    /// another node of the cluster has received slots, or Redis was emptied. Changes are missed from
-    /// then on.
+    /// another node of the cluster has received slots, the sentinels name another primary, or Redis
+    /// was emptied. Changes of the last 10 seconds may be missing then, and so may changes for which
+    /// the caller has not waited yet.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses no change.
     pub async fn next(&mut self) -> Option<SessionKey> {
-        loop {
-            tokio::select! {
-                biased;
-                // First, because one silent server must be noticed while the others report.
-                () = sleep_until(self.ping_at) => {
-                    if !self.is_complete().await {
-                        return None;
-                    }
-                    self.ping_at = Instant::now() + SILENCE;
-                }
-                key = self.keys.recv() => return key,
-                () = self.is_cut_off.cancelled() => return None,
-            }
+        tokio::select! {
+            biased;
+            // First, because the changes of other servers may arrive faster than the caller is.
+            () = self.is_cut_off.cancelled() => None,
+            key = self.keys.recv() => key,
         }
-    }
-
-    /// Returns `true` if each server answers, and there is a connection to each server.
-    async fn is_complete(&mut self) -> bool {
-        let names = timeout(SILENCE, self.store.connection().addresses());
-        let pings = self.connections.values_mut().map(async |connection| {
-            timeout(SILENCE, connection.send(&redis::cmd("PING"))).await.is_ok()
-        });
-        let (names, pings) = join(names, join_all(pings)).await;
-        // The pings alone decide whether the servers answer.
-        let mut names = names.into_iter().flatten().flatten();
-        pings.into_iter().all(|answers| answers)
-            && names.all(|name| self.connections.contains_key(&name))
     }
 
     /// Returns the number of changes that were left out because the caller was more than 10,000
@@ -123,6 +111,28 @@ impl Changes {
 impl fmt::Debug for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Changes").field("lost", &self.lost()).finish_non_exhaustive()
+    }
+}
+
+/// The connections of a subscription.
+struct Subscription {
+    store: RedisStore,
+    /// The connection to each server, by the address of the server.
+    connections: HashMap<String, Socket>,
+}
+
+impl Subscription {
+    /// Returns `true` if each server answers, and there is a connection to each server.
+    async fn is_complete(&mut self) -> bool {
+        let addresses = timeout(SILENCE, self.store.connection().addresses());
+        let pings = self.connections.values_mut().map(async |connection| {
+            timeout(SILENCE, connection.send(&redis::cmd("PING"))).await.is_ok()
+        });
+        let (addresses, pings) = join(addresses, join_all(pings)).await;
+        // The pings alone decide whether the servers answer.
+        let mut addresses = addresses.into_iter().flatten().flatten();
+        pings.into_iter().all(|answers| answers)
+            && addresses.all(|address| self.connections.contains_key(&address))
     }
 }
 

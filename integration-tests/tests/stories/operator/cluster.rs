@@ -9,7 +9,7 @@ use integration_tests::{ClusterRedis, PATIENCE, RedisServer, redis_config, until
 use serde_json::json;
 use session_axum::{RedisConfig, RedisStore};
 use session_core::SessionKey;
-use tokio::time::timeout;
+use tokio::{task::JoinHandle, time::timeout};
 
 use super::{Site, watch::Watch};
 
@@ -144,8 +144,62 @@ async fn silent_node_is_noticed_while_another_reports() {
     let store = store(&cluster, "{one}").await;
     let owner = cluster.owner(cluster.slot("{one}s:any").await).await;
     let mut changes = store.changes().await.unwrap();
-    let mut writer = cluster.nodes()[owner].connection().await;
-    let writing = tokio::spawn(async move {
+    let writing = write_on(&cluster.nodes()[owner]).await;
+    assert!(changes.next().await.is_some());
+    let silent = &cluster.nodes()[(owner + 1) % 3];
+    silent.pause().await;
+    let begin = Instant::now();
+    let mut count = 0_u64;
+    while changes.next().await.is_some() {
+        count += 1;
+        assert!(begin.elapsed() < PATIENCE, "{count} changes, and the silence is not noticed");
+    }
+    println!("the silence was noticed after {:.1?} and {count} changes", begin.elapsed());
+    assert!(count > 1_000);
+    writing.abort();
+    silent.unpause().await;
+}
+
+/// A caller may give up the wait at any time, and wait again.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_node_is_noticed_by_an_impatient_caller() {
+    let cluster = ClusterRedis::start(NEVER).await;
+    let mut changes = store(&cluster, "{one}").await.changes().await.unwrap();
+    let silent = &cluster.nodes()[1];
+    silent.pause().await;
+    let begin = Instant::now();
+    while timeout(Duration::from_secs(1), changes.next()).await != Ok(None) {
+        assert!(begin.elapsed() < PATIENCE, "the silence is not noticed");
+    }
+    println!("the silence was noticed after {:.1?}", begin.elapsed());
+    silent.unpause().await;
+}
+
+/// The caller is slower than the node that reports.
+#[tokio::test(flavor = "multi_thread")]
+async fn emptied_node_is_noticed_behind_a_backlog() {
+    let cluster = ClusterRedis::start(NEVER).await;
+    let store = store(&cluster, "{one}").await;
+    let owner = cluster.owner(cluster.slot("{one}s:any").await).await;
+    let mut changes = store.changes().await.unwrap();
+    let writing = write_on(&cluster.nodes()[owner]).await;
+    until("changes were left out", async || changes.lost() > 0).await;
+    assert!(changes.next().await.is_some());
+    let mut emptied = cluster.nodes()[(owner + 1) % 3].connection().await;
+    let () = redis::cmd("FLUSHALL").query_async(&mut emptied).await.unwrap();
+    let begin = Instant::now();
+    while changes.next().await.is_some() {
+        assert!(begin.elapsed() < Duration::from_secs(10), "the backlog hides the loss");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    println!("the loss was noticed after {:.1?}", begin.elapsed());
+    writing.abort();
+}
+
+/// Writes 1,000 sessions of the prefix `{one}` on a node, again and again.
+async fn write_on(node: &RedisServer) -> JoinHandle<()> {
+    let mut writer = node.connection().await;
+    tokio::spawn(async move {
         let keys: Vec<_> = (0..1_000_u32)
             .map(|number| {
                 let mut bytes = [0; SessionKey::LEN];
@@ -160,18 +214,5 @@ async fn silent_node_is_noticed_while_another_reports() {
             }
             let () = all.query_async(&mut writer).await.unwrap();
         }
-    });
-    assert!(changes.next().await.is_some());
-    let silent = &cluster.nodes()[(owner + 1) % 3];
-    silent.pause().await;
-    let begin = Instant::now();
-    let mut count = 0_u64;
-    while changes.next().await.is_some() {
-        count += 1;
-        assert!(begin.elapsed() < PATIENCE, "{count} changes, and the silence is not noticed");
-    }
-    println!("the silence was noticed after {:.1?} and {count} changes", begin.elapsed());
-    assert!(count > 1_000);
-    writing.abort();
-    silent.unpause().await;
+    })
 }

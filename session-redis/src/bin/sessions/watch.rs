@@ -27,7 +27,10 @@ impl Program {
                 }
                 self.print_change(key).await?;
             }
-            eprintln!("warning: changes are missed: the connection was lost, or Redis was emptied");
+            eprintln!(
+                "warning: changes are missed, of the last 10 seconds too: a connection was lost or \
+                 silent, another server holds sessions now, or Redis was emptied"
+            );
             changes = self.subscribe_again().await;
             eprintln!("watching again");
         }
