@@ -6,7 +6,6 @@ use super::{Answer, Operation};
 use crate::{
     Backend, Committed, Created, Ended, Entry, Expected, IndexEntry, IndexKey, LocalReads,
     SessionIndex, SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched, Watched,
-    Watchers,
 };
 
 /// A store that passes every call through one function.
@@ -38,12 +37,6 @@ pub trait Intercept<S>: Send + Sync + 'static {
         S: SessionStore,
     {
         store.local_reads()
-    }
-
-    /// Returns the watchers of a test that makes its own reports, in place of those of the store. By
-    /// default `None`: the wrapped store reports.
-    fn watchers(&self) -> Option<Watchers> {
-        None
     }
 }
 
@@ -143,10 +136,7 @@ impl<S: Backend, I: Intercept<S>> SessionStore for Intercepted<S, I> {
 
     /// The load is a call. The watch begins before the call.
     async fn watch(&self, key: &SessionKey, now: Timestamp) -> Result<Watched, StoreError> {
-        let watch = match self.intercept.watchers() {
-            Some(watchers) => Some(watchers.watch(key)),
-            None => self.store.watch(key, now).await?.watch,
-        };
+        let watch = self.store.watch(key, now).await?.watch;
         Ok(Watched { entry: self.load(key, now).await?, watch })
     }
 }

@@ -2,50 +2,56 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use session_core::{
-    Entry, IndexKey, SessionIndex as _, SessionKey, SessionStore as _, StoreError, Timestamp,
-    Watchers,
+    Committed, Created, Entry, Expected, IndexEntry, IndexKey, SessionIndex, SessionKey,
+    SessionStore, StoreError, Timestamp, Touched, Watched, Watchers,
     testing::{Answer, FaultStore, Intercept, Intercepted, Operation},
 };
 
 use super::MapStore;
 
 /// A correct store that fails according to a test's plan, and shows its content.
-pub(crate) type Probe = FaultStore<Watched>;
+pub(crate) type Probe = FaultStore<Recorded>;
 
 /// A store that records its keys and indexes.
-pub(crate) type Watched = Intercepted<MapStore, Watch>;
+pub(crate) type Recorded = Intercepted<Reporting, Recorder>;
 
 /// The keys and indexes of all calls.
 #[derive(Default)]
-pub(crate) struct Watch(Mutex<Seen>);
+pub(crate) struct Recorder(Mutex<Seen>);
 
 #[derive(Default)]
 struct Seen {
     keys: BTreeSet<SessionKey>,
     indexes: BTreeSet<IndexKey>,
     keeps_expired: bool,
-    watchers: Option<Watchers>,
+}
+
+/// A store that reports the changes that a test reports, if the test reports any.
+#[derive(Debug, Default)]
+pub(crate) struct Reporting {
+    map: MapStore,
+    watchers: OnceLock<Watchers>,
 }
 
 pub(crate) fn probe() -> Probe {
-    FaultStore::new_working(Intercepted::new(MapStore::default(), Watch::default()))
+    FaultStore::new_working(Intercepted::new(Reporting::default(), Recorder::default()))
 }
 
-impl Watch {
+impl Recorder {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[session_core::async_trait]
-impl Intercept<MapStore> for Watch {
+impl Intercept<Reporting> for Recorder {
     async fn call(
         &self,
-        store: &MapStore,
+        store: &Reporting,
         operation: Operation,
         now: Timestamp,
     ) -> Result<Answer, StoreError> {
@@ -62,34 +68,98 @@ impl Intercept<MapStore> for Watch {
         let now = if keeps_expired && removes { Timestamp::default() } else { now };
         operation.perform(store, now).await
     }
+}
 
-    fn watchers(&self) -> Option<Watchers> {
-        self.seen().watchers.clone()
+#[session_core::async_trait]
+impl SessionStore for Reporting {
+    async fn create(
+        &self,
+        key: &SessionKey,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Created, StoreError> {
+        self.map.create(key, entry, now).await
+    }
+
+    async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
+        self.map.load(key, now).await
+    }
+
+    async fn commit(
+        &self,
+        key: &SessionKey,
+        expected: Expected,
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Committed, StoreError> {
+        self.map.commit(key, expected, entry, now).await
+    }
+
+    async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
+        self.map.touch(key, now).await
+    }
+
+    async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
+        self.map.delete(key, now).await
+    }
+
+    async fn watch(&self, key: &SessionKey, now: Timestamp) -> Result<Watched, StoreError> {
+        let watch = self.watchers.get().map(|watchers| watchers.watch(key));
+        Ok(Watched { entry: self.load(key, now).await?, watch })
+    }
+}
+
+#[session_core::async_trait]
+impl SessionIndex for Reporting {
+    async fn enter(
+        &self,
+        index: &IndexKey,
+        entry: IndexEntry,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.map.enter(index, entry, now).await
+    }
+
+    async fn leave(
+        &self,
+        index: &IndexKey,
+        entries: &[IndexEntry],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.map.leave(index, entries, now).await
+    }
+
+    async fn entries(
+        &self,
+        index: &IndexKey,
+        now: Timestamp,
+    ) -> Result<Vec<IndexEntry>, StoreError> {
+        self.map.entries(index, now).await
     }
 }
 
 /// Read access to the content of a [`Probe`], not counted as calls.
 pub(crate) trait Peek {
-    fn watched(&self) -> &Watched;
+    fn recorded(&self) -> &Recorded;
 
     /// Makes the store keep expired entries forever.
     fn keep_expired(&self) {
-        self.watched().intercept().seen().keeps_expired = true;
+        self.recorded().intercept().seen().keeps_expired = true;
     }
 
     /// Makes the store report the changes that the test reports, which may be false, and no others.
     fn report_changes(&self) -> Watchers {
-        self.watched().intercept().seen().watchers.get_or_insert_default().clone()
+        self.recorded().store().watchers.get_or_init(Watchers::default).clone()
     }
 
     /// Returns the keys in all calls.
     fn keys(&self) -> Vec<SessionKey> {
-        self.watched().intercept().seen().keys.iter().copied().collect()
+        self.recorded().intercept().seen().keys.iter().copied().collect()
     }
 
     /// Returns the entry under a key.
     async fn peek(&self, key: SessionKey, now: Timestamp) -> Option<Entry> {
-        self.watched().store().load(&key, now).await.expect("a map does not fail")
+        self.recorded().store().load(&key, now).await.expect("a map does not fail")
     }
 
     /// Returns all entries.
@@ -103,16 +173,16 @@ pub(crate) trait Peek {
 
     /// Returns the keys in the indexes.
     async fn entered(&self, now: Timestamp) -> Vec<SessionKey> {
-        let indexes = self.watched().intercept().seen().indexes.clone();
+        let indexes = self.recorded().intercept().seen().indexes.clone();
         let mut keys = Vec::new();
         for index in indexes {
-            let entries = self.watched().store().entries(&index, now).await;
+            let entries = self.recorded().store().entries(&index, now).await;
             keys.extend(entries.expect("a map does not fail").iter().map(|entry| entry.key));
         }
         keys
     }
 
-    /// Returns `true` if a key is in the an index.
+    /// Returns `true` if a key is in an index.
     async fn is_entered(&self, key: SessionKey, now: Timestamp) -> bool {
         self.entered(now).await.contains(&key)
     }
@@ -124,7 +194,7 @@ pub(crate) trait Peek {
 }
 
 impl Peek for Probe {
-    fn watched(&self) -> &Watched {
+    fn recorded(&self) -> &Recorded {
         self.store()
     }
 }

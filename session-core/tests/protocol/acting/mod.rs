@@ -395,6 +395,6 @@ async fn add_field(world: &World, id: &SessionId, field: [u8; 3]) {
     bytes[envelope::HEADER_LEN] += 1;
     bytes.extend(field);
     let entry = Entry::decode(bytes).unwrap();
-    let store = world.store.watched().store();
+    let store = world.store.recorded().store();
     store.commit(&id.key(), (&*record).into(), entry, world.sessions_now()).await.unwrap();
 }

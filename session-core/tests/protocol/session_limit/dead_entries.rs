@@ -60,7 +60,7 @@ async fn clearing_of_dead_entries_spares_a_login_under_way() {
         }
         let (store, under_way) = (Arc::clone(&world.store), keys[7]);
         world.store.before(verb, move || async move {
-            store.watched().store().create(&under_way, record, now).await.unwrap();
+            store.recorded().store().create(&under_way, record, now).await.unwrap();
         });
         world.sign_in().await.unwrap();
         if verb == Verb::Create {
