@@ -59,7 +59,7 @@ impl Cluster {
                     asking = true;
                 }
                 None => {
-                    let news = self.doubt(&member, &failure);
+                    let news = self.refresh_after(&failure, &member);
                     // The command was not sent. By now another node may own the slot.
                     if let Some(mut news) = news.filter(|_| failure.was_not_sent() && may_wait) {
                         may_wait = false;
@@ -124,7 +124,7 @@ impl Cluster {
                         repeated.push(number);
                         continue;
                     }
-                    self.doubt(&member, failure);
+                    self.refresh_after(failure, &member);
                 }
                 answers[number] = Some(answer);
             }
@@ -149,8 +149,8 @@ impl Cluster {
         let again: Vec<usize> = (0..answers.len()).filter(|at| unknown(&answers[*at])).collect();
         again.iter().for_each(|_| metrics::retried("NOSCRIPT"));
         let with_code = again.iter().map(|at| script.with_code(&calls[*at])).collect();
-        let told = self.send_all(with_code, deadline, |_| false).await;
-        for (at, answer) in again.into_iter().zip(told) {
+        let repeated = self.send_all(with_code, deadline, |_| false).await;
+        for (at, answer) in again.into_iter().zip(repeated) {
             answers[at] = answer;
         }
         answers
@@ -193,7 +193,7 @@ mod tests {
     use crate::{RedisConfig, tracking::Tracking};
 
     #[tokio::test]
-    async fn a_node_without_a_name_is_where_the_one_is_that_sends_there() {
+    async fn redirection_without_a_host_leads_to_the_same_host() {
         let config = RedisConfig::new("redis://host");
         let urls = ["redis://asked:1".to_owned()];
         let cluster = Cluster::new(&config, &urls, Tracking::default()).unwrap();

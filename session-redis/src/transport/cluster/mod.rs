@@ -71,9 +71,9 @@ struct Map {
     /// The error of the last refresh, if every asked node failed.
     failure: Option<ConnectError>,
     /// When the last refresh began.
-    asked_at: Option<Instant>,
+    refreshed_at: Option<Instant>,
     /// Present during a refresh. The channel closes at the end of the refresh.
-    asking: Option<watch::Receiver<()>>,
+    refresh: Option<watch::Receiver<()>>,
     /// The number of refreshes so far.
     count: usize,
 }

@@ -20,7 +20,7 @@ impl Cluster {
         command: &Cmd,
         deadline: Instant,
     ) -> Vec<(String, Result<Value, Failure>)> {
-        // Nobody has asked for the slots yet.
+        // The client has not asked for the slots yet.
         if self.map().members.is_empty()
             && let Err(error) = self.connect().await
         {
@@ -73,7 +73,7 @@ impl Cluster {
             return Ok(None);
         };
         let answer = member.node.send_over(command, deadline).await;
-        answer.inspect_err(|failure| drop(self.doubt(&member, failure))).map(Some)
+        answer.inspect_err(|failure| drop(self.refresh_after(failure, &member))).map(Some)
     }
 
     /// Returns the nodes with slots, after a refresh of the slot map. Commands refresh the map only
@@ -81,7 +81,7 @@ impl Cluster {
     async fn present_members(&self) -> Result<Vec<Arc<Member>>, ConnectError> {
         if self.map().members.is_empty() {
             self.connect().await?;
-        } else if let Some(mut news) = self.ask_around(None) {
+        } else if let Some(mut news) = self.begin_refresh(None) {
             // The sender closes the channel, without a value.
             let _ = news.changed().await;
         }

@@ -28,7 +28,7 @@ impl Cluster {
         while let Some(answer) = answers.join_next().await {
             match answer {
                 Ok(Ok(ranges)) => {
-                    self.learn(ranges);
+                    self.set_map(ranges);
                     return Ok(());
                 }
                 Ok(Err(error)) => failure = Some(error),
@@ -48,7 +48,7 @@ impl Cluster {
         if let Some(owner) = self.map().owner(slot) {
             return Ok(owner);
         }
-        if let Some(mut news) = self.ask_around(None) {
+        if let Some(mut news) = self.begin_refresh(None) {
             // The sender closes the channel, without a value.
             let _ = tokio::time::timeout_at(deadline, news.changed()).await;
         }
@@ -77,14 +77,18 @@ impl Cluster {
         if let Some(owner) = self.map().owners.get_mut(usize::from(slot)) {
             *owner = Some(Arc::clone(&member));
         }
-        self.ask_around(None);
+        self.begin_refresh(None);
         Ok(member)
     }
 
     /// Starts a refresh from the other nodes, if the failure may mean that another node owns the
     /// slots now.
-    pub(super) fn doubt(&self, member: &Member, failure: &Failure) -> Option<watch::Receiver<()>> {
-        let doubtful = match failure {
+    pub(super) fn refresh_after(
+        &self,
+        failure: &Failure,
+        member: &Member,
+    ) -> Option<watch::Receiver<()>> {
+        let may_have_moved = match failure {
             Failure::Silence | Failure::Lost(_) | Failure::Refused(_) => true,
             Failure::Redis(error) => {
                 error.is_io_error()
@@ -98,7 +102,7 @@ impl Cluster {
                     .any(|kind| is(error, kind))
             }
         };
-        if doubtful { self.ask_around(Some(&member.address)) } else { None }
+        if may_have_moved { self.begin_refresh(Some(&member.address)) } else { None }
     }
 
     /// Starts a refresh of the slot map in the background, and returns a receiver whose channel
@@ -106,20 +110,21 @@ impl Cluster {
     ///
     /// If a refresh is under way, returns its receiver. Returns `None` if the last refresh began
     /// less than `PAUSE` ago, as the nodes could hardly report any change yet.
-    pub(super) fn ask_around(&self, except: Option<&Address>) -> Option<watch::Receiver<()>> {
-        let (heard, news) = watch::channel(());
+    pub(super) fn begin_refresh(&self, except: Option<&Address>) -> Option<watch::Receiver<()>> {
+        let (under_way, news) = watch::channel(());
         let nodes = {
             let mut map = self.map();
             // Without a sender, the refresh ended early with its runtime.
-            if let Some(asking) = map.asking.as_ref().filter(|asking| asking.has_changed().is_ok())
+            if let Some(refresh) =
+                map.refresh.as_ref().filter(|refresh| refresh.has_changed().is_ok())
             {
-                return Some(asking.clone());
+                return Some(refresh.clone());
             }
-            if map.asked_at.is_some_and(|at| at.elapsed() < PAUSE) {
+            if map.refreshed_at.is_some_and(|at| at.elapsed() < PAUSE) {
                 return None;
             }
-            map.asking = Some(news.clone());
-            map.asked_at = Some(Instant::now());
+            map.refresh = Some(news.clone());
+            map.refreshed_at = Some(Instant::now());
             map.count += 1;
             let mut nodes: Vec<_> = map.members.values().cloned().collect();
             if nodes.iter().any(|node| Some(&node.address) != except) {
@@ -128,7 +133,7 @@ impl Cluster {
             // In a large cluster, the choice of nodes changes with each refresh.
             let begin = map.count % nodes.len().max(1);
             nodes.rotate_left(begin);
-            nodes.truncate(ASKED_AT_ONCE);
+            nodes.truncate(MAX_ASKED);
             nodes
         };
         let cluster = self.clone();
@@ -141,19 +146,21 @@ impl Cluster {
                 found = view_of(seeds, cluster.0.limits).await;
             }
             match found {
-                Ok(ranges) => cluster.learn(ranges),
+                Ok(ranges) => cluster.set_map(ranges),
                 Err(error) => {
-                    tracing::debug!(target: "session", %error, "no node tells of the cluster");
+                    tracing::debug!(target: "session", %error, "no node reports the cluster");
                     cluster.map().failure = Some(error);
                 }
             }
-            cluster.map().asking = None;
-            drop(heard);
+            cluster.map().refresh = None;
+            drop(under_way);
         });
         Some(news)
     }
 
-    fn learn(&self, ranges: Vec<Range>) {
+    /// Sets the slot map. The near cache discards the copies read from each node that has lost a
+    /// slot, as in [`moved`](Self::moved).
+    fn set_map(&self, ranges: Vec<Range>) {
         let mut map = self.map();
         let mut owners = vec![None; usize::from(SLOTS)];
         let mut members = HashMap::new();
@@ -164,10 +171,20 @@ impl Cluster {
             }
             members.insert(primary, member);
         }
+        let mut losers = HashMap::new();
+        for (former, owner) in map.owners.iter().zip(&owners) {
+            if let Some(former) = former
+                && !owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, former))
+            {
+                losers.entry(former.address.clone()).or_insert_with(|| Arc::clone(former));
+            }
+        }
         map.owners = owners;
         map.failure = None;
         // The connection to a node without slots closes after its pending commands.
         map.members = members;
+        drop(map);
+        losers.values().for_each(|former| former.node.flush_copies());
     }
 }
 
@@ -223,7 +240,7 @@ fn search_ended() -> ConnectError {
 }
 
 /// The most nodes that a refresh asks, apart from the configured nodes in the second round.
-const ASKED_AT_ONCE: usize = 8;
+const MAX_ASKED: usize = 8;
 
 /// The shortest time from the start of one refresh to the start of the next.
 const PAUSE: Duration = Duration::from_millis(100);

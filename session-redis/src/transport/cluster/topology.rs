@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_node_tells_of_its_cluster_is_read() {
+    fn slot_ranges_are_read_from_the_reply_of_a_node() {
         let text = |text: &str| Value::BulkString(text.into());
         let node = |host, port| Value::Array(vec![host, Value::Int(port), text("id")]);
         let range = |first, last, nodes: Vec<Value>| {
