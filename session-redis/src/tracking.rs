@@ -13,8 +13,8 @@
 use std::{
     convert::Infallible,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -83,7 +83,7 @@ impl Tracking {
         let tracked = Tracked(Some(Arc::new(TrackedConnection {
             shared,
             freshness,
-            state: AtomicU8::new(SET_UP),
+            state: Mutex::new(State::SetUp),
         })));
         let listener = Listener(tracked.clone());
         let listen = move |message| {
@@ -157,8 +157,29 @@ pub(crate) struct Tracked(Option<Arc<TrackedConnection>>);
 struct TrackedConnection {
     shared: Arc<Shared>,
     freshness: Freshness,
-    /// [`SET_UP`], [`IN_USE`] or [`ENDED`], in this order.
-    state: AtomicU8,
+    state: Mutex<State>,
+}
+
+/// The states of a tracked connection, in this order.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum State {
+    /// The connection is being set up. No command has read over it, so its loss is no loss of
+    /// reports.
+    SetUp,
+    InUse,
+    Ended,
+}
+
+impl TrackedConnection {
+    /// Sets the state, unless the connection has ended. Returns the former state.
+    fn set(&self, state: State) -> State {
+        let mut present = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = *present;
+        if former != State::Ended {
+            *present = state;
+        }
+        former
+    }
 }
 
 impl Tracked {
@@ -166,9 +187,7 @@ impl Tracked {
     /// connection is a loss of reports.
     pub(crate) fn begin_use(&self) {
         if let Some(tracked) = &self.0 {
-            // Fails if the connection is already lost.
-            let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
-            let _ = tracked.state.compare_exchange(SET_UP, IN_USE, success, failure);
+            tracked.set(State::InUse);
         }
     }
 
@@ -189,7 +208,7 @@ impl Tracked {
     pub(crate) fn end(&self) {
         if let Some(tracked) = &self.0 {
             tracked.shared.copies.disconnect(&tracked.freshness);
-            if tracked.state.swap(ENDED, Ordering::AcqRel) == IN_USE {
+            if tracked.set(State::Ended) == State::InUse {
                 tracked.shared.watchers.report_loss();
             }
         }
@@ -241,11 +260,6 @@ impl Drop for Listener {
         self.0.end();
     }
 }
-
-/// The states of a tracked connection. Nobody has read over a connection that is being set up.
-const SET_UP: u8 = 0;
-const IN_USE: u8 = 1;
-const ENDED: u8 = 2;
 
 /// Returns the key of a session by its name in Redis.
 pub(crate) fn session_key(key: &[u8], prefix: &str) -> Option<SessionKey> {

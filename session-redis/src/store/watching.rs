@@ -27,7 +27,8 @@ impl WatchConnection {
         }
     }
 
-    /// Watches a key by a read of it. Returns `None` if the server does not report changes.
+    /// Watches a key by a read of it. Returns `None` if the read fails. If the server does not report
+    /// changes, the watch never completes, and the caller loads at the end of each interval.
     pub(crate) async fn watch(&self, key: &SessionKey, read: &Cmd) -> Option<Watch> {
         let watch = self.tracking.watchers()?.watch(key);
         let tracked = async { self.connection()?.read(read).await };
