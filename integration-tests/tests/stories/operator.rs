@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 use session_axum::{CookieChange, Key, RedisConfig, RedisStore, Session, SessionError, Sessions};
 use session_core::SessionKey;
 
+use crate::stopcock::Stopcock;
+
 const NOTE: Key<String> = Key::new("note");
 
 /// An application, and the program of its operator.
@@ -245,9 +247,13 @@ async fn walk_misses_no_session_after_a_restart_of_redis() {
 #[tokio::test(flavor = "multi_thread")]
 async fn revocation_of_everybody_finds_sessions_that_begin_meanwhile() {
     const SESSIONS: u64 = 2_000;
-    const MEANWHILE: u64 = 300;
+    const MEANWHILE: u64 = 100;
     let redis = RedisServer::start().await;
-    let site = Site::on(&redis).await;
+    // The program stands still while the sessions begin.
+    let stopcock = Stopcock::before(&redis).await;
+    let mut site = Site::on(&redis).await;
+    site.url = stopcock.url();
+    let site = site;
     let begin = async |count| {
         let begun = stream::iter(0..count)
             .map(|number: u64| site.begin(move |session| session.authenticate(number % 100)))
@@ -260,7 +266,10 @@ async fn revocation_of_everybody_finds_sessions_that_begin_meanwhile() {
     let begin_meanwhile = async {
         // The first end shows that the walk is under way.
         changes.next().await.unwrap();
-        begin(MEANWHILE).await
+        stopcock.close();
+        let begun = begin(MEANWHILE).await;
+        stopcock.open();
+        begun
     };
     let revoke = site.json(&["revoke", "everybody", "--yes"]);
     let (revoked, begun) = tokio::join!(revoke, begin_meanwhile);
