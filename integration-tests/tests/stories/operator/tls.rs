@@ -25,8 +25,7 @@ async fn program_presents_a_certificate() {
         .map(str::to_owned)
         .to_vec();
     let run = site.run(["count"]).await;
-    let text = "error: --cert and --cert-key need each other\n";
-    assert_eq!((run.code, &*run.err), (2, text));
+    assert!(run.code == 2 && run.err.contains("--cert-key <FILE>"), "{}", run.err);
     site.options.extend(["--cert-key".to_owned(), cert_key]);
     assert_eq!(site.count().await, 0);
 }

@@ -38,7 +38,8 @@ pub(crate) struct ServerOptions {
     ///
     /// Several URLs, separated by white space, are those of the sentinels or of nodes of the cluster.
     /// The variable keeps a password out of the list of processes. Another variable,
-    /// REDIS_PASSWORD, has precedence over the password in the URL.
+    /// REDIS_PASSWORD, has precedence over the password in the URL. White space belongs to a
+    /// password, a line break at its end too.
     #[arg(
         long,
         global = true,
@@ -69,11 +70,11 @@ pub(crate) struct ServerOptions {
     ca: Option<PathBuf>,
 
     /// The file of the certificate to present to the server, in PEM format
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", requires = "cert_key")]
     cert: Option<PathBuf>,
 
     /// The file of the private key of this certificate, in PEM format
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", requires = "cert")]
     cert_key: Option<PathBuf>,
 
     /// The name in the certificate of each server [default: the host of the server]
@@ -193,11 +194,9 @@ impl ServerOptions {
         if let Some(file) = &self.ca {
             config = config.with_root_certificate(read(file)?);
         }
-        config = match (&self.cert, &self.cert_key) {
-            (Some(cert), Some(key)) => config.with_client_certificate(read(cert)?, read(key)?),
-            (None, None) => config,
-            _ => return Err(usage("--cert and --cert-key need each other")),
-        };
+        if let (Some(cert), Some(key)) = (&self.cert, &self.cert_key) {
+            config = config.with_client_certificate(read(cert)?, read(key)?);
+        }
         if let Some(name) = &self.server_name {
             config = config.with_tls_server_name(name);
         }

@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{self, Write},
+    ops::RangeInclusive,
 };
 
 use serde_json::{Value, json};
@@ -104,13 +105,24 @@ fn is_harmful(letter: char) -> bool {
     // The standard library escapes by general category: `Cc`, `Cf`, `Cs`, `Co`, `Cn`, `Zl`, `Zp` and
     // `Zs`. It also escapes a combining mark that begins a text, so that another letter comes first.
     let is_escaped = String::from_iter(['a', letter]).escape_debug().count() > 2;
-    is_escaped || UNSEEN.contains(&letter)
+    is_escaped || UNSEEN.iter().any(|range| range.contains(&letter))
 }
 
 /// The letters and marks that show nothing: `Default_Ignorable_Code_Point` in Unicode's
-/// `DerivedCoreProperties.txt`, without the selectors of a variant, which belong to many emoji.
-const UNSEEN: [char; 7] =
-    ['\u{34f}', '\u{115f}', '\u{1160}', '\u{17b4}', '\u{17b5}', '\u{3164}', '\u{ffa0}'];
+/// `DerivedCoreProperties.txt`, without U+FE0E and U+FE0F, which belong to many emoji, and with the
+/// empty pattern of braille.
+const UNSEEN: [RangeInclusive<char>; 10] = [
+    '\u{34f}'..='\u{34f}',
+    '\u{115f}'..='\u{1160}',
+    '\u{17b4}'..='\u{17b5}',
+    '\u{180b}'..='\u{180d}',
+    '\u{180f}'..='\u{180f}',
+    '\u{2800}'..='\u{2800}',
+    '\u{3164}'..='\u{3164}',
+    '\u{fe00}'..='\u{fe0d}',
+    '\u{ffa0}'..='\u{ffa0}',
+    '\u{e0100}'..='\u{e01ef}',
+];
 
 #[cfg(test)]
 mod tests {
@@ -139,9 +151,11 @@ mod tests {
 
     #[test]
     fn characters_that_show_nothing_are_escaped() {
-        // Of `Cc`, `Cf`, `Co`, `Cn`, `Zl`, `Zp` and `Zs`, and of the unseen letters and marks.
+        // Of `Cc`, `Cf`, `Co`, `Cn`, `Zl`, `Zp` and `Zs`.
         let of_each = "\u{85}\u{ad}\u{180e}\u{200b}\u{200d}\u{feff}\u{e0041}\u{e000}\u{10fffe}\u{2028}\u{2029}\u{a0}";
-        for letter in of_each.chars().chain(UNSEEN) {
+        let selectors_and_blanks =
+            "\u{180b}\u{180d}\u{180f}\u{fe00}\u{e0100}\u{e01ef}\u{2800}\u{34f}\u{3164}";
+        for letter in of_each.chars().chain(selectors_and_blanks.chars()) {
             assert!(is_harmful(letter), "{letter:?}");
         }
         for name in ["Ωmega", "Zoe\u{308}", "नमस्ते", "山田太郎", "أحمد", "❤\u{fe0f}", "O'Neil \"x\""]
