@@ -148,18 +148,23 @@ impl NearCopies {
     }
 
     /// Removes the copy of a session that the server reports as changed, as
-    /// [`forget`](Self::forget) does.
+    /// [`forget`](Self::forget) does. A vacant place stays, because the report may be that of the
+    /// change by this process.
     pub fn invalidate(&self, key: &SessionKey) {
         self.counts.invalidations.fetch_add(1, Ordering::Relaxed);
         self.metrics.on_invalidation();
-        self.forget(key);
+        self.remove(key, |kept| matches!(kept, Kept::Vacant { .. }).then_some(()));
     }
 
     /// Removes the copy of a session, and withdraws the announcement of reads under way.
     pub fn forget(&self, key: &SessionKey) {
+        self.remove(key, |_| None);
+    }
+
+    fn remove(&self, key: &SessionKey, refuse: impl FnOnce(&Kept) -> Option<()>) {
         let mut fetches = self.fetches(key);
         fetches.remove(key);
-        let _ = self.table.remove(key, Timestamp::default(), |_| None::<()>);
+        let _ = self.table.remove(key, Timestamp::default(), refuse);
         self.metrics.on_entries(|| self.table.len());
     }
 

@@ -91,6 +91,17 @@ fn what_was_read_is_found_until_it_is_changed() {
     assert_eq!((stats.hits, stats.misses, stats.invalidations), (1, 2, 1));
 }
 
+/// The server reports a change to the process that made it, too.
+#[test]
+fn report_of_an_own_change_keeps_the_place_of_the_next_copy() {
+    let world = World::new();
+    world.read(1);
+    drop(world.copies.changing(&[key()]));
+    assert_eq!(world.copies.stats().entries, 1);
+    world.copies.invalidate(&key());
+    assert_eq!((world.copies.stats().entries, world.revision()), (1, None));
+}
+
 #[test]
 fn an_answer_that_an_invalidation_overtook_is_not_kept() {
     let world = World::new();
