@@ -135,8 +135,8 @@ impl SessionsBuilder {
     ///
     /// The interval bounds the delay after the end of a session if the store reports no changes, or
     /// if a report is lost. A waiting connection loads after between three quarters of the interval
-    /// and all of it (jitter), which is at most 4 loads in 3 intervals. Reports without a change cost
-    /// no more in the long run. Each change of the session costs one more load, at most 10 per second.
+    /// and all of it (jitter), which is at most 4 loads in 3 intervals. Reports without a change
+    /// at most double that in the long run. Each change of the session costs one more load, at most 10 per second.
     #[must_use]
     pub fn with_live_interval(mut self, interval: Duration) -> Self {
         self.live_interval = interval;

@@ -193,7 +193,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// Each later commit and each later deletion of a session under the key completes the
     /// [`Watch`], in whatever process it happens. A touch may complete the watch, and so may a false
-    /// report: repeated ones cost a connection at most 4 loads in 3 intervals in the long run. The
+    /// report: repeated ones at most double the loads of a connection in the long run. The
     /// caller loads again after one [interval](crate::SessionsBuilder::with_live_interval), so a lost
     /// report only delays the news. A store keeps its watches in [`Watchers`].
     ///
