@@ -210,7 +210,7 @@ fn deeds(random: &mut Random, own: usize) -> Vec<Deed> {
             (6, Deed::Destroy),
             (4, Deed::SetLifetime(lifetime)),
             (10, Deed::Commit),
-            (8, Deed::Lock),
+            (16, Deed::Lock),
             (3, Deed::Unlock),
             (2, Deed::Discard),
             (4, Deed::List(owner)),
