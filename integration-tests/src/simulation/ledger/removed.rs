@@ -54,13 +54,14 @@ impl Ledger {
         self.lives[life].ended_by = Some(call.request);
     }
 
-    /// Returns `true` if a request has set a lifetime that is already over. An impersonation that is over
-    /// before its commit leaves the session before.
+    /// Returns `true` if a request has set a lifetime that is already over. An impersonation that goes on
+    /// at the commit and is over leaves the session before.
     fn ends_by_its_lifetime(&self, call: &Call, life: usize) -> bool {
         let request = &self.requests[&call.request];
         let mut state = self.lives[life].state.clone();
         let log = &request.log[call.attempt.from..call.attempt.to];
         state.apply(log, Part::Everything, self.rules.lifetime, call.now);
-        state.deadline() <= request.latest && !log.iter().any(Logged::begins_acting)
+        let leaves_the_login = state.actor.is_some() && log.iter().any(Logged::begins_acting);
+        state.deadline() <= request.latest && !leaves_the_login
     }
 }
