@@ -293,7 +293,7 @@ async fn requests_that_lose_their_answers_together_do_not_come_back_together() {
     session.commit().await.unwrap();
     for command in ["get", "evalsha"] {
         let mut spread = Duration::ZERO;
-        // A machine that stands still for a moment sends them together, whatever they waited for.
+        // A machine that stands still for a moment sends all of them together afterwards.
         for attempt in 0..5 {
             let mut opened = Vec::new();
             if command == "evalsha" {

@@ -93,7 +93,9 @@ impl Ledger {
                 }
                 if let Some(state) = state {
                     if state.values != view.values {
-                        self.violate("I1", || "a request reads what is not stored".into());
+                        self.violate("I1", || {
+                            "a request reads a value that was never stored".into()
+                        });
                     }
                     if state.user() != view.user {
                         self.violate("I4", || "a request sees another user or actor".into());
