@@ -161,10 +161,20 @@ pub enum SessionError {
     #[error("the owner of the session has not signed in recently enough")]
     NotFresh,
 
-    /// The session has no owner, or its owner [acts as](crate::Session::act_as) a user already, or is
-    /// that user.
-    #[error("only a signed-in user can act as another user, and as one at a time")]
+    /// Nobody is signed in. No call of this crate returns this error: it is for applications, and for the
+    /// guards of `session-axum`.
+    #[error("nobody is signed in")]
+    SignedOut,
+
+    /// The session has no owner who could [act as](crate::Session::act_as) a user, or the owner is that
+    /// user.
+    #[error("only a signed-in user can act as another user")]
     CannotAct,
+
+    /// A user [acts as](crate::Session::act_as) the owner of the session, and only the owner may do
+    /// this.
+    #[error("a user who acts as the owner of the session may not do this")]
+    Acting,
 
     /// The owner has as many sessions as the [`SessionLimit`](crate::SessionLimit) allows, and the
     /// login is not stored. After one session has ended, the same commit succeeds.
@@ -244,7 +254,9 @@ impl SessionError {
             | Self::AlreadyLocked
             | Self::LeaseLost
             | Self::NotFresh
+            | Self::SignedOut
             | Self::CannotAct
+            | Self::Acting
             | Self::TooManySessions { .. }
             | Self::Closed
             | Self::EmptyOwner

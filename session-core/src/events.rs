@@ -28,7 +28,8 @@ pub struct Event {
     /// The session's key before, if the event gave the session another key.
     pub former: Option<SessionKey>,
     /// The user to whom the session belongs, if the session has an owner and the event knows the
-    /// owner.
+    /// owner. Of [`ActingStopped`](EventKind::ActingStopped), the user to whom the session belonged
+    /// until then.
     pub owner: Option<Owner>,
     /// The user who [acts as](crate::Session::act_as) the owner.
     pub actor: Option<Owner>,
@@ -48,7 +49,7 @@ pub enum EventKind {
     /// that user as its owner. A login that ends this later is `Authenticated` alone.
     ActingStarted,
     /// The actor went back: the session got a fresh ID, and belongs to the actor again. The event
-    /// names both users, as `ActingStarted` does.
+    /// names both users in the same fields as `ActingStarted`.
     ActingStopped,
     /// [`Session::rotate`](crate::Session::rotate) or [`Session::link`](crate::Session::link) gave the
     /// session a fresh ID.

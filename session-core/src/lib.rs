@@ -30,7 +30,7 @@ pub mod testing;
 pub use {async_trait::async_trait, bytes::Bytes};
 
 #[cfg(feature = "axum")]
-pub use axum::{SessionExtension, SessionRejection, SessionSource};
+pub use axum::{DefaultBody, SessionExtension, SessionRejection, SessionSource};
 #[cfg(feature = "json")]
 pub use record::Json;
 #[cfg(feature = "uuid")]

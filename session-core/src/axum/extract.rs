@@ -42,6 +42,12 @@ impl SessionExtension {
         (&*self.0 as &dyn Any).downcast_ref()
     }
 
+    /// Returns `true` if both hold the session of the same layer and request.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Opens the session of the request, from the request's headers.
     ///
     /// # Errors

@@ -11,5 +11,5 @@ mod response;
 
 pub use {
     extract::{SessionExtension, SessionSource},
-    response::SessionRejection,
+    response::{DefaultBody, SessionRejection},
 };

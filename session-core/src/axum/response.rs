@@ -11,12 +11,14 @@ use crate::{SessionError, StoreError, StoreErrorKind, metrics::on_error_response
 /// | --- | --- |
 /// | the store failed, `Contended`, `Unconfirmed`, `Locked` | 503 with `Retry-After` |
 /// | `Ended`, `LeaseLost`, `TooManySessions`, `Refused`, `Taken` | 409 |
-/// | `NotFresh`, `CannotAct` | 403 |
+/// | `SignedOut` | 401 with `Cache-Control: no-store` |
+/// | `NotFresh`, `CannotAct`, `Acting` | 403 |
 /// | `TooLarge`, `Decode`, `Encode`, `EmptyOwner`, `EmptyLink`, `Closed`, `AlreadyLocked` | 500 |
 /// | the session is too large for the store | 500 |
 ///
 /// The extensions of the response hold the error as an `Arc<SessionError>`, for an outer layer that
-/// makes a page of the error.
+/// makes a page of the error. See [`with_response`](Self::with_response) for a response of the
+/// application's own.
 impl IntoResponse for SessionError {
     fn into_response(self) -> Response {
         let status = status(&self);
@@ -24,7 +26,9 @@ impl IntoResponse for SessionError {
             Self::Locked => "another request is being worked on, try again in a moment",
             Self::LeaseLost => "the request took too long, load the page again",
             Self::NotFresh => "sign in again to do this",
-            Self::CannotAct => "sign in as yourself to do this",
+            Self::SignedOut => "sign in first",
+            Self::CannotAct => "sign in to do this",
+            Self::Acting => "only the user can do this",
             Self::TooManySessions { .. } => "signed in too often, sign out elsewhere first",
             Self::Refused { .. } => "the change is not possible any more, load the page again",
             Self::Taken => "this was used already",
@@ -34,17 +38,53 @@ impl IntoResponse for SessionError {
             _ if status == StatusCode::CONFLICT => "the session has ended, load the page again",
             _ => "the session cannot be used",
         };
-        log(&self, status);
-        on_error_response(status, &self);
         let mut response = (status, text).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);
-            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        // HTTP has no scheme for `WWW-Authenticate` that means a cookie.
+        let header = match status {
+            StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, RETRY_AFTER_SECONDS)),
+            StatusCode::UNAUTHORIZED => Some((header::CACHE_CONTROL, "no-store")),
+            _ => None,
+        };
+        if let Some((name, value)) = header {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
+        response.extensions_mut().insert(DefaultBody);
+        self.with_response(response)
+    }
+}
+
+impl SessionError {
+    /// Answers the error by a response of the application's own, such as a redirect or a page.
+    ///
+    /// The layer in `session-axum` recognizes the response as that of a failed handler: whatever its
+    /// status, it commits no change. The cause goes to `tracing` as with the response by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::response::{IntoResponse, Redirect, Response};
+    /// use session_core::SessionError;
+    ///
+    /// fn answer(error: SessionError) -> Response {
+    ///     match error {
+    ///         SessionError::NotFresh => error.with_response(Redirect::to("/login")),
+    ///         error => error.into_response(),
+    ///     }
+    /// }
+    /// ```
+    pub fn with_response(self, response: impl IntoResponse) -> Response {
+        let mut response = response.into_response();
+        log(&self, status(&self));
+        on_error_response(response.status(), &self);
         response.extensions_mut().insert(Arc::new(self));
         response
     }
 }
+
+/// Marks a response whose body is the text of this crate, in place of which a layer may draw another.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct DefaultBody;
 
 /// The reason why an extractor fails to return a session or its owner.
 ///
@@ -81,16 +121,17 @@ pub enum SessionRejection {
         name: &'static str,
     },
 
-    /// The innermost guard of the route demands a user of a named session, and the handler asks for
-    /// the user of another session: 500. Returned by `SignedIn` of `session-axum`.
+    /// The innermost guard of the route demands a user of one session, and the handler asks for the
+    /// user of another: 500. Returned by `SignedIn` of `session-axum`.
     #[error(
-        "the guard of this route demands a user of the session `{name}`, and the handler asks for \
-         the user of another session: give `SignedIn` the type with that name, or read the other \
-         user by `Session::owner_as`"
+        "the guard of this route demands a user of {}, and the handler asks for the user of another \
+         session: give `SignedIn` the name of the guard's session, put the guard inside of the same \
+         layer, or read the other user by `Session::owner_as`",
+        session_of(*name)
     )]
     OtherGuard {
-        /// The name of the guard's session.
-        name: &'static str,
+        /// The name of the guard's session, if it has one.
+        name: Option<&'static str>,
     },
 
     /// Nobody is signed in: 401 with `Cache-Control: no-store`. Returned by `SignedIn` of
@@ -115,16 +156,19 @@ impl IntoResponse for SessionRejection {
                 tracing::error!(target: "session", "{self}");
                 (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response()
             }
-            // HTTP has no scheme for `WWW-Authenticate` that means a cookie.
-            Self::SignedOut => {
-                let no_store = [(header::CACHE_CONTROL, "no-store")];
-                (StatusCode::UNAUTHORIZED, no_store, self.to_string()).into_response()
-            }
+            Self::SignedOut => SessionError::SignedOut.into_response(),
             Self::OwnerType { .. } => {
                 tracing::error!(target: "session", "{self}");
                 (StatusCode::INTERNAL_SERVER_ERROR, "the session cannot be used").into_response()
             }
         }
+    }
+}
+
+fn session_of(name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("the session `{name}`"),
+        None => "a session without a name".to_owned(),
     }
 }
 
@@ -144,7 +188,10 @@ fn status(error: &SessionError) -> StatusCode {
         | SessionError::TooManySessions { .. }
         | SessionError::Refused { .. }
         | SessionError::Taken => StatusCode::CONFLICT,
-        SessionError::NotFresh | SessionError::CannotAct => StatusCode::FORBIDDEN,
+        SessionError::SignedOut => StatusCode::UNAUTHORIZED,
+        SessionError::NotFresh | SessionError::CannotAct | SessionError::Acting => {
+            StatusCode::FORBIDDEN
+        }
         SessionError::AlreadyLocked
         | SessionError::Closed
         | SessionError::EmptyOwner
@@ -156,8 +203,7 @@ fn status(error: &SessionError) -> StatusCode {
 }
 
 fn log(error: &SessionError, status: StatusCode) {
-    let is_expected = matches!(status, StatusCode::CONFLICT | StatusCode::FORBIDDEN)
-        || matches!(error, SessionError::Locked);
+    let is_expected = status.is_client_error() || matches!(error, SessionError::Locked);
     if is_expected {
         tracing::debug!(target: "session", %error, "request refused for its session");
         return;
@@ -197,7 +243,9 @@ mod tests {
             (SessionError::Refused { name: name.clone(), source: source() }, 409),
             (SessionError::Taken, 409),
             (SessionError::NotFresh, 403),
+            (SessionError::SignedOut, 401),
             (SessionError::CannotAct, 403),
+            (SessionError::Acting, 403),
             (SessionError::AlreadyLocked, 500),
             (SessionError::Closed, 500),
             (SessionError::EmptyOwner, 500),

@@ -86,7 +86,7 @@ pub(super) fn tombstone(record: &Record, now: Timestamp) -> Tombstone {
         revision: record.revision.next(),
         nonce: fresh_nonce(),
         family: record.family,
-        cause: Cause::Rotated { successor: fresh_key(), sealed_id: None, changes_owner: false },
+        cause: Cause::Rotated { successor: fresh_key(), sealed_id: None, changes_user: false },
         id_use: IdUse::Original,
         expires_at: now + 5 * MINUTE,
     }

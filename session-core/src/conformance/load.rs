@@ -103,7 +103,7 @@ pub async fn load_returns_a_tombstone_bit_for_bit(store: Store) -> Outcome {
     let login = tombstone(&record, now);
     let sealed_id = Some(SealedId::from_stored(Bytes::copy_from_slice(&random::<43>())));
     let first_login = Tombstone {
-        cause: Cause::Rotated { successor: fresh_key(), sealed_id, changes_owner: true },
+        cause: Cause::Rotated { successor: fresh_key(), sealed_id, changes_user: true },
         id_use: IdUse::Renewed,
         ..login.clone()
     };

@@ -272,7 +272,9 @@ impl<'c> Commit<'c> {
         if !context.is_alive(&self.record) {
             return match &self.base {
                 // The store decides: another request may have extended the session meanwhile.
-                Some(base) if !self.is_new_login() => protocol.expire(base, context).await,
+                Some(base) if !self.begins_login_or_acting() => {
+                    protocol.expire(base, context).await
+                }
                 _ => Ok(Attempt::Gone),
             };
         }
@@ -292,10 +294,17 @@ impl<'c> Commit<'c> {
 
     /// Returns `true` if the commit signs a user in, or makes a user act as another. If the record has
     /// expired already, it is not stored, and the session before stays.
-    pub(super) fn is_new_login(&self) -> bool {
+    pub(super) fn begins_login_or_acting(&self) -> bool {
         let acts = |change: &Change| matches!(change, Change::ActAs { .. });
         let begins_acting = self.record.actor.is_some() && self.pending.log.iter().any(acts);
         self.context.login_at.is_some() || begins_acting
+    }
+
+    /// Returns `true` if a login or an impersonation has reached its end while it was stored. Such a
+    /// record ends no other session, and does not take the place of the session before.
+    pub(super) fn is_over(&mut self, new: &Located) -> bool {
+        self.context = self.context.at(self.protocol.now());
+        self.begins_login_or_acting() && !self.context.is_alive(&new.record)
     }
 
     /// Stores a record under a fresh ID.
@@ -309,7 +318,13 @@ impl<'c> Commit<'c> {
         let protocol = self.protocol;
         if new.record.owner.is_some() {
             self.created = Some(new.clone());
+            if self.is_over(&new) {
+                return Ok(Attempt::Gone);
+            }
             protocol.make_room(&new, None).await?;
+            if self.is_over(&new) {
+                return Ok(Attempt::Gone);
+            }
             self.created = None;
         }
         protocol.report_fresh_id(&self.pending.log, None, &new);
@@ -353,7 +368,7 @@ impl<'c> Commit<'c> {
             let successor = match &tombstone.cause {
                 Cause::Ended => return Err(SessionError::Ended),
                 Cause::Renewed { successor, .. } => *successor,
-                Cause::Rotated { changes_owner: true, .. } => return Err(SessionError::Ended),
+                Cause::Rotated { changes_user: true, .. } => return Err(SessionError::Ended),
                 Cause::Rotated { successor, .. } => {
                     self.be_overtaken(id.is_some())?;
                     *successor

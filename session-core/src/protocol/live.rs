@@ -17,8 +17,9 @@
 //! - A report may be false: Redis with a full tracking table reports each key that it evicts. A load
 //!   tracks its key, which evicts another key, whose connection loads in turn. So after each report
 //!   that announced no change, the connection waits twice as long, from [`MIN_GAP`] up to the
-//!   interval. An interval without a report halves the wait. So each load that a report causes
-//!   follows an interval without one: in the long run, reports at most double the loads of polling.
+//!   interval. An interval without a report halves the wait, and a change leaves it. So each false
+//!   report costs a load that follows an interval without one: in the long run, false reports at most
+//!   double the loads of polling. Each change costs one load more.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -162,8 +163,8 @@ impl Protocol {
                 Ok(Look::Alive(Located { key, record, .. }, watch)) => {
                     let former = found.replace((key, record.nonce, record.last_seen_at));
                     gap = match is_reported {
-                        _ if found != former => MIN_GAP,
-                        true => interval.min(2 * gap),
+                        true if found == former => interval.min(2 * gap),
+                        true => gap,
                         false => MIN_GAP.max(gap / 2),
                     };
                     (watch, record.expires_at())
@@ -241,7 +242,7 @@ impl Protocol {
     fn followed_key(&self, tombstone: &Tombstone, owner: Option<&Owner>) -> Option<SessionKey> {
         match tombstone.cause {
             Cause::Renewed { successor, .. } => Some(successor),
-            Cause::Rotated { successor, changes_owner: false, .. } => {
+            Cause::Rotated { successor, changes_user: false, .. } => {
                 (owner.is_some() && self.settings.carries_over).then_some(successor)
             }
             Cause::Rotated { .. } | Cause::Ended => None,

@@ -36,17 +36,19 @@ impl Commit<'_> {
                 self.created.insert(new).clone()
             }
         };
+        if self.is_over(&new) {
+            return Ok(Attempt::Gone);
+        }
         if kind == Move::Login && !self.has_place {
             if let Some(tombstone) = protocol.make_room(&new, Some(base)).await? {
                 return Ok(Attempt::Tombstone(tombstone));
             }
             self.has_place = true;
+            if self.is_over(&new) {
+                return Ok(Attempt::Gone);
+            }
         }
-        self.context = self.context.at(protocol.now());
         self.context.check_fence(&base.record, self.context.now)?;
-        if self.is_new_login() && !self.context.is_alive(&new.record) {
-            return Ok(Attempt::Gone);
-        }
         let tombstone = Entry::Tombstone(Arc::new(self.tombstone(base, &new, kind)));
         match protocol.commit_entry(base, tombstone, self.context).await {
             Ok(Committed::Committed) => {
@@ -105,8 +107,8 @@ impl Commit<'_> {
                 let log = &self.pending.log;
                 let changes_user = log.iter().any(|change| change.changes_user(&base.record));
                 // The values of a visitor belong to the login, which `act_as` keeps aside.
-                let changes_owner = changes_user && (!is_visitor || new.record.actor.is_some());
-                (Cause::Rotated { successor, sealed_id, changes_owner }, window)
+                let changes_user = changes_user && (!is_visitor || new.record.actor.is_some());
+                (Cause::Rotated { successor, sealed_id, changes_user }, window)
             }
         };
         Tombstone {

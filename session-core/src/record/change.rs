@@ -124,16 +124,7 @@ impl Change {
         {
             return Err(SessionError::Taken);
         }
-        if let Self::Reauthenticate { owner, .. } = self
-            && (record.owner.as_ref() != Some(owner) || record.actor.is_some())
-        {
-            return Err(SessionError::NotFresh);
-        }
-        if let Self::ActAs { user, .. } = self
-            && !may_act_as(record, user)
-        {
-            return Err(SessionError::CannotAct);
-        }
+        self.check_user(Some(record))?;
         self.preview(record);
         Ok(())
     }
@@ -146,10 +137,7 @@ impl Change {
             Self::Remove { name } | Self::Take { name, .. } => record.values.remove(name),
             Self::Clear { .. } => record.values.clear(),
             Self::SetLifetime(lifetime) => {
-                record.lifetime = match &record.actor {
-                    Some(login) => lifetime.with_idle_of(login.lifetime),
-                    None => *lifetime,
-                };
+                record.lifetime = record.permitted_lifetime(*lifetime);
             }
             Self::EndBy(at) => {
                 record.ends_by = Some(record.ends_by.map_or(*at, |end| end.min(*at)));
@@ -171,13 +159,14 @@ impl Change {
                 record.authenticated_at = Some(*at);
             }
             Self::Link(link) => record.links.add(*link),
-            Self::ActAs { user, until } if may_act_as(record, user) => {
+            Self::ActAs { user, until } if self.check_user(Some(record)).is_ok() => {
                 let login = record.clone();
                 record.values.clear();
                 record.links = Links::default();
                 record.owner = Some(user.clone());
                 record.authenticated_at = None;
-                record.ends_by = Some(login.absolute_deadline().min(*until));
+                // Not the deadline of the login, which the stamp of the commit can move.
+                record.ends_by = Some(login.ends_by.map_or(*until, |end| end.min(*until)));
                 record.actor = Some(Arc::new(login));
             }
             Self::StopActing => {
@@ -191,6 +180,24 @@ impl Change {
                 }
             }
             Self::ActAs { .. } | Self::Rotate | Self::Renew | Self::Present => {}
+        }
+    }
+
+    /// Refuses a change that the user of the session may not make.
+    pub(crate) fn check_user(&self, record: Option<&Record>) -> Result<(), SessionError> {
+        let is_acting = record.is_some_and(|record| record.actor.is_some());
+        let present = record.and_then(|record| record.owner.as_ref());
+        match self {
+            Self::ActAs { .. } | Self::Reauthenticate { .. } if is_acting => {
+                Err(SessionError::Acting)
+            }
+            Self::ActAs { user, .. } if present.is_none_or(|owner| owner == user) => {
+                Err(SessionError::CannotAct)
+            }
+            Self::Reauthenticate { owner, .. } if present != Some(owner) => {
+                Err(SessionError::NotFresh)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -260,12 +267,6 @@ impl fmt::Debug for Change {
             Self::Present => f.write_str("Present"),
         }
     }
-}
-
-/// Returns `true` if the owner of a session may act as a user: the owner has signed in, is another
-/// user, and does not act already.
-pub(crate) fn may_act_as(record: &Record, user: &Owner) -> bool {
-    record.actor.is_none() && record.owner.as_ref().is_some_and(|owner| owner != user)
 }
 
 /// Applies all changes to a record, in their order. `is_own`: see [`Change::apply`].

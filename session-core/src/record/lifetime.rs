@@ -136,9 +136,13 @@ impl Lifetime {
         self
     }
 
-    /// Returns the lifetime with an idle time of at most that of another.
-    pub(crate) fn with_idle_of(self, other: Self) -> Self {
-        Self { idle_ms: self.idle_ms.min(other.idle_ms), ..self }
+    /// Returns the lifetime, with both times shortened to those of another.
+    pub(crate) fn within(self, other: Self) -> Self {
+        Self {
+            idle_ms: self.idle_ms.min(other.idle_ms),
+            absolute_ms: self.absolute_ms.min(other.absolute_ms),
+            ..self
+        }
     }
 
     /// Returns the time without a request after which the session expires.

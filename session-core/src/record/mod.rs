@@ -40,7 +40,7 @@ pub use {
     tombstone::Tombstone,
 };
 pub(crate) use {
-    change::{Apply, Authentication, Change, may_act_as, replay},
+    change::{Apply, Authentication, Change, replay},
     lease::Lease,
     links::Links,
     realm::Realm,
@@ -219,6 +219,11 @@ impl Record {
     /// Returns the signed-in user: the actor, or else the owner.
     pub(crate) fn signed_in(&self) -> Option<&Owner> {
         self.actor().or(self.owner.as_ref())
+    }
+
+    /// Returns the lifetime, shortened to that of the actor's login if a user acts as the owner.
+    pub(crate) fn permitted_lifetime(&self, lifetime: Lifetime) -> Lifetime {
+        self.actor.as_ref().map_or(lifetime, |login| lifetime.within(login.lifetime))
     }
 
     /// Returns `true` if two records have the same owner, and the same actor.

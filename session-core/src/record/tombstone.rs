@@ -61,7 +61,7 @@ pub(crate) enum Cause {
         sealed_id: Option<SealedId>,
         /// The session went from one user to another, or from a visitor to an impersonation: a request from
         /// before the login fails.
-        changes_owner: bool,
+        changes_user: bool,
     },
     /// A renewal gave the session another ID. The former ID opens the session for a grace time.
     Renewed { successor: SessionKey, sealed_id: SealedId },

@@ -11,10 +11,7 @@
 use std::time::Duration;
 
 use super::Session;
-use crate::{
-    Owner, SessionError,
-    record::{Change, may_act_as},
-};
+use crate::{Owner, SessionError, record::Change};
 
 impl Session {
     /// The longest time for which a user acts as another: 12 hours.
@@ -33,8 +30,8 @@ impl Session {
     /// was.
     ///
     /// While the owner acts, [`end_by`](Self::end_by) and [`set_lifetime`](Self::set_lifetime) change
-    /// the impersonation alone. They never move its end beyond `time`, nor its idle time beyond that of
-    /// the actor's login. A login of the request ends the impersonation. A [`destroy`](Self::destroy)
+    /// the impersonation alone. They never move its end beyond `time`, nor its idle time and its
+    /// deadline beyond those of the actor's login. A login of the request ends the impersonation. A [`destroy`](Self::destroy)
     /// ends the impersonation and the actor's login. Open [`Live`](crate::Live) connections close when
     /// the impersonation starts, and when it ends.
     ///
@@ -50,8 +47,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Returns [`SessionError::CannotAct`] if the session has no owner, if the owner acts as a user
-    /// already, or if `user` is the owner. Returns [`SessionError::EmptyOwner`] for an empty user,
+    /// Returns [`SessionError::CannotAct`] if the session has no owner, or if `user` is the owner, and
+    /// [`SessionError::Acting`] if the owner acts as a user already. Returns [`SessionError::EmptyOwner`] for an empty user,
     /// [`SessionError::TooLarge`] if the user is longer than
     /// [`Limits::OWNER_BYTES`](crate::Limits::OWNER_BYTES) or beyond
     /// [`Limits::CHANGES`](crate::Limits::CHANGES), and [`SessionError::Closed`] after the response has
@@ -78,11 +75,9 @@ impl Session {
     pub fn act_as(&self, user: impl Into<Owner>, time: Duration) -> Result<(), SessionError> {
         let user = Owner::checked(user)?;
         let until = self.protocol().now() + time.min(Self::MAX_ACTING);
-        let state = self.open_state()?;
-        if !state.view().is_some_and(|record| may_act_as(record, &user)) {
-            return Err(SessionError::CannotAct);
-        }
-        self.change(state, Change::ActAs { user, until }, false)
+        let (state, change) = (self.open_state()?, Change::ActAs { user, until });
+        change.check_user(state.view().map(|record| &**record))?;
+        self.change(state, change, false)
     }
 
     /// Returns the user who [acts as](Self::act_as) the owner. Returns `None` if the owner has signed

@@ -1,10 +1,10 @@
 //! The life of a session: its owner, its ID, its deadlines and its end.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{Session, state::Chosen};
 use crate::{
-    Lifetime, Owner, Record, SessionError, Timestamp,
+    Lifetime, Owner, SessionError, Timestamp,
     clock::MAX_SKEW,
     record::{Authentication, Change},
 };
@@ -96,7 +96,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Returns [`SessionError::NotFresh`] unless the session belongs to `owner`. Returns
+    /// Returns [`SessionError::NotFresh`] unless the session belongs to `owner`, and
+    /// [`SessionError::Acting`] if a user [acts as](Self::act_as) the owner. Returns
     /// [`SessionError::TooLarge`] beyond [`Limits::CHANGES`](crate::Limits::CHANGES), and
     /// [`SessionError::Closed`] after the response has begun. After an error the session is
     /// unchanged. The commit returns [`SessionError::Ended`] if another login, reauthentication or
@@ -113,13 +114,10 @@ impl Session {
     /// }
     /// ```
     pub fn reauthenticate(&self, owner: impl Into<Owner>) -> Result<(), SessionError> {
-        let (owner, at) = (owner.into(), self.protocol().now());
+        let change = Change::Reauthenticate { owner: owner.into(), at: self.protocol().now() };
         let state = self.open_state()?;
-        let is_of = |record: &Arc<Record>| record.owner() == Some(&owner) && record.actor.is_none();
-        if !state.view().is_some_and(is_of) {
-            return Err(SessionError::NotFresh);
-        }
-        self.change(state, Change::Reauthenticate { owner, at }, false)
+        change.check_user(state.view().map(|record| &**record))?;
+        self.change(state, change, false)
     }
 
     /// Gives the session a fresh ID at the commit, for a change of privileges. The old ID is
@@ -175,7 +173,9 @@ impl Session {
     /// unchanged.
     pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), SessionError> {
         let state = self.open_state()?;
-        let only_confirms = state.view().is_some_and(|record| record.lifetime == lifetime);
+        let only_confirms = state
+            .view()
+            .is_some_and(|record| record.lifetime == record.permitted_lifetime(lifetime));
         self.change(state, Change::SetLifetime(lifetime), only_confirms)
     }
 
@@ -226,8 +226,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Returns [`SessionError::NotFresh`], for a session without an owner too. A user who
-    /// [acts as](Self::act_as) another is never fresh.
+    /// Returns [`SessionError::NotFresh`], for a session without an owner too. Returns
+    /// [`SessionError::Acting`] if a user [acts as](Self::act_as) the owner, whenever that user signed in.
     ///
     /// # Examples
     ///
@@ -243,8 +243,11 @@ impl Session {
     /// ```
     pub fn require_fresh(&self, max_age: Duration) -> Result<(), SessionError> {
         let now = self.protocol().now();
-        let record = self.view().filter(|record| record.actor.is_none());
-        match record.and_then(|record| record.authenticated_at) {
+        let record = self.view().ok_or(SessionError::NotFresh)?;
+        if record.actor.is_some() {
+            return Err(SessionError::Acting);
+        }
+        match record.authenticated_at {
             Some(at) if at <= now + MAX_SKEW && now.since(at) <= max_age => Ok(()),
             _ => Err(SessionError::NotFresh),
         }

@@ -97,6 +97,12 @@ impl Sessions {
         Self { protocol: Arc::clone(&self.protocol), realm: self.realm.inner(name) }
     }
 
+    /// Returns `true` if both are handles of the same sessions, in the same realm.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.protocol, &other.protocol) && self.realm == other.realm
+    }
+
     /// Opens the session of a request, given the values of its cookies of the session's name.
     ///
     /// Of at most [`MAX_COOKIES`](Self::MAX_COOKIES) cookies, the first that opens a live session

@@ -115,7 +115,7 @@ impl State {
                 Change::Clear(_) => self.values = Values::default(),
                 Change::SetLifetime(lifetime) => {
                     let login = self.actor.as_ref().map(|login| login.lifetime);
-                    self.lifetime = login.map_or(*lifetime, |login| with_idle_of(*lifetime, login));
+                    self.lifetime = login.map_or(*lifetime, |login| within(*lifetime, login));
                 }
                 Change::Authenticate { owner, at, lifetime, links } => {
                     let is_other = self.owner.as_ref().is_some_and(|former| former != owner);
@@ -136,7 +136,7 @@ impl State {
                     self.values = Values::default();
                     self.links = Links::new();
                     self.owner = Some(user.clone());
-                    self.ends_by = Some(login.absolute_deadline().min(*until));
+                    self.ends_by = Some(login.ends_by.map_or(*until, |end| end.min(*until)));
                     self.actor = Some(Box::new(login));
                 }
                 Change::StopActing => {
@@ -180,10 +180,11 @@ impl State {
     }
 }
 
-/// Returns a lifetime whose idle time is at most that of the actor's login.
-fn with_idle_of(lifetime: Lifetime, login: Lifetime) -> Lifetime {
+/// Returns a lifetime whose times are at most those of the actor's login.
+fn within(lifetime: Lifetime, login: Lifetime) -> Lifetime {
     let idle = lifetime.idle().min(login.idle());
-    let capped = Lifetime::new(idle, lifetime.absolute()).expect("the idle time is shorter");
+    let absolute = lifetime.absolute().min(login.absolute());
+    let capped = Lifetime::new(idle, absolute).expect("both times are shorter");
     let capped = capped.with_cookie(lifetime.cookie());
     match lifetime.renew_after() {
         Some(age) => capped.with_renew_after(age).expect("the age is not zero"),

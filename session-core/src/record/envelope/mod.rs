@@ -138,8 +138,8 @@ fn read(bytes: &Bytes) -> Result<Entry, Unreadable> {
             let cause = match (successor, body.is_renewal, sealed_id) {
                 (None, false, None) => Cause::Ended,
                 (Some(successor), false, sealed_id) => {
-                    let changes_owner = body.changes_owner;
-                    Cause::Rotated { successor, sealed_id, changes_owner }
+                    let changes_user = body.changes_user;
+                    Cause::Rotated { successor, sealed_id, changes_user }
                 }
                 (Some(successor), true, Some(sealed_id)) => Cause::Renewed { successor, sealed_id },
                 _ => return Err(Unreadable::Body),
@@ -239,7 +239,7 @@ struct TombstoneBody<'a> {
     #[serde(rename = "r", default, skip_serializing_if = "is_false")]
     is_renewal: bool,
     #[serde(rename = "o", default, skip_serializing_if = "is_false")]
-    changes_owner: bool,
+    changes_user: bool,
     /// The new ID, sealed under the former one.
     #[serde(rename = "i", default, borrow, skip_serializing_if = "Option::is_none")]
     sealed_id: Option<&'a serde_bytes::Bytes>,
@@ -261,7 +261,7 @@ impl<'a> TombstoneBody<'a> {
             family: tombstone.family.0,
             successor: successor.map(|key| serde_bytes::Bytes::new(key.as_bytes())),
             is_renewal,
-            changes_owner: matches!(tombstone.cause, Cause::Rotated { changes_owner: true, .. }),
+            changes_user: matches!(tombstone.cause, Cause::Rotated { changes_user: true, .. }),
             sealed_id: sealed_id.map(|sealed| serde_bytes::Bytes::new(sealed.as_bytes())),
             presented_ms: presented_ms(tombstone.id_use),
         }

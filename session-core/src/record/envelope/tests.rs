@@ -62,7 +62,6 @@ fn unknown_fields_survive_decode_and_encode() {
     assert_eq!(Entry::decode(again).unwrap(), live(next));
 }
 
-/// A later version may write its fields anywhere.
 #[test]
 fn unknown_fields_keep_no_spare_memory() {
     let mut bytes = live(minimal()).encode();
@@ -73,6 +72,7 @@ fn unknown_fields_keep_no_spare_memory() {
     assert_eq!((unknown.len(), unknown.capacity()), (3, 3));
 }
 
+/// A later version may write its fields anywhere.
 #[test]
 fn unknown_fields_survive_in_any_order() {
     let known = [&b"\xa1f\x07"[..], b"\xa1u\x01", b"\xa1v\x81\xa1a\xc4\x01A"];
@@ -160,7 +160,7 @@ fn entries() -> [Entry; 12] {
         revision: Revision(8),
         nonce: Nonce(0x0102_0304_0506_0708),
         family: FAMILY,
-        cause: Cause::Rotated { successor, sealed_id: None, changes_owner: true },
+        cause: Cause::Rotated { successor, sealed_id: None, changes_user: true },
         id_use: IdUse::Original,
         expires_at: Timestamp::from_millis(1_700_000_300_000),
     };
@@ -168,7 +168,7 @@ fn entries() -> [Entry; 12] {
         cause: Cause::Rotated {
             successor,
             sealed_id: Some(sealed_id.clone()),
-            changes_owner: false,
+            changes_user: false,
         },
         id_use: IdUse::Renewed,
         ..login.clone()

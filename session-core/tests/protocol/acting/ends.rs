@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use session_core::{Lifetime, Session, SessionError};
+use session_core::{AtLimit, CookieChange, Lifetime, Session, SessionError, SessionLimit};
 
-use super::{act, acting, names, seen, some};
+use super::{act, acting, finish, names, seen, some};
 use crate::support::{DAY, HOUR, MINUTE, SECOND, Verb, World, keys};
 
 /// The impersonation ends after its time, whatever its lifetime, and never after the login of the actor.
@@ -31,6 +31,21 @@ async fn impersonation_ends_in_time_and_with_the_login() {
     world.change(&id, |session| session.set_lifetime(Lifetime::remember_me())).await;
     world.wait(HOUR / 2);
     assert!(!world.opens(&id).await);
+}
+
+/// The login begins at its commit, and the impersonation of the same request ends with it.
+#[tokio::test]
+async fn impersonation_that_begins_with_the_login_ends_with_it() {
+    let world = World::with_lifetime(Lifetime::new(HOUR, HOUR).unwrap());
+    let session = world.anonymous().await;
+    session.authenticate("ada").unwrap();
+    session.act_as("grace", Session::MAX_ACTING).unwrap();
+    world.wait(HOUR / 2);
+    let begin = world.sessions_now();
+    let id = finish(session).await;
+    assert_eq!(world.open(&id).await.expires_at(), Some(begin + HOUR));
+    let back = world.moved(&id, Session::stop_acting).await;
+    assert_eq!(world.open(&back).await.expires_at(), Some(begin + HOUR));
 }
 
 /// Calls of `act_as` that are over before their commit.
@@ -145,6 +160,40 @@ async fn login_that_ends_while_it_is_stored_leaves_the_session_before() {
         assert_eq!((world.count().await, world.count_entered().await), ((1, 0), 1));
         assert_eq!(seen(&mut events), vec![]);
     }
+}
+
+/// The login comes to nothing, so that it ends no other session of the user.
+#[tokio::test]
+async fn login_that_ends_while_it_is_stored_evicts_nobody() {
+    let limit = SessionLimit::new(1, AtLimit::EvictOldest).unwrap();
+    for has_session in [true, false] {
+        let world = World::with(|sessions| sessions.with_session_limit(limit));
+        let phone = world.user("ada").await;
+        let session = match has_session {
+            true => world.open(&world.visitor().await).await,
+            false => world.anonymous().await,
+        };
+        session.authenticate("ada").unwrap();
+        session.end_by(world.sessions_now() + SECOND).unwrap();
+        let clock = Arc::clone(&world.clock);
+        world.store.before(Verb::CreateEntered, || async move { clock.advance(SECOND) });
+        assert!(matches!(session.finish().await, Err(SessionError::Ended)));
+        assert!(world.opens(&phone).await);
+        assert_eq!(world.entered("ada").await, keys(&[&phone]));
+    }
+}
+
+/// An application may set its lifetime in each request.
+#[tokio::test]
+async fn lifetime_that_is_set_again_while_a_user_acts_costs_no_write() {
+    let world = World::new();
+    let (id, _) = acting(&world).await;
+    world.change(&id, |session| session.set_lifetime(Lifetime::remember_me())).await;
+    world.store.calls();
+    let session = world.open(&id).await;
+    session.set_lifetime(Lifetime::remember_me()).unwrap();
+    assert!(matches!(session.finish().await.unwrap(), CookieChange::Keep));
+    assert_eq!(world.store.calls().len(), 1, "the load");
 }
 
 /// Otherwise an abandoned browser would come back to the login long after the idle time.

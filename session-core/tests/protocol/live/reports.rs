@@ -101,6 +101,26 @@ async fn false_reports_now_and_then_cost_little_more() {
     }
 }
 
+/// A full tracking table while requests change the session: a change costs its own load, and false
+/// reports cost no more than without it.
+#[tokio::test]
+async fn false_reports_between_changes_cost_what_polling_costs() {
+    const CHANGES: usize = 12;
+    let (world, watchers, id, mut live) = connected(INTERVAL).await;
+    let mut loads = 0;
+    for _ in 0..CHANGES {
+        world.change(&id, |session| session.update(VISITS, |visits| *visits += 1)).await;
+        world.store.calls();
+        for _ in 0..500 {
+            watchers.report_change(&id.key());
+            assert_eq!(end(&mut live), None);
+            loads += world.store.calls().len();
+            world.wait(10 * MILLISECOND);
+        }
+    }
+    assert!(loads <= MOST_LOADS + CHANGES, "{loads}");
+}
+
 #[tokio::test]
 async fn end_arrives_without_polling_again_after_false_reports() {
     let (world, watchers, id, mut live) = connected(INTERVAL).await;

@@ -155,8 +155,8 @@ fn any_cause() -> impl Strategy<Value = Cause> {
     prop_oneof![
         Just(Cause::Ended),
         (successor.clone(), option::of(sealed_id.clone()), any::<bool>()).prop_map(
-            |(successor, sealed_id, changes_owner)| {
-                Cause::Rotated { successor, sealed_id, changes_owner }
+            |(successor, sealed_id, changes_user)| {
+                Cause::Rotated { successor, sealed_id, changes_user }
             }
         ),
         (successor, sealed_id)
