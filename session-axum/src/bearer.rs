@@ -140,19 +140,23 @@ impl BearerToken {
     }
 
     /// Adds the challenge that a 401 must have (RFC 9110, 15.5.2), unless the handler has sent its
-    /// own. `invalid_token` reports a token that no layer knows (RFC 6750, 3.1).
+    /// own. `invalid_token` reports a token that each layer has looked up and does not know (RFC 6750,
+    /// 3.1).
     pub(crate) fn challenge(response: &mut Response, had_unknown_id: bool) {
-        let has_challenge = response.headers().contains_key(header::WWW_AUTHENTICATE);
+        let present = response.headers().get_all(header::WWW_AUTHENTICATE);
         let is_of_layer = response.extensions().get::<Challenged>().is_some();
-        if has_challenge && (had_unknown_id || !is_of_layer) {
+        let is_refuted = is_of_layer && !had_unknown_id && present.iter().eq([INVALID_TOKEN]);
+        if present.iter().next().is_some() && !is_refuted {
             return;
         }
-        let challenge = if had_unknown_id { r#"Bearer error="invalid_token""# } else { "Bearer" };
+        let challenge = if had_unknown_id { INVALID_TOKEN } else { "Bearer" };
         let challenge = HeaderValue::from_static(challenge);
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         response.extensions_mut().insert(Challenged);
     }
 }
+
+const INVALID_TOKEN: &str = r#"Bearer error="invalid_token""#;
 
 /// The extension of a response whose challenge a layer has added.
 #[derive(Clone, Copy)]

@@ -82,8 +82,9 @@ where
                     request.vary(response.headers_mut());
                 }
                 if request.has_failed() {
-                    headers::forbid_caching(response.headers_mut());
+                    request.write_failure(&mut response);
                 }
+                request.draw_error(&mut response);
                 *this.progress = Progress::Done;
                 return Poll::Ready(Ok(response));
             };
@@ -92,6 +93,7 @@ where
                 false => session.try_finish(),
             };
             if let Some(change) = change {
+                request.draw_error(&mut response);
                 request.write(&mut response, session, &change);
                 *this.progress = Progress::Done;
                 return Poll::Ready(Ok(response));
@@ -115,6 +117,7 @@ where
             // (I6). An earlier commit of the handler may have given the session an ID.
             Err(error) => {
                 replace(&mut response, error);
+                request.draw_error(&mut response);
                 let change = session.pending_cookie();
                 request.write(&mut response, session, &change);
             }

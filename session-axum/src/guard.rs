@@ -11,14 +11,12 @@ use axum_core::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use http::{
-    Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, header, request::Parts,
-};
-use session_core::{ConfigError, SessionError, SessionRejection};
+use http::{Extensions, HeaderValue, Method, Request, StatusCode, header, request::Parts};
+use session_core::{ConfigError, SessionError, SessionExtension, SessionRejection};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{SessionName, SessionSlot, named::Slot, next_path};
+use crate::{ErrorFormat, SessionName, SessionSlot, named::Slot, next_path};
 
 /// A layer that lets only signed-in users reach its routes.
 ///
@@ -34,9 +32,10 @@ use crate::{SessionName, SessionSlot, named::Slot, next_path};
 /// of `route_layer`, the guard also answers for paths without a route. On a route without a
 /// [`SessionLayer`], each response is a 500.
 ///
-/// A client accepts HTML if its `Accept` names `text/html`. The body of a 401 or 403 is text, or
-/// `{"error":"signed out"}` and `{"error":"login too old"}` if `Accept` names `application/json` and
-/// not `text/html`. Every refusal has `Cache-Control: no-store`: a cached one would outlive the login.
+/// The header `Accept` says what a client accepts, see [`ErrorFormat`]. The body of a 401 or 403 is text.
+/// For JSON it is `{"error":"signed out"}`, `{"error":"login too old"}` or `{"error":"acting as a user"}`.
+/// [`SessionLayer::with_error_page`](crate::SessionLayer::with_error_page) draws another. Every refusal has
+/// `Cache-Control: no-store`: a cached one would outlive the login.
 ///
 /// The guard checks the login only. The application checks roles and permissions.
 ///
@@ -123,7 +122,8 @@ impl RequireSignIn {
     /// login of any age. Zero refuses nearly every request.
     ///
     /// After an older login, the response is a redirect to the login page, or a 403. The login page
-    /// must show its form to signed-in users too: a redirect back would loop.
+    /// must show its form to signed-in users too: a redirect back would loop. A user who
+    /// [acts as](crate::Session::act_as) another gets a 403 always.
     pub fn fresh_within(mut self, max_age: Duration) -> Self {
         self.max_age = Some(max_age);
         self
@@ -151,22 +151,28 @@ impl RequireSignIn {
             Ok(session) => session,
             Err(rejection) => return Some(rejection.into_response()),
         };
-        let is_old = |max_age| session.require_fresh(max_age).is_err();
-        let is_signed_out = session.owner().is_none();
-        if !is_signed_out && !self.max_age.is_some_and(is_old) {
-            return None;
-        }
-        let wants_html = accepts(&parts.headers, "text/html");
-        let mut response = if wants_html && let Some(location) = self.login_location(parts) {
+        let error = match (session.owner(), self.max_age) {
+            (None, _) => SessionError::SignedOut,
+            (Some(_), Some(max_age)) => session.require_fresh(max_age).err()?,
+            (Some(_), None) => return None,
+        };
+        let json = match error {
+            SessionError::SignedOut => r#"{"error":"signed out"}"#,
+            SessionError::Acting => r#"{"error":"acting as a user"}"#,
+            _ => r#"{"error":"login too old"}"#,
+        };
+        // A login would end the impersonation, and the actor would come back as the own user.
+        let can_sign_in = !matches!(error, SessionError::Acting);
+        let format = ErrorFormat::of(&parts.headers);
+        let location = self.login_location(parts);
+        let location = location.filter(|_| can_sign_in && format == ErrorFormat::Html);
+        let mut response = if let Some(location) = location {
             (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response()
         } else {
             // The response is made in this branch only, because an error that becomes a response
             // is counted.
-            let (mut response, json) = match is_signed_out {
-                true => (SessionRejection::SignedOut.into_response(), r#"{"error":"signed out"}"#),
-                false => (SessionError::NotFresh.into_response(), r#"{"error":"login too old"}"#),
-            };
-            if !wants_html && accepts(&parts.headers, "application/json") {
+            let mut response = error.into_response();
+            if format == ErrorFormat::Json {
                 // The extensions stay: outer layers find the error there.
                 *response.body_mut() = Body::from(json);
                 let content_type = HeaderValue::from_static("application/json");
@@ -202,33 +208,26 @@ impl RequireSignIn {
     }
 }
 
-/// The extension of a request that names the session of the last guard that it passed.
-#[derive(Clone, Copy)]
+/// The extension of a request that says whose user the last guard has checked.
+#[derive(Clone)]
 pub(crate) struct PassedGuard {
-    session: Option<&'static str>,
+    slot: Slot,
+    session: SessionExtension,
 }
 
 impl PassedGuard {
     /// Rejects `SignedIn` unless it names the session of the innermost guard. A guard without a name
     /// permits every name, because a handler gives a name on purpose.
     pub(crate) fn check<N: SessionSlot>(extensions: &Extensions) -> Result<(), SessionRejection> {
-        match extensions.get() {
-            Some(Self { session: Some(name) }) if N::slot().name() != Some(*name) => {
-                Err(SessionRejection::OtherGuard { name })
-            }
-            _ => Ok(()),
-        }
+        let Some(Self { slot, session }) = extensions.get() else { return Ok(()) };
+        let (asked, name) = (N::slot(), slot.name());
+        let is_fitting = match asked.name() == name {
+            // Another layer may stand between the guard and the handler.
+            true => asked.get(extensions).is_none_or(|asked| asked.is_same(session)),
+            false => name.is_none(),
+        };
+        if is_fitting { Ok(()) } else { Err(SessionRejection::OtherGuard { name }) }
     }
-}
-
-/// Returns `true` if the request's `Accept` names a media type.
-fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
-    headers.get_all(header::ACCEPT).iter().any(|line| {
-        line.as_bytes().split(|byte| *byte == b',').any(|range| {
-            let name = range.split(|byte| *byte == b';').next().unwrap_or_default();
-            name.trim_ascii().eq_ignore_ascii_case(media_type.as_bytes())
-        })
-    })
 }
 
 impl<S> Layer<S> for RequireSignIn {
@@ -269,7 +268,9 @@ where
             if let Some(refusal) = guard.refusal(&parts).await {
                 return Ok(refusal);
             }
-            parts.extensions.insert(PassedGuard { session: guard.slot.name() });
+            let session = guard.slot.get(&parts.extensions).cloned();
+            let passed = session.map(|session| PassedGuard { slot: guard.slot, session });
+            passed.and_then(|passed| parts.extensions.insert(passed));
             inner.call(Request::from_parts(parts, body)).await.map(IntoResponse::into_response)
         })
     }

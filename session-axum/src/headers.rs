@@ -13,7 +13,8 @@ pub(crate) fn forbid_caching(headers: &mut HeaderMap) {
 }
 
 /// Removes the headers that describe the response to which they belong, for another response in its
-/// place: its content (RFC 9110, 8 and 14.3; RFC 9530), its target, and its protocol.
+/// place: its content (RFC 9110, 8 and 14.3; RFC 9530), its target, its protocol, and what it makes a
+/// proxy, a browser or a script do.
 pub(crate) fn remove_content(headers: &mut HeaderMap) {
     for name in CONTENT {
         headers.remove(name);
@@ -55,8 +56,27 @@ const CONTENT: [HeaderName; 19] = [
     header::UPGRADE,
 ];
 
-/// The names for which the crate `http` has no constant.
-const UNNAMED_CONTENT: [&str; 4] = ["content-digest", "content-md5", "digest", "repr-digest"];
+/// The names for which the crate `http` has no constant. A proxy serves the file of `x-accel-redirect`
+/// or `x-sendfile` in place of the response; htmx follows its own headers.
+const UNNAMED_CONTENT: [&str; 17] = [
+    "clear-site-data",
+    "content-digest",
+    "content-md5",
+    "digest",
+    "hx-location",
+    "hx-push-url",
+    "hx-redirect",
+    "hx-refresh",
+    "hx-replace-url",
+    "hx-reswap",
+    "hx-retarget",
+    "hx-trigger",
+    "repr-digest",
+    "x-accel-redirect",
+    "x-lighttpd-send-file",
+    "x-reproxy-url",
+    "x-sendfile",
+];
 
 /// Adds the name of a request's header to `Vary`, so that caches return the response to this client
 /// only (Flask CVE-2023-30861).

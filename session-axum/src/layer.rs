@@ -1,10 +1,12 @@
 use std::{fmt, sync::Arc};
 
-use session_core::Sessions;
+use axum_core::response::Response;
+use session_core::{SessionError, Sessions};
 use tower_layer::Layer;
 
 use crate::{
-    BearerToken, SessionCookie, SessionName, SessionService, Transport,
+    BearerToken, ErrorFormat, SessionCookie, SessionName, SessionService, Transport,
+    error_page::ErrorPage,
     named::Slot,
     settings::{Config, Settings},
 };
@@ -19,14 +21,18 @@ use crate::{
 ///
 /// A response with a status of 500 and above, or 408, stores nothing that was not committed before,
 /// so that a timeout or a panic inside of the layer stores no half of a request. The same holds for
-/// the response of a [`SessionError`], with which `?` leaves a handler. All other responses commit
-/// the changes, a 404 too.
+/// the response of a [`SessionError`], with which `?` leaves a handler, and for any other response
+/// that an application gives such an error by [`with_response`](crate::SessionError::with_response).
+/// All other responses commit the changes, a 404 too. So a handler that answers 401 after a call of
+/// [`authenticate`](crate::Session::authenticate), because a second factor is wrong, signs the user in:
+/// check everything first, or call [`discard`](crate::Session::discard).
 ///
 /// [`SessionError`]: crate::SessionError
 ///
 /// If the commit fails, an error replaces the handler's response ([I6]). The headers of inner layers
 /// stay, except those that describe the lost response: its content, its target, its age in caches.
-/// The extensions hold the error as an `Arc<SessionError>`, for an error page.
+/// [`with_error_page`](Self::with_error_page) draws its page. The extensions hold the error as an
+/// `Arc<SessionError>`.
 ///
 /// If a [`commit`](session_core::Session::commit) of the handler fails, and the handler responds with
 /// a status of 400 and above, then its response stays, and the changes are discarded.
@@ -39,7 +45,8 @@ use crate::{
 ///
 /// # Several layers
 ///
-/// The same layer, added twice to a stack, is one: the inner clone passes requests on. A layer with a
+/// The same layer, added twice to a stack, is one: the inner one passes requests on. Layers are the
+/// same if they have the same [`Sessions`], the same transport and the same name. A layer with a
 /// [name](Self::named) has its own session, beside the one without a name. Of two different layers
 /// of the same name, or without one, the inner layer gives the session to its handlers.
 ///
@@ -83,6 +90,14 @@ pub struct SessionLayer {
 
 impl SessionLayer {
     /// Creates a layer for a store, or for [`Sessions`] with rules of their own.
+    ///
+    /// # Security
+    ///
+    /// Two applications on one store need a cookie name each, or a
+    /// [realm](Sessions::in_realm) each: otherwise an ID of one opens its session in the other, and user
+    /// 1 of the shop may be user 1 of the back office. On one host, two applications need a cookie name
+    /// each in any case: browsers keep one jar for all ports and paths of a host, and of two cookies with one
+    /// name the newer replaces the older.
     #[must_use]
     pub fn new(sessions: impl Into<Sessions>) -> Self {
         let config = Config {
@@ -90,6 +105,7 @@ impl SessionLayer {
             transport: Transport::default(),
             slot: Slot::default(),
             commits_server_errors: false,
+            error_page: None,
         };
         Self { settings: Settings::new(config) }
     }
@@ -177,6 +193,42 @@ impl SessionLayer {
     #[must_use]
     pub fn with_server_errors_committed(self, commit: bool) -> Self {
         self.with(|config| config.commits_server_errors = commit)
+    }
+
+    /// Sets the function that draws the page of an error, in place of a line of text.
+    ///
+    /// The layer calls it for each response of a [`SessionError`](crate::SessionError): of a handler, an
+    /// extractor, a guard, or a failed commit. The status and the headers of the response stay, such
+    /// as `Retry-After` and the cookie. The page gives the body and its `Content-Type`, and may add headers.
+    /// A response that the application has made by
+    /// [`with_response`](crate::SessionError::with_response) stays as it is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::{Json, response::{Html, IntoResponse}};
+    /// use session_axum::{ErrorFormat, MemoryStore, SessionError, SessionLayer};
+    ///
+    /// let layer = SessionLayer::new(MemoryStore::default()).with_error_page(|error, format| {
+    ///     let text = match error {
+    ///         SessionError::SignedOut => "Sign in first.",
+    ///         SessionError::Ended => "Your session has ended.",
+    ///         error if error.is_retryable() => "Back in a moment.",
+    ///         _ => "This did not work.",
+    ///     };
+    ///     match format {
+    ///         ErrorFormat::Html => Html(format!("<!doctype html><h1>{text}</h1>")).into_response(),
+    ///         _ => Json(text).into_response(),
+    ///     }
+    /// });
+    /// # drop(layer);
+    /// ```
+    #[must_use]
+    pub fn with_error_page(
+        self,
+        page: impl Fn(&SessionError, ErrorFormat) -> Response + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|config| config.error_page = Some(ErrorPage::new(page)))
     }
 
     fn with(&self, set: impl FnOnce(&mut Config)) -> Self {

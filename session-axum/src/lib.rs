@@ -2,6 +2,7 @@
 
 mod bearer;
 mod cookie;
+mod error_page;
 mod future;
 #[cfg(feature = "guard")]
 mod guard;
@@ -46,6 +47,7 @@ pub use session_redis::{NearCache, NearCacheStats};
 pub use {
     bearer::BearerToken,
     cookie::{SameSite, SessionCookie},
+    error_page::ErrorFormat,
     future::ResponseFuture,
     layer::SessionLayer,
     named::{SessionName, SessionOf, SessionSlot, Unnamed},

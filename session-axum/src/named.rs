@@ -165,9 +165,13 @@ impl Slot {
         (self.insert)(extensions, session)
     }
 
+    pub(crate) fn get<'e>(&self, extensions: &'e Extensions) -> Option<&'e SessionExtension> {
+        (self.get)(extensions)
+    }
+
     /// Opens the session of a request.
     pub(crate) async fn open(&self, parts: &Parts) -> Result<Session, SessionRejection> {
-        match ((self.get)(&parts.extensions), self.name) {
+        match (self.get(&parts.extensions), self.name) {
             (Some(session), _) => Ok(session.open(&parts.headers).await?),
             (None, Some(name)) => Err(SessionRejection::MissingNamedLayer { name }),
             (None, None) => Err(SessionRejection::MissingLayer),

@@ -13,13 +13,15 @@ use session_core::{
     CookieChange, Session, SessionError, SessionSource, StoreError, StoreErrorKind,
 };
 
-use crate::{settings::Settings, transport::Channel};
+use crate::{error_page::ErrorFormat, settings::Settings, transport::Channel};
 
 /// The session of one request: extractors open the session, and the layer finishes it.
 #[derive(Debug)]
 pub(crate) struct RequestSession {
     settings: Arc<Settings>,
     is_bearer_chosen: bool,
+    /// The format for the error page of the settings.
+    error_format: ErrorFormat,
     /// The session, or the error of loading it. The first outcome counts for the whole request, so
     /// that all extractors and the response agree.
     outcome: OnceLock<Result<Session, StoreError>>,
@@ -32,6 +34,10 @@ impl RequestSession {
     pub(crate) fn new(settings: Arc<Settings>, headers: &HeaderMap) -> Self {
         Self {
             is_bearer_chosen: settings.is_bearer_chosen(headers),
+            error_format: match settings.config.error_page {
+                Some(_) => ErrorFormat::of(headers),
+                None => ErrorFormat::Text,
+            },
             settings,
             outcome: OnceLock::new(),
             loading: Mutex::new(()),
@@ -39,9 +45,9 @@ impl RequestSession {
         }
     }
 
-    /// Returns `true` if the session is that of a layer with these settings.
-    pub(crate) fn has_settings(&self, settings: &Arc<Settings>) -> bool {
-        Arc::ptr_eq(&self.settings, settings)
+    /// Returns `true` if the session is that of a layer with these settings, or with equal ones.
+    pub(crate) fn is_of(&self, settings: &Settings) -> bool {
+        self.settings.has_same_session(settings)
     }
 
     /// Returns `true` if an extractor has asked for the session, even if it could not be loaded.
@@ -67,6 +73,18 @@ impl RequestSession {
     /// Writes the change of the client's ID, and the rules for caches, into the response.
     pub(crate) fn write(&self, response: &mut Response, session: &Session, change: &CookieChange) {
         self.channel().write(response, session, change);
+    }
+
+    /// Writes the rules for caches into the response, if the session could not be loaded.
+    pub(crate) fn write_failure(&self, response: &mut Response) {
+        self.channel().write_failure(response);
+    }
+
+    /// Draws the application's page in place of the text of a session's error.
+    pub(crate) fn draw_error(&self, response: &mut Response) {
+        if let Some(page) = &self.settings.config.error_page {
+            page.draw(response, self.error_format);
+        }
     }
 
     /// Writes the headers of the request on which the response depends into its `Vary`.

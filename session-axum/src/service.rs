@@ -46,9 +46,9 @@ where
         let outer = slot.insert(request.extensions_mut(), SessionExtension::new(source));
         if let Some(outer) = outer
             && let Some(session) = outer.downcast_ref::<RequestSession>()
-            && session.has_settings(&self.settings)
+            && session.is_of(&self.settings)
         {
-            // The outer clone of the same layer finishes the session.
+            // The outer layer with the same session finishes the session.
             slot.insert(request.extensions_mut(), outer);
             return ResponseFuture::passing(self.inner.call(request));
         }

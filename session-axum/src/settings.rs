@@ -4,7 +4,7 @@ use axum_core::response::Response;
 use http::{HeaderMap, StatusCode};
 use session_core::{Session, SessionError, Sessions};
 
-use crate::{BearerToken, Transport, named::Slot, transport::Channel};
+use crate::{BearerToken, Transport, error_page::ErrorPage, named::Slot, transport::Channel};
 
 /// The settings of a layer, as the application has made them.
 #[derive(Clone, Debug)]
@@ -13,6 +13,7 @@ pub(crate) struct Config {
     pub(crate) transport: Transport,
     pub(crate) slot: Slot,
     pub(crate) commits_server_errors: bool,
+    pub(crate) error_page: Option<ErrorPage>,
 }
 
 /// The settings of a layer, shared by all of its requests.
@@ -47,6 +48,14 @@ impl Settings {
         Arc::new(Self { config, transport, first, bearer_beside_cookie })
     }
 
+    /// Returns `true` if both are the settings of layers that give requests the same session.
+    pub(crate) fn has_same_session(&self, other: &Self) -> bool {
+        let (mine, theirs) = (&self.config, &other.config);
+        mine.sessions.is_same(&theirs.sessions)
+            && mine.transport == theirs.transport
+            && mine.slot.name() == theirs.slot.name()
+    }
+
     /// Returns `true` if a request chooses the bearer token beside the cookie.
     pub(crate) fn is_bearer_chosen(&self, headers: &HeaderMap) -> bool {
         self.bearer_beside_cookie.is_some() && BearerToken::is_chosen(headers)
@@ -62,12 +71,13 @@ impl Settings {
 
     /// Returns `true` if a response gives the uncommitted changes up.
     pub(crate) fn aborts(&self, response: &Response, session: &Session) -> bool {
+        // A handler that returns the error of its session has not run to its end.
+        if response.extensions().get::<Arc<SessionError>>().is_some() {
+            return true;
+        }
         let status = response.status();
         let is_failure = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
-        let is_error = is_failure || status.is_client_error();
-        // A handler that returns the error of its session has not run to its end.
-        let is_of_session = response.extensions().get::<Arc<SessionError>>().is_some();
         is_failure && !self.config.commits_server_errors
-            || is_error && (is_of_session || session.has_failed_commit())
+            || (is_failure || status.is_client_error()) && session.has_failed_commit()
     }
 }

@@ -133,14 +133,24 @@ impl Channel {
             Holder::Cookie(cookie) => {
                 cookie.write(response.headers_mut(), change, session.read_your_writes());
             }
-            Holder::Bearer(token) => {
-                token.report(response.headers_mut(), change);
-                if response.status() == StatusCode::UNAUTHORIZED {
-                    BearerToken::challenge(response, session.had_unknown_id());
-                }
-            }
+            Holder::Bearer(token) => token.report(response.headers_mut(), change),
         }
+        self.challenge(response, session.had_unknown_id());
         self.vary(response.headers_mut());
+    }
+
+    /// Writes the rules for caches into the response of a request whose session could not be loaded.
+    pub(crate) fn write_failure(&self, response: &mut Response) {
+        headers::forbid_caching(response.headers_mut());
+        self.challenge(response, false);
+    }
+
+    fn challenge(&self, response: &mut Response, had_unknown_id: bool) {
+        if let Holder::Bearer(_) = self.holder
+            && response.status() == StatusCode::UNAUTHORIZED
+        {
+            BearerToken::challenge(response, had_unknown_id);
+        }
     }
 
     /// Adds the headers of the request on which a response depends to its `Vary`.

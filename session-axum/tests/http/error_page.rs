@@ -7,14 +7,16 @@ use axum::{
     body::Body,
     http::{HeaderValue, Request, StatusCode, header},
     middleware::map_response,
-    response::Response,
-    routing::post,
+    response::{Html, IntoResponse as _, Response},
+    routing::{get, post},
 };
 use insta::assert_snapshot;
-use session_axum::{Session, SessionError, SessionLayer, StoreErrorKind};
+use session_axum::{
+    ErrorFormat, RequireSignIn, Session, SessionError, SessionLayer, StoreErrorKind,
+};
 use session_core::testing::Verb;
 
-use crate::support::{Answer, COUNT, StoreControl, answer};
+use crate::support::{Answer, COUNT, Site, StoreControl, answer};
 
 async fn error_page(mut response: Response) -> Response {
     let Some(error) = response.extensions().get::<Arc<SessionError>>() else { return response };
@@ -115,4 +117,77 @@ async fn outer_layer_makes_a_page_of_a_handlers_error() {
     ");
     let other = shop.post("/missing", "").await;
     assert_eq!((other.status, &*other.body), (StatusCode::NOT_FOUND, ""));
+}
+
+fn drawn(error: &SessionError, format: ErrorFormat) -> Response {
+    let text = format!("{format:?}: {error}");
+    match format {
+        ErrorFormat::Html => ([("x-page", "1")], Html(text)).into_response(),
+        _ => (StatusCode::OK, text).into_response(),
+    }
+}
+
+/// A site whose layer draws the pages.
+fn drawing() -> Site {
+    let own_page = async |_: Session| SessionError::Taken.with_response("of the handler");
+    let routes = Router::new()
+        .route("/require-login", post(require_login))
+        .route("/own-page", post(own_page))
+        .route("/guarded", get(async || "for users").route_layer(RequireSignIn::new()))
+        .route("/missing", post(StatusCode::NOT_FOUND));
+    Site::with_layer(routes, |layer| layer.with_error_page(drawn))
+}
+
+#[tokio::test]
+async fn layer_draws_the_page_of_each_error() {
+    let site = drawing();
+    let html = "text/html, */*";
+    assert_snapshot!(site.send_accepting("POST /require-login", "", html).await.text(), @"
+    403 Forbidden
+    x-page: 1
+    vary: cookie
+    Html: the owner of the session has not signed in recently enough
+    ");
+    assert_snapshot!(site.send_accepting("GET /guarded", "", html).await.text(), @"
+    401 Unauthorized
+    cache-control: no-store
+    x-page: 1
+    vary: cookie
+    Html: nobody is signed in
+    ");
+    let json = site.send_accepting("GET /guarded", "", "application/json").await;
+    assert_snapshot!(json.text(), @"
+    401 Unauthorized
+    cache-control: no-store
+    vary: cookie
+    Json: nobody is signed in
+    ");
+    let cookie = site.begin().await;
+    site.store.fail(&[Verb::Commit], StoreErrorKind::Full);
+    assert_snapshot!(site.send_accepting("POST /count", &cookie, html).await.text(), @"
+    503 Service Unavailable
+    cache-control: no-store
+    retry-after: 1
+    x-page: 1
+    vary: cookie
+    Html: the session store is full
+    ");
+    site.store.fail_all(StoreErrorKind::Unavailable);
+    assert_snapshot!(site.send_accepting("GET /read", &cookie, html).await.text(), @"
+    503 Service Unavailable
+    cache-control: no-store
+    retry-after: 1
+    vary: cookie
+    x-page: 1
+    Html: the session store is unavailable
+    ");
+}
+
+#[tokio::test]
+async fn layer_draws_no_page_in_place_of_another_response() {
+    let site = drawing();
+    let own = site.send_accepting("POST /own-page", "", "text/html").await;
+    assert_eq!((own.status, &*own.body), (StatusCode::OK, "of the handler"));
+    let missing = site.send_accepting("POST /missing", "", "text/html").await;
+    assert_eq!((missing.status, &*missing.body), (StatusCode::NOT_FOUND, ""));
 }

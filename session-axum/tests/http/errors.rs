@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::{
-    Router,
+    Json, Router,
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
     routing::post,
@@ -27,7 +27,12 @@ impl IntoResponse for AppError {
     fn into_response(self) -> Response {
         match self {
             Self::NoSuchPage => StatusCode::NOT_FOUND.into_response(),
-            Self::Session(SessionError::NotFresh) => Redirect::to("/login").into_response(),
+            Self::Session(error @ SessionError::NotFresh) => {
+                error.with_response(Redirect::to("/login"))
+            }
+            Self::Session(error @ SessionError::Taken) => {
+                error.with_response((StatusCode::CONFLICT, Json("used already")))
+            }
             Self::Session(error) => error.into_response(),
         }
     }
@@ -74,6 +79,34 @@ async fn own_error_type_takes_session_errors() {
     let cookie = site.send("POST /login", "").await.cookie();
     assert_eq!(site.send("POST /change", &cookie).await.body, "changed");
     assert_eq!(site.send("POST /big", &cookie).await.body, "the session cannot be used");
+}
+
+/// The handler has not run to its end, whatever the response is.
+#[tokio::test]
+async fn own_response_to_a_session_error_stores_nothing() {
+    let not_fresh = async |session: Session| -> Result<(), AppError> {
+        session.set(COUNT, 7)?;
+        Ok(session.require_fresh(Duration::ZERO)?)
+    };
+    let taken = async |session: Session| -> Result<(), AppError> {
+        session.set(COUNT, 7)?;
+        Err(SessionError::Taken.into())
+    };
+    let site = Site::with_routes(
+        Router::new().route("/not-fresh", post(not_fresh)).route("/taken", post(taken)),
+    );
+    let cookie = site.begin().await;
+    assert_snapshot!(site.send("POST /not-fresh", &cookie).await.text(), @"
+    303 See Other
+    location: /login
+    vary: cookie
+    ");
+    assert_snapshot!(site.send("POST /taken", &cookie).await.text(), @r#"
+    409 Conflict
+    vary: cookie
+    "used already"
+    "#);
+    assert_eq!(site.send("GET /read", &cookie).await.body, "1");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use axum::{
     http::{HeaderName, HeaderValue, Request, StatusCode, header},
     middleware::{Next, from_fn},
     response::{Redirect, Response},
-    routing::{any, get},
+    routing::{any, get, post},
 };
 use insta::{allow_duplicates, assert_snapshot};
 use session_axum::{
@@ -205,6 +205,29 @@ async fn old_login_is_sent_to_the_login_page_or_is_403() {
     "#);
     // Nobody is signed in at all.
     assert_eq!(site.send("GET /page", "").await.status, StatusCode::UNAUTHORIZED);
+}
+
+/// After a login, support staff would come back to the password page as themselves.
+#[tokio::test]
+async fn user_who_acts_as_another_is_never_sent_to_the_login_page() {
+    let support = post(async |session: Session| session.act_as("grace", FRESH));
+    let guard = to_login().fresh_within(FRESH);
+    let pages = Router::new().route("/page", any(page)).route_layer(guard);
+    let site = Site::with_routes(pages.route("/support", support));
+    let cookie = site.send("POST /login", "").await.cookie();
+    let cookie = site.send("POST /support", &cookie).await.cookie();
+    assert_snapshot!(site.send_accepting("GET /page", &cookie, BROWSER).await.text(), @"
+    403 Forbidden
+    cache-control: no-store
+    vary: cookie
+    only the user can do this
+    ");
+    assert_snapshot!(site.send_accepting("GET /page", &cookie, "application/json").await.text(), @r#"
+    403 Forbidden
+    cache-control: no-store
+    vary: cookie
+    {"error":"acting as a user"}
+    "#);
 }
 
 /// An outer layer may count the request, or answer with a page of its own.

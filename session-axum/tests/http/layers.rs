@@ -152,6 +152,29 @@ async fn challenge_of_two_layers_reports_a_token_that_both_do_not_know() {
     }
 }
 
+/// I7: the store of the token's layer cannot be asked. The client must not give the token up.
+#[tokio::test]
+async fn challenge_during_an_outage_never_refuses_the_token() {
+    let store = StoreControl::default();
+    let bearer = |layer: SessionLayer| layer.with_transport(BearerToken::default());
+    let layer = bearer(SessionLayer::new(MemoryStore::default()));
+    let admin = bearer(SessionLayer::new(store.store())).named::<Admin>();
+    let refuse = async |_: Session, _: SessionOrOutage<Admin>| StatusCode::UNAUTHORIZED;
+    let routes = || routes().route("/refuse", get(refuse));
+    for router in
+        [routes().layer(layer.clone()).layer(admin.clone()), routes().layer(admin).layer(layer)]
+    {
+        let login = send(&router, "POST", "/admin/login", "").await;
+        let token = login.headers["admin-session-token"].to_str().unwrap().to_owned();
+        store.fail_all(StoreErrorKind::Unavailable);
+        let request =
+            Request::get("/refuse").header(header::AUTHORIZATION, format!("Bearer {token}"));
+        let refused = answer(router, request.body(Body::empty()).unwrap()).await;
+        assert_eq!(refused.header(header::WWW_AUTHENTICATE), Some("Bearer"));
+        store.recover();
+    }
+}
+
 /// The client of two APIs, with a token for each.
 #[tokio::test]
 async fn two_named_layers_report_their_tokens_in_two_headers() {
@@ -210,9 +233,10 @@ async fn two_named_layers_report_their_tokens_in_two_headers() {
     }
 }
 
-/// Two programs on one host, with a path each. The browser sends both cookies to both programs.
+/// Two programs on one host, with a path each, and a cookie of its own name each. The browser sends
+/// both cookies to both programs.
 #[tokio::test]
-async fn two_programs_on_one_host_never_sign_each_other_out() {
+async fn two_programs_with_cookies_of_other_names_never_sign_each_other_out() {
     let program = |name: &str| {
         let cookie = SessionCookie::default().with_name(name).unwrap();
         let layer = SessionLayer::new(MemoryStore::default()).with_cookie(cookie);
@@ -309,7 +333,7 @@ async fn handler_that_asks_for_another_user_than_its_guard_is_refused() {
         for path in ["/forgotten", "/optional", "/staff", "/portal/forgotten"] {
             let refused = get_page(&router, path, &cookies).await;
             assert_eq!(refused.status, StatusCode::INTERNAL_SERVER_ERROR, "{path}");
-            allow_duplicates! { assert_snapshot!(refused.body, @"the guard of this route demands a user of the session `admin`, and the handler asks for the user of another session: give `SignedIn` the type with that name, or read the other user by `Session::owner_as`"); }
+            allow_duplicates! { assert_snapshot!(refused.body, @"the guard of this route demands a user of the session `admin`, and the handler asks for the user of another session: give `SignedIn` the name of the guard's session, put the guard inside of the same layer, or read the other user by `Session::owner_as`"); }
         }
         for (path, body) in [
             ("/portal/admin", "1"),
@@ -322,6 +346,27 @@ async fn handler_that_asks_for_another_user_than_its_guard_is_refused() {
             assert_eq!(get_page(&router, path, &cookies).await.body, body, "{path}");
         }
     }
+}
+
+/// The guard has checked the user of the outer store, and the handler would act for that of the inner.
+#[tokio::test]
+async fn guard_between_two_layers_without_names_permits_no_other_user() {
+    let user = get(async |SignedIn(user): SignedIn<u64>| user.to_string());
+    let inner = SessionLayer::new(MemoryStore::default());
+    let outer = SessionLayer::new(MemoryStore::default());
+    let routes = || routes().route("/user", user.clone());
+    let router = routes().layer(inner.clone()).layer(RequireSignIn::new()).layer(outer.clone());
+    let cookie = send(&routes().layer(outer), "POST", "/login", "").await.cookie();
+    let refused = get_page(&router, "/user", &cookie).await;
+    assert_eq!(refused.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(
+        refused.body.contains("demands a user of a session without a name"),
+        "{}",
+        refused.body
+    );
+    let router = routes().layer(RequireSignIn::new()).layer(inner.clone());
+    let cookie = send(&routes().layer(inner), "POST", "/login", "").await.cookie();
+    assert_eq!(get_page(&router, "/user", &cookie).await.body, "7");
 }
 
 #[tokio::test]

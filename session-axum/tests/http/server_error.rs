@@ -241,8 +241,14 @@ async fn failed_commit_keeps_the_headers_of_layers() {
                 (header::CONTENT_DISPOSITION, "attachment"),
                 (header::CACHE_CONTROL, "public, max-age=60"),
             ];
-            let digest = [("repr-digest", "sha-256=:AAAA:")];
-            Ok::<_, SessionError>((of_layers, of_content, digest, "ordered"))
+            let unnamed = [
+                ("repr-digest", "sha-256=:AAAA:"),
+                ("x-accel-redirect", "/files/invoice.pdf"),
+                ("x-sendfile", "/srv/files/invoice.pdf"),
+                ("clear-site-data", "\"cookies\""),
+                ("hx-redirect", "/thanks"),
+            ];
+            Ok::<_, SessionError>((of_layers, of_content, unnamed, "ordered"))
         }),
     ));
     let cookie = site.begin().await;

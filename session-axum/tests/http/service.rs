@@ -11,8 +11,8 @@ use axum::{
 use insta::assert_snapshot;
 use session_axum::{
     NextPath, RequireSignIn, RequireSignInService, ResponseFuture, Session, SessionCookie,
-    SessionError, SessionLayer, SessionOrOutage, SessionRejection, SessionService, Sessions,
-    SignedIn,
+    SessionError, SessionLayer, SessionName, SessionOf, SessionOrOutage, SessionRejection,
+    SessionService, Sessions, SignedIn,
 };
 use session_core::testing::Verb;
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -78,24 +78,41 @@ async fn inner_layer_of_two_gives_the_session() {
 
 #[tokio::test]
 async fn same_layer_twice_is_one() {
-    let store = StoreControl::default();
-    let layer = SessionLayer::new(store.store());
     // The layer in between reads the session that the handler writes.
     let check = async |session: Session, request: axum::extract::Request, next: Next| {
         let response = next.run(request).await;
         assert_eq!(session.get(COUNT), Some(1));
         response
     };
-    let router = Router::new()
-        .route("/", post(write))
-        .layer(layer.clone())
-        .layer(from_fn(check))
-        .layer(layer);
-    let request = Request::post("/").body(Body::empty()).unwrap();
-    let answer = answer(router, request).await;
-    assert_eq!(answer.status, StatusCode::OK);
-    assert!(answer.cookie().starts_with("__Host-session="), "and it is set once");
-    assert_eq!(store.take_calls(), [Verb::Create]);
+    let store = StoreControl::default();
+    let sessions = Sessions::new(store.store());
+    let clones = || {
+        let layer = SessionLayer::new(sessions.clone());
+        [layer.clone(), layer]
+    };
+    // Two modules of an application make the layer.
+    let equals = || [(); 2].map(|()| SessionLayer::new(sessions.clone()));
+    let named = || equals().map(SessionLayer::named::<Shop>);
+    for (name, [inner, outer]) in [("clones", clones()), ("equal ones", equals())] {
+        let router =
+            Router::new().route("/", post(write)).layer(inner).layer(from_fn(check)).layer(outer);
+        let request = Request::post("/").body(Body::empty()).unwrap();
+        let answer = answer(router, request).await;
+        assert_eq!(answer.status, StatusCode::OK, "{name}");
+        assert!(answer.cookie().starts_with("__Host-session="), "{name}: it is set once");
+        assert_eq!(store.take_calls(), [Verb::Create], "{name}");
+    }
+    let [inner, outer] = named();
+    let write = async |shop: SessionOf<Shop>| shop.set(COUNT, 1);
+    let router = Router::new().route("/", post(write)).layer(inner).layer(outer);
+    answer(router, Request::post("/").body(Body::empty()).unwrap()).await;
+    assert_eq!(store.take_calls(), [Verb::Create], "of the same name");
+}
+
+struct Shop;
+
+impl SessionName for Shop {
+    const NAME: &'static str = "shop";
 }
 
 #[tokio::test]

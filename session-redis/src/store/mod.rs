@@ -62,6 +62,9 @@ impl RedisStore {
     /// report its health is accepted. A server that reports the role of a replica, or a version
     /// before 6.0, is refused.
     ///
+    /// Applications that share a Redis need a [prefix](RedisConfig::with_prefix) each: with one prefix
+    /// they share their sessions and owners.
+    ///
     /// # Errors
     ///
     /// Returns a [`StoreError`] of the kind
