@@ -127,14 +127,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
         keys: &[SessionKey],
         now: Timestamp,
     ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
-        let mut answers = Vec::with_capacity(keys.len());
-        for key in keys {
-            match self.load(key, now).await {
-                Err(error) if error.kind() != StoreErrorKind::Corrupt => return Err(error),
-                answer => answers.push(answer),
-            }
-        }
-        Ok(answers)
+        load_each(self, keys, now).await
     }
 
     /// Deletes the session under each key, and blocks each empty key, in their order.
@@ -203,6 +196,22 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     async fn watch(&self, key: &SessionKey, now: Timestamp) -> Result<Watched, StoreError> {
         Ok(Watched { entry: self.load(key, now).await?, watch: None })
     }
+}
+
+/// Loads one key after the other.
+pub(crate) async fn load_each<S: SessionStore + ?Sized>(
+    store: &S,
+    keys: &[SessionKey],
+    now: Timestamp,
+) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
+    let mut answers = Vec::with_capacity(keys.len());
+    for key in keys {
+        match store.load(key, now).await {
+            Err(error) if error.kind() != StoreErrorKind::Corrupt => return Err(error),
+            answer => answers.push(answer),
+        }
+    }
+    Ok(answers)
 }
 
 /// Deletes before blocking, because only a deletion succeeds on a full store.

@@ -5,10 +5,46 @@ use async_trait::async_trait;
 use super::{Answer, Operation};
 use crate::{
     Backend, Committed, Created, Ended, Entry, Expected, IndexEntry, IndexKey, LocalReads,
-    SessionIndex, SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched, Watched,
+    SessionIndex, SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched, Watch,
+    Watched, store::load_each,
 };
 
 /// A store that passes every call through one function.
+///
+/// ```
+/// # mod map_store {
+/// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/map_store/store.rs"));
+/// # }
+/// # use map_store::MapStore;
+/// use session_core::{
+///     Backend, StoreError, StoreErrorKind, Timestamp,
+///     testing::{Answer, Intercept, Intercepted, Operation},
+/// };
+///
+/// /// Refuses to create sessions, like a full store.
+/// struct Full;
+///
+/// #[session_core::async_trait]
+/// impl<S: Backend> Intercept<S> for Full {
+///     async fn call(
+///         &self,
+///         store: &S,
+///         operation: Operation,
+///         now: Timestamp,
+///     ) -> Result<Answer, StoreError> {
+///         match operation {
+///             Operation::Create { .. } => Err(StoreError::new(StoreErrorKind::Full)),
+///             _ => operation.perform(store, now).await,
+///         }
+///     }
+///
+///     fn splits(&self) -> bool {
+///         true // `CreateEntered` becomes a `Create` too
+///     }
+/// }
+///
+/// let store = Intercepted::new(MapStore::default(), Full);
+/// ```
 pub struct Intercepted<S, I> {
     store: S,
     intercept: I,
@@ -37,6 +73,32 @@ pub trait Intercept<S>: Send + Sync + 'static {
         S: SessionStore,
     {
         store.local_reads()
+    }
+
+    /// Begins a watch of a key, by default with the wrapped store. Returns `None` if the store
+    /// reports no changes. The [`call`](Self::call) that loads the entry follows.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of the store, or others.
+    async fn watch(
+        &self,
+        store: &S,
+        key: &SessionKey,
+        now: Timestamp,
+    ) -> Result<Option<Watch>, StoreError>
+    where
+        S: SessionStore,
+    {
+        Ok(store.watch(key, now).await?.watch)
+    }
+
+    /// Returns `true` if a verb on many keys or indexes is one call for each of them: `LoadMany`
+    /// becomes `Load`s, `CreateEntered` becomes `Enter`s and a `Create`, and `DeleteOrBlock`
+    /// receives one key. A double that changes one of these verbs then sees every use. By default
+    /// `false`.
+    fn splits(&self) -> bool {
+        false
     }
 }
 
@@ -111,6 +173,9 @@ impl<S: Backend, I: Intercept<S>> SessionStore for Intercepted<S, I> {
         keys: &[SessionKey],
         now: Timestamp,
     ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
+        if self.intercept.splits() {
+            return load_each(self, keys, now).await;
+        }
         let operation = Operation::LoadMany { keys: keys.to_vec() };
         expect_answer!(self.call(operation, now).await?, LoadedMany)
     }
@@ -121,6 +186,13 @@ impl<S: Backend, I: Intercept<S>> SessionStore for Intercepted<S, I> {
         marker: Tombstone,
         now: Timestamp,
     ) -> Result<Vec<Ended>, StoreError> {
+        if self.intercept.splits() && keys.len() != 1 {
+            let mut answers = Vec::with_capacity(keys.len());
+            for key in keys {
+                answers.extend(self.delete_or_block(&[*key], marker.clone(), now).await?);
+            }
+            return Ok(answers);
+        }
         let operation = Operation::DeleteOrBlock { keys: keys.to_vec(), marker };
         expect_answer!(self.call(operation, now).await?, DeletedOrBlocked)
     }
@@ -136,7 +208,7 @@ impl<S: Backend, I: Intercept<S>> SessionStore for Intercepted<S, I> {
 
     /// The load is a call. The watch begins before the call.
     async fn watch(&self, key: &SessionKey, now: Timestamp) -> Result<Watched, StoreError> {
-        let watch = self.store.watch(key, now).await?.watch;
+        let watch = self.intercept.watch(&self.store, key, now).await?;
         Ok(Watched { entry: self.load(key, now).await?, watch })
     }
 }
@@ -179,6 +251,12 @@ impl<S: Backend, I: Intercept<S>> SessionIndex for Intercepted<S, I> {
         session: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
+        if self.intercept.splits() {
+            for index in indexes {
+                self.enter(index, entry, now).await?;
+            }
+            return self.create(&entry.key, session, now).await;
+        }
         let operation = Operation::CreateEntered { indexes: indexes.to_vec(), entry, session };
         expect_answer!(self.call(operation, now).await?, Created)
     }

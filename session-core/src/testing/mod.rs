@@ -4,7 +4,7 @@
 //! - [`FaultStore`] wraps any store. It records calls, makes calls fail before or after the store
 //!   carries them out, and runs code just before a call.
 //! - [`Intercepted`] wraps any store with one function from an [`Operation`] to an [`Answer`], for
-//!   your own double.
+//!   your own double. The function changes a few verbs and forwards the rest.
 //! - [`ManualClock`](crate::ManualClock) moves time by hand.
 //!
 //! ```

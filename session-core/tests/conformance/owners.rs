@@ -1,15 +1,15 @@
 //! Stores whose index breaks one rule each.
 
 use std::{
-    collections::BTreeMap,
-    fmt,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
 use session_core::{
-    Committed, Created, Ended, Entry, Expected, Family, IndexEntry, IndexKey, SessionIndex,
-    SessionKey, SessionStore, StoreError, Timestamp, Tombstone, Touched,
+    Created, Ended, Entry, Family, IndexEntry, IndexKey, SessionKey, SessionStore as _, StoreError,
+    Timestamp, Tombstone,
     conformance::{self, Report},
+    testing::{Answer, Intercept, Intercepted, Operation},
 };
 
 use crate::map_store::MapStore;
@@ -56,10 +56,11 @@ pub(crate) enum Fault {
     DeleteOrBlockChecksThenActs,
 }
 
-/// A store that breaks one rule of the index.
-pub(crate) struct Broken {
+/// Breaks one rule of the index.
+struct Broken {
     fault: Fault,
-    sessions: Mutex<Arc<MapStore>>,
+    /// The keys of all calls.
+    keys: Mutex<BTreeSet<SessionKey>>,
     indexes: Mutex<BTreeMap<IndexKey, Index>>,
     /// Each index before its last `enter`.
     former: Mutex<BTreeMap<IndexKey, Index>>,
@@ -70,10 +71,6 @@ type Index = BTreeMap<(SessionKey, Family), Timestamp>;
 impl Broken {
     fn is(&self, fault: Fault) -> bool {
         self.fault == fault
-    }
-
-    fn sessions(&self) -> Arc<MapStore> {
-        Arc::clone(&self.sessions.lock().expect("no holder panics"))
     }
 
     fn of(&self, index: &IndexKey) -> IndexKey {
@@ -91,18 +88,6 @@ impl Broken {
         act(indexes.entry(self.of(index)).or_default())
     }
 
-    async fn enter_each(
-        &self,
-        indexes: &[IndexKey],
-        entry: IndexEntry,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        for index in indexes {
-            self.enter(index, entry, now).await?;
-        }
-        Ok(())
-    }
-
     fn keep(&self, index: &mut Index, entry: IndexEntry) {
         let (key, until) = ((entry.key, entry.family), entry.until);
         let present = index.entry(key).or_insert(until);
@@ -116,67 +101,54 @@ impl Broken {
             _ => *present = until.max(*present),
         }
     }
-}
 
-#[session_core::async_trait]
-impl SessionIndex for Broken {
-    async fn enter(
-        &self,
-        index: &IndexKey,
-        entry: IndexEntry,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        if self.is(Fault::EnterChecksThenActs) {
-            let mut read = self.with_index(index, |entries| entries.clone());
-            tokio::task::yield_now().await;
-            self.keep(&mut read, entry);
-            self.with_index(index, |entries| *entries = read);
-            return Ok(());
+    async fn enter(&self, indexes: &[IndexKey], entry: IndexEntry, now: Timestamp) {
+        for index in indexes {
+            if self.is(Fault::EnterChecksThenActs) {
+                let mut read = self.with_index(index, |entries| entries.clone());
+                tokio::task::yield_now().await;
+                self.keep(&mut read, entry);
+                self.with_index(index, |entries| *entries = read);
+                continue;
+            }
+            self.with_index(index, |entries| {
+                let mut former = self.former.lock().expect("no holder panics");
+                former.insert(*index, entries.clone());
+                entries.retain(|_, until| *until > now);
+                self.keep(entries, entry);
+            });
         }
-        self.with_index(index, |entries| {
-            let mut former = self.former.lock().expect("no holder panics");
-            former.insert(*index, entries.clone());
-            entries.retain(|_, until| *until > now);
-            self.keep(entries, entry);
-        });
-        Ok(())
     }
 
     async fn create_entered(
         &self,
+        store: &MapStore,
         indexes: &[IndexKey],
         entry: IndexEntry,
         session: Entry,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
         if self.is(Fault::CreateEnteredOverwrites) {
-            self.sessions().delete(&entry.key, now).await?;
+            store.delete(&entry.key, now).await?;
         }
         if self.is(Fault::CreateEnteredCreatesFirst) {
-            let created = self.create(&entry.key, session, now).await?;
+            let created = store.create(&entry.key, session, now).await?;
             tokio::task::yield_now().await;
-            self.enter_each(indexes, entry, now).await?;
+            self.enter(indexes, entry, now).await;
             return Ok(created);
         }
         match self.fault {
             Fault::CreateEnteredCreatesOnly => {}
-            Fault::CreateEnteredEntersTheFirst => {
-                self.enter_each(&indexes[..1], entry, now).await?
-            }
-            _ => self.enter_each(indexes, entry, now).await?,
+            Fault::CreateEnteredEntersTheFirst => self.enter(&indexes[..1], entry, now).await,
+            _ => self.enter(indexes, entry, now).await,
         }
         if self.is(Fault::CreateEnteredEntersOnly) {
             return Ok(Created::Created);
         }
-        self.create(&entry.key, session, now).await
+        store.create(&entry.key, session, now).await
     }
 
-    async fn leave(
-        &self,
-        index: &IndexKey,
-        entries: &[IndexEntry],
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    fn leave(&self, index: &IndexKey, entries: &[IndexEntry], now: Timestamp) {
         let keys: Vec<_> = entries.iter().map(|entry| (entry.key, entry.family)).collect();
         match self.fault {
             Fault::LeaveDoesNothing => {}
@@ -199,23 +171,18 @@ impl SessionIndex for Broken {
                 present.retain(|key, until| now < *until && !keys.contains(key));
             }),
         }
-        Ok(())
     }
 
-    async fn entries(
-        &self,
-        index: &IndexKey,
-        now: Timestamp,
-    ) -> Result<Vec<IndexEntry>, StoreError> {
+    fn entries(&self, index: &IndexKey, now: Timestamp) -> Vec<IndexEntry> {
         let early = u64::from(self.is(Fault::EntriesForgetAMillisecondEarly));
         let now = Timestamp::from_millis(now.as_millis() + early);
         if self.is(Fault::EntriesAreOneEnterOld) {
             let former = self.former.lock().expect("no holder panics");
             let entries = former.get(index).cloned().unwrap_or_default();
             let entry = |((key, family), until)| IndexEntry::new(key, family, until);
-            return Ok(entries.into_iter().map(entry).collect());
+            return entries.into_iter().map(entry).collect();
         }
-        Ok(self.with_index(index, |entries| {
+        self.with_index(index, |entries| {
             let mut entries: Vec<_> = entries
                 .iter()
                 .filter(|(_, until)| **until > now || self.is(Fault::EntriesSeeWhatHasPassed))
@@ -235,53 +202,19 @@ impl SessionIndex for Broken {
                 entries.truncate(100);
             }
             entries
-        }))
-    }
-}
-
-#[session_core::async_trait]
-impl SessionStore for Broken {
-    async fn create(
-        &self,
-        key: &SessionKey,
-        entry: Entry,
-        now: Timestamp,
-    ) -> Result<Created, StoreError> {
-        self.sessions().create(key, entry, now).await
-    }
-
-    async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        self.sessions().load(key, now).await
-    }
-
-    async fn commit(
-        &self,
-        key: &SessionKey,
-        expected: Expected,
-        entry: Entry,
-        now: Timestamp,
-    ) -> Result<Committed, StoreError> {
-        self.sessions().commit(key, expected, entry, now).await
-    }
-
-    async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
-        self.sessions().touch(key, now).await
-    }
-
-    async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        self.sessions().delete(key, now).await
+        })
     }
 
     async fn load_many(
         &self,
-        keys: &[SessionKey],
+        store: &MapStore,
+        mut keys: Vec<SessionKey>,
         now: Timestamp,
     ) -> Result<Vec<Result<Option<Entry>, StoreError>>, StoreError> {
-        let mut keys = keys.to_vec();
         if self.is(Fault::LoadManySortsTheKeys) {
             keys.sort_unstable();
         }
-        let mut loaded = self.sessions().load_many(&keys, now).await?;
+        let mut loaded = store.load_many(&keys, now).await?;
         if self.is(Fault::LoadManyLeavesOutTheMissing) {
             loaded.retain(|entry| !matches!(entry, Ok(None)));
         }
@@ -293,21 +226,22 @@ impl SessionStore for Broken {
 
     async fn delete_or_block(
         &self,
+        store: &MapStore,
         keys: &[SessionKey],
-        marker: Tombstone,
+        marker: &Tombstone,
         now: Timestamp,
     ) -> Result<Vec<Ended>, StoreError> {
         let entry = Entry::Tombstone(Arc::new(marker.clone()));
         let mut answers = Vec::new();
         for (number, key) in keys.iter().enumerate() {
-            let present = self.sessions().load(key, now).await?;
+            let present = store.load(key, now).await?;
             answers.push(match (self.fault, present) {
                 (Fault::DeleteOrBlockUpToAHundred, _) if number >= 100 => Ended::Blocked,
                 (Fault::DeleteOrBlockLeavesSessions, Some(Entry::Session(record))) => {
                     Ended::Session(Some(record))
                 }
                 (Fault::DeleteOrBlockForgetsTheRecord, Some(Entry::Session(_))) => {
-                    self.sessions().delete(key, now).await?;
+                    store.delete(key, now).await?;
                     Ended::Session(None)
                 }
                 (Fault::BlockDoesNothing, None) => Ended::Blocked,
@@ -316,39 +250,38 @@ impl SessionStore for Broken {
                     let end = session_core::envelope::ENDS_AT;
                     bytes[end].copy_from_slice(&session_core::envelope::u48(u64::MAX));
                     let marker = Entry::decode(bytes).expect("a marker");
-                    self.sessions().create(key, marker, now).await?;
+                    store.create(key, marker, now).await?;
                     Ended::Blocked
                 }
                 (Fault::DeleteOrBlockRemovesTombstones, Some(Entry::Tombstone(tombstone))) => {
-                    let others = MapStore::default();
-                    *self.sessions.lock().expect("no holder panics") = Arc::new(others);
+                    remove(store, [*key]).await?;
                     Ended::Tombstone(tombstone)
                 }
                 (Fault::DeleteOrBlockSeesExpired, None) => {
-                    self.sessions().create(key, entry.clone(), now).await?;
+                    store.create(key, entry.clone(), now).await?;
                     Ended::Session(None)
                 }
                 (Fault::DeleteOrBlockEmptiesTheStore, Some(Entry::Session(record))) => {
-                    *self.sessions.lock().expect("no holder panics") = Arc::default();
+                    let all = self.keys.lock().expect("no holder panics").clone();
+                    remove(store, all).await?;
                     Ended::Session(Some(record))
                 }
                 (Fault::DeleteOrBlockChecksThenActs, present) => {
                     tokio::task::yield_now().await;
                     match present {
                         Some(Entry::Session(record)) => {
-                            self.sessions().delete(key, now).await?;
+                            store.delete(key, now).await?;
                             Ended::Session(Some(record))
                         }
                         Some(Entry::Tombstone(tombstone)) => Ended::Tombstone(tombstone),
                         None => {
-                            self.sessions().create(key, entry.clone(), now).await?;
+                            store.create(key, entry.clone(), now).await?;
                             Ended::Blocked
                         }
                     }
                 }
                 _ => {
-                    let ended =
-                        self.sessions().delete_or_block(&[*key], marker.clone(), now).await?;
+                    let ended = store.delete_or_block(&[*key], marker.clone(), now).await?;
                     ended.into_iter().next().expect("one answer for one key")
                 }
             });
@@ -357,9 +290,47 @@ impl SessionStore for Broken {
     }
 }
 
-impl fmt::Debug for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Broken").field("fault", &self.fault).finish_non_exhaustive()
+/// Removes entries, also tombstones: the map removes an entry that has expired at the time of a load.
+async fn remove(
+    store: &MapStore,
+    keys: impl IntoIterator<Item = SessionKey>,
+) -> Result<(), StoreError> {
+    for key in keys {
+        store.load(&key, Timestamp::MAX).await?;
+    }
+    Ok(())
+}
+
+#[session_core::async_trait]
+impl Intercept<MapStore> for Broken {
+    async fn call(
+        &self,
+        store: &MapStore,
+        operation: Operation,
+        now: Timestamp,
+    ) -> Result<Answer, StoreError> {
+        self.keys.lock().expect("no holder panics").extend(operation.keys());
+        Ok(match operation {
+            Operation::Enter { index, entry } => {
+                self.enter(&[index], entry, now).await;
+                Answer::Entered
+            }
+            Operation::CreateEntered { indexes, entry, session } => {
+                Answer::Created(self.create_entered(store, &indexes, entry, session, now).await?)
+            }
+            Operation::Leave { index, entries } => {
+                self.leave(&index, &entries, now);
+                Answer::Left
+            }
+            Operation::Entries { index } => Answer::Entries(self.entries(&index, now)),
+            Operation::LoadMany { keys } => {
+                Answer::LoadedMany(self.load_many(store, keys, now).await?)
+            }
+            Operation::DeleteOrBlock { keys, marker } => {
+                Answer::DeletedOrBlocked(self.delete_or_block(store, &keys, &marker, now).await?)
+            }
+            operation => operation.perform(store, now).await?,
+        })
     }
 }
 
@@ -422,8 +393,9 @@ pub(crate) const FAULTS: &[(Fault, &[&str])] = &[
 ];
 
 pub(crate) async fn check(fault: Fault) -> Report {
-    let (sessions, indexes, former) = Default::default();
-    conformance::check(Broken { fault, sessions, indexes, former }).await
+    let (keys, indexes, former) = Default::default();
+    let broken = Broken { fault, keys, indexes, former };
+    conformance::check(Intercepted::new(MapStore::default(), broken)).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,8 +6,8 @@ use std::{
 };
 
 use session_core::{
-    Committed, Created, Entry, Expected, IndexEntry, IndexKey, SessionIndex, SessionKey,
-    SessionStore, StoreError, Timestamp, Touched, Watched, Watchers,
+    Entry, IndexKey, SessionIndex as _, SessionKey, SessionStore as _, StoreError, Timestamp,
+    Watch, Watchers,
     testing::{Answer, FaultStore, Intercept, Intercepted, Operation},
 };
 
@@ -17,11 +17,14 @@ use super::MapStore;
 pub(crate) type Probe = FaultStore<Recorded>;
 
 /// A store that records its keys and indexes.
-pub(crate) type Recorded = Intercepted<Reporting, Recorder>;
+pub(crate) type Recorded = Intercepted<MapStore, Recorder>;
 
-/// The keys and indexes of all calls.
+/// The keys and indexes of all calls, and the changes that a test reports, if the test reports any.
 #[derive(Default)]
-pub(crate) struct Recorder(Mutex<Seen>);
+pub(crate) struct Recorder {
+    seen: Mutex<Seen>,
+    watchers: OnceLock<Watchers>,
+}
 
 #[derive(Default)]
 struct Seen {
@@ -30,28 +33,21 @@ struct Seen {
     keeps_expired: bool,
 }
 
-/// A store that reports the changes that a test reports, if the test reports any.
-#[derive(Debug, Default)]
-pub(crate) struct Reporting {
-    map: MapStore,
-    watchers: OnceLock<Watchers>,
-}
-
 pub(crate) fn probe() -> Probe {
-    FaultStore::new_working(Intercepted::new(Reporting::default(), Recorder::default()))
+    FaultStore::new_working(Intercepted::new(MapStore::default(), Recorder::default()))
 }
 
 impl Recorder {
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[session_core::async_trait]
-impl Intercept<Reporting> for Recorder {
+impl Intercept<MapStore> for Recorder {
     async fn call(
         &self,
-        store: &Reporting,
+        store: &MapStore,
         operation: Operation,
         now: Timestamp,
     ) -> Result<Answer, StoreError> {
@@ -68,73 +64,14 @@ impl Intercept<Reporting> for Recorder {
         let now = if keeps_expired && removes { Timestamp::default() } else { now };
         operation.perform(store, now).await
     }
-}
 
-#[session_core::async_trait]
-impl SessionStore for Reporting {
-    async fn create(
+    async fn watch(
         &self,
+        _: &MapStore,
         key: &SessionKey,
-        entry: Entry,
-        now: Timestamp,
-    ) -> Result<Created, StoreError> {
-        self.map.create(key, entry, now).await
-    }
-
-    async fn load(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        self.map.load(key, now).await
-    }
-
-    async fn commit(
-        &self,
-        key: &SessionKey,
-        expected: Expected,
-        entry: Entry,
-        now: Timestamp,
-    ) -> Result<Committed, StoreError> {
-        self.map.commit(key, expected, entry, now).await
-    }
-
-    async fn touch(&self, key: &SessionKey, now: Timestamp) -> Result<Touched, StoreError> {
-        self.map.touch(key, now).await
-    }
-
-    async fn delete(&self, key: &SessionKey, now: Timestamp) -> Result<Option<Entry>, StoreError> {
-        self.map.delete(key, now).await
-    }
-
-    async fn watch(&self, key: &SessionKey, now: Timestamp) -> Result<Watched, StoreError> {
-        let watch = self.watchers.get().map(|watchers| watchers.watch(key));
-        Ok(Watched { entry: self.load(key, now).await?, watch })
-    }
-}
-
-#[session_core::async_trait]
-impl SessionIndex for Reporting {
-    async fn enter(
-        &self,
-        index: &IndexKey,
-        entry: IndexEntry,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.map.enter(index, entry, now).await
-    }
-
-    async fn leave(
-        &self,
-        index: &IndexKey,
-        entries: &[IndexEntry],
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.map.leave(index, entries, now).await
-    }
-
-    async fn entries(
-        &self,
-        index: &IndexKey,
-        now: Timestamp,
-    ) -> Result<Vec<IndexEntry>, StoreError> {
-        self.map.entries(index, now).await
+        _: Timestamp,
+    ) -> Result<Option<Watch>, StoreError> {
+        Ok(self.watchers.get().map(|watchers| watchers.watch(key)))
     }
 }
 
@@ -149,7 +86,7 @@ pub(crate) trait Peek {
 
     /// Makes the store report the changes that the test reports, which may be false, and no others.
     fn report_changes(&self) -> Watchers {
-        self.recorded().store().watchers.get_or_init(Watchers::default).clone()
+        self.recorded().intercept().watchers.get_or_init(Watchers::default).clone()
     }
 
     /// Returns the keys in all calls.

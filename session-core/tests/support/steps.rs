@@ -34,8 +34,22 @@ pub(crate) fn steps() -> Steps {
 }
 
 impl Turns {
+    fn live(&self, store: &MapStore, now: Timestamp) -> Vec<(SessionKey, Arc<Record>)> {
+        let keys: Vec<_> = self.keys.lock().expect("no holder panics").iter().copied().collect();
+        let mut live = Vec::new();
+        for key in keys {
+            if let Ok(Some(Entry::Session(record))) = run(store.load(&key, now)) {
+                live.push((key, record));
+            }
+        }
+        live
+    }
+}
+
+#[session_core::async_trait]
+impl Intercept<MapStore> for Turns {
     /// Waits for the turn of the command, performs it, and checks the sessions.
-    async fn step(
+    async fn call(
         &self,
         store: &MapStore,
         operation: Operation,
@@ -57,56 +71,9 @@ impl Turns {
         answer
     }
 
-    fn live(&self, store: &MapStore, now: Timestamp) -> Vec<(SessionKey, Arc<Record>)> {
-        let keys: Vec<_> = self.keys.lock().expect("no holder panics").iter().copied().collect();
-        let mut live = Vec::new();
-        for key in keys {
-            if let Ok(Some(Entry::Session(record))) = run(store.load(&key, now)) {
-                live.push((key, record));
-            }
-        }
-        live
-    }
-}
-
-#[session_core::async_trait]
-impl Intercept<MapStore> for Turns {
-    async fn call(
-        &self,
-        store: &MapStore,
-        operation: Operation,
-        now: Timestamp,
-    ) -> Result<Answer, StoreError> {
-        match operation {
-            Operation::LoadMany { keys } => {
-                let mut loaded = Vec::new();
-                for key in keys {
-                    let answer = self.step(store, Operation::Load { key }, now).await?;
-                    let Answer::Loaded(entry) = answer else { panic!("a load was performed") };
-                    loaded.push(Ok(entry));
-                }
-                Ok(Answer::LoadedMany(loaded))
-            }
-            Operation::DeleteOrBlock { keys, marker } => {
-                let mut answers = Vec::new();
-                for key in keys {
-                    let one = Operation::DeleteOrBlock { keys: vec![key], marker: marker.clone() };
-                    let Answer::DeletedOrBlocked(answer) = self.step(store, one, now).await? else {
-                        panic!("a deletion was performed")
-                    };
-                    answers.extend(answer);
-                }
-                Ok(Answer::DeletedOrBlocked(answers))
-            }
-            Operation::CreateEntered { indexes, entry, session } => {
-                // Another request may come between two steps.
-                for index in indexes {
-                    self.step(store, Operation::Enter { index, entry }, now).await?;
-                }
-                self.step(store, Operation::Create { key: entry.key, entry: session }, now).await
-            }
-            operation => self.step(store, operation, now).await,
-        }
+    /// Another request may come between two steps.
+    fn splits(&self) -> bool {
+        true
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use session_core::{
-    AtLimit, Entry, SessionError, SessionId, SessionKey, SessionLimit, Sessions, StoreError,
+    AtLimit, SessionError, SessionId, SessionKey, SessionLimit, Sessions, StoreError,
     StoreErrorKind, Timestamp,
     testing::{Answer, Intercept, Intercepted, Operation},
 };
@@ -13,13 +13,6 @@ use crate::support::{MapStore, finish, keys, told};
 /// A store that makes records unreadable, like those of a later version.
 #[derive(Default)]
 struct Unreadable(Mutex<Vec<SessionKey>>);
-
-impl Unreadable {
-    fn check(&self, key: &SessionKey, entry: Option<Entry>) -> Result<Option<Entry>, StoreError> {
-        let is_unreadable = entry.is_some() && self.0.lock().unwrap().contains(key);
-        if is_unreadable { Err(StoreError::new(StoreErrorKind::Corrupt)) } else { Ok(entry) }
-    }
-}
 
 #[session_core::async_trait]
 impl Intercept<MapStore> for Unreadable {
@@ -31,13 +24,15 @@ impl Intercept<MapStore> for Unreadable {
     ) -> Result<Answer, StoreError> {
         let keys = operation.keys();
         match operation.perform(store, now).await? {
-            Answer::Loaded(entry) => self.check(&keys[0], entry).map(Answer::Loaded),
-            Answer::LoadedMany(entries) => {
-                let check = |(key, entry): (_, Result<_, _>)| self.check(key, entry?);
-                Ok(Answer::LoadedMany(keys.iter().zip(entries).map(check).collect()))
+            Answer::Loaded(Some(_)) if self.0.lock().unwrap().contains(&keys[0]) => {
+                Err(StoreError::new(StoreErrorKind::Corrupt))
             }
             answer => Ok(answer),
         }
+    }
+
+    fn splits(&self) -> bool {
+        true
     }
 }
 
