@@ -2,7 +2,7 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     process::Command,
-    sync::{Arc, LazyLock, Mutex},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -12,7 +12,9 @@ use integration_tests::{
 };
 use reqwest::{Method, StatusCode};
 use session_axum::{RedisStore, Sessions, SessionsBuilder};
-use session_core::{Clock as _, ManualClock, SessionStore as _, StoreError, SystemClock};
+use session_core::{
+    Clock as _, ManualClock, SessionStore as _, StoreError, SystemClock, testing::subscribe,
+};
 use tokio::time::Instant;
 
 /// Processes of the application behind a load balancer, with one common Redis or each with its own
@@ -242,20 +244,12 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Captures the log entries of this thread until the guard is dropped.
     pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
-        // With only one dispatcher, `tracing` caches the interest of a call site from its first event.
-        // If another thread without a subscriber sends the first event, the call site stays off.
-        static SECOND: LazyLock<tracing::Dispatch> =
-            LazyLock::new(|| Log::default().subscriber().into());
-        LazyLock::force(&SECOND);
-        tracing::subscriber::set_default(self.subscriber())
-    }
-
-    fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + use<> {
         let writer = self.clone();
-        tracing_subscriber::fmt()
+        let subscriber = tracing_subscriber::fmt()
             .with_env_filter("session=debug")
             .with_writer(move || writer.clone())
-            .finish()
+            .finish();
+        subscribe(subscriber)
     }
 
     pub(crate) fn text(&self) -> String {

@@ -12,6 +12,7 @@ use axum::{
 };
 use insta::assert_snapshot;
 use session_axum::{Session, SessionError, SessionRejection, SignedIn, StoreErrorKind};
+use session_core::testing::subscribe;
 
 use crate::support::{Site, answer};
 
@@ -84,10 +85,7 @@ async fn owner_of_another_type_is_500_and_stays_out_of_the_log() {
     let site = Site::with_routes(routes());
     let cookie = site.send("POST /login", "").await.cookie();
     let log = Log::default();
-    // With only one dispatcher, `tracing` caches the interest of a call site from its first event.
-    // If another thread without a subscriber sends the first event, the call site stays off.
-    let _second = tracing::Dispatch::new(Log::default().subscriber());
-    let _guard = tracing::subscriber::set_default(log.subscriber());
+    let _guard = subscribe(log.subscriber());
     for path in ["/demand", "/ask"] {
         let text = site.send(&format!("GET {path}"), &cookie).await.text();
         insta::allow_duplicates! {

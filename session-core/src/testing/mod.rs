@@ -6,6 +6,7 @@
 //! - [`Intercepted`] wraps any store with one function from an [`Operation`] to an [`Answer`], for
 //!   your own double. The function changes a few verbs and forwards the rest.
 //! - [`ManualClock`](crate::ManualClock) moves time by hand.
+//! - [`subscribe`] receives the log of a test.
 //!
 //! ```
 //! # mod map_store {
@@ -34,11 +35,13 @@
 mod fault_store;
 mod intercepted;
 mod operation;
+mod subscribe;
 
 pub use {
     fault_store::{Fault, FaultStore, Faults},
     intercepted::{Intercept, Intercepted},
     operation::{Answer, Operation, Verb},
+    subscribe::subscribe,
 };
 
 use crate::{Codec, Key, Nonce, Record, Timestamp, Tombstone, record::decode};

@@ -9,7 +9,7 @@ use std::{
 
 use session_core::{
     AtLimit, Entry, Key, Limits, OnReuse, Owner, Session, SessionError, SessionId, SessionLimit,
-    Sessions, StoreErrorKind,
+    Sessions, StoreErrorKind, testing::subscribe,
 };
 
 use crate::support::{Fault, NOTE, Peek as _, VISITS, Verb, World, all_bytes_of, told};
@@ -248,10 +248,7 @@ async fn use_everything(world: &World) -> Vec<SessionId> {
 #[tokio::test]
 async fn no_log_line_holds_an_id_an_owner_or_a_value() {
     let lines = Lines::default();
-    // With only one dispatcher, `tracing` caches the interest of a call site from its first event.
-    // If another thread without a subscriber sends the first event, the call site stays off.
-    let _second = tracing::Dispatch::new(Lines::default());
-    let guard = tracing::subscriber::set_default(lines.clone());
+    let guard = subscribe(lines.clone());
     let world = World::with(|sessions| sessions.with_reuse(OnReuse::EndSession));
     let ids = use_everything(&world).await;
     drop(guard);
