@@ -1,13 +1,12 @@
-use std::{fmt, future::Future, pin::Pin};
-
-use axum::Router;
-
-use crate::{BoxError, floor, ours, peers, plain};
+use crate::{
+    BoxError, floor, ours, peers, plain,
+    route::{MakeRouter, Route, redis_tls_url},
+};
 
 /// A server that takes part in the comparison.
 ///
-/// All candidates have the routes in `measured` and [`paths::CREATE`]. Candidates that keep sessions
-/// have the other [`paths`] too, and differ in where the sessions are.
+/// All candidates have the routes in `measured` and the path to create sessions. Candidates that keep
+/// sessions have the other [paths](crate::route::paths) too, and differ in where the sessions are.
 pub(crate) struct Candidate {
     /// The name in the tables and on the command line.
     pub(crate) name: &'static str,
@@ -16,7 +15,7 @@ pub(crate) struct Candidate {
     /// Creates the routes of the server. `None` if the build leaves the server out.
     pub(crate) router: Option<MakeRouter>,
     pub(crate) keeps: Keeps,
-    /// The server connects to Redis by TLS, and takes part only if [`REDIS_TLS_URL`] is set.
+    /// The server connects to Redis by TLS, and takes part only if [its URL](redis_tls_url) is set.
     pub(crate) is_by_tls: bool,
     /// The measured routes.
     pub(crate) measured: &'static [Measured],
@@ -59,12 +58,6 @@ pub(crate) fn chosen(only: Option<&str>) -> Result<Vec<&'static Candidate>, BoxE
     Ok(there().filter(needed).collect())
 }
 
-/// A function that creates the routes of a server, given the URL of Redis. It runs in the process of
-/// the server.
-pub(crate) type MakeRouter = fn(String) -> RouterFuture;
-
-type RouterFuture = Pin<Box<dyn Future<Output = Result<Router, BoxError>> + Send>>;
-
 /// The place where a server keeps its sessions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Keeps {
@@ -85,53 +78,6 @@ pub(crate) struct Against {
     pub(crate) candidate: &'static str,
     pub(crate) route: Route,
     pub(crate) at_least: Option<f64>,
-}
-
-/// The work of a request.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Route {
-    /// Leaves the session alone.
-    Untouched,
-    /// Reads one of four small values.
-    Read,
-    /// Increments one of four small values, and responds with the new value.
-    Write,
-    /// Signs a user in: the session moves to a new ID and belongs to the user. The name of the user
-    /// follows the path.
-    Login,
-}
-
-impl Route {
-    pub(crate) const fn path(self) -> &'static str {
-        match self {
-            Self::Untouched => "/untouched",
-            Self::Read => "/read",
-            Self::Write => "/write",
-            Self::Login => "/login",
-        }
-    }
-}
-
-impl fmt::Display for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.path()[1..])
-    }
-}
-
-/// The paths of routes for preparation and checks, and the full path of the login.
-pub(crate) mod paths {
-    /// Signs in the user in the path.
-    pub(crate) const LOGIN: &str = "/login/{user}";
-    /// Creates a session with four small values, and sets the cookie.
-    pub(crate) const CREATE: &str = "/create";
-    /// Responds with the value that [`Write`](super::Route::Write) increments.
-    pub(crate) const COUNT: &str = "/count";
-    /// Sets one of [`KEYS`] further values.
-    pub(crate) const SET: &str = "/set/{key}";
-    /// Responds with the number of values that [`SET`] has set.
-    pub(crate) const FOUND: &str = "/found";
-    /// The number of values that [`SET`] can set, numbered from 0.
-    pub(crate) const KEYS: usize = 20;
 }
 
 /// All candidates, in the order of the tables. A round keeps this order within a group of routes, so
@@ -314,13 +260,6 @@ pub(crate) const FLOOR: &str = "redis-floor";
 pub(crate) const OURS_ON_REDIS: &str = "ours-redis";
 pub(crate) const TOWER_SESSIONS: &str = "tower-sessions-redis";
 pub(crate) const TOWER_SESSIONS_TLS: &str = "tower-sessions-redis-tls";
-
-/// The environment variable with the TLS URL of the Redis server at `REDIS_URL`.
-const REDIS_TLS_URL: &str = "REDIS_TLS_URL";
-
-pub(crate) fn redis_tls_url() -> Result<String, BoxError> {
-    std::env::var(REDIS_TLS_URL).map_err(|error| format!("{REDIS_TLS_URL}: {error}").into())
-}
 
 #[cfg(test)]
 mod tests {

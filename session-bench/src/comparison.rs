@@ -4,12 +4,13 @@ use session_bench::{Progress, RedisInfo, process};
 
 use crate::{
     BoxError,
-    candidate::{Candidate, Keeps, Measured, Route, paths},
+    candidate::{Candidate, Keeps, Measured},
     child::ServerProcess,
     commands::Monitor,
     cores::Cores,
     load::{self, Connection, Load, Visitor},
     options::Options,
+    route::{Route, paths},
     sample::{Sample, quantiles},
 };
 

@@ -1,8 +1,8 @@
 //! Separate cores for the servers and for the load, so that they do not compete for CPU time.
 
-use std::fmt;
+use std::{fmt, thread};
 
-use crate::{BoxError, environment};
+use crate::BoxError;
 
 /// Logical cores of the machine, by number.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -17,7 +17,7 @@ impl Cores {
     /// Splits the cores into two parts, for the load and for the servers. Logical cores of one physical
     /// core stay together.
     pub(crate) fn halves(self) -> Result<(Self, Self), BoxError> {
-        if environment::cores() < self.count() {
+        if available() < self.count() {
             return Err("a quota is shared out whatever cores it is used on".into());
         }
         let cores = self.0.into_iter().map(|core| (system::home(core), core)).collect();
@@ -37,6 +37,11 @@ impl Cores {
     pub(crate) fn keep_to(&self) -> Result<(), BoxError> {
         system::keep_to(&self.0)
     }
+}
+
+/// Returns the number of available cores. Call it before the thread is restricted to some of them.
+pub(crate) fn available() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Splits pairs of a physical and a logical core into the part of the load and the part of the servers.

@@ -1,4 +1,4 @@
-use std::{env, fs, thread};
+use std::{env, fs};
 
 use session_bench::RedisInfo;
 
@@ -31,11 +31,6 @@ pub(crate) async fn describe(
 pub(crate) fn load_average() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().filter(|load| !load.is_empty()).unwrap_or("unknown").to_owned()
-}
-
-/// Returns the number of available cores. Call it before the thread is restricted to some of them.
-pub(crate) fn cores() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn field(file: &str, start: &str) -> Option<String> {

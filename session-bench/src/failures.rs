@@ -7,11 +7,12 @@ use session_bench::Progress;
 
 use crate::{
     BoxError,
-    candidate::{Candidate, Keeps, Route, paths},
+    candidate::{Candidate, Keeps},
     child::ServerProcess,
     cores::Cores,
     load::{self, Connection},
     options::Options,
+    route::{Route, paths},
 };
 
 /// The failures of a server.

@@ -23,7 +23,7 @@ use session_core::{
 
 use crate::{
     BoxError,
-    candidate::{Route, paths},
+    route::{Route, paths},
 };
 
 /// Creates the server with the least work that sessions in Redis need: a `GET` per read, a `GET` and a

@@ -5,11 +5,12 @@ use session_bench::{Progress, RedisInfo, RedisServer, process};
 
 use crate::{
     BoxError,
-    candidate::{Candidate, Keeps, Route},
+    candidate::{Candidate, Keeps},
     child::ServerProcess,
     cores::Cores,
     load::{self, Connection},
     options::Options,
+    route::Route,
 };
 
 /// The memory per session of a server.

@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{BoxError, candidate::paths};
+use crate::{BoxError, route::paths};
 
 /// A browser with the cookie of its session.
 #[derive(Debug)]

@@ -23,6 +23,7 @@ mod peers;
 mod picture;
 mod plain;
 mod report;
+mod route;
 mod sample;
 mod server;
 mod summary;
@@ -63,7 +64,7 @@ fn compare(options: &Options) -> Result<(), BoxError> {
     let apart = all.clone().map(Cores::halves).transpose()?;
     // Before this thread is restricted to some of the cores.
     let in_process = in_process::measure(options.rounds)?;
-    let cores = environment::cores();
+    let cores = cores::available();
     let threads = match &apart {
         Some((load, _)) => {
             load.keep_to()?;

@@ -1,6 +1,6 @@
 //! The other libraries in a build without the feature `peers`: all are left out.
 
-use crate::candidate::MakeRouter;
+use crate::route::MakeRouter;
 
 pub(crate) const TOWER_SESSIONS_MOKA: Option<MakeRouter> = None;
 pub(crate) const TOWER_SESSIONS_REDIS: Option<MakeRouter> = None;

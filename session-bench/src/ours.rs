@@ -7,7 +7,7 @@ use session_bench::{COUNT, NAME, fill};
 
 use crate::{
     BoxError,
-    candidate::{Route, paths},
+    route::{Route, paths},
 };
 
 /// Creates the server with our layer on the memory store.

@@ -3,7 +3,7 @@
 mod axum_session;
 mod tower_sessions;
 
-use crate::candidate::{MakeRouter, redis_tls_url};
+use crate::route::{MakeRouter, redis_tls_url};
 
 pub(crate) const TOWER_SESSIONS_MOKA: Option<MakeRouter> =
     Some(|_| Box::pin(async { Ok(tower_sessions::on_moka()) }));

@@ -1,6 +1,6 @@
 use axum::{Router, http::header::SET_COOKIE, routing::get};
 
-use crate::candidate::{Route, paths};
+use crate::route::{Route, paths};
 
 /// Creates the server without sessions: routes to create and read, with about the same responses as the
 /// other servers.

@@ -1,10 +1,11 @@
 //! The panels of the picture of a comparison.
 
 use crate::{
-    candidate::{FLOOR, Keeps, NO_SESSIONS, Route},
+    candidate::{FLOOR, Keeps, NO_SESSIONS},
     comparison::Comparison,
     failures::Failures,
     picture::{Bar, Group, Panel},
+    route::Route,
 };
 
 /// Returns the panels of requests per second: in memory relative to the server without sessions, in

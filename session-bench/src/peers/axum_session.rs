@@ -7,7 +7,7 @@ use redis_pool::RedisPool;
 use super::{CART, COUNT, IDLE, NAME, THEME, USER};
 use crate::{
     BoxError,
-    candidate::{Route, paths},
+    route::{Route, paths},
 };
 
 /// Creates the server on Redis. The pool is the one of the library's example: it keeps 16 connections

@@ -9,7 +9,7 @@ use tower_sessions_redis_store::{
 use super::{CART, COUNT, IDLE, NAME, THEME, USER};
 use crate::{
     BoxError,
-    candidate::{Route, paths},
+    route::{Route, paths},
 };
 
 /// Creates the server on moka, without a bound, because the comparison has more sessions than the 2,000
