@@ -465,3 +465,34 @@ async fn on_a_cluster_a_slot_that_moves_takes_its_sessions_out_of_the_cache() {
         until("the change is seen", async || two.count(&browser).await == Some(round + 1)).await;
     }
 }
+
+/// The client sends no command to a slot that has moved, and learns of the move by a refresh alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn refresh_of_the_slot_map_discards_copies_of_a_former_owner() {
+    let redis = ClusterRedis::start(Duration::from_secs(600)).await;
+    let server = Server::start(RedisConfig::cluster(redis.urls()), LONG).await;
+    let browser = Browser::new(server.addr);
+    browser.post("/count").await.ok();
+    let key = browser.session().await["key"].as_str().unwrap().to_owned();
+    let slot = redis.slot(&format!("session:s:{key}")).await;
+    let from = redis.owner(slot).await;
+    let next = (slot + 1) % 16_384;
+    let other = if redis.owner(next).await == from { next } else { slot - 1 };
+    let is_a_copy = async || {
+        let hits = server.hits();
+        assert_eq!(server.count(&browser).await, Some(1));
+        server.hits() > hits
+    };
+    until("the session is copied", is_a_copy).await;
+    let flushes = server.flushes();
+    // Without a key in the slot, no invalidation is due.
+    redis.move_slot(other, from, (from + 1) % 3, async || {}).await;
+    assert!(is_a_copy().await);
+    assert_eq!(server.flushes(), flushes);
+    until("a refresh finds the new owner", async || {
+        server.store.scan().next().await.unwrap();
+        server.flushes() > flushes
+    })
+    .await;
+    assert!(!is_a_copy().await, "the copy is discarded");
+}

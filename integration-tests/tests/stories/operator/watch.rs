@@ -80,6 +80,43 @@ fn lines(output: impl Read + Send + 'static) -> UnboundedReceiver<String> {
     lines
 }
 
+/// One message reports more changes than the program holds back.
+#[tokio::test]
+async fn changes_that_are_left_out_are_counted() {
+    const CHANGES: usize = 12_000;
+    let redis = RedisServer::start().await;
+    let site = Site::on(&redis).await;
+    let mut watch = Watch::start(&site).await;
+    let mut all = redis::cmd("MSET");
+    for number in 0..CHANGES {
+        let mut bytes = [0; SessionKey::LEN];
+        bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        all.arg(format!("session:s:{}", SessionKey::from_bytes(bytes))).arg("1");
+    }
+    let () = all.query_async(&mut redis.connection().await).await.unwrap();
+    let (mut printed, mut left_out) = (0, 0);
+    while printed + left_out < CHANGES {
+        let line = async {
+            tokio::select! {
+                change = watch.changes.recv() => Ok(change.unwrap()),
+                warning = watch.warnings.recv() => Err(warning.unwrap()),
+            }
+        };
+        match timeout(PATIENCE, line).await.unwrap() {
+            Ok(change) => {
+                assert!(change.contains("\"unreadable\""), "{change}");
+                printed += 1;
+            }
+            Err(warning) => {
+                let count = warning.strip_prefix("warning: too many changes, ");
+                let count = count.and_then(|count| count.strip_suffix(" are left out"));
+                left_out = count.expect(&warning).parse().unwrap();
+            }
+        }
+    }
+    assert!(left_out > 0 && printed + left_out == CHANGES, "{printed} and {left_out}");
+}
+
 #[tokio::test]
 async fn changes_by_every_process_are_watched() {
     let redis = RedisServer::start().await;
