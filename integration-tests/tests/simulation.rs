@@ -2,7 +2,7 @@
 
 use integration_tests::{
     RedisServer,
-    simulation::{Broken, Counters, NearBroken, NearSimulation, Report, Simulation},
+    sim::{Broken, Counters, NearBroken, NearSimulation, Report, Simulation},
 };
 
 /// Prints the violations, so that a failure can be analysed without another run.

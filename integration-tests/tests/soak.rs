@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use integration_tests::soak::Soak;
+use integration_tests::chaos::soak::Soak;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_minute_of_faults_loses_nothing_and_leaves_nothing() {

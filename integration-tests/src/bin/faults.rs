@@ -2,7 +2,7 @@
 
 use std::{env, process::ExitCode, time::Duration};
 
-use integration_tests::{faults::Faults, server};
+use integration_tests::{chaos::faults::Faults, server};
 use session_core::BoxError;
 
 #[tokio::main]

@@ -4,7 +4,7 @@ use std::{env, process::ExitCode};
 
 use integration_tests::{
     RedisServer,
-    simulation::{Broken, Found, NearBroken, NearReport, NearSimulation, Report, Simulation},
+    sim::{Broken, Found, NearBroken, NearReport, NearSimulation, Report, Simulation},
 };
 
 fn main() -> ExitCode {

@@ -3,7 +3,7 @@
 
 use std::{env, process::ExitCode, time::Duration};
 
-use integration_tests::{server, soak::Soak};
+use integration_tests::{chaos::soak::Soak, server};
 use session_core::BoxError;
 
 #[tokio::main]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use integration_tests::faults::{Faults, Table};
+use integration_tests::chaos::faults::{Faults, Table};
 
 async fn faults(only: &str) -> Table {
     let faults = Faults {
