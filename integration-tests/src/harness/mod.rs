@@ -3,7 +3,6 @@
 pub mod app;
 pub(crate) mod browser;
 pub(crate) mod fault_proxy;
-mod locked;
 pub(crate) mod patience;
 pub(crate) mod proxy;
 pub(crate) mod redis;

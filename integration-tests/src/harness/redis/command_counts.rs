@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::server::connect;
+use super::connection::connect;
 
 /// The number of commands that clients sent to a server between two points in time, by name.
 ///

@@ -1,16 +1,15 @@
-use std::path::Path;
 use std::sync::Arc;
 use std::{env, thread};
 
-use testcontainers::bollard::Docker;
 use testcontainers::bollard::query_parameters::KillContainerOptions;
 use testcontainers::core::{IntoContainerPort, Mount};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 use tokio::runtime::{Builder, Handle};
 
-use super::image::Image;
-use super::instance::Address;
+use super::address::Address;
+use super::engine::{engine, is_reached_by_loopback, is_remote};
+use super::kind::Image;
 use super::network::RedisNetwork;
 
 /// A server in a container, on a host port that the harness chooses. A port chosen by Docker would
@@ -167,46 +166,6 @@ impl Drop for Container {
         });
         let _ = remover.join();
     }
-}
-
-/// Connects to the Docker engine, or returns the reason for the failure.
-pub(super) async fn engine() -> Result<Docker, String> {
-    let engine = match socket() {
-        Some(path) => {
-            Docker::connect_with_unix(&path, 120, testcontainers::bollard::API_DEFAULT_VERSION)
-        }
-        None => Docker::connect_with_defaults(),
-    };
-    let engine = engine.map_err(|error| format!("Docker cannot be reached: {error}"))?;
-    engine.ping().await.map_err(|error| format!("Docker does not answer: {error}"))?;
-    Ok(engine)
-}
-
-/// Returns the engine's socket, from the places where testcontainers looks.
-fn socket() -> Option<String> {
-    if env::var_os("DOCKER_HOST").is_some() {
-        return None;
-    }
-    let folder = |name| env::var(name).ok();
-    [
-        Some("/var/run/docker.sock".to_owned()),
-        folder("XDG_RUNTIME_DIR").map(|run| format!("{run}/.docker/run/docker.sock")),
-        folder("HOME").map(|home| format!("{home}/.docker/run/docker.sock")),
-        folder("HOME").map(|home| format!("{home}/.docker/desktop/docker.sock")),
-    ]
-    .into_iter()
-    .flatten()
-    .find(|path| Path::new(path).exists())
-}
-
-/// Returns `true` if the engine publishes ports on this machine's 127.0.0.1. A remote engine does not,
-/// nor does the engine if the tests themselves run in a container.
-fn is_reached_by_loopback() -> bool {
-    !is_remote() && !Path::new("/.dockerenv").exists()
-}
-
-fn is_remote() -> bool {
-    env::var("DOCKER_HOST").is_ok_and(|host| !host.starts_with("unix:"))
 }
 
 const REDIS_PORT: u16 = 6379;

@@ -1,3 +1,5 @@
+//! Finds or makes the Docker image of a kind of server.
+
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -8,14 +10,7 @@ use testcontainers::bollard::{Docker, body_full};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::kind::Kind;
-
-/// A Docker image that runs `redis-server` with the given arguments.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Image {
-    pub(super) name: &'static str,
-    pub(super) tag: &'static str,
-}
+use super::kind::{Image, Kind};
 
 /// Finds an image of this kind of server, or pulls the official one, or builds an image from the
 /// unpacked package.

@@ -6,8 +6,6 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::image::Image;
-
 /// A kind of server: a row of the table `servers.txt`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kind {
@@ -70,6 +68,13 @@ impl Kind {
         fs::rename(made, &folder).map_err(explain)?;
         Ok(folder)
     }
+}
+
+/// A Docker image that runs `redis-server` with the given arguments.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Image {
+    pub(super) name: &'static str,
+    pub(super) tag: &'static str,
 }
 
 /// Returns Cargo's target folder of the running program, or the temporary folder if the program is

@@ -15,7 +15,7 @@ use testcontainers::bollard::{
 };
 use tokio::runtime::Builder;
 
-use super::{container::engine, instance::Source};
+use super::{engine::engine, source::Source};
 
 /// A network of containers that this machine can reach, and from which each container can be cut off.
 ///

@@ -7,7 +7,7 @@ use std::{env, fs};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use super::instance::Address;
+use super::address::Address;
 
 /// A `redis-server` process of this machine, in a separate folder.
 #[derive(Debug)]

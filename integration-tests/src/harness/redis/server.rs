@@ -2,13 +2,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisError, Value};
+use redis::{RedisError, Value};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::command_counts::{CommandCounts, CommandMark, Monitor};
-use super::instance::{Instance, Place, Source};
+use super::connection::{READY_WITHIN, connect};
+use super::instance::{Instance, Place};
 use super::network::RedisNetwork;
+use super::source::Source;
 use crate::harness::patience::until_within;
 
 /// A running Redis for one test, empty at the start and removed on drop.
@@ -324,12 +326,3 @@ async fn server_pid(url: &str) -> Result<u32, RedisError> {
         redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
     Ok(info.get("process_id").unwrap_or_default())
 }
-
-pub(super) async fn connect(url: &str) -> Result<MultiplexedConnection, RedisError> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(READY_WITHIN))
-        .set_response_timeout(Some(READY_WITHIN));
-    Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
-}
-
-const READY_WITHIN: Duration = Duration::from_secs(30);

@@ -1,7 +1,11 @@
 //! The application of the end-to-end tests: small routes, each of which uses its session in a different
 //! way.
 
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
+mod gates;
+mod keys;
+mod locked;
+
+use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
 use axum::{
     Json, Router,
@@ -16,15 +20,10 @@ use session_axum::{
     Key, Lifetime, Owner, Session, SessionCookie, SessionError, SessionKey, SessionLayer,
     SessionOrOutage, SessionRejection, Sessions,
 };
-use tokio::sync::Semaphore;
 
-use crate::harness::locked;
+use gates::Gates;
 
-/// The counter that `POST /count` increments.
-pub const COUNT: Key<u64> = Key::new("count");
-
-/// The device name that `POST /device/{name}` sets.
-pub const DEVICE: Key<String> = Key::new("device");
+pub use keys::{COUNT, DEVICE};
 
 /// The link that `POST /login/{owner}/{sid}` sets.
 const SID: &str = "sid";
@@ -266,31 +265,4 @@ async fn public(session: SessionOrOutage) -> String {
 
 async fn public_count(session: SessionOrOutage) -> Result<String, SessionError> {
     Ok(session.require()?.update(COUNT, |count| *count += 1)?.to_string())
-}
-
-/// Named gates at which requests wait until a test opens them. A test thus produces a race deliberately,
-/// not by chance.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Gates(Arc<std::sync::Mutex<BTreeMap<String, Arc<Gate>>>>);
-
-#[derive(Debug)]
-struct Gate {
-    arrived: Semaphore,
-    open: Semaphore,
-}
-
-impl Gates {
-    fn gate(&self, name: &str) -> Arc<Gate> {
-        let mut gates = self.0.lock().expect("no holder panics");
-        let gate = gates.entry(name.to_owned()).or_insert_with(|| {
-            Arc::new(Gate { arrived: Semaphore::new(0), open: Semaphore::new(0) })
-        });
-        Arc::clone(gate)
-    }
-
-    pub(crate) async fn pass(&self, name: &str) {
-        let gate = self.gate(name);
-        gate.arrived.add_permits(1);
-        gate.open.acquire().await.expect("never closed").forget();
-    }
 }

@@ -11,9 +11,9 @@ use axum::{
 };
 use session_axum::{Key, Session, SessionError};
 
-use crate::harness::app::{COUNT, Gates};
+use super::{gates::Gates, keys::COUNT};
 
-pub(crate) fn routes() -> Router<Gates> {
+pub(super) fn routes() -> Router<Gates> {
     Router::new()
         .route("/add", post(add))
         .route("/set/{name}/{value}", post(set))
