@@ -1,10 +1,6 @@
-use session_core::StoreErrorKind;
+use session_core::{StoreErrorKind, testing::Verb};
 
-use super::{
-    counters::Counters,
-    plan::Plan,
-    wire::{Call, only_reads},
-};
+use super::{counters::Counters, ledger::Call, plan::Plan};
 use crate::random::{Part, Random};
 
 /// The fate of a call: when it is applied, and when and how it is answered. Times count from the call.
@@ -99,4 +95,9 @@ impl Kind {
 fn leg(random: &mut Random) -> u64 {
     let most = random.weighted(&[(6, 4), (3, 12), (1, 50)]);
     random.between(1, most)
+}
+
+/// Returns `true` if the verb changes nothing.
+fn only_reads(verb: Verb) -> bool {
+    matches!(verb, Verb::Load | Verb::Entries | Verb::LoadMany)
 }

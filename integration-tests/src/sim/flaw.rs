@@ -11,7 +11,7 @@ use session_core::{
     testing::{Answer, Operation},
 };
 
-use super::{broken::Broken, wire::Call};
+use super::{broken::Broken, ledger::Call};
 
 /// A store behind the protocol or a broken variant of it.
 pub(super) struct Shop {

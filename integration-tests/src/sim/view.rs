@@ -1,6 +1,9 @@
 use session_core::{Key, Lifetime, Owner, Session, SessionKey};
 
-use super::{ledger::Values, plan::NAMES};
+use super::plan::NAMES;
+
+/// The values of a session, by slot.
+pub(super) type Values = [Option<u64>; NAMES.len()];
 
 /// The owner of a session, and the user who acts as the owner.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

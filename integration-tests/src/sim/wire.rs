@@ -5,14 +5,13 @@ use std::{
 };
 
 use session_core::{
-    CookieChange, Entry, IdGenerator, ManualClock, SessionId, SessionKey, StoreErrorKind,
-    Timestamp,
-    testing::{Answer, Operation, Verb},
+    CookieChange, IdGenerator, ManualClock, SessionId, StoreErrorKind, Timestamp,
+    testing::{Answer, Operation},
 };
 
 use super::{
     broken::Broken,
-    ledger::{Attempt, Ledger},
+    ledger::{Call, Ledger},
 };
 use crate::random::{Part, Random};
 
@@ -39,53 +38,6 @@ struct Wire {
     /// The ID that each request's client made up.
     made_up: BTreeMap<usize, SessionId>,
     responses: BTreeMap<usize, CookieChange>,
-}
-
-/// One call of the store by one request.
-#[derive(Clone, Debug)]
-pub(super) struct Call {
-    pub(super) number: usize,
-    pub(super) request: usize,
-    /// The position of this call among the request's calls.
-    pub(super) ordinal: u64,
-    pub(super) operation: Operation,
-    pub(super) now: Timestamp,
-    pub(super) attempt: Attempt,
-}
-
-impl Call {
-    pub(super) fn verb(&self) -> Verb {
-        self.operation.verb()
-    }
-
-    pub(super) fn keys(&self) -> Vec<SessionKey> {
-        self.operation.keys()
-    }
-
-    /// Returns the key of an operation on one key.
-    pub(super) fn key(&self) -> SessionKey {
-        self.keys()[0]
-    }
-
-    /// Returns the entry that the operation would store.
-    pub(super) fn entry(&self) -> Option<&Entry> {
-        match &self.operation {
-            Operation::Create { entry, .. }
-            | Operation::Commit { entry, .. }
-            | Operation::CreateEntered { session: entry, .. } => Some(entry),
-            _ => None,
-        }
-    }
-
-    /// Returns the name of the verb, for a trace.
-    pub(super) fn name(&self) -> String {
-        format!("{:?}", self.verb()).to_lowercase()
-    }
-}
-
-/// Returns `true` if the verb changes nothing.
-pub(super) fn only_reads(verb: Verb) -> bool {
-    matches!(verb, Verb::Load | Verb::Entries | Verb::LoadMany)
 }
 
 impl World {

@@ -5,7 +5,7 @@ use session_core::{Clock as _, Entry, Sessions, StoreError, StoreErrorKind, test
 use super::{Event, History, LOOKS};
 use crate::sim::{
     fate::{Fate, Kind},
-    wire::Call,
+    ledger::Call,
 };
 
 impl History<'_> {

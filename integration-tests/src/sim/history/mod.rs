@@ -23,12 +23,12 @@ use crate::sim::{
     counters::Counters,
     fate::Fate,
     flaw::Shop,
-    ledger::{Ledger, Rules, Violation},
+    ledger::{Call, Ledger, Rules, Violation},
     plan::{Cookies, Deed, Ending, LEASE_SPAN, Limit, Plan, RequestPlan},
     remote::Remote,
     request::Request,
     stores::Stores,
-    wire::{Call, Ids, World, made_up_id},
+    wire::{Ids, World, made_up_id},
 };
 
 /// The result of a history.

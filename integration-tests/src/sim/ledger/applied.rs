@@ -9,11 +9,11 @@ use session_core::{
 
 use super::{
     Ledger,
+    call::{Attempt, Call},
     life::{Life, Moved, Place},
-    request::{Attempt, Loaded},
+    request::Loaded,
     state::{Change, Part, State},
 };
-use crate::sim::wire::Call;
 
 impl Ledger {
     /// Records that the store applied a command, with the resulting entry of each key.

@@ -4,7 +4,7 @@ use session_core::{Clock as _, SessionError, Sessions};
 
 use super::{
     Ledger,
-    request::Attempt,
+    call::Attempt,
     state::{Change, Logged, Part, State},
 };
 use crate::sim::view::{User, View};

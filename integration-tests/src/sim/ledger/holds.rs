@@ -2,16 +2,7 @@
 
 use session_core::SessionError;
 
-use super::{Ledger, life::Step, request::Attempt};
-
-/// The lock of a session, from the instant at which a request acquired it.
-#[derive(Clone, Debug)]
-pub(crate) struct Hold {
-    life: usize,
-    from: Step,
-    /// When a commit under the lock last took effect, acknowledged or not.
-    stored: Option<Step>,
-}
+use super::{Ledger, call::Attempt, life::Step, request::Hold};
 
 /// A lock with an acknowledged commit. Between these two steps, no other request may have held the lock.
 #[derive(Debug)]

@@ -9,6 +9,7 @@
 mod applied;
 mod attempt;
 mod browsers;
+mod call;
 mod finished;
 mod holds;
 mod life;
@@ -20,9 +21,9 @@ mod request;
 mod rooms;
 mod state;
 
+pub(super) use call::Call;
 pub(super) use owners::Which;
-pub(super) use request::Attempt;
-pub(super) use state::{Change, Values};
+pub(super) use state::Change;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,6 +37,7 @@ use session_core::{
 
 use self::{
     browsers::Cookie,
+    call::Attempt,
     holds::Held,
     life::{Life, Step},
     request::Request,
@@ -44,7 +46,6 @@ use super::{
     counters::Counters,
     plan::{Limit, LinkName},
     trace::{Names, Trace},
-    wire::Call,
 };
 
 #[derive(Debug)]

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use session_core::{Committed, Created, Ended, Entry, Touched, testing::Answer};
 
-use super::Ledger;
-use crate::sim::wire::Call;
+use super::{Ledger, call::Call};
 
 impl Ledger {
     pub(super) fn count(&mut self, call: &Call, answer: &Answer) {

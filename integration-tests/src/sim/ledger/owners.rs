@@ -4,10 +4,11 @@ use session_core::{Entry, IndexKey, SessionError, SessionKey, Timestamp};
 
 use super::{
     Ledger,
+    call::Call,
     life::{Life, Step},
     state::State,
 };
-use crate::sim::{plan::LinkName, wire::Call};
+use crate::sim::plan::LinkName;
 
 /// The sessions of an index that a request revokes.
 #[derive(Clone, Debug)]

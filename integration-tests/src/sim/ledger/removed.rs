@@ -6,9 +6,9 @@ use session_core::{Record, SessionKey, testing::Verb};
 
 use super::{
     Ledger,
+    call::Call,
     state::{Logged, Part, State},
 };
-use crate::sim::wire::Call;
 
 impl Ledger {
     pub(super) fn removed(&mut self, call: &Call, key: SessionKey, before: &Arc<Record>) {

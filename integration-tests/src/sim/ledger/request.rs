@@ -1,7 +1,7 @@
 use session_core::{Entry, Lifetime, SessionKey, Timestamp};
 
 use super::{
-    holds::Hold,
+    call::Attempt,
     life::Step,
     owners::Revocation,
     state::{Links, Logged, State},
@@ -96,30 +96,13 @@ pub(crate) struct Loaded {
     pub(crate) now: Timestamp,
 }
 
-/// A commit in progress.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Attempt {
-    /// The part of the log that the commit stores.
-    pub(crate) from: usize,
-    pub(crate) to: usize,
-    pub(crate) began: Timestamp,
-    pub(crate) step: Step,
-    /// The commit stores that part, if it stores anything.
-    pub(crate) carries: bool,
-    /// The commit must not succeed without storing that part.
-    pub(crate) required: bool,
-    /// At the start of the commit, its changes did not undo each other.
-    pub(crate) changes_state: bool,
-    /// The store has applied the commit, though the commit may change nothing.
-    pub(crate) commits: bool,
-    /// Another request's login came before the commit took effect.
-    pub(crate) is_overtaken: bool,
-    /// The commit acquires the session's lock, and stores nothing else.
-    pub(crate) locks: bool,
-    /// The session that the commit changes, or `None` for a new session.
-    pub(crate) life: Option<usize>,
-    /// The request's `seen_at` at the start of the commit.
-    pub(crate) seen_at: Step,
+/// The lock of a session, from the instant at which a request acquired it.
+#[derive(Clone, Debug)]
+pub(crate) struct Hold {
+    pub(super) life: usize,
+    pub(super) from: Step,
+    /// When a commit under the lock last took effect, acknowledged or not.
+    pub(super) stored: Option<Step>,
 }
 
 impl Request {

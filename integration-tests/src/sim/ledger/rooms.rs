@@ -6,8 +6,8 @@ use session_core::{
     AtLimit, Entry, IndexKey, Owner, Record, SessionError, SessionKey, Timestamp, testing::Verb,
 };
 
-use super::{Ledger, state::Change};
-use crate::sim::{plan::Limit, wire::Call};
+use super::{Ledger, call::Call, state::Change};
+use crate::sim::plan::Limit;
 
 impl Ledger {
     /// Records the sessions whose deadline the clock has passed: a store may have deleted them, even if

@@ -2,10 +2,10 @@ use std::collections::BTreeSet;
 
 use session_core::{IndexKey, Key, Lifetime, Owner, Record, Timestamp};
 
-use crate::sim::{plan::NAMES, view::User};
-
-/// The values of a session, by slot.
-pub(crate) type Values = [Option<u64>; NAMES.len()];
+use crate::sim::{
+    plan::NAMES,
+    view::{User, Values},
+};
 
 /// The state that a session must have, according to the requests that took effect.
 #[derive(Clone, Debug, PartialEq)]
