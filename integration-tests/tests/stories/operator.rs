@@ -1,24 +1,21 @@
 //! The operator's program `sessions`, run as a process.
 
 mod cluster;
+mod sentinel;
 mod tls;
+mod walk;
 mod watch;
 
 use std::{
-    collections::BTreeSet,
     ffi::OsStr,
     process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
-use futures_util::{StreamExt as _, stream};
-use integration_tests::{PATIENCE, RedisServer, SentinelRedis, redis_config, until};
+use integration_tests::{PATIENCE, RedisServer, redis_config};
 use serde_json::{Value, json};
 use session_axum::{CookieChange, Key, RedisConfig, RedisStore, Session, SessionError, Sessions};
 use session_core::SessionKey;
-
-use crate::stopcock::Stopcock;
 
 const NOTE: Key<String> = Key::new("note");
 
@@ -205,79 +202,6 @@ async fn revocation_ends_what_was_named_and_asks_before_more() {
     assert_eq!(site.count().await, 0);
 }
 
-/// A cursor of `SCAN` means nothing to another process of Redis: the order of its keys is random.
-#[tokio::test(flavor = "multi_thread")]
-async fn walk_misses_no_session_after_a_restart_of_redis() {
-    const SESSIONS: usize = 3_000;
-    let redis = RedisServer::builder().arg("--appendonly", "yes").start().await;
-    let mut admin = redis.connection().await;
-    let mut all = redis::cmd("MSET");
-    let mut keys = BTreeSet::new();
-    for number in 0..SESSIONS {
-        let mut bytes = [0; SessionKey::LEN];
-        bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
-        let key = SessionKey::from_bytes(bytes);
-        all.arg(format!("session:s:{key}")).arg("1");
-        keys.insert(key);
-    }
-    let () = all.query_async(&mut admin).await.unwrap();
-    let store = RedisStore::connect(redis_config(redis.url(), PATIENCE)).await.unwrap();
-    let (mut walk, mut found) = (store.scan(), BTreeSet::new());
-    for _ in 0..10 {
-        found.extend(walk.next().await.unwrap().unwrap());
-    }
-    // The write-ahead log is on the disk within a second.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    redis.kill().await;
-    redis.start_again().await;
-    until("the walk is at its end", async || match walk.next().await {
-        Ok(Some(keys)) => {
-            found.extend(keys);
-            false
-        }
-        Ok(None) => true,
-        Err(_) => false,
-    })
-    .await;
-    assert_eq!(found.len(), keys.len());
-    assert_eq!(found, keys);
-}
-
-/// A session that begins during a walk may begin at a place behind the walk.
-#[tokio::test(flavor = "multi_thread")]
-async fn revocation_of_everybody_finds_sessions_that_begin_meanwhile() {
-    const SESSIONS: u64 = 2_000;
-    const MEANWHILE: u64 = 100;
-    let redis = RedisServer::start().await;
-    // The program stands still while the sessions begin.
-    let stopcock = Stopcock::before(&redis).await;
-    let mut site = Site::on(&redis).await;
-    site.url = stopcock.url();
-    let site = site;
-    let begin = async |count| {
-        let begun = stream::iter(0..count)
-            .map(|number: u64| site.begin(move |session| session.authenticate(number % 100)))
-            .buffer_unordered(64);
-        begun.count().await as u64
-    };
-    assert_eq!(begin(SESSIONS).await, SESSIONS);
-    let watching = RedisStore::connect(redis_config(redis.url(), PATIENCE)).await.unwrap();
-    let mut changes = watching.changes().await.unwrap();
-    let begin_meanwhile = async {
-        // The first end shows that the walk is under way.
-        changes.next().await.unwrap();
-        stopcock.close();
-        let begun = begin(MEANWHILE).await;
-        stopcock.open();
-        begun
-    };
-    let revoke = site.json(&["revoke", "everybody", "--yes"]);
-    let (revoked, begun) = tokio::join!(revoke, begin_meanwhile);
-    assert_eq!(begun, MEANWHILE);
-    assert_eq!(revoked, [json!({ "revoked": SESSIONS + MEANWHILE })]);
-    assert_eq!(site.count().await, 0);
-}
-
 /// A secret that is pasted by mistake does not reach the terminal once more.
 #[tokio::test]
 async fn session_id_is_no_key_and_is_not_printed() {
@@ -359,30 +283,6 @@ async fn outage_is_an_error_with_advice_and_without_the_password() {
     assert!(help.code == 0 && !help.out.contains("hunter2"), "{}", help.out);
 }
 
-#[tokio::test]
-async fn thousands_of_sessions_are_counted_and_revoked_in_small_steps() {
-    const SESSIONS: u64 = 10_000;
-    let redis = RedisServer::start().await;
-    let site = Site::on(&redis).await;
-    let begun = stream::iter(0..SESSIONS)
-        .map(|number| site.begin(move |session| session.authenticate(number % 100)))
-        .buffer_unordered(64);
-    assert_eq!(begun.count().await as u64, SESSIONS);
-    let mark = redis.mark_commands().await;
-    assert_eq!(site.count().await, SESSIONS);
-    let commands = redis.commands_since(&mark).await;
-    assert!(commands.of("scan") >= SESSIONS / 1_000, "{commands:?}");
-    assert_eq!(commands.of("keys"), 0);
-    assert_eq!(site.json(&["list", "7"]).await.len(), 100);
-    // A list in the place of a session.
-    let strange = format!("session:s:{}", "A".repeat(22));
-    let mut admin = redis.connection().await;
-    let _: u32 = redis::cmd("RPUSH").arg(&strange).arg("x").query_async(&mut admin).await.unwrap();
-    let revoked = site.json(&["revoke", "everybody", "--yes"]).await;
-    assert_eq!(revoked, [json!({ "revoked": SESSIONS })]);
-    assert_eq!(site.count().await, 0);
-}
-
 /// The user of the store needs one more right.
 #[tokio::test]
 async fn missing_right_is_named() {
@@ -418,40 +318,4 @@ async fn white_space_around_a_url_is_ignored() {
         let run = site.run(["count"]).await;
         assert_eq!((run.code, &*run.err), (2, "error: --url and REDIS_URL are empty\n"));
     }
-}
-
-#[tokio::test]
-async fn primary_is_found_by_its_sentinels() {
-    let sentinel = SentinelRedis::start(Duration::from_secs(1)).await;
-    let urls = sentinel.urls().collect::<Vec<_>>().join(" ");
-    let mut site =
-        Site::new(RedisConfig::sentinel(sentinel.urls(), SentinelRedis::NAME), urls).await;
-    site.options.extend(["--sentinel", SentinelRedis::NAME].map(str::to_owned));
-    site.begin(|session| session.authenticate("ada")).await;
-    assert_eq!(site.count().await, 1);
-    let several = Site { options: Vec::new(), ..site };
-    assert_eq!(several.run(["count"]).await.code, 2, "several URLs of one server");
-}
-
-/// A former primary that is cut off from its sentinels still answers, and reports no change at the
-/// present primary.
-#[tokio::test(flavor = "multi_thread")]
-async fn watch_ends_when_sentinels_name_another_primary() {
-    let sentinel = SentinelRedis::start(Duration::from_secs(600)).await;
-    let config = RedisConfig::sentinel(sentinel.urls(), SentinelRedis::NAME);
-    let store = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap();
-    let mut changes = store.changes().await.unwrap();
-    let present = RedisServer::builder().on_host().start().await;
-    for sentinel in sentinel.sentinels() {
-        let mut admin = sentinel.connection().await;
-        let (host, port) = (present.host(), present.port().to_string());
-        for words in [
-            &["REMOVE", SentinelRedis::NAME][..],
-            &["MONITOR", SentinelRedis::NAME, host, &port, "2"],
-        ] {
-            let () = redis::cmd("SENTINEL").arg(words).query_async(&mut admin).await.unwrap();
-        }
-    }
-    let ended = tokio::time::timeout(Duration::from_secs(30), changes.next()).await;
-    assert_eq!(ended, Ok(None));
 }
