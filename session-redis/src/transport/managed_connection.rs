@@ -153,6 +153,15 @@ impl ManagedConnection {
         (state.channel.clone(), state.number)
     }
 
+    /// Returns the connection if it is open. Begins no attempt.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn open(&self) -> Option<Link> {
+        match &self.state.load().channel {
+            Channel::Open(link) => Some(link.clone()),
+            Channel::Opening(_) => None,
+        }
+    }
+
     /// Waits for the end of an attempt to connect.
     pub(crate) async fn opened(
         &self,

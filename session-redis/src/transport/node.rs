@@ -55,7 +55,7 @@ impl Node {
     /// Discards the copies in the near cache that were read from this server.
     #[cfg(feature = "cluster")]
     pub(crate) fn flush_copies(&self) {
-        if let (Channel::Open(link), _) = self.connection.channel() {
+        if let Some(link) = self.connection.open() {
             link.tracked.flush();
         }
     }
@@ -254,5 +254,40 @@ impl Exchange<'_> {
             _ => connection.on_answer(number),
         }
         failure
+    }
+}
+
+#[cfg(all(test, feature = "cluster"))]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{
+        net::TcpListener,
+        time::{sleep, timeout},
+    };
+
+    use super::*;
+    use crate::{
+        RedisConfig,
+        tracking::Tracking,
+        transport::{access::Access, handshake::Wanted},
+    };
+
+    /// The node may just have lost its slots, because it is dead.
+    #[tokio::test]
+    async fn discarding_copies_begins_no_attempt_to_connect() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let config = RedisConfig::new(&*url);
+        let endpoint = Access::new(&config).unwrap().endpoint_at(&url).unwrap();
+        let source = Source::server(endpoint, Tracking::default(), Wanted::ClusterNode);
+        let node = Node::new(source, Limits::of(&config));
+        let refuse = async { drop(listener.accept().await.unwrap()) };
+        let (connected, ()) = tokio::join!(node.connect(), refuse);
+        assert!(connected.is_err());
+        // Longer than the back-off.
+        sleep(Duration::from_secs(1)).await;
+        node.flush_copies();
+        assert!(timeout(Duration::from_millis(200), listener.accept()).await.is_err());
     }
 }

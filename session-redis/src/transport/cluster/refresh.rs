@@ -1,4 +1,4 @@
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
 use redis::ServerErrorKind;
 use session_core::StoreErrorKind;
@@ -161,30 +161,34 @@ impl Cluster {
     /// Sets the slot map. The near cache discards the copies read from each node that has lost a
     /// slot, as in [`moved`](Self::moved).
     fn set_map(&self, ranges: Vec<Range>) {
-        let mut map = self.map();
         let mut owners = vec![None; usize::from(SLOTS)];
         let mut members = HashMap::new();
+        let mut owned = Vec::with_capacity(ranges.len());
+        let mut map = self.map();
         for Range { first, last, primary } in ranges {
             let Ok(member) = self.member_in(&mut map, primary.clone()) else { continue };
-            if let Some(owners) = owners.get_mut(usize::from(first)..=usize::from(last)) {
+            let slots = usize::from(first)..=usize::from(last);
+            if let Some(owners) = owners.get_mut(slots.clone()) {
                 owners.fill(Some(Arc::clone(&member)));
             }
+            owned.push((slots, Arc::clone(&member)));
             members.insert(primary, member);
         }
-        let mut losers = HashMap::new();
-        for (former, owner) in map.owners.iter().zip(&owners) {
-            if let Some(former) = former
-                && !owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, former))
-            {
-                losers.entry(former.address.clone()).or_insert_with(|| Arc::clone(former));
-            }
-        }
-        map.owners = owners;
+        let mut former = mem::replace(&mut map.owners, owners);
         map.failure = None;
         // The connection to a node without slots closes after its pending commands.
         map.members = members;
         drop(map);
-        losers.values().for_each(|former| former.node.flush_copies());
+        for (slots, member) in owned {
+            for former in former.get_mut(slots).into_iter().flatten() {
+                former.take_if(|former| Arc::ptr_eq(former, &member));
+            }
+        }
+        // The others have lost their slot.
+        let mut former: Vec<_> = former.into_iter().flatten().collect();
+        former.sort_unstable_by_key(Arc::as_ptr);
+        former.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        former.iter().for_each(|former| former.node.flush_copies());
     }
 }
 
