@@ -113,40 +113,27 @@ impl Tracking {
         self.0.as_ref().map(|shared| shared.copies.fetch(key))
     }
 
-    /// Announces a change of sessions by this process. The report of the server arrives after the
-    /// reply, and the next request must not read the former session meanwhile.
-    pub(crate) fn changing<'c>(&'c self, keys: &'c [SessionKey]) -> Option<Changing<'c>> {
-        let shared = self.0.as_ref()?;
-        let (copies, watchers) = (shared.copies.changing(keys), &shared.watchers);
-        Some(Changing { _copies: copies, watchers, keys })
+    /// Announces a change of sessions by this process to the near cache. The report of the server
+    /// arrives after the reply, and the next request must not read the former session meanwhile.
+    ///
+    /// Watches wait for the report, because the server reports the changes over the same connection
+    /// too. A second report here would cost the watching caller a second load.
+    pub(crate) fn changing<'c>(
+        &'c self,
+        keys: &'c [SessionKey],
+    ) -> Option<near_cache::Changing<'c>> {
+        self.0.as_ref().map(|shared| shared.copies.changing(keys))
     }
 
     /// Announces the end of sessions by this process, as [`changing`](Self::changing) does.
-    pub(crate) fn ending<'c>(&'c self, keys: &'c [SessionKey]) -> Option<Changing<'c>> {
-        let shared = self.0.as_ref()?;
-        let (copies, watchers) = (shared.copies.ending(keys), &shared.watchers);
-        Some(Changing { _copies: copies, watchers, keys })
+    pub(crate) fn ending<'c>(&'c self, keys: &'c [SessionKey]) -> Option<near_cache::Changing<'c>> {
+        self.0.as_ref().map(|shared| shared.copies.ending(keys))
     }
 
     pub(crate) fn forget(&self, key: &SessionKey) {
         if let Some(shared) = &self.0 {
             shared.copies.forget(key);
         }
-    }
-}
-
-/// The sessions that this process is changing. The value is dropped when the change is complete or
-/// abandoned. The server runs the commands of a connection in order, so a load after an abandoned
-/// change sees the change.
-pub(crate) struct Changing<'c> {
-    _copies: near_cache::Changing<'c>,
-    watchers: &'c Watchers,
-    keys: &'c [SessionKey],
-}
-
-impl Drop for Changing<'_> {
-    fn drop(&mut self) {
-        self.keys.iter().for_each(|key| self.watchers.report_change(key));
     }
 }
 

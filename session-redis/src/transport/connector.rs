@@ -63,8 +63,9 @@ async fn open(endpoint: &Endpoint, tracking: &Tracking, limits: Limits) -> Redis
     let Some((tracked, listener)) = tracking.begin() else {
         return Socket::connect(endpoint, limits).await.map(Link::untracked);
     };
-    // Without `NOLOOP`, though the process removes its own changes itself: with `NOLOOP`, a server
-    // whose table is full does not report the keys that it evicts for a command of the connection.
+    // Without `NOLOOP`, because watches wait for the reports of changes by this process too. With
+    // `NOLOOP`, moreover, a server whose table is full does not report the keys that it evicts for a
+    // command of the connection.
     let mut track = Pipeline::with_capacity(1);
     track.cmd("CLIENT").arg("TRACKING").arg("ON");
     match connect_listening(endpoint, listener, &track, limits).await {

@@ -1,10 +1,11 @@
 //! Reports cost a bounded number of loads, also if they announce no change.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use integration_tests::{PATIENCE, RedisServer, redis_config};
+use session_axum::{CookieChange, Key};
 
-use super::{INTERVAL, Processes, end_all, tracked_keys};
+use super::{INTERVAL, NO_POLLING, Processes, cached, end_all, sessions, tracked_keys};
 
 const CONNECTIONS: u128 = 50;
 
@@ -31,4 +32,31 @@ async fn full_tracking_table_costs_a_bounded_number_of_loads() {
     assert!(u128::from(loads) <= polls_alone + CONNECTIONS * FIRST, "{loads}");
     // Each end waits for the next load.
     end_all("the table was full", &processes, connections.into_iter().take(3).collect()).await;
+}
+
+/// The server reports the changes by the process of the connection too.
+#[tokio::test(flavor = "multi_thread")]
+async fn change_by_the_same_process_costs_one_load() {
+    const CHANGES: u64 = 50;
+    const COUNT: Key<u64> = Key::new("count");
+    let redis = RedisServer::start().await;
+    let sessions = sessions(&cached(redis_config(redis.url(), PATIENCE)), NO_POLLING).await;
+    let session = sessions.open([]).await.unwrap();
+    session.authenticate("ada").unwrap();
+    let mut live = session.live().await.unwrap();
+    let CookieChange::Set { id, .. } = session.finish().await.unwrap() else { panic!() };
+    let connection = tokio::spawn(async move { live.ended().await });
+    let mark = redis.mark_commands().await;
+    for count in 0..CHANGES {
+        let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
+        session.set(COUNT, count).unwrap();
+        let _ = session.finish().await.unwrap();
+        // Longer than the wait after a load.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    let loads = redis.commands_since(&mark).await.of("get");
+    println!("{loads} loads by {CHANGES} requests and the connection");
+    assert!(loads > CHANGES * 3 / 2, "{loads}: the changes are reported");
+    assert!(loads <= 2 * CHANGES + 5, "{loads}");
+    connection.abort();
 }
