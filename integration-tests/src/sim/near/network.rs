@@ -38,6 +38,9 @@ pub(super) struct State {
     calls: Vec<Call>,
     /// The connections that have read each key since their last invalidation.
     tracked: BTreeMap<SessionKey, BTreeSet<usize>>,
+    /// `true` if the connection that makes a change receives the invalidation before the reply, as up
+    /// to Redis 6.2.
+    invalidates_first: bool,
     /// When each session was deleted from the store.
     pub(super) ended: BTreeMap<SessionKey, u64>,
     /// Copies that a server wants to confirm.
@@ -121,7 +124,7 @@ struct Call {
 
 impl World {
     pub(super) fn new(mut random: Random, broken: Option<NearBroken>, servers: usize) -> Self {
-        let has_second = random.percent(50);
+        let (has_second, invalidates_first) = (random.percent(50), random.percent(50));
         let server = |_| Server {
             copies: Arc::new(NearCopies::new(1024 * 1024, Duration::from_millis(STALENESS))),
             main: None,
@@ -145,6 +148,7 @@ impl World {
             servers: (0..servers).map(server).collect(),
             calls: Vec::new(),
             tracked: BTreeMap::new(),
+            invalidates_first,
             ended: BTreeMap::new(),
             doubts: Vec::new(),
             counters: NearCounters::default(),
@@ -341,7 +345,7 @@ impl State {
         for (key, _) in changed {
             for reader in self.tracked.remove(&key).unwrap_or_default() {
                 let invalidate = Event::Invalidate { connection: reader, key };
-                if reader == connection {
+                if reader == connection && !self.invalidates_first {
                     own.push(invalidate);
                 } else {
                     self.send_back(reader, invalidate);
