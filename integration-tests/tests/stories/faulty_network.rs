@@ -274,6 +274,7 @@ async fn whatever_the_network_does_what_was_acknowledged_is_what_counts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_lose_their_answers_together_do_not_come_back_together() {
     const AT_ONCE: usize = 200;
+    const ATTEMPTS: usize = 5;
     const NOTE: Key<String> = Key::new("note");
     let redis = RedisServer::start().await;
     let proxy = FaultProxy::before(&redis).await;
@@ -292,9 +293,8 @@ async fn requests_that_lose_their_answers_together_do_not_come_back_together() {
     session.set(NOTE, "again".to_owned()).unwrap();
     session.commit().await.unwrap();
     for command in ["get", "evalsha"] {
-        let mut spread = Duration::ZERO;
-        // A machine that stands still for a moment sends all of them together afterwards.
-        for attempt in 0..5 {
+        let mut spreads = Vec::new();
+        for attempt in 0..ATTEMPTS {
             let mut opened = Vec::new();
             if command == "evalsha" {
                 for id in &cookies {
@@ -329,13 +329,15 @@ async fn requests_that_lose_their_answers_together_do_not_come_back_together() {
             let [first, tenth, half, ninetieth, last] =
                 [0, 10, 50, 90, 100].map(|share| after[(AT_ONCE * share / 100).min(AT_ONCE - 1)]);
             println!(
-                "{command}: back after {first:.0?}, {tenth:.0?} (10 %), {half:.0?} (50 %), {last:.0?}"
+                "{command}: back after {first:.0?}, {tenth:.0?} (10 %), {half:.0?} (50 %), \
+                 {ninetieth:.0?} (90 %), {last:.0?}"
             );
-            spread = ninetieth - tenth;
-            if spread >= Duration::from_millis(25) {
-                break;
-            }
+            spreads.push(ninetieth - tenth);
         }
-        assert!(spread >= Duration::from_millis(25), "{command}: 80 % within {spread:?}");
+        // A machine that stands still for a moment sends all of them together afterwards, and a busy
+        // machine spreads them by itself.
+        spreads.sort();
+        let median = spreads[ATTEMPTS / 2];
+        assert!(median >= Duration::from_millis(25), "{command}: 80 % within {median:?}");
     }
 }
