@@ -3,10 +3,11 @@
 //!
 //! `INTEGRATION_TESTS_SERVER=valkey-9 cargo run -p integration-tests --bin find-server`
 
-use std::process::ExitCode;
+use std::{any::Any, panic::resume_unwind, process::ExitCode};
 
 use integration_tests::{Authority, RedisServer, TlsFiles};
 use redis::{InfoDict, RedisError};
+use tokio::task::JoinError;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -30,6 +31,18 @@ async fn what_it_is() -> Result<String, RedisError> {
     };
     // Only the start is a proof: some builds without TLS know its settings.
     let start = async { TlsFiles::server(&Authority::new(), "redis.elsewhere").await };
-    let has_tls = tokio::spawn(start).await.is_ok();
-    Ok(version + if has_tls { "" } else { " without TLS" })
+    match tokio::spawn(start).await.map_err(JoinError::into_panic) {
+        Ok(_) => Ok(version),
+        Err(panic) if is_without_tls(&*panic) => Ok(version + " without TLS"),
+        // A taken port, for example: the stories with TLS must not be left out.
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// Returns `true` if a server has not started because it was built without TLS.
+fn is_without_tls(panic: &(dyn Any + Send)) -> bool {
+    let reasons = ["'tls-port", "Failed finding TLS support"];
+    panic
+        .downcast_ref::<String>()
+        .is_some_and(|text| reasons.iter().any(|reason| text.contains(reason)))
 }

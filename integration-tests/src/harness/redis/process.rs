@@ -1,8 +1,9 @@
+use std::env;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-use std::{env, fs};
 
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -81,8 +82,10 @@ impl Process {
         }
     }
 
+    /// Returns the log, and the errors of the time before the log.
     pub(super) fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default()
+        let read = |file| fs::read_to_string(self.folder.path().join(file)).unwrap_or_default();
+        read(ERRORS) + &read(LOG)
     }
 
     fn child(&self) -> MutexGuard<'_, Child> {
@@ -106,6 +109,8 @@ pub(super) fn find_program() -> Option<PathBuf> {
 }
 
 fn spawn(program: &Path, port: u16, args: &[String], folder: &Path) -> Result<Child, String> {
+    let errors = File::create(folder.join(ERRORS))
+        .map_err(|error| format!("no file for the errors of Redis: {error}"))?;
     // The configuration file must come first.
     let (file, args) = args.split_at(usize::from(args.first().is_some_and(|arg| arg == CONFIG)));
     Command::new(program)
@@ -116,10 +121,11 @@ fn spawn(program: &Path, port: u16, args: &[String], folder: &Path) -> Result<Ch
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(errors)
         .spawn()
         .map_err(|error| format!("{} was not started: {error}", program.display()))
 }
 
 const CONFIG: &str = "server.conf";
 const LOG: &str = "redis.log";
+const ERRORS: &str = "errors.log";
