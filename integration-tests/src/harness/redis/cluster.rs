@@ -214,12 +214,14 @@ impl Road<'_> {
         let slot = slot.to_string();
         let set = async |connection: &mut MultiplexedConnection, state: &str, id: &str| {
             let command = ["SETSLOT", slot.as_str(), state, id];
-            let mut reply = ask::<Value>(connection, &command).await;
             // Valkey waits for its replicas first, which may be late on a busy machine.
-            while reply.as_ref().is_err_and(|error| error.code() == Some("NOREPLICAS")) {
-                reply = ask(connection, &command).await;
-            }
-            reply.expect("a node that takes part");
+            until("the replicas know the state of the slot", async || {
+                match ask::<Value>(connection, &command).await {
+                    Err(error) if error.code() == Some("NOREPLICAS") => false,
+                    reply => reply.is_ok() || panic!("the node takes no part: {reply:?}"),
+                }
+            })
+            .await;
         };
         set(&mut self.target, "IMPORTING", &self.source_id).await;
         set(&mut self.source, "MIGRATING", &self.target_id).await;
