@@ -10,17 +10,17 @@ use crate::{RedisStore, error::unexpected, transport::SocketId};
 /// A walk over the keys of all sessions in a store: see [`RedisStore::scan`].
 pub struct Scan {
     store: RedisStore,
-    /// The addresses of the servers that were walked to their end.
+    /// The names of the servers that were walked to their end.
     walked: Vec<String>,
-    present: Option<Place>,
+    place: Option<Place>,
 }
 
 /// The place of a walk.
 struct Place {
-    /// The address of the server.
+    /// The name of the server.
     server: String,
     cursor: Vec<u8>,
-    /// The connection of the last step. A cursor is valid for one process of Redis, because each
+    /// The connection of the first step. A cursor is valid for one process of Redis, because each
     /// process has a random order of its keys. Over another connection, another process may reply.
     connection: Option<SocketId>,
 }
@@ -33,10 +33,10 @@ impl RedisStore {
     /// after the other.
     ///
     /// The walk returns each key that exists from its start to its end, the keys of tombstones too. A
-    /// key may come twice. If the connection to a server is lost, the walk begins again at this
-    /// server, after an error. If a node of the cluster is replaced, the walk continues at the node that
-    /// took its place. If a failover or the move of a slot comes in between, a later walk finds the
-    /// missing keys.
+    /// key may come twice. If the connection to a server is lost, the walk fails, and a new walk must
+    /// begin. If a node of the cluster is replaced, the walk continues at the node that took its
+    /// place. If a failover or the move of a slot comes in between, a later walk finds the missing
+    /// keys.
     ///
     /// # Examples
     ///
@@ -53,7 +53,7 @@ impl RedisStore {
     /// ```
     #[must_use]
     pub fn scan(&self) -> Scan {
-        Scan { store: self.clone(), walked: Vec::new(), present: None }
+        Scan { store: self.clone(), walked: Vec::new(), place: None }
     }
 }
 
@@ -63,40 +63,37 @@ impl Scan {
     /// # Errors
     ///
     /// Returns a [`StoreError`] if a server does not answer, or forbids `SCAN`. The next call tries
-    /// the same step again. Returns an error of the kind
-    /// [`Unavailable`](StoreErrorKind::Unavailable) too if the connection to the server was lost since
-    /// the last step. The next call then begins again at this server, and returns its keys twice.
+    /// the same step again. If the connection to the server was lost since the first step, each call
+    /// returns an error of the kind [`Unavailable`](StoreErrorKind::Unavailable).
     pub async fn next(&mut self) -> Result<Option<Vec<SessionKey>>, StoreError> {
         let connection = self.store.connection();
-        let present = match &mut self.present {
-            Some(present) => present,
+        let place = match &mut self.place {
+            Some(place) => place,
             none => {
-                // Asked after each server, because another one may have taken its place.
-                let addresses = connection.addresses().await?;
-                let next = addresses.into_iter().find(|address| !self.walked.contains(address));
+                // Asked after each server, because another node may have taken its place.
+                let servers = connection.servers().await?;
+                let next = servers.into_iter().find(|server| !self.walked.contains(server));
                 let Some(server) = next else { return Ok(None) };
                 none.insert(Place { server, cursor: START.to_vec(), connection: None })
             }
         };
         let mut scan = cmd("SCAN");
-        scan.arg(&present.cursor[..]).arg("MATCH").arg(pattern(self.store.key_prefix()));
+        scan.arg(&place.cursor[..]).arg("MATCH").arg(pattern(self.store.key_prefix()));
         scan.arg("COUNT").arg(PORTION).arg("TYPE").arg("string");
-        let Some((answer, over)) = connection.read_from(&present.server, &scan).await? else {
-            self.present = None;
+        let Some((answer, over)) = connection.read_from(&place.server, &scan).await? else {
+            self.place = None;
             return Ok(Some(Vec::new()));
         };
-        if present.connection.as_ref().is_some_and(|former| *former != over) {
-            self.present = None;
+        if *place.connection.get_or_insert_with(|| over.clone()) != over {
             return Err(StoreError::new(StoreErrorKind::Unavailable).with_source(INTERRUPTED));
         }
         let Value::Array(answer) = answer else { return Err(unexpected()) };
         let [Value::BulkString(cursor), Value::Array(keys)] = &answer[..] else {
             return Err(unexpected());
         };
-        present.cursor.clone_from(cursor);
-        present.connection = Some(over);
-        if present.cursor == START {
-            self.walked.extend(self.present.take().map(|present| present.server));
+        place.cursor.clone_from(cursor);
+        if place.cursor == START {
+            self.walked.extend(self.place.take().map(|place| place.server));
         }
         let key = |key: &Value| match key {
             Value::BulkString(key) => self.store.session_key(key),
@@ -109,7 +106,7 @@ impl Scan {
 impl fmt::Debug for Scan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scan")
-            .field("present", &self.present.as_ref().map(|present| &present.server))
+            .field("server", &self.place.as_ref().map(|place| &place.server))
             .finish_non_exhaustive()
     }
 }
@@ -128,7 +125,7 @@ fn pattern(prefix: &str) -> String {
 }
 
 const INTERRUPTED: &str =
-    "the connection was lost during a walk over the sessions: the walk must begin again";
+    "the connection was lost during a walk over the sessions: begin another walk";
 
 /// The cursor of the first step, and the answer of the last.
 const START: &[u8] = b"0";

@@ -294,6 +294,15 @@ impl Connection {
     }
 
     /// Returns the addresses of the servers that hold sessions. Sentinels are asked for the primary,
+    /// Returns the names of the servers that hold sessions. A cluster is asked for its nodes.
+    pub(crate) async fn servers(&self) -> Result<Vec<String>, StoreError> {
+        match &self.servers {
+            Servers::One(node) => Ok(vec![node.name()]),
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => Ok(cluster.addresses().await?),
+        }
+    }
+
     /// and a cluster for its nodes.
     pub(crate) async fn addresses(&self) -> Result<Vec<String>, StoreError> {
         match &self.servers {
@@ -303,20 +312,20 @@ impl Connection {
         }
     }
 
-    /// Sends a command that changes nothing to the server at this address, and repeats it as
+    /// Sends a command that changes nothing to the server of this name, and repeats it as
     /// [`read`](Self::read) does. Returns the reply with the connection, or `None` if the cluster has
     /// no such node any more.
     pub(crate) async fn read_from(
         &self,
         #[cfg_attr(not(feature = "cluster"), expect(unused_variables, reason = "there is one"))]
-        address: &str,
+        server: &str,
         command: &Cmd,
     ) -> Result<Option<(Value, SocketId)>, StoreError> {
         let deadline = self.limits.deadline();
         let send = async || match &self.servers {
             Servers::One(node) => node.send_over(command, deadline).await.map(Some),
             #[cfg(feature = "cluster")]
-            Servers::Cluster(cluster) => cluster.send_to(address, command, deadline).await,
+            Servers::Cluster(cluster) => cluster.send_to(server, command, deadline).await,
         };
         match send().await {
             Err(failure) if failure.is_dead_connection() => {

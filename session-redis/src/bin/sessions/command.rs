@@ -1,6 +1,7 @@
 use serde_json::json;
 use session_core::{
-    Clock as _, Entry, Owner, SessionStore as _, Sessions, StoreErrorKind, SystemClock,
+    Clock as _, Entry, Owner, SessionError, SessionStore as _, Sessions, StoreErrorKind,
+    SystemClock,
 };
 use session_redis::RedisStore;
 
@@ -9,6 +10,7 @@ use crate::{
     options::{Command, key, owner},
     output::{Output, owner_json, time},
     show,
+    walk::walk,
 };
 
 /// The sessions of an application, and the form of the output.
@@ -33,22 +35,7 @@ impl Program {
     }
 
     async fn count(&self) -> Result<(), Failure> {
-        let mut count = Count::default();
-        let mut scan = self.store.scan();
-        while let Some(keys) = scan.next().await? {
-            for entry in self.store.load_many(&keys, SystemClock.now()).await? {
-                match entry {
-                    Ok(Some(Entry::Session(record))) if record.owner().is_some() => {
-                        count.signed_in += 1;
-                    }
-                    Ok(Some(Entry::Session(_))) => count.visitors += 1,
-                    Ok(Some(Entry::Tombstone(_))) => count.tombstones += 1,
-                    Ok(None) => {}
-                    Err(error) if error.kind() == StoreErrorKind::Corrupt => count.unreadable += 1,
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
+        let count = walk(async || self.count_all_found().await).await?;
         let Count { signed_in, visitors, tombstones, unreadable } = count;
         let sessions = signed_in + visitors;
         let json = json!({
@@ -68,6 +55,26 @@ impl Program {
             )
         })?;
         Ok(())
+    }
+
+    async fn count_all_found(&self) -> Result<Count, SessionError> {
+        let mut count = Count::default();
+        let mut scan = self.store.scan();
+        while let Some(keys) = scan.next().await? {
+            for entry in self.store.load_many(&keys, SystemClock.now()).await? {
+                match entry {
+                    Ok(Some(Entry::Session(record))) if record.owner().is_some() => {
+                        count.signed_in += 1;
+                    }
+                    Ok(Some(Entry::Session(_))) => count.visitors += 1,
+                    Ok(Some(Entry::Tombstone(_))) => count.tombstones += 1,
+                    Ok(None) => {}
+                    Err(error) if error.kind() == StoreErrorKind::Corrupt => count.unreadable += 1,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(count)
     }
 
     async fn list(&self, owner: Owner) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ mod options;
 mod output;
 mod revoke;
 mod show;
+mod walk;
 mod watch;
 
 use std::process::ExitCode;

@@ -94,7 +94,8 @@ pub(crate) enum Command {
     /// tombstone for some minutes; tombstones are counted apart, as are records that this version
     /// cannot read. The program walks over all keys of the database with SCAN and loads each
     /// session, so that Redis answers other clients in between. A session that begins or ends
-    /// meanwhile is counted or not.
+    /// meanwhile is counted or not. While Redis resizes its table of keys, a session may be counted
+    /// twice. If Redis is lost, the count begins again, at most ten times.
     Count,
 
     /// List the sessions of an owner, the last used first

@@ -1,5 +1,6 @@
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
+use session_core::SessionError;
 
 use crate::{
     command::Program,
@@ -7,6 +8,7 @@ use crate::{
     failure::{Failure, safe},
     options::{Consent, Revoke, key, owner},
     output::escaped,
+    walk::walk,
 };
 
 impl Program {
@@ -28,10 +30,7 @@ impl Program {
             }
             Revoke::Everybody { consent } => self.revoke_everybody(consent).await?,
         };
-        self.output.print(&json!({ "revoked": revoked }), || match revoked {
-            1 => "1 session revoked".to_owned(),
-            revoked => format!("{revoked} sessions revoked"),
-        })?;
+        self.output.print(&json!({ "revoked": revoked }), || text(revoked))?;
         Ok(())
     }
 
@@ -39,35 +38,47 @@ impl Program {
         let prefix = escaped(self.prefix.as_bytes());
         confirm(consent, &format!("revoke ALL sessions with the prefix {prefix}?"))?;
         let mut revoked = 0;
+        let result = self.revoke_until_none_is_found(&mut revoked).await;
+        if result.is_err() {
+            eprintln!("warning: {} before the error", text(revoked));
+        }
+        result.map(|()| revoked)
+    }
+
+    async fn revoke_until_none_is_found(&self, revoked: &mut usize) -> Result<(), Failure> {
         // A session that begins during a walk may begin at a place behind the walk.
         for _ in 0..MAX_WALKS {
-            let found = self.revoke_all_found().await?;
-            revoked += found;
-            if found == 0 {
-                return Ok(revoked);
+            let before = *revoked;
+            walk(async || self.revoke_all_found(revoked).await).await?;
+            if *revoked == before {
+                return Ok(());
             }
         }
         Err(Failure::Incomplete("sessions appear as fast as they are revoked: repeat the command"))
     }
 
-    /// Revokes the sessions that one walk finds. After an error, the walk goes on.
-    async fn revoke_all_found(&self) -> Result<usize, Failure> {
-        let (mut revoked, mut failure) = (0, None);
+    /// Revokes the sessions that one walk finds. If a revocation fails, the walk goes on.
+    async fn revoke_all_found(&self, revoked: &mut usize) -> Result<(), SessionError> {
+        let mut failure = None;
         let mut scan = self.store.scan();
         while let Some(keys) = scan.next().await? {
             let revoking = stream::iter(keys).map(|key| self.sessions.revoke_any(key));
             let mut revoking = revoking.buffer_unordered(CONCURRENT);
             while let Some(is_revoked) = revoking.next().await {
                 match is_revoked {
-                    Ok(is_revoked) => revoked += usize::from(is_revoked),
+                    Ok(is_revoked) => *revoked += usize::from(is_revoked),
                     Err(error) => failure = failure.or(Some(error)),
                 }
             }
         }
-        match failure {
-            Some(error) => Err(error.into()),
-            None => Ok(revoked),
-        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+fn text(revoked: usize) -> String {
+    match revoked {
+        1 => "1 session revoked".to_owned(),
+        revoked => format!("{revoked} sessions revoked"),
     }
 }
 

@@ -59,16 +59,16 @@ impl Cluster {
         Ok(connections)
     }
 
-    /// Sends a command to the node at this address, and returns the reply with the connection.
+    /// Sends a command to the node of this name, and returns the reply with the connection.
     /// Returns `None` if the cluster has no such node with slots: the node has left, or a replica
     /// took its place.
     pub(crate) async fn send_to(
         &self,
-        address: &str,
+        name: &str,
         command: &Cmd,
         deadline: Instant,
     ) -> Result<Option<(Value, SocketId)>, Failure> {
-        let is_there = |member: &&Arc<Member>| member.node.name() == address;
+        let is_there = |member: &&Arc<Member>| member.node.name() == name;
         let Some(member) = self.map().members.values().find(is_there).cloned() else {
             return Ok(None);
         };
