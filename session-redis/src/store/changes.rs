@@ -1,7 +1,6 @@
 //! The changes of all sessions in a store, as Redis reports them.
 
 use std::{
-    collections::HashMap,
     convert::Infallible,
     fmt,
     sync::{
@@ -23,15 +22,18 @@ use tokio_util::{
     task::AbortOnDropHandle,
 };
 
-use crate::{RedisStore, transport::Socket};
+use crate::{
+    RedisStore,
+    transport::{ServerAddress, Socket},
+};
 
 /// The changes of all sessions in a store: see [`RedisStore::changes`].
 pub struct Changes {
     keys: Receiver<SessionKey>,
     is_cut_off: CancellationToken,
     lost: Arc<AtomicU64>,
-    /// Tries the connections, whether the caller waits or not.
-    _trials: AbortOnDropHandle<()>,
+    /// Probes the connections, whether the caller waits or not.
+    _probes: AbortOnDropHandle<()>,
 }
 
 impl RedisStore {
@@ -66,16 +68,16 @@ impl RedisStore {
         let mut track = Pipeline::with_capacity(1);
         track.cmd("CLIENT").arg("TRACKING").arg("ON").arg("BCAST");
         track.arg("PREFIX").arg(self.key_prefix());
-        let connections = self.connection().listen(listener, &track).await?.into_iter().collect();
+        let connections = self.connection().listen(listener, &track).await?;
         let mut subscription = Subscription { store: self.clone(), connections };
         let guard = is_cut_off.clone().drop_guard();
-        let trials = tokio::spawn(async move {
+        let probes = tokio::spawn(async move {
             let _guard = guard;
             while subscription.is_complete().await {
                 sleep(SILENCE).await;
             }
         });
-        Ok(Changes { keys, is_cut_off, lost, _trials: AbortOnDropHandle::new(trials) })
+        Ok(Changes { keys, is_cut_off, lost, _probes: AbortOnDropHandle::new(probes) })
     }
 }
 
@@ -83,14 +85,14 @@ impl Changes {
     /// Waits for the next change, and returns the key of the session. The key may be that of a
     /// tombstone, or of a session that is gone.
     ///
-    /// Returns `None` when a connection was lost, its server has not answered for about 10 seconds,
-    /// another node of the cluster has received slots, the sentinels name another primary, or Redis
-    /// was emptied. Changes of the last 10 seconds may be missing then, and so may changes for which
-    /// the caller has not waited yet.
+    /// Returns `None` when changes may be missing: a connection was lost, its server has not answered
+    /// for about 10 seconds, another node of the cluster has received slots, the sentinels name another
+    /// primary, or Redis was emptied. The missing changes may be those of the last 10 seconds, and
+    /// those for which the caller has not waited yet.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses no change.
+    /// A dropped future has taken no change.
     pub async fn next(&mut self) -> Option<SessionKey> {
         tokio::select! {
             biased;
@@ -117,22 +119,28 @@ impl fmt::Debug for Changes {
 /// The connections of a subscription.
 struct Subscription {
     store: RedisStore,
-    /// The connection to each server, by the address of the server.
-    connections: HashMap<String, Socket>,
+    connections: Vec<(ServerAddress, Socket)>,
 }
 
 impl Subscription {
     /// Returns `true` if each server answers, and there is a connection to each server.
     async fn is_complete(&mut self) -> bool {
         let addresses = timeout(SILENCE, self.store.connection().addresses());
-        let pings = self.connections.values_mut().map(async |connection| {
+        let pings = self.connections.iter_mut().map(async |(_, connection)| {
             timeout(SILENCE, connection.send(&redis::cmd("PING"))).await.is_ok()
         });
         let (addresses, pings) = join(addresses, join_all(pings)).await;
         // The pings alone decide whether the servers answer.
         let mut addresses = addresses.into_iter().flatten().flatten();
-        pings.into_iter().all(|answers| answers)
-            && addresses.all(|address| self.connections.contains_key(&address))
+        pings.into_iter().all(|answers| answers) && addresses.all(|server| self.covers(&server))
+    }
+
+    /// Returns `true` if there is a connection to the server, or the sentinel that names it has missed
+    /// a failover.
+    fn covers(&self, server: &ServerAddress) -> bool {
+        self.connections.iter().any(|(connected, _)| {
+            connected.address == server.address || connected.epoch > server.epoch
+        })
     }
 }
 
@@ -142,7 +150,7 @@ struct Listener {
     sender: Sender<SessionKey>,
     lost: Arc<AtomicU64>,
     is_cut_off: CancellationToken,
-    /// redis-rs drops the listener when the connection is no longer read, for any reason.
+    /// redis-rs drops the listener when it stops to read the connection, for any reason.
     _guard: DropGuard,
 }
 
@@ -168,5 +176,5 @@ impl Listener {
 /// The number of changes that wait for the caller.
 const BUFFER: usize = 10_000;
 
-/// The time between two trials of the connections, and the time limit of a trial.
+/// The time between two probes of the connections, and the time limit of a probe.
 const SILENCE: Duration = Duration::from_secs(5);

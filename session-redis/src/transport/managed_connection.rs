@@ -336,10 +336,11 @@ impl Source {
         }
     }
 
-    /// Returns the way to the server, or to the primary that the sentinels name.
-    pub(crate) async fn endpoint(&self) -> Result<Endpoint, ConnectError> {
+    /// Returns the way to the server, or to the primary that the sentinels name. With sentinels, the
+    /// number is that of the last failover, and otherwise zero.
+    pub(crate) async fn endpoint(&self) -> Result<(Endpoint, u64), ConnectError> {
         match self {
-            Self::Server(server) => Ok(server.endpoint.clone()),
+            Self::Server(server) => Ok((server.endpoint.clone(), 0)),
             #[cfg(feature = "sentinel")]
             Self::Sentinels(sentinels) => sentinels.primary().await,
         }

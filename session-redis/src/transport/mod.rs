@@ -44,6 +44,7 @@ use crate::{
 
 pub use circuit_breaker::{Circuit, RedisState};
 pub(crate) use {
+    node::ServerAddress,
     script::Script,
     socket::{Socket, SocketId},
 };
@@ -293,7 +294,6 @@ impl Connection {
         answers
     }
 
-    /// Returns the addresses of the servers that hold sessions. Sentinels are asked for the primary,
     /// Returns the names of the servers that hold sessions. A cluster is asked for its nodes.
     pub(crate) async fn servers(&self) -> Result<Vec<String>, StoreError> {
         match &self.servers {
@@ -303,12 +303,16 @@ impl Connection {
         }
     }
 
+    /// Returns the addresses of the servers that hold sessions. Sentinels are asked for the primary,
     /// and a cluster for its nodes.
-    pub(crate) async fn addresses(&self) -> Result<Vec<String>, StoreError> {
+    pub(crate) async fn addresses(&self) -> Result<Vec<ServerAddress>, StoreError> {
         match &self.servers {
             Servers::One(node) => Ok(vec![node.address().await?]),
             #[cfg(feature = "cluster")]
-            Servers::Cluster(cluster) => Ok(cluster.addresses().await?),
+            Servers::Cluster(cluster) => {
+                let addresses = cluster.addresses().await?.into_iter();
+                Ok(addresses.map(|address| ServerAddress { address, epoch: 0 }).collect())
+            }
         }
     }
 
@@ -345,7 +349,7 @@ impl Connection {
         &self,
         listener: impl Fn() -> L,
         commands: &Pipeline,
-    ) -> Result<Vec<(String, Socket)>, ConnectError>
+    ) -> Result<Vec<(ServerAddress, Socket)>, ConnectError>
     where
         L: Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static,
     {

@@ -27,6 +27,13 @@ pub(crate) struct Node {
     limits: Limits,
 }
 
+/// The address of a server that holds sessions.
+pub(crate) struct ServerAddress {
+    pub(crate) address: String,
+    /// The number of failovers so far, as sentinels count. Zero without sentinels.
+    pub(crate) epoch: u64,
+}
+
 impl Node {
     /// Creates a node. The first command connects, unless [`connect`](Self::connect) was called
     /// before.
@@ -120,8 +127,9 @@ impl Node {
     }
 
     /// Returns the address of the server, or of the primary that the sentinels name at this time.
-    pub(crate) async fn address(&self) -> Result<String, ConnectError> {
-        Ok(self.connection.source().endpoint().await?.addr().to_string())
+    pub(crate) async fn address(&self) -> Result<ServerAddress, ConnectError> {
+        let (endpoint, epoch) = self.connection.source().endpoint().await?;
+        Ok(ServerAddress { address: endpoint.addr().to_string(), epoch })
     }
 
     /// Opens a connection beside that of the commands, for the messages that `commands` subscribe
@@ -130,16 +138,16 @@ impl Node {
         &self,
         listener: impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static,
         commands: &Pipeline,
-    ) -> Result<(String, Socket), ConnectError> {
+    ) -> Result<(ServerAddress, Socket), ConnectError> {
         let limit = self.limits.connect;
-        let endpoint = self.connection.source().endpoint().await?;
+        let (endpoint, epoch) = self.connection.source().endpoint().await?;
         let address = endpoint.addr().to_string();
         let listening = connect_listening(&endpoint, listener, commands, self.limits);
         let connection = timeout_at(Instant::now() + limit, listening)
             .await
             .map_err(|_| ConnectError::silent(&address, limit))?
             .map_err(|error| ConnectError::explain(error, &address))?;
-        Ok((address, connection))
+        Ok((ServerAddress { address, epoch }, connection))
     }
 
     /// Asks the circuit breaker for a pass, and waits for a connection. The returned exchange

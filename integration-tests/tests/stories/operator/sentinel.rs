@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use integration_tests::{PATIENCE, RedisServer, SentinelRedis, redis_config};
+use integration_tests::{FaultProxy, PATIENCE, RedisServer, SentinelRedis, redis_config};
 use session_axum::{RedisConfig, RedisStore};
 
 use super::{
@@ -70,6 +70,32 @@ async fn name_another_primary(sentinel: &SentinelRedis, primary: &RedisServer) {
             let () = redis::cmd("SENTINEL").arg(words).query_async(&mut admin).await.unwrap();
         }
     }
+}
+
+/// A sentinel that was cut off during the last failover names the former primary, and is the first to
+/// answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_goes_on_while_a_sentinel_names_a_former_primary() {
+    let (former, present) = (primary().await, primary().await);
+    let monitor = |server: &RedisServer, epoch: u32| {
+        let (name, host, port) = (SentinelRedis::NAME, server.host(), server.port());
+        let config = format!(
+            "sentinel monitor {name} {host} {port} 1\nsentinel config-epoch {name} {epoch}\n"
+        );
+        RedisServer::builder().on_host().sentinel(config).start()
+    };
+    let (outdated, knowing) = (monitor(&former, 1).await, monitor(&present, 2).await);
+    let late = FaultProxy::before(&knowing).await;
+    let urls = [late.url(), outdated.url().to_owned()];
+    let config = RedisConfig::sentinel(urls, SentinelRedis::NAME);
+    let store = RedisStore::connect(redis_config(config, PATIENCE)).await.unwrap();
+    let mut changes = store.changes().await.unwrap();
+    // The others have 100 ms to answer after the first.
+    late.lag(Duration::from_millis(500));
+    let ended = tokio::time::timeout(Duration::from_secs(12), changes.next()).await;
+    assert!(ended.is_err(), "{ended:?}");
+    let keys = store_keys(&present, 1).await;
+    assert_eq!(changes.next().await, keys.first().copied());
 }
 
 async fn primary() -> RedisServer {

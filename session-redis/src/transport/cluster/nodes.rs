@@ -9,6 +9,7 @@ use crate::{
     error::ConnectError,
     transport::{
         failure::Failure,
+        node::ServerAddress,
         socket::{Socket, SocketId},
     },
 };
@@ -48,7 +49,7 @@ impl Cluster {
         &self,
         listener: impl Fn() -> L,
         commands: &Pipeline,
-    ) -> Result<Vec<(String, Socket)>, ConnectError>
+    ) -> Result<Vec<(ServerAddress, Socket)>, ConnectError>
     where
         L: Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static,
     {

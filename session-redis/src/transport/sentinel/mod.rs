@@ -161,9 +161,10 @@ impl Sentinels {
         })
     }
 
-    /// Returns the way to the primary that the sentinels name.
-    pub(crate) async fn primary(&self) -> Result<Endpoint, ConnectError> {
-        self.endpoint(&self.newest().await?.address)
+    /// Returns the way to the primary that the sentinels name, and its configuration epoch.
+    pub(crate) async fn primary(&self) -> Result<(Endpoint, u64), ConnectError> {
+        let Named { epoch, address } = self.newest().await?;
+        Ok((self.endpoint(&address)?, epoch))
     }
 
     async fn connect(&self, address: &Address, wanted: Wanted) -> Result<Link, ConnectError> {
