@@ -174,6 +174,32 @@ async fn sessions_are_counted_listed_and_shown() {
     assert_eq!(shown, moved);
 }
 
+/// The session of an impersonation belongs to the user.
+#[tokio::test]
+async fn impersonation_is_listed_with_its_actor() {
+    let redis = RedisServer::start().await;
+    let site = Site::on(&redis).await;
+    site.begin(|session| session.authenticate("grace")).await;
+    let key = site
+        .begin(|session| {
+            session.authenticate("support\u{1b}")?;
+            session.act_as("grace", Session::MAX_ACTING)
+        })
+        .await
+        .to_string();
+    let listed = site.json(&["list", "grace"]).await;
+    let session = listed.iter().find(|session| session["key"] == key).unwrap();
+    assert_eq!((&session["owner"], &session["actor"]), (&json!("grace"), &json!("support\u{1b}")));
+    let text = site.run(["list", "grace"]).await.out;
+    // The login of grace.
+    assert_eq!(text.matches("  authenticated ").count(), 1, "{text}");
+    let line = text.lines().find(|line| line.starts_with(&key)).unwrap();
+    assert!(!line.contains("  authenticated "), "{line}");
+    assert!(line.ends_with(r"  owner grace  actor support\u{1b}"), "{line}");
+    // The list of the actor has the session too.
+    assert_eq!(site.run(["list", "support\u{1b}"]).await.out.trim_end(), line);
+}
+
 #[tokio::test]
 async fn revocation_ends_what_was_named_and_asks_before_more() {
     let redis = RedisServer::start().await;

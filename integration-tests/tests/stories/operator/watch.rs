@@ -7,6 +7,7 @@ use std::{
 
 use integration_tests::{PATIENCE, RedisServer, until};
 use serde_json::{Value, json};
+use session_axum::Session;
 use session_core::SessionKey;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
@@ -26,9 +27,14 @@ pub(super) struct Watch {
 impl Watch {
     /// Starts the program, and waits until it watches.
     pub(super) async fn start(site: &Site) -> Self {
+        Self::start_with(site, &["--json"]).await
+    }
+
+    async fn start_with(site: &Site, options: &[&str]) -> Self {
         let mut program = Command::new(env!("CARGO_BIN_EXE_operator"))
             .args(&site.options)
-            .args(["watch", "--json"])
+            .arg("watch")
+            .args(options)
             .env("REDIS_URL", &site.url)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -43,10 +49,13 @@ impl Watch {
 
     /// Returns the next change, without its time.
     pub(super) async fn next(&mut self) -> Value {
-        let line = timeout(PATIENCE, self.changes.recv()).await.unwrap().unwrap();
-        let mut change: Value = serde_json::from_str(&line).unwrap();
+        let mut change: Value = serde_json::from_str(&self.next_line().await).unwrap();
         assert!(change["at"].take().is_string());
         change
+    }
+
+    async fn next_line(&mut self) -> String {
+        timeout(PATIENCE, self.changes.recv()).await.unwrap().unwrap()
     }
 
     pub(super) async fn goes_on_after_a_loss(&mut self) {
@@ -126,7 +135,12 @@ async fn changes_by_every_process_are_watched() {
     let key = site.begin(|session| session.authenticate("ada")).await;
     let change = |event, key, present: Option<SessionKey>, owner: Option<&str>| {
         json!({
-            "at": null, "event": event, "key": key, "present_key": present, "owner": owner,
+            "at": null,
+            "event": event,
+            "key": key,
+            "present_key": present,
+            "owner": owner,
+            "actor": null,
         })
     };
     assert_eq!(watch.next().await, change("created", key, None, Some("ada")));
@@ -156,4 +170,22 @@ async fn changes_by_every_process_are_watched() {
     let mut admin = redis.connection().await;
     let _: () = redis::cmd("FLUSHALL").query_async(&mut admin).await.unwrap();
     watch.goes_on_after_a_loss().await;
+}
+
+#[tokio::test]
+async fn change_of_an_impersonation_names_both_users() {
+    let redis = RedisServer::start().await;
+    let site = Site::on(&redis).await;
+    let (mut watch, mut text) = (Watch::start(&site).await, Watch::start_with(&site, &[]).await);
+    let key = site
+        .begin(|session| {
+            session.authenticate("support\u{1b}")?;
+            session.act_as("grace", Session::MAX_ACTING)
+        })
+        .await;
+    let change = watch.next().await;
+    assert_eq!((&change["key"], &change["event"]), (&json!(key), &json!("created")));
+    assert_eq!((&change["owner"], &change["actor"]), (&json!("grace"), &json!("support\u{1b}")));
+    let line = text.next_line().await;
+    assert!(line.ends_with(&format!(r"{key}  owner grace  actor support\u{{1b}}")), "{line}");
 }

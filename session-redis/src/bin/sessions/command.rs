@@ -8,7 +8,7 @@ use session_redis::RedisStore;
 use crate::{
     failure::Failure,
     options::{Command, key, owner},
-    output::{Output, owner_json, time},
+    output::{Output, owner_json, time, users},
     show,
     walk::walk,
 };
@@ -81,17 +81,24 @@ impl Program {
         for session in self.sessions.list(owner).await? {
             let [created, seen, expires] =
                 [session.created_at(), session.last_seen_at(), session.expires_at()].map(time);
+            let authenticated = session.authenticated_at().map(time);
             let json = json!({
                 "key": session.key(),
                 "owner": session.owner().map(owner_json),
                 "actor": session.actor().map(owner_json),
                 "created_at": created,
-                "authenticated_at": session.authenticated_at().map(time),
+                "authenticated_at": authenticated,
                 "last_seen_at": seen,
                 "expires_at": expires,
             });
             self.output.print(&json, || {
-                format!("{}  created {created}  used {seen}  expires {expires}", session.key())
+                let key = session.key();
+                let users = users(session.owner(), session.actor());
+                let authenticated = authenticated.map(|at| format!("  authenticated {at}"));
+                let authenticated = authenticated.unwrap_or_default();
+                format!(
+                    "{key}  created {created}{authenticated}  used {seen}  expires {expires}{users}"
+                )
             })?;
         }
         Ok(())

@@ -55,6 +55,17 @@ pub(crate) fn owner_json(owner: &Owner) -> Value {
     }
 }
 
+/// Returns the users of a session as text, with two spaces before each.
+pub(crate) fn users(owner: Option<&Owner>, actor: Option<&Owner>) -> String {
+    let mut text = String::new();
+    for (role, user) in [("owner", owner), ("actor", actor)] {
+        if let Some(user) = user {
+            let _ = write!(text, "  {role} {}", escaped(user.as_bytes()));
+        }
+    }
+    text
+}
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

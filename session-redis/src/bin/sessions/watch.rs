@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::{
     command::Program,
     failure::Failure,
-    output::{escaped, owner_json, time},
+    output::{escaped, owner_json, time, users},
 };
 
 impl Program {
@@ -48,31 +48,33 @@ impl Program {
     /// Prints the state of a session that has changed.
     async fn print_change(&self, key: SessionKey) -> Result<(), Failure> {
         let now = SystemClock.now();
-        let (event, owner, present_key) = match self.store.load(&key, now).await {
+        let (event, session, present_key) = match self.store.load(&key, now).await {
             Ok(None) => ("ended", None, None),
             Ok(Some(Entry::Tombstone(tombstone))) => match tombstone.successor() {
                 None => ("ended", None, None),
                 Some(successor) => ("moved", None, Some(successor)),
             },
-            Ok(Some(Entry::Session(record))) => (event(&record), record.owner().cloned(), None),
+            Ok(Some(Entry::Session(record))) => (event(&record), Some(record), None),
             Err(error) if error.kind() == StoreErrorKind::Corrupt => ("unreadable", None, None),
             Err(error) => {
                 eprintln!("warning: the change of {key} is not known: {error}");
                 return Ok(());
             }
         };
+        let session = session.as_deref();
+        let (owner, actor) = (session.and_then(Record::owner), session.and_then(Record::actor));
         let at = time(now);
         let json = json!({
             "at": at,
             "event": event,
             "key": key,
             "present_key": present_key,
-            "owner": owner.as_ref().map(owner_json),
+            "owner": owner.map(owner_json),
+            "actor": actor.map(owner_json),
         });
         self.output.print(&json, || {
             let to = present_key.map(|key| format!("  to {key}")).unwrap_or_default();
-            let of = owner.map(|owner| format!("  owner {}", escaped(owner.as_bytes())));
-            format!("{at}  {event:<10}  {key}{to}{}", of.unwrap_or_default())
+            format!("{at}  {event:<10}  {key}{to}{}", users(owner, actor))
         })?;
         Ok(())
     }
