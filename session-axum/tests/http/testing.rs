@@ -1,5 +1,7 @@
 //! Cookies and bearer tokens for tests of an application's handlers.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     body::Body,
@@ -7,7 +9,8 @@ use axum::{
     routing::get,
 };
 use session_axum::{
-    BearerToken, MemoryStore, Session, SessionCookie, SessionLayer, SignedIn, Transport,
+    BearerToken, MemoryStore, Session, SessionCookie, SessionLayer, SignedIn, StoreErrorKind,
+    Transport, testing::FaultStore,
 };
 
 use crate::support::{COUNT, answer};
@@ -89,4 +92,21 @@ async fn layer_of_a_cookie_has_no_bearer_token() {
 #[should_panic(expected = "the layer lacks a cookie")]
 async fn layer_of_a_bearer_token_has_no_cookie() {
     shop().with_transport(BearerToken::default()).signed_in_cookie(7).await;
+}
+
+#[tokio::test]
+async fn fault_store_fails_the_read_of_a_signed_in_user() {
+    let store = Arc::new(FaultStore::new_working(MemoryStore::default()));
+    let layer = SessionLayer::new(Arc::clone(&store));
+    let cookie = layer.signed_in_cookie(7).await;
+    let app = Router::new().route("/", get(home)).layer(layer);
+    for (outage, status) in [
+        (Some(StoreErrorKind::Unavailable), StatusCode::SERVICE_UNAVAILABLE),
+        (None, StatusCode::OK),
+    ] {
+        store.set_outage(outage);
+        let request = Request::get("/").header(header::COOKIE, &cookie);
+        let answer = answer(app.clone(), request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, status);
+    }
 }

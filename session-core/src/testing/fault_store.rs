@@ -7,7 +7,7 @@ use std::{
 use async_trait::async_trait;
 
 use super::{Answer, Intercept, Intercepted, Operation, Verb};
-use crate::{Backend, StoreError, StoreErrorKind, Timestamp};
+use crate::{Backend, LocalReads, SessionStore, StoreError, StoreErrorKind, Timestamp};
 
 /// A failure of one call.
 #[derive(Clone, Copy, Debug)]
@@ -151,5 +151,13 @@ impl<S: Backend> Intercept<S> for Faults {
         }
         let answer = operation.perform(store, now).await;
         lost.map_or(answer, Err)
+    }
+
+    /// Each load is a call, which is recorded and can fail. A memory store would answer by itself.
+    fn local_reads<'s>(&'s self, _: &'s S) -> Option<&'s dyn LocalReads>
+    where
+        S: SessionStore,
+    {
+        None
     }
 }
