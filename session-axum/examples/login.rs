@@ -171,6 +171,8 @@ pub(crate) fn app(store: impl Backend) -> Result<Router, ConfigError> {
     let csrf = CsrfLayer::new().with_rejection_response(|_: ProtectionError| {
         (StatusCode::FORBIDDEN, pages::foreign()).into_response()
     });
+    // Forms alone are behind this guard, and a redirect leads no form back. The example `members` has
+    // pages behind a guard, and a login that leads back to them.
     let devices = Router::new()
         .route("/devices/end", post(end_device))
         .route("/devices/end-others", post(end_other_devices))
