@@ -4,28 +4,19 @@
 #[path = "../../../session-axum/examples/csrf.rs"]
 mod example;
 
-use std::{collections::HashSet, net::SocketAddr, sync::Arc};
+use std::{collections::HashSet, net::SocketAddr};
 
 use futures_util::future::join_all;
-use integration_tests::RedisServer;
 use reqwest::{Client, StatusCode, redirect::Policy};
-use session_axum::{Backend, MemoryStore};
 
-use crate::support::patient_store;
+use crate::support::{self, serve_router};
 
-/// Runs a check against the example on memory, then on Redis.
+/// Runs a check against the example on each store.
 async fn on_each_store(check: impl AsyncFn(SocketAddr)) {
-    check(serve(MemoryStore::default()).await).await;
-    let redis = RedisServer::start().await;
-    check(serve(patient_store(&redis).await).await).await;
-}
-
-async fn serve(store: impl Backend) -> SocketAddr {
-    let store: Arc<dyn Backend> = Arc::new(store);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    tokio::spawn(axum::serve(listener, example::app(store).unwrap()).into_future());
-    addr
+    support::on_each_store(async |store| {
+        check(serve_router(example::app(store.open().await).unwrap()).await).await;
+    })
+    .await;
 }
 
 /// A browser that follows no redirect.

@@ -5,10 +5,10 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
-use integration_tests::{Browser, RedisServer};
-use session_axum::{Key, Session, SessionCookie, SessionError, SessionLayer};
+use integration_tests::Browser;
+use session_axum::{Key, Session, SessionError};
 
-use crate::support::{patient_store, serve_router};
+use crate::support::{on_each_store, serve_router};
 
 const STEP: Key<u64> = Key::new("step");
 
@@ -27,36 +27,36 @@ async fn commit_and_fail(session: Session) -> Result<StatusCode, SessionError> {
 
 #[tokio::test]
 async fn a_failed_request_stores_only_its_own_commits() {
-    let redis = RedisServer::start().await;
-    let layer = SessionLayer::new(patient_store(&redis).await)
-        .with_cookie(SessionCookie::insecure_for_development());
-    let app = Router::new()
-        .route("/begin", post(async |session: Session| session.set(STEP, 1)))
-        .route("/fail", post(fail))
-        .route("/commit-and-fail", post(commit_and_fail))
-        .route(
-            "/not-found",
-            post(async |session: Session| {
-                session.set(STEP, 5)?;
-                Ok::<_, SessionError>(StatusCode::NOT_FOUND)
-            }),
-        )
-        .route(
-            "/step",
-            get(async |session: Session| {
-                format!("{:?} {:?}", session.get(STEP), session.owner_as::<String>())
-            }),
-        )
-        .layer(layer);
-    let browser = Browser::new(serve_router(app).await);
-    assert_eq!(browser.post("/fail").await.set_cookie(), None, "no session begins");
-    browser.post("/begin").await.ok();
-    for (path, status, step) in [
-        ("/fail", 502, "Some(1) None"),
-        ("/commit-and-fail", 500, "Some(3) None"),
-        ("/not-found", 404, "Some(5) None"),
-    ] {
-        assert_eq!(browser.post(path).await.status.as_u16(), status, "{path}");
-        assert_eq!(browser.get("/step").await.ok().body, step, "{path}");
-    }
+    on_each_store(async |store| {
+        let app = Router::new()
+            .route("/begin", post(async |session: Session| session.set(STEP, 1)))
+            .route("/fail", post(fail))
+            .route("/commit-and-fail", post(commit_and_fail))
+            .route(
+                "/not-found",
+                post(async |session: Session| {
+                    session.set(STEP, 5)?;
+                    Ok::<_, SessionError>(StatusCode::NOT_FOUND)
+                }),
+            )
+            .route(
+                "/step",
+                get(async |session: Session| {
+                    format!("{:?} {:?}", session.get(STEP), session.owner_as::<String>())
+                }),
+            )
+            .layer(store.layer().await);
+        let browser = Browser::new(serve_router(app).await);
+        assert_eq!(browser.post("/fail").await.set_cookie(), None, "no session begins");
+        browser.post("/begin").await.ok();
+        for (path, status, step) in [
+            ("/fail", 502, "Some(1) None"),
+            ("/commit-and-fail", 500, "Some(3) None"),
+            ("/not-found", 404, "Some(5) None"),
+        ] {
+            assert_eq!(browser.post(path).await.status.as_u16(), status, "{path}");
+            assert_eq!(browser.get("/step").await.ok().body, step, "{path}");
+        }
+    })
+    .await;
 }

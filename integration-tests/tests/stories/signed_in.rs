@@ -6,17 +6,15 @@ use axum::{
 };
 use integration_tests::{Browser, RedisServer};
 use reqwest::StatusCode;
-use session_axum::{Session, SessionCookie, SessionLayer, SignedIn};
+use session_axum::{Session, SignedIn};
 
-use crate::support::{patient_store, serve_router};
+use crate::support::{TestStore, on_each_store, serve_router};
 
 async fn home(user: Option<SignedIn<u64>>) -> String {
     user.map_or("a visitor".to_owned(), |SignedIn(user)| format!("user {user}"))
 }
 
-async fn browser(redis: &RedisServer) -> Browser {
-    let layer = SessionLayer::new(patient_store(redis).await)
-        .with_cookie(SessionCookie::insecure_for_development());
+async fn browser(store: &TestStore) -> Browser {
     let app = Router::new()
         .route("/login", post(async |session: Session| session.authenticate(7)))
         .route(
@@ -28,32 +26,38 @@ async fn browser(redis: &RedisServer) -> Browser {
         .route("/home", get(home))
         .route("/me", get(async |SignedIn(user): SignedIn<u64>| format!("user {user}")))
         .route("/as-byte", get(async |SignedIn(user): SignedIn<bool>| user.to_string()))
-        .layer(layer);
+        .layer(store.layer().await);
     Browser::new(serve_router(app).await)
 }
 
 #[tokio::test]
 async fn a_page_sees_who_is_signed_in_until_the_session_is_revoked() {
-    let redis = RedisServer::start().await;
-    let browser = browser(&redis).await;
-    assert_eq!(browser.get("/me").await.status, StatusCode::UNAUTHORIZED);
-    assert_eq!(browser.get("/home").await.ok().body, "a visitor");
-    browser.post("/login").await.ok();
-    assert_eq!(browser.get("/me").await.ok().body, "user 7");
-    assert_eq!(browser.get("/home").await.ok().body, "user 7");
-    let mistake = browser.get("/as-byte").await;
-    assert_eq!(mistake.status, StatusCode::INTERNAL_SERVER_ERROR, "another type than at the login");
-    assert_eq!(browser.fork().post("/revoke").await.ok().body, "1");
-    assert_eq!(browser.get("/me").await.status, StatusCode::UNAUTHORIZED);
-    assert_eq!(browser.get("/home").await.ok().body, "a visitor");
+    on_each_store(async |store| {
+        let browser = browser(store).await;
+        assert_eq!(browser.get("/me").await.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(browser.get("/home").await.ok().body, "a visitor");
+        browser.post("/login").await.ok();
+        assert_eq!(browser.get("/me").await.ok().body, "user 7");
+        assert_eq!(browser.get("/home").await.ok().body, "user 7");
+        let mistake = browser.get("/as-byte").await;
+        assert_eq!(
+            mistake.status,
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "another type than at the login"
+        );
+        assert_eq!(browser.fork().post("/revoke").await.ok().body, "1");
+        assert_eq!(browser.get("/me").await.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(browser.get("/home").await.ok().body, "a visitor");
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn an_outage_looks_like_no_visitor() {
-    let redis = RedisServer::start().await;
-    let browser = browser(&redis).await;
+    let store = TestStore::Redis(RedisServer::start().await);
+    let browser = browser(&store).await;
     browser.post("/login").await.ok();
-    redis.stop().await;
+    store.redis().stop().await;
     for path in ["/me", "/home"] {
         let answer = browser.get(path).await;
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");

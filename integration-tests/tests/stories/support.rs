@@ -1,3 +1,11 @@
+mod stores;
+mod visitor;
+
+pub(crate) use self::{
+    stores::{TestStore, on_each_store},
+    visitor::{Visitor, leads_to},
+};
+
 use std::{
     io::{self, Write},
     net::SocketAddr,
