@@ -29,6 +29,7 @@ mod links;
 mod live;
 mod load_balancer;
 mod lock;
+mod members;
 mod metrics;
 mod near_cache;
 mod openid;
