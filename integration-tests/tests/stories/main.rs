@@ -39,6 +39,7 @@ mod outage;
 mod owners;
 mod races;
 mod ready;
+mod reauthentication;
 mod renewal;
 mod replicas;
 mod require_sign_in;
