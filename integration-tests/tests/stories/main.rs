@@ -31,6 +31,7 @@ mod load_balancer;
 mod lock;
 mod members;
 mod metrics;
+mod named_layers;
 mod near_cache;
 mod openid;
 mod operating;
