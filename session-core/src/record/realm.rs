@@ -8,13 +8,13 @@ use sha2::{Digest as _, Sha256};
 pub(crate) struct Realm(Option<[u8; Realm::LEN]>);
 
 impl Realm {
-    const LEN: usize = 8;
+    pub(super) const LEN: usize = 8;
 
     /// Returns the realm of a name inside of this realm.
     pub(crate) fn inner(self, name: &str) -> Self {
         let hash: [u8; 32] = Sha256::new()
             .chain_update(b"session-core: realm\0")
-            .chain_update(self.as_bytes())
+            .chain_update(self.0.as_slice().as_flattened())
             .chain_update(b"\0")
             .chain_update(name)
             .finalize()
@@ -24,8 +24,12 @@ impl Realm {
 
     /// Returns the bytes before an ID in the text of its key. The default realm has none, and the
     /// lengths of the texts keep it apart from the other realms.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.0.as_ref().map_or(&[], |bytes| bytes)
+    pub(super) fn bytes(self) -> Option<[u8; Self::LEN]> {
+        self.0
+    }
+
+    pub(super) fn from_bytes(bytes: Option<[u8; Self::LEN]>) -> Self {
+        Self(bytes)
     }
 }
 
@@ -50,6 +54,6 @@ mod tests {
             assert_eq!(realms.iter().position(|other| one == other), Some(place));
         }
         // Stored keys depend on it, so that it stays as it is.
-        insta::assert_snapshot!(format!("{:?}", realm(&["bearer"]).as_bytes()), @"[56, 142, 125, 164, 184, 141, 189, 120]");
+        insta::assert_snapshot!(format!("{:?}", realm(&["bearer"]).bytes()), @"Some([56, 142, 125, 164, 184, 141, 189, 120])");
     }
 }

@@ -20,9 +20,12 @@ use crate::SessionKey;
 /// ID has no `==`.
 #[derive(Clone)]
 pub struct SessionId {
-    text: [u8; SessionId::MAX_LEN],
+    /// The realm, and the text behind it, so that one hash covers both.
+    bytes: [u8; Realm::LEN + SessionId::MAX_LEN],
+    /// The length of the text.
     len: u8,
-    realm: Realm,
+    /// `false` in the default realm, whose bytes are not hashed.
+    has_realm: bool,
 }
 
 impl SessionId {
@@ -71,29 +74,36 @@ impl SessionId {
     /// Returns the name under which a store holds the session: a hash, safe to show.
     #[must_use]
     pub fn key(&self) -> SessionKey {
-        let hash = Sha256::new().chain_update(self.realm.as_bytes()).chain_update(self.as_bytes());
-        let hash: [u8; 32] = hash.finalize().into();
+        let start = if self.has_realm { 0 } else { Realm::LEN };
+        let hash: [u8; 32] = Sha256::digest(&self.bytes[start..self.end()]).into();
         let [key @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = hash;
         SessionKey::from_bytes(key)
     }
 
-    pub(crate) fn in_realm(self, realm: Realm) -> Self {
-        Self { realm, ..self }
+    pub(crate) fn in_realm(mut self, realm: Realm) -> Self {
+        let realm = realm.bytes();
+        self.has_realm = realm.is_some();
+        self.bytes[..Realm::LEN].copy_from_slice(&realm.unwrap_or_default());
+        self
     }
 
     pub(crate) fn realm(&self) -> Realm {
-        self.realm
+        Realm::from_bytes(self.bytes.first_chunk().copied().filter(|_| self.has_realm))
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.text[..usize::from(self.len)]
+        &self.bytes[Realm::LEN..self.end()]
+    }
+
+    fn end(&self) -> usize {
+        Realm::LEN + usize::from(self.len)
     }
 
     fn from_ascii(ascii: &[u8]) -> Self {
-        let mut text = [0; Self::MAX_LEN];
-        text[..ascii.len()].copy_from_slice(ascii);
+        let mut bytes = [0; Realm::LEN + Self::MAX_LEN];
+        bytes[Realm::LEN..][..ascii.len()].copy_from_slice(ascii);
         let len = u8::try_from(ascii.len()).expect("an ID has at most 43 characters");
-        Self { text, len, realm: Realm::default() }
+        Self { bytes, len, has_realm: false }
     }
 }
 

@@ -111,13 +111,23 @@ mod tests {
     use serde::de::{IntoDeserializer as _, value};
 
     use super::*;
-    use crate::SessionId;
+    use crate::{SessionId, record::Realm};
 
     #[test]
     fn key_is_the_sha_256_of_the_id() {
         let id = SessionId::from_random_bits([0; 32]);
         // printf A…A (43 of them) | sha256sum | cut -c1-32 | xxd -r -p | base64, without its padding
         insta::assert_snapshot!(id.key(), @"DwBzhbb51LfusnSGBa_hqQ");
+    }
+
+    #[test]
+    fn key_in_a_realm_is_the_sha_256_of_realm_and_id() {
+        let id = SessionId::from_random_bits([0; 32]);
+        let bearer = id.clone().in_realm(Realm::default().inner("bearer"));
+        // The bytes of the realm are those of the snapshot in its module, before the text of the ID.
+        insta::assert_snapshot!(bearer.key(), @"PdoHJR5FlJ21THZWvHuk3g");
+        assert_eq!(bearer.expose(), id.expose());
+        assert_eq!(bearer.in_realm(Realm::default()).key(), id.key());
     }
 
     #[test]
