@@ -93,7 +93,7 @@ impl Protocol {
             Start::Stored(base)
                 if context.is_alive(record) && move_of(log, base, self).is_none() =>
             {
-                match self.replace(base, record, *context).await? {
+                match self.replace(base, record, context).await? {
                     Attempt::Done(located) => return Ok(Outcome::Stored(located)),
                     conflict => Some(conflict),
                 }
@@ -110,12 +110,12 @@ impl Protocol {
         &self,
         base: &Located,
         record: &Arc<Record>,
-        context: WriteContext,
+        context: &WriteContext,
     ) -> Result<Attempt, SessionError> {
-        context.check_fence(&base.record, self.now())?;
-        self.extend_in_indexes(base, record, context).await?;
+        context.check_fence(&base.record, || self.now())?;
+        self.extend_in_indexes(base, record, context.now).await?;
         let entry = Entry::Session(Arc::clone(record));
-        Ok(match self.commit_entry(base, entry, context).await? {
+        Ok(match self.commit_entry(base, entry, context.now).await? {
             Committed::Committed => {
                 Attempt::Done(Located { record: Arc::clone(record), ..base.clone() })
             }
@@ -128,15 +128,19 @@ impl Protocol {
     /// or a lifetime that has passed.
     ///
     /// A deletion would follow the session to a new ID, where the change does not count.
-    async fn expire(&self, base: &Located, context: WriteContext) -> Result<Attempt, SessionError> {
-        context.check_fence(&base.record, self.now())?;
+    async fn expire(
+        &self,
+        base: &Located,
+        context: &WriteContext,
+    ) -> Result<Attempt, SessionError> {
+        context.check_fence(&base.record, || self.now())?;
         let marker = Tombstone {
             revision: base.record.revision.next(),
             family: base.record.family,
             id_use: base.record.id_use,
             ..Tombstone::end_marker(context.nonce, context.now + ROTATION_WINDOW)
         };
-        Ok(match self.commit_entry(base, Entry::Tombstone(Arc::new(marker)), context).await? {
+        Ok(match self.commit_entry(base, Entry::Tombstone(Arc::new(marker)), context.now).await? {
             Committed::Committed => {
                 self.leave_indexes(base.key, &base.record).await;
                 self.report(EventKind::Expired, base.key, Some(&base.record));
@@ -268,12 +272,12 @@ impl<'c> Commit<'c> {
     }
 
     async fn attempt(&mut self) -> Result<Attempt, SessionError> {
-        let (protocol, context) = (self.protocol, self.context);
-        if !context.is_alive(&self.record) {
+        let protocol = self.protocol;
+        if !self.context.is_alive(&self.record) {
             return match &self.base {
                 // The store decides: another request may have extended the session meanwhile.
                 Some(base) if !self.begins_login_or_acting() => {
-                    protocol.expire(base, context).await
+                    protocol.expire(base, &self.context).await
                 }
                 _ => Ok(Attempt::Gone),
             };
@@ -287,7 +291,7 @@ impl<'c> Commit<'c> {
             Standing::Joined | Standing::Overtaken => None,
         };
         match fresh_id {
-            None => protocol.replace(&base, &self.record, context).await,
+            None => protocol.replace(&base, &self.record, &self.context).await,
             Some(kind) => self.move_to_fresh_id(&base, kind).await,
         }
     }
@@ -310,7 +314,7 @@ impl<'c> Commit<'c> {
     /// Stores a record under a fresh ID.
     pub(super) async fn create(&mut self, record: &Arc<Record>) -> Result<Located, SessionError> {
         let realm = self.pending.realm;
-        self.protocol.create(record, realm, self.context, &mut self.patience).await
+        self.protocol.create(record, realm, self.context.now, &mut self.patience).await
     }
 
     /// Completes a session that was not stored before.

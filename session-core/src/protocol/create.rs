@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Located, Protocol, WriteContext, verbs::index_entry, write::Patience};
+use super::{Located, Protocol, verbs::index_entry, write::Patience};
 use crate::{
-    Created, Entry, Record, SessionError, SessionKey, StoreError, StoreErrorKind, record::Realm,
+    Created, Entry, Record, SessionError, SessionKey, StoreError, StoreErrorKind, Timestamp,
+    record::Realm,
 };
 
 impl Protocol {
@@ -13,7 +14,7 @@ impl Protocol {
         &self,
         record: &Arc<Record>,
         realm: Realm,
-        context: WriteContext,
+        now: Timestamp,
         patience: &mut Patience,
     ) -> Result<Located, SessionError> {
         let mut collisions = 0;
@@ -21,7 +22,7 @@ impl Protocol {
             patience.check(self.now())?;
             let id = self.ids.generate().in_realm(realm);
             let key = id.key();
-            match self.create_record(&key, record, context).await {
+            match self.create_record(&key, record, now).await {
                 Ok(Created::Created) => {
                     let record = Arc::clone(record);
                     return Ok(Located { key, id: Some(id), record, is_presented: false });

@@ -1,8 +1,8 @@
 //! The entries of the indexes (I8): one per key of a session, in the index of its owner and of each
 //! of its links.
 
-use super::{Located, Protocol, WriteContext, verbs::index_entry};
-use crate::{IndexEntry, IndexKey, Record, SessionKey, StoreError};
+use super::{Located, Protocol, verbs::index_entry};
+use crate::{IndexEntry, IndexKey, Record, SessionKey, StoreError, Timestamp};
 
 impl Protocol {
     /// Extends a session's index entries before a commit that extends the session.
@@ -10,11 +10,11 @@ impl Protocol {
         &self,
         base: &Located,
         next: &Record,
-        context: WriteContext,
+        now: Timestamp,
     ) -> Result<(), StoreError> {
         if base.record.absolute_deadline() < next.absolute_deadline() {
             // Boxed, to keep the future of a commit small: most commits do not extend the session.
-            Box::pin(self.enter_all(index_entry(base.key, next), next, context)).await?;
+            Box::pin(self.enter_all(index_entry(base.key, next), next, now)).await?;
         }
         Ok(())
     }
@@ -23,10 +23,10 @@ impl Protocol {
         &self,
         entry: IndexEntry,
         record: &Record,
-        context: WriteContext,
+        now: Timestamp,
     ) -> Result<(), StoreError> {
         for index in record.index_keys() {
-            self.enter(&index, entry, context).await?;
+            self.enter(&index, entry, now).await?;
         }
         Ok(())
     }

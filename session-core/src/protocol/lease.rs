@@ -117,7 +117,7 @@ impl Protocol {
         context.stamp(Some(located), &mut draft);
         let record = Arc::new(draft);
         let entry = Entry::Session(Arc::clone(&record));
-        match self.commit_entry(located, entry, context).await? {
+        match self.commit_entry(located, entry, context.now).await? {
             Committed::Committed => Ok(Stored::Located(Located { record, ..located.clone() })),
             Committed::Conflict(newer) => Ok(Stored::Conflict(newer)),
             Committed::Gone => Err(SessionError::Ended),

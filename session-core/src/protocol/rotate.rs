@@ -22,7 +22,7 @@ impl Commit<'_> {
         kind: Move,
     ) -> Result<Attempt, SessionError> {
         let protocol = self.protocol;
-        self.context.check_fence(&base.record, protocol.now())?;
+        self.context.check_fence(&base.record, || protocol.now())?;
         let mut fresh = Record::clone(&self.record);
         self.context.stamp_fresh_id(kind, &mut fresh);
         self.update_created(&fresh).await?;
@@ -48,9 +48,9 @@ impl Commit<'_> {
                 return Ok(Attempt::Gone);
             }
         }
-        self.context.check_fence(&base.record, self.context.now)?;
+        self.context.check_fence(&base.record, || self.context.now)?;
         let tombstone = Entry::Tombstone(Arc::new(self.tombstone(base, &new, kind)));
-        match protocol.commit_entry(base, tombstone, self.context).await {
+        match protocol.commit_entry(base, tombstone, self.context.now).await {
             Ok(Committed::Committed) => {
                 self.created = None;
                 protocol.leave_indexes(base.key, &base.record).await;
@@ -76,10 +76,10 @@ impl Commit<'_> {
         // If the update fails, `created` stays, and the caller deletes the record.
         let Some(present) = self.created.clone() else { return Ok(()) };
         let next = Record { revision: present.record.revision.next(), ..fresh.clone() };
-        self.protocol.extend_in_indexes(&present, &next, self.context).await?;
+        self.protocol.extend_in_indexes(&present, &next, self.context.now).await?;
         let next = Arc::new(next);
         let entry = Entry::Session(Arc::clone(&next));
-        self.created = match self.protocol.commit_entry(&present, entry, self.context).await? {
+        self.created = match self.protocol.commit_entry(&present, entry, self.context.now).await? {
             Committed::Committed => Some(Located { record: next, ..present }),
             Committed::Conflict(_) | Committed::Gone => None,
         };

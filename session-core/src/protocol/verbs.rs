@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Located, Protocol, ROTATION_WINDOW, WriteContext};
+use super::{Located, Protocol, ROTATION_WINDOW};
 use crate::{
     Committed, Created, Ended, Entry, Expected, IndexEntry, IndexKey, Record, SessionKey,
-    StoreError, Tombstone, clock::MAX_SKEW,
+    StoreError, Timestamp, Tombstone, clock::MAX_SKEW,
 };
 
 /// The outcome of deleting one key.
@@ -25,15 +25,15 @@ impl Protocol {
         &self,
         key: &SessionKey,
         record: &Arc<Record>,
-        context: WriteContext,
+        now: Timestamp,
     ) -> Result<Created, StoreError> {
         let entry = Entry::Session(Arc::clone(record));
         let indexes = record.index_keys();
         let created = if indexes.is_empty() {
-            (*self.store).create(key, entry, context.now).await
+            (*self.store).create(key, entry, now).await
         } else {
             let index_entry = index_entry(*key, record);
-            (*self.store).create_entered(&indexes, index_entry, entry, context.now).await
+            (*self.store).create_entered(&indexes, index_entry, entry, now).await
         };
         match created {
             Err(lost) if lost.is_outcome_unknown() => {
@@ -41,7 +41,7 @@ impl Protocol {
                     return Err(lost);
                 }
                 match self.load_entry(key).await {
-                    Ok(Some(stored)) if stored.nonce() == context.nonce => Ok(Created::Created),
+                    Ok(Some(stored)) if stored.nonce() == record.nonce => Ok(Created::Created),
                     Ok(Some(_)) => Ok(Created::Exists),
                     Ok(None) | Err(_) => Err(lost),
                 }
@@ -58,15 +58,16 @@ impl Protocol {
         &self,
         base: &Located,
         entry: Entry,
-        context: WriteContext,
+        now: Timestamp,
     ) -> Result<Committed, StoreError> {
         let expected = Expected::from(&*base.record);
-        let is_ours = |stored: &Entry| stored.nonce() == context.nonce;
+        let nonce = entry.nonce();
+        let is_ours = |stored: &Entry| stored.nonce() == nonce;
         let is_move = matches!(entry, Entry::Tombstone(_));
-        match (*self.store).commit(&base.key, expected, entry.clone(), context.now).await {
+        match (*self.store).commit(&base.key, expected, entry.clone(), now).await {
             Ok(Committed::Conflict(stored)) if is_ours(&stored) => Ok(Committed::Committed),
             Err(lost) if lost.is_outcome_unknown() => {
-                match (*self.store).commit(&base.key, expected, entry, context.now).await {
+                match (*self.store).commit(&base.key, expected, entry, now).await {
                     Ok(Committed::Conflict(stored)) if is_ours(&stored) => Ok(Committed::Committed),
                     // A stored tombstone is never replaced. Our tombstone was therefore not stored,
                     // and comes too late now.
@@ -130,11 +131,11 @@ impl Protocol {
         &self,
         index: &IndexKey,
         entry: IndexEntry,
-        context: WriteContext,
+        now: Timestamp,
     ) -> Result<(), StoreError> {
-        match (*self.store).enter(index, entry, context.now).await {
+        match (*self.store).enter(index, entry, now).await {
             Err(lost) if lost.is_outcome_unknown() => {
-                (*self.store).enter(index, entry, context.now).await.map_err(|_| lost)
+                (*self.store).enter(index, entry, now).await.map_err(|_| lost)
             }
             answer => answer,
         }

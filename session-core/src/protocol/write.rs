@@ -91,10 +91,14 @@ impl WriteContext {
     }
 
     /// Returns [`SessionError::LeaseLost`] if the request has lost the lock of the commit.
-    pub(super) fn check_fence(&self, base: &Record, now: Timestamp) -> Result<(), SessionError> {
+    pub(super) fn check_fence(
+        &self,
+        base: &Record,
+        now: impl FnOnce() -> Timestamp,
+    ) -> Result<(), SessionError> {
         match (self.fence, base.lease) {
             (None, _) => Ok(()),
-            (Some(fence), Some(lease)) if lease.token == fence.token && lease.is_live(now) => {
+            (Some(fence), Some(lease)) if lease.token == fence.token && lease.is_live(now()) => {
                 Ok(())
             }
             _ => Err(SessionError::LeaseLost),
