@@ -22,8 +22,6 @@ pub(crate) const MAX_COOKIES: usize = 4;
 #[derive(Debug, Default)]
 pub(crate) struct CookieLookup {
     pub(crate) located: Option<Located>,
-    /// The realm of the cookies.
-    pub(crate) realm: Realm,
     /// The session was read from a copy that may be out of date.
     pub(crate) is_copy: bool,
     /// The keys of the cookies without a session.
@@ -76,7 +74,7 @@ impl Protocol {
         realm: Realm,
         cookies: impl IntoIterator<Item = &'c [u8]>,
     ) -> Result<CookieLookup, StoreError> {
-        let mut lookup = CookieLookup { realm, ..CookieLookup::default() };
+        let mut lookup = CookieLookup::default();
         for text in cookies.into_iter().take(MAX_COOKIES) {
             lookup.has_cookie = true;
             if let Some(id) = SessionId::parse(text).map(|id| id.in_realm(realm)) {
@@ -101,7 +99,7 @@ impl Protocol {
             .local_reads()
             .filter(|reads| reads.staleness() == Duration::ZERO || !is_behind());
         let is_copy = reads.is_some_and(|reads| !reads.staleness().is_zero());
-        let mut lookup = CookieLookup { realm, is_copy, ..CookieLookup::default() };
+        let mut lookup = CookieLookup { is_copy, ..CookieLookup::default() };
         for text in cookies.into_iter().take(MAX_COOKIES) {
             lookup.has_cookie = true;
             let reads = reads?;

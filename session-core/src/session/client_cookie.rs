@@ -5,14 +5,11 @@ use std::sync::Arc;
 use crate::{
     CookieChange, CookieLifetime, Record, SessionKey, Timestamp,
     protocol::{ClosedId, CookieLookup, Located},
-    record::Realm,
 };
 
 /// The facts about the client's cookie that decide the rights of the request and the response's
 /// cookie.
 pub(crate) struct ClientCookie {
-    /// The realm of the session's IDs.
-    pub(super) realm: Realm,
     /// The session whose ID the response does not send, with the end of a persistent cookie. The
     /// client has the ID already, or must not receive the ID.
     known: Option<(SessionKey, Option<Timestamp>)>,
@@ -41,7 +38,6 @@ impl ClientCookie {
     pub(super) fn new(lookup: &mut CookieLookup) -> Self {
         let located = lookup.located.as_ref();
         Self {
-            realm: lookup.realm,
             // If the former ID opened the session, the response sends the present ID.
             known: located.filter(|located| located.is_presented).map(identity),
             missing: std::mem::take(&mut lookup.missing),

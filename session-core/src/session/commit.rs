@@ -165,7 +165,7 @@ impl Session {
     /// order, and the older response would replace the newer mark.
     #[must_use]
     pub fn read_your_writes(&self) -> Option<Duration> {
-        let has_written = self.state().has_written;
+        let has_written = self.state().has_written();
         let reads = has_written.then(|| (*self.protocol().store).local_reads()).flatten()?;
         Some(reads.mark_lifetime()).filter(|lifetime| !lifetime.is_zero())
     }
@@ -230,23 +230,7 @@ impl Session {
 
     /// Stores the changes of the log.
     async fn write(&self, releases_lock: bool) -> Result<(), SessionError> {
-        let begun = self.state().begin_commit(self.protocol(), releases_lock)?;
-        let Some(mut taken) = begun else {
-            let confirmed = self.state().take_confirmed();
-            drop(confirmed);
-            return Ok(());
-        };
-        let in_flight = InFlight { session: self, is_answered: false };
-        // Closures of the application run without the lock of the state.
-        let pending = match taken.pending(self.protocol()) {
-            Ok(pending) => pending,
-            Err(error) => {
-                in_flight.answered();
-                let dropped = self.state().commit_failed(taken, &error);
-                drop(dropped);
-                return Err(error);
-            }
-        };
+        let Some((in_flight, pending)) = self.begin_write(releases_lock)? else { return Ok(()) };
         let answer = {
             // Pinned here, so that the future of this function holds it once.
             let commit = pin!(self.protocol().commit(&pending));
@@ -262,10 +246,36 @@ impl Session {
             Err(error) => {
                 if !error.is_outcome_unknown() {
                     in_flight.answered();
-                    taken.put_back(pending);
-                    let dropped = self.state().commit_failed(taken, &error);
+                    let dropped = self.state().commit_failed(pending.log, &error);
                     drop(dropped);
                 }
+                Err(error)
+            }
+        }
+    }
+
+    /// Prepares the commit of the log. Returns `None` if a write is unnecessary.
+    ///
+    /// A function of its own, so that the future of a commit does not hold the parts of `pending`
+    /// beside it.
+    fn begin_write(
+        &self,
+        releases_lock: bool,
+    ) -> Result<Option<(InFlight<'_>, PendingCommit)>, SessionError> {
+        let begun = self.state().begin_commit(self.protocol(), releases_lock)?;
+        let Some(mut taken) = begun else {
+            let confirmed = self.state().take_confirmed();
+            drop(confirmed);
+            return Ok(None);
+        };
+        let in_flight = InFlight { session: self, is_answered: false };
+        // Closures of the application run without the lock of the state.
+        match taken.record(self.protocol()) {
+            Ok(record) => Ok(Some((in_flight, taken.pending(record, self.realm())))),
+            Err(error) => {
+                in_flight.answered();
+                let dropped = self.state().commit_failed(taken.log, &error);
+                drop(dropped);
                 Err(error)
             }
         }
@@ -334,18 +344,17 @@ impl Session {
         change: Change,
     ) -> Result<(), SessionError> {
         let protocol = self.protocol();
-        let (realm, context) = {
+        let context = {
             let mut state = self.state();
             state.has_written = true;
-            let context = WriteContext::new(protocol, state.fence(false), false);
-            (state.cookie.realm, context)
+            WriteContext::new(protocol, state.fence(false), false)
         };
         let mut draft = Record::clone(&located.record);
         change.apply(&mut draft, true)?;
         context.stamp(Some(&located), &mut draft);
         let pending = PendingCommit {
             start: Start::Stored(located),
-            realm,
+            realm: self.realm(),
             record: draft.into(),
             log: vec![change],
             context,

@@ -11,6 +11,7 @@ use super::Session;
 use crate::{
     BoxError, Codec, Key, Owner, SessionError, SessionKey, Touched, View,
     protocol::{CookieLookup, EndReason, Followed, Protocol},
+    record::Realm,
 };
 
 /// The session of a connection that outlives its request: a web socket, or a stream of events.
@@ -238,10 +239,10 @@ impl Live {
     ) -> Result<T, SessionError> {
         let Shared { protocol, session } = &*self.shared;
         for _ in 0..MAX_RACES {
-            // The ID stays as it is, and with it the realm.
             let located = Some(protocol.load_followed(session).await?);
             let lookup = CookieLookup { located, is_connection: true, ..CookieLookup::default() };
-            let session = Session::new(protocol, lookup);
+            // The commit keeps the ID, and so its realm.
+            let session = Session::new(protocol, Realm::default(), lookup);
             let value = record(&session)?;
             match session.commit().await {
                 // A login, a rotation or an end came between. The next load decides which.

@@ -52,6 +52,8 @@ pub struct Session(Arc<Shared>);
 
 struct Shared {
     protocol: Arc<Protocol>,
+    /// The realm of the session's IDs.
+    realm: Realm,
     state: Mutex<State>,
     /// The lock of commits: clones commit one after the other. The lock is unfair, because a fair
     /// lock allocates.
@@ -59,9 +61,10 @@ struct Shared {
 }
 
 impl Session {
-    pub(crate) fn new(protocol: &Arc<Protocol>, lookup: CookieLookup) -> Self {
+    pub(crate) fn new(protocol: &Arc<Protocol>, realm: Realm, lookup: CookieLookup) -> Self {
         Self(Arc::new(Shared {
             protocol: Arc::clone(protocol),
+            realm,
             state: Mutex::new(State::new(lookup)),
             committing: futures_util::lock::Mutex::new(()),
         }))
@@ -145,7 +148,7 @@ impl Session {
     }
 
     pub(crate) fn realm(&self) -> Realm {
-        self.state().cookie.realm
+        self.0.realm
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

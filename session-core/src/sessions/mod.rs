@@ -128,7 +128,7 @@ impl Sessions {
             .measured(Operation::Open, self.protocol.open(self.realm, cookies))
             .await?;
         self.protocol.metrics.on_open(|| lookup.result());
-        Ok(Session::new(&self.protocol, lookup))
+        Ok(Session::new(&self.protocol, self.realm, lookup))
     }
 
     /// Does the same as [`open`](Self::open) without I/O: for a request without a cookie, or with a
@@ -145,7 +145,7 @@ impl Sessions {
     ) -> Option<Session> {
         let lookup = self.protocol.open_local(self.realm, cookies, is_behind)?;
         self.protocol.metrics.on_open(|| lookup.result());
-        Some(Session::new(&self.protocol, lookup))
+        Some(Session::new(&self.protocol, self.realm, lookup))
     }
 
     /// Returns an owner's sessions, the last used first.

@@ -44,7 +44,7 @@ pub(crate) struct State {
     source: Source,
     /// The changes belong to a connection: see [`CookieLookup::is_connection`].
     is_connection: bool,
-    /// The request has changed the store, or may have.
+    /// The request has changed the store, or may have, apart from the commit under way.
     pub(crate) has_written: bool,
     /// The response has begun, or the request was dropped.
     pub(crate) is_closed: bool,
@@ -340,6 +340,11 @@ impl State {
     pub(super) fn is_known(&self, key: SessionKey, may_be_found: bool) -> bool {
         let is_own = matches!(&self.place, Place::Leaving(located) if located.key == key);
         (is_own && may_be_found) || self.cookie.unreadable.contains(&key)
+    }
+
+    /// Returns `true` if the request has changed the store, or may have.
+    pub(crate) fn has_written(&self) -> bool {
+        self.has_written || !matches!(self.phase, Phase::Open)
     }
 
     /// Returns `true` if a commit is unnecessary.

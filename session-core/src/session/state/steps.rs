@@ -6,7 +6,7 @@ use super::{Draft, Fate, Lock, Log, Phase, Place, Source, State};
 use crate::{
     Record, SessionError, SessionKey,
     protocol::{Fence, Located, Outcome, PendingCommit, Protocol, Start, WriteContext},
-    record::{Realm, replay},
+    record::{Change, Realm, replay},
 };
 
 impl State {
@@ -37,8 +37,7 @@ impl State {
         }
         let base = self.located().cloned();
         let fence = self.fence(releases_lock);
-        let log = std::mem::take(&mut self.log);
-        let was_written = std::mem::replace(&mut self.has_written, true);
+        let log = std::mem::take(&mut self.log).changes;
         self.phase = Phase::Committing(Fate::Normal);
         let context = WriteContext::new(protocol, fence, is_login);
         let exact = match &mut self.draft {
@@ -53,15 +52,15 @@ impl State {
             (None, Some(closed)) if is_login => Start::Closed(Arc::clone(closed)),
             (None, _) => Start::New,
         };
-        let realm = self.cookie.realm;
         let carries_over = protocol.settings.carries_over && !self.is_connection;
-        Ok(Some(Taken { start, realm, exact, log, context, carries_over, was_written }))
+        Ok(Some(Taken { start, exact, log, context, carries_over }))
     }
 
     /// Ends a commit that the store has carried out. Returns the dropped changes.
     #[must_use]
     pub(in crate::session) fn commit_stored(&mut self, outcome: Outcome) -> impl Sized + use<> {
         let fate = self.end_phase(Phase::Open);
+        self.has_written = true;
         let lease = outcome.located().record.lease.map(|lease| lease.token);
         if self.lock.token() != lease {
             self.lock = Lock::None;
@@ -93,29 +92,30 @@ impl State {
         }
     }
 
-    /// Ends a commit that the store has certainly not carried out. Returns the dropped changes.
+    /// Ends a commit that the store has certainly not carried out. `changes` are those of the
+    /// commit. Returns the dropped changes.
     #[must_use]
     pub(in crate::session) fn commit_failed(
         &mut self,
-        taken: Taken,
+        changes: Vec<Change>,
         error: &SessionError,
     ) -> impl Sized + use<> {
-        self.has_written = taken.was_written;
         let fate = self.end_phase(Phase::Open);
         if let SessionError::Ended = error {
             self.forget_id();
         }
         if fate != Fate::Normal || self.has_lost_changes {
-            return Some(taken);
+            return changes;
         }
-        let newer = std::mem::replace(&mut self.log, taken.log);
+        let newer = std::mem::replace(&mut self.log, Log { changes, has_effect: true });
         self.log.append(newer);
-        None
+        Vec::new()
     }
 
     /// Ends a commit whose outcome is unknown.
     pub(in crate::session) fn commit_lost(&mut self) {
         let fate = self.end_phase(Phase::Unconfirmed);
+        self.has_written = true;
         if fate == Fate::Discard {
             self.phase = Phase::Open;
         }
@@ -187,50 +187,38 @@ impl State {
 /// The changes that a commit has taken.
 pub(in crate::session) struct Taken {
     start: Start,
-    realm: Realm,
     /// The stamped draft, unless the commit has to replay the log.
     exact: Option<Arc<Record>>,
-    log: Log,
+    pub(in crate::session) log: Vec<Change>,
     context: WriteContext,
     carries_over: bool,
-    was_written: bool,
 }
 
 impl Taken {
-    /// Prepares the commit. The caller must have released the lock of the state, because a replay
-    /// runs closures of the application.
-    pub(in crate::session) fn pending(
+    /// Returns the record to store. The caller must have released the lock of the state, because a
+    /// replay runs closures of the application.
+    pub(in crate::session) fn record(
         &mut self,
         protocol: &Protocol,
-    ) -> Result<PendingCommit, SessionError> {
-        let record = match self.exact.take() {
-            Some(record) => record,
-            None => {
-                let base = match &self.start {
-                    Start::Stored(base) => Some(base),
-                    Start::New | Start::Closed(_) => None,
-                };
-                let mut draft = match base {
-                    Some(base) => Record::clone(&base.record),
-                    None => Record::new(self.context.now, protocol.settings.anonymous_lifetime),
-                };
-                replay(&self.log.changes, &mut draft, &protocol.settings.limits, true)?;
-                self.context.stamp(base, &mut draft);
-                Arc::new(draft)
-            }
+    ) -> Result<Arc<Record>, SessionError> {
+        if let Some(record) = self.exact.take() {
+            return Ok(record);
+        }
+        let base = match &self.start {
+            Start::Stored(base) => Some(base),
+            Start::New | Start::Closed(_) => None,
         };
-        Ok(PendingCommit {
-            start: std::mem::replace(&mut self.start, Start::New),
-            realm: self.realm,
-            record,
-            log: std::mem::take(&mut self.log.changes),
-            context: self.context,
-            carries_over: self.carries_over,
-        })
+        let mut draft = match base {
+            Some(base) => Record::clone(&base.record),
+            None => Record::new(self.context.now, protocol.settings.anonymous_lifetime),
+        };
+        replay(&self.log, &mut draft, &protocol.settings.limits, true)?;
+        self.context.stamp(base, &mut draft);
+        Ok(Arc::new(draft))
     }
 
-    /// Takes the changes back from a failed commit.
-    pub(in crate::session) fn put_back(&mut self, pending: PendingCommit) {
-        self.log.changes = pending.log;
+    pub(in crate::session) fn pending(self, record: Arc<Record>, realm: Realm) -> PendingCommit {
+        let Self { start, log, context, carries_over, .. } = self;
+        PendingCommit { start, realm, record, log, context, carries_over }
     }
 }
