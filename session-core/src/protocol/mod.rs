@@ -126,7 +126,7 @@ pub(crate) use {
     lease::Acquired,
     live::Followed,
     locate::Located,
-    open::{ClosedId, CookieLookup, MAX_COOKIES},
+    open::{ClosedId, CookieLookup, MAX_COOKIES, Unopened},
     queue::Turn,
     settings::Settings,
     write::{Fence, WriteContext},

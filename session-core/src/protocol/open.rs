@@ -24,10 +24,7 @@ pub(crate) struct CookieLookup {
     pub(crate) located: Option<Located>,
     /// The session was read from a copy that may be out of date.
     pub(crate) is_copy: bool,
-    /// The keys of the cookies without a session.
-    pub(crate) missing: Vec<SessionKey>,
-    /// The keys of the records that this version cannot read.
-    pub(crate) unreadable: Vec<SessionKey>,
+    pub(crate) unopened: Vec<Unopened>,
     /// The session of a cookie has received another ID recently. The browser may have sent the
     /// request before the new ID arrived.
     pub(crate) is_late: bool,
@@ -38,6 +35,14 @@ pub(crate) struct CookieLookup {
     /// The changes belong to a connection that outlives its request. The connection decides itself
     /// whether to follow a login or a rotation, so none of its commits does.
     pub(crate) is_connection: bool,
+}
+
+/// A cookie that opened no session.
+#[derive(Debug)]
+pub(crate) struct Unopened {
+    pub(crate) key: SessionKey,
+    /// There is a record, but this version cannot read it.
+    pub(crate) is_unreadable: bool,
 }
 
 /// An ID that a login or a rotation has closed, with the tombstone of that move.
@@ -154,6 +159,7 @@ impl Protocol {
 
     /// Returns the next step for an ID, by the entry under its key. If `has_moved`, the ID is a
     /// successor of the presented ID.
+    #[inline]
     fn step(&self, entry: Entry, key: SessionKey, id: SessionId, has_moved: bool) -> Step {
         if let Entry::Tombstone(tombstone) = &entry
             && tombstone.successor().is_none()
@@ -222,7 +228,7 @@ impl CookieLookup {
     pub(crate) fn result(&self) -> OpenResult {
         if self.located.is_some() {
             OpenResult::Found
-        } else if !self.unreadable.is_empty() {
+        } else if self.unopened.iter().any(|cookie| cookie.is_unreadable) {
             OpenResult::Unreadable
         } else if self.has_cookie {
             OpenResult::Unknown
@@ -242,8 +248,8 @@ impl CookieLookup {
                 self.is_late |= is_late;
                 self.closed = self.closed.take().or(closed.map(Arc::new));
             }
-            Found::Unreadable(key) => self.unreadable.push(key),
-            Found::Missing(key) => self.missing.push(key),
+            Found::Unreadable(key) => self.unopened.push(Unopened { key, is_unreadable: true }),
+            Found::Missing(key) => self.unopened.push(Unopened { key, is_unreadable: false }),
         }
         false
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     CookieChange, CookieLifetime, Record, SessionKey, Timestamp,
-    protocol::{ClosedId, CookieLookup, Located},
+    protocol::{ClosedId, CookieLookup, Located, Unopened},
 };
 
 /// The facts about the client's cookie that decide the rights of the request and the response's
@@ -13,10 +13,7 @@ pub(crate) struct ClientCookie {
     /// The session whose ID the response does not send, with the end of a persistent cookie. The
     /// client has the ID already, or must not receive the ID.
     known: Option<(SessionKey, Option<Timestamp>)>,
-    /// The keys of the cookies without a session.
-    pub(super) missing: Vec<SessionKey>,
-    /// The keys of the records that this version cannot read.
-    pub(super) unreadable: Vec<SessionKey>,
+    pub(super) unopened: Vec<Unopened>,
     /// The browser may have a newer ID by the time of the response: only a login may begin a
     /// session.
     pub(super) is_late: bool,
@@ -40,8 +37,7 @@ impl ClientCookie {
         Self {
             // If the former ID opened the session, the response sends the present ID.
             known: located.filter(|located| located.is_presented).map(identity),
-            missing: std::mem::take(&mut lookup.missing),
-            unreadable: std::mem::take(&mut lookup.unreadable),
+            unopened: std::mem::take(&mut lookup.unopened),
             is_late: lookup.is_late,
             closed: lookup.closed.take(),
             is_unknown: lookup.has_cookie && located.is_none() && !lookup.is_late,
@@ -51,11 +47,16 @@ impl ClientCookie {
         }
     }
 
+    /// Returns the keys of the records that this version cannot read.
+    pub(super) fn unreadable(&self) -> impl Iterator<Item = SessionKey> {
+        self.unopened.iter().filter(|cookie| cookie.is_unreadable).map(|cookie| cookie.key)
+    }
+
     /// Returns the key of the session if the response may send the ID only after another load of
     /// the session.
     pub(super) fn unchecked_key(&self, located: &Located) -> Option<SessionKey> {
-        let tells = located.id.is_some() && self.known != Some(identity(located));
-        (self.is_unchecked && tells).then_some(located.key)
+        let tells = || located.id.is_some() && self.known != Some(identity(located));
+        (self.is_unchecked && tells()).then_some(located.key)
     }
 
     /// Returns the change that sends the session's ID to the client.
@@ -85,7 +86,7 @@ impl ClientCookie {
     pub(super) fn key_deleted(&mut self, key: SessionKey, was_there: bool, is_own: bool) {
         // The client has not received the ID of a session that the request itself created.
         let is_of_cookie = !is_own || std::mem::take(&mut self.is_of_cookie);
-        self.unreadable.retain(|unreadable| *unreadable != key);
+        self.unopened.retain(|cookie| cookie.key != key);
         // Of two concurrent logouts, only the one that deleted the session removes the cookie. The
         // browser may hold a newer cookie by the time the other response arrives.
         self.was_ended |= was_there && is_of_cookie;

@@ -256,15 +256,15 @@ impl State {
         }
         self.chosen = Chosen::default();
         self.cookie.give_up_former();
-        self.delete_unreadable();
-        // Replicas may not have confirmed an earlier deletion, so that the commit repeats it.
-        add_all(&mut self.pending_deletes, &self.cookie.missing);
+        // Also of the missing ones: replicas may not have confirmed an earlier deletion, so that the
+        // commit repeats it.
+        add_all(&mut self.pending_deletes, self.cookie.unopened.iter().map(|cookie| cookie.key));
         self.take_changes()
     }
 
     /// Deletes, at the next commit, the sessions of the cookies that this version cannot read.
     pub(crate) fn delete_unreadable(&mut self) {
-        add_all(&mut self.pending_deletes, &self.cookie.unreadable);
+        add_all(&mut self.pending_deletes, self.cookie.unreadable());
     }
 
     /// Discards the changes and the destruction since the last commit. Returns the dropped changes.
@@ -339,7 +339,7 @@ impl State {
     /// found a session.
     pub(super) fn is_known(&self, key: SessionKey, may_be_found: bool) -> bool {
         let is_own = matches!(&self.place, Place::Leaving(located) if located.key == key);
-        (is_own && may_be_found) || self.cookie.unreadable.contains(&key)
+        (is_own && may_be_found) || self.cookie.unreadable().any(|unreadable| unreadable == key)
     }
 
     /// Returns `true` if the request has changed the store, or may have.
@@ -406,10 +406,10 @@ impl Lock {
     }
 }
 
-fn add_all(list: &mut Vec<SessionKey>, keys: &[SessionKey]) {
+fn add_all(list: &mut Vec<SessionKey>, keys: impl IntoIterator<Item = SessionKey>) {
     for key in keys {
-        if !list.contains(key) {
-            list.push(*key);
+        if !list.contains(&key) {
+            list.push(key);
         }
     }
 }
