@@ -93,18 +93,20 @@ impl Protocol {
         Ok(lookup)
     }
 
-    /// Looks up cookies by local reads. Returns `None` if the lookup needs I/O.
+    /// Looks up cookies by local reads, and adds the outcome to an empty lookup, because a lookup is
+    /// too large to be moved often. Returns `None` if the lookup needs I/O.
     pub(crate) fn open_local<'c>(
         &self,
+        lookup: &mut CookieLookup,
         realm: Realm,
         cookies: impl IntoIterator<Item = &'c [u8]>,
         is_behind: impl FnOnce() -> bool,
-    ) -> Option<CookieLookup> {
-        let reads = (*self.store)
-            .local_reads()
-            .filter(|reads| reads.staleness() == Duration::ZERO || !is_behind());
-        let is_copy = reads.is_some_and(|reads| !reads.staleness().is_zero());
-        let mut lookup = CookieLookup { is_copy, ..CookieLookup::default() };
+    ) -> Option<()> {
+        let mut reads = (*self.store).local_reads();
+        lookup.is_copy = reads.is_some_and(|reads| !reads.staleness().is_zero());
+        if lookup.is_copy && is_behind() {
+            (reads, lookup.is_copy) = (None, false);
+        }
         for text in cookies.into_iter().take(MAX_COOKIES) {
             lookup.has_cookie = true;
             let reads = reads?;
@@ -114,7 +116,7 @@ impl Protocol {
                 break;
             }
         }
-        Some(lookup)
+        Some(())
     }
 
     async fn find(&self, mut id: SessionId) -> Result<Found, StoreError> {

@@ -11,7 +11,7 @@ use crate::{
     Backend, Events, IndexEntry, IndexKey, Lifetime, Limits, OnReuse, Owner, Session, SessionError,
     SessionKey, SessionLimit, StoreError,
     metrics::Operation,
-    protocol::{self, Protocol},
+    protocol::{self, CookieLookup, Protocol},
     record::Realm,
 };
 
@@ -143,7 +143,8 @@ impl Sessions {
         cookies: impl IntoIterator<Item = &'c [u8]>,
         is_behind: impl FnOnce() -> bool,
     ) -> Option<Session> {
-        let lookup = self.protocol.open_local(self.realm, cookies, is_behind)?;
+        let mut lookup = CookieLookup::default();
+        self.protocol.open_local(&mut lookup, self.realm, cookies, is_behind)?;
         self.protocol.metrics.on_open(|| lookup.result());
         Some(Session::new(&self.protocol, self.realm, lookup))
     }
