@@ -8,7 +8,7 @@ use std::{
 
 use axum_core::response::{IntoResponse, Response};
 use pin_project_lite::pin_project;
-use session_core::{CookieChange, SessionError};
+use session_core::{Session, SessionError};
 
 use crate::{headers, request_session::RequestSession};
 
@@ -45,12 +45,12 @@ enum Progress {
     /// The service handles the request.
     Handling,
     /// The response waits for the commit.
-    Finishing(Finish, Response),
+    Finishing(Finish),
     Done,
 }
 
 /// A commit that needs I/O, boxed because requests without changes seldom need one.
-type Finish = Pin<Box<dyn Future<Output = Result<CookieChange, SessionError>> + Send>>;
+type Finish = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 impl<F> ResponseFuture<F> {
     pub(crate) fn new(handling: F, request: Arc<RequestSession>) -> Self {
@@ -98,32 +98,35 @@ where
                 *this.progress = Progress::Done;
                 return Poll::Ready(Ok(response));
             }
-            let session = session.clone();
-            let finish: Finish = Box::pin(async move { session.finish().await });
-            *this.progress = Progress::Finishing(finish, response);
+            let finish = finish(Arc::clone(request), session.clone(), response);
+            *this.progress = Progress::Finishing(finish);
         }
-        let finished = match this.progress {
-            Progress::Finishing(finish, _) => ready!(finish.as_mut().poll(context)),
+        let response = match this.progress {
+            Progress::Finishing(finish) => ready!(finish.as_mut().poll(context)),
             Progress::Handling | Progress::Done => panic!("polled after completion"),
         };
-        let progress = std::mem::replace(this.progress, Progress::Done);
-        let (Progress::Finishing(_, mut response), Some(session)) = (progress, request.session())
-        else {
-            unreachable!("the session was finished");
-        };
-        match finished {
-            Ok(change) => request.write(&mut response, session, &change),
+        *this.progress = Progress::Done;
+        Poll::Ready(Ok(response))
+    }
+}
+
+/// Commits the session, and returns the response with the client's cookie.
+fn finish(request: Arc<RequestSession>, session: Session, mut response: Response) -> Finish {
+    // A block, because the future of an `async fn` would hold its arguments twice.
+    Box::pin(async move {
+        let change = match session.finish().await {
+            Ok(change) => change,
             // The handler's response reports changes that are not stored, so an error replaces it
             // (I6). An earlier commit of the handler may have given the session an ID.
             Err(error) => {
                 replace(&mut response, error);
                 request.draw_error(&mut response);
-                let change = session.pending_cookie();
-                request.write(&mut response, session, &change);
+                session.pending_cookie()
             }
-        }
-        Poll::Ready(Ok(response))
-    }
+        };
+        request.write(&mut response, &session, &change);
+        response
+    })
 }
 
 /// Replaces a response by the one to a failed commit. The headers of inner layers stay.
