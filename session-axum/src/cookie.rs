@@ -191,36 +191,30 @@ impl SessionCookie {
     /// Works on bytes, because a cookie of another application may hold any. Names are compared
     /// byte by byte and never percent-decoded (PHP CVE-2020-7070).
     pub(crate) fn values<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h [u8]> {
-        self.cookie_values("", headers)
+        self.ends_of_pairs(headers).filter_map(value)
     }
 
     /// Returns `true` if the client has changed its session a moment ago.
     pub(crate) fn is_marked(&self, headers: &HeaderMap) -> bool {
-        self.cookie_values(MARKER, headers).next().is_some()
+        let marker = |end: &[u8]| end.strip_prefix(MARKER.as_bytes()).and_then(value).is_some();
+        self.ends_of_pairs(headers).any(marker)
     }
 
-    /// Returns the values of the cookies that have the name with a suffix.
-    fn cookie_values<'h>(
-        &self,
-        suffix: &'static str,
-        headers: &'h HeaderMap,
-    ) -> impl Iterator<Item = &'h [u8]> {
+    /// Returns the pairs of name and value that begin with the name, without that beginning.
+    fn ends_of_pairs<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h [u8]> {
         headers
             .get_all(header::COOKIE)
             .iter()
             .flat_map(|line| {
-                let line = line.as_bytes();
-                let ends = memchr::memchr_iter(b';', line).chain([line.len()]);
-                ends.scan(0, |start, end| line.get(std::mem::replace(start, end + 1)..end))
+                let mut rest = Some(line.as_bytes());
+                std::iter::from_fn(move || {
+                    let line = rest?;
+                    let end = memchr::memchr(b';', line);
+                    rest = end.map(|end| &line[end + 1..]);
+                    Some(&line[..end.unwrap_or(line.len())])
+                })
             })
-            .filter_map(move |pair| {
-                let rest = pair.trim_ascii_start().strip_prefix(self.name.as_bytes())?;
-                match rest.strip_prefix(suffix.as_bytes())?.trim_ascii_start() {
-                    [] => Some(&[][..]),
-                    [b'=', value @ ..] => Some(value.trim_ascii()),
-                    _ => None,
-                }
-            })
+            .filter_map(|pair| pair.trim_ascii_start().strip_prefix(self.name.as_bytes()))
     }
 
     /// Adds the name of a layer, so that layers with the same cookie have a name each.
@@ -236,16 +230,18 @@ impl SessionCookie {
         change: &CookieChange,
         read_your_writes: Option<Duration>,
     ) {
-        let set_cookie = match change {
-            CookieChange::Keep => None,
-            CookieChange::Set { id, max_age, .. } => Some(self.setting(id, *max_age)),
-            CookieChange::Remove => Some(self.removing()),
-        };
-        let marker = read_your_writes.map(|age| self.marking(age));
-        for set_cookie in [set_cookie, marker].into_iter().flatten() {
-            headers.append(header::SET_COOKIE, set_cookie);
+        let mut set = |cookie| {
+            headers.append(header::SET_COOKIE, cookie);
             // Caches must not keep an ID (OWASP ASVS 5.0, 14.3.2).
             headers::forbid_caching(headers);
+        };
+        match change {
+            CookieChange::Keep => {}
+            CookieChange::Set { id, max_age, .. } => set(self.setting(id, *max_age)),
+            CookieChange::Remove => set(self.removing()),
+        }
+        if let Some(max_age) = read_your_writes {
+            set(self.marking(max_age));
         }
     }
 
@@ -358,6 +354,15 @@ pub enum SameSite {
     /// All requests from other sites carry the cookie, for a site that others embed. Protect the
     /// site against forged requests.
     None,
+}
+
+/// Returns the value of a pair without its name. A pair without `=` has an empty value.
+fn value(end: &[u8]) -> Option<&[u8]> {
+    match end.trim_ascii_start() {
+        [] => Some(&[]),
+        [b'=', value @ ..] => Some(value.trim_ascii()),
+        _ => None,
+    }
 }
 
 fn header_value(cookie: &Cookie<'_>) -> HeaderValue {
