@@ -25,6 +25,9 @@ impl Ledger {
     ) {
         self.say_applied(call, answer);
         self.count(call, answer);
+        if let Some(attempt) = &mut self.request(call.request).attempt {
+            attempt.has_called = true;
+        }
         for (key, after) in after {
             self.changed(call, key, after);
         }
@@ -177,6 +180,15 @@ impl Ledger {
         let only_renews =
             log.iter().all(|logged| !logged.effective || matches!(logged.change, Change::Renew));
         if stays && (is_of_lock || only_renews) && !self.fits(call, life, &stored) {
+            let seen_at = self.requests[&call.request].seen_at;
+            let part = match self.lives[life].login_by_another(call.request, seen_at) {
+                true => Part::Values,
+                false => Part::Everything,
+            };
+            let changes_state = self.changes_state(Some(life), log, part);
+            if let Some(attempt) = &mut self.request(call.request).attempt {
+                attempt.changes_state &= changes_state;
+            }
             let attempt = Attempt { carries: false, ..call.attempt };
             return self.took_effect(&Call { attempt, ..call.clone() }, life, &stored);
         }
@@ -327,6 +339,8 @@ impl Ledger {
         };
         let is_strange = carries
             && !request.authenticated
+            // A request that has ended its session works on another one.
+            && !request.wants_fresh
             && (request.user.owner.is_some() || state.actor.is_some())
             && is_of_another;
         let part = if is_overtaken && !joins { Part::Values } else { Part::Everything };

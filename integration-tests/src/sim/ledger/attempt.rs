@@ -111,6 +111,7 @@ impl Ledger {
             required: stores && log.iter().any(needed),
             changes_state,
             commits: false,
+            has_called: false,
             is_overtaken: false,
             locks: false,
             life: request.life,
@@ -136,7 +137,7 @@ impl Ledger {
     }
 
     /// Returns `false` if the changes undo each other, so that no change remains to be stored.
-    fn changes_state(&self, life: Option<usize>, log: &[Logged], part: Part) -> bool {
+    pub(super) fn changes_state(&self, life: Option<usize>, log: &[Logged], part: Part) -> bool {
         life.map(|life| &self.lives[life].state).is_none_or(|before| {
             let mut state = before.clone();
             state.apply(log, part, self.rules.lifetime, self.clock.now());
@@ -194,8 +195,12 @@ impl Ledger {
         }
         self.check_view(number, life, view);
         let request = self.request(number);
-        // A login after the commit took effect leaves the request with the session, not with a copy.
-        let has_copy = if attempt.commits { attempt.is_overtaken } else { is_overtaken };
+        // A login after the commit took effect leaves the request with the session, not with a copy. A
+        // commit that asked the store nothing has noticed no login.
+        let has_copy = match attempt.commits {
+            true => attempt.is_overtaken,
+            false => is_overtaken && attempt.has_called,
+        };
         request.has_copy |= has_copy && !login && attempt.carries;
         request.life = life;
         if life.is_some() {
@@ -286,9 +291,13 @@ impl Ledger {
         let may_have_ended = life.is_some_and(|life| {
             let mut state = life.state.clone();
             let log = &request.log[attempt.from..attempt.to];
-            state.apply(log, Part::Everything, self.rules.lifetime, self.clock.now());
+            if log.iter().any(|logged| logged.is_login() || logged.begins_acting()) {
+                // A later use of the session before is no use of the new login.
+                state.last_seen_at = state.last_seen_at.min(attempt.began);
+            }
+            state.apply(log, Part::Everything, self.rules.lifetime, attempt.began);
             life.end.is_some()
-                // An impersonation that is over before its commit is not stored.
+                // A login or an impersonation that is over before it is stored leaves the session.
                 || !applied && state.deadline() <= latest
                 || life.next_place_ended > began
                 || life.state.deadline() <= latest

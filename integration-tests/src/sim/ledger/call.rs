@@ -59,10 +59,12 @@ pub(crate) struct Attempt {
     pub(crate) carries: bool,
     /// The commit must not succeed without storing that part.
     pub(crate) required: bool,
-    /// At the start of the commit, its changes did not undo each other.
+    /// Its changes made a difference, at the start of the commit and when the store applied it.
     pub(crate) changes_state: bool,
     /// The store has applied the commit, though the commit may change nothing.
     pub(crate) commits: bool,
+    /// The commit has called the store.
+    pub(crate) has_called: bool,
     /// Another request's login came before the commit took effect.
     pub(crate) is_overtaken: bool,
     /// The commit acquires the session's lock, and stores nothing else.
