@@ -19,10 +19,9 @@ mod members {
 use std::{env, error::Error, sync::Arc, time::Duration};
 
 use axum::{
-    Form, Json, Router,
-    extract::{Query, Request, State},
-    http::{HeaderValue, StatusCode, header},
-    middleware::{Next, from_fn},
+    Form, Router,
+    extract::{Query, State},
+    http::{StatusCode, header},
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
@@ -32,10 +31,9 @@ use members::{
     pages,
 };
 use serde::Deserialize;
-use serde_json::json;
 use session_axum::{
-    Backend, ConfigError, FlashLevel, MemoryStore, NextPath, RequireSignIn, Session, SessionCookie,
-    SessionError, SessionLayer,
+    Backend, ConfigError, ErrorFormat, FlashLevel, MemoryStore, NextPath, RequireSignIn, Session,
+    SessionCookie, SessionError, SessionLayer,
 };
 use tokio::net::TcpListener;
 use tower_http::csrf::CsrfLayer;
@@ -135,30 +133,17 @@ async fn stop_acting(session: Session) -> Result<Redirect, SessionError> {
     Ok(Redirect::to("/"))
 }
 
-/// Draws the refusals: a page for a browser, JSON for another client. The head stays, with the
-/// status, the cookie, `Retry-After` and `Cache-Control`.
-async fn error_page(request: Request, next: Next) -> Response {
-    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    let is_browser = accept.is_some_and(|accept| accept.contains("text/html"));
-    let response = next.run(request).await;
-    let error = response.extensions().get::<Arc<SessionError>>().map(|error| &**error);
-    let text = match (error, response.status()) {
-        (Some(SessionError::Ended), _) => "Your session has ended, and nothing was saved.",
-        (Some(SessionError::NotFresh), _) => "Enter your password again.",
-        (_, StatusCode::UNAUTHORIZED) => "Sign in first.",
-        (_, StatusCode::FORBIDDEN) => "You may not do this.",
-        (_, StatusCode::NOT_FOUND) => "There is no such page.",
-        (_, StatusCode::SERVICE_UNAVAILABLE) => "Back in a moment. Nobody was signed out.",
-        _ => return response,
+/// The page of an error of the session, in place of a line of text.
+fn error_page(error: &SessionError, format: ErrorFormat) -> Response {
+    let text = match error {
+        SessionError::SignedOut => "Sign in first.",
+        SessionError::NotFresh => "Enter your password again.",
+        SessionError::Acting => "Only the member can do this.",
+        SessionError::Ended => "Your session has ended, and nothing was saved.",
+        error if error.is_retryable() => "Back in a moment. Nobody was signed out.",
+        _ => "This did not work.",
     };
-    let (mut head, _) = response.into_parts();
-    head.headers.remove(header::CONTENT_LENGTH);
-    head.headers.remove(header::CONTENT_TYPE);
-    head.headers.append(header::VARY, HeaderValue::from_static("accept"));
-    match is_browser {
-        true => (head, pages::error(text)).into_response(),
-        false => (head, Json(json!({ "error": text }))).into_response(),
-    }
+    pages::error(text, format)
 }
 
 pub(crate) fn app(sessions: SessionLayer) -> Result<Router, ConfigError> {
@@ -178,9 +163,8 @@ pub(crate) fn app(sessions: SessionLayer) -> Result<Router, ConfigError> {
         .route("/stop-acting", post(stop_acting))
         .merge(pages)
         .with_state(Accounts::default())
-        .layer(sessions)
-        .layer(CsrfLayer::new())
-        .layer(from_fn(error_page)))
+        .layer(sessions.with_error_page(error_page))
+        .layer(CsrfLayer::new()))
 }
 
 #[tokio::main]

@@ -85,7 +85,9 @@ async fn staff_act_as_a_member_and_go_back() {
         let home = page(&ada, "/").await.ok();
         assert!(home.body.contains("ada acts as grace"), "{home:?}");
         assert!(home.body.contains("Hello, grace"), "{home:?}");
-        assert_eq!(ada.get(CODES, "*/*").await.status, StatusCode::FORBIDDEN);
+        let refused = ada.get(CODES, "*/*").await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+        assert_eq!(refused.body, r#"{"error":"Only the member can do this."}"#);
 
         assert_eq!(leads_to(&ada.post("/stop-acting", &[]).await), "/");
         let home = page(&ada, "/").await.ok();

@@ -75,7 +75,7 @@ impl FromRequestParts<Accounts> for Support {
     async fn from_request_parts(parts: &mut Parts, accounts: &Accounts) -> Result<Self, Response> {
         match Member::from_request_parts(parts, accounts).await {
             Ok(member) if member.account.is_support => Ok(Self(member)),
-            Ok(_) => Err(StatusCode::FORBIDDEN.into_response()),
+            Ok(_) => Err((StatusCode::FORBIDDEN, "You may not do this.").into_response()),
             Err(rejection) => Err(rejection.into_response()),
         }
     }

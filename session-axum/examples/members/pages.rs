@@ -1,7 +1,12 @@
 //! The pages. The template engine escapes each text.
 
+use axum::{
+    Json,
+    response::{IntoResponse as _, Response},
+};
 use maud::{DOCTYPE, Markup, html};
-use session_axum::{Flash, NextPath};
+use serde_json::json;
+use session_axum::{ErrorFormat, Flash, NextPath};
 
 use super::accounts::{Accounts, Member};
 
@@ -45,8 +50,13 @@ pub(crate) fn password(me: Option<&Member>, next: &NextPath, note: Option<&str>)
     })
 }
 
-pub(crate) fn error(text: &str) -> Markup {
-    page(html! { h1 { (text) } p { a href="/" { "Go to your page" } } })
+/// A page for a browser, and JSON for another client.
+pub(crate) fn error(text: &str, format: ErrorFormat) -> Response {
+    let content = html! { h1 { (text) } p { a href="/" { "Go to your page" } } };
+    match format {
+        ErrorFormat::Html => page(content).into_response(),
+        _ => Json(json!({ "error": text })).into_response(),
+    }
 }
 
 /// Reminds the support staff on each page whose account it shows.

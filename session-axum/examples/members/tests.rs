@@ -122,10 +122,11 @@ async fn staff_see_a_banner_on_each_page_and_no_sensitive_page() {
         let page = ada.get(page).await;
         assert!(page.body.contains("ada acts as grace"), "{}", page.body);
     }
-    assert_ne!(ada.get("/recovery-codes").await.status(), 200);
-    let confirmed = ada.send("POST /confirm", "password=secret").await;
-    assert_eq!(confirmed.status(), 403, "also with the password of the member");
-    assert_ne!(ada.get("/recovery-codes").await.status(), 200);
+    for route in ["GET /recovery-codes", "POST /confirm"] {
+        let refused = ada.send(route, "password=secret").await;
+        assert_eq!(refused.status(), 403, "{route}");
+        assert!(refused.body.contains("Only the member can do this."), "{}", refused.body);
+    }
 
     assert_eq!(ada.send("POST /stop-acting", "").await.leads_to(), "/");
     let home = ada.get("/").await;
@@ -140,7 +141,7 @@ async fn member_cannot_act_as_another() {
     assert!(!grace.get("/").await.body.contains("/act-as"));
     let refused = grace.send("POST /act-as", "id=1").await;
     assert_eq!(refused.status(), 403);
-    assert!(refused.body.contains("<h1>You may not do this.</h1>"), "{}", refused.body);
+    assert_eq!(refused.body, "You may not do this.");
     assert!(grace.get("/").await.body.contains("Hello, grace"));
 }
 
@@ -167,11 +168,6 @@ async fn outage_has_a_page_of_the_application() {
 #[tokio::test]
 async fn client_without_html_gets_json() {
     let site = Site::new();
-    for (path, status, body) in [
-        ("/", 401, r#"{"error":"Sign in first."}"#),
-        ("/missing", 404, r#"{"error":"There is no such page."}"#),
-    ] {
-        let answer = answer(&site.router, Request::get(path).body(Body::empty()).unwrap()).await;
-        assert_eq!((answer.status(), &*answer.body), (status, body));
-    }
+    let answer = answer(&site.router, Request::get("/").body(Body::empty()).unwrap()).await;
+    assert_eq!((answer.status(), &*answer.body), (401, r#"{"error":"Sign in first."}"#));
 }
