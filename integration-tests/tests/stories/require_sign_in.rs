@@ -6,7 +6,7 @@ use axum::{
     response::Redirect,
     routing::{get, post},
 };
-use integration_tests::{Answer, RedisServer};
+use integration_tests::Answer;
 use reqwest::StatusCode;
 use serde_json::Value;
 use session_axum::{NextPath, RequireSignIn, Session, SessionError};
@@ -87,7 +87,7 @@ async fn a_program_gets_a_status() {
 
 #[tokio::test]
 async fn an_outage_is_no_redirect() {
-    let store = TestStore::Redis(RedisServer::start().await);
+    let store = TestStore::on_redis().await;
     let visitor = visitor(&store).await;
     sign_in(&visitor, "/").await;
     store.redis().stop().await;

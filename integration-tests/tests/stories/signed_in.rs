@@ -4,7 +4,7 @@ use axum::{
     Router,
     routing::{get, post},
 };
-use integration_tests::{Browser, RedisServer};
+use integration_tests::Browser;
 use reqwest::StatusCode;
 use session_axum::{Session, SignedIn};
 
@@ -54,7 +54,7 @@ async fn a_page_sees_who_is_signed_in_until_the_session_is_revoked() {
 
 #[tokio::test]
 async fn an_outage_looks_like_no_visitor() {
-    let store = TestStore::Redis(RedisServer::start().await);
+    let store = TestStore::on_redis().await;
     let browser = browser(&store).await;
     browser.post("/login").await.ok();
     store.redis().stop().await;

@@ -8,7 +8,7 @@ use super::patient_store;
 /// Runs a check on memory, then on a Redis of its own.
 pub(crate) async fn on_each_store(check: impl AsyncFn(&TestStore)) {
     check(&TestStore::Memory(Arc::default())).await;
-    check(&TestStore::Redis(RedisServer::start().await)).await;
+    check(&TestStore::on_redis().await).await;
 }
 
 /// The store of a site with several servers.
@@ -16,10 +16,14 @@ pub(crate) enum TestStore {
     /// The servers share the memory of this process.
     Memory(Arc<MemoryStore>),
     /// Each server has its own connection.
-    Redis(RedisServer),
+    Redis(Box<RedisServer>),
 }
 
 impl TestStore {
+    pub(crate) async fn on_redis() -> Self {
+        Self::Redis(Box::new(RedisServer::start().await))
+    }
+
     /// Opens the store for one more server.
     pub(crate) async fn open(&self) -> Arc<dyn Backend> {
         match self {
