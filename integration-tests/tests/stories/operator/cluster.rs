@@ -16,6 +16,9 @@ use super::{Site, watch::Watch};
 /// Longer than a machine stands still, so that every node stays in the cluster.
 const NEVER: Duration = Duration::from_secs(600);
 
+/// A subscription notices a silent node within about 10 seconds, and later on a busy machine.
+const HANG: Duration = Duration::from_secs(30);
+
 async fn site(cluster: &ClusterRedis) -> Site {
     let urls = cluster.urls().collect::<Vec<_>>().join(" ");
     let mut site = Site::new(RedisConfig::cluster(cluster.urls()), urls).await;
@@ -152,7 +155,7 @@ async fn silent_node_is_noticed_while_another_reports() {
     let mut count = 0_u64;
     while changes.next().await.is_some() {
         count += 1;
-        assert!(begin.elapsed() < PATIENCE, "{count} changes, and the silence is not noticed");
+        assert!(begin.elapsed() < HANG, "{count} changes, and the silence is not noticed");
     }
     println!("the silence was noticed after {:.1?} and {count} changes", begin.elapsed());
     assert!(count > 1_000);
@@ -169,7 +172,7 @@ async fn silent_node_is_noticed_by_an_impatient_caller() {
     silent.pause().await;
     let begin = Instant::now();
     while timeout(Duration::from_secs(1), changes.next()).await != Ok(None) {
-        assert!(begin.elapsed() < PATIENCE, "the silence is not noticed");
+        assert!(begin.elapsed() < HANG, "the silence is not noticed");
     }
     println!("the silence was noticed after {:.1?}", begin.elapsed());
     silent.unpause().await;
