@@ -52,7 +52,7 @@ use crate::{ErrorFormat, SessionName, SessionSlot, named::Slot, next_path};
 ///
 /// # Examples
 ///
-/// The section "Pages for users only" of the [crate's page](crate) shows the login page as well.
+/// The guide [`guards`](crate::guide::guards) shows the login page as well.
 ///
 /// ```
 /// use axum::{Router, routing::{get, post}};

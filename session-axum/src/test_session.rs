@@ -8,7 +8,7 @@ impl SessionLayer {
     /// Signs a user in to a new session in the layer's store, and returns the header `Cookie` of
     /// this user's requests.
     ///
-    /// The section "Test your handlers" of the [crate's page](crate) shows a complete test.
+    /// The guide [`tests`](crate::guide::tests) shows a complete test.
     ///
     /// # Panics
     ///
