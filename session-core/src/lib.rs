@@ -4,6 +4,7 @@
 //! [monitoring]: crate::monitoring
 //!
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "axum")]
 mod axum;

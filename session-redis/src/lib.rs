@@ -7,6 +7,7 @@
 //! [results]: crate::results
 //!
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod config;
 mod credentials;
