@@ -161,11 +161,7 @@ fn check_name(user: &str) -> Result<(), &'static str> {
     }
 }
 
-pub(crate) fn app(store: impl Backend) -> Result<Router, ConfigError> {
-    // For plain HTTP on localhost. In production keep the default, which works over HTTPS only:
-    // `__Host-session`, with `Secure`.
-    let cookie = SessionCookie::insecure_for_development();
-
+pub(crate) fn app(store: impl Backend, cookie: SessionCookie) -> Result<Router, ConfigError> {
     // `SameSite=Lax` keeps the cookie out of another site's POST. The form itself still arrives, and
     // could sign the visitor in to another account: the layer refuses it.
     let csrf = CsrfLayer::new().with_rejection_response(|_: ProtectionError| {
@@ -208,7 +204,9 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn Error>> {
     let port = env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
     let port: u16 = port.parse().map_err(|_| format!("PORT is {port:?}, not a port"))?;
-    let app = app(store().await?)?;
+    // For plain HTTP on localhost. In production use the default, which works over HTTPS only:
+    // `__Host-session`, with `Secure`.
+    let app = app(store().await?, SessionCookie::insecure_for_development())?;
     let listener = TcpListener::bind(("127.0.0.1", port))
         .await
         .map_err(|error| format!("port {port} cannot be used: {error}"))?;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use axum::Router;
 use integration_tests::{PATIENCE, RedisServer, redis_config};
 use reqwest::{Client, Response, StatusCode};
-use session_axum::{MemoryStore, RedisStore};
+use session_axum::{Backend, MemoryStore, RedisStore, SessionCookie};
 use tokio::{net::TcpListener, time::timeout};
 
 #[expect(dead_code, unexpected_cfgs, reason = "a program of another crate")]
@@ -14,6 +14,10 @@ mod login_program;
 #[expect(dead_code, unexpected_cfgs, reason = "a program of another crate")]
 #[path = "../../../session-axum/examples/websocket.rs"]
 mod websocket;
+
+fn login_app(store: impl Backend) -> Router {
+    login_program::app(store, SessionCookie::insecure_for_development()).unwrap()
+}
 
 async fn serve(app: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -61,11 +65,11 @@ async fn end_device_elsewhere(servers: [SocketAddr; 2]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn page_shows_that_its_device_was_signed_out_elsewhere() {
-    let app = serve(login_program::app(MemoryStore::default()).unwrap()).await;
+    let app = serve(login_app(MemoryStore::default())).await;
     end_device_elsewhere([app, app]).await;
     let redis = RedisServer::start().await;
-    let first = serve(login_program::app(store(&redis).await).unwrap()).await;
-    let second = serve(login_program::app(store(&redis).await).unwrap()).await;
+    let first = serve(login_app(store(&redis).await)).await;
+    let second = serve(login_app(store(&redis).await)).await;
     end_device_elsewhere([first, second]).await;
 }
 

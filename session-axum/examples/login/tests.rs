@@ -15,7 +15,7 @@ use axum::{
     body::{Body, HttpBody as _, to_bytes},
     http::{Request, Response, StatusCode, header},
 };
-use session_axum::{MemoryStore, StoreError, Timestamp};
+use session_axum::{Backend, MemoryStore, SessionCookie, StoreError, Timestamp};
 use session_core::{
     async_trait,
     testing::{Answer, Intercept, Intercepted, Operation, Verb},
@@ -23,10 +23,11 @@ use session_core::{
 use tokio::time::{Instant, sleep, timeout_at};
 use tower::ServiceExt as _;
 
-use super::{
-    super::app,
-    live::{MIN_PAUSE, REFRESH},
-};
+use super::live::{MIN_PAUSE, REFRESH};
+
+fn app(store: impl Backend) -> Router {
+    super::super::app(store, SessionCookie::insecure_for_development()).unwrap()
+}
 
 /// A browser with a jar for one cookie.
 struct Device {
@@ -88,7 +89,7 @@ async fn text(response: Response<Body>) -> String {
 
 #[tokio::test]
 async fn form_of_another_site_sets_no_cookie() {
-    let app = app(MemoryStore::default()).unwrap();
+    let app = app(MemoryStore::default());
     for path in ["/login", "/visit"] {
         // The browser does not send her cookie, which is `SameSite`.
         let mut without = Device::new(&app);
@@ -105,7 +106,7 @@ async fn form_of_another_site_sets_no_cookie() {
 #[tokio::test]
 async fn device_signed_out_elsewhere_sees_a_note_after_any_request() {
     for path in ["/", "/visit", "/logout", "/devices/end", "/devices/end-others"] {
-        let app = app(MemoryStore::default()).unwrap();
+        let app = app(MemoryStore::default());
         let mut devices = [Device::new(&app), Device::new(&app), Device::new(&app)];
         for device in &mut devices {
             device.post("/login", "user=ada").await;
@@ -129,7 +130,7 @@ async fn device_signed_out_elsewhere_sees_a_note_after_any_request() {
 
 #[tokio::test]
 async fn remembered_login_lasts_and_the_next_one_does_not() {
-    let app = app(MemoryStore::default()).unwrap();
+    let app = app(MemoryStore::default());
     let mut device = Device::new(&app);
     for (form, is_remembered) in
         [("user=ada&remember=on", true), ("user=ada", false), ("user=bob", false)]
@@ -143,7 +144,7 @@ async fn remembered_login_lasts_and_the_next_one_does_not() {
 
 #[tokio::test]
 async fn device_list_revokes_one_device() {
-    let app = app(MemoryStore::default()).unwrap();
+    let app = app(MemoryStore::default());
     let mut devices = [Device::new(&app), Device::new(&app)];
     for device in &mut devices {
         device.post("/login", "user=ada").await;
@@ -213,7 +214,7 @@ async fn event(body: &mut Body, name: &str) -> String {
 #[tokio::test(start_paused = true)]
 async fn burst_of_logins_loads_the_list_once_after_a_pause() {
     let loads = Loads::default();
-    let app = app(Intercepted::new(MemoryStore::default(), loads.clone())).unwrap();
+    let app = app(Intercepted::new(MemoryStore::default(), loads.clone()));
     let mut page = open_page(&app, "ada").await;
     tokio::spawn(async move { while event(&mut page, "devices").await.contains("<li>") {} });
     loads.take();
@@ -235,7 +236,7 @@ async fn burst_of_logins_loads_the_list_once_after_a_pause() {
 /// The event of the user is among the lost ones.
 #[tokio::test(start_paused = true)]
 async fn page_that_lost_events_loads_the_list() {
-    let app = app(MemoryStore::default()).unwrap();
+    let app = app(MemoryStore::default());
     let mut page = open_page(&app, "ada").await;
     Device::new(&app).post("/login", "user=ada").await;
     for _ in 0..1_100 {
@@ -248,7 +249,7 @@ async fn page_that_lost_events_loads_the_list() {
 
 #[tokio::test(start_paused = true)]
 async fn open_page_shows_devices_that_come_and_go() {
-    let app = app(MemoryStore::default()).unwrap();
+    let app = app(MemoryStore::default());
     let mut page = open_page(&app, "ada").await;
     let mut phone = Device::new(&app);
 
@@ -264,7 +265,7 @@ async fn open_page_shows_devices_that_come_and_go() {
 
 #[tokio::test]
 async fn open_page_shows_the_end_of_its_session() {
-    let app = app(MemoryStore::default()).unwrap();
+    let app = app(MemoryStore::default());
     let mut page = open_page(&app, "ada").await;
     let mut phone = Device::new(&app);
     phone.post("/login", "user=ada").await;
@@ -276,7 +277,7 @@ async fn open_page_shows_the_end_of_its_session() {
 
 #[tokio::test]
 async fn visitor_gets_no_stream() {
-    let app = app(MemoryStore::default()).unwrap();
+    let app = app(MemoryStore::default());
     let mut visitor = Device::new(&app);
     // The script of the page asks by HEAD whether the session goes on.
     for method in ["GET", "HEAD"] {
