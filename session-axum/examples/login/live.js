@@ -8,7 +8,7 @@ function connect() {
   const events = new EventSource("/live");
   events.addEventListener("devices", ({ data }) => {
     wait = FIRST_WAIT;
-    document.getElementById("device-list").outerHTML = data;
+    showDevices(data);
   });
   events.addEventListener("ended", ({ data }) => {
     events.close();
@@ -19,6 +19,16 @@ function connect() {
     events.close();
     tryLater();
   });
+}
+
+// A user of the keyboard stays at the same button, or in the list if the device is gone.
+function showDevices(html) {
+  const list = document.getElementById("device-list");
+  const focused = list.contains(document.activeElement) ? document.activeElement.id : null;
+  list.outerHTML = html;
+  if (focused === null) return;
+  const button = document.getElementById(focused) ?? document.getElementById("device-list");
+  button.focus({ preventScroll: true });
 }
 
 // Exponential back-off with jitter: the pages do not reconnect at the same time after a restart

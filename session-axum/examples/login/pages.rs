@@ -91,7 +91,7 @@ fn notice_lines(notices: &[Notice<'_>]) -> Markup {
 /// The list of devices, which the browser replaces while the page is open.
 pub(crate) fn device_list(devices: &[Device]) -> Markup {
     html! {
-        section id="device-list" aria-labelledby="devices" {
+        section id="device-list" aria-labelledby="devices" tabindex="-1" {
             h2 id="devices" { "Your devices" }
             ul.devices {
                 @for device in devices {
@@ -104,7 +104,8 @@ pub(crate) fn device_list(devices: &[Device]) -> Markup {
                         @if !device.is_this {
                             form method="post" action="/devices/end" {
                                 input type="hidden" name="key" value=(device.key);
-                                button.secondary aria-label={ "Sign out " (device.name) } { "Sign out" }
+                                button.secondary id={ "end-" (device.key) }
+                                    aria-label={ "Sign out " (device.name) } { "Sign out" }
                             }
                         }
                     }
@@ -112,7 +113,7 @@ pub(crate) fn device_list(devices: &[Device]) -> Markup {
             }
             @if devices.len() > 1 {
                 form method="post" action="/devices/end-others" {
-                    button.secondary { "Sign out everywhere else" }
+                    button.secondary id="end-others" { "Sign out everywhere else" }
                 }
             }
         }
