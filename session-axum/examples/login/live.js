@@ -3,22 +3,31 @@ const FIRST_WAIT = 1000; // milliseconds
 const LONGEST_WAIT = 60000;
 const LONGEST_ANSWER = 10000;
 let wait = FIRST_WAIT;
+let timer;
+let events;
 
 function connect() {
-  const events = new EventSource("/live");
+  disconnect();
+  events = new EventSource("/live");
   events.addEventListener("devices", ({ data }) => {
     wait = FIRST_WAIT;
     showDevices(data);
   });
   events.addEventListener("ended", ({ data }) => {
-    events.close();
+    disconnect();
+    document.removeEventListener("visibilitychange", follow);
     document.querySelector("main").innerHTML = data;
   });
   events.addEventListener("error", () => {
     // The browser would try again after a constant time, and after a 503 never.
-    events.close();
+    disconnect();
     tryLater();
   });
+}
+
+function disconnect() {
+  clearTimeout(timer);
+  events?.close();
 }
 
 // A user of the keyboard stays at the same button, or in the list if the device is gone.
@@ -34,7 +43,7 @@ function showDevices(html) {
 // Exponential back-off with jitter: the pages do not reconnect at the same time after a restart
 // of the server.
 function tryLater() {
-  setTimeout(tryAgain, wait * (0.5 + Math.random()));
+  timer = setTimeout(tryAgain, wait * (0.5 + Math.random()));
   wait = Math.min(2 * wait, LONGEST_WAIT);
 }
 
@@ -42,9 +51,18 @@ async function tryAgain() {
   // An EventSource does not show the status.
   const ask = { method: "HEAD", signal: AbortSignal.timeout(LONGEST_ANSWER) };
   const answer = await fetch("/live", ask).catch(() => null);
+  if (document.hidden) return;
   if (answer?.ok) connect();
   else if (answer?.status === 401) location.reload(); // the session has ended: the page says so
   else tryLater();
 }
 
-connect();
+// Without HTTP/2, a browser opens six connections to a host, for all tabs together. A hidden page
+// needs none.
+function follow() {
+  disconnect();
+  if (!document.hidden) tryAgain();
+}
+
+document.addEventListener("visibilitychange", follow);
+if (!document.hidden) connect();
