@@ -64,5 +64,12 @@ function follow() {
   if (!document.hidden) tryAgain();
 }
 
+// Chromium may show a page from its memory again after a sign-out, despite `no-store`. The memory
+// gets an empty page, which is loaded again.
+addEventListener("pagehide", () => document.body.replaceChildren());
+addEventListener("pageshow", ({ persisted }) => {
+  if (persisted) location.reload();
+});
+
 document.addEventListener("visibilitychange", follow);
 if (!document.hidden) connect();
