@@ -7,10 +7,10 @@ use std::{
 
 use session_core::{
     Entry, LocalReads, Session, SessionId, SessionKey, Sessions, StoreError, Timestamp,
-    testing::{Answer, Intercept, Intercepted, Operation},
+    testing::{Answer, FaultStore, Intercept, Intercepted, Operation},
 };
 
-use crate::support::{MapStore, NOTE, VISITS, told};
+use crate::support::{Fault, MapStore, NOTE, VISITS, Verb, told};
 
 /// A store with one copy, which never changes.
 #[derive(Debug, Default)]
@@ -82,5 +82,30 @@ async fn change_that_equals_an_outdated_copy_is_stored() {
         let _ = late.finish().await.unwrap();
         let after = open(&id).await;
         assert_eq!((after.get(VISITS), after.get(NOTE).as_deref()), (visits, note));
+    }
+}
+
+/// The client carries the mark of a change that the store has carried out, or may have.
+#[tokio::test]
+async fn failed_commit_sets_a_mark_if_it_may_be_stored() {
+    let faults = [(None, true), (Some(Fault::UNSENT), true), (Some(Fault::DOWN), false)];
+    for (fault, is_marked) in faults {
+        let store = Intercepted::new(MapStore::default(), OneCopy::default());
+        let store = Arc::new(FaultStore::new_working(store));
+        let sessions = Sessions::new(Arc::clone(&store));
+        let session = sessions.open([]).await.unwrap();
+        session.set(VISITS, 1).unwrap();
+        let id = told(session.finish().await.unwrap());
+
+        let session = sessions.open([id.expose().as_bytes()]).await.unwrap();
+        session.set(VISITS, 2).unwrap();
+        assert_eq!(session.read_your_writes(), None);
+        for nth in 1..=2 {
+            // A commit with a lost answer is repeated once.
+            fault.into_iter().for_each(|fault| store.fail_nth(nth, Verb::Commit, fault));
+        }
+        assert_eq!(session.finish().await.is_ok(), fault.is_none());
+        session.close();
+        assert_eq!(session.read_your_writes().is_some(), is_marked, "{fault:?}");
     }
 }
