@@ -52,7 +52,9 @@ fn accepts(range: &[u8], media_type: &[u8]) -> bool {
 
 /// The function of the application that draws the page of an error.
 #[derive(Clone)]
-pub(crate) struct ErrorPage(Arc<dyn Fn(&SessionError, ErrorFormat) -> Response + Send + Sync>);
+pub(crate) struct ErrorPage(Arc<Page>);
+
+type Page = dyn Fn(&SessionError, ErrorFormat) -> Response + Send + Sync;
 
 impl ErrorPage {
     pub(crate) fn new(
@@ -94,8 +96,8 @@ mod tests {
 
     #[test]
     fn format_is_that_of_the_header_accept() {
-        let cases = [
-            (&["text/html"][..], ErrorFormat::Html),
+        let cases: [(&[&str], ErrorFormat); 11] = [
+            (&["text/html"], ErrorFormat::Html),
             (&["application/xhtml+xml, Text/HTML ; q=0.9, */*;q=0.1"], ErrorFormat::Html),
             (&["application/json, text/plain, */*"], ErrorFormat::Json),
             (&["application/json", "text/html"], ErrorFormat::Html),
