@@ -42,8 +42,7 @@ fn read(src: &Path) -> Modules {
     let mut modules = Modules::new();
     for (path, text) in files::below(src, "rs") {
         let path = path.strip_prefix(src).expect("the file is below").with_extension("");
-        let mut name: Name =
-            path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        let mut name: Name = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
         let last = name.last().map_or("", |last| last);
         if name[0] == "bin" || last == "tests" || last == "main" {
             continue;
@@ -162,9 +161,9 @@ fn resolve(modules: &Modules, path: &[String], here: &[String], depth: usize) ->
 /// Returns the path by which a module makes a name public.
 fn re_exported(modules: &Modules, module: &[String], name: &str) -> Option<Name> {
     modules.get(module)?.items.iter().find_map(|item| match item {
-        Item::Use(item) if !matches!(item.vis, Visibility::Inherited) => {
-            flatten(&item.tree).into_iter().find(|path| path.last().is_some_and(|last| last == name))
-        }
+        Item::Use(item) if !matches!(item.vis, Visibility::Inherited) => flatten(&item.tree)
+            .into_iter()
+            .find(|path| path.last().is_some_and(|last| last == name)),
         _ => None,
     })
 }
@@ -195,9 +194,8 @@ fn circles(arrows: &BTreeSet<(Name, Name)>, depth: usize) -> Vec<String> {
     let reached: BTreeMap<&[String], _> = graph.keys().map(|node| (*node, reach(*node))).collect();
     let mut circles = BTreeSet::new();
     for (node, targets) in &reached {
-        let goes_back = |other: &&&[String]| {
-            reached.get(**other).is_some_and(|targets| targets.contains(node))
-        };
+        let goes_back =
+            |other: &&&[String]| reached.get(**other).is_some_and(|targets| targets.contains(node));
         let circle: BTreeSet<_> = targets.iter().filter(goes_back).collect();
         if !circle.is_empty() {
             let names: Vec<_> = circle.iter().map(|module| module.join("::")).collect();

@@ -122,8 +122,7 @@ fn has_free_clause(words: &[String]) -> bool {
 
 fn is_pronoun(word: &str) -> bool {
     let word = word.to_lowercase();
-    ["it", "that", "this", "one", "they", "those", "which", "them", "its", "such"]
-        .contains(&&*word)
+    ["it", "that", "this", "one", "they", "those", "which", "them", "its", "such"].contains(&&*word)
 }
 
 fn is_negative(word: &str) -> bool {

@@ -16,9 +16,9 @@ pub(crate) fn below(folder: &Path, extension: &str) -> Vec<(PathBuf, String)> {
 
 /// Returns the files with an extension in a folder, with their texts.
 pub(crate) fn in_folder(folder: &Path, extension: &str) -> Vec<(PathBuf, String)> {
-    let files = entries(folder).into_iter().filter(|path| {
-        path.is_file() && path.extension().is_some_and(|found| found == extension)
-    });
+    let files = entries(folder)
+        .into_iter()
+        .filter(|path| path.is_file() && path.extension().is_some_and(|found| found == extension));
     files
         .map(|path| {
             let text = fs::read_to_string(&path).expect("a source is readable");
