@@ -226,14 +226,20 @@ fn collect_layers(folder: &Path, layers: &mut BTreeSet<String>) {
 
 /// Returns the folder of the version of tower-http that these tests use.
 fn source_of_tower_http() -> PathBuf {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["metadata", "--format-version=1", "--offline", "--filter-platform=host-tuple"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let cargo = |arguments: &[&str]| {
+        let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(program);
+        let folder = env!("CARGO_MANIFEST_DIR");
+        let output = command.args(arguments).current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // Crates of other platforms may be absent.
+    let version = cargo(&["--version", "--verbose"]);
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let metadata =
+        cargo(&["metadata", "--format-version=1", "--offline", "--filter-platform", host]);
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
     let find = |list: &Value, field: &str, wanted: &Value| {
         list.as_array().unwrap().iter().find(|item| item[field] == *wanted).unwrap().clone()
     };
