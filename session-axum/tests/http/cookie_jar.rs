@@ -11,7 +11,7 @@ use crate::support::{Answer, COUNT, Jar, Site};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The route of a tab that takes its time: it opens its session, and answers when the test lets it.
+/// The route of a slow tab: opens its session, and answers when the test permits.
 #[derive(Default)]
 struct SlowTab {
     has_opened: Notify,

@@ -125,7 +125,7 @@ async fn token_of_one_named_layer_opens_nothing_in_another() {
     assert_eq!(answer.body, "Some(7) None");
 }
 
-/// The token is of one name. The layer of the other name does not know it.
+/// The token is of one name. The token is unknown to the layer of the other name.
 #[tokio::test]
 async fn challenge_of_two_layers_reports_a_token_that_both_do_not_know() {
     for router in {

@@ -192,7 +192,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Status, headers that concern the session, and body: all that a test compares.
+    /// Status, headers of the session, and body.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("{}\n", self.status);
         for (name, value) in &self.headers {
@@ -235,7 +235,7 @@ pub(crate) async fn settle() {
     }
 }
 
-/// A browser's cookie jar: it applies `Set-Cookie` headers in the order in which responses arrive.
+/// A browser's cookie jar. Applies `Set-Cookie` headers in the order in which responses arrive.
 #[derive(Default)]
 pub(crate) struct Jar(Option<String>);
 
@@ -264,7 +264,7 @@ impl IdGenerator for CountingIds {
     }
 }
 
-/// The test's side of a store: it records the calls, and lets them fail.
+/// The test's side of a store: records the calls, and lets calls fail.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoreControl {
     memory: MemoryStore,
@@ -321,7 +321,7 @@ impl StoreControl {
         self.state.lock().unwrap().fault = None;
     }
 
-    /// Returns the calls since the last time that this was called.
+    /// Returns the calls since the last call of this function.
     pub(crate) fn take_calls(&self) -> Vec<Verb> {
         std::mem::take(&mut self.state.lock().unwrap().calls)
     }

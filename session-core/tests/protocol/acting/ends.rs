@@ -90,7 +90,7 @@ async fn end_in_the_past_after_the_way_back_ends_the_login() {
     assert_eq!(world.count_entered().await, 0);
 }
 
-/// An end and a lifetime that are set during an impersonation shorten it, and nothing else.
+/// An end and a lifetime that are set during an impersonation shorten it only.
 #[tokio::test]
 async fn end_during_an_impersonation_only_shortens_the_impersonation() {
     let world = World::new();
@@ -162,7 +162,7 @@ async fn login_that_ends_while_it_is_stored_leaves_the_session_before() {
     }
 }
 
-/// The login comes to nothing, so that it ends no other session of the user.
+/// A login that is over leaves the other sessions of the user.
 #[tokio::test]
 async fn login_that_ends_while_it_is_stored_evicts_nobody() {
     let limit = SessionLimit::new(1, AtLimit::EvictOldest).unwrap();

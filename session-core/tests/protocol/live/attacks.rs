@@ -132,7 +132,7 @@ fn planted_update_beside_a_login_reads_nothing_of_the_user() {
     }
 }
 
-/// The update of one user's connection reaches nothing of the next user.
+/// The update of one user's connection stays away from the next user.
 #[test]
 fn update_beside_the_login_of_another_user_reaches_nothing_of_the_user() {
     race(Some("ada"), Act::Login("bob"), |race, update, session, order| {
