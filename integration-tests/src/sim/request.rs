@@ -149,9 +149,11 @@ impl Request {
             }
             Deed::SetLifetime(which) => {
                 let lifetime = self.lifetimes[which];
-                let new = session.created_at().is_none() || session.lifetime() != lifetime;
+                let is_new = session.created_at().is_none();
+                let before = session.lifetime();
                 session.set_lifetime(lifetime).expect(FITS);
-                (Change::SetLifetime(lifetime), new)
+                // The lifetime of an impersonation is shortened to that of the login.
+                (Change::SetLifetime(lifetime), is_new || session.lifetime() != before)
             }
             Deed::Destroy => {
                 session.destroy().expect(FITS);

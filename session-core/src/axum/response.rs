@@ -62,12 +62,14 @@ impl SessionError {
     /// # Examples
     ///
     /// ```
-    /// use axum::response::{IntoResponse, Redirect, Response};
+    /// use axum_core::response::{IntoResponse, Response};
+    /// use http::StatusCode;
     /// use session_core::SessionError;
     ///
     /// fn answer(error: SessionError) -> Response {
+    ///     let to_login = (StatusCode::SEE_OTHER, [("location", "/login")]);
     ///     match error {
-    ///         SessionError::NotFresh => error.with_response(Redirect::to("/login")),
+    ///         SessionError::NotFresh => error.with_response(to_login),
     ///         error => error.into_response(),
     ///     }
     /// }
