@@ -274,7 +274,7 @@ async fn whatever_the_network_does_what_was_acknowledged_is_what_counts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_lose_their_answers_together_do_not_come_back_together() {
     const AT_ONCE: usize = 200;
-    const ATTEMPTS: usize = 5;
+    const ATTEMPTS: usize = 9;
     const NOTE: Key<String> = Key::new("note");
     let redis = RedisServer::start().await;
     let proxy = FaultProxy::before(&redis).await;
@@ -334,10 +334,10 @@ async fn requests_that_lose_their_answers_together_do_not_come_back_together() {
             );
             spreads.push(ninetieth - tenth);
         }
-        // A machine that stands still for a moment sends all of them together afterwards, and a busy
-        // machine spreads them by itself.
+        // A machine that stands still for a moment sends all of them together afterwards. So three of
+        // the attempts count: one alone may be spread by a busy machine.
         spreads.sort();
-        let median = spreads[ATTEMPTS / 2];
-        assert!(median >= Duration::from_millis(25), "{command}: 80 % within {median:?}");
+        let spread = spreads[ATTEMPTS - 3];
+        assert!(spread >= Duration::from_millis(25), "{command}: 80 % within {spread:?}");
     }
 }
