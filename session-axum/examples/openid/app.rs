@@ -1,6 +1,10 @@
 //! The application: it sends the browser to the provider, and signs the user in at the return.
 
-use std::{error::Error, sync::Arc, time::SystemTime};
+use std::{
+    error::Error,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Form, Router,
@@ -12,15 +16,16 @@ use axum::{
 use maud::{DOCTYPE, Markup, html};
 use openidconnect::{
     AuthenticationFlow, AuthorizationCode, CsrfToken, LoginHint, Nonce, PkceCodeChallenge,
-    TokenResponse as _, core::CoreResponseType,
+    PkceCodeVerifier, TokenResponse as _, core::CoreResponseType,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use session_axum::{
-    FlashLevel, NextPath, Session, SessionCookie, SessionError, SessionLayer, Sessions, Timestamp,
+    FlashLevel, Key, NextPath, Session, SessionCookie, SessionError, SessionLayer, Sessions,
+    Timestamp,
 };
 use tower_http::csrf::CsrfLayer;
 
-use super::{attempt::Attempt, discovery::Discovery, logout};
+use super::{discovery::Discovery, logout};
 
 /// The name of the link to the user's session at the provider, by which the provider ends it.
 pub(crate) const SID: &str = "sid";
@@ -71,6 +76,23 @@ async fn home(session: Session) -> Result<Markup, SessionError> {
     })
 }
 
+/// A sign-in under way. Each is a value of the visitor's session: another browser cannot finish it, and
+/// one request can.
+const ATTEMPT: Key<Attempt> = Key::new("sign-in");
+
+#[derive(Deserialize, Serialize)]
+struct Attempt {
+    /// Is in the ID token: an ID token of another sign-in is refused.
+    nonce: Nonce,
+    /// Redeems the code: a code of another sign-in is worthless here (PKCE, RFC 7636).
+    verifier: PkceCodeVerifier,
+    /// The page to which the user wanted to go.
+    next: NextPath,
+}
+
+/// The time in which the browser has to come back.
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(600);
+
 #[derive(Deserialize)]
 struct Begin {
     #[serde(default)]
@@ -100,8 +122,8 @@ async fn begin(
         request = request.add_extra_param("response_mode", "form_post");
     }
     let (url, state, nonce) = request.url();
-    let attempt = Attempt { nonce, verifier, next: begin.next, began_at: SystemTime::now() };
-    attempt.begin(&session, state.secret())?;
+    let attempt = Attempt { nonce, verifier, next: begin.next };
+    session.issue(ATTEMPT, state.secret(), attempt, MAX_AGE)?;
     Ok(Redirect::to(url.as_str()))
 }
 
@@ -121,8 +143,8 @@ async fn finish(
     State(sign_on): State<Arc<SignOn>>,
     Query(answer): Query<Return>,
 ) -> Result<Redirect, SignInError> {
-    let attempt =
-        Attempt::finish(&session, &answer.state).await?.ok_or(SignInError::UnknownState)?;
+    let attempt = session.redeem(ATTEMPT, &answer.state).await?;
+    let attempt = attempt.ok_or(SignInError::UnknownState)?;
     let provider = &sign_on.provider;
     if answer.iss.is_some_and(|issuer| issuer != provider.issuer()) {
         return Err(provider_error("the answer of another provider"));

@@ -13,7 +13,6 @@
 //! each step.
 
 mod app;
-mod attempt;
 mod discovery;
 mod logout;
 mod provider;

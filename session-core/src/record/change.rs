@@ -21,7 +21,7 @@ pub(crate) enum Change {
         /// The closure can refuse, and reads the other values.
         is_conditional: bool,
         apply: Box<Apply>,
-        preview: Vec<u8>,
+        preview: Option<Vec<u8>>,
     },
     Take {
         name: Box<str>,
@@ -63,9 +63,9 @@ pub(crate) struct Authentication {
     pub(crate) links: Links,
 }
 
-/// A function from the present encoded value to the new one.
+/// A function from the present encoded value to the new one. `None` is a missing value.
 pub(crate) type Apply =
-    dyn Fn(Option<&[u8]>, &View<'_>) -> Result<Vec<u8>, SessionError> + Send + Sync;
+    dyn Fn(Option<&[u8]>, &View<'_>) -> Result<Option<Vec<u8>>, SessionError> + Send + Sync;
 
 /// The session as an [`update`](crate::Session::update) finds it, for reads by the closure.
 ///
@@ -116,7 +116,7 @@ impl Change {
         if let Self::Update { name, apply, .. } = self {
             let view = View::new(is_own.then_some(&*record));
             let value = apply(record.values.get(name), &view)?;
-            record.values.set(name, &value);
+            record.values.replace(name, value.as_deref());
             return Ok(());
         }
         if let Self::Take { name, value } = self
@@ -133,7 +133,7 @@ impl Change {
     pub(crate) fn preview(&self, record: &mut Record) {
         match self {
             Self::Set { name, value } => record.values.set(name, value),
-            Self::Update { name, preview, .. } => record.values.set(name, preview),
+            Self::Update { name, preview, .. } => record.values.replace(name, preview.as_deref()),
             Self::Remove { name } | Self::Take { name, .. } => record.values.remove(name),
             Self::Clear { .. } => record.values.clear(),
             Self::SetLifetime(lifetime) => {
@@ -317,8 +317,8 @@ mod tests {
                 Self::Increment(name) => Change::Update {
                     name: name.into(),
                     is_conditional: false,
-                    apply: Box::new(|present, _| Ok(encoded(present.map_or(0, decoded) + 1))),
-                    preview: Vec::new(),
+                    apply: Box::new(|present, _| Ok(Some(encoded(present.map_or(0, decoded) + 1)))),
+                    preview: None,
                 },
                 Self::Clear => Change::Clear { seen: Vec::new() },
             })
@@ -438,7 +438,7 @@ mod tests {
             name: "a".into(),
             is_conditional: false,
             apply: Box::new(|_, _| Err(too_large("the value", 1))),
-            preview: Vec::new(),
+            preview: None,
         });
         let mut record = empty();
         assert!(replay([&*fail], &mut record, &Limits::default(), true).is_err());

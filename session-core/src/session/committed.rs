@@ -58,7 +58,7 @@ impl Session {
     }
 
     /// Removes a value and commits, so that only one of all concurrent requests receives the value.
-    /// Use this for the `state` of an OAuth login, or for a token that must not be used twice.
+    /// For values under tokens, such as the `state` of an OAuth login, use [`issue`](Self::issue).
     ///
     /// Commits the earlier changes of the request first. Returns `None` if the value is missing, or
     /// if another request took or changed the value first.
@@ -100,8 +100,9 @@ impl Session {
             return Ok(());
         }
         self.check_set(state.view().map(|record| &record.values), name, &made)?;
-        let preview = made.clone();
-        let apply: Box<Apply> = Box::new(move |present, _| Ok(present.unwrap_or(&made).to_vec()));
+        let preview = Some(made.clone());
+        let apply: Box<Apply> =
+            Box::new(move |present, _| Ok(Some(present.unwrap_or(&made).to_vec())));
         let insert = Change::Update { name: name.into(), is_conditional: false, apply, preview };
         self.change(state, insert, false)
     }

@@ -7,6 +7,7 @@ mod committed;
 mod cookie_change;
 mod flash;
 mod into_value;
+mod issued;
 mod lifecycle;
 mod link;
 mod live;

@@ -204,8 +204,9 @@ impl Session {
 
     /// Removes and returns a value.
     ///
-    /// Two concurrent requests can both take the same value. For a token that must be used once
-    /// only, use [`take_once`](Self::take_once), and for messages, use [`flash`](Self::flash).
+    /// Two concurrent requests can both take the same value. For a value that must be used once
+    /// only, use [`take_once`](Self::take_once), for tokens [`issue`](Self::issue), and for messages
+    /// [`flash`](Self::flash).
     ///
     /// # Errors
     ///
@@ -284,9 +285,10 @@ impl Session {
             }
             // Another reference to the record would make the change copy the record.
             drop(before);
-            let apply: Box<Apply> = Box::new(move |present, view| Ok(run(present, view)?.1));
+            let apply: Box<Apply> = Box::new(move |present, view| Ok(Some(run(present, view)?.1)));
             let is_conditional = kind == UpdateKind::Conditional;
-            let update = Change::Update { name: name.into(), is_conditional, apply, preview };
+            let update =
+                Change::Update { name: name.into(), is_conditional, apply, preview: Some(preview) };
             self.change(state, update, only_confirms)?;
             return Ok(value);
         }

@@ -25,6 +25,7 @@ mod freshness;
 mod get_or_insert;
 mod hijacking;
 mod interleaved;
+mod issued;
 mod leaks;
 mod limits;
 mod links;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use session_core::{CookieChange, Key, Lifetime, SessionError, Timestamp};
 
-use crate::support::{NOTE, VISITS, Verb, World, told};
+use crate::support::{HOUR, NOTE, VISITS, Verb, World, told};
 
 const LIST: Key<Vec<u32>> = Key::new("list");
 
@@ -106,6 +106,8 @@ async fn change_after_the_response_began_is_refused() {
             session.remove(VISITS),
             session.take(VISITS).map(drop),
             session.take_once(VISITS).await.map(drop),
+            session.issue(VISITS, "token", 9, HOUR),
+            session.redeem(VISITS, "token").await.map(drop),
             session.clear(),
             session.authenticate("ada"),
             session.rotate(),

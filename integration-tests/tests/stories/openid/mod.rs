@@ -3,8 +3,6 @@
 
 #[path = "../../../../session-axum/examples/openid/app.rs"]
 mod app;
-#[path = "../../../../session-axum/examples/openid/attempt.rs"]
-mod attempt;
 #[path = "../../../../session-axum/examples/openid/discovery.rs"]
 mod discovery;
 #[path = "../../../../session-axum/examples/openid/logout.rs"]
@@ -32,7 +30,7 @@ use integration_tests::RedisServer;
 use provider::{Client, Provider};
 use reqwest::{StatusCode, redirect::Policy};
 use serde_json::Value;
-use session_axum::{Backend, MemoryStore, Sessions};
+use session_axum::{Backend, Clock, MemoryStore, Sessions, SystemClock};
 use tokio::{net::TcpListener, sync::RwLock};
 use url::Url;
 
@@ -72,6 +70,10 @@ async fn on_each_store(check: impl AsyncFn(World)) {
 
 impl World {
     async fn new(store: impl Backend) -> Self {
+        Self::with_clock(store, Arc::new(SystemClock)).await
+    }
+
+    async fn with_clock(store: impl Backend, clock: Arc<dyn Clock>) -> Self {
         let store: Arc<dyn Backend> = Arc::new(store);
         let (listeners, provider_listener) = ([listen().await, listen().await], listen().await);
         // Two sites, as a browser sees them.
@@ -83,11 +85,14 @@ impl World {
         let endpoints = Arc::new(Endpoints::default());
         let forge = from_fn_with_state(Arc::clone(&endpoints), forge);
         serve(provider_listener, provider::router(Arc::clone(&provider)).layer(forge));
+        let sessions = || {
+            let sessions = Sessions::builder(Arc::clone(&store)).with_clock(Arc::clone(&clock));
+            sessions.build().unwrap()
+        };
         for listener in listeners {
-            let sessions = Sessions::new(Arc::clone(&store));
-            serve(listener, app::app(sessions, &origin, &issuer).await.unwrap());
+            serve(listener, app::app(sessions(), &origin, &issuer).await.unwrap());
         }
-        let sessions = Sessions::new(store);
+        let sessions = sessions();
         Self { origin, second, issuer, provider, sessions, endpoints }
     }
 

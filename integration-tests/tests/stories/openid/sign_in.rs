@@ -1,18 +1,14 @@
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
-use openidconnect::{Nonce, PkceCodeVerifier};
 use reqwest::StatusCode;
 use serde_json::json;
-use session_axum::{Clock as _, NextPath, SystemClock, Timestamp};
+use session_axum::{Clock as _, ManualClock, MemoryStore, Session, SystemClock, Timestamp};
 
 use super::{
     Answer, World,
-    attempt::{Attempt, MAX_AGE, MAX_UNDER_WAY},
+    app::MAX_AGE,
     on_each_store, parameter,
     provider::{CLIENT_ID, CLIENT_SECRET, Client, Provider},
     with_parameter,
@@ -112,26 +108,17 @@ async fn user_signs_in_after_the_provider_replaced_its_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sign_in_that_is_too_old_is_refused() {
-    on_each_store(async |world| {
-        let session = world.sessions.open([]).await.unwrap();
-        let begin = |state: &str, began_at: SystemTime| {
-            let verifier = PkceCodeVerifier::new("v".repeat(43));
-            let (nonce, next) = (Nonce::new_random(), NextPath::default());
-            Attempt { nonce, verifier, next, began_at }.begin(&session, state).unwrap();
-        };
-        let (now, minute) = (SystemTime::now(), Duration::from_secs(60));
-        // The clock of the server where it began is ahead.
-        begin("ahead", now + minute);
-        begin("recent", now + minute - MAX_AGE);
-        begin("old", now - minute - MAX_AGE);
-        assert!(Attempt::finish(&session, "ahead").await.unwrap().is_some());
-        assert!(Attempt::finish(&session, "old").await.unwrap().is_none());
-        assert!(Attempt::finish(&session, "recent").await.unwrap().is_some());
-        begin("old", now - minute - MAX_AGE);
-        begin("now", now);
-        assert_eq!(session.names(), ["sign-in now"], "a new one removes the old ones");
-    })
-    .await;
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
+    let world = World::with_clock(MemoryStore::default(), Arc::clone(&clock) as _).await;
+    let second = Duration::from_secs(1);
+    for (age, status) in
+        [(MAX_AGE - second, StatusCode::SEE_OTHER), (MAX_AGE, StatusCode::BAD_REQUEST)]
+    {
+        let ada = world.browser();
+        let returned = ada.authorize("/login").await;
+        clock.advance(age);
+        assert_eq!(ada.get(&returned).await.status, status, "{age:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -371,14 +358,14 @@ async fn last_few_sign_ins_under_way_can_be_finished() {
     on_each_store(async |world| {
         let ada = world.browser();
         let mut tabs = Vec::new();
-        for _ in 0..3 * MAX_UNDER_WAY {
+        for _ in 0..3 * Session::MAX_ISSUED {
             tabs.push(ada.authorize("/login").await);
         }
         let mut finished = Vec::new();
         for tab in tabs {
             finished.push(ada.get(&tab).await.status == StatusCode::SEE_OTHER);
         }
-        let (oldest, last) = finished.split_at(2 * MAX_UNDER_WAY);
+        let (oldest, last) = finished.split_at(2 * Session::MAX_ISSUED);
         assert!(!oldest.contains(&true) && !last.contains(&false), "{finished:?}");
     })
     .await;

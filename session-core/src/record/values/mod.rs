@@ -132,7 +132,7 @@ impl Values {
     }
 
     /// Replaces the value of a name, or inserts it, or removes it if `value` is `None`.
-    fn replace(&mut self, name: &str, value: Option<&[u8]>) {
+    pub(crate) fn replace(&mut self, name: &str, value: Option<&[u8]>) {
         let name = name.as_bytes();
         let mut rest = &*self.packed;
         let mut before = 0;
