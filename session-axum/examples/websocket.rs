@@ -12,25 +12,23 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{
-        Request,
-        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
-    },
-    http::{HeaderValue, StatusCode, header},
-    middleware::{Next, from_fn},
-    response::{Html, IntoResponse as _, Redirect, Response},
+    extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
+    response::{Html, Redirect, Response},
     routing::{any, get, post},
 };
 use session_axum::{
-    Backend, Key, Live, MemoryStore, Session, SessionCookie, SessionError, SessionLayer, SignedIn,
+    Backend, Key, Live, MemoryStore, SameOrigin, Session, SessionCookie, SessionError,
+    SessionLayer, SignedIn,
 };
 use tokio::{net::TcpListener, time::timeout};
+use tower_http::csrf::CsrfLayer;
 
 const COUNT: Key<u64> = Key::new("count");
 
 /// Begins a connection. The handle is made before the upgrade, while the session of the request is
 /// at hand.
 async fn connect(
+    _: SameOrigin,
     SignedIn(_): SignedIn<String>,
     session: Session,
     upgrade: WebSocketUpgrade,
@@ -86,29 +84,6 @@ async fn answer(text: &str, live: &Live) -> String {
     }
 }
 
-/// Refuses the requests of another site's page. A browser sends `Origin` with each form and with the
-/// handshake of each web socket (RFC 6455, 10.2).
-async fn same_origin(request: Request, next: Next) -> Response {
-    match request.headers().get(header::ORIGIN) {
-        Some(origin) if !is_own(origin, &request) => {
-            (StatusCode::FORBIDDEN, "another site opened this connection").into_response()
-        }
-        _ => next.run(request).await,
-    }
-}
-
-/// Returns `true` if an origin is the host to which a request was sent.
-fn is_own(origin: &HeaderValue, request: &Request) -> bool {
-    // HTTP/2 has the host in `:authority`, a part of the URI, and no `Host`. In HTTP/1.1 the URI counts
-    // before `Host` (RFC 9112, 3.2.2).
-    let host = match request.uri().authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => request.headers().get(header::HOST).and_then(|host| host.to_str().ok()),
-    };
-    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    origin.is_some_and(|(_, origin)| Some(origin) == host)
-}
-
 async fn index(session: Session) -> Html<&'static str> {
     Html(if session.owner().is_some() { COUNTER } else { SIGN_IN })
 }
@@ -133,8 +108,8 @@ pub(crate) fn app(store: impl Backend) -> Router {
         .route("/logout", post(logout))
         // Over HTTP/2, a handshake is a CONNECT.
         .route("/socket", any(connect))
-        .layer(from_fn(same_origin))
         .layer(SessionLayer::new(store).with_cookie(cookie))
+        .layer(CsrfLayer::new())
 }
 
 const SIGN_IN: &str = r#"<!doctype html><title>Sign in</title>

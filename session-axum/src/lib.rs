@@ -14,6 +14,7 @@ mod named;
 #[cfg(feature = "guard")]
 mod next_path;
 mod request_session;
+mod same_origin;
 mod service;
 mod session_or_outage;
 mod settings;
@@ -52,6 +53,7 @@ pub use {
     future::ResponseFuture,
     layer::SessionLayer,
     named::{SessionName, SessionOf, SessionSlot, Unnamed},
+    same_origin::SameOrigin,
     service::SessionService,
     session_or_outage::SessionOrOutage,
     signed_in::SignedIn,

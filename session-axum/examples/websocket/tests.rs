@@ -179,36 +179,6 @@ async fn client_that_reads_nothing_keeps_no_ended_session_open() {
     closed.expect("the server closes the connection").unwrap_err();
 }
 
-#[tokio::test]
-async fn origin_is_compared_with_the_host_of_any_version_of_http() {
-    let app = app(MemoryStore::default());
-    let sign_in = async |version, uri: &str, host: Option<&str>, origin: &str| {
-        let mut request = Request::post(uri).version(version).header("origin", origin);
-        if let Some(host) = host {
-            request = request.header("host", host);
-        }
-        app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status()
-    };
-    const OWN: &str = "https://shop.example";
-    for (version, uri, host) in [
-        (Version::HTTP_11, "/login", Some("shop.example")),
-        (Version::HTTP_2, "https://shop.example/login", None),
-        // A client may send both. The URI counts.
-        (Version::HTTP_11, "https://shop.example/login", Some("evil.example")),
-    ] {
-        assert_eq!(sign_in(version, uri, host, OWN).await, StatusCode::SEE_OTHER, "{uri} {host:?}");
-        for origin in ["https://evil.example", "https://shop.example:8443", "null", "", "\u{e4}"] {
-            let status = sign_in(version, uri, host, origin).await;
-            assert_eq!(status, StatusCode::FORBIDDEN, "{uri} {host:?} {origin}");
-        }
-    }
-    // A request without a host has no origin of its own.
-    for origin in [OWN, "null"] {
-        let status = sign_in(Version::HTTP_10, "/login", None, origin).await;
-        assert_eq!(status, StatusCode::FORBIDDEN, "{origin}");
-    }
-}
-
 /// A `CONNECT` (RFC 8441, 5). This request has no connection, so the upgrade itself is refused.
 #[tokio::test]
 async fn handshake_over_http_2_reaches_the_handler() {

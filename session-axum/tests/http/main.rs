@@ -16,6 +16,7 @@ mod layers;
 mod lock;
 mod next_path;
 mod outage;
+mod same_origin;
 mod server_error;
 mod service;
 mod session_or_outage;
