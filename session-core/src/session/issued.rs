@@ -181,6 +181,5 @@ fn hash(token: &str) -> TokenHash {
         .chain_update(token)
         .finalize()
         .into();
-    let [first @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = hash;
-    TokenHash::new(first)
+    TokenHash::new(*hash.first_chunk().expect("the hash has 32 bytes"))
 }

@@ -135,7 +135,10 @@ impl Ledger {
         self.life_of.insert(key, self.lives.len());
         let new = self.lives.len();
         let request = self.request(call.request);
-        request.created = Some((attempt.from, new));
+        // A late creation by an earlier commit leaves the session of the present one.
+        if request.attempt.is_none_or(|present| present.from == attempt.from) {
+            request.created = Some((attempt.from, new));
+        }
         request.all_created.push(new);
         self.lives.push(Life {
             places: vec![Place::new(key)],
