@@ -1,10 +1,8 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, mem, sync::Arc};
 
 use axum_core::response::Response;
 use http::{HeaderMap, header};
 use session_core::{DefaultBody, SessionError};
-
-use crate::headers;
 
 /// The format in which a client expects the body of an error, by its header `Accept`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,8 +61,11 @@ impl ErrorPage {
         Self(Arc::new(page))
     }
 
-    /// Replaces the text of a session's error by the page. The status and all headers stay, but those
-    /// of the content.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Replaces the text of a session's error by the page. The status and the headers stay.
     pub(crate) fn draw(&self, response: &mut Response, format: ErrorFormat) {
         if response.extensions_mut().remove::<DefaultBody>().is_none() {
             return;
@@ -73,12 +74,13 @@ impl ErrorPage {
         let (page, body) = (self.0)(error, format).into_parts();
         *response.body_mut() = body;
         let headers = response.headers_mut();
-        headers::remove_content(headers);
-        for (name, value) in &page.headers {
-            if !headers.contains_key(name) {
-                headers.insert(name, value.clone());
-            }
+        headers.remove(header::CONTENT_TYPE);
+        headers.remove(header::CONTENT_LENGTH);
+        let of_error = mem::replace(headers, page.headers);
+        for name in of_error.keys() {
+            headers.remove(name);
         }
+        headers.extend(of_error);
     }
 }
 

@@ -46,7 +46,7 @@ use crate::{
 /// # Several layers
 ///
 /// The same layer, added twice to a stack, is one: the inner one passes requests on. Layers are the
-/// same if they have the same [`Sessions`], the same transport and the same name. A layer with a
+/// same if they have the same [`Sessions`] and the same settings. A layer with a
 /// [name](Self::named) has its own session, beside the one without a name. Of two different layers
 /// of the same name, or without one, the inner layer gives the session to its handlers.
 ///
@@ -201,7 +201,8 @@ impl SessionLayer {
     /// extractor, a guard, or a failed commit. The status and the headers of the response stay, such
     /// as `Retry-After` and the cookie. The page gives the body and its `Content-Type`, and may add headers.
     /// A response that the application has made by
-    /// [`with_response`](crate::SessionError::with_response) stays as it is.
+    /// [`with_response`](crate::SessionError::with_response) stays as it is. Any other body that a layer
+    /// inside gives to such a response is replaced.
     ///
     /// # Examples
     ///

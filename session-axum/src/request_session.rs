@@ -47,7 +47,7 @@ impl RequestSession {
 
     /// Returns `true` if the session is that of a layer with these settings, or with equal ones.
     pub(crate) fn is_of(&self, settings: &Settings) -> bool {
-        self.settings.has_same_session(settings)
+        self.settings.is_same(settings)
     }
 
     /// Returns `true` if an extractor has asked for the session, even if it could not be loaded.

@@ -1,7 +1,7 @@
 use axum_core::extract::FromRequestParts;
 use http::{HeaderMap, StatusCode, header, header::HeaderName, request::Parts};
 
-/// A proof that no page of another site sent the request. Use this for the handshake of a web socket.
+/// A proof that no page of another site opened the web socket of the request.
 ///
 /// A browser opens a web socket to any site, sends its cookies along, and applies no CORS (RFC 6455,
 /// 10.2): a page of another site could read and write in the visitor's name. The browser reports the
@@ -10,13 +10,13 @@ use http::{HeaderMap, StatusCode, header, header::HeaderName, request::Parts};
 /// | the request | |
 /// | --- | --- |
 /// | has the `Origin` of a page of its own host, and port | passes |
-/// | has no `Origin`: the client is no browser | passes |
+/// | has no `Origin`: a handshake of a client that is no browser | passes |
 /// | has another `Origin`, `null`, more than one, or no host | 403 |
 ///
 /// The host is that of the URI, as in HTTP/2, or else that of `Host`. The default port counts as no
-/// port. Put the extractor first, so that a refused request loads no session. As a layer of many
-/// routes, it is `axum::middleware::from_extractor::<SameOrigin>()`. For forms and scripts, use
-/// `CsrfLayer` of tower-http: it lets every GET pass, and so every handshake of HTTP/1.1.
+/// port. Put the extractor first, so that a refused request loads no session. For all
+/// other requests, use `CsrfLayer` of tower-http: browsers send no `Origin` with the GET of a link, a
+/// form or an image, so that this extractor lets it pass.
 ///
 /// # Security
 ///

@@ -48,12 +48,18 @@ impl Settings {
         Arc::new(Self { config, transport, first, bearer_beside_cookie })
     }
 
-    /// Returns `true` if both are the settings of layers that give requests the same session.
-    pub(crate) fn has_same_session(&self, other: &Self) -> bool {
+    /// Returns `true` if layers with these settings are the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         let (mine, theirs) = (&self.config, &other.config);
+        let have_same_page = match (&mine.error_page, &theirs.error_page) {
+            (Some(mine), Some(theirs)) => mine.is_same(theirs),
+            (mine, theirs) => mine.is_none() && theirs.is_none(),
+        };
         mine.sessions.is_same(&theirs.sessions)
             && mine.transport == theirs.transport
             && mine.slot.name() == theirs.slot.name()
+            && mine.commits_server_errors == theirs.commits_server_errors
+            && have_same_page
     }
 
     /// Returns `true` if a request chooses the bearer token beside the cookie.

@@ -7,7 +7,7 @@ use axum::{
     body::Body,
     http::{HeaderValue, Request, StatusCode, header},
     middleware::map_response,
-    response::{Html, IntoResponse as _, Response},
+    response::{AppendHeaders, Html, IntoResponse as _, Response},
     routing::{get, post},
 };
 use insta::assert_snapshot;
@@ -122,7 +122,9 @@ async fn outer_layer_makes_a_page_of_a_handlers_error() {
 fn drawn(error: &SessionError, format: ErrorFormat) -> Response {
     let text = format!("{format:?}: {error}");
     match format {
-        ErrorFormat::Html => ([("x-page", "1")], Html(text)).into_response(),
+        ErrorFormat::Html => {
+            (AppendHeaders([("link", "<a>"), ("link", "<b>")]), Html(text)).into_response()
+        }
         _ => (StatusCode::OK, text).into_response(),
     }
 }
@@ -130,9 +132,13 @@ fn drawn(error: &SessionError, format: ErrorFormat) -> Response {
 /// A site whose layer draws the pages.
 fn drawing() -> Site {
     let own_page = async |_: Session| SessionError::Taken.with_response("of the handler");
+    let to_login = async |_: Session| {
+        (StatusCode::SEE_OTHER, [(header::LOCATION, "/login")], SessionError::NotFresh)
+    };
     let routes = Router::new()
         .route("/require-login", post(require_login))
         .route("/own-page", post(own_page))
+        .route("/to-login", post(to_login))
         .route("/guarded", get(async || "for users").route_layer(RequireSignIn::new()))
         .route("/missing", post(StatusCode::NOT_FOUND));
     Site::with_layer(routes, |layer| layer.with_error_page(drawn))
@@ -144,17 +150,22 @@ async fn layer_draws_the_page_of_each_error() {
     let html = "text/html, */*";
     assert_snapshot!(site.send_accepting("POST /require-login", "", html).await.text(), @"
     403 Forbidden
-    x-page: 1
+    link: <a>
+    link: <b>
     vary: cookie
     Html: the owner of the session has not signed in recently enough
     ");
     assert_snapshot!(site.send_accepting("GET /guarded", "", html).await.text(), @"
     401 Unauthorized
+    link: <a>
+    link: <b>
     cache-control: no-store
-    x-page: 1
     vary: cookie
     Html: nobody is signed in
     ");
+    let to_login = site.send_accepting("POST /to-login", "", html).await;
+    assert_eq!(to_login.header(header::LOCATION), Some("/login"));
+    assert_eq!(to_login.header(header::CONTENT_TYPE), Some("text/html; charset=utf-8"));
     let json = site.send_accepting("GET /guarded", "", "application/json").await;
     assert_snapshot!(json.text(), @"
     401 Unauthorized
@@ -166,19 +177,21 @@ async fn layer_draws_the_page_of_each_error() {
     site.store.fail(&[Verb::Commit], StoreErrorKind::Full);
     assert_snapshot!(site.send_accepting("POST /count", &cookie, html).await.text(), @"
     503 Service Unavailable
+    link: <a>
+    link: <b>
     cache-control: no-store
     retry-after: 1
-    x-page: 1
     vary: cookie
     Html: the session store is full
     ");
     site.store.fail_all(StoreErrorKind::Unavailable);
     assert_snapshot!(site.send_accepting("GET /read", &cookie, html).await.text(), @"
     503 Service Unavailable
+    link: <a>
+    link: <b>
     cache-control: no-store
     retry-after: 1
     vary: cookie
-    x-page: 1
     Html: the session store is unavailable
     ");
 }

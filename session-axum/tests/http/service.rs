@@ -109,6 +109,25 @@ async fn same_layer_twice_is_one() {
     assert_eq!(store.take_calls(), [Verb::Create], "of the same name");
 }
 
+/// A part of the application has settings of its own.
+#[tokio::test]
+async fn layer_with_another_setting_is_another_layer() {
+    let fail = async |session: Session| {
+        session.set(COUNT, 1).unwrap();
+        StatusCode::INTERNAL_SERVER_ERROR
+    };
+    let store = StoreControl::default();
+    let layer = SessionLayer::new(store.store());
+    let part = Router::new()
+        .route("/part", post(fail))
+        .layer(layer.clone().with_server_errors_committed(true));
+    let router = Router::new().route("/", post(fail)).merge(part).layer(layer);
+    for (path, calls) in [("/", vec![]), ("/part", vec![Verb::Create])] {
+        answer(router.clone(), Request::post(path).body(Body::empty()).unwrap()).await;
+        assert_eq!(store.take_calls(), calls, "{path}");
+    }
+}
+
 struct Shop;
 
 impl SessionName for Shop {

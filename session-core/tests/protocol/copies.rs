@@ -6,7 +6,7 @@ use std::{
 };
 
 use session_core::{
-    Entry, LocalReads, Session, SessionId, SessionKey, Sessions, StoreError, Timestamp,
+    Backend, Entry, LocalReads, Session, SessionId, SessionKey, Sessions, StoreError, Timestamp,
     testing::{Answer, FaultStore, Intercept, Intercepted, Operation},
 };
 
@@ -17,10 +17,10 @@ use crate::support::{Fault, MapStore, NOTE, VISITS, Verb, told};
 struct OneCopy(Mutex<Option<(SessionKey, Entry)>>);
 
 #[async_trait::async_trait]
-impl Intercept<MapStore> for OneCopy {
+impl<S: Backend> Intercept<S> for OneCopy {
     async fn call(
         &self,
-        store: &MapStore,
+        store: &S,
         operation: Operation,
         now: Timestamp,
     ) -> Result<Answer, StoreError> {
@@ -31,7 +31,7 @@ impl Intercept<MapStore> for OneCopy {
         Ok(answer)
     }
 
-    fn local_reads<'s>(&'s self, _: &'s MapStore) -> Option<&'s dyn LocalReads> {
+    fn local_reads<'s>(&'s self, _: &'s S) -> Option<&'s dyn LocalReads> {
         Some(self)
     }
 }
@@ -90,9 +90,9 @@ async fn change_that_equals_an_outdated_copy_is_stored() {
 async fn failed_commit_sets_a_mark_if_it_may_be_stored() {
     let faults = [(None, true), (Some(Fault::UNSENT), true), (Some(Fault::DOWN), false)];
     for (fault, is_marked) in faults {
-        let store = Intercepted::new(MapStore::default(), OneCopy::default());
-        let store = Arc::new(FaultStore::new_working(store));
-        let sessions = Sessions::new(Arc::clone(&store));
+        // A fault store outside of the copies would let no request read them.
+        let store = Arc::new(FaultStore::new_working(MapStore::default()));
+        let sessions = Sessions::new(Intercepted::new(Arc::clone(&store), OneCopy::default()));
         let session = sessions.open([]).await.unwrap();
         session.set(VISITS, 1).unwrap();
         let id = told(session.finish().await.unwrap());
