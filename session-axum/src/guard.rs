@@ -32,7 +32,7 @@ use crate::{ErrorFormat, SessionName, SessionSlot, named::Slot, next_path};
 /// of `route_layer`, the guard also answers for paths without a route. On a route without a
 /// [`SessionLayer`], each response is a 500.
 ///
-/// The header `Accept` says what a client accepts, see [`ErrorFormat`]. The body of a 401 or 403 is text.
+/// The header `Accept` names the formats of a client, see [`ErrorFormat`]. The body of a 401 or 403 is text.
 /// For JSON it is `{"error":"signed out"}`, `{"error":"login too old"}` or `{"error":"acting as a user"}`.
 /// [`SessionLayer::with_error_page`](crate::SessionLayer::with_error_page) draws another. Every refusal has
 /// `Cache-Control: no-store`: a cached one would outlive the login.

@@ -13,8 +13,8 @@ pub(crate) fn forbid_caching(headers: &mut HeaderMap) {
 }
 
 /// Removes the headers that describe the response to which they belong, for another response in its
-/// place: its content (RFC 9110, 8 and 14.3; RFC 9530), its target, its protocol, and what it makes a
-/// proxy, a browser or a script do.
+/// place: its content (RFC 9110, 8 and 14.3; RFC 9530), its target, its protocol, and orders to a
+/// proxy, a browser or a script.
 pub(crate) fn remove_content(headers: &mut HeaderMap) {
     for name in CONTENT {
         headers.remove(name);

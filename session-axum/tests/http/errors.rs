@@ -81,7 +81,7 @@ async fn own_error_type_takes_session_errors() {
     assert_eq!(site.send("POST /big", &cookie).await.body, "the session cannot be used");
 }
 
-/// The handler has not run to its end, whatever the response is.
+/// The handler has not run to its end: no response may commit its changes.
 #[tokio::test]
 async fn own_response_to_a_session_error_stores_nothing() {
     let not_fresh = async |session: Session| -> Result<(), AppError> {
